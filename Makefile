@@ -1,0 +1,32 @@
+# Two commands set everything up on a machine with Python 3.11 and make: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
+PYTEST := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+.PHONY: demo test test-full lint clean
+
+demo: .venv/.demo            ## install minivl and let the embedded model look at sample pictures
+	$(BIN)/minivl demo
+
+test: .venv/.dev lint        ## everything that CI runs, under 20 minutes on 2 cores
+	$(PYTEST) -n 2 -m "not full"
+
+test-full: .venv/.dev lint   ## the slow sweeps too
+	HYPOTHESIS_PROFILE=full $(PYTEST) -n 2
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+.venv/.demo: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -e ".[plot]"
+	touch $@
+
+.venv/.dev: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -e ".[plot,lessons,oracle,test,dev]"
+	touch $@
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
