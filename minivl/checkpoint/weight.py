@@ -17,7 +17,9 @@ import numpy as np
 
 from ..config import ModelConfig, TextConfig, VisionConfig
 
-STORED = {"bf16": np.dtype("<u2"), "f16": np.dtype("<f2"), "f32": np.dtype("<f4"), "f64": np.dtype("<f8")}
+STORED: dict[str, np.dtype[Any]] = {
+    "bf16": np.dtype("<u2"), "f16": np.dtype("<f2"), "f32": np.dtype("<f4"), "f64": np.dtype("<f8"),
+}
 
 
 class CheckpointError(ValueError):
@@ -113,6 +115,19 @@ class Blank(Weight):
 
     def dense(self, dtype: Any) -> np.ndarray:
         return np.broadcast_to(np.zeros((), dtype), self.shape)
+
+
+def precision(dtype: Any) -> np.dtype:
+    """A dtype of activations from a dtype or its name; "bfloat16" is ml_dtypes', which NumPy does not know by name.
+
+    Raises ValueError for anything that is no floating-point type.
+    """
+    if isinstance(dtype, str) and dtype == "bfloat16":
+        from ml_dtypes import bfloat16 as dtype
+    found = np.dtype(dtype)
+    if found.name not in ("float64", "float32", "float16", "bfloat16"):
+        raise ValueError(f"a model runs in float64, float32, float16 or bfloat16, not in {found.name}")
+    return found
 
 
 def weight(array: np.ndarray) -> Weight:

@@ -1,0 +1,218 @@
+"""Which tensor of a checkpoint stands where in the model: one table, and the audit of a checkpoint against it.
+
+Tensor names appear here and nowhere else. Each row gives a place in the tree of `weight.py` and the tensors that fill
+it, stacked on axis 0 in this order, each with its shape in the terms of `terms`. The names are the hub's; `LAYOUTS`
+turns the other layout (what the reference calls its tensors in memory) into them.
+
+Read next: `read.py` (files), `weight.py` (the tree).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..config import ModelConfig, TextConfig, VisionConfig
+from .weight import (MLP, Blank, Block, CheckpointError, Decoder, Joined, Linear, Merger, Model, Norm, Vision, Weight,
+                     precision, reshaped)
+
+BLOCK, LAYER = "visual.blocks.*.", "model.layers.*."         # `*` runs over the blocks of the part
+TABLE: dict[str, dict[str, str]] = {
+    "vision.patch_embed.weight": {"visual.patch_embed.proj.weight": "V C T P P"},
+    "vision.blocks.*.norm1": {BLOCK + "norm1.weight": "V"},
+    "vision.blocks.*.qkv.weight": {BLOCK + "attn.qkv.weight": "3V V"},
+    "vision.blocks.*.qkv.bias": {BLOCK + "attn.qkv.bias": "3V"},
+    "vision.blocks.*.out.weight": {BLOCK + "attn.proj.weight": "V V"},
+    "vision.blocks.*.out.bias": {BLOCK + "attn.proj.bias": "V"},
+    "vision.blocks.*.norm2": {BLOCK + "norm2.weight": "V"},
+    "vision.blocks.*.gate_up.weight": {BLOCK + "mlp.gate_proj.weight": "J V", BLOCK + "mlp.up_proj.weight": "J V"},
+    "vision.blocks.*.gate_up.bias": {BLOCK + "mlp.gate_proj.bias": "J", BLOCK + "mlp.up_proj.bias": "J"},
+    "vision.blocks.*.down.weight": {BLOCK + "mlp.down_proj.weight": "V J"},
+    "vision.blocks.*.down.bias": {BLOCK + "mlp.down_proj.bias": "V"},
+    "vision.merger.norm": {"visual.merger.ln_q.weight": "V"},
+    "vision.merger.inner.weight": {"visual.merger.mlp.0.weight": "M M"},
+    "vision.merger.inner.bias": {"visual.merger.mlp.0.bias": "M"},
+    "vision.merger.outer.weight": {"visual.merger.mlp.2.weight": "H M"},
+    "vision.merger.outer.bias": {"visual.merger.mlp.2.bias": "H"},
+    "decoder.embed": {"model.embed_tokens.weight": "N H"},
+    "decoder.layers.*.norm1": {LAYER + "input_layernorm.weight": "H"},
+    "decoder.layers.*.qkv.weight": {LAYER + "self_attn.q_proj.weight": "Q H", LAYER + "self_attn.k_proj.weight": "K H",
+                                    LAYER + "self_attn.v_proj.weight": "K H"},
+    "decoder.layers.*.qkv.bias": {LAYER + "self_attn.q_proj.bias": "Q", LAYER + "self_attn.k_proj.bias": "K",
+                                  LAYER + "self_attn.v_proj.bias": "K"},
+    "decoder.layers.*.out.weight": {LAYER + "self_attn.o_proj.weight": "H Q"},
+    "decoder.layers.*.norm2": {LAYER + "post_attention_layernorm.weight": "H"},
+    "decoder.layers.*.gate_up.weight": {LAYER + "mlp.gate_proj.weight": "I H", LAYER + "mlp.up_proj.weight": "I H"},
+    "decoder.layers.*.down.weight": {LAYER + "mlp.down_proj.weight": "H I"},
+    "decoder.norm": {"model.norm.weight": "H"},
+    "decoder.head": {"lm_head.weight": "N H"},               # a tied model has none: its head is the embedding
+}
+HEAD, EMBED = "lm_head.weight", "model.embed_tokens.weight"
+
+LAYOUTS = (("model.visual.", "visual."), ("model.language_model.", "model."))
+HARMLESS = ("rotary_emb.inv_freq", "rotary_pos_emb.inv_freq")     # written by some tools; recomputed, never read
+HINTS = (
+    ((".qweight", ".qzeros", ".scales", ".g_idx"), "this checkpoint is quantised (AWQ, GPTQ); take the bf16 release"),
+    ((".lora_A.weight", ".lora_B.weight"), "these are adapters; merge them into the model and save that"),
+)
+
+
+def terms(config: ModelConfig) -> dict[str, int]:
+    """What the letters in the table's shapes stand for."""
+    v, t = config.vision, config.text
+    return {"V": v.hidden_size, "J": v.intermediate_size, "C": v.in_channels, "T": v.temporal_patch_size,
+            "P": v.patch_size, "M": v.hidden_size * v.spatial_merge_size ** 2,
+            "H": t.hidden_size, "I": t.intermediate_size, "N": t.vocab_size,
+            "Q": t.heads * t.head_dim, "K": t.kv_heads * t.head_dim}
+
+
+def wanted(config: ModelConfig) -> dict[str, dict[str, tuple[int, ...]]]:
+    """The table for one model: place -> {tensor: shape}, block after block, in the order of the passes."""
+    sizes = terms(config)
+    return {place: {name: _shape(shape, sizes) for name, shape in sources.items()}
+            for place, sources in _rows(config)}
+
+
+def _rows(config: ModelConfig) -> Iterator[tuple[str, dict[str, str]]]:
+    for place, sources in TABLE.items():
+        count = config.vision.depth if place.startswith("vision") else config.text.num_hidden_layers
+        if place == "decoder.head" and config.tie_word_embeddings:
+            continue
+        for i in range(count if "*" in place else 1):
+            yield place.replace("*", str(i)), {name.replace("*", str(i)): s for name, s in sources.items()}
+
+
+def _shape(text: str, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    """`"3V V"` -> (3 * sizes["V"], sizes["V"])."""
+    return tuple(int(term[:-1] or 1) * sizes[term[-1]] for term in text.split())
+
+
+def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Every tensor of the checkpoint, by its name in the hub's layout, with its shape."""
+    return {name: shape for sources in wanted(config).values() for name, shape in sources.items()}
+
+
+def blank_tensors(config: ModelConfig, format: str = "bf16") -> dict[str, Weight]:
+    """A checkpoint of zeros that takes no memory, for any size of model: `build(blank_tensors(c), c, dtype)`."""
+    return {name: Blank(shape, format) for name, shape in shapes(config).items()}
+
+
+def hub_name(name: str) -> str:
+    """The hub's name of a tensor that either layout names."""
+    for theirs, ours in LAYOUTS:
+        if name.startswith(theirs):
+            return ours + name[len(theirs):]
+    return name
+
+
+@dataclass
+class Audit:
+    """What a checkpoint has against its configuration, one line a tensor. `unused` is tolerated, the rest is not."""
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    wrong_shape: list[str] = field(default_factory=list)
+    wrong_dtype: list[str] = field(default_factory=list)
+    conflicting: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return not (self.missing or self.unexpected or self.wrong_shape or self.wrong_dtype or self.conflicting)
+
+    def __str__(self) -> str:
+        lines = []
+        for kind, found in vars(self).items():
+            if found:
+                lines.append(f"{kind.replace('_', ' ')} ({len(found)}):")
+                lines += [f"  {line}" for line in found[:10]]
+                lines += [f"  ... and {len(found) - 10} more"] if len(found) > 10 else []
+        lines += [hint for ends, hint in HINTS if any(line.endswith(ends) for line in self.unexpected)]
+        return "\n".join(lines) or "every tensor in its place, each used once"
+
+
+def audit(tensors: Mapping[str, Weight], config: ModelConfig) -> Audit:
+    """Hold a checkpoint's tensors against the table. Reads no data, but for a head beside a tie (see `_tied_head`)."""
+    report, found = Audit(), _by_hub_name(tensors)
+    for name, group in found.items():
+        if len(group) > 1:
+            report.conflicting.append(f"{name} is there {len(group)} times, as {', '.join(group)}")
+    expected = shapes(config)
+    for name, shape in expected.items():
+        if name not in found:
+            report.missing.append(f"{name} {list(shape)}")
+            continue
+        weight = tensors[found[name][0]]
+        if weight.shape != shape:
+            report.wrong_shape.append(f"{name} {list(weight.shape)}, should be {list(shape)}")
+        if weight.format not in ("bf16", "f16", "f32", "f64"):
+            report.wrong_dtype.append(f"{name} {weight.format}, should be bf16, f16, f32 or f64")
+    for name in found.keys() - expected.keys():
+        if name == HEAD and EMBED in found:
+            _tied_head(tensors[found[EMBED][0]], tensors[found[HEAD][0]], report)
+        else:
+            (report.unused if name.endswith(HARMLESS) else report.unexpected).append(name)
+    report.unexpected.sort()
+    return report
+
+
+def _by_hub_name(tensors: Mapping[str, Weight]) -> dict[str, list[str]]:
+    """hub name -> the names under which the checkpoint has it: one, unless layouts are mixed."""
+    found: dict[str, list[str]] = {}
+    for name in tensors:
+        found.setdefault(hub_name(name), []).append(name)
+    return found
+
+
+def _tied_head(embed: Weight, head: Weight, report: Audit) -> None:
+    """A tied model needs no head; an equal copy is tolerated, another head means that the tie is wrong."""
+    if embed.shape == head.shape and embed.format == head.format and _equal(embed, head):
+        report.unused.append(f"{HEAD}: an equal copy of {EMBED}; the model is tied and needs none")
+    else:
+        report.conflicting.append(f"{HEAD} differs from {EMBED}, but config.json says tie_word_embeddings; set it to "
+                                  f"false if the head was trained")
+
+
+def _equal(a: Weight, b: Weight, rows: int = 4096) -> bool:
+    """Compare bit by bit, some rows at a time, so that no copy of a vocabulary is made."""
+    bits = [weight.stored.view(f"u{weight.stored.itemsize}") for weight in (a, b)]
+    return all(np.array_equal(bits[0][i:i + rows], bits[1][i:i + rows]) for i in range(0, a.shape[0], rows))
+
+
+def build(tensors: Mapping[str, Weight], config: ModelConfig, dtype: Any) -> Model:
+    """The model's tree over these tensors, in the precision `dtype`; nothing is copied or read.
+
+    Raises CheckpointError with the whole audit when a tensor is missing, unexpected, or of a wrong shape or dtype.
+    """
+    report = audit(tensors, config)
+    if not report.ok:
+        raise CheckpointError(f"the checkpoint does not fit its configuration\n{report}")
+    found, places = _by_hub_name(tensors), wanted(config)
+
+    def take(place: str) -> Weight:
+        parts = [tensors[found[name][0]] for name in places[place]]
+        return parts[0] if len(parts) == 1 else Joined(parts)
+
+    def linear(place: str) -> Linear:
+        return Linear(take(f"{place}.weight"), take(f"{place}.bias") if f"{place}.bias" in places else None)
+
+    embed, dtype = take("decoder.embed"), precision(dtype)
+    head = embed if config.tie_word_embeddings else take("decoder.head")
+    blocks = tuple(_block(f"vision.blocks.{i}", config.vision, take, linear) for i in range(config.vision.depth))
+    layers = tuple(_block(f"decoder.layers.{i}", config.text, take, linear)
+                   for i in range(config.text.num_hidden_layers))
+    patch = reshaped(take("vision.patch_embed.weight"), (config.vision.hidden_size, config.vision.patch_values))
+    merger = Merger(Norm(take("vision.merger.norm"), config.vision.rms_norm_eps), linear("vision.merger.inner"),
+                    linear("vision.merger.outer"))
+    return Model(Vision(Linear(patch, None), blocks, merger, config.vision, dtype),
+                 Decoder(embed, layers, Norm(take("decoder.norm"), config.text.rms_norm_eps), Linear(head, None),
+                         config.text, dtype), config)
+
+
+def _block(place: str, config: VisionConfig | TextConfig, take: Callable[[str], Weight],
+           linear: Callable[[str], Linear]) -> Block:
+    return Block(Norm(take(f"{place}.norm1"), config.rms_norm_eps), linear(f"{place}.qkv"), linear(f"{place}.out"),
+                 Norm(take(f"{place}.norm2"), config.rms_norm_eps),
+                 MLP(linear(f"{place}.gate_up"), linear(f"{place}.down")), config)

@@ -1,0 +1,147 @@
+"""A checkpoint's folder as tensors by name, and as the model. One file or many shards; mapped, so that opening 150 GB
+reads a few kilobytes.
+
+The folder may come from elsewhere: an index can name no file outside it, and whatever disagrees is an error that
+names the file and the tensor. No pickle is ever opened. Read next: `names.py`.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..config import ModelConfig, read_config, read_json
+from .names import build
+from .safetensors import File
+from .weight import CheckpointError, Model, Weight
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+class Tensors(Mapping[str, Weight]):
+    """Tensors by name over open files. Use it with `with`, or close() it: a mapped file cannot be replaced on Windows.
+
+    Weights of closed tensors raise CheckpointError when they are read.
+    """
+
+    def __init__(self, tensors: Mapping[str, Weight], files: list[File]):
+        self._tensors, self._files = dict(tensors), files
+
+    def __getitem__(self, name: str) -> Weight:
+        return self._tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def close(self) -> None:
+        for file in self._files:
+            file.close()
+
+    def __enter__(self) -> Tensors:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def load_model(folder: str | Path, dtype: Any, config: ModelConfig | None = None) -> tuple[Model, Tensors]:
+    """The model of a checkpoint's folder, to be run in the precision `dtype`, and the open tensors that it reads from.
+
+    `config` stands in for the folder's config.json. Raises ConfigError, or CheckpointError with a full audit.
+    """
+    folder = Path(folder)
+    if config is None:
+        _refuse_quantised(folder)
+        config = read_config(folder)
+    tensors = read_tensors(folder)
+    try:
+        return build(tensors, config, dtype), tensors
+    except BaseException as error:
+        tensors.close()
+        if isinstance(error, CheckpointError):
+            raise CheckpointError(f"{folder}: {error}") from None
+        raise
+
+
+def _refuse_quantised(folder: Path) -> None:
+    """AWQ and GPTQ releases share the model's type, and their config.json passes every other check."""
+    quantised = read_json(folder / "config.json").get("quantization_config")
+    if quantised:
+        method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
+        raise CheckpointError(f"{folder / 'config.json'}: quantization_config says {reprlib.repr(method)}: packed 4-bit "
+                              f"checkpoints are not read; take the bf16 release of the same model")
+
+
+def read_tensors(folder: str | Path) -> Tensors:
+    """Open the tensors of a folder: `model.safetensors`, or the shards of `model.safetensors.index.json`.
+
+    Raises CheckpointError that names the file and the tensor; nothing stays open then.
+    """
+    folder = Path(folder)
+    if (folder / SINGLE).exists():
+        file = File(folder / SINGLE)
+        return Tensors(file.tensors, [file])
+    if (folder / INDEX).exists():
+        return _read_shards(folder)
+    raise CheckpointError(f"{folder}: {_what_is_there(folder)}")
+
+
+def _what_is_there(folder: Path) -> str:
+    if not folder.is_dir():
+        return "there is no such folder"
+    pickles = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
+    if pickles:
+        return (f"{pickles[0]} is a pickle, which can run any code when it is read; save the model again with "
+                f"save_pretrained of a current transformers, which writes {SINGLE}")
+    return f"holds neither {SINGLE} nor {INDEX}"
+
+
+def _read_shards(folder: Path) -> Tensors:
+    """Each tensor from the shard that the index names; index and shards must agree both ways."""
+    index = folder / INDEX
+    places = read_json(index, CheckpointError).get("weight_map")
+    if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
+        raise CheckpointError(f"{index}: weight_map should map each tensor's name to its file")
+    files: list[File] = []
+    tensors: dict[str, Weight] = {}
+    try:
+        for shard in sorted(set(places.values())):
+            files.append(File(_inside(folder, shard, index)))
+            tensors |= _agreeing(files[-1], {name for name, place in places.items() if place == shard}, index)
+    except BaseException:
+        Tensors({}, files).close()
+        raise
+    return Tensors(tensors, files)
+
+
+def _agreeing(file: File, listed: set[str], index: Path) -> dict[str, Weight]:
+    for name in sorted(listed ^ file.tensors.keys()):
+        if name in listed:
+            raise CheckpointError(f"{index}: {name!r} should be in {file.path.name}, which does not hold it")
+        raise CheckpointError(f"{file.path}: holds {name!r}, which {INDEX} does not place there")
+    return file.tensors
+
+
+def _inside(folder: Path, shard: str, index: Path) -> Path:
+    """The shard's path. An index names plain files beside it; any way out of the folder is refused.
+
+    Links are followed inside the folder, and from a hub cache's `snapshots/<revision>` to its `blobs`, where the
+    cache keeps the files themselves.
+    """
+    if not shard.endswith(".safetensors") or any(c in shard for c in "/\\:\0") or len(shard) > 255:
+        raise CheckpointError(f"{index}: names the file {reprlib.repr(shard)}; a shard is a .safetensors file in the same "
+                              f"folder")
+    path, root = folder / shard, folder.resolve()
+    homes = [root] + ([root.parent.parent / "blobs"] if root.parent.name == "snapshots" else [])
+    try:
+        target = path.resolve(strict=True)
+    except (OSError, RuntimeError):
+        raise CheckpointError(f"{index}: the shard {shard} is not there; fetch it, or remove the index") from None
+    if target.parent not in homes:
+        raise CheckpointError(f"{index}: the shard {shard} is a link to {target}, outside the folder")
+    return path
