@@ -1,12 +1,12 @@
-"""Byte-level byte-pair encoding, from `tokenizer.json` to ids, in plain Python: the lesson, and what runs when
-the `tokenizers` package is not installed.
+"""Byte-level byte-pair encoding, from `tokenizer.json` to ids, in plain Python: the lesson, and what runs
+when the `tokenizers` package is not installed.
 
     text -> cut at added tokens -> compose (NFC) -> cut into words -> UTF-8 bytes -> merge by rank -> ids
 
-It is made for Qwen's tokenizer alone: a file that asks for another pipeline is refused, never half obeyed. It is
-equal to `tokenizers` id for id, with one reservation: letters, numbers and compositions are those of Python's own
-Unicode tables (`unicodedata.unidata_version`; 14.0 in Python 3.11), and `tokenizers` carries newer ones. Characters
-that only one of the two knows may be cut differently.
+It is made for Qwen's tokenizer alone: a file that asks for another pipeline is refused, never half obeyed. It
+is equal to `tokenizers` id for id, with one reservation: letters, numbers and compositions are those of
+Python's own Unicode tables (`unicodedata.unidata_version`; 14.0 in Python 3.11), and `tokenizers` carries
+newer ones. Characters that only one of the two knows may be cut differently.
 
 Read next: `tokenizer.py`, which chooses between the two and turns ids back into text.
 """
@@ -38,7 +38,8 @@ class TokenizerError(ValueError):
 
 @lru_cache(maxsize=1 << 16)
 def kind(char: str) -> str:
-    r"""`"L"` letter, `"N"` number, `"\n"` carriage return or line feed, `" "` other white space, `"o"` the rest.
+    r"""`"L"` letter, `"N"` number, `"\n"` carriage return or line feed, `" "` other white space, `"o"` the
+    rest.
 
     Not `str.isspace`: that also says yes to the separators U+001C..U+001F, which are not White_Space.
     """
@@ -97,7 +98,8 @@ def line_ends(text: str, i: int) -> int:
 
 
 def spaces_before(text: str, i: int) -> int:
-    r"""`\s+(?!\S)`: at the end of the text all spaces; before a word all but the last, which is the word's."""
+    r"""`\s+(?!\S)`: at the end of the text all spaces; before a word all but the last, which is the
+    word's."""
     stop = run(text, i, " \n")
     return stop if stop == len(text) else max(stop - 1, i)
 
@@ -120,10 +122,12 @@ def run(text: str, i: int, kinds: str) -> int:
 # ---- merging bytes -----------------------------------------------------------------------------------------
 
 def merge(word: bytes, ranks: dict[tuple[bytes, bytes], int]) -> list[bytes]:
-    """Start from single bytes; join the adjacent pair of lowest rank, the leftmost of equals, until none is left.
+    """Start from single bytes; join the adjacent pair of lowest rank, the leftmost of equals, until none is
+    left.
 
-    A heap holds the pairs that could be joined; an entry whose parts have meanwhile grown or gone is passed over.
-    So n bytes take n log n steps; looking for the best pair anew each time takes n^2, minutes for a long word.
+    A heap holds the pairs that could be joined; an entry whose parts have meanwhile grown or gone is passed
+    over. So n bytes take n log n steps; looking for the best pair anew each time takes n^2, minutes for a
+    long word.
     """
     parts = [word[i:i + 1] for i in range(len(word))]
     before, after = list(range(-1, len(word) - 1)), list(range(1, len(word) + 1))
@@ -150,7 +154,8 @@ def merge(word: bytes, ranks: dict[tuple[bytes, bytes], int]) -> list[bytes]:
 # ---- the file ----------------------------------------------------------------------------------------------
 
 def _byte_alphabet() -> dict[str, int]:
-    """How the file writes bytes: printable Latin-1 as itself, the other 68 from U+0100 on (a space is `Ġ`)."""
+    """How the file writes bytes: printable Latin-1 as itself, the other 68 from U+0100 on (a space is
+    `Ġ`)."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}

@@ -1,8 +1,8 @@
-"""Text to token ids, and ids back to text, one way whatever is installed: `tokenizers` when it is there, `bpe.py`
-when it is not. Only encoding differs; the vocabulary and decoding are the same few lines for both.
+"""Text to token ids, and ids back to text, one way whatever is installed: `tokenizers` when it is there,
+`bpe.py` when it is not. Only encoding differs; the vocabulary and decoding are the same few lines for both.
 
-Decoding is: join the bytes of all tokens, then read them as UTF-8. A token may hold half a character, so tokens
-must never be decoded one by one; `Stream` is for that.
+Decoding is: join the bytes of all tokens, then read them as UTF-8. A token may hold half a character, so
+tokens must never be decoded one by one; `Stream` is for that.
 
 Read next: `passes/prompt.py` (from messages to the text that is encoded), `bpe.py` (how a text becomes ids).
 """
@@ -121,8 +121,8 @@ def _fast_encoder(path: Path) -> Callable[[str], list[int]]:
 
 
 def _content(added: bpe.Added) -> bytes:
-    """Bytes of an added token: its text, except that text all in the byte alphabet is read as bytes, as for base
-    tokens (so do `tokenizers`). For ASCII without spaces both are the same."""
+    """Bytes of an added token: its text, except that text all in the byte alphabet is read as bytes, as for
+    base tokens (so do `tokenizers`). For ASCII without spaces both are the same."""
     if all(char in bpe.ALPHABET for char in added.content):
         return bytes(bpe.ALPHABET[char] for char in added.content)
     return added.content.encode("utf-8")

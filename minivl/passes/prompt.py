@@ -1,0 +1,170 @@
+"""Messages to token ids: check the conversation, render it with the checkpoint's chat template, encode it,
+and make room for the features of each picture and video.
+
+    messages --render--> text, one <|image_pad|> a picture --encode--> ids --expand--> ids, one pad a feature row
+
+It reads no pictures: how many rows a picture needs comes from its grid (`picture.py`). A text that holds the
+literal `<|image_pad|>`, or another special token, gives that token, as in the reference: texts are never
+changed. When such a text upsets the count of placeholders, `expand` and `check_features` say so.
+
+Read next: `positions.py` (where each token stands), `../template.py` (what a chat template is and may do).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..stage import stage
+from ..template import TemplateError, load_template, run
+from ..tokenizer import Tokenizer
+
+__all__ = ["PromptError", "TemplateError", "check_features", "check_messages", "encode", "expand",
+           "load_template", "media_of", "render"]
+
+Messages = Sequence[dict[str, Any]]
+
+ROLES = ("system", "user", "assistant", "tool")
+SIZES = ("min_pixels", "max_pixels", "resized_height", "resized_width")
+KEYS = {                                              # keys of an item, by its type
+    "text": ("text",),
+    "image": ("image", "image_url", *SIZES),
+    "image_url": ("image_url", "image", *SIZES),
+    "video": ("video", "fps", "nframes", "min_frames", "max_frames", "total_pixels", "video_start", "video_end",
+              "sample_fps", *SIZES),
+}
+
+
+class PromptError(ValueError):
+    """Messages that are no conversation, or placeholders that do not match the pictures and videos."""
+
+
+# ---- messages ----------------------------------------------------------------------------------------------
+
+def check_messages(messages: Messages) -> None:
+    """Raise PromptError, saying which message, item and key is wrong and what is allowed, unless `messages`
+    is a list of `{"role": ..., "content": text or list of items}`, with roles as in ROLES and items as in
+    KEYS."""
+    if not isinstance(messages, list | tuple):
+        raise PromptError(f"messages is {_named(messages)}, should be a list of messages")
+    if not messages:
+        raise PromptError("messages is empty; there must be at least one message")
+    for n, message in enumerate(messages):
+        where = f"messages[{n}]"
+        if not isinstance(message, dict):
+            raise PromptError(f"{where} is {_named(message)}, should be a dict with role and content")
+        if message.get("role") not in ROLES:
+            raise PromptError(f"{where}['role'] is {message.get('role')!r}, should be one of {', '.join(ROLES)}")
+        content = message.get("content")
+        if not isinstance(content, str | list | tuple):
+            raise PromptError(f"{where}['content'] is {_named(content)}, should be a text or a list of items")
+        for m, item in enumerate([] if isinstance(content, str) else content):
+            _check_item(f"{where}['content'][{m}]", item)
+
+
+def _check_item(where: str, item: Any) -> None:
+    if not isinstance(item, dict):
+        raise PromptError(f"{where} is {_named(item)}, should be a dict with a type: {', '.join(KEYS)}")
+    kind = item.get("type", next((key for key in KEYS if key in item), None))
+    if kind not in KEYS:
+        raise PromptError(f"{where}['type'] is {kind!r}, should be one of {', '.join(KEYS)}")
+    unknown = [key for key in item if key not in ("type", *KEYS[kind])]
+    if unknown:
+        raise PromptError(f"{where} has the key {unknown[0]!r}; one of type {kind} has {', '.join(KEYS[kind])}")
+    if kind == "text" and not isinstance(item.get("text"), str):
+        raise PromptError(f"{where}['text'] is {_named(item.get('text'))}, should be a text")
+    given = [key for key in ("image", "image_url", "video") if item.get(key) is not None]
+    if kind != "text" and len(given) != 1:
+        raise PromptError(f"{where} of type {kind} has {' and '.join(given) or f'no {kind}'}, should have one")
+    if isinstance(item.get("image_url"), dict) and "url" not in item["image_url"]:
+        raise PromptError(f"{where}['image_url'] has no key 'url'")
+
+
+def _named(value: Any) -> str:
+    return "missing" if value is None else f"of type {type(value).__name__}"
+
+
+def media_of(messages: Messages) -> list[tuple[str, dict[str, Any]]]:
+    """`("image" or "video", item)` for each picture and video, in the order of the prompt.
+
+    What to open always stands under the item's key `image` or `video`, also where it came as an `image_url`.
+    """
+    check_messages(messages)
+    items = [item for message in messages if not isinstance(message["content"], str)
+             for item in message["content"] if "text" not in item]
+    return [("video", item) if "video" in item else ("image", _as_image(item)) for item in items]
+
+
+def _as_image(item: dict[str, Any]) -> dict[str, Any]:
+    url = item.get("image_url")
+    if url is None:
+        return item
+    rest = {key: value for key, value in item.items() if key in SIZES}
+    return {"type": "image", "image": url["url"] if isinstance(url, dict) else url, **rest}
+
+
+# ---- messages to text --------------------------------------------------------------------------------------
+
+def render(messages: Messages, template: str | None = None, add_generation_prompt: bool = True,
+           add_vision_id: bool = False) -> str:
+    """The prompt as text, with one placeholder for each picture and video.
+
+    `template` is the checkpoint's own (`load_template`); None is the family's. `add_vision_id` numbers
+    pictures and videos (`Picture 1: `). Raises PromptError for the messages and TemplateError for the
+    template.
+    """
+    check_messages(messages)
+    return run(template, {"messages": messages, "add_generation_prompt": add_generation_prompt,
+                          "add_vision_id": add_vision_id})
+
+
+# ---- text to ids -------------------------------------------------------------------------------------------
+
+@stage("prompt.encode", "_, _ -> s")
+def encode(text: str, tokenizer: Tokenizer) -> np.ndarray:
+    """Ids of the rendered prompt, int64 (s,), with one placeholder for each picture and video."""
+    return np.array(tokenizer.encode(text), dtype=np.int64)
+
+
+@stage("prompt.expand", "_, i, _ -> s")
+def expand(ids: np.ndarray, counts: np.ndarray, pads: Sequence[int]) -> np.ndarray:
+    """Repeat the j-th placeholder `counts[j]` times: once for each row of features that will stand there.
+
+    ids: the prompt with single placeholders; counts (i,): feature rows of each picture and video, in the
+    order of the prompt; pads: ids of the placeholders, `<|image_pad|>` and `<|video_pad|>`. Gives int64 (s,).
+    Raises PromptError when there are more or fewer placeholders than pictures and videos.
+    """
+    ids, counts = np.asarray(ids, dtype=np.int64), np.asarray(counts, dtype=np.int64)
+    here = np.isin(ids, np.asarray(pads))
+    found = int(here.sum())
+    if found != len(counts):
+        raise PromptError(f"the prompt has {found} placeholders for {len(counts)} pictures and videos: "
+                          + _cause(found, len(counts)))
+    if (counts < 1).any():
+        raise PromptError(f"picture or video {int(np.argmax(counts < 1))} has {counts.min()} rows of features, "
+                          "needs at least 1")
+    times = np.ones(len(ids), dtype=np.int64)
+    times[here] = counts
+    return np.repeat(ids, times)                      # (tokens before) -> s
+
+
+def check_features(ids: np.ndarray, pads: Sequence[int], features_count: int) -> None:
+    """Raise PromptError unless `ids` holds as many placeholder tokens as there are rows of features."""
+    found = int(np.isin(ids, np.asarray(pads)).sum())
+    if found != features_count:
+        raise PromptError(f"the prompt has {found} placeholder tokens for {features_count} rows of features: "
+                          + _cause(found, features_count))
+
+
+def _cause(placeholders: int, wanted: int) -> str:
+    if wanted == 0:
+        return ("no pictures or videos were passed; pass them, or take the literal <|image_pad|> or <|video_pad|> "
+                "out of the text")
+    if placeholders == 0:
+        return "the text was written without placeholders, or the chat template dropped the pictures and videos"
+    if placeholders > wanted:
+        return ("a text holds a literal <|image_pad|> or <|video_pad|>, an answer that holds one was fed back, or "
+                "a picture or video was not passed")
+    return "the chat template dropped a picture or video, or more were passed than the messages show"
