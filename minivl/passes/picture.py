@@ -1,11 +1,11 @@
-"""From whatever a picture comes as to the float array that is cut into patches: load, choose a size, resize, normalise.
+"""From whatever a picture comes as to the float array that is cut into patches.
 
     load_picture   anything -> y b 3     uint8, upright, RGB, transparency laid on white
-    target_size    y b -> 2              height and width the model will see: multiples of 28, area within limits
+    target_size    y b -> 2              the height and width the model sees: multiples of 28
     resize         y b 3 -> h u 3        bicubic, bit for bit what Pillow 13 gives
     normalise      h u 3 -> 3 h u        float32, bit for bit what the PIL backend of transformers gives
 
-Not here: a second resampling filter, a colour-managed conversion, downloads. Read next: `patches.py`.
+Not here: other filters, colour management, downloads. Read next: `patches.py`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import binascii
 import io
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -31,22 +32,22 @@ ORIENTATION = 0x0112                      # the EXIF tag
 
 
 class PictureError(ValueError):
-    """A source cannot be made into pixels, or a picture has a size that the model does not take."""
+    """A source cannot be made into pixels, or a picture or video has a size that the model does not take."""
 
 
-# ---------------------------------------------------------------------------------------------- load: anything -> y b 3
+# ------------------------------------------------------------------------------------ load: anything -> y b 3
 
 def load_picture(source: Any) -> np.ndarray:
-    """Pixels of a picture: (y, b, 3) uint8, upright, transparency composited on white, first frame of an animation.
+    """Pixels of a picture: (y, b, 3) uint8, upright, transparency laid on white, first frame of an animation.
 
-    source: path (str or Path), bytes, `file:` or `data:` URL, PIL image, or array (y, b), (y, b, 1|3|4) with colour last:
-    bool, uint8, uint16 (0..65535) or floating (0..1). A floating array beyond 0..1, or another integer type, is refused
-    rather than guessed at. Files of mode I or F (32 bits) are read as grey levels 0..255 and refused beyond; 16-bit grey
-    is scaled by 1/257, where Pillow's own conversion would clip everything above 255 to white.
+    source: path (str or Path), bytes, `file:` or `data:` URL, PIL image, or an array (y, b) or (y, b, 1|3|4),
+    colour last, of bool, uint8, uint16 (0..65535) or floating point (0..1). Refused rather than guessed at:
+    floating arrays beyond 0..1, other integers, 32-bit files (modes I, F) that are not plainly grey levels
+    0..255. 16-bit grey is scaled by 1/257; Pillow's own conversion would clip all above 255 to white.
     Raises PictureError, and nothing else, for whatever cannot be read.
     """
     if isinstance(source, np.ndarray):
-        return _from_image(Image.fromarray(_eight_bit(source)))
+        return _to_rgb(Image.fromarray(_eight_bit(source)))
     if isinstance(source, Image.Image):
         return _decode(source)
     name, opened = _open(source)
@@ -54,36 +55,39 @@ def load_picture(source: Any) -> np.ndarray:
         with Image.open(opened) as image:
             return _decode(image)
     except PictureError as error:
-        raise PictureError(f"{name}: {error}") from error.__cause__
+        raise PictureError(f"{name}: {error}") from error
     except Exception as error:              # decoders raise nearly every type there is on a damaged file
-        raise PictureError(f"{name}: not a picture that can be read ({error or type(error).__name__})") from error
+        raise PictureError(f"{name}: not a picture that can be read ({_reason(error)})") from error
 
 
 def _open(source: Any) -> tuple[str, Any]:
     """A name for messages, and what Pillow opens."""
     if isinstance(source, bytes | bytearray | memoryview):
-        return f"picture of {len(source)} bytes", io.BytesIO(bytes(source))
-    if not isinstance(source, str | Path):
-        raise PictureError(f"a picture is a path, bytes, a URL, a PIL image or an array, not {type(source).__name__}")
-    scheme = re.match(r"(https?|file|data):", str(source), re.IGNORECASE) if isinstance(source, str) else None
-    match scheme and scheme[1].lower():
-        case "http" | "https":
-            raise PictureError(f"{source}: download the picture first; minivl opens files and data URLs only")
-        case "data":
-            return "data URL", io.BytesIO(_data_of_url(str(source)))
-        case "file":
-            path = Path(url2pathname(urlsplit(str(source)).path))
-        case _:
-            path = Path(source)
+        data = bytes(source)
+        return f"picture of {len(data)} bytes", io.BytesIO(data)
+    if isinstance(source, Path):
+        return str(source), _regular_file(source)
+    if not isinstance(source, str):
+        raise PictureError(f"a picture is a path, bytes, a URL, a PIL image or an array, "
+                           f"not {type(source).__name__}")
+    scheme = source.partition(":")[0].lower()
+    if scheme in ("http", "https"):
+        raise PictureError(f"{source}: download the picture first; only files and data URLs are opened")
+    if scheme == "data":
+        return "data URL", io.BytesIO(_data_of_url(source))
+    path = Path(url2pathname(urlsplit(source).path)) if scheme == "file" else Path(source)
     return str(path), _regular_file(path)
 
 
 def _regular_file(path: Path) -> Path:
+    """The path itself, when a file is there. A pipe or a device is refused: one could wait on it for ever."""
     try:
-        if path.is_file():                  # a pipe or a device could be waited on for ever
+        if path.is_file():
             return path
         raise PictureError(f"{path}: {'not a regular file' if path.exists() else 'no such file'}")
-    except (OSError, ValueError) as error:  # a name too long for the system, a NUL in it
+    except (OSError, ValueError) as error:                      # a name too long for the system, a NUL in it
+        if isinstance(error, PictureError):
+            raise
         raise PictureError(f"{str(path)[:80]!r}: not a usable path ({error})") from error
 
 
@@ -91,7 +95,7 @@ def _data_of_url(url: str) -> bytes:
     """The bytes of `data:[type][;base64],...`."""
     head, comma, body = url.partition(",")
     if not comma:
-        raise PictureError("data URL has no comma before its data")
+        raise PictureError("data URL: no comma before the data")
     data = unquote_to_bytes(body)
     if not head.lower().endswith(";base64"):
         return data
@@ -102,17 +106,21 @@ def _data_of_url(url: str) -> bytes:
 
 
 def _decode(image: Image.Image) -> np.ndarray:
-    """Header checks before a pixel is decoded, then pixels, then the camera's orientation."""
+    """An opened image -> (y, b, 3) uint8. The header is checked before a pixel is decoded."""
     if image.format == "EPS":
         raise PictureError("PostScript is a program, not a picture; convert it to PNG first")
     _check_size(image.height, image.width)
     try:
         image.load()
-        return upright(_from_image(image), _orientation(image))
+        return upright(_to_rgb(image), _orientation(image))
     except PictureError:
         raise
-    except Exception as error:
-        raise PictureError(f"cannot be decoded, damaged or cut short ({error or type(error).__name__})") from error
+    except Exception as error:                                  # as above: decoders raise nearly every type
+        raise PictureError(f"cannot be decoded: damaged or cut short ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def _check_size(height: int, width: int) -> None:
@@ -123,12 +131,13 @@ def _check_size(height: int, width: int) -> None:
                            f"the limit is {MAX_SOURCE_PIXELS:,}; shrink it first")
 
 
-def _from_image(image: Image.Image) -> np.ndarray:
-    """An image of any mode -> (y, b, 3) uint8. The composite is the reference's: as RGBA, over opaque white."""
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    """An image of any mode -> (y, b, 3) uint8. Transparency is the reference's: as RGBA, over opaque
+    white."""
     if image.mode[0] in "IF":                                   # I, I;16*, F: grey deeper than 8 bits
-        return np.repeat(_grey_levels(image)[:, :, None], 3, axis=2)                                   # y b -> y b 3
-    if image.mode == "La":
-        image = image.convert("LA")                             # premultiplied grey; Pillow has no direct way
+        return np.repeat(_grey_levels(image)[:, :, None], 3, axis=2)                      # y b -> y b 3
+    if image.mode == "La":                                    # premultiplied grey has one way out, through LA
+        image = image.convert("LA")
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
@@ -138,25 +147,25 @@ def _from_image(image: Image.Image) -> np.ndarray:
 def _grey_levels(image: Image.Image) -> np.ndarray:
     """Grey of 16 or 32 bits -> (y, b) uint8."""
     levels = np.asarray(image)
-    if image.mode.startswith("I;16") or image.format == "PPM" and image.mode == "I":
-        grey = _scale_16(levels)                                # Pillow widens a 16-bit PGM to 32 bits
-        return np.where(levels == image.info.get("transparency", -1), np.uint8(255), grey)
+    if image.mode.startswith("I;16") or (image.format == "PPM" and image.mode == "I"):    # I: 16-bit PGM
+        clear = levels == image.info.get("transparency", -1)
+        return np.where(clear, np.uint8(255), _scale_16(levels))
     if not (levels.min() >= 0 and levels.max() <= 255):         # so written that a NaN fails
-        raise PictureError(f"mode {image.mode} holds {levels.min()}..{levels.max()}; grey levels go 0..255: "
-                           "scale it, or give an array (uint16, or floating 0..1)")
+        raise PictureError(f"mode {image.mode} holds {levels.min()}..{levels.max()}, grey levels go 0..255: scale "
+                           "it, or give an array (uint16, or floating point 0..1)")
     if image.mode == "F" and 0 < levels.max() <= 1:
-        raise PictureError("mode F holds 0..1, which may mean nearly black or the whole range: "
-                           "multiply by 255, or give an array, whose range is 0..1")
+        raise PictureError("mode F holds 0..1, which may mean nearly black or the whole range: multiply by 255, "
+                           "or give an array, whose range is 0..1")
     return np.rint(levels).astype(np.uint8)
 
 
 def _eight_bit(pixels: np.ndarray) -> np.ndarray:
-    """An array of a picture as uint8, colour last, grey without a colour axis; see `load_picture` for the rule."""
+    """An array of a picture as uint8, grey without a colour axis; the rule is in `load_picture`."""
     if pixels.ndim == 3 and pixels.shape[2] == 1:
-        pixels = pixels[:, :, 0]                                                                       # y b 1 -> y b
+        pixels = pixels[:, :, 0]                                                          # y b 1 -> y b
     if pixels.ndim != 2 and (pixels.ndim != 3 or pixels.shape[2] not in (3, 4)):
-        raise PictureError(f"array of shape {list(pixels.shape)} is not a picture: [y b], [y b 1], [y b 3] or [y b 4]; "
-                           "colour comes last")
+        raise PictureError(f"array of shape {list(pixels.shape)} is no picture: it must be [y b], [y b 1], "
+                           "[y b 3] or [y b 4], colour last")
     _check_size(*pixels.shape[:2])
     if pixels.dtype == np.uint8:
         return np.ascontiguousarray(pixels)
@@ -165,9 +174,11 @@ def _eight_bit(pixels: np.ndarray) -> np.ndarray:
     if pixels.dtype == np.uint16:
         return _scale_16(pixels)
     if not np.issubdtype(pixels.dtype, np.floating):
-        raise PictureError(f"{pixels.dtype} does not say its range; give uint8 (0..255), uint16 (0..65535) or float (0..1)")
+        raise PictureError(f"an array of {pixels.dtype} does not say its range: give uint8 (0..255), "
+                           "uint16 (0..65535) or floating point (0..1)")
     if not (pixels.min() >= 0 and pixels.max() <= 1):
-        raise PictureError(f"{pixels.dtype} array holds {pixels.min()}..{pixels.max()}; floating pixels go 0..1")
+        raise PictureError(f"{pixels.dtype} array holds {pixels.min()}..{pixels.max()}, "
+                           "floating pixels go 0..1")
     return np.rint(pixels.astype(np.float64) * 255).astype(np.uint8)
 
 
@@ -187,7 +198,7 @@ def _orientation(image: Image.Image) -> int:
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Turn and mirror (y, b, 3) as EXIF orientation 1..8 asks; any other value changes nothing."""
     if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)                                                                 # y b 3 -> b y 3
+        pixels = pixels.swapaxes(0, 1)                                                    # y b 3 -> b y 3
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
     if orientation in (2, 3, 6, 7):
@@ -195,20 +206,23 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-# ------------------------------------------------------------------------------------------------- the size the model sees
+# ------------------------------------------------------------------------------------ the size the model sees
 
 @stage("picture.target_size", "_ -> 2")
 def target_size(shape: tuple[int, ...], config: Any) -> np.ndarray:
-    """(height, width) to resize to, int64: multiples of `config.factor` (28) with an area within the pixel limits.
+    """(height, width) to resize to, int64: multiples of `config.factor` (28), area within the limits of
+    `config`.
 
-    shape: (y, b, ...) of the source. Raises PictureError beyond an aspect of 200.
-    Traps: Python rounds half to even (42 -> 56, but 70 -> 56); the *rounded* area is tested, while the scale comes from the
-    *original* one; qwen-vl-utils rounds up to 28 before the test, so its thin pictures differ (13 x 100: 28 x 112, here
-    28 x 168). Servers that resize twice, or with other limits, shift every box: QwenLM/Qwen3-VL#830.
+    shape: (y, b, ...) of the source, in pixels. Raises PictureError beyond an aspect of 200.
+    Traps: Python rounds halves to even (42 -> 56, and 70 -> 56); the *rounded* area is tested, but the scale
+    comes from the *original* one; qwen-vl-utils lifts sides to 28 before the test, so its thin pictures
+    differ (13 x 100 gives 28 x 112 there, 28 x 168 here). Limits that differ between tools shift every box:
+    QwenLM/Qwen3-VL#830.
     """
     y, b, factor = int(shape[0]), int(shape[1]), config.factor
     if min(y, b) < 1 or max(y, b) / min(y, b) > MAX_ASPECT:
-        raise PictureError(f"picture of {y} x {b} (height x width): the long side may be {MAX_ASPECT} times the short one")
+        raise PictureError(f"picture of {y} x {b} (height x width): the long side may be at most "
+                           f"{MAX_ASPECT} times the short one; crop it first")
     h, u = (round(side / factor) * factor for side in (y, b))
     if h * u > config.max_pixels:
         shrink = math.sqrt((y * b) / config.max_pixels)
@@ -216,76 +230,85 @@ def target_size(shape: tuple[int, ...], config: Any) -> np.ndarray:
     elif h * u < config.min_pixels:
         grow = math.sqrt(config.min_pixels / (y * b))
         h, u = (math.ceil(side * grow / factor) * factor for side in (y, b))
-    return np.array([h, u])
+    return np.array([h, u], np.int64)
 
 
-# --------------------------------------------------------------------------------- bicubic resize, bit for bit Pillow's
+# ----------------------------------------------------------------------- bicubic resize, bit for bit Pillow's
 
-FRACTION_BITS = 22                        # Pillow's fixed point: 32 bits less 8 of a pixel and 2 for overshoot
-STRIP = 64                                # outgoing rows at a time; bounds memory, changes nothing else
+FRACTION_BITS = 22                       # Pillow's fixed point: 32 bits less 8 of a pixel and 2 for overshoot
+STRIP = 64                                # outgoing rows at a time: bounds memory, changes no result
+
+Weigh = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 @stage("picture.resize", "y b 3, 2 -> h u 3")
 def resize(pixels: np.ndarray, size: np.ndarray) -> np.ndarray:
     """Bicubic with antialiasing, uint8 -> uint8: bit for bit `Image.resize((u, h), BICUBIC)` of Pillow 13.
 
-    Fixed point, one axis after the other, and a whole picture of uint8 between the two, so the order of the axes shows:
-    up to tens of levels on noise. Other bicubics (OpenCV, torch without antialias, a = -0.75) give other pixels, and worse
-    reading of small text: ikawrakow/ik_llama.cpp#1969, huggingface/transformers#39591.
+    Fixed point, one axis after the other, and a whole picture of uint8 between the two, so that the order of
+    the axes shows: by tens of levels on noise. Another bicubic (OpenCV, or torch without antialias: a =
+    -0.75) gives other pixels, and small text is misread: ikawrakow/ik_llama.cpp#1969,
+    huggingface/transformers#39591.
     """
-    return _each_axis(pixels, size, lambda rows, first, weights: _weigh_fixed(rows, first, fixed_point(weights)))
+    return bicubic(pixels, size)
+
+
+def bicubic(pixels: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """What `resize` does, for callers that are a stage of their own (a video's frames)."""
+    return _each_axis(pixels, size, _weigh_fixed)
 
 
 def resize_float(pixels: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """The same filter without its rounding, float64: what `resize` means. Clipped to 0..255 after each axis, as there.
+    """The same filter without its rounding, float64: what `resize` means. Clipped to 0..255 after each axis,
+    as there.
 
-    The two differ by less than half a level for the last rounding plus, for the one between the axes, half a level times
-    the sum of absolute weights (at most about 1.5): under 1.5 grey levels in all.
+    The two differ by half a level for the last rounding and, for the one between the axes, by half a level
+    times the sum of absolute weights, which is at most 1.3: less than 1.2 grey levels.
     """
-    return _each_axis(pixels.astype(np.float64), size,
-                      lambda rows, first, weights: np.clip(_weigh(rows, first, weights), 0, 255))
+    return _each_axis(pixels, size, _weigh_clipped)
 
 
-def _each_axis(pixels, size, weigh):
-    h, u = (int(side) for side in size)
-    axes = (0, 1) if height_first(pixels.shape, size) else (1, 0)
-    for axis in axes:
-        n_out = (h, u)[axis]
-        if pixels.shape[axis] != n_out:                     # an axis of the right length is not filtered at all
+def _each_axis(pixels: np.ndarray, size: np.ndarray, weigh: Weigh) -> np.ndarray:
+    for axis in (0, 1) if height_first(pixels.shape, size) else (1, 0):
+        n_in, n_out = pixels.shape[axis], int(size[axis])
+        if n_in != n_out:                                 # an axis of the right length is not filtered at all
             rows = np.ascontiguousarray(pixels.swapaxes(0, axis))
-            pixels = weigh(rows, *bicubic_weights(len(rows), n_out)).swapaxes(0, axis)
+            pixels = weigh(rows, *bicubic_weights(n_in, n_out)).swapaxes(0, axis)
     return np.ascontiguousarray(pixels)
 
 
 def height_first(shape: tuple[int, ...], size: np.ndarray) -> bool:
-    """Which axis Pillow 13 filters first: the height when it loses more than twice the rows that the width loses columns.
+    """Which axis Pillow 13 filters first: the height when it loses more than twice as many rows as the width
+    columns.
 
-    (A width that grows loses a negative number.) Before python-pillow/Pillow#9549 it was always the width.
+    (A width that grows loses a negative number.) Before python-pillow/Pillow#9549 the width was always first.
     """
     rows_lost, columns_lost = shape[0] - int(size[0]), shape[1] - int(size[1])
-    return rows_lost > 0 and rows_lost > 2 * columns_lost
+    return rows_lost > max(0, 2 * columns_lost)
 
 
 def bicubic_weights(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray]:
-    """The band of the (n_out, n_in) filter matrix that is not zero: first index (o,) int64, weights (o, taps) float64.
+    """The non-zero band of the (n_out, n_in) filter matrix: first index (o,) int64 and weights (o, taps)
+    float64.
 
-    Row i of the outgoing axis is the sum over k of weights[i, k] * source[first[i] + k]; each row sums to one.
-    Shrinking stretches the filter over as many source pixels as one outgoing pixel covers: that is the antialiasing.
+    Outgoing row i is the sum over k of weights[i, k] * source[first[i] + k]; the weights of a row sum to one.
+    Shrinking stretches the filter over all source pixels that one outgoing pixel covers: that is the
+    antialiasing.
     """
     scale = n_in / n_out
     stretch = max(scale, 1.0)
-    reach = 2.0 * stretch                                       # the cubic ends two (stretched) pixels from its centre
+    reach = 2.0 * stretch                                # the cubic ends two stretched pixels from its centre
     centre = (np.arange(n_out) + 0.5) * scale
     first = np.maximum(0, (centre - reach + 0.5).astype(np.int64))
     last = np.minimum(n_in, (centre + reach + 0.5).astype(np.int64))
     tap = np.arange((last - first).max())
-    distance = (tap + first[:, None] - centre[:, None] + 0.5) * (1.0 / stretch)                        # o -> o taps
+    distance = (tap + first[:, None] - centre[:, None] + 0.5) * (1.0 / stretch)           # o -> o taps
     weights = np.where(tap < (last - first)[:, None], cubic(distance), 0.0)
-    return first, weights / np.cumsum(weights, axis=1)[:, -1:]  # cumsum adds from left to right, as Pillow does
+    return first, weights / np.cumsum(weights, axis=1)[:, -1:]  # cumsum adds left to right, as Pillow
 
 
 def cubic(x: np.ndarray) -> np.ndarray:
-    """Keys' cubic with a = -0.5 (not the -0.75 of OpenCV and of torch without antialias): Keys 1981, eq. 15."""
+    """Keys' cubic (1981) with a = -0.5, not the -0.75 of OpenCV and of torch without antialias."""
     a, x = -0.5, np.abs(x)
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = (((x - 5) * x + 8) * x - 4) * a
@@ -297,9 +320,9 @@ def fixed_point(weights: np.ndarray) -> np.ndarray:
     return np.trunc(weights * 2.0**FRACTION_BITS + np.copysign(0.5, weights)).astype(np.int32)
 
 
-def _weigh(rows: np.ndarray, first: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Outgoing rows as weighted sums of source rows: n ... -> o ..., in the dtype of the weights."""
-    total = np.zeros((len(first), *rows.shape[1:]), weights.dtype)                                     # n ... -> o ...
+def weigh_rows(rows: np.ndarray, first: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted sums of source rows, in the dtype of the weights: (n, ...), (o,), (o, taps) -> (o, ...)."""
+    total = np.zeros((len(first), *rows.shape[1:]), weights.dtype)                        # n ... -> o ...
     for k in range(weights.shape[1]):
         source = rows[np.minimum(first + k, len(rows) - 1)]     # beyond the edge the weight is zero
         total += source * weights[:, k].reshape(-1, *[1] * (rows.ndim - 1))
@@ -307,24 +330,34 @@ def _weigh(rows: np.ndarray, first: np.ndarray, weights: np.ndarray) -> np.ndarr
 
 
 def _weigh_fixed(rows: np.ndarray, first: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """`_weigh` on uint8 with integer weights, rounded by adding a half before the shift, then clipped: uint8."""
-    out = np.empty((len(first), *rows.shape[1:]), np.uint8)                                            # n ... -> o ...
-    half = 1 << (FRACTION_BITS - 1)
+    """`weigh_rows` in int32, rounded to nearest (halves up) by a half added before the shift, clipped:
+    uint8."""
+    out = np.empty((len(first), *rows.shape[1:]), np.uint8)                               # n ... -> o ...
+    weights, half = fixed_point(weights), 1 << (FRACTION_BITS - 1)
     for at in range(0, len(first), STRIP):
         strip = slice(at, at + STRIP)
-        out[strip] = np.clip((_weigh(rows, first[strip], weights[strip]) + half) >> FRACTION_BITS, 0, 255)
+        out[strip] = np.clip((weigh_rows(rows, first[strip], weights[strip]) + half) >> FRACTION_BITS, 0, 255)
     return out
 
 
-# ------------------------------------------------------------------------------------------------------------- normalise
+def _weigh_clipped(rows: np.ndarray, first: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return np.clip(weigh_rows(rows, first, weights), 0, 255)
+
+
+# -------------------------------------------------------------------------------------------------- normalise
 
 @stage("picture.normalise", "h u 3 -> 3 h u")
 def normalise(pixels: np.ndarray, config: Any) -> np.ndarray:
-    """(x/255 - mean) / std, colour first, float32.
+    """(x/255 - mean) / std, colour first, float32."""
+    return standardise(pixels, config)
 
-    The division by 255 is a product in float64, the rest is float32: the order of casts of the reference's PIL backend,
-    and so its bits. (Its torchvision backend folds 255 into mean and std and differs in the last bit.)
+
+def standardise(pixels: np.ndarray, config: Any) -> np.ndarray:
+    """What `normalise` does, for any axes before the last three: (..., h, u, 3) -> (..., 3, h, u).
+
+    The division by 255 is a product in float64, all else is float32: the casts of the reference's PIL
+    backend, and so its bits. Its torchvision backend folds 255 into mean and std, which moves the last bit.
     """
     mean, std = (np.asarray(value, np.float32) for value in (config.image_mean, config.image_std))
     scaled = (pixels * np.float64(config.rescale_factor)).astype(np.float32)
-    return ((scaled - mean) / std).transpose(2, 0, 1)                                                  # h u 3 -> 3 h u
+    return np.moveaxis((scaled - mean) / std, -1, -3)                                     # h u 3 -> 3 h u

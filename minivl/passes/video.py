@@ -1,0 +1,158 @@
+"""Frames of a video: which ones are shown, at what size, and how much time lies between them.
+
+A video is a list of frames here, each of them anything that `load_picture` takes; two frames share one patch.
+Which frames those are is part of the model's input, and the two official programs choose different ones:
+`sample_official` (qwen-vl-utils, last frame included) and `sample_transformers` (evenly from the first, last
+one not included).
+
+Not here: reading video files (extract the frames first), and positions in time, which `positions.py` derives
+from `seconds_per_grid`. Read next: `patches.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..stage import stage
+from .picture import PictureError, bicubic, load_picture, standardise
+
+FPS = 2.0                       # frames per second that both programs ask for by default
+PAIR = 2                        # counts are even: two frames share a patch
+MIN_FRAMES, MAX_FRAMES = 4, 768
+MIN_TOKENS, MAX_TOKENS = 128, 768           # of one frame pair, one token being 28 x 28 pixels
+CONTEXT_TOKENS = 128_000                    # nine tenths of it are the budget of a whole video
+
+
+# ------------------------------------------------------------------------ which frames: total, fps -> indices
+
+def sample_official(total: int, fps: float, wanted_fps: float = FPS, count: int | None = None,
+                    min_frames: int = MIN_FRAMES, max_frames: int | None = None) -> np.ndarray:
+    """Indices of the frames that qwen-vl-utils shows: evenly spread, first and last included, (n,) int64.
+
+    total, fps: frames of the video and how many of them make a second. `count` overrules `wanted_fps`.
+    Raises PictureError for a video of fewer than two frames, or a count that it does not have.
+    The original computes in float32: beyond some 10,000 frames it may take a neighbour of a frame chosen
+    here.
+    """
+    ceiling = min(MAX_FRAMES, total) if max_frames is None else max_frames
+    n = _frame_count(total, fps, wanted_fps, count, math.ceil(min_frames / PAIR) * PAIR, ceiling)
+    return np.rint(np.linspace(0, total - 1, n)).astype(np.int64)
+
+
+def sample_transformers(total: int, fps: float, wanted_fps: float = FPS, count: int | None = None,
+                        min_frames: int = MIN_FRAMES, max_frames: int = MAX_FRAMES) -> np.ndarray:
+    """Indices of the frames that transformers 5 shows: multiples of total/n, cut to integers, (n,) int64.
+
+    Arguments and errors as in `sample_official`. Trap: when total/n is not exact there may come one frame
+    more than n, an odd count (629 frames, 480 wanted: 481), because arange counts its steps in floating
+    point. That is the reference's behaviour and is kept; so is its float32, up to some 10,000 frames.
+    """
+    n = _frame_count(total, fps, wanted_fps, count, min_frames, min(max_frames, total))
+    return np.arange(0, total, total / n).astype(np.float32).astype(np.int64)
+
+
+def _frame_count(total, fps, wanted_fps, count, least, most) -> int:
+    """The rule of both programs: seconds times wanted fps, within limits, rounded down to even."""
+    if total < PAIR or not (0 < fps < math.inf and 0 < wanted_fps < math.inf):
+        raise PictureError(f"video of {total} frames at {fps} per second, {wanted_fps} wanted: sampling takes "
+                           f"at least {PAIR} frames and positive rates")
+    if count is not None:
+        n = round(count / PAIR) * PAIR
+    else:
+        n = min(max(total / fps * wanted_fps, least), math.floor(most / PAIR) * PAIR, total)
+        n = math.floor(n / PAIR) * PAIR
+    if not PAIR <= n <= total:
+        raise PictureError(f"{n} frames asked of a video that has {total}; ask for {PAIR} to {total}")
+    return n
+
+
+def sampled_fps(count: int, total: int, fps: float) -> float:
+    """Frames per second among the sampled ones: `count` of `total` frames of a video at `fps`."""
+    return count / total * fps
+
+
+def seconds_per_grid(fps: float, config: Any) -> float:
+    """Seconds from one pair of frames to the next, for *sampled* frames per second: 1.0 at 2 fps.
+
+    Trap: transformers assumes 24 fps when it is given no metadata, hence 0.083 s, and the model's clock runs
+    12 times too slow (QwenLM/Qwen3-VL#1381); vLLM and SGLang have lost the number on the way
+    (sgl-project/sglang#3674).
+    """
+    if not 0 < fps < math.inf:
+        raise PictureError(f"{fps} frames per second: the rate must be positive")
+    return config.temporal_patch_size / fps
+
+
+def timestamps(indices: np.ndarray, fps: float) -> np.ndarray:
+    """Seconds into the video at which each sampled frame stands, (n,) float64. For display: the model sees
+    none."""
+    return np.asarray(indices) / fps
+
+
+# ----------------------------------------------------------------------------------------------- at what size
+
+def video_pixel_limits(count: int, config: Any) -> Any:
+    """`config` with the pixel limits of one frame in a video of `count` frames; give it to
+    `picture.target_size`.
+
+    The rule of qwen-vl-utils, and of transformers with `cap_pixels_per_frame`: 128 to 768 tokens a frame, but
+    all frames together within nine tenths of the context, shared evenly. A long video gets small frames: 720
+    x 1280 is seen at 560 x 1008 up to 300 frames, at 336 x 644 with 768. Without the cap transformers takes
+    `config` as it is.
+    """
+    area = config.factor**2
+    least = MIN_TOKENS * area
+    budget = int(CONTEXT_TOKENS * area * 0.9)
+    most = max(min(MAX_TOKENS * area, budget * config.temporal_patch_size // count), int(least * 1.05))
+    return dataclasses.replace(config, min_pixels=least, max_pixels=most)
+
+
+def load_frames(frames: Iterable[Any]) -> np.ndarray:
+    """Frames -> (t, y, b, 3) uint8; each may be whatever `load_picture` takes, all of them of one size.
+
+    Raises PictureError that names the frame (counted from 0). A video file is refused: extract its frames
+    first.
+    """
+    if isinstance(frames, str | Path | bytes | bytearray | Image.Image | dict):
+        raise PictureError(f"a video is a list of frames, not one {type(frames).__name__}; video files are not "
+                           "read: extract the frames first (ffmpeg -i video.mp4 -vf fps=2 frame%04d.png)")
+    if isinstance(frames, np.ndarray) and frames.ndim != 4:
+        raise PictureError(f"a video as one array is [t y b colour], not {list(frames.shape)}")
+    loaded = [_load_frame(n, frame) for n, frame in enumerate(frames)]
+    if not loaded:
+        raise PictureError("a video needs at least one frame")
+    for n, frame in enumerate(loaded):
+        if frame.shape != loaded[0].shape:
+            raise PictureError(f"frame {n} is {frame.shape[0]} x {frame.shape[1]} (height x width), frame 0 "
+                               f"is {loaded[0].shape[0]} x {loaded[0].shape[1]}; one video has one size")
+    return np.stack(loaded)                                                            # y b 3 each -> t y b 3
+
+
+def _load_frame(n: int, frame: Any) -> np.ndarray:
+    try:
+        return load_picture(frame)
+    except PictureError as error:
+        raise PictureError(f"frame {n}: {error}") from error
+
+
+@stage("video.resize", "t y b 3, 2 -> t h u 3")
+def resize_frames(frames: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """`picture.resize` on every frame, to one size.
+
+    qwen-vl-utils 0.0.14 resizes a video that comes as a list of frames twice, the first time to multiples of
+    56 (360 x 640 -> 336 x 616 where one resize gives 364 x 644). That is a slip, and not repeated here.
+    """
+    return np.stack([bicubic(frame, size) for frame in frames])                           # t y b 3 -> t h u 3
+
+
+@stage("video.normalise", "t h u 3 -> t 3 h u")
+def normalise_frames(frames: np.ndarray, config: Any) -> np.ndarray:
+    """`picture.normalise` on every frame: float32, ready for `patches.patchify`."""
+    return standardise(frames, config)                                                    # t h u 3 -> t 3 h u
