@@ -1,11 +1,12 @@
-"""The model's dimensions, as frozen dataclasses with the official field names, read from the official JSON files.
+"""The model's dimensions, as frozen dataclasses with the official field names, read from the official JSON
+files.
 
-Two layouts of config.json are read: flat (the hub's: the decoder's keys at the top level, `rope_scaling`) and nested
-(`text_config`, `rope_parameters`). Every value is checked before anything is built from it: its type first, then the
-rules below, one row each. An error names the file, the key, the value and the rule.
+Two layouts of config.json are read: flat (the hub's: the decoder's keys at the top level, `rope_scaling`) and
+nested (`text_config`, `rope_parameters`). Every value is checked before anything is built from it: its type
+first, then the rules below, one row each. An error names the file, the key, the value and the rule.
 
-This file holds no preset logic and no branch for other models. Read next: `checkpoint/names.py`, which derives every
-tensor's shape from these numbers.
+This file holds no preset logic and no branch for other models. Read next: `checkpoint/names.py`, which
+derives every tensor's shape from these numbers.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import math
 import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -28,7 +30,9 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """The vision tower. Widths are numbers of values, `window_size` is in pixels, indexes count blocks from 0."""
+    """The vision tower. Widths are numbers of values, `window_size` is in pixels, indexes count blocks from
+    0.
+    """
     depth: int
     hidden_size: int
     num_heads: int
@@ -140,11 +144,11 @@ class GenerationConfig:
     pad_token_id: int
 
 
-# ---- JSON, strictly ------------------------------------------------------------------------------------------------
+# ---- JSON, strictly ----------------------------------------------------------------------------------------
 
 def parse_json(data: bytes, where: str, error: type[ValueError] = ConfigError) -> dict[str, Any]:
-    """A JSON object as a dict. Refuses, with `error`: other encodings than UTF-8, a key given twice, NaN, infinity,
-    absurd nesting, more than MAX_JSON bytes, anything that is no object.
+    """A JSON object as a dict. Refuses, with `error`: other encodings than UTF-8, a key given twice, NaN,
+    infinity, absurd nesting, more than MAX_JSON bytes, anything that is no object.
     """
     if len(data) > MAX_JSON:
         raise error(f"{where}: {len(data)} bytes of JSON; at most {MAX_JSON} are read")
@@ -176,7 +180,8 @@ def parse_json(data: bytes, where: str, error: type[ValueError] = ConfigError) -
 
 
 def read_json(path: Path, error: type[ValueError] = ConfigError) -> dict[str, Any]:
-    """The JSON object in a file; see `parse_json`. Raises `error` when the file is missing or cannot be read."""
+    """The JSON object in a file; see `parse_json`. Raises `error` when the file is missing or cannot be read.
+    """
     try:
         with path.open("rb") as file:
             data = file.read(MAX_JSON + 1)
@@ -187,10 +192,10 @@ def read_json(path: Path, error: type[ValueError] = ConfigError) -> dict[str, An
     return parse_json(data, str(path), error)
 
 
-# ---- values by type ------------------------------------------------------------------------------------------------
+# ---- values by type ----------------------------------------------------------------------------------------
 
 def _integer(value: Any) -> bool:
-    return type(value) is int and abs(value) < 1 << 62         # `True` is an int to Python, and no width of anything
+    return type(value) is int and abs(value) < 1 << 62       # to Python, `True` is an int too
 
 
 def _number(value: Any) -> bool:
@@ -199,6 +204,9 @@ def _number(value: Any) -> bool:
 
 def _list_of(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list | tuple) and len(value) <= 4096 and all(map(check, value))
+
+
+_integers, _numbers = _list_of(_integer), _list_of(_number)
 
 
 class Kind(NamedTuple):
@@ -211,14 +219,17 @@ class Kind(NamedTuple):
 KINDS = {
     "int": Kind("an integer", _integer, int),
     "float": Kind("a finite number", _number, float),
-    "bool": Kind("true or false", lambda value: type(value) is bool, bool),
-    "str": Kind("a text", lambda value: isinstance(value, str), str),
-    "int | None": Kind("an integer or null", lambda value: value is None or _integer(value), lambda value: value),
-    # cosmos-rl#171: block numbers kept as strings are never equal to a block's number, and no block is ever "full"
-    "tuple[int, ...]": Kind("a list of integers (no strings)", _list_of(_integer), tuple),
-    "tuple[float, ...]": Kind("a list of numbers", _list_of(_number), lambda value: tuple(map(float, value))),
-    "int | tuple[int, ...]": Kind("an integer or a list of them", lambda v: _integer(v) or _list_of(_integer)(v),
-                                  lambda value: value if isinstance(value, int) else tuple(value)),
+    "bool": Kind("true or false", lambda v: type(v) is bool, bool),
+    "str": Kind("a text", lambda v: isinstance(v, str), str),
+    "int | None": Kind("an integer or null", lambda v: v is None or _integer(v), lambda v: v),
+    # cosmos-rl#171: block numbers kept as strings are never equal to a block's number, and no block is ever
+    # "full"
+    "tuple[int, ...]": Kind("a list of integers (no strings)", _integers, tuple),
+    "tuple[float, ...]": Kind("a list of numbers", _numbers, lambda v: tuple(map(float, v))),
+    "int | tuple[int, ...]": Kind("an integer or a list of integers", lambda v: _integer(v) or _integers(v),
+                                  lambda v: v if isinstance(v, int) else tuple(v)),
+    "VisionConfig": Kind("a VisionConfig", lambda v: isinstance(v, VisionConfig), lambda v: v),
+    "TextConfig": Kind("a TextConfig", lambda v: isinstance(v, TextConfig), lambda v: v),
 }
 
 
@@ -230,7 +241,9 @@ def _typed(annotation: str, value: Any, where: str, key: str) -> Any:
 
 
 def _fill(cls: type[T], values: Mapping[str, Any], where: str) -> T:
-    """One dataclass from JSON values; `null` counts as absent, and an absent key needs a default in the class."""
+    """One dataclass from JSON values; `null` counts as absent, and an absent key needs a default in the
+    class.
+    """
     kept = {}
     for field in fields(cls):                                                        # type: ignore[arg-type]
         value = values.get(field.name)
@@ -250,7 +263,7 @@ def _section(values: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
     return found
 
 
-# ---- the rules -----------------------------------------------------------------------------------------------------
+# ---- the rules ---------------------------------------------------------------------------------------------
 
 class Rule(NamedTuple):
     """A row of what must hold: the key to blame, the condition, and the condition in words."""
@@ -262,23 +275,25 @@ class Rule(NamedTuple):
 def _check(config: T, rules: list[Rule], where: str) -> T:
     for key, holds, words in rules:
         if not holds(config):
-            raise ConfigError(f"{where}: {key} = {reprlib.repr(getattr(config, key))}: {words}")
+            raise ConfigError(f"{where}: {key} = {reprlib.repr(attrgetter(key)(config))}: {words}")
     return config
 
 
 def _between(low: float, high: float, *keys: str) -> list[Rule]:
-    return [Rule(key, lambda c, key=key: low <= getattr(c, key) <= high, f"should be {low} to {high}") for key in keys]
+    def row(key: str) -> Rule:
+        return Rule(key, lambda c: low <= getattr(c, key) <= high, f"should be {low} to {high}")
+    return [row(key) for key in keys]
 
 
 VISION_RULES = [
-    *_between(1, 4096, "depth", "num_heads", "in_channels", "patch_size", "temporal_patch_size", "spatial_merge_size",
-              "tokens_per_second"),
+    *_between(1, 4096, "depth", "num_heads", "in_channels", "patch_size", "temporal_patch_size",
+              "spatial_merge_size", "tokens_per_second"),
     *_between(1, 1 << 20, "hidden_size", "intermediate_size", "window_size", "out_hidden_size"),
-    *_between(1, 1e12, "rope_theta"), *_between(0, 1, "rms_norm_eps"),
+    *_between(1, 1e12, "rope_theta"), *_between(1e-30, 1, "rms_norm_eps"),
     Rule("hidden_act", lambda c: c.hidden_act == "silu", "only 'silu' is part of this model"),
     Rule("hidden_size", lambda c: c.hidden_size % c.num_heads == 0, "should be a multiple of num_heads"),
     Rule("hidden_size", lambda c: c.head_dim % 4 == 0,
-         "hidden_size / num_heads should be divisible by 4: rows and columns rotate half a head each, in pairs"),
+         "hidden_size / num_heads should be divisible by 4: rows and columns each rotate half, in pairs"),
     Rule("spatial_merge_size", lambda c: c.spatial_merge_size == 2, "only 2x2 merging is part of this model"),
     Rule("window_size", lambda c: c.window_size % (c.patch_size * c.spatial_merge_size) == 0,
          "in pixels, should be a multiple of patch_size * spatial_merge_size"),
@@ -292,7 +307,7 @@ TEXT_RULES = [
     *_between(1, 4096, "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
     *_between(1, 1 << 20, "hidden_size", "intermediate_size"), *_between(1, 1 << 24, "vocab_size"),
     *_between(1, 1 << 31, "max_position_embeddings"),
-    *_between(1, 1e12, "rope_theta"), *_between(0, 1, "rms_norm_eps"),
+    *_between(1, 1e12, "rope_theta"), *_between(1e-30, 1, "rms_norm_eps"),
     Rule("hidden_act", lambda c: c.hidden_act == "silu", "only 'silu' is part of this model"),
     Rule("hidden_size", lambda c: c.hidden_size % c.num_attention_heads == 0,
          "should be a multiple of num_attention_heads"),
@@ -307,15 +322,26 @@ TEXT_RULES = [
 ]
 
 TOKENS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+
+
+def _tuple(value: int | tuple[int, ...]) -> tuple[int, ...]:
+    return (value,) if isinstance(value, int) else value
+
+
+def _in_vocabulary(key: str) -> Rule:
+    """A token's id, or each of several, has a row in the embedding; null is no token."""
+    def holds(c: ModelConfig) -> bool:
+        ids = getattr(c, key)
+        return ids is None or (ids != () and all(0 <= i < c.text.vocab_size for i in _tuple(ids)))
+    return Rule(key, holds, "should be 0 to vocab_size - 1")
+
+
 MODEL_RULES = [
-    *[Rule(key, lambda c, key=key: 0 <= getattr(c, key) < c.text.vocab_size, "should be below text vocab_size")
-      for key in TOKENS],
+    *map(_in_vocabulary, (*TOKENS, "bos_token_id", "eos_token_id")),
     Rule("image_token_id", lambda c: len({getattr(c, key) for key in TOKENS}) == 4,
          f"{', '.join(TOKENS)} should be four different ids"),
-    Rule("bos_token_id", lambda c: 0 <= (c.bos_token_id or 0) < c.text.vocab_size, "should be below text vocab_size"),
-    Rule("eos_token_id", lambda c: _ids_fit(_tuple(c.eos_token_id), c), "should be below text vocab_size"),
-    Rule("vision", lambda c: c.vision.out_hidden_size == c.text.hidden_size,
-         "vision out_hidden_size should equal the text hidden_size: visual tokens replace word embeddings"),
+    Rule("vision.out_hidden_size", lambda c: c.vision.out_hidden_size == c.text.hidden_size,
+         "should equal the decoder's hidden_size: visual tokens stand in for word embeddings"),
 ]
 
 PREPROCESSOR_RULES = [
@@ -329,43 +355,31 @@ PREPROCESSOR_RULES = [
 ]
 
 GENERATION_RULES = [
-    Rule("temperature", lambda c: c.temperature > 0, "should be positive; for greedy choice set do_sample to false"),
+    Rule("temperature", lambda c: c.temperature > 0, "should be positive; for greedy, do_sample is false"),
     *_between(0, 1 << 24, "top_k"), *_between(0, 1, "top_p"),
     Rule("repetition_penalty", lambda c: c.repetition_penalty > 0, "should be positive; 1 is none"),
     Rule("eos_token_ids", lambda c: len(c.eos_token_ids) > 0, "should name at least one token"),
 ]
 
 
-def _tuple(value: int | tuple[int, ...]) -> tuple[int, ...]:
-    return (value,) if isinstance(value, int) else value
-
-
-def _ids_fit(ids: tuple[int, ...], config: ModelConfig) -> bool:
-    return len(ids) > 0 and all(0 <= i < config.text.vocab_size for i in ids)
-
-
 class Fixed(NamedTuple):
-    """A key that may be absent, and the values that mean what this model does; any other would change the model."""
+    """A key that may be absent, and the values that mean what this model does; any other would change the
+    model.
+    """
     key: str
     allowed: tuple[Any, ...]
     words: str
 
 
-FIXED_MODEL = [
-    Fixed("model_type", ("qwen2_5_vl",), "this reads Qwen2.5-VL only ('qwen2_5_vl')"),
-]
-FIXED_VISION = [
-    Fixed("model_type", (None, "qwen2_5_vl_vision", "qwen2_5_vl"), "not a Qwen2.5-VL vision tower"),
-]
+NO_SCALING = "this rotary scaling is not supported; nor is YaRN, which harms localisation: remove it"
+FIXED_MODEL = [Fixed("model_type", ("qwen2_5_vl",), "this reads Qwen2.5-VL only ('qwen2_5_vl')")]
+FIXED_VISION = [Fixed("model_type", (None, "qwen2_5_vl_vision", "qwen2_5_vl"), "not this vision tower")]
 FIXED_TEXT = [
-    Fixed("model_type", (None, "qwen2_5_vl_text", "qwen2_5_vl"), "not a Qwen2.5-VL decoder"),
-    Fixed("use_sliding_window", (None, False), "sliding windows in the decoder are in no release and not supported"),
+    Fixed("model_type", (None, "qwen2_5_vl_text", "qwen2_5_vl"), "not this model's decoder"),
+    Fixed("use_sliding_window", (None, False), "no release slides windows in the decoder; not supported"),
 ]
-FIXED_ROPE = [
-    Fixed("type", (None, "mrope", "default"), "this rotary scaling is not supported (YaRN neither: it harms grounding)"),
-    Fixed("rope_type", (None, "mrope", "default"),
-          "this rotary scaling is not supported (YaRN neither: it harms grounding)"),
-]
+FIXED_VISION_ROPE = [Fixed(key, (None, "axial", "default"), NO_SCALING) for key in ("rope_type", "type")]
+FIXED_TEXT_ROPE = [Fixed(key, (None, "mrope", "default"), NO_SCALING) for key in ("rope_type", "type")]
 FIXED_PREPROCESSOR = [
     *[Fixed(key, (None, True), "this step cannot be left out")
       for key in ("do_resize", "do_rescale", "do_normalize", "do_convert_rgb")],
@@ -384,10 +398,11 @@ def _check_fixed(values: Mapping[str, Any], rows: list[Fixed], where: str) -> No
             raise ConfigError(f"{where}: {key} = {reprlib.repr(values.get(key))}: {words}")
 
 
-# ---- readers -------------------------------------------------------------------------------------------------------
+# ---- readers -----------------------------------------------------------------------------------------------
 
-# Some writers leave out of `vision_config` what equals the reference's own default, so an absent key means that value.
-# `hidden_size` and `tokens_per_second` are not here: no release has the default, and a file without them is broken.
+# Some writers leave out of `vision_config` what equals the reference's own default, so an absent key means
+# that value. `hidden_size` and `tokens_per_second` are not here: no release has their default, so a file
+# without them is broken.
 LEFT_OUT = {"depth": 32, "num_heads": 16, "intermediate_size": 3420, "in_channels": 3, "patch_size": 14,
             "temporal_patch_size": 2, "spatial_merge_size": 2, "window_size": 112, "out_hidden_size": 3584,
             "fullatt_block_indexes": (7, 15, 23, 31)}
@@ -400,53 +415,57 @@ def read_config(folder: str | Path) -> ModelConfig:
 
 
 def config_from(values: Mapping[str, Any], where: str = "config.json") -> ModelConfig:
-    """A model's configuration from the JSON object of a config.json; `where` names it in errors. Raises ConfigError."""
+    """A model's configuration from the JSON object of a config.json, which errors call `where`. Raises
+    ConfigError.
+    """
     _check_fixed(values, FIXED_MODEL, where)
-    if not isinstance(values.get("vision_config"), dict):
+    vision, nested = (_section(values, key, where) for key in ("vision_config", "text_config"))
+    if not vision:
         raise ConfigError(f"{where}: vision_config is missing: without it this is a text model")
-    nested = _section(values, "text_config", where)
-    vision = _vision(_section(values, "vision_config", where), f"{where}, vision_config")
-    text = _text(nested, f"{where}, text_config") if nested else _text(values, where)
-    # older nested files keep the tie in text_config only; the reference ties when either place says so
-    ties = [bool(_typed("bool", v["tie_word_embeddings"], where, "tie_word_embeddings"))
-            for v in (values, nested) if v.get("tie_word_embeddings") is not None]
-    ids = {key: values[key] if values.get(key) is not None else nested.get(key)
-           for key in (*TOKENS, "bos_token_id", "eos_token_id")}
-    # annotations of nested classes are not JSON kinds: the parts are put in as they are
-    kept = {f.name: _typed(str(f.type), _needed(ids, f.name, str(f.type), where), where, f.name)
-            for f in fields(ModelConfig) if f.name in ids}
-    return _check(ModelConfig(vision, text, any(ties), **kept), MODEL_RULES, where)
-
-
-def _needed(values: Mapping[str, Any], key: str, annotation: str, where: str) -> Any:
-    if values.get(key) is None and "None" not in annotation:
-        raise ConfigError(f"{where}: {key} is missing")
-    return values.get(key)
+    # the token ids stand at the root or beside the decoder's numbers, and so does the tie in older nested
+    # files; the reference ties when either place says so
+    shared = {**_given(nested), **_given(values)}
+    ties = [_typed("bool", part["tie_word_embeddings"], where, "tie_word_embeddings")
+            for part in (values, nested) if part.get("tie_word_embeddings") is not None]
+    parts = {"vision": _vision(vision, f"{where}, vision_config"), "tie_word_embeddings": any(ties),
+             "text": _text(nested, f"{where}, text_config") if nested else _text(values, where)}
+    return _check(_fill(ModelConfig, {**shared, **parts}, where), MODEL_RULES, where)
 
 
 def _vision(values: Mapping[str, Any], where: str) -> VisionConfig:
     _check_fixed(values, FIXED_VISION, where)
     rope = _section(values, "rope_parameters", where)
-    channels = {"in_channels": values["in_chans"]} if values.get("in_chans") is not None else {}
-    given = {key: value for key, value in values.items() if value is not None}
-    given = {**LEFT_OUT, **channels, **given, **{k: v for k, v in rope.items() if k == "rope_theta"}}
-    return _check(_fill(VisionConfig, given, where), VISION_RULES, where)
+    _check_fixed(rope, FIXED_VISION_ROPE, f"{where}, rope_parameters")
+    channels = _given({"in_channels": values.get("in_chans")})                # the hub's name for it
+    theta = _given({"rope_theta": rope.get("rope_theta")})
+    values = {**LEFT_OUT, **channels, **_given(values), **theta}
+    return _check(_fill(VisionConfig, values, where), VISION_RULES, where)
 
 
 def _text(values: Mapping[str, Any], where: str) -> TextConfig:
     _check_fixed(values, FIXED_TEXT, where)
     rope = _section(values, "rope_scaling", where) or _section(values, "rope_parameters", where)
-    _check_fixed(rope, FIXED_ROPE, f"{where}, rope_scaling or rope_parameters")
-    layers = values.get("layer_types") or []
-    if not isinstance(layers, list) or any(kind != "full_attention" for kind in layers):
-        raise ConfigError(f"{where}: layer_types = {reprlib.repr(layers)}: only 'full_attention' is supported")
-    given = {**values, **{key: rope[key] for key in ("rope_theta", "mrope_section") if rope.get(key) is not None}}
-    return _check(_fill(TextConfig, given, where), TEXT_RULES, where)
+    _check_fixed(rope, FIXED_TEXT_ROPE, f"{where}, rope_scaling or rope_parameters")
+    kinds = values.get("layer_types") or []
+    if not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds):
+        raise ConfigError(f"{where}: layer_types = {reprlib.repr(kinds)}: all should be 'full_attention'")
+    rotary = _given({key: rope.get(key) for key in ("rope_theta", "mrope_section")})
+    found = _check(_fill(TextConfig, {**values, **rotary}, where), TEXT_RULES, where)
+    if values.get("head_dim") not in (None, found.head_dim):
+        raise ConfigError(f"{where}: head_dim = {reprlib.repr(values['head_dim'])}: should be hidden_size / "
+                          f"num_attention_heads = {found.head_dim}")
+    return found
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What is not null."""
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def read_preprocessor(folder: str | Path, config: ModelConfig | None = None) -> PreprocessorConfig:
-    """`preprocessor_config.json` (or the `image_processor` of a newer `processor_config.json`), checked against the
-    model's configuration, which is read from the same folder when it is not given. Raises ConfigError.
+    """`preprocessor_config.json` (or the `image_processor` of a newer `processor_config.json`), checked
+    against the model's configuration, which is read from the same folder when it is not given. Raises
+    ConfigError.
     """
     path = Path(folder) / "preprocessor_config.json"
     newer = path.with_name("processor_config.json")
@@ -457,44 +476,50 @@ def read_preprocessor(folder: str | Path, config: ModelConfig | None = None) -> 
         values = read_json(path)
     where = str(path)
     _check_fixed(values, FIXED_PREPROCESSOR, where)
-    found = _check(_fill(PreprocessorConfig, {**values, **_pixels(values, where)}, where), PREPROCESSOR_RULES, where)
+    values = {**values, **_pixels(values, where)}
+    found = _check(_fill(PreprocessorConfig, values, where), PREPROCESSOR_RULES, where)
     vision = (config or read_config(folder)).vision
-    for key, theirs in (("patch_size", vision.patch_size), ("temporal_patch_size", vision.temporal_patch_size),
-                        ("merge_size", vision.spatial_merge_size)):
-        if getattr(found, key) != theirs:
-            raise ConfigError(f"{where}: {key} = {getattr(found, key)}: the vision tower of config.json has {theirs}")
+    for key, theirs in (("patch_size", "patch_size"), ("temporal_patch_size", "temporal_patch_size"),
+                        ("merge_size", "spatial_merge_size")):
+        if getattr(found, key) != getattr(vision, theirs):
+            raise ConfigError(f"{where}: {key} = {getattr(found, key)}: should be {theirs} of config.json's "
+                              f"vision_config, {getattr(vision, theirs)}")
     return found
 
 
 def _pixels(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """`size` gives *areas* under names that say edge; `min_pixels` and `max_pixels` win where both are given."""
+    """`size` gives *areas* under names that say edge; `min_pixels` and `max_pixels` win where both are given.
+    """
     size = _section(values, "size", where)
     named = {"min_pixels": size.get("shortest_edge"), "max_pixels": size.get("longest_edge")}
     return {key: values[key] if values.get(key) is not None else edge for key, edge in named.items()}
 
 
-GENERATION_DEFAULTS = {"do_sample": False, "temperature": 1.0, "top_k": 50, "top_p": 1.0, "repetition_penalty": 1.0}
+GENERATION_DEFAULTS = {"do_sample": False, "temperature": 1.0, "top_k": 50, "top_p": 1.0,
+                       "repetition_penalty": 1.0}
 
 
 def read_generation(folder: str | Path, config: ModelConfig) -> GenerationConfig:
-    """`generation_config.json`; without the file, or for keys it leaves out, the reference's defaults, with the end
-    tokens of `config`. Raises ConfigError.
+    """`generation_config.json`; without the file, or for keys it leaves out, the reference's defaults, with
+    the end tokens of `config`; padding is the first end token unless said. Raises ConfigError.
     """
     path = Path(folder) / "generation_config.json"
-    values = read_json(path) if path.exists() else {}
+    values = _given(read_json(path)) if path.exists() else {}
     where = str(path)
     _check_fixed(values, FIXED_GENERATION, where)
-    given = {key: value for key, value in values.items() if value is not None}
-    ends = _tuple(_typed("int | tuple[int, ...]", given.get("eos_token_id", config.eos_token_id), where, "eos_token_id"))
-    given = {"pad_token_id": ends[0] if ends else None, **GENERATION_DEFAULTS, **given, "eos_token_ids": ends}
-    found = _check(_fill(GenerationConfig, given, where), GENERATION_RULES, where)
-    if not _ids_fit((*found.eos_token_ids, found.pad_token_id), config):
-        raise ConfigError(f"{where}: eos_token_id = {list(found.eos_token_ids)}, pad_token_id = {found.pad_token_id}: "
-                          f"should be below vocab_size {config.text.vocab_size}")
+    ends = values.get("eos_token_id", config.eos_token_id)
+    ends = _tuple(_typed("int | tuple[int, ...]", ends, where, "eos_token_id"))
+    padding = {"pad_token_id": ends[0]} if ends else {}
+    values = {**GENERATION_DEFAULTS, **padding, **values, "eos_token_ids": ends}
+    found = _check(_fill(GenerationConfig, values, where), GENERATION_RULES, where)
+    vocabulary = config.text.vocab_size
+    if not all(0 <= token < vocabulary for token in (*found.eos_token_ids, found.pad_token_id)):
+        raise ConfigError(f"{where}: eos_token_id = {reprlib.repr(found.eos_token_ids)}, pad_token_id = "
+                          f"{found.pad_token_id}: should be 0 to {vocabulary - 1}, as config.json has it")
     return found
 
 
-# ---- the released sizes, and writing -------------------------------------------------------------------------------
+# ---- the released sizes, and writing -----------------------------------------------------------------------
 
 # name: vision inner width, decoder width, layers, heads, kv heads, inner width, vocabulary, tied.
 # 3B and 7B have a vision inner width of 3420; the report's table says 3456 for all.
@@ -507,7 +532,8 @@ OFFICIAL = {
 
 
 def official_config(name: str) -> ModelConfig:
-    """The configuration of a released size: "3B", "7B", "32B" or "72B". Raises ConfigError for another name."""
+    """The configuration of a released size: "3B", "7B", "32B" or "72B". Raises ConfigError for another name.
+    """
     if name not in OFFICIAL:
         raise ConfigError(f"no release is called {name!r}; there are {', '.join(OFFICIAL)}")
     inner, width, layers, heads, kv_heads, text_inner, vocab, tied = OFFICIAL[name]
@@ -515,21 +541,24 @@ def official_config(name: str) -> ModelConfig:
                           patch_size=14, temporal_patch_size=2, spatial_merge_size=2, window_size=112,
                           fullatt_block_indexes=(7, 15, 23, 31), tokens_per_second=2, out_hidden_size=width)
     text = TextConfig(hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
-                      num_key_value_heads=kv_heads, intermediate_size=text_inner, vocab_size=vocab, rms_norm_eps=1e-6,
-                      rope_theta=1e6, mrope_section=(16, 24, 24), max_position_embeddings=128000)
-    return ModelConfig(vision, text, tied, image_token_id=151655, video_token_id=151656, vision_start_token_id=151652,
-                       vision_end_token_id=151653, bos_token_id=151643, eos_token_id=151645)
+                      num_key_value_heads=kv_heads, intermediate_size=text_inner, vocab_size=vocab,
+                      rms_norm_eps=1e-6, rope_theta=1e6, mrope_section=(16, 24, 24),
+                      max_position_embeddings=128000)
+    return ModelConfig(vision, text, tied, image_token_id=151655, video_token_id=151656,
+                       vision_start_token_id=151652, vision_end_token_id=151653, bos_token_id=151643,
+                       eos_token_id=151645)
 
 
 def to_flat_json(config: ModelConfig) -> dict[str, Any]:
     """The JSON object of a config.json in the hub's flat layout."""
     vision, text = _plain(config.vision), _plain(config.text)
     vision["in_chans"] = vision.pop("in_channels")
-    del vision["rope_theta"], vision["rms_norm_eps"]             # not in the hub's files: fixed in the model's code
+    del vision["rope_theta"], vision["rms_norm_eps"]             # not in the hub's files, but fixed
     section = text.pop("mrope_section")
     return {"architectures": ["Qwen2_5_VLForConditionalGeneration"], "model_type": "qwen2_5_vl",
-            "tie_word_embeddings": config.tie_word_embeddings, **_ids(config), **text, "use_sliding_window": False,
-            "rope_scaling": {"type": "mrope", "mrope_section": section}, "vision_config": vision}
+            "tie_word_embeddings": config.tie_word_embeddings, **_ids(config), **text,
+            "use_sliding_window": False, "rope_scaling": {"type": "mrope", "mrope_section": section},
+            "vision_config": vision}
 
 
 def to_nested_json(config: ModelConfig) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from __future__ import annotations
 import functools
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -150,12 +151,13 @@ class Session:
         self._met: set[str] = set()
         self._memo: dict[tuple[str, str, Callable], Callable] = {}
         self._token: Token | None = None
+        self._alone = False
 
     def __enter__(self) -> Session:
         if self._token is not None:
             raise RuntimeError("this session is open already; make a new one for each `with`")
         outer = _session.get()
-        if outer is not None:
+        if outer is not None and not self._alone:
             self._lay_over(outer)
         self._token = _session.set(self)
         return self
@@ -165,7 +167,7 @@ class Session:
         _session.reset(self._token)
         self._token = None
         self._memo.clear()
-        if kind is None and self.frames[0].seen:
+        if kind is None and not self._alone and self.frames[0].seen:
             self._warn_of_unmatched()
 
     def _lay_over(self, outer: Session) -> None:
@@ -241,7 +243,7 @@ class Session:
     def beside(self, table: Mapping[str, Wrap], path: str) -> Session:
         """A session of its own at the same place in the model, for running a candidate without being watched."""
         other = Session(replace={**dict(self.replace), **table}, interpreter=self.interpreter)
-        other.frames = [Frame(*(path, path) if path else ())]
+        other.frames, other._alone = [Frame(path, path)], True
         return other
 
 
@@ -261,6 +263,16 @@ def using(table: Mapping[str, Callable]) -> Session:
 def running(interpreter: Mapping[str, Callable]) -> Session:
     """What each public call of the model enters, so that its interpreter's kernels run under any open session."""
     return Session(interpreter=interpreter)
+
+
+@contextmanager
+def unwatched() -> Iterator[None]:
+    """Run stages as plain functions, unseen by any open session: for tools that borrow a pass."""
+    token = _session.set(None)
+    try:
+        yield
+    finally:
+        _session.reset(token)
 
 
 def until(trace: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -1,0 +1,210 @@
+"""The model as a user holds it: load it, ask it, or take it apart.
+
+    vlm = minivl.load()                                   # the small model that comes with the package
+    vlm.ask("photo.jpg", "What is this?")
+
+Read next: `prepare.py` (messages to inputs), `model.py` (the computation), `generation.py` (the loop around it).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import model as forward
+from .cache import KVCache
+from .checkpoint.read import Tensors, load_model
+from .checkpoint.weight import Model
+from .config import read_generation, read_preprocessor
+from .generation import Settings, write
+from .inputs import Batch, Inputs
+from .passes.prompt import load_template
+from .prepare import Processor, prepare
+from .stage import running
+from .tokenizer import Stream, Tokenizer
+
+TINY = Path(__file__).parent / "tiny"
+PRECISIONS = ("float64", "float32", "float16", "bfloat16")
+INTERPRETERS: dict[str, Mapping[str, Callable]] = {"definition": {}}      # the definitions need no table
+
+
+def load(path_or_name: str | os.PathLike | None = None, precision: str = "float32", kernels: str = "auto") -> VLM:
+    """Load a checkpoint in the official layout: a folder, or a hub name that lies in the hub's local cache.
+
+    Without a name: the small model in the package. precision: the type of the activations (float64, float32, float16,
+    bfloat16); weights stay as stored and are widened when used. kernels: "auto" or "definition".
+    Raises FileNotFoundError, ConfigError or CheckpointError saying what is missing or wrong.
+    """
+    if kernels not in ("auto", *INTERPRETERS):
+        raise ValueError(f"kernels is {kernels!r}; it can be 'auto' or {' or '.join(map(repr, INTERPRETERS))}")
+    folder = find(path_or_name)
+    weights, tensors = load_model(folder, dtype_of(precision))
+    processor = None
+    if (folder / "tokenizer.json").exists():
+        processor = Processor(weights.config, read_preprocessor(folder, weights.config),
+                              Tokenizer.from_folder(folder), load_template(folder))
+    return VLM(folder, weights, tensors, processor, INTERPRETERS["definition" if kernels == "auto" else kernels])
+
+
+def dtype_of(precision: str) -> np.dtype:
+    """The NumPy type of a precision by name; bfloat16 comes from the package ml_dtypes."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}; it can be {', '.join(PRECISIONS)}")
+    if precision != "bfloat16":
+        return np.dtype(precision)
+    try:
+        from ml_dtypes import bfloat16
+    except ImportError:
+        raise ValueError("precision 'bfloat16' needs the package ml_dtypes: pip install ml_dtypes") from None
+    return np.dtype(bfloat16)
+
+
+def find(path_or_name: str | os.PathLike | None) -> Path:
+    """The folder of a checkpoint. A name such as Qwen/Qwen2.5-VL-3B-Instruct is looked up in the hub's local cache
+    (HF_HUB_CACHE, HF_HOME or ~/.cache/huggingface); nothing is ever downloaded."""
+    if path_or_name is None:
+        return TINY
+    folder = Path(path_or_name).expanduser()
+    if folder.is_dir():
+        return folder
+    name = str(path_or_name)
+    if name.count("/") == 1 and not folder.is_absolute():
+        home = Path(os.environ.get("HF_HOME", Path("~/.cache/huggingface").expanduser()))
+        hub = Path(os.environ.get("HF_HUB_CACHE", home / "hub")) / f"models--{name.replace('/', '--')}"
+        snapshots = sorted(hub.glob("snapshots/*/config.json"), key=lambda path: path.stat().st_mtime)
+        if snapshots:
+            return snapshots[-1].parent
+        raise FileNotFoundError(f"{name} is neither a folder nor in the hub's cache ({hub}); download it first, for "
+                                f"example with `hf download {name}`, or give a folder")
+    raise FileNotFoundError(f"{folder} is not a folder; give the folder that holds config.json and the weights")
+
+
+class VLM:
+    """A loaded model. `.config`, `.weights` (the tree that the passes walk), `.tokenizer`, `.processor`, `.folder`."""
+
+    def __init__(self, folder: Path, weights: Model, tensors: Tensors, processor: Processor | None,
+                 interpreter: Mapping[str, Callable]):
+        self.folder, self.weights, self.config = folder, weights, weights.config
+        self.generation = read_generation(folder, weights.config)
+        self._tensors, self._processor, self._interpreter = tensors, processor, interpreter
+
+    def close(self) -> None:
+        """Let go of the mapped files, so that they can be replaced (Windows refuses that while a map is open)."""
+        self._tensors.close()
+
+    def __enter__(self) -> VLM:
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.close()
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of the activations."""
+        return self.weights.decoder.dtype
+
+    @property
+    def processor(self) -> Processor:
+        """Tokenizer, template and picture settings. Raises FileNotFoundError when the folder has no tokenizer."""
+        if self._processor is None:
+            raise FileNotFoundError(f"{self.folder} has no tokenizer.json: text cannot be prepared; build the input "
+                                    "from ids with minivl.Inputs.from_ids, or copy the tokenizer's files there")
+        return self._processor
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Text to ids and back."""
+        return self.processor.tokenizer
+
+    def ask(self, image: Any, question: str, max_new_tokens: int = 128, **options: Any) -> str:
+        """Answer a question about a picture, several pictures (a list) or none (None). Options as for `chat`."""
+        images = [] if image is None else image if isinstance(image, list | tuple) else [image]
+        content = [{"type": "image", "image": one} for one in images] + [{"type": "text", "text": question}]
+        return self.chat([{"role": "user", "content": content}], max_new_tokens, **options)
+
+    def chat(self, messages: list[dict[str, Any]], max_new_tokens: int = 128, temperature: float | None = None,
+             stream: bool = False, **options: Any) -> Any:
+        """Go on with a conversation in the official message format; a str, or an iterator of str when streaming.
+
+        temperature: None leaves the choice to the checkpoint's generation_config.json, 0 is greedy. Further options
+        are those of `generate`. Streaming never gives half a character.
+        """
+        inputs = self.prepare(messages)
+        if temperature is None:
+            options.setdefault("do_sample", self.generation.do_sample)
+        else:
+            options |= {"do_sample": temperature > 0, "temperature": temperature or None}
+        steps = self._write([inputs], self._settings(max_new_tokens, **options))
+        pieces = self._pieces(steps)
+        return pieces if stream else "".join(pieces)
+
+    def _pieces(self, steps: Iterator[list[int | None]]) -> Iterator[str]:
+        text = Stream(self.tokenizer)
+        for (token,) in steps:
+            assert token is not None
+            if piece := text.push(token):
+                yield piece
+        if piece := text.flush():
+            yield piece
+
+    def prepare(self, messages: Sequence[Any], add_vision_id: bool = False, add_generation_prompt: bool = True,
+                after_video: str = "max_plus_one") -> Any:
+        """Inputs of a conversation; a list of conversations gives a list. See `Inputs` for the arrays.
+
+        after_video: how positions go on after a video, "max_plus_one" (as trained) or "tf5" (as transformers 5 counts).
+        """
+        if messages and all(isinstance(one, list | tuple) for one in messages):
+            return [self.prepare(one, add_vision_id, add_generation_prompt, after_video) for one in messages]
+        with self._session():
+            return prepare(list(messages), self.processor, add_vision_id, add_generation_prompt, after_video)
+
+    def vision(self, inputs: Inputs) -> np.ndarray:
+        """Visual tokens (m, d) of all pictures and videos, in prompt order."""
+        if not inputs.media:
+            return np.zeros((0, self.config.text.hidden_size), self.dtype)
+        with self._session():
+            return forward.vision(inputs.patches, inputs.grids, self.weights.vision)
+
+    def logits(self, inputs: Inputs) -> np.ndarray:
+        """Scores (s, v) of the next token after every token of the prompt, in the model's precision."""
+        batch = Batch.of([inputs], self.config, self.dtype, every_row=True)
+        cache = KVCache(self.config.text, batch.lengths, self.dtype)
+        with self._session():
+            return forward.prefill(batch, cache, self.weights)
+
+    def generate(self, inputs: Inputs | Sequence[Inputs], max_new_tokens: int = 128, do_sample: bool = False,
+                 **options: Any) -> Any:
+        """Ids of the answer, the stop id included; a list of inputs (packed into one run) gives a list of lists.
+
+        options: temperature, top_k, top_p (used when sampling), repetition_penalty, seed, stop_ids. What is not said
+        is taken from generation_config.json, as the reference does; the penalty applies to greedy decoding too.
+        Raises ValueError for a number out of range.
+        """
+        conversations = [inputs] if isinstance(inputs, Inputs) else list(inputs)
+        if not conversations:
+            return []
+        steps = list(self._write(conversations, self._settings(max_new_tokens, do_sample, **options)))
+        answers = [[token for token in column if token is not None] for column in zip(*steps, strict=True)]
+        return answers[0] if isinstance(inputs, Inputs) else answers
+
+    def _settings(self, max_new_tokens: int, do_sample: bool = False, **options: Any) -> Settings:
+        given = self.generation
+        known: dict[str, Any] = {"repetition_penalty": given.repetition_penalty, "stop_ids": given.eos_token_ids}
+        if do_sample:
+            known |= {"temperature": given.temperature, "top_k": given.top_k, "top_p": given.top_p}
+        allowed = ("temperature", "top_k", "top_p", "repetition_penalty", "seed", "stop_ids")
+        unknown = sorted(set(options) - set(allowed))
+        if unknown:
+            raise TypeError(f"generate() takes no option {', '.join(unknown)}; it takes {', '.join(allowed)}")
+        return Settings(max_new_tokens, do_sample, **known | {k: v for k, v in options.items() if v is not None})
+
+    def _write(self, conversations: Sequence[Inputs], settings: Settings) -> Iterator[list[int | None]]:
+        return write(conversations, self.weights, settings, self._session)
+
+    def _session(self) -> AbstractContextManager:
+        return running(self._interpreter) if self._interpreter else nullcontext()

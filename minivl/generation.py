@@ -1,0 +1,82 @@
+"""The loop that writes: run the prompt once, choose a token, run the token, choose the next.
+
+Several conversations go through it packed together; one that has stopped takes no further rows. The loop is a
+generator, and the session is entered anew for each token, because a context held across a `yield` would leak into the
+caller's code.
+
+Read next: `passes/sampling.py` (how a token is chosen), `cache.py` (what makes a step cheap).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+
+from .cache import KVCache
+from .checkpoint.weight import Model
+from .inputs import Batch, Inputs
+from .model import prefill, step
+from .passes.positions import advance
+from .passes.sampling import draw, most_likely, narrow_choice, penalise
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How tokens are chosen and when writing ends. Raises ValueError when a number is out of its range."""
+    max_new_tokens: int
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    repetition_penalty: float = 1.0
+    stop_ids: tuple[int, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self):
+        rules = [("max_new_tokens", self.max_new_tokens >= 1, "at least 1"),
+                 ("temperature", self.temperature > 0, "above 0; for greedy decoding say do_sample=False"),
+                 ("top_k", self.top_k is None or self.top_k >= 0, "0 (off) or more"),
+                 ("top_p", self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1"),
+                 ("repetition_penalty", self.repetition_penalty > 0, "above 0; 1 is off"),
+                 ("seed", self.seed >= 0, "0 or more")]
+        for name, holds, rule in rules:
+            if not holds:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be {rule}")
+
+
+def choose(logits: np.ndarray, seen: tuple[np.ndarray, ...], settings: Settings, number: int) -> np.ndarray:
+    """The next token of each conversation: n v -> n. `number` counts the tokens written so far."""
+    if settings.repetition_penalty != 1:
+        logits = penalise(logits, seen, settings.repetition_penalty)
+    if not settings.do_sample:
+        return most_likely(logits)
+    logits = narrow_choice(logits, settings.temperature, settings.top_k, settings.top_p)
+    return draw(logits, settings.seed, number)
+
+
+def write(conversations: Sequence[Inputs], model: Model, settings: Settings,
+          enter: Callable[[], AbstractContextManager]) -> Iterator[list[int | None]]:
+    """Yield one list for each step: the new token of every conversation, None where it has stopped.
+
+    A stop id is yielded too, as the last one. `enter` opens the interpreter's session around each step.
+    """
+    batch = Batch.of(conversations, model.config, model.decoder.dtype)
+    cache = KVCache(model.config.text, batch.lengths + settings.max_new_tokens, model.decoder.dtype)
+    seen = [c.input_ids for c in conversations]
+    last = batch.positions[:, batch.asked]                               # 3 conversations
+    going = np.ones(len(conversations), bool)
+    tokens = np.zeros(len(conversations), np.int64)
+    for number in range(settings.max_new_tokens):
+        with enter():
+            logits = step(batch, batch.no_features, cache, model) if number else prefill(batch, cache, model)
+            tokens[going] = choose(logits, tuple(s for s, on in zip(seen, going, strict=True) if on), settings, number)
+            last = advance(last)
+        yield [int(token) if on else None for token, on in zip(tokens, going, strict=True)]
+        seen = [np.append(s, token) if on else s for s, token, on in zip(seen, tokens, going, strict=True)]
+        going &= ~np.isin(tokens, settings.stop_ids)
+        if not going.any():
+            return
+        batch = batch.followed_by(tokens, last, going)
