@@ -30,9 +30,7 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """The vision tower. Widths are numbers of values, `window_size` is in pixels, indexes count blocks from
-    0.
-    """
+    """The vision tower. Widths are numbers of values, `window_size` is in pixels, blocks count from 0."""
     depth: int
     hidden_size: int
     num_heads: int
@@ -180,8 +178,7 @@ def parse_json(data: bytes, where: str, error: type[ValueError] = ConfigError) -
 
 
 def read_json(path: Path, error: type[ValueError] = ConfigError) -> dict[str, Any]:
-    """The JSON object in a file; see `parse_json`. Raises `error` when the file is missing or cannot be read.
-    """
+    """The JSON object in a file; see `parse_json`. A missing or unreadable file is an `error` too."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_JSON + 1)
@@ -241,9 +238,7 @@ def _typed(annotation: str, value: Any, where: str, key: str) -> Any:
 
 
 def _fill(cls: type[T], values: Mapping[str, Any], where: str) -> T:
-    """One dataclass from JSON values; `null` counts as absent, and an absent key needs a default in the
-    class.
-    """
+    """One dataclass from JSON values; null counts as absent, and an absent key needs a default."""
     kept = {}
     for field in fields(cls):                                                        # type: ignore[arg-type]
         value = values.get(field.name)
@@ -363,9 +358,7 @@ GENERATION_RULES = [
 
 
 class Fixed(NamedTuple):
-    """A key that may be absent, and the values that mean what this model does; any other would change the
-    model.
-    """
+    """A key, and the values of it that mean what this model does (None: absent); others are refused."""
     key: str
     allowed: tuple[Any, ...]
     words: str
@@ -415,9 +408,7 @@ def read_config(folder: str | Path) -> ModelConfig:
 
 
 def config_from(values: Mapping[str, Any], where: str = "config.json") -> ModelConfig:
-    """A model's configuration from the JSON object of a config.json, which errors call `where`. Raises
-    ConfigError.
-    """
+    """A model's configuration from the object of a config.json, which errors call `where`."""
     _check_fixed(values, FIXED_MODEL, where)
     vision, nested = (_section(values, key, where) for key in ("vision_config", "text_config"))
     if not vision:
@@ -488,8 +479,7 @@ def read_preprocessor(folder: str | Path, config: ModelConfig | None = None) -> 
 
 
 def _pixels(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """`size` gives *areas* under names that say edge; `min_pixels` and `max_pixels` win where both are given.
-    """
+    """`size` gives *areas* under names that say edge; `min_pixels` and `max_pixels` win over it."""
     size = _section(values, "size", where)
     named = {"min_pixels": size.get("shortest_edge"), "max_pixels": size.get("longest_edge")}
     return {key: values[key] if values.get(key) is not None else edge for key, edge in named.items()}
@@ -532,8 +522,7 @@ OFFICIAL = {
 
 
 def official_config(name: str) -> ModelConfig:
-    """The configuration of a released size: "3B", "7B", "32B" or "72B". Raises ConfigError for another name.
-    """
+    """The configuration of a released size: "3B", "7B", "32B" or "72B". Else raises ConfigError."""
     if name not in OFFICIAL:
         raise ConfigError(f"no release is called {name!r}; there are {', '.join(OFFICIAL)}")
     inner, width, layers, heads, kv_heads, text_inner, vocab, tied = OFFICIAL[name]

@@ -1,23 +1,39 @@
-"""Which tensor of a checkpoint stands where in the model: one table, and the audit of a checkpoint against it.
+"""Which tensor of a checkpoint stands where in the model: one table, and the audit of a checkpoint against
+it.
 
-Tensor names appear here and nowhere else. Each row gives a place in the tree of `weight.py` and the tensors that fill
-it, stacked on axis 0 in this order, each with its shape in the terms of `terms`. The names are the hub's; `LAYOUTS`
-turns the other layout (what the reference calls its tensors in memory) into them.
+Tensor names appear here and nowhere else. Each row gives a place in the tree of `weight.py` and the tensors
+that fill it, stacked on axis 0 in this order, each with its shape in the terms of `terms`. The names are the
+hub's; `LAYOUTS` turns the other layout (what the reference calls its tensors in memory) into them.
 
 Read next: `read.py` (files), `weight.py` (the tree).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..config import ModelConfig, TextConfig, VisionConfig
-from .weight import (MLP, Blank, Block, CheckpointError, Decoder, Joined, Linear, Merger, Model, Norm, Vision, Weight,
-                     precision, reshaped)
+from .weight import (
+    MLP,
+    STORED,
+    Blank,
+    Block,
+    CheckpointError,
+    Decoder,
+    Joined,
+    Linear,
+    Merger,
+    Model,
+    Norm,
+    Vision,
+    Weight,
+    precision,
+    reshaped,
+)
 
 BLOCK, LAYER = "visual.blocks.*.", "model.layers.*."         # `*` runs over the blocks of the part
 TABLE: dict[str, dict[str, str]] = {
@@ -28,8 +44,10 @@ TABLE: dict[str, dict[str, str]] = {
     "vision.blocks.*.out.weight": {BLOCK + "attn.proj.weight": "V V"},
     "vision.blocks.*.out.bias": {BLOCK + "attn.proj.bias": "V"},
     "vision.blocks.*.norm2": {BLOCK + "norm2.weight": "V"},
-    "vision.blocks.*.gate_up.weight": {BLOCK + "mlp.gate_proj.weight": "J V", BLOCK + "mlp.up_proj.weight": "J V"},
-    "vision.blocks.*.gate_up.bias": {BLOCK + "mlp.gate_proj.bias": "J", BLOCK + "mlp.up_proj.bias": "J"},
+    "vision.blocks.*.gate_up.weight": {BLOCK + "mlp.gate_proj.weight": "J V",
+                                       BLOCK + "mlp.up_proj.weight": "J V"},
+    "vision.blocks.*.gate_up.bias": {BLOCK + "mlp.gate_proj.bias": "J",
+                                     BLOCK + "mlp.up_proj.bias": "J"},
     "vision.blocks.*.down.weight": {BLOCK + "mlp.down_proj.weight": "V J"},
     "vision.blocks.*.down.bias": {BLOCK + "mlp.down_proj.bias": "V"},
     "vision.merger.norm": {"visual.merger.ln_q.weight": "V"},
@@ -39,24 +57,27 @@ TABLE: dict[str, dict[str, str]] = {
     "vision.merger.outer.bias": {"visual.merger.mlp.2.bias": "H"},
     "decoder.embed": {"model.embed_tokens.weight": "N H"},
     "decoder.layers.*.norm1": {LAYER + "input_layernorm.weight": "H"},
-    "decoder.layers.*.qkv.weight": {LAYER + "self_attn.q_proj.weight": "Q H", LAYER + "self_attn.k_proj.weight": "K H",
+    "decoder.layers.*.qkv.weight": {LAYER + "self_attn.q_proj.weight": "Q H",
+                                    LAYER + "self_attn.k_proj.weight": "K H",
                                     LAYER + "self_attn.v_proj.weight": "K H"},
-    "decoder.layers.*.qkv.bias": {LAYER + "self_attn.q_proj.bias": "Q", LAYER + "self_attn.k_proj.bias": "K",
+    "decoder.layers.*.qkv.bias": {LAYER + "self_attn.q_proj.bias": "Q",
+                                  LAYER + "self_attn.k_proj.bias": "K",
                                   LAYER + "self_attn.v_proj.bias": "K"},
     "decoder.layers.*.out.weight": {LAYER + "self_attn.o_proj.weight": "H Q"},
     "decoder.layers.*.norm2": {LAYER + "post_attention_layernorm.weight": "H"},
-    "decoder.layers.*.gate_up.weight": {LAYER + "mlp.gate_proj.weight": "I H", LAYER + "mlp.up_proj.weight": "I H"},
+    "decoder.layers.*.gate_up.weight": {LAYER + "mlp.gate_proj.weight": "I H",
+                                        LAYER + "mlp.up_proj.weight": "I H"},
     "decoder.layers.*.down.weight": {LAYER + "mlp.down_proj.weight": "H I"},
     "decoder.norm": {"model.norm.weight": "H"},
-    "decoder.head": {"lm_head.weight": "N H"},               # a tied model has none: its head is the embedding
+    "decoder.head": {"lm_head.weight": "N H"},        # a tied model has none: its head is the embedding
 }
 HEAD, EMBED = "lm_head.weight", "model.embed_tokens.weight"
 
 LAYOUTS = (("model.visual.", "visual."), ("model.language_model.", "model."))
-HARMLESS = ("rotary_emb.inv_freq", "rotary_pos_emb.inv_freq")     # written by some tools; recomputed, never read
+HARMLESS = ("rotary_emb.inv_freq", "rotary_pos_emb.inv_freq")        # some tools write them; never read
 HINTS = (
-    ((".qweight", ".qzeros", ".scales", ".g_idx"), "this checkpoint is quantised (AWQ, GPTQ); take the bf16 release"),
-    ((".lora_A.weight", ".lora_B.weight"), "these are adapters; merge them into the model and save that"),
+    ((".qweight", ".qzeros", ".scales", ".g_idx"), "this is quantised (AWQ, GPTQ): take the bf16 release"),
+    ((".lora_A.weight", ".lora_B.weight"), "these are adapters: merge them into the model and save that"),
 )
 
 
@@ -96,7 +117,7 @@ def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def blank_tensors(config: ModelConfig, format: str = "bf16") -> dict[str, Weight]:
-    """A checkpoint of zeros that takes no memory, for any size of model: `build(blank_tensors(c), c, dtype)`."""
+    """A checkpoint of zeros that takes no memory, for any size: `build(blank_tensors(c), c, dtype)`."""
     return {name: Blank(shape, format) for name, shape in shapes(config).items()}
 
 
@@ -110,7 +131,7 @@ def hub_name(name: str) -> str:
 
 @dataclass
 class Audit:
-    """What a checkpoint has against its configuration, one line a tensor. `unused` is tolerated, the rest is not."""
+    """How a checkpoint departs from its configuration, a line a tensor. Only `unused` is tolerated."""
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     wrong_shape: list[str] = field(default_factory=list)
@@ -120,21 +141,21 @@ class Audit:
 
     @property
     def ok(self) -> bool:
-        return not (self.missing or self.unexpected or self.wrong_shape or self.wrong_dtype or self.conflicting)
+        return not any(found for kind, found in vars(self).items() if kind != "unused")
 
     def __str__(self) -> str:
         lines = []
         for kind, found in vars(self).items():
             if found:
                 lines.append(f"{kind.replace('_', ' ')} ({len(found)}):")
-                lines += [f"  {line}" for line in found[:10]]
+                lines += [f"  {line[:240]}" for line in found[:10]]
                 lines += [f"  ... and {len(found) - 10} more"] if len(found) > 10 else []
         lines += [hint for ends, hint in HINTS if any(line.endswith(ends) for line in self.unexpected)]
         return "\n".join(lines) or "every tensor in its place, each used once"
 
 
 def audit(tensors: Mapping[str, Weight], config: ModelConfig) -> Audit:
-    """Hold a checkpoint's tensors against the table. Reads no data, but for a head beside a tie (see `_tied_head`)."""
+    """Hold a checkpoint's tensors against the table. Reads no data, unless a tied model has a head as well."""
     report, found = Audit(), _by_hub_name(tensors)
     for name, group in found.items():
         if len(group) > 1:
@@ -147,8 +168,8 @@ def audit(tensors: Mapping[str, Weight], config: ModelConfig) -> Audit:
         weight = tensors[found[name][0]]
         if weight.shape != shape:
             report.wrong_shape.append(f"{name} {list(weight.shape)}, should be {list(shape)}")
-        if weight.format not in ("bf16", "f16", "f32", "f64"):
-            report.wrong_dtype.append(f"{name} {weight.format}, should be bf16, f16, f32 or f64")
+        if weight.format not in STORED:
+            report.wrong_dtype.append(f"{name} {weight.format}, should be one of {', '.join(STORED)}")
     for name in found.keys() - expected.keys():
         if name == HEAD and EMBED in found:
             _tied_head(tensors[found[EMBED][0]], tensors[found[HEAD][0]], report)
@@ -168,11 +189,12 @@ def _by_hub_name(tensors: Mapping[str, Weight]) -> dict[str, list[str]]:
 
 def _tied_head(embed: Weight, head: Weight, report: Audit) -> None:
     """A tied model needs no head; an equal copy is tolerated, another head means that the tie is wrong."""
-    if embed.shape == head.shape and embed.format == head.format and _equal(embed, head):
+    alike = embed.shape == head.shape and embed.format == head.format and head.format in STORED
+    if alike and _equal(embed, head):
         report.unused.append(f"{HEAD}: an equal copy of {EMBED}; the model is tied and needs none")
     else:
-        report.conflicting.append(f"{HEAD} differs from {EMBED}, but config.json says tie_word_embeddings; set it to "
-                                  f"false if the head was trained")
+        report.conflicting.append(f"{HEAD} differs from {EMBED}, but config.json ties them; if the head was "
+                                  f"trained apart, set tie_word_embeddings to false")
 
 
 def _equal(a: Weight, b: Weight, rows: int = 4096) -> bool:
@@ -184,7 +206,7 @@ def _equal(a: Weight, b: Weight, rows: int = 4096) -> bool:
 def build(tensors: Mapping[str, Weight], config: ModelConfig, dtype: Any) -> Model:
     """The model's tree over these tensors, in the precision `dtype`; nothing is copied or read.
 
-    Raises CheckpointError with the whole audit when a tensor is missing, unexpected, or of a wrong shape or dtype.
+    Raises CheckpointError with the whole audit when it is not `ok`.
     """
     report = audit(tensors, config)
     if not report.ok:
@@ -198,21 +220,21 @@ def build(tensors: Mapping[str, Weight], config: ModelConfig, dtype: Any) -> Mod
     def linear(place: str) -> Linear:
         return Linear(take(f"{place}.weight"), take(f"{place}.bias") if f"{place}.bias" in places else None)
 
-    embed, dtype = take("decoder.embed"), precision(dtype)
+    def norm(place: str, part: VisionConfig | TextConfig) -> Norm:
+        return Norm(take(place), part.rms_norm_eps)
+
+    def block(place: str, part: VisionConfig | TextConfig) -> Block:
+        mlp = MLP(linear(f"{place}.gate_up"), linear(f"{place}.down"))
+        return Block(norm(f"{place}.norm1", part), linear(f"{place}.qkv"), linear(f"{place}.out"),
+                     norm(f"{place}.norm2", part), mlp, part)
+
+    v, t, dtype = config.vision, config.text, precision(dtype)
+    patch = reshaped(take("vision.patch_embed.weight"), (v.hidden_size, v.patch_values))   # V C T P P -> d x
+    inner, outer = linear("vision.merger.inner"), linear("vision.merger.outer")
+    merger = Merger(norm("vision.merger.norm", v), inner, outer)
+    blocks = tuple(block(f"vision.blocks.{i}", v) for i in range(v.depth))
+    layers = tuple(block(f"decoder.layers.{i}", t) for i in range(t.num_hidden_layers))
+    embed = take("decoder.embed")
     head = embed if config.tie_word_embeddings else take("decoder.head")
-    blocks = tuple(_block(f"vision.blocks.{i}", config.vision, take, linear) for i in range(config.vision.depth))
-    layers = tuple(_block(f"decoder.layers.{i}", config.text, take, linear)
-                   for i in range(config.text.num_hidden_layers))
-    patch = reshaped(take("vision.patch_embed.weight"), (config.vision.hidden_size, config.vision.patch_values))
-    merger = Merger(Norm(take("vision.merger.norm"), config.vision.rms_norm_eps), linear("vision.merger.inner"),
-                    linear("vision.merger.outer"))
-    return Model(Vision(Linear(patch, None), blocks, merger, config.vision, dtype),
-                 Decoder(embed, layers, Norm(take("decoder.norm"), config.text.rms_norm_eps), Linear(head, None),
-                         config.text, dtype), config)
-
-
-def _block(place: str, config: VisionConfig | TextConfig, take: Callable[[str], Weight],
-           linear: Callable[[str], Linear]) -> Block:
-    return Block(Norm(take(f"{place}.norm1"), config.rms_norm_eps), linear(f"{place}.qkv"), linear(f"{place}.out"),
-                 Norm(take(f"{place}.norm2"), config.rms_norm_eps),
-                 MLP(linear(f"{place}.gate_up"), linear(f"{place}.down")), config)
+    return Model(Vision(Linear(patch, None), blocks, merger, v, dtype),
+                 Decoder(embed, layers, norm("decoder.norm", t), Linear(head, None), t, dtype), config)

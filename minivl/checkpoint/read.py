@@ -1,8 +1,8 @@
-"""A checkpoint's folder as tensors by name, and as the model. One file or many shards; mapped, so that opening 150 GB
-reads a few kilobytes.
+"""A checkpoint's folder as tensors by name, and as the model. One file or many shards; mapped, so that
+opening 150 GB reads a few kilobytes.
 
-The folder may come from elsewhere: an index can name no file outside it, and whatever disagrees is an error that
-names the file and the tensor. No pickle is ever opened. Read next: `names.py`.
+The folder may come from elsewhere: an index can name no file outside it, and whatever disagrees is an error
+that names the file and the tensor. No pickle is ever opened. Read next: `names.py`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 class Tensors(Mapping[str, Weight]):
-    """Tensors by name over open files. Use it with `with`, or close() it: a mapped file cannot be replaced on Windows.
+    """Tensors by name over open files. Use it with `with`, or close() it: Windows replaces no mapped file.
 
     Weights of closed tensors raise CheckpointError when they are read.
     """
@@ -50,7 +50,7 @@ class Tensors(Mapping[str, Weight]):
 
 
 def load_model(folder: str | Path, dtype: Any, config: ModelConfig | None = None) -> tuple[Model, Tensors]:
-    """The model of a checkpoint's folder, to be run in the precision `dtype`, and the open tensors that it reads from.
+    """The model of a checkpoint's folder, to be run in precision `dtype`, and the open tensors that it reads.
 
     `config` stands in for the folder's config.json. Raises ConfigError, or CheckpointError with a full audit.
     """
@@ -73,8 +73,8 @@ def _refuse_quantised(folder: Path) -> None:
     quantised = read_json(folder / "config.json").get("quantization_config")
     if quantised:
         method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
-        raise CheckpointError(f"{folder / 'config.json'}: quantization_config says {reprlib.repr(method)}: packed 4-bit "
-                              f"checkpoints are not read; take the bf16 release of the same model")
+        raise CheckpointError(f"{folder / 'config.json'}: quantization_config says {reprlib.repr(method)}: "
+                              f"quantised checkpoints are not read; take the bf16 release of the same model")
 
 
 def read_tensors(folder: str | Path) -> Tensors:
@@ -96,8 +96,8 @@ def _what_is_there(folder: Path) -> str:
         return "there is no such folder"
     pickles = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
     if pickles:
-        return (f"{pickles[0]} is a pickle, which can run any code when it is read; save the model again with "
-                f"save_pretrained of a current transformers, which writes {SINGLE}")
+        return (f"{pickles[0]} is a pickle, which can run any code when it is read; save the model again "
+                f"with save_pretrained of a current transformers, which writes {SINGLE}")
     return f"holds neither {SINGLE} nor {INDEX}"
 
 
@@ -105,7 +105,7 @@ def _read_shards(folder: Path) -> Tensors:
     """Each tensor from the shard that the index names; index and shards must agree both ways."""
     index = folder / INDEX
     places = read_json(index, CheckpointError).get("weight_map")
-    if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
+    if not isinstance(places, dict) or not places or not all(isinstance(f, str) for f in places.values()):
         raise CheckpointError(f"{index}: weight_map should map each tensor's name to its file")
     files: list[File] = []
     tensors: dict[str, Weight] = {}
@@ -130,18 +130,18 @@ def _agreeing(file: File, listed: set[str], index: Path) -> dict[str, Weight]:
 def _inside(folder: Path, shard: str, index: Path) -> Path:
     """The shard's path. An index names plain files beside it; any way out of the folder is refused.
 
-    Links are followed inside the folder, and from a hub cache's `snapshots/<revision>` to its `blobs`, where the
-    cache keeps the files themselves.
+    Links are followed inside the folder, and from a hub cache's `snapshots/<revision>` to its `blobs`, where
+    the cache keeps the files themselves.
     """
     if not shard.endswith(".safetensors") or any(c in shard for c in "/\\:\0") or len(shard) > 255:
-        raise CheckpointError(f"{index}: names the file {reprlib.repr(shard)}; a shard is a .safetensors file in the same "
-                              f"folder")
+        raise CheckpointError(f"{index}: names the file {reprlib.repr(shard)}; a shard is a .safetensors "
+                              f"file in the same folder")
     path, root = folder / shard, folder.resolve()
     homes = [root] + ([root.parent.parent / "blobs"] if root.parent.name == "snapshots" else [])
     try:
         target = path.resolve(strict=True)
     except (OSError, RuntimeError):
-        raise CheckpointError(f"{index}: the shard {shard} is not there; fetch it, or remove the index") from None
+        raise CheckpointError(f"{index}: the shard {shard} is not there; fetch it again") from None
     if target.parent not in homes:
         raise CheckpointError(f"{index}: the shard {shard} is a link to {target}, outside the folder")
     return path

@@ -1,15 +1,17 @@
-"""Our reader of .safetensors: 8 bytes of header length, a JSON header, then the numbers. The file is mapped into
-memory; nothing of it but the header is read before a kernel asks for a tensor.
+"""Our reader of .safetensors: 8 bytes of header length, a JSON header, then the numbers. The file is mapped
+into memory; nothing of it but the header is read before a kernel asks for a tensor.
 
-The header of a file from elsewhere is not to be believed: everything it says is checked against the file's size
-before the first tensor is made. This is always what the package reads with; the library of the same name is used by
-the tests only, to prove that both read the same. Read next: `read.py` (several files), `weight.py`.
+The header of a file from elsewhere is not to be believed: everything it says is checked against the file's
+size before the first tensor is made. This is always what the package reads with; the library of the same name
+is used by the tests only, to prove that both read the same. Read next: `read.py` (several files),
+`weight.py`.
 """
 
 from __future__ import annotations
 
 import mmap
 import reprlib
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,8 @@ from ..config import MAX_JSON, parse_json
 from .weight import STORED, CheckpointError, Weight
 
 # bytes of one number; the formats of `STORED` are read, the others are known so that an audit can name them
-ITEM = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8, "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2,
-        "U16": 2, "I32": 4, "U32": 4, "I64": 8, "U64": 8}
+ITEM = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8, "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1,
+        "I16": 2, "U16": 2, "I32": 4, "U32": 4, "I64": 8, "U64": 8}
 
 
 class File:
@@ -30,14 +32,14 @@ class File:
     def __init__(self, path: Path):
         self.path = path
         try:
-            size = path.stat().st_size if path.is_file() else -1      # a pipe of that name would never end
-            if size < 8:
-                raise CheckpointError(f"{path}: no such file" if size < 0 else f"{path}: {size} bytes are too few")
+            if not path.is_file():                                   # a pipe of that name would never end
+                raise CheckpointError(f"{path}: there is no such file")
+            size = path.stat().st_size
             with path.open("rb") as file:
                 length = int.from_bytes(file.read(8), "little")
                 if not 2 <= length <= min(MAX_JSON, size - 8):
-                    raise CheckpointError(f"{path}: says that its header has {length} bytes; the file has {size} and a "
-                                          f"header at most {MAX_JSON}; it is cut off or no .safetensors file")
+                    raise CheckpointError(f"{path}: is cut off or no .safetensors file: of its {size} bytes "
+                                          f"{length} should be a header (of at most {MAX_JSON})")
                 header = file.read(length)
                 self._map: mmap.mmap | None = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except OSError as problem:
@@ -60,10 +62,8 @@ class File:
         """Unmap the file, so that it can be replaced or removed on every system. Twice is once."""
         mapped, self._map = self._map, None
         if mapped is not None:
-            try:
+            with suppress(BufferError):            # somebody holds a view: the map goes with the last of them
                 mapped.close()
-            except BufferError:        # somebody holds a view of it: the map goes with the last of these
-                pass
 
 
 class Mapped(Weight):
@@ -75,24 +75,25 @@ class Mapped(Weight):
     @property
     def stored(self) -> np.ndarray:
         if self.format not in STORED:
-            raise CheckpointError(f"{self.file.path}: numbers of format {self.format} are no weights of this model")
+            raise CheckpointError(f"{self.file.path}: numbers in {self.format} are no weights of this model")
         return self.file.array(STORED[self.format], self.shape, self.start)
 
 
 def _tensors(file: File, header: bytes, data: int, size: int) -> dict[str, Weight]:
     """Every entry of the header, checked, as a weight; `data` is the byte where the numbers begin."""
     entries = parse_json(header, f"{file.path}: header", CheckpointError)
-    entries.pop("__metadata__", None)
-    spans = sorted((*_checked(f"{file.path}: {name!r}", entry), name) for name, entry in entries.items())
+    if not isinstance(entries.pop("__metadata__", {}), dict):
+        raise CheckpointError(f"{file.path}: __metadata__ should be an object {{...}}")
+    spans = sorted((*_checked(f"{file.path}: {reprlib.repr(name)}", e), name) for name, e in entries.items())
     end = 0
     for first, last, _, _, name in spans:                        # no byte twice, none left out
         if first != end:
-            raise CheckpointError(f"{file.path}: {name!r} begins at byte {first} of the data; the tensor before it "
-                                  f"ends at {end}")
+            raise CheckpointError(f"{file.path}: {reprlib.repr(name)} begins at byte {first} of the data; "
+                                  f"the tensor before it ends at {end}")
         end = last
     if data + end != size:
-        raise CheckpointError(f"{file.path}: the header speaks of {data + end} bytes, the file has {size}; it is cut "
-                              f"off or damaged: fetch it again")
+        raise CheckpointError(f"{file.path}: the header speaks of {data + end} bytes, the file has {size}; "
+                              f"fetch it again")
     return {name: Mapped(file, dtype, shape, data + first) for first, _, dtype, shape, name in spans}
 
 
@@ -108,8 +109,8 @@ def _checked(where: str, entry: Any) -> tuple[int, int, str, tuple[int, ...]]:
     if not _counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise CheckpointError(f"{where}: data_offsets {reprlib.repr(offsets)} should be [begin, end]")
     if offsets[1] - offsets[0] != prod(shape) * ITEM[dtype]:
-        raise CheckpointError(f"{where}: {dtype} {shape} takes {prod(shape) * ITEM[dtype]} bytes, data_offsets {offsets} "
-                              f"give it {offsets[1] - offsets[0]}")
+        raise CheckpointError(f"{where}: {dtype} {shape} takes {prod(shape) * ITEM[dtype]} bytes, but "
+                              f"data_offsets {offsets} are {offsets[1] - offsets[0]}")
     return offsets[0], offsets[1], dtype, tuple(shape)
 
 

@@ -1,8 +1,9 @@
 """A weight as the model sees it, and the tree of weights that the passes walk.
 
-A weight stays as its file stores it (bf16 in two bytes, mapped and unread) until a kernel asks for it: `dense(dtype)`
-gives what a model held in that precision holds, rounded once and to nearest even. Passes hand weights on and look at
-`.shape` only; that q, k and v are three tensors of the file, one table of three heights here, never shows in a pass.
+A weight stays as its file stores it (bf16 in two bytes, mapped and unread) until a kernel asks for it:
+`dense(dtype)` gives what a model held in that precision holds, rounded once and to nearest even. Passes hand
+weights on and look at `.shape` only; that q, k and v are three tensors of the file, one table of three
+heights here, never shows in a pass.
 
 This is not a reader (`safetensors.py`) and knows no tensor's name (`names.py`). Read next: `names.py`.
 """
@@ -27,7 +28,7 @@ class CheckpointError(ValueError):
 
 
 class Weight:
-    """Numbers as they are stored. `stored` has the dtype `STORED[format]`; bf16 is kept as its 16 bits in uint16."""
+    """Numbers as they are stored, in the dtype `STORED[format]`: bf16 is kept as its 16 bits, in uint16."""
 
     def __init__(self, stored: np.ndarray, format: str):
         if format not in STORED or stored.dtype != STORED[format]:
@@ -42,18 +43,18 @@ class Weight:
         return self._stored
 
     def dense(self, dtype: Any) -> np.ndarray:
-        """All of it as a model of precision `dtype` holds it; a read-only view where that is what is stored."""
+        """All of it as a model of precision `dtype` holds it; not copied where that is what is stored."""
         return _convert(self.stored, self.format, dtype)
 
     def rows(self, index: np.ndarray, dtype: Any) -> np.ndarray:
-        """Rows `index` (integers of any shape) as `dense(dtype)[index]`, reading only these rows. # v d, n -> n d
+        """Rows `index` (integers of any shape): `dense(dtype)[index]`, but only these rows are read.
 
-        Raises IndexError for a row outside the table; a negative one too, which NumPy would count from the end.
+        Raises IndexError for a row outside the table, a negative one too: NumPy would count it from the end.
         """
         index = np.asarray(index)
         if index.size and not 0 <= index.min() <= index.max() < self.shape[0]:
             raise IndexError(f"rows {index.min()}..{index.max()} asked of a table of {self.shape[0]} rows")
-        return _convert(self.stored[index], self.format, dtype)
+        return _convert(self.stored[index], self.format, dtype)                                # v d, n -> n d
 
     def fill(self, out: np.ndarray) -> None:
         """Write `dense(out.dtype)` into `out`."""
@@ -64,7 +65,7 @@ class Weight:
 
 
 class Joined(Weight):
-    """Weights stacked on axis 0 without a copy: q, k, v and gate, up. The parts stay mapped until dense() is asked."""
+    """Weights stacked on axis 0 without a copy (q, k, v; gate, up): the parts stay as they are until asked."""
 
     def __init__(self, parts: Sequence[Weight]):
         if not parts or len({part.shape[1:] for part in parts}) != 1:
@@ -76,7 +77,7 @@ class Joined(Weight):
 
     @property
     def stored(self) -> np.ndarray:
-        """The parts' stored numbers in one new array (of their values in f32 when the parts differ in format)."""
+        """The parts' stored numbers in a new array; their values in f32 when the parts differ in format."""
         if any(part.format != self.format for part in self.parts):
             return self.dense(np.float32)
         return np.concatenate([part.stored for part in self.parts])
@@ -108,7 +109,7 @@ class Reshaped(Weight):
 
 
 class Blank(Weight):
-    """A weight of zeros that takes no memory: all strides are zero. For shapes and costs of models too big to hold."""
+    """A weight of zeros that takes no memory (all strides are zero), for the costs of models too big to hold."""
 
     def __init__(self, shape: tuple[int, ...], format: str = "bf16"):
         super().__init__(np.broadcast_to(np.zeros((), STORED[format]), shape), format)
@@ -118,7 +119,8 @@ class Blank(Weight):
 
 
 def precision(dtype: Any) -> np.dtype:
-    """A dtype of activations from a dtype or its name; "bfloat16" is ml_dtypes', which NumPy does not know by name.
+    """A dtype of activations from a dtype or its name; "bfloat16" is ml_dtypes', which NumPy does not know by
+    name.
 
     Raises ValueError for anything that is no floating-point type.
     """
@@ -141,12 +143,12 @@ def weight(array: np.ndarray) -> Weight:
 
 
 def reshaped(weight: Weight, shape: tuple[int, ...]) -> Weight:
-    """The weight in another shape: the patch kernel (V, 3, 2, 14, 14) as the matrix (V, 1176). # d x y z u -> d x"""
+    """The weight in another shape: the patch kernel (V, 3, 2, 14, 14) as the matrix (V, 1176)."""
     return weight if weight.shape == tuple(shape) else Reshaped(weight, tuple(shape))
 
 
 def _convert(stored: np.ndarray, format: str, dtype: Any) -> np.ndarray:
-    dtype = np.dtype(dtype)
+    dtype = precision(dtype)
     if format == "bf16" and dtype.name == "bfloat16":
         return stored.view(dtype)
     if format != "bf16" and stored.dtype == dtype:
@@ -180,7 +182,9 @@ class Linear(NamedTuple):
 
 
 class Norm(NamedTuple):
-    """RMS norm: scale by `weight` (d) after division by the root mean square; `eps` is added to the mean square."""
+    """RMS norm: scale by `weight` (d) after division by the root mean square; `eps` is added to the mean
+    square.
+    """
     weight: Weight
     eps: float
 
@@ -192,7 +196,9 @@ class MLP(NamedTuple):
 
 
 class Block(NamedTuple):
-    """One transformer block, of vision or decoder alike. qkv holds q above k above v: (heads + 2 kv heads) * width."""
+    """One transformer block, of vision or decoder alike. qkv holds q above k above v: (heads + 2 kv heads) *
+    width.
+    """
     norm1: Norm
     qkv: Linear
     out: Linear
@@ -209,7 +215,9 @@ class Merger(NamedTuple):
 
 
 class Vision(NamedTuple):
-    """The vision tower; patch_embed is (d, values of a patch) without bias. `dtype` is the precision it runs in."""
+    """The vision tower; patch_embed is (d, values of a patch) without bias. `dtype` is the precision it runs
+    in.
+    """
     patch_embed: Linear
     blocks: tuple[Block, ...]
     merger: Merger
