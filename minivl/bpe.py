@@ -194,12 +194,13 @@ def read(path: str | Path) -> File:
     try:
         file = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise TokenizerError(f"{path}: cannot be read ({error.strerror}); a checkpoint has this file") from error
+        raise TokenizerError(f"{path}: cannot be read: {error.strerror}; checkpoints have this file") from error
     except (ValueError, RecursionError) as error:
-        raise TokenizerError(f"{path}: is not JSON in UTF-8 ({error}); is it cut off? Get it again") from error
+        raise TokenizerError(f"{path}: is not JSON in UTF-8: {error}; is it cut off? Get it anew") from error
     _check_pipeline(path, file)
     model = file["model"]
-    ids = {_bytes_of(path, token): _id(path, "model.vocab", token, id) for token, id in model["vocab"].items()}
+    ids = {_bytes_of(path, token): _id(path, "model.vocab", token, id)
+           for token, id in model["vocab"].items()}
     absent = [byte for byte in range(256) if bytes([byte]) not in ids]
     if absent:
         raise TokenizerError(f"{path}: model.vocab lacks {len(absent)} single bytes, first {absent[0]:#04x}")
@@ -217,7 +218,7 @@ def ranks_of(file: File) -> dict[tuple[bytes, bytes], int]:
             raise TokenizerError(f"{file.path}: model.merges[{rank}] is {pair!r}, should be a pair of tokens")
         left, right = (_bytes_of(file.path, token) for token in pair)
         if not {left, right, left + right} <= file.ids.keys():
-            raise TokenizerError(f"{file.path}: model.merges[{rank}] {pair}: a part or the result is no token")
+            raise TokenizerError(f"{file.path}: model.merges[{rank}] {pair}: a part or the whole is no token")
         ranks[left, right] = rank
     return ranks
 
@@ -248,7 +249,7 @@ def _check_pipeline(path: Path, file: Any) -> None:
         value = _look_up(file, key)
         if value not in allowed:
             wanted = " or ".join(map(repr, allowed))
-            raise TokenizerError(f"{path}: {key} is {value!r}; in Qwen's pipeline, all minivl has, it is {wanted}")
+            raise TokenizerError(f"{path}: {key} is {value!r}; in Qwen's pipeline it is {wanted}")
     for key, type_ in (("model.vocab", dict), ("model.merges", list), ("added_tokens", list)):
         value = _look_up(file, key)
         if not isinstance(value, type_) and not (key == "added_tokens" and value in (None, _MISSING)):
@@ -268,7 +269,7 @@ def _bytes_of(path: Path, token: Any) -> bytes:
     try:
         return bytes(ALPHABET[char] for char in token)
     except (KeyError, TypeError):
-        raise TokenizerError(f"{path}: model.vocab or merges: {token!r} is not in the byte alphabet") from None
+        raise TokenizerError(f"{path}: model.vocab or merges: {token!r} is not in byte letters") from None
 
 
 def _id(path: Path, key: str, token: str, value: Any) -> int:

@@ -7,15 +7,14 @@ list weighs what it holds, and every piece of text that is written goes through 
 With calls, filters and arithmetic, which the environment sees anyway, all that repeats or grows is charged to
 one `Budget` per rendering:
 
-    steps       100,000   rounds of loops, calls, filters, operations and pieces of text written, together
-    characters  limit     written anywhere, also into a macro or a variable
-    size        limit     of any value that is made on the way: its characters and items, all the way down
-    seconds     10        by the clock: the backstop for many slow steps
-    range       10,000    numbers        power and product   1,024 bits
+    steps       100,000 + n        rounds of loops, calls, filters, operations and pieces written, together
+    characters  1,000,000 + 8 n    written anywhere, also into a macro or a variable
+    size        1,000,000 + 8 n    of any value made on the way: its characters and items, all the way down
+    seconds     10                 by the clock: the backstop for many slow steps
+    range       10,000             numbers; products and powers have up to 1,024 bits
 
-where limit is 1,000,000 + 8 times the size of the messages: a long text is never refused for its length. Left
-out of the language: `%` and `format` on text, methods and filters that pad, recursive loops, and other
-templates.
+where n is the size of the messages, so that a long conversation is not refused for its length. Left out of the
+language: `%` and `format` on text, methods and filters that pad, recursive loops, and other templates.
 
 Read next: `template.py`, the way in.
 """
@@ -41,8 +40,8 @@ STEPS, CHARACTERS, SECONDS, RANGE, BITS, INDENT = 100_000, 1_000_000, 10.0, 10_0
 
 # What a template may use: what chat templates do use, less what makes a long text of a short one.
 FILTERS = ("abs", "capitalize", "count", "d", "default", "dictsort", "first", "float", "int", "items", "join",
-           "last", "length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "replace", "reverse",
-           "round", "safe", "select", "selectattr", "sort", "string", "title", "trim", "unique", "upper")
+           "last", "length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "replace",
+           "reverse", "round", "safe", "select", "selectattr", "sort", "string", "title", "trim", "unique", "upper")
 METHODS = ("capitalize", "casefold", "count", "endswith", "find", "index", "isalnum", "isalpha", "isdecimal",
            "isdigit", "islower", "isnumeric", "isspace", "istitle", "isupper", "join", "lower", "lstrip",
            "partition", "removeprefix", "removesuffix", "replace", "rfind", "rindex", "rpartition", "rsplit",
@@ -54,7 +53,7 @@ def render(source: str, variables: Mapping[str, Any]) -> str:
 
     Raises TemplateError, whatever went wrong in the template.
     """
-    budget = Budget(CHARACTERS + 8 * weight(variables, 1 << 62))
+    budget = Budget(weight(variables, 1 << 62))
     try:
         return "".join(Environment(budget).from_string(source).generate(variables))
     except TemplateError:
@@ -86,16 +85,17 @@ def weight(value: Any, most: int) -> int:
 
 
 class Budget:
-    """What one rendering has left."""
+    """What is left for one rendering of variables of this size."""
 
-    def __init__(self, limit: int):
-        self.steps, self.characters, self.limit = STEPS, limit, limit
+    def __init__(self, size: int):
+        self.allowed, self.limit = STEPS + size, CHARACTERS + 8 * size
+        self.steps, self.characters = self.allowed, self.limit
         self.end = time.monotonic() + SECONDS
 
     def step(self) -> None:
         self.steps -= 1
         if self.steps < 0:
-            raise TemplateError(f"the chat template takes more than {STEPS:,} steps; does it loop for ever?")
+            raise TemplateError(f"the chat template takes more than {self.allowed:,} steps; does it loop for ever?")
         if time.monotonic() > self.end:
             raise TemplateError(f"the chat template runs for more than {SECONDS:g} seconds")
 
@@ -131,8 +131,14 @@ class Environment(ImmutableSandboxedEnvironment):
         own: dict[str, Callable] = {"tojson": self.to_json, "_rounds": self.rounds, "_weighed": budget.weigh}
         self.filters = {name: self.charged(name, self.filters[name]) for name in FILTERS}
         self.filters |= {name: _at_run_time(function) for name, function in own.items()}
-        self.globals = {"range": self.numbers, "dict": dict, "namespace": Namespace, "raise_exception": refuse,
-                        "strftime_now": strftime_now}
+        self.globals = {"range": self.numbers, "dict": lambda *args, **items: dict(*args, **items),
+                        "namespace": Namespace, "raise_exception": refuse, "strftime_now": strftime_now}
+
+    def wrap_str_format(self, value):
+        """Refuse `format` and `format_map`, for which jinja2 would make a function of its own."""
+        if getattr(value, "__name__", "") in ("format", "format_map"):
+            raise TemplateError("the chat template formats text; it can join it with ~ instead")
+        return None
 
     def _parse(self, source, name, filename):
         return Rewrite().visit(super()._parse(source, name, filename))
@@ -184,6 +190,8 @@ class Environment(ImmutableSandboxedEnvironment):
         self.budget.step()
         name = getattr(obj, "__name__", "")
         text = getattr(obj, "__self__", None)
+        if isinstance(text, int | float | bytes):
+            raise TemplateError(f"the chat template calls {name!r} on a number")
         if isinstance(text, str):
             if name not in METHODS:
                 allowed = ", ".join(METHODS)
@@ -213,10 +221,14 @@ class Environment(ImmutableSandboxedEnvironment):
         self.budget.step()
         if indent is not None and not (isinstance(indent, int) and indent <= INDENT):
             raise TemplateError(f"the chat template indents JSON by {indent!r}; up to {INDENT} is allowed")
-        if separators is not None:
-            self.budget.check(weight(value, self.budget.limit) * weight(separators, self.budget.limit))
-        return json.dumps(self.budget.weigh(value), ensure_ascii=ensure_ascii, indent=indent,
-                          separators=separators, sort_keys=sort_keys)
+        encoder = json.JSONEncoder(ensure_ascii=ensure_ascii, indent=indent, separators=separators,
+                                   sort_keys=sort_keys)
+        pieces, size = [], 0
+        for piece in encoder.iterencode(self.budget.weigh(value)):
+            pieces.append(piece)
+            size += len(piece)
+            self.budget.check(size)
+        return "".join(pieces)
 
 
 def _at_run_time(function: Callable) -> Callable:
@@ -267,10 +279,11 @@ class Namespace(jinja2.utils.Namespace):
     """A template's variables that outlive a loop; no names with an underscore in front, and nothing to
     print."""
 
-    def __init__(*args, **values):                    # no `self`, so that a variable may have that name
+    def __init__(*args, **items):                     # no `self`, so that a variable may have that name
+        values = dict(*args[1:], **items)
         for name in values:
             _check_name(name)
-        jinja2.utils.Namespace.__init__(*args, **values)
+        jinja2.utils.Namespace.__init__(args[0], values)
 
     def __setitem__(self, name, value):
         _check_name(name)

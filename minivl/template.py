@@ -23,7 +23,8 @@ DEFAULT_TEMPLATE = """\
 {%- endif -%}
 {%- for message in messages -%}
     {{- '<|im_start|>' ~ message['role'] ~ '\\n' -}}
-    {%- for item in ([{'text': message['content']}] if message['content'] is string else message['content']) -%}
+    {%- set content = message['content'] -%}
+    {%- for item in ([{'text': content}] if content is string else content) -%}
         {%- if item['type'] == 'image' or 'image' in item or 'image_url' in item -%}
             {%- set seen.pictures = seen.pictures + 1 -%}
             {{- 'Picture ' ~ seen.pictures ~ ': ' if add_vision_id else '' -}}

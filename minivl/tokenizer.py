@@ -63,7 +63,7 @@ class Tokenizer:
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise TokenizerError(f"text has a lone surrogate, {text[error.start]!r}, at {error.start}: it was "
+            raise TokenizerError(f"text has the lone surrogate {text[error.start]!r} at {error.start}: it was "
                                  "decoded wrongly; read it as UTF-8, or as UTF-16 in pairs") from None
         return self._encode(text)
 

@@ -1,7 +1,7 @@
 """Messages to token ids: check the conversation, render it with the checkpoint's chat template, encode it,
 and make room for the features of each picture and video.
 
-    messages --render--> text, one <|image_pad|> a picture --encode--> ids --expand--> ids, one pad a feature row
+    messages --render--> text, a <|image_pad|> for a picture --encode--> ids --expand--> ids, a pad a feature
 
 It reads no pictures: how many rows a picture needs comes from its grid (`picture.py`). A text that holds the
 literal `<|image_pad|>`, or another special token, gives that token, as in the reference: texts are never
@@ -32,8 +32,8 @@ KEYS = {                                              # keys of an item, by its 
     "text": ("text",),
     "image": ("image", "image_url", *SIZES),
     "image_url": ("image_url", "image", *SIZES),
-    "video": ("video", "fps", "nframes", "min_frames", "max_frames", "total_pixels", "video_start", "video_end",
-              "sample_fps", *SIZES),
+    "video": ("video", "fps", "nframes", "min_frames", "max_frames", "total_pixels", "video_start",
+              "video_end", "sample_fps", *SIZES),
 }
 
 
@@ -56,7 +56,8 @@ def check_messages(messages: Messages) -> None:
         if not isinstance(message, dict):
             raise PromptError(f"{where} is {_named(message)}, should be a dict with role and content")
         if message.get("role") not in ROLES:
-            raise PromptError(f"{where}['role'] is {message.get('role')!r}, should be one of {', '.join(ROLES)}")
+            allowed = ", ".join(ROLES)
+            raise PromptError(f"{where}['role'] is {message.get('role')!r}, should be one of {allowed}")
         content = message.get("content")
         if not isinstance(content, str | list | tuple):
             raise PromptError(f"{where}['content'] is {_named(content)}, should be a text or a list of items")
@@ -72,12 +73,14 @@ def _check_item(where: str, item: Any) -> None:
         raise PromptError(f"{where}['type'] is {kind!r}, should be one of {', '.join(KEYS)}")
     unknown = [key for key in item if key not in ("type", *KEYS[kind])]
     if unknown:
-        raise PromptError(f"{where} has the key {unknown[0]!r}; one of type {kind} has {', '.join(KEYS[kind])}")
+        allowed = ", ".join(KEYS[kind])
+        raise PromptError(f"{where} has the key {unknown[0]!r}; one of type {kind} may have {allowed}")
     if kind == "text" and not isinstance(item.get("text"), str):
         raise PromptError(f"{where}['text'] is {_named(item.get('text'))}, should be a text")
     given = [key for key in ("image", "image_url", "video") if item.get(key) is not None]
     if kind != "text" and len(given) != 1:
-        raise PromptError(f"{where} of type {kind} has {' and '.join(given) or f'no {kind}'}, should have one")
+        found = " and ".join(given) or f"no {kind}"
+        raise PromptError(f"{where} of type {kind} has {found}, should have one")
     if isinstance(item.get("image_url"), dict) and "url" not in item["image_url"]:
         raise PromptError(f"{where}['image_url'] has no key 'url'")
 
@@ -116,8 +119,8 @@ def render(messages: Messages, template: str | None = None, add_generation_promp
     template.
     """
     check_messages(messages)
-    return run(template, {"messages": messages, "add_generation_prompt": add_generation_prompt,
-                          "add_vision_id": add_vision_id})
+    return run(template, {"messages": messages, "add_generation_prompt": bool(add_generation_prompt),
+                          "add_vision_id": bool(add_vision_id)})
 
 
 # ---- text to ids -------------------------------------------------------------------------------------------
@@ -143,8 +146,8 @@ def expand(ids: np.ndarray, counts: np.ndarray, pads: Sequence[int]) -> np.ndarr
         raise PromptError(f"the prompt has {found} placeholders for {len(counts)} pictures and videos: "
                           + _cause(found, len(counts)))
     if (counts < 1).any():
-        raise PromptError(f"picture or video {int(np.argmax(counts < 1))} has {counts.min()} rows of features, "
-                          "needs at least 1")
+        first = int(np.argmax(counts < 1))
+        raise PromptError(f"picture or video {first} has {counts[first]} rows of features, needs at least 1")
     times = np.ones(len(ids), dtype=np.int64)
     times[here] = counts
     return np.repeat(ids, times)                      # (tokens before) -> s
@@ -160,11 +163,11 @@ def check_features(ids: np.ndarray, pads: Sequence[int], features_count: int) ->
 
 def _cause(placeholders: int, wanted: int) -> str:
     if wanted == 0:
-        return ("no pictures or videos were passed; pass them, or take the literal <|image_pad|> or <|video_pad|> "
-                "out of the text")
+        return ("no pictures or videos were passed; pass them, or take the literal <|image_pad|> or "
+                "<|video_pad|> out of the text")
     if placeholders == 0:
-        return "the text was written without placeholders, or the chat template dropped the pictures and videos"
+        return "the text was written without placeholders, or the chat template dropped them all"
     if placeholders > wanted:
-        return ("a text holds a literal <|image_pad|> or <|video_pad|>, an answer that holds one was fed back, or "
-                "a picture or video was not passed")
+        return ("a text holds a literal <|image_pad|> or <|video_pad|>, an answer that holds one was fed back, "
+                "or a picture or video was not passed")
     return "the chat template dropped a picture or video, or more were passed than the messages show"
