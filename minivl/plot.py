@@ -1,0 +1,501 @@
+"""Arrays as pictures: one function for each kind of array that a pass gives, drawn on an Axes and returned as one.
+
+    from minivl import plot
+    plot.windows(pixels, grid, vlm.config).figure.savefig("windows.png")
+    plot.rows(trace["vision.blocks.4.add_mlp"], "w", provenance(inputs, vlm.config), pixels=pixels)
+
+What an array means is not decided here: positions of rows come from the passes themselves (`window_order`, `schedule`,
+`provenance`), so a drawing cannot disagree with the model. Needs matplotlib, which is imported when the first figure is
+drawn; pyplot is never touched, so no state is left behind and no window opens. Videos are drawn as a strip of frames.
+
+Not here: interactive pages, and any judgement of an array. Read next: `provenance.py`, `demo.py`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from .contract import AXES, rows_of
+from .passes.patches import unpatchify
+from .passes.positions import grid_coordinates
+from .passes.windows import order_by_window, schedule, window_order
+from .stage import unwatched
+
+# Okabe and Ito's colours, which stay apart for every kind of colour vision
+BLUE, ORANGE, GREEN, INK, PAPER = "#0072B2", "#E69F00", "#009E73", "#222222", "#ffffff"
+MAGNITUDE, SIGNED = "viridis", "RdBu_r"
+GAP = 14                    # pixels between two frames of a video
+MOST_NUMBERS = 1200         # numbers drawn on one picture; beyond it they would only be grey
+
+
+# ------------------------------------------------------------------------------------------- figures and axes
+
+def board(rows: int = 1, columns: int = 1, size: tuple[float, float] = (5.0, 4.2), **options: Any) -> Any:
+    """A figure of rows x columns empty axes (`.axes`, in reading order), `size` in inches, 100 dots an inch.
+
+    It shows itself in a notebook. Raises ImportError without matplotlib.
+    """
+    figure = _figure_type()(figsize=size, dpi=100, layout="constrained")
+    figure.subplots(rows, columns, **options)
+    return figure
+
+
+@lru_cache(maxsize=1)
+def _figure_type() -> type:
+    module = _matplotlib("figure")
+
+    class Board(module.Figure):              # type: ignore[name-defined]
+        def _repr_png_(self) -> bytes:
+            buffer = io.BytesIO()
+            self.savefig(buffer, format="png")
+            return buffer.getvalue()
+    return Board
+
+
+def _matplotlib(name: str) -> ModuleType:
+    import importlib
+    try:
+        return importlib.import_module(f"matplotlib.{name}")
+    except ImportError as error:
+        raise ImportError('plots need matplotlib: pip install "minivl[plot]"') from error
+
+
+def _axes(ax: Any) -> Any:
+    return board().axes[0] if ax is None else ax
+
+
+def _label(ax: Any, at: np.ndarray, text: str, size: float = 8, colour: str = PAPER, **options: Any) -> None:
+    """Text that can be read on any background: an outline of the opposite lightness."""
+    stroke = _matplotlib("patheffects").withStroke(linewidth=size / 4, foreground=INK if colour == PAPER else PAPER)
+    ax.text(*at, text, size=size, color=colour, ha="center", va="center", path_effects=[stroke], **options)
+
+
+def _colour_bar(ax: Any, image: Any, label: str) -> None:
+    bar = ax.figure.colorbar(image, ax=ax, fraction=0.05, pad=0.02, shrink=0.85)
+    bar.set_label(label, size=8)
+    bar.ax.tick_params(labelsize=7)
+
+
+def _dress(ax: Any, title: str, x: str, y: str) -> Any:
+    ax.set_title(title, size=9)
+    ax.set_xlabel(x, size=8)
+    ax.set_ylabel(y, size=8)
+    ax.tick_params(labelsize=7)
+    return ax
+
+
+# ----------------------------------------------------------------------------------------- pictures and grids
+
+def picture(pixels: np.ndarray, config: Any = None, ax: Any = None) -> Any:
+    """A picture (y, b, 3) or the frames of a video (t, y, b, 3), uint8; axes in pixels.
+
+    Normalised ones, (3, h, u) or (t, 3, h, u) floating, need the PreprocessorConfig that they were normalised with.
+    """
+    frames = _frames(pixels, config)
+    height, width = frames.shape[1:3]
+    ax = _axes(ax)
+    ax.imshow(_strip(frames))
+    many = f"{len(frames)} frames of " if len(frames) > 1 else ""
+    return _dress(ax, f"{many}{height} x {width} pixels", "column (pixels)", "row (pixels)")
+
+
+def patch_grid(pixels: np.ndarray, grid: np.ndarray, config: Any, ax: Any = None) -> Any:
+    """A resized picture under its grid: thin lines between patches (14 pixels), thick ones between cells (28).
+
+    pixels (h, u, 3) or (2t, h, u, 3) as `picture.resize` gives it, grid (3,); config: any of the model's. Of a pair of
+    frames the first is drawn.
+    """
+    ax = _axes(ax)
+    frames = _pairs(_frames(pixels, config), grid)
+    ax.imshow(_strip(frames))
+    size, merge = _sizes(config)
+    for left in _lefts(frames):
+        _ruling(ax, left, frames.shape[1:3], size, PAPER, 0.5, 0.75)
+        _ruling(ax, left, frames.shape[1:3], size * merge, INK, 1.1, 0.9)
+    t, gh, gw = (int(n) for n in grid)
+    pairs = f"{t} pairs of frames, " if t > 1 else ""
+    title = f"{pairs}{gh} x {gw} patches, {gh // merge} x {gw // merge} cells"
+    return _dress(ax, title, "column (pixels)", "row (pixels)")
+
+
+def patches(values: np.ndarray, grid: np.ndarray, config: Any, ax: Any = None) -> Any:
+    """Patches (p, 1176) pulled apart, each with the number of its row: four of a cell follow each other.
+
+    config: the PreprocessorConfig that they were cut with. The line goes from row to row, so it jumps where the order
+    is not reading order. Of the two frames in a patch the first is drawn.
+    """
+    ax = _axes(ax)
+    frames = _pairs(_frames(unpatchify(values, grid, config), config), grid)          # p x -> t h u 3
+    size, merge = _sizes(config)
+    board_, centres = _pull_apart(frames, grid, size, merge)
+    ax.imshow(board_)
+    _order_line(ax, centres, size * 2)
+    each = max(1, -(-len(centres) // MOST_NUMBERS))
+    for number in range(0, len(centres), each * merge**2 if each > 1 else 1):
+        _label(ax, centres[number], str(number), _number_size(ax, board_.shape, size))
+    ax.set_xticks([])
+    ax.set_yticks([])
+    return _dress(ax, f"{len(values)} rows in the order they are cut", "", "")
+
+
+def windows(pixels: np.ndarray, grid: np.ndarray, config: Any, ax: Any = None) -> Any:
+    """A resized picture under its attention windows: borders, and in each cell its place in the window order.
+
+    pixels and grid as for `patch_grid`; config: the model's or its vision part. The line follows the order; windows at
+    the right and lower edge may be smaller.
+    """
+    ax = _axes(ax)
+    frames = _pairs(_frames(pixels, config), grid)
+    ax.imshow(_strip(frames), alpha=0.75)
+    vision = getattr(config, "vision", config)
+    centres, runs = _window_cells(np.asarray(grid), vision, frames.shape[2])
+    side = vision.patch_size * vision.spatial_merge_size
+    _order_line(ax, centres, side * 1.5)
+    for number, (start, end) in enumerate(runs):
+        _window(ax, centres[start:end], side, number)
+    for number, at in enumerate(centres[:MOST_NUMBERS]):
+        _label(ax, at, str(number), _number_size(ax, _strip(frames).shape, side))
+    title = f"{len(runs)} windows of up to {vision.window_size} x {vision.window_size} pixels, {len(centres)} cells"
+    return _dress(ax, title, "column (pixels)", "row (pixels)")
+
+
+def _order_line(ax: Any, centres: np.ndarray, near: float) -> None:
+    """A line from row to row: solid to a neighbour, hardly there where the order jumps."""
+    steps = np.stack([centres[:-1], centres[1:]], axis=1)                             # c 2 -> c-1 2 2
+    jumps = np.hypot(*(steps[:, 1] - steps[:, 0]).T) > near
+    lines = _matplotlib("collections").LineCollection
+    ax.add_collection(lines(steps[jumps], colors=INK, linewidths=0.7, alpha=0.35, linestyles="dotted"))
+    ax.add_collection(lines(steps[~jumps], colors=PAPER, linewidths=2.4, alpha=0.85))
+    ax.add_collection(lines(steps[~jumps], colors=BLUE, linewidths=1.1))
+
+
+def _window(ax: Any, centres: np.ndarray, side: int, number: int) -> None:
+    """The border of one window, a little inside of it, so that neighbours do not cover each other."""
+    (x0, y0), (x1, y1) = centres.min(axis=0) - side / 2 + 1, centres.max(axis=0) + side / 2 - 1
+    colour = (ORANGE, GREEN)[number % 2]
+    ax.fill([x0, x1, x1, x0], [y0, y0, y1, y1], facecolor=colour, alpha=0.18)
+    ax.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color=colour, lw=2.2)
+
+
+def _window_cells(grid: np.ndarray, config: Any, width: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Centres (x, y) in pixels of the cells in window order, (c, 2), and the runs of cells that form a window."""
+    merge = config.spatial_merge_size
+    with unwatched():
+        order = window_order(grid[None], config)
+        at = order_by_window(grid_coordinates(grid, merge), order)                    # p 3 -> w 3
+        tables = schedule(grid[None], config)
+    windowed = [b for b in range(config.depth) if b not in config.fullatt_block_indexes] or [0]
+    runs = [(int(q0) // merge**2, int(q1) // merge**2) for q0, q1, _, _ in tables[windowed[0]]]
+    cells = at.reshape(len(order), -1, 3).mean(axis=1)                                # w 3 -> c 4 3 -> c 3
+    time, row, column = cells.T
+    x = time * (width + GAP) + (column + 0.5) * config.patch_size - 0.5
+    return np.stack([x, (row + 0.5) * config.patch_size - 0.5], axis=1), runs
+
+
+def _frames(pixels: np.ndarray, config: Any) -> np.ndarray:
+    """Any picture or video as (t, y, b, 3) uint8."""
+    pixels = np.asarray(pixels)
+    stack = pixels if pixels.ndim == 4 else pixels[None]
+    if stack.ndim == 4 and stack.dtype == np.uint8 and stack.shape[3] == 3:
+        return stack
+    if stack.ndim == 4 and stack.dtype.kind == "f" and stack.shape[1] == 3:
+        if not hasattr(config, "image_mean"):
+            raise ValueError("normalised pixels need the PreprocessorConfig that they were normalised with: "
+                             "give vlm.processor.preprocessor as config")
+        colours = stack.transpose(0, 2, 3, 1) * config.image_std + config.image_mean  # t 3 h u -> t h u 3
+        return np.rint(np.clip(colours, 0, 1) * 255).astype(np.uint8)
+    raise ValueError(f"{pixels.dtype} {list(pixels.shape)} is not a picture: uint8 [y b 3] or [t y b 3], "
+                     "or normalised floats [3 h u] or [t 3 h u]")
+
+
+def _pairs(frames: np.ndarray, grid: Sequence[int] | np.ndarray) -> np.ndarray:
+    """The first frame of each pair; a picture stays as it is."""
+    pairs = int(grid[0])
+    if len(frames) not in (pairs, 2 * pairs - 1, 2 * pairs):
+        raise ValueError(f"{len(frames)} frames do not fit a grid of {pairs} pairs ({list(map(int, grid))})")
+    return frames if len(frames) == pairs else frames[::2]
+
+
+def _strip(frames: np.ndarray) -> np.ndarray:
+    """Frames side by side with white between them: (t, y, b, 3) -> (y, t (b + GAP) - GAP, 3)."""
+    wide = np.pad(frames, ((0, 0), (0, 0), (0, GAP), (0, 0)), constant_values=255)
+    return wide.swapaxes(0, 1).reshape(frames.shape[1], -1, 3)[:, :-GAP]
+
+
+def _lefts(frames: np.ndarray) -> list[int]:
+    return [n * (frames.shape[2] + GAP) for n in range(len(frames))]
+
+
+def _sizes(config: Any) -> tuple[int, int]:
+    """Pixels of a patch and patches of a cell, along a side, from any of the configurations."""
+    config = getattr(config, "vision", config)
+    return config.patch_size, getattr(config, "merge_size", None) or config.spatial_merge_size
+
+
+def _ruling(ax: Any, left: int, shape: tuple[int, ...], step: int, colour: str, width: float, alpha: float) -> None:
+    bottom, right = shape[0] - 0.5, left + shape[1] - 0.5
+    ax.vlines(left + np.arange(0, shape[1] + 1, step) - 0.5, -0.5, bottom, color=colour, lw=width, alpha=alpha)
+    ax.hlines(np.arange(0, shape[0] + 1, step) - 0.5, left - 0.5, right, color=colour, lw=width, alpha=alpha)
+
+
+def _pull_apart(frames: np.ndarray, grid: np.ndarray, size: int, merge: int) -> tuple[np.ndarray, np.ndarray]:
+    """Patches on white with small gaps inside a cell and large ones between: the picture, and centres (p, 2) by row."""
+    small, large = 2, 9
+    at = grid_coordinates(np.asarray(grid), merge)                                    # p 3
+    time, corner = at[:, 0], at[:, 1:] * (size + small) + at[:, 1:] // merge * (large - small)
+    bottom, right = corner.max(axis=0) + size
+    corner = corner + np.stack([0 * time, time * (right + 2 * large)], axis=1)        # frames side by side
+    out = np.full((bottom, int(corner[:, 1].max()) + size, 3), 255, np.uint8)
+    for (t, row, column), (y, x) in zip(at, corner, strict=True):
+        out[y : y + size, x : x + size] = frames[t, row * size : (row + 1) * size, column * size : (column + 1) * size]
+    return out, corner[:, ::-1] + size / 2 - 0.5
+
+
+def _number_size(ax: Any, shape: tuple[int, ...], cell: int) -> float:
+    """Points for a number that should fit into `cell` pixels of a drawn array of this shape."""
+    box = ax.get_window_extent()
+    points = min(box.width / shape[1], box.height / shape[0]) * cell * 72 / ax.figure.dpi
+    return float(np.clip(points * 0.4, 4.5, 11))
+
+
+# ----------------------------------------------------------------------------------- rows placed on a picture
+
+def rows(array: np.ndarray, contract: Any, at: dict[str, np.ndarray], ax: Any = None, *, channel: int | None = None,
+         medium: int = 0, pixels: np.ndarray | None = None, label: str | None = None) -> Any:
+    """One number for each row, at the place in the picture that the row comes from.
+
+    array (rows, ...): the root mean square of each row, or its value in `channel`; an array of one axis is drawn as it
+    is. contract: an axis letter, a contract or a stage; at: what `provenance` gives. pixels: the resized picture, drawn
+    in grey below. Axes in patches; rows of text are left out. Raises ValueError when rows and places do not fit.
+    """
+    letter = axis_letter(contract)
+    if letter not in at:
+        known = ", ".join(f"{key} ({AXES[key]})" for key in at)
+        raise ValueError(f"rows {letter!r} have no fixed place in a picture; say which these are: {known}")
+    values = row_values(array, channel)
+    maps = on_grid(values, at[letter], at["p"], medium)                               # n -> t gh gw
+    ax = _axes(ax)
+    if pixels is not None:
+        _underlay(ax, _pairs(_frames(pixels, None), maps.shape), maps)
+    image = ax.imshow(_map_strip(maps), alpha=None if pixels is None else 0.72, interpolation="nearest", **_scale(maps))
+    _colour_bar(ax, image, label or _what(array, channel))
+    return _dress(ax, f"{len(values)} rows ({letter}) on the picture", "column (patches)", "row (patches)")
+
+
+def _what(array: np.ndarray, channel: int | None) -> str:
+    if np.ndim(array) == 1:
+        return "value of a row"
+    return "rms of a row" if channel is None else f"channel {channel}"
+
+
+def _scale(values: np.ndarray) -> dict[str, Any]:
+    """Colours from 0 or the least value up; two colours about zero when there are negative values."""
+    seen = values[np.isfinite(values)]
+    if not seen.size or seen.min() >= 0:
+        return {"cmap": MAGNITUDE}
+    return {"cmap": SIGNED, "vmin": -abs(seen).max(), "vmax": abs(seen).max()}
+
+
+def axis_letter(contract: Any) -> str:
+    """The letter of the rows: of a letter itself, of a contract such as "4c d -> c o", or of a stage's contract."""
+    text = getattr(contract, "contract", contract)
+    return rows_of(text) if "->" in text else text
+
+
+def row_values(array: np.ndarray, channel: int | None = None) -> np.ndarray:
+    """One float64 for each row: root mean square over all its values, or the value of one channel: (n, ...) -> n."""
+    if np.ndim(array) == 1:
+        return np.asarray(array).astype(np.float64)
+    flat = np.asarray(array).astype(np.float64).reshape(len(array), -1)               # n ... -> n d
+    if channel is None:
+        return np.sqrt((flat * flat).mean(axis=1))
+    if not -flat.shape[1] <= channel < flat.shape[1]:
+        raise ValueError(f"there is no channel {channel}: a row has {flat.shape[1]} values")
+    return flat[:, channel]
+
+
+def on_grid(values: np.ndarray, places: np.ndarray, patch_places: np.ndarray, medium: int = 0) -> np.ndarray:
+    """Values of rows spread over the patches behind them: n -> t gh gw, NaN where no row stands for a patch.
+
+    places: (n, 4) or (n, 4, 4) from provenance; patch_places: its "p", which says how large the grid is.
+    """
+    if len(values) != len(places):
+        raise ValueError(f"{len(values)} rows, but provenance places {len(places)} of them")
+    own = patch_places[patch_places[:, 0] == medium]
+    if not len(own):
+        raise ValueError(f"there is no picture {medium} in these rows")
+    maps = np.full(own[:, 1:].max(axis=0) + 1, np.nan)
+    spread = places.reshape(len(places), -1, 4)                                       # n 4 or n 4 4 -> n k 4
+    for value, four in zip(values, spread, strict=True):
+        here = four[four[:, 0] == medium]
+        maps[here[:, 1], here[:, 2], here[:, 3]] = value
+    return maps
+
+
+def attention(q: np.ndarray, k: np.ndarray, segments: np.ndarray, row: int, contract: Any, at: dict[str, np.ndarray],
+              ax: Any = None, *, causal: bool = False, head: int | None = None, **options: Any) -> Any:
+    """What one row looks at: its attention weights laid on the picture, the mean of all heads or one head.
+
+    q (n, a, e) and k (r, k, e) as `rotate` gives them; contract: the letter of the rows of k ("w" in the tower, "s" in
+    a decoder's prefill, there with causal=True). Further options are those of `rows`.
+    """
+    weights = attention_weights(q, k, segments, row, causal)                          # a r
+    chosen = weights.mean(axis=0) if head is None else weights[head]
+    label = "attention, mean of heads" if head is None else f"attention of head {head}"
+    ax = rows(chosen, contract, at, ax, **{"label": label, **options})
+    ax.set_title(f"what row {row} looks at", size=9)
+    return ax
+
+
+def attention_weights(q: np.ndarray, k: np.ndarray, segments: np.ndarray, row: int, causal: bool = False) -> np.ndarray:
+    """Softmax weights (a, r) of query `row` over all keys, float64; 0 outside of its segment."""
+    out = np.zeros((q.shape[1], len(k)))
+    found = [tuple(map(int, s)) for s in segments if s[0] <= row < s[1]]
+    if not found:
+        raise IndexError(f"row {row} is in no segment")
+    q0, q1, k0, k1 = found[0]
+    seen = k0 + (k1 - k0) - (q1 - q0) + (row - q0) + 1 if causal else k1
+    keys = np.repeat(k[k0:seen].astype(np.float64), q.shape[1] // k.shape[1], axis=1)  # r k e -> r a e
+    score = np.einsum("ae,rae->ar", q[row].astype(np.float64), keys) / np.sqrt(q.shape[-1])
+    weight = np.exp(score - score.max(axis=1, keepdims=True))
+    out[:, k0:seen] = weight / weight.sum(axis=1, keepdims=True)
+    return out
+
+
+def _underlay(ax: Any, frames: np.ndarray, maps: np.ndarray) -> None:
+    """The picture in grey below the maps, in units of patches."""
+    size = frames.shape[1] // maps.shape[1]
+    for n, frame in enumerate(frames):
+        left = n * (maps.shape[2] + 1) - 0.5
+        extent = (left, left + frame.shape[1] / size, frame.shape[0] / size - 0.5, -0.5)
+        ax.imshow(frame.mean(axis=2), cmap="gray", vmin=0, vmax=255, extent=extent)
+
+
+def _map_strip(maps: np.ndarray) -> np.ndarray:
+    """Maps side by side, one empty column between: (t, gh, gw) -> (gh, t (gw + 1) - 1)."""
+    wide = np.pad(maps, ((0, 0), (0, 0), (0, 1)), constant_values=np.nan)
+    return wide.swapaxes(0, 1).reshape(maps.shape[1], -1)[:, :-1]
+
+
+# ------------------------------------------------------------------------------------------- tables and lines
+
+def segments(table: np.ndarray, ax: Any = None, *, causal: bool = False) -> Any:
+    """Who sees whom: each row q0 q1 k0 k1 of the table (g, 4) as a block of queries (down) by keys (across)."""
+    ax = _axes(ax)
+    corners = [_seen(row.tolist(), causal) for row in np.asarray(table)]
+    for number, (x, y) in enumerate(corners):
+        ax.fill(x, y, facecolor=(BLUE, ORANGE)[number % 2], alpha=0.85, lw=0)
+    rows_, keys = (int(max(table[:, n], default=1)) for n in (1, 3))
+    ax.set_xlim(0, keys)
+    ax.set_ylim(rows_, 0)
+    ax.set_aspect("equal" if 0.2 < rows_ / keys < 5 else "auto")
+    many = "1 segment" if len(table) == 1 else f"{len(table)} segments"
+    return _dress(ax, f"who sees whom: {many}", "row of the key", "row of the query")
+
+
+def _seen(segment: list[int], causal: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Outline of what the queries of one segment see: a rectangle, or a staircase."""
+    q0, q1, k0, k1 = segment
+    if not causal:
+        return np.array([k0, k1, k1, k0]), np.array([q0, q0, q1, q1])
+    steps = k1 - (q1 - q0) + 1 + np.arange(q1 - q0)                                  # end of what each query sees
+    edges = q0 + np.arange(q1 - q0 + 1)
+    return np.r_[k0, np.repeat(steps, 2), k0], np.r_[q0, np.repeat(edges, 2)[1:-1], q1]
+
+
+def positions(position_ids: np.ndarray, ax: Any = None) -> Any:
+    """MRoPE positions (3, s): time, height and width of every token. They agree on text and part on pictures."""
+    ax = _axes(ax)
+    place = np.asarray(position_ids)
+    rows_ = np.arange(place.shape[1])
+    apart = (place != place[:1]).any(axis=0)
+    ax.fill_between(rows_, place.min() - 1, place.max() + 1, where=apart, step="mid", color=INK, alpha=0.08, lw=0,
+                    label="the three differ")
+    for name, line, colour, width, style in zip(("time", "height", "width"), place, (BLUE, ORANGE, GREEN),
+                                                (3.6, 2.2, 1.1), ("-", "-", "-"), strict=True):
+        ax.step(rows_, line, where="mid", color=colour, lw=width, ls=style, label=name)
+    ax.legend(fontsize=7, loc="upper left")
+    ax.margins(x=0.01)
+    ax.set_ylim(place.min() - 1, place.max() + 1)
+    return _dress(ax, f"MRoPE positions of {place.shape[1]} tokens", "token (row of the sequence)", "position")
+
+
+def logits(row: np.ndarray, tokenizer: Any, k: int = 8, ax: Any = None) -> Any:
+    """The k likeliest next tokens of one row of logits (v,), as bars of probability."""
+    ax = _axes(ax)
+    ids, chances = top_tokens(row, k)
+    names = [token_name(tokenizer, token) for token in ids]
+    bars = ax.barh(range(len(ids)), chances, color=[ORANGE] + [BLUE] * (len(ids) - 1), height=0.72)
+    ax.bar_label(bars, [f"{100 * p:.1f} %" if p >= 0.001 else "< 0.1 %" for p in chances], size=7, padding=3)
+    ax.set_yticks(range(len(ids)), names, size=8, family="monospace")
+    ax.set_xlim(0, 1.18)
+    ax.set_xticks(np.arange(0, 1.01, 0.25))
+    ax.invert_yaxis()
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    ax = _dress(ax, f"the {len(ids)} likeliest next tokens", "probability", "")
+    ax.tick_params(axis="y", labelsize=8)
+    return ax
+
+
+def top_tokens(row: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and probabilities of the k likeliest tokens, likeliest first; of equals the lower id comes first."""
+    row = np.asarray(row).astype(np.float64)
+    if row.ndim != 1 or not len(row):
+        raise ValueError(f"give one row of logits, (v,), not {list(row.shape)}: logits[-1] is the last token's")
+    chances = np.exp(row - row.max())
+    ids = np.argsort(-row, kind="stable")[:k]
+    return ids, (chances / chances.sum())[ids]
+
+
+def token_name(tokenizer: Any, token: int) -> str:
+    """A token as it can be read in a plot: its text with visible spaces and line ends, or its number."""
+    try:
+        text = tokenizer.decode([int(token)], skip_special_tokens=False)
+    except (ValueError, IndexError, KeyError):
+        text = ""
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text).replace(" ", "\N{OPEN BOX}")
+    return shown.replace("$", r"\$") if shown else f"#{int(token)}"     # a dollar would start a formula
+
+
+def resize_weights(first: np.ndarray, weights: np.ndarray, ax: Any = None) -> Any:
+    """The filter matrix of one axis, from `bicubic_weights`: first (o,) and weights (o, taps); negative lobes in red.
+
+    Row i shows which source pixels, and with what weight, one outgoing pixel is made of.
+    """
+    used = first[:, None] + np.arange(weights.shape[1])                               # o -> o taps
+    matrix = np.zeros((len(first), int(used[weights != 0].max()) + 1))
+    inside = used < matrix.shape[1]
+    np.add.at(matrix, (np.nonzero(inside)[0], used[inside]), weights[inside])
+    ax = _axes(ax)
+    most = abs(matrix).max()
+    image = ax.imshow(matrix, cmap="RdBu", vmin=-most, vmax=most, interpolation="nearest", aspect="equal")
+    _colour_bar(ax, image, "weight")
+    return _dress(ax, f"{matrix.shape[1]} source pixels to {matrix.shape[0]}", "source pixel", "outgoing pixel")
+
+
+def heat(array: np.ndarray, ax: Any = None) -> Any:
+    """Any array as colours, one line a row: (n,) or (n, ...) with all further axes side by side. NaN stays white.
+
+    Two colours about zero when there are negative values; the colour bar gives the range.
+    """
+    values = np.asarray(array).astype(np.float64)
+    flat = values.reshape(len(values), -1) if values.ndim > 1 else values.reshape(1, -1)      # n ... -> n d
+    if not flat.size:
+        raise ValueError(f"an array of shape {list(values.shape)} has nothing to draw")
+    ax = _axes(ax)
+    image = ax.imshow(flat, aspect="auto", interpolation="nearest", **_scale(flat))
+    _colour_bar(ax, image, "value")
+    return _dress(ax, f"{np.asarray(array).dtype} {list(values.shape)}", "value in the row", "row")
+
+
+def titled(axes: Any, names: Iterator[str] | list[str]) -> None:
+    """Write names over axes, in order."""
+    for ax, name in zip(axes, names, strict=True):
+        ax.set_title(name, size=9)
