@@ -342,10 +342,10 @@ class Splitter:
         done = 0
         for match in self.pattern.finditer(text):
             token, start, stop = self.added[match.group()], match.start(), match.end()
-            if token.lstrip:
-                start = max(done, done + len(text[done:start].rstrip()))
+            while token.lstrip and start > done and kind(text[start - 1]) in " \n":
+                start -= 1
             if token.rstrip:
-                stop += len(text[stop:]) - len(text[stop:].lstrip())
+                stop = run(text, stop, " \n")
             if start > done:
                 yield text[done:start]
             yield token.id
