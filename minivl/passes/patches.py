@@ -1,5 +1,4 @@
-"""From normalised frames to the rows that the vision tower reads: one row for a patch of 14 x 14 pixels x 2
-frames.
+"""From normalised frames to the rows that the vision tower reads: a row for each 14 x 14 pixels x 2 frames.
 
 What to know here is the order of the rows. It is not raster order: the four patches of a 2x2 block stand one
 after the other, because a later stage joins each block to one token by plain reshaping. `by_merge_block` owns
@@ -12,10 +11,9 @@ Not here: the order by windows, which is a second permutation. Read next: `windo
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from ..config import PreprocessorConfig
 from ..stage import stage
 
 
@@ -23,14 +21,13 @@ def by_merge_block(grid: np.ndarray, merge: int) -> np.ndarray:
     """Rows of a grid, block after block: (t, gh, gw, ...) -> (p, ...), for any dtype and any further axes.
 
     Order: t, block row, block column, row in the block, column in the block. On a 4 x 6 grid with merge 2:
-    (0,0) (0,1) (1,0) (1,1), then (0,2) (0,3) (1,2) (1,3), and so on. Raises ValueError when blocks do not
-    fit.
+    (0,0) (0,1) (1,0) (1,1), then (0,2) (0,3) (1,2) (1,3), and so on. ValueError when blocks do not fit.
     """
     t, gh, gw, *rest = grid.shape
     if gh % merge or gw % merge:
         raise ValueError(f"a grid of {gh} x {gw} patches has no whole blocks of {merge} x {merge}")
-    cut = grid.reshape(t, gh // merge, merge, gw // merge, merge, *rest)  # t gh gw -> t row in_row col in_col
-    return cut.swapaxes(2, 3).reshape(t * gh * gw, *rest)                    # -> t row col in_row in_col -> p
+    cut = grid.reshape(t, gh // merge, merge, gw // merge, merge, *rest)      # -> t row in_row col in_col
+    return cut.swapaxes(2, 3).reshape(t * gh * gw, *rest)                     # -> t row col in_row in_col -> p
 
 
 def from_merge_block(rows: np.ndarray, grid: np.ndarray, merge: int) -> np.ndarray:
@@ -38,10 +35,10 @@ def from_merge_block(rows: np.ndarray, grid: np.ndarray, merge: int) -> np.ndarr
     t, gh, gw = (int(n) for n in grid)
     rest = rows.shape[1:]
     cut = rows.reshape(t, gh // merge, gw // merge, merge, merge, *rest)      # p -> t row col in_row in_col
-    return cut.swapaxes(2, 3).reshape(t, gh, gw, *rest)      # -> t row in_row col in_col -> t gh gw
+    return cut.swapaxes(2, 3).reshape(t, gh, gw, *rest)                       # -> t row in_row col in_col
 
 
-def grid_of(frames_shape: tuple[int, ...], config: Any) -> np.ndarray:
+def grid_of(frames_shape: tuple[int, ...], config: PreprocessorConfig) -> np.ndarray:
     """(t, gh, gw) int64 of frames (t, 3, h, u): pairs of frames, rows of patches, columns of patches.
 
     An odd last frame makes a pair of its own. Raises ValueError when h or u is no multiple of 28 pixels.
@@ -55,7 +52,7 @@ def grid_of(frames_shape: tuple[int, ...], config: Any) -> np.ndarray:
 
 
 @stage("patches.patchify", "t 3 h u -> p x")
-def patchify(frames: np.ndarray, config: Any) -> np.ndarray:
+def patchify(frames: np.ndarray, config: PreprocessorConfig) -> np.ndarray:
     """Cut frames into patches: (t, 3, h, u) -> (p, 1176), rows in 2x2 block order, the dtype unchanged.
 
     Within a row, colour c of frame s of the pair at pixel (py, px) stands at c*392 + s*196 + py*14 + px.
@@ -71,9 +68,8 @@ def patchify(frames: np.ndarray, config: Any) -> np.ndarray:
     return by_merge_block(cut, config.merge_size).reshape(t * gh * gw, -1)    # -> p c s py px -> p x
 
 
-def unpatchify(patches: np.ndarray, grid: np.ndarray, config: Any) -> np.ndarray:
-    """The inverse of `patchify`: (p, 1176) and grid (t, gh, gw) -> (2t, 3, h, u). A frame shown twice comes
-    twice."""
+def unpatchify(patches: np.ndarray, grid: np.ndarray, config: PreprocessorConfig) -> np.ndarray:
+    """The inverse of `patchify`: (p, 1176) and grid (t, gh, gw) -> (2t, 3, h, u), repeated frames included."""
     t, gh, gw = (int(n) for n in grid)
     size, pair = config.patch_size, config.temporal_patch_size
     cut = patches.reshape(-1, 3, pair, size, size)                            # p x -> p c s py px

@@ -14,6 +14,7 @@ import base64
 import binascii
 import io
 import math
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from urllib.request import url2pathname
 import numpy as np
 from PIL import Image
 
+from ..config import PreprocessorConfig
 from ..stage import stage
 
 MAX_SOURCE_PIXELS = 1024**3 // 4 // 3     # a quarter of a GiB of RGB: about 9,459 x 9,459
@@ -56,6 +58,8 @@ def load_picture(source: Any) -> np.ndarray:
             return _decode(image)
     except PictureError as error:
         raise PictureError(f"{name}: {error}") from error
+    except Image.DecompressionBombError as error:
+        raise PictureError(f"{name}: {error} Here the limit is {MAX_SOURCE_PIXELS:,} pixels") from error
     except Exception as error:              # decoders raise nearly every type there is on a damaged file
         raise PictureError(f"{name}: not a picture that can be read ({_reason(error)})") from error
 
@@ -65,8 +69,8 @@ def _open(source: Any) -> tuple[str, Any]:
     if isinstance(source, bytes | bytearray | memoryview):
         data = bytes(source)
         return f"picture of {len(data)} bytes", io.BytesIO(data)
-    if isinstance(source, Path):
-        return str(source), _regular_file(source)
+    if isinstance(source, os.PathLike):
+        return str(source), _regular_file(Path(source))
     if not isinstance(source, str):
         raise PictureError(f"a picture is a path, bytes, a URL, a PIL image or an array, "
                            f"not {type(source).__name__}")
@@ -151,11 +155,11 @@ def _grey_levels(image: Image.Image) -> np.ndarray:
         clear = levels == image.info.get("transparency", -1)
         return np.where(clear, np.uint8(255), _scale_16(levels))
     if not (levels.min() >= 0 and levels.max() <= 255):         # so written that a NaN fails
-        raise PictureError(f"mode {image.mode} holds {levels.min()}..{levels.max()}, grey levels go 0..255: scale "
-                           "it, or give an array (uint16, or floating point 0..1)")
+        raise PictureError(f"mode {image.mode} holds {levels.min()}..{levels.max()}, grey levels go 0..255: "
+                           "scale it, or give an array (uint16, or floating point 0..1)")
     if image.mode == "F" and 0 < levels.max() <= 1:
-        raise PictureError("mode F holds 0..1, which may mean nearly black or the whole range: multiply by 255, "
-                           "or give an array, whose range is 0..1")
+        raise PictureError("mode F holds 0..1, which may mean nearly black or the whole range: multiply "
+                           "by 255, or give an array, whose range is 0..1")
     return np.rint(levels).astype(np.uint8)
 
 
@@ -167,17 +171,18 @@ def _eight_bit(pixels: np.ndarray) -> np.ndarray:
         raise PictureError(f"array of shape {list(pixels.shape)} is no picture: it must be [y b], [y b 1], "
                            "[y b 3] or [y b 4], colour last")
     _check_size(*pixels.shape[:2])
-    if pixels.dtype == np.uint8:
+    dtype = pixels.dtype.newbyteorder("=")
+    if dtype == np.uint8:
         return np.ascontiguousarray(pixels)
-    if pixels.dtype == np.bool_:
+    if dtype == np.bool_:
         return pixels * np.uint8(255)
-    if pixels.dtype == np.uint16:
+    if dtype == np.uint16:
         return _scale_16(pixels)
-    if not np.issubdtype(pixels.dtype, np.floating):
-        raise PictureError(f"an array of {pixels.dtype} does not say its range: give uint8 (0..255), "
+    if not np.issubdtype(dtype, np.floating):
+        raise PictureError(f"an array of {dtype} does not say its range: give uint8 (0..255), "
                            "uint16 (0..65535) or floating point (0..1)")
     if not (pixels.min() >= 0 and pixels.max() <= 1):
-        raise PictureError(f"{pixels.dtype} array holds {pixels.min()}..{pixels.max()}, "
+        raise PictureError(f"{dtype} array holds {pixels.min()}..{pixels.max()}, "
                            "floating pixels go 0..1")
     return np.rint(pixels.astype(np.float64) * 255).astype(np.uint8)
 
@@ -209,7 +214,7 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 # ------------------------------------------------------------------------------------ the size the model sees
 
 @stage("picture.target_size", "_ -> 2")
-def target_size(shape: tuple[int, ...], config: Any) -> np.ndarray:
+def target_size(shape: tuple[int, ...], config: PreprocessorConfig) -> np.ndarray:
     """(height, width) to resize to, int64: multiples of `config.factor` (28), area within the limits of
     `config`.
 
@@ -255,6 +260,8 @@ def resize(pixels: np.ndarray, size: np.ndarray) -> np.ndarray:
 
 def bicubic(pixels: np.ndarray, size: np.ndarray) -> np.ndarray:
     """What `resize` does, for callers that are a stage of their own (a video's frames)."""
+    if pixels.dtype != np.uint8 or min(size) < 1:
+        raise ValueError(f"resizing takes uint8 pixels and a positive size, not {pixels.dtype} to {size}")
     return _each_axis(pixels, size, _weigh_fixed)
 
 
@@ -347,12 +354,12 @@ def _weigh_clipped(rows: np.ndarray, first: np.ndarray, weights: np.ndarray) -> 
 # -------------------------------------------------------------------------------------------------- normalise
 
 @stage("picture.normalise", "h u 3 -> 3 h u")
-def normalise(pixels: np.ndarray, config: Any) -> np.ndarray:
+def normalise(pixels: np.ndarray, config: PreprocessorConfig) -> np.ndarray:
     """(x/255 - mean) / std, colour first, float32."""
     return standardise(pixels, config)
 
 
-def standardise(pixels: np.ndarray, config: Any) -> np.ndarray:
+def standardise(pixels: np.ndarray, config: PreprocessorConfig) -> np.ndarray:
     """What `normalise` does, for any axes before the last three: (..., h, u, 3) -> (..., 3, h, u).
 
     The division by 255 is a product in float64, all else is float32: the casts of the reference's PIL

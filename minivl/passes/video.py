@@ -14,12 +14,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from ..config import PreprocessorConfig
 from ..stage import stage
 from .picture import PictureError, bicubic, load_picture, standardise
 
@@ -38,8 +37,7 @@ def sample_official(total: int, fps: float, wanted_fps: float = FPS, count: int 
 
     total, fps: frames of the video and how many of them make a second. `count` overrules `wanted_fps`.
     Raises PictureError for a video of fewer than two frames, or a count that it does not have.
-    The original computes in float32: beyond some 10,000 frames it may take a neighbour of a frame chosen
-    here.
+    The original computes in float32: beyond some 10,000 frames it may take a frame's neighbour.
     """
     ceiling = min(MAX_FRAMES, total) if max_frames is None else max_frames
     n = _frame_count(total, fps, wanted_fps, count, math.ceil(min_frames / PAIR) * PAIR, ceiling)
@@ -50,19 +48,19 @@ def sample_transformers(total: int, fps: float, wanted_fps: float = FPS, count: 
                         min_frames: int = MIN_FRAMES, max_frames: int = MAX_FRAMES) -> np.ndarray:
     """Indices of the frames that transformers 5 shows: multiples of total/n, cut to integers, (n,) int64.
 
-    Arguments and errors as in `sample_official`. Trap: when total/n is not exact there may come one frame
-    more than n, an odd count (629 frames, 480 wanted: 481), because arange counts its steps in floating
-    point. That is the reference's behaviour and is kept; so is its float32, up to some 10,000 frames.
+    Arguments and errors as in `sample_official`. The float32 is the original's, up to some 10,000 frames (see
+    there). Trap: its `arange` counts steps in floating point and can take one too many, so that 480 of 629
+    frames come as 481 with 629 at the end, which the video does not have. Here it is always n.
     """
     n = _frame_count(total, fps, wanted_fps, count, min_frames, min(max_frames, total))
-    return np.arange(0, total, total / n).astype(np.float32).astype(np.int64)
+    return (np.arange(n) * (total / n)).astype(np.float32).astype(np.int64)
 
 
 def _frame_count(total, fps, wanted_fps, count, least, most) -> int:
     """The rule of both programs: seconds times wanted fps, within limits, rounded down to even."""
     if total < PAIR or not (0 < fps < math.inf and 0 < wanted_fps < math.inf):
-        raise PictureError(f"video of {total} frames at {fps} per second, {wanted_fps} wanted: sampling takes "
-                           f"at least {PAIR} frames and positive rates")
+        raise PictureError(f"video of {total} frames at {fps} per second, {wanted_fps} wanted: sampling "
+                           f"takes at least {PAIR} frames and positive rates")
     if count is not None:
         n = round(count / PAIR) * PAIR
     else:
@@ -78,7 +76,7 @@ def sampled_fps(count: int, total: int, fps: float) -> float:
     return count / total * fps
 
 
-def seconds_per_grid(fps: float, config: Any) -> float:
+def seconds_per_grid(fps: float, config: PreprocessorConfig) -> float:
     """Seconds from one pair of frames to the next, for *sampled* frames per second: 1.0 at 2 fps.
 
     Trap: transformers assumes 24 fps when it is given no metadata, hence 0.083 s, and the model's clock runs
@@ -98,7 +96,7 @@ def timestamps(indices: np.ndarray, fps: float) -> np.ndarray:
 
 # ----------------------------------------------------------------------------------------------- at what size
 
-def video_pixel_limits(count: int, config: Any) -> Any:
+def video_pixel_limits(count: int, config: PreprocessorConfig) -> PreprocessorConfig:
     """`config` with the pixel limits of one frame in a video of `count` frames; give it to
     `picture.target_size`.
 
@@ -120,9 +118,9 @@ def load_frames(frames: Iterable[Any]) -> np.ndarray:
     Raises PictureError that names the frame (counted from 0). A video file is refused: extract its frames
     first.
     """
-    if isinstance(frames, str | Path | bytes | bytearray | Image.Image | dict):
-        raise PictureError(f"a video is a list of frames, not one {type(frames).__name__}; video files are not "
-                           "read: extract the frames first (ffmpeg -i video.mp4 -vf fps=2 frame%04d.png)")
+    if isinstance(frames, str | bytes | bytearray | dict) or not isinstance(frames, Iterable):
+        raise PictureError(f"a video is a list of frames, not one {type(frames).__name__}; video files are "
+                           "not read: extract the frames first (ffmpeg -i video.mp4 -vf fps=2 frame%04d.png)")
     if isinstance(frames, np.ndarray) and frames.ndim != 4:
         raise PictureError(f"a video as one array is [t y b colour], not {list(frames.shape)}")
     loaded = [_load_frame(n, frame) for n, frame in enumerate(frames)]
@@ -153,6 +151,6 @@ def resize_frames(frames: np.ndarray, size: np.ndarray) -> np.ndarray:
 
 
 @stage("video.normalise", "t h u 3 -> t 3 h u")
-def normalise_frames(frames: np.ndarray, config: Any) -> np.ndarray:
+def normalise_frames(frames: np.ndarray, config: PreprocessorConfig) -> np.ndarray:
     """`picture.normalise` on every frame: float32, ready for `patches.patchify`."""
     return standardise(frames, config)                                                    # t h u 3 -> t 3 h u
