@@ -139,7 +139,8 @@ def test_frames_come_as_anything_a_picture_is(tmp_path):
 
 
 @pytest.mark.parametrize(("frames", "reason"), [
-    ([CLIP[0], CLIP[1][:19]], "frame 1 is 19 x 31 .* frame 0 is 20 x 31"), ([CLIP[0], b"?"], "frame 1: .*not a picture"),
+    ([CLIP[0], CLIP[1][:19]], "frame 1 is 19 x 31 .* frame 0 is 20 x 31"),
+    ([CLIP[0], b"?"], "frame 1: .*not a picture"),
     ([], "at least one frame"), (CLIP[0], r"\[t y b colour\]"),
     ("holiday.mp4", "extract the frames"),
     (b"\0\0\0 ftypisom", "extract the frames"), (Image.fromarray(CLIP[0]), "list of frames"), (5, "list of frames"),
