@@ -7,11 +7,11 @@ list weighs what it holds, and every piece of text that is written goes through 
 With calls, filters and arithmetic, which the environment sees anyway, all that repeats or grows is charged to
 one `Budget` per rendering:
 
-    steps       100,000 + n        rounds of loops, calls, filters, operations and pieces written, together
-    characters  1,000,000 + 8 n    written anywhere, also into a macro or a variable
-    size        1,000,000 + 8 n    of any value made on the way: its characters and items, all the way down
-    seconds     10                 by the clock: the backstop for many slow steps
-    range       10,000             numbers; products and powers have up to 1,024 bits
+    steps       20,000 + n       rounds of loops, calls, filters, operations and pieces written, together
+    characters  200,000 + 8 n    written anywhere, also into a macro or a variable
+    size        200,000 + 8 n    of any value made on the way: its characters and items, all the way down
+    seconds     10               by the clock: the backstop for many slow steps
+    range       10,000           numbers; products and powers have up to 1,024 bits
 
 where n is the size of the messages, so that a long conversation is not refused for its length. Left out of the
 language: `%` and `format` on text, methods and filters that pad, recursive loops, and other templates.
@@ -36,7 +36,7 @@ from jinja2.visitor import NodeTransformer
 
 from .template import TemplateError
 
-STEPS, CHARACTERS, SECONDS, RANGE, BITS, INDENT = 100_000, 1_000_000, 10.0, 10_000, 1024, 8
+STEPS, CHARACTERS, SECONDS, RANGE, BITS, INDENT = 20_000, 200_000, 10.0, 10_000, 1024, 8
 
 # What a template may use: what chat templates do use, less what makes a long text of a short one.
 FILTERS = ("abs", "capitalize", "count", "d", "default", "dictsort", "first", "float", "int", "items", "join",
