@@ -14,7 +14,7 @@ Read next: `stage.py`, which calls `check` when a session verifies.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,7 @@ class ContractError(ValueError):
     """A stage broke its contract; the message names the stage, the axis and both sizes."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def parse(contract: str) -> tuple[list[list[str]], list[list[str]]]:
     """Terms of the two sides of a contract, each a list of axes: `"p d -> w d"` is `([["p","d"]], [["w","d"]])`."""
     left, arrow, right = contract.partition("->")

@@ -56,7 +56,8 @@ class Inputs:
     @classmethod
     def from_ids(cls, ids: Sequence[int] | np.ndarray, config: ModelConfig, pixel_values: np.ndarray | None = None,
                  image_grid_thw: np.ndarray | None = None, pixel_values_videos: np.ndarray | None = None,
-                 video_grid_thw: np.ndarray | None = None, second_per_grid_ts: np.ndarray | None = None,
+                 video_grid_thw: np.ndarray | None = None,
+                 second_per_grid_ts: Sequence[float | None] | np.ndarray | None = None,
                  after_video: str = "max_plus_one") -> Inputs:
         """Inputs from token ids with their placeholders already expanded, and patches already cut.
 

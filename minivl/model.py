@@ -3,7 +3,7 @@
 from .kernels.definition import wide_type
 from .passes.block import add_attended, add_mlp, attend_backwards, attend_inside, normalise, project_qkv, rotate
 from .passes.decoder import embed_tokens, logits, place_features, select_rows
-from .passes.positions import advance, cos_sin, mrope_angles, window_angles
+from .passes.positions import cos_sin, mrope_angles, window_angles
 from .passes.vision import embed_patches, merge_2x2
 from .passes.windows import order_by_window, restore_order, schedule, window_order
 from .stage import stage

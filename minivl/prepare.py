@@ -1,6 +1,6 @@
 """Messages to `Inputs`: pictures to patches, text to ids, placeholders to as many tokens as a picture has cells.
 
-Read next: `passes/picture.py`, `passes/patches.py` and `passes/prompt.py`, which do the work; `inputs.py` for the result.
+Read next: `passes/picture.py`, `passes/patches.py` and `passes/prompt.py`, which do the work; `inputs.py`.
 """
 
 from __future__ import annotations
@@ -49,8 +49,11 @@ def prepare(messages: list[dict[str, Any]], parts: Processor, add_vision_id: boo
     pads = (parts.config.image_token_id, parts.config.video_token_id)
     ids = prompt.expand(prompt.encode(text, parts.tokenizer), cells, pads)
     images, videos = ([cut for cut in cuts if cut.kind == kind] for kind in ("image", "video"))
-    inputs = Inputs.from_ids(ids, parts.config, *_stacked(images), *_stacked(videos),
-                             np.array([cut.seconds for cut in videos]) if videos else None, after_video)
+    pixel_values, image_grids = _stacked(images)
+    frame_values, video_grids = _stacked(videos)
+    seconds = [cut.seconds for cut in videos] or None
+    inputs = Inputs.from_ids(ids, parts.config, pixel_values, image_grids, frame_values, video_grids, seconds,
+                             after_video)
     return inputs.with_sizes([(cut.source_size, cut.size) for cut in cuts])
 
 
@@ -61,7 +64,7 @@ def _stacked(cuts: list[Cut]) -> tuple[np.ndarray, np.ndarray] | tuple[None, Non
 
 
 def _cut(kind: str, item: Mapping[str, Any], config: PreprocessorConfig) -> Cut:
-    limits = {key: int(item[key]) for key in ("min_pixels", "max_pixels") if key in item}
+    limits: dict[str, Any] = {key: int(item[key]) for key in ("min_pixels", "max_pixels") if key in item}
     size = (int(item["resized_height"]), int(item["resized_width"])) if "resized_height" in item else None
     cut = cut_video if kind == "video" else cut_picture
     return cut(item, replace(config, **limits), size)

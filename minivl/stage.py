@@ -230,7 +230,7 @@ class Session:
         return output
 
     def function(self, label: str, key: str, definition: Callable) -> Callable:
-        """What runs under `label`: the interpreter's function or the definition, wrapped by every match in `replace`."""
+        """What runs under `label`: the interpreter's function or the definition, wrapped by each match in `replace`."""
         found = self._memo.get((label, key, definition))
         if found is None:
             found = self.interpreter.get(label, definition)

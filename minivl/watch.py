@@ -7,8 +7,8 @@ Read next: `stage.py`, which calls these.
 
 from __future__ import annotations
 
+import functools
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -106,7 +106,7 @@ def dumper(folder: Path) -> Watcher:
         files = []
         for n, array in enumerate(outputs(visit.output)):
             files.append(f"{len(index):04d}-{visit.key}{f'.{n}' if isinstance(visit.output, tuple) else ''}.npy")
-            _write(folder / files[-1], lambda file, a=array: np.save(file, _plain(a)))
+            _write(folder / files[-1], functools.partial(_save, array))
         index.append({"key": visit.key, "label": visit.label, "contract": visit.door.contract, "files": files,
                       "dtypes": [str(a.dtype) for a in outputs(visit.output)],
                       "tuple": isinstance(visit.output, tuple)})
@@ -131,6 +131,10 @@ def read_dump(folder: str | Path) -> dict[str, Any]:
     return trace
 
 
+def _save(array: np.ndarray, file: Any) -> None:
+    np.save(file, _plain(array))
+
+
 def _plain(array: np.ndarray) -> np.ndarray:
     """bfloat16 has no .npy form: its values go as float32, which holds each of them exactly."""
     return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
@@ -148,4 +152,4 @@ def _write(path: Path, write: Callable[[Any], Any]) -> None:
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
         write(file)
-    os.replace(partial, path)
+    partial.replace(path)

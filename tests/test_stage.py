@@ -207,7 +207,8 @@ def test_verify_checks_shapes_in_and_out_finiteness_and_freezes():
         tower(X)
     with pytest.raises(ContractError, match="kernel.plus: output 0 .* is not finite, first at"), session(verify=True):
         tower(np.full_like(X, np.inf))
-    with pytest.raises(ContractError, match="a stage gives arrays"), session(verify=True), using({"*.shift": lambda x, i: 3}):
+    with pytest.raises(ContractError, match="a stage gives arrays"), session(verify=True), \
+            using({"*.shift": lambda x, i: 3}):
         tower(X)
 
 

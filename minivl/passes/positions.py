@@ -32,14 +32,14 @@ def inverse_frequencies(width: int, theta: float) -> np.ndarray:
 
 
 def patch_coordinates(grids: np.ndarray, merge: int) -> np.ndarray:
-    """Row and column of every patch as cut: i 3 -> p 2. They start at 0 in every frame; time has no part in the tower."""
+    """Row and column of every patch as cut: i 3 -> p 2. Each frame starts at 0; time has no part in the tower."""
     return np.concatenate([grid_coordinates(grid, merge)[:, 1:] for grid in grids] or [np.zeros((0, 2), np.int64)])
 
 
 def grid_coordinates(grid: np.ndarray, merge: int) -> np.ndarray:
     """Time, row and column of the patches of one picture or video, in 2x2 block order: 3 -> p 3."""
     t, gh, gw = (int(n) for n in grid)
-    raster = np.stack(np.indices((t, gh, gw)), axis=-1)                  # t gh gw 3
+    raster = np.moveaxis(np.indices((t, gh, gw)), 0, -1)                 # 3 t gh gw -> t gh gw 3
     return by_merge_block(raster, merge)                                 # -> p 3
 
 

@@ -21,9 +21,10 @@ def penalise(logits: np.ndarray, seen: tuple[np.ndarray, ...], penalty: float) -
     Source: Keskar et al., 2019 (CTRL), section 4.1.
     """
     out = wide(logits).copy()
+    factor = out.dtype.type(penalty)
     for row, ids in zip(out, seen, strict=True):
         known = np.unique(ids)
-        row[known] = np.where(row[known] < 0, row[known] * row.dtype.type(penalty), row[known] / row.dtype.type(penalty))
+        row[known] = np.where(row[known] < 0, row[known] * factor, row[known] / factor)
     return out
 
 
