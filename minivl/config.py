@@ -179,11 +179,11 @@ def parse_json(data: bytes, where: str, error: type[ValueError] = ConfigError) -
 
 def read_json(path: Path, error: type[ValueError] = ConfigError) -> dict[str, Any]:
     """The JSON object in a file; see `parse_json`. A missing or unreadable file is an `error` too."""
+    if not path.is_file():                                       # a pipe of that name would never end
+        raise error(f"{path}: there is no such file; name the folder of a Qwen2.5-VL checkpoint")
     try:
         with path.open("rb") as file:
             data = file.read(MAX_JSON + 1)
-    except FileNotFoundError:
-        raise error(f"{path}: there is no such file; name the folder of a Qwen2.5-VL checkpoint") from None
     except OSError as problem:
         raise error(f"{path}: cannot be read: {problem.strerror}") from None
     return parse_json(data, str(path), error)

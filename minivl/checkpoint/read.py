@@ -107,11 +107,12 @@ def _read_shards(folder: Path) -> Tensors:
     places = read_json(index, CheckpointError).get("weight_map")
     if not isinstance(places, dict) or not places or not all(isinstance(f, str) for f in places.values()):
         raise CheckpointError(f"{index}: weight_map should map each tensor's name to its file")
+    paths = {shard: _inside(folder, shard, index) for shard in sorted(set(places.values()))}
     files: list[File] = []
     tensors: dict[str, Weight] = {}
     try:
-        for shard in sorted(set(places.values())):
-            files.append(File(_inside(folder, shard, index)))
+        for shard, path in paths.items():
+            files.append(File(path))
             tensors |= _agreeing(files[-1], {name for name, place in places.items() if place == shard}, index)
     except BaseException:
         Tensors({}, files).close()

@@ -81,9 +81,12 @@ class Mapped(Weight):
 
 def _tensors(file: File, header: bytes, data: int, size: int) -> dict[str, Weight]:
     """Every entry of the header, checked, as a weight; `data` is the byte where the numbers begin."""
+    if not header.startswith(b"{"):
+        raise CheckpointError(f"{file.path}: the header should begin with '{{'; this is no .safetensors file")
     entries = parse_json(header, f"{file.path}: header", CheckpointError)
-    if not isinstance(entries.pop("__metadata__", {}), dict):
-        raise CheckpointError(f"{file.path}: __metadata__ should be an object {{...}}")
+    notes = entries.pop("__metadata__", {})
+    if not isinstance(notes, dict) or not all(isinstance(note, str) for note in notes.values()):
+        raise CheckpointError(f"{file.path}: __metadata__ should map texts to texts")
     spans = sorted((*_checked(f"{file.path}: {reprlib.repr(name)}", e), name) for name, e in entries.items())
     end = 0
     for first, last, _, _, name in spans:                        # no byte twice, none left out
