@@ -162,6 +162,8 @@ def _byte_alphabet() -> dict[str, int]:
 
 
 ALPHABET = _byte_alphabet()
+# For whole tokens at once: each letter to the Latin-1 character of its byte, all others to one without a byte.
+_LATIN = dict.fromkeys(range(256), "\uffff") | {ord(char): chr(byte) for char, byte in ALPHABET.items()}
 
 
 @dataclass(frozen=True)
@@ -177,9 +179,10 @@ class Added:
 
 @dataclass(frozen=True)
 class File:
-    """A `tokenizer.json` that has been read and checked. `ids`: of the base tokens, by their bytes."""
+    """A `tokenizer.json` that has been read and checked."""
     path: Path
-    ids: dict[bytes, int]
+    tokens: dict[str, bytes]                          # base tokens, as the file writes them
+    ids: dict[bytes, int]                             # and their ids
     added: tuple[Added, ...]
     composes: bool                                    # NFC
     merges: list[Any]                                 # as in the file: strings "a b" or pairs
@@ -199,27 +202,27 @@ def read(path: str | Path) -> File:
         raise TokenizerError(f"{path}: is not JSON in UTF-8: {error}; is it cut off? Get it anew") from error
     _check_pipeline(path, file)
     model = file["model"]
-    ids = {_bytes_of(path, token): _id(path, "model.vocab", token, id)
-           for token, id in model["vocab"].items()}
+    tokens = {token: _bytes_of(path, token) for token in model["vocab"]}
+    ids = {tokens[token]: _id(path, "model.vocab", token, id) for token, id in model["vocab"].items()}
     absent = [byte for byte in range(256) if bytes([byte]) not in ids]
     if absent:
         raise TokenizerError(f"{path}: model.vocab lacks {len(absent)} single bytes, first {absent[0]:#04x}")
     added = tuple(_added(path, n, item) for n, item in enumerate(file.get("added_tokens") or []))
-    _check_unique(path, [*ids.values()], added)
-    return File(path, ids, added, file.get("normalizer") is not None, model["merges"])
+    _check_unique(path, model["vocab"], added)
+    return File(path, tokens, ids, added, file.get("normalizer") is not None, model["merges"])
 
 
 def ranks_of(file: File) -> dict[tuple[bytes, bytes], int]:
     """Rank of each pair of the file's merges; TokenizerError when a merge is no pair or makes no token."""
     ranks: dict[tuple[bytes, bytes], int] = {}
     for rank, pair in enumerate(file.merges):
-        pair = pair.split(" ") if isinstance(pair, str) else pair
-        if not isinstance(pair, list) or len(pair) != 2:
-            raise TokenizerError(f"{file.path}: model.merges[{rank}] is {pair!r}, should be a pair of tokens")
-        left, right = (_bytes_of(file.path, token) for token in pair)
-        if not {left, right, left + right} <= file.ids.keys():
-            raise TokenizerError(f"{file.path}: model.merges[{rank}] {pair}: a part or the whole is no token")
-        ranks[left, right] = rank
+        try:
+            left, right = pair.split(" ") if isinstance(pair, str) else pair
+            _, *parts = (file.tokens[token] for token in (left + right, left, right))
+        except (KeyError, TypeError, ValueError):
+            raise TokenizerError(f"{file.path}: model.merges[{rank}] is {pair!r}, should be two tokens that join "
+                                 "to a third, all of them in model.vocab") from None
+        ranks[parts[0], parts[1]] = rank
     return ranks
 
 
@@ -267,9 +270,9 @@ def _look_up(file: Any, dotted: str) -> Any:
 
 def _bytes_of(path: Path, token: Any) -> bytes:
     try:
-        return bytes(ALPHABET[char] for char in token)
-    except (KeyError, TypeError):
-        raise TokenizerError(f"{path}: model.vocab or merges: {token!r} is not in byte letters") from None
+        return token.translate(_LATIN).encode("latin-1")
+    except (UnicodeEncodeError, AttributeError):
+        raise TokenizerError(f"{path}: model.vocab: {token!r} is not written in the byte alphabet") from None
 
 
 def _id(path: Path, key: str, token: str, value: Any) -> int:
@@ -279,16 +282,19 @@ def _id(path: Path, key: str, token: str, value: Any) -> int:
 
 
 def _added(path: Path, n: int, item: Any) -> Added:
-    if not isinstance(item, dict) or not isinstance(item.get("content"), str) or not item["content"]:
-        raise TokenizerError(f"{path}: added_tokens[{n}].content is missing or empty")
+    content = item.get("content") if isinstance(item, dict) else None
+    if not isinstance(content, str) or not content or re.search("[\ud800-\udfff]", content):
+        raise TokenizerError(f"{path}: added_tokens[{n}].content is {content!r}, should be a text")
     if item.get("single_word"):
         raise TokenizerError(f"{path}: added_tokens[{n}].single_word is set; minivl knows no such tokens")
     flags = {key: bool(item.get(key, False)) for key in ("special", "normalized", "lstrip", "rstrip")}
-    return Added(_id(path, "added_tokens", item["content"], item.get("id")), item["content"], **flags)
+    return Added(_id(path, "added_tokens", content, item.get("id")), content, **flags)
 
 
-def _check_unique(path: Path, base: list[int], added: tuple[Added, ...]) -> None:
-    for key, items in (("model.vocab and added_tokens: id", [*base, *(a.id for a in added)]),
+def _check_unique(path: Path, vocab: dict[str, int], added: tuple[Added, ...]) -> None:
+    """No id stands for two tokens, and no added token has two ids; a token may be listed in both places."""
+    of = vocab | {a.content: a.id for a in added}
+    for key, items in (("model.vocab and added_tokens: id", of.values()),
                        ("added_tokens: content", [a.content for a in added])):
         twice = [item for item, times in Counter(items).items() if times > 1]
         if twice:

@@ -234,6 +234,17 @@ def test_added_tokens_obey_their_flags(tmp_path):
     alike()
 
 
+def test_an_added_token_may_stand_in_the_vocabulary_too(tmp_path):
+    """As a trainer that is given special tokens writes it."""
+    file = json.loads((TINY / "tokenizer.json").read_text(encoding="utf-8"))
+    file["model"]["vocab"] |= {token["content"]: token["id"] for token in file["added_tokens"]}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(file), encoding="utf-8")
+    for backend in ("bpe", "tokenizers"):
+        tokenizer = Tokenizer.from_folder(tmp_path, backend)
+        assert tokenizer.encode("<|im_end|>a") == [531, *Tokenizer.from_folder(TINY).encode("a")]
+        assert tokenizer.vocab_size == 551 and tokenizer.decode([531]) == ""
+
+
 # ---- what is refused -----------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("text", ["\ud800", "ab\udfff", "\udc80<|im_end|>"])
@@ -288,6 +299,8 @@ DAMAGES = [
     ("added_tokens[1].content", lambda f: f["added_tokens"].__setitem__(1, {"id": 530})),
     ("added_tokens", lambda f: f["added_tokens"][1].__setitem__("id", 529)),
     ("added_tokens", lambda f: f["added_tokens"][1].__setitem__("content", "<|im_end|>")),
+    ("added_tokens[1].content", lambda f: f["added_tokens"][1].__setitem__("content", "\ud800")),
+    ("added_tokens: id", lambda f: f["added_tokens"][1].__setitem__("id", 5)),
     ("single_word", lambda f: f["added_tokens"][1].__setitem__("single_word", True)),
 ]
 

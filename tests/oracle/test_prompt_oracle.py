@@ -98,7 +98,7 @@ TEMPLATES = [
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_other_templates_render_alike(reference, template):
     """The counting that is put into a template changes nothing of what it writes."""
-    messages = [{"role": "user", "content": "Is <this> é?"}, {"role": "assistant", "content": "Yes\n"},
+    messages: list[dict] = [{"role": "user", "content": "Is <this> é?"}, {"role": "assistant", "content": "Yes\n"},
                 {"role": "user", "content": [{"type": "text", "text": "And?"}]}]
     wanted = reference.apply_chat_template(messages, chat_template=template, tokenize=False)
     assert prompt.render(messages, template, add_generation_prompt=False) == wanted
