@@ -31,7 +31,7 @@ from .stage import unwatched
 BLUE, ORANGE, GREEN, INK, PAPER = "#0072B2", "#E69F00", "#009E73", "#222222", "#ffffff"
 MAGNITUDE, SIGNED = "viridis", "RdBu_r"
 GAP = 14                    # pixels between two frames of a video
-MOST_NUMBERS = 1200         # numbers drawn on one picture; beyond it they would only be grey
+MOST_NUMBERS = 600          # numbers drawn on one picture; beyond it they would only be grey
 
 
 # ------------------------------------------------------------------------------------------- figures and axes
@@ -72,12 +72,12 @@ def _axes(ax: Any) -> Any:
 
 def _label(ax: Any, at: np.ndarray, text: str, size: float = 8, colour: str = PAPER, **options: Any) -> None:
     """Text that can be read on any background: an outline of the opposite lightness."""
-    stroke = _matplotlib("patheffects").withStroke(linewidth=size / 4, foreground=INK if colour == PAPER else PAPER)
+    stroke = _matplotlib("patheffects").withStroke(linewidth=size / 5, foreground=INK if colour == PAPER else PAPER)
     ax.text(*at, text, size=size, color=colour, ha="center", va="center", path_effects=[stroke], **options)
 
 
 def _colour_bar(ax: Any, image: Any, label: str) -> None:
-    bar = ax.figure.colorbar(image, ax=ax, fraction=0.05, pad=0.02, shrink=0.85)
+    bar = ax.figure.colorbar(image, cax=ax.inset_axes((1.02, 0, 0.035, 1)))           # as high as the picture
     bar.set_label(label, size=8)
     bar.ax.tick_params(labelsize=7)
 
@@ -135,7 +135,7 @@ def patches(values: np.ndarray, grid: np.ndarray, config: Any, ax: Any = None) -
     size, merge = _sizes(config)
     board_, centres = _pull_apart(frames, grid, size, merge)
     ax.imshow(board_)
-    _order_line(ax, centres, size * 2)
+    _order_line(ax, centres, size * 1.6, 0.8)
     each = max(1, -(-len(centres) // MOST_NUMBERS))
     for number in range(0, len(centres), each * merge**2 if each > 1 else 1):
         _label(ax, centres[number], str(number), _number_size(ax, board_.shape, size))
@@ -165,14 +165,14 @@ def windows(pixels: np.ndarray, grid: np.ndarray, config: Any, ax: Any = None) -
     return _dress(ax, title, "column (pixels)", "row (pixels)")
 
 
-def _order_line(ax: Any, centres: np.ndarray, near: float) -> None:
+def _order_line(ax: Any, centres: np.ndarray, near: float, width: float = 1.1) -> None:
     """A line from row to row: solid to a neighbour, hardly there where the order jumps."""
     steps = np.stack([centres[:-1], centres[1:]], axis=1)                             # c 2 -> c-1 2 2
     jumps = np.hypot(*(steps[:, 1] - steps[:, 0]).T) > near
     lines = _matplotlib("collections").LineCollection
     ax.add_collection(lines(steps[jumps], colors=INK, linewidths=0.7, alpha=0.35, linestyles="dotted"))
-    ax.add_collection(lines(steps[~jumps], colors=PAPER, linewidths=2.4, alpha=0.85))
-    ax.add_collection(lines(steps[~jumps], colors=BLUE, linewidths=1.1))
+    ax.add_collection(lines(steps[~jumps], colors=PAPER, linewidths=2.2 * width, alpha=0.7))
+    ax.add_collection(lines(steps[~jumps], colors=BLUE, linewidths=width))
 
 
 def _window(ax: Any, centres: np.ndarray, side: int, number: int) -> None:
@@ -246,7 +246,7 @@ def _ruling(ax: Any, left: int, shape: tuple[int, ...], step: int, colour: str, 
 
 def _pull_apart(frames: np.ndarray, grid: np.ndarray, size: int, merge: int) -> tuple[np.ndarray, np.ndarray]:
     """Patches on white with small gaps inside a cell and large ones between: the picture, and centres (p, 2) by row."""
-    small, large = 2, 9
+    small, large = 1, 6
     at = grid_coordinates(np.asarray(grid), merge)                                    # p 3
     time, corner = at[:, 0], at[:, 1:] * (size + small) + at[:, 1:] // merge * (large - small)
     bottom, right = corner.max(axis=0) + size
@@ -261,7 +261,7 @@ def _number_size(ax: Any, shape: tuple[int, ...], cell: int) -> float:
     """Points for a number that should fit into `cell` pixels of a drawn array of this shape."""
     box = ax.get_window_extent()
     points = min(box.width / shape[1], box.height / shape[0]) * cell * 72 / ax.figure.dpi
-    return float(np.clip(points * 0.4, 4.5, 11))
+    return float(np.clip(points * 0.4, 5, 11))
 
 
 # ----------------------------------------------------------------------------------- rows placed on a picture
@@ -427,15 +427,16 @@ def positions(position_ids: np.ndarray, ax: Any = None) -> Any:
 
 
 def logits(row: np.ndarray, tokenizer: Any, k: int = 8, ax: Any = None) -> Any:
-    """The k likeliest next tokens of one row of logits (v,), as bars of probability."""
+    """The k likeliest next tokens of one row of logits (v,), as bars of probability on a logarithmic axis."""
     ax = _axes(ax)
     ids, chances = top_tokens(row, k)
     names = [token_name(tokenizer, token) for token in ids]
     bars = ax.barh(range(len(ids)), chances, color=[ORANGE] + [BLUE] * (len(ids) - 1), height=0.72)
-    ax.bar_label(bars, [f"{100 * p:.1f} %" if p >= 0.001 else "< 0.1 %" for p in chances], size=7, padding=3)
+    ax.bar_label(bars, [f"{100 * p:.3g} %" if p >= 1e-5 else "" for p in chances], size=7, padding=3)
     ax.set_yticks(range(len(ids)), names, size=8, family="monospace")
-    ax.set_xlim(0, 1.18)
-    ax.set_xticks(np.arange(0, 1.01, 0.25))
+    ax.set_xscale("log")
+    ax.set_xlim(1e-6, 20)                                 # room for the label of a sure token
+    ax.set_xticks([1e-6, 1e-4, 1e-2, 1])
     ax.invert_yaxis()
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
