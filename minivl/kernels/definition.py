@@ -106,7 +106,12 @@ def _attend_one(query: np.ndarray, key: np.ndarray, value: np.ndarray, causal: b
     return narrow(weight @ wide(value), query.dtype)                             # n m, m e -> n e
 
 
-@kernel("n d, _ -> n d", flops=lambda x, w: 5 * len(x) * w.down.weight.shape[1])
+def _gated_mlp_flops(x, w):
+    inner, outer = w.down.weight.shape[1], w.down.weight.shape[0]
+    return len(x) * inner * (2 * 2 * x.shape[1] + 5 + 2 * outer)             # gate and up, silu and product, down
+
+
+@kernel("n d, _ -> n d", flops=_gated_mlp_flops)
 def gated_mlp(x: np.ndarray, w: MLP) -> np.ndarray:
     """down(silu(gate(x)) * up(x)): SwiGLU (Shazeer, 2020). Gate and up are one matrix, gate first."""
     gate, up = np.split(linear(x, w.gate_up), 2, axis=-1)        # n d -> n 2h -> n h, n h

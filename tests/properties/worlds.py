@@ -22,7 +22,8 @@ def configs(draw):
     time, height = draw(st.integers(1, half - 2)), 1
     width = kv * group * 2 * half
     vision = VisionConfig(depth=depth, hidden_size=heads * head, num_heads=heads,
-                          intermediate_size=draw(st.integers(3, 20)), in_channels=3, patch_size=14, temporal_patch_size=2, spatial_merge_size=2,
+                          intermediate_size=draw(st.integers(3, 20)), in_channels=3, patch_size=14,
+                          temporal_patch_size=2, spatial_merge_size=2,
                           window_size=28 * draw(st.integers(1, 4)), tokens_per_second=draw(st.integers(1, 4)),
                           fullatt_block_indexes=tuple(sorted(draw(st.sets(st.integers(0, depth - 1))))),
                           out_hidden_size=width)
@@ -52,9 +53,9 @@ def even(most):
 
 grids = st.tuples(st.just(1), even(10), even(10))
 video_grids = st.tuples(st.integers(1, 4), even(6), even(6))
-media = st.lists(st.one_of(grids.map(lambda g: (IMAGE, g, 1.0)),
-                           st.tuples(st.just(VIDEO), video_grids, st.sampled_from([0.0833, 0.5, 2 / 3, 1.0, 1.7, 2.0]))),
-                 max_size=3)
+seconds_per_grid = st.sampled_from([0.0833, 0.5, 2 / 3, 1.0, 1.7, 2.0])
+pictures = grids.map(lambda grid: (IMAGE, grid, 1.0))
+media = st.lists(st.one_of(pictures, st.tuples(st.just(VIDEO), video_grids, seconds_per_grid)), max_size=3)
 
 
 @st.composite

@@ -1,0 +1,88 @@
+"""An interpreter that computes nothing runs the official 72B model: so no pass forms a large array outside a kernel.
+
+Its kernels give arrays of the right shape with all strides zero, which take no memory; NumPy itself answers every
+reshape and slice of them. A pass that added, multiplied or gathered on its own would allocate, or would need numbers.
+"""
+
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import minivl
+from minivl.api import VLM
+from minivl.checkpoint.names import blank_tensors, build
+from minivl.config import official_config
+from minivl.kernels import definition
+from minivl.model import prefill
+
+
+def ghost(*shape):
+    return np.broadcast_to(np.float32(0), shape)
+
+
+GHOSTS = {
+    "linear": lambda x, w: ghost(len(x), w.weight.shape[0]),
+    "rms_norm": lambda x, norm: ghost(*x.shape),
+    "rotate": lambda x, cos, sin: ghost(*x.shape),
+    "attend": lambda q, k, v, segments, causal: ghost(*q.shape),
+    "gated_mlp": lambda x, w: ghost(len(x), w.down.weight.shape[0]),
+    "gelu": lambda x: ghost(*x.shape),
+    "add": lambda x, y: ghost(*x.shape),
+    "take_rows": lambda x, index: x[index] if x.dtype.kind == "i" else ghost(len(index), *x.shape[1:]),
+    "put_rows": lambda x, index, rows: ghost(*x.shape),
+    "embed": lambda ids, table, dtype: ghost(len(ids), table.shape[1]),
+}
+
+
+class GhostCache:
+    """Stores nothing; says who sees whom as the real one does."""
+
+    def __init__(self, config):
+        self.config, self.segments = config, None
+
+    def admit(self, lengths):
+        self.segments = np.array([[0, lengths[0], 0, lengths[0]]])
+
+    def append(self, layer, k, v):
+        return k, v
+
+
+@pytest.mark.parametrize("name", ["3B", "72B"])
+def test_a_model_too_big_to_hold_runs_without_numbers(name):
+    config = official_config(name)
+    weights = build(blank_tensors(config), config, np.dtype(np.float32))
+    grid = np.array([[1, 92, 138]])                                       # 1288 x 1932 pixels, ragged both ways
+    cells = int(grid.prod()) // 4
+    ids = [7, config.vision_start_token_id, *[config.image_token_id] * cells, config.vision_end_token_id, 8]
+    inputs = minivl.Inputs.from_ids(ids, config, ghost(int(grid.prod()), config.vision.patch_values), grid)
+    batch = minivl.inputs.Batch.of([inputs], config, np.float32)
+    tracemalloc.start()
+    with minivl.session(profile=True, record="*") as s, minivl.stage.running(
+            {f"kernel.{kernel}": function for kernel, function in GHOSTS.items()}):
+        logits = prefill(batch, GhostCache(config.text), weights)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert logits.shape == (1, config.text.vocab_size)
+    assert peak < 100 * 2**20
+    assert s.trace["vision.restore_order"].shape == (cells, config.text.hidden_size)
+    tower = sum(cost.flops for key, cost in s.profile.items() if key.startswith("vision."))
+    decoder = sum(cost.flops for key, cost in s.profile.items() if key.startswith("decoder."))
+    matrices = sum(np.prod(t.shape) for name, t in blank_tensors(config).items()
+                   if name.startswith("visual.blocks") and t.shape[1:])
+    mlp = 3 * config.text.num_hidden_layers * config.text.hidden_size * config.text.intermediate_size
+    assert tower > 2 * matrices * grid.prod()                             # each patch meets each matrix of the blocks
+    assert decoder > 2 * mlp * len(ids)
+
+
+def test_the_closed_set_of_kernels():
+    kernels = {name for name, value in vars(definition).items() if hasattr(value, "definition") and name != "kernel"}
+    assert kernels == {*GHOSTS, "log_softmax"}
+
+
+def test_an_interpreter_needs_no_kernel_of_its_own():
+    vlm = minivl.load()
+    assert isinstance(vlm, VLM) and isinstance(vlm.folder, Path)
+    with minivl.session(replace={"kernel.*": lambda original: original}):
+        vlm.generate(minivl.Inputs.from_ids([1, 2, 3], vlm.config), 2)
