@@ -1,0 +1,236 @@
+"""The command line: words, options and exit codes. What a command does stands in `commands/`.
+
+Exit codes: 0 done; 1 a check failed (an audit, a contract) or minivl itself did; 2 wrong input; 130 interrupted.
+An error is one line on stderr; `--debug`, anywhere on the line, shows the traceback instead. Heavy imports wait until a
+command runs. Read next: `commands/console.py`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+
+class Words(TyperGroup):
+    """The group of commands, with every way out in one place."""
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:
+        """Run one command and exit with its code."""
+        from .commands.console import be_lenient
+        be_lenient()
+        given = sys.argv[1:] if args is None else list(args)
+        debug = "--debug" in given
+        args = [word for word in given if word != "--debug"] if debug else args
+        options["standalone_mode"] = False                     # exits and errors come here as exceptions
+        sys.exit(_guarded(lambda: super(Words, self).main(args, *rest, **options), debug))
+
+
+def _guarded(command: Callable[[], Any], debug: bool) -> int:
+    """The exit code of a command; its error is told in one line."""
+    try:
+        code = command()
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except BrokenPipeError:                                    # `minivl passes | head`: nobody listens any more
+        _silence()
+        return 1
+    except Exception as error:
+        if debug:
+            raise
+        words, code = _explained(error)
+        print(f"minivl: {words}", file=sys.stderr)
+        return code
+
+
+def _explained(error: Exception) -> tuple[str, int]:
+    """An error as one line, and the exit code."""
+    from .commands.console import clean
+    if hasattr(error, "format_message"):                       # the command line's own: an unknown option, say
+        context = getattr(error, "ctx", None)
+        return clean(f"{error.format_message()}  ({context.command_path if context else 'minivl'} --help)"), 2
+    from .checkpoint.weight import CheckpointError
+    from .contract import ContractError
+    first, *more = str(error).splitlines() or [type(error).__name__]
+    if more:
+        everything = "`minivl inspect` of the folder" if isinstance(error, CheckpointError) else "--debug"
+        first += f": {more[0].strip()} ... ({everything} shows all)"
+    notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+    if isinstance(error, ContractError):
+        return clean(first), 1
+    if isinstance(error, MemoryError):
+        return f"out of memory: {clean(first)}; shrink the picture or take a smaller model", 1
+    if isinstance(error, OSError) and error.filename:
+        return clean(f"{error.filename}: {error.strerror}"), 2
+    if isinstance(error, (ValueError, OSError, IndexError)):
+        return clean(first + notes), 2
+    return clean(f"{type(error).__name__}: {first}{notes}; this is a defect of minivl: --debug shows where"), 1
+
+
+def _silence() -> None:
+    """Let the interpreter's last flush go nowhere."""
+    import os
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")   # noqa: SIM115, PTH123 - for the rest of the process
+
+
+app = typer.Typer(cls=Words, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False,
+                  context_settings={"help_option_names": ["-h", "--help"]})
+
+Image = Annotated[str, typer.Argument(metavar="IMAGE", help="A picture: a file, or a file: or data: URL.")]
+Images = Annotated[list[str], typer.Argument(metavar="IMAGE", help="Pictures: files, or file: or data: URLs.")]
+SomeImages = Annotated[list[str] | None, typer.Argument(metavar="[IMAGE]", help="Pictures.", show_default=False)]
+Question = Annotated[str, typer.Argument(metavar="QUESTION")]
+Model = Annotated[str | None, typer.Option("--model", metavar="DIR", show_default=False, help=(
+    "A checkpoint's folder, or a hub name that is in the local cache. Without it: the embedded model."))]
+Precision = Annotated[str, typer.Option(help="Of the activations: float64, float32, float16 or bfloat16.")]
+Length = Annotated[int, typer.Option("--max-new-tokens", min=1, metavar="N", help="The answer has at most N tokens.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
+
+
+@app.callback(invoke_without_command=True)
+def start(context: typer.Context,
+          version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+          debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere.")] = False) -> None:
+    """Qwen2.5-VL as explicit array code: ask it, watch every pass of it, take a checkpoint apart."""
+    if version:
+        from . import __version__
+        typer.echo(f"minivl {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def demo(output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.png", help="Where the picture goes.")]
+         = Path("minivl-demo.png")) -> None:
+    """Let the embedded model look at sample pictures, and draw what happens inside."""
+    from .commands.console import console
+    from .demo import main as show
+    show(output, console())
+
+
+@app.command()
+def ask(images: Images, question: Question, model: Model = None, precision: Precision = "float32",
+        max_new_tokens: Length = 128,
+        temperature: Annotated[float | None, typer.Option(min=0, metavar="T", show_default=False, help=(
+            "0 is greedy; without it the checkpoint decides."))] = None,
+        seed: Annotated[int | None, typer.Option(min=0, metavar="N", show_default=False, help=(
+            "For drawing tokens; 0 without it."))] = None,
+        stream: Annotated[bool, typer.Option("--stream", help="Print words as they come.")] = False) -> None:
+    """Answer a question about one picture or several. The question comes last."""
+    from .commands.ask import ask
+    ask(images, question, model, precision, max_new_tokens, temperature, seed, stream)
+
+
+@app.command()
+def passes(image: Annotated[str | None, typer.Argument(metavar="[IMAGE]", show_default=False, help=(
+               "Without it: a sample picture."))] = None,
+           question: Annotated[str | None, typer.Argument(metavar="[QUESTION]", show_default=False)] = None,
+           model: Model = None, precision: Precision = "float32", max_new_tokens: Length = 16,
+           everything: Annotated[bool, typer.Option("--all", help="Every block and every decoding step.")] = False,
+           as_json: AsJson = False) -> None:
+    """List every pass of a run: contract, what came out, seconds, floating-point operations.
+
+    JSON: image, question, answer, seconds, flops, passes: [key, label, contract, outputs: [dtype, shape], seconds,
+    flops]; never folded.
+    """
+    from .commands.run import passes
+    passes(image, question, model, precision, max_new_tokens, everything, as_json)
+
+
+@app.command()
+def run(image: Image, question: Question, model: Model = None, precision: Precision = "float32",
+        max_new_tokens: Length = 32,
+        print_after: Annotated[list[str], typer.Option(metavar="PATTERN", help=(
+            "Print what comes out of matching passes, as in 'vision.*'. May be given again."))] = [],  # noqa: B006
+        stop_after: Annotated[str | None, typer.Option(metavar="LABEL", show_default=False, help=(
+            "Stop there and print what came out."))] = None,
+        verify_each: Annotated[bool, typer.Option("--verify-each", help=(
+            "Check each pass against its contract."))] = False,
+        dump: Annotated[Path | None, typer.Option(metavar="DIR", show_default=False, help=(
+            "Write what comes out of each pass into a new folder, as .npy."))] = None,
+        record: Annotated[list[str], typer.Option(metavar="PATTERN", help=(
+            "With --dump: write matching passes only. May be given again."))] = [],  # noqa: B006
+        profile: Annotated[bool, typer.Option("--profile", help=(
+            "Print seconds and FLOPs of the passes."))] = False) -> None:
+    """Answer a question, greedily, with the door to every pass open."""
+    from .commands.run import run
+    run(image, question, model, precision, max_new_tokens, print_after, record, dump, stop_after, verify_each, profile)
+
+
+@app.command()
+def inspect(model: Annotated[str | None, typer.Argument(metavar="[MODEL_DIR]", show_default=False, help=(
+                "A checkpoint's folder or hub name. Without it: the embedded model."))] = None,
+            as_json: AsJson = False) -> None:
+    """Show what is in a checkpoint's folder and what is wrong with it. Exit code 1 when something is.
+
+    JSON: folder, ok, official_size, files, problems, config, preprocessor, generation, tensors: [count, expected,
+    formats, bytes, parameters], parts: [part, parameters, expected], head: [tied, tensor], audit.
+    """
+    from .commands.inspect import inspect
+    raise typer.Exit(0 if inspect(model, as_json) else 1)
+
+
+@app.command()
+def tokens(images: SomeImages = None,
+           size: Annotated[list[str], typer.Option(metavar="WxH", help=(
+               "A size in pixels, as in 640x480, instead of a picture. May be given again."))] = [],  # noqa: B006
+           model: Annotated[str | None, typer.Option("--model", metavar="DIR", show_default=False, help=(
+               "A checkpoint whose settings hold. Without it: those of the official releases."))] = None,
+           min_pixels: Annotated[int | None, typer.Option(min=1, metavar="N", show_default=False, help=(
+               "Least area after resizing."))] = None,
+           max_pixels: Annotated[int | None, typer.Option(min=1, metavar="N", show_default=False, help=(
+               "Largest area after resizing."))] = None,
+           as_json: AsJson = False) -> None:
+    """Show how pictures are resized and cut, and how many tokens they cost. No weights needed.
+
+    JSON: min_pixels, max_pixels, max_tokens, window_size, pictures: [name, source_size, resized_size, grid, patches,
+    windows, smallest_window, tokens, share_of_max], total. Sizes are [height, width].
+    """
+    from .commands.geometry import tokens
+    tokens(images or [], size, model, min_pixels, max_pixels, as_json)
+
+
+@app.command()
+def where(image: Image,
+          token: Annotated[int | None, typer.Option(min=0, metavar="N", show_default=False, help=(
+              "The number of a visual token."))] = None,
+          pixel: Annotated[str | None, typer.Option(metavar="X,Y", show_default=False, help=(
+              "A pixel of the picture as it came, from its upper left corner."))] = None,
+          model: Model = None, as_json: AsJson = False) -> None:
+    """Show all places of one visual token: pixels, patches, window, prompt, positions. No weights needed.
+
+    JSON: image, source_size, resized_size, grid, tokens, prompt_length, token, sequence, medium, time, cell, patches,
+    window_rows, segments, position, box, source_box, full_attention_blocks. Boxes are x0, y0, x1, y1.
+    """
+    from .commands.geometry import where
+    where(image, token, pixel, model, as_json)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Show what is installed and whether minivl works here. Exit code 0 when it does.
+
+    JSON: usable, minivl, python, executable, platform, machine, cores, memory, blas, resize, packages,
+    embedded_model, hub.
+    """
+    from .commands.doctor import doctor
+    raise typer.Exit(0 if doctor(as_json) else 1)
+
+
+def main() -> None:
+    """The entry point of the command `minivl`."""
+    app(prog_name="minivl")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""`minivl ask`: a question about pictures, answered. Read next: `run.py`, the same run taken apart."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+
+from .console import clean, working
+from .given import check_memory, check_words, conversation, open_model, say_which
+
+
+def ask(images: Sequence[str], question: str, model: str | None, precision: str, max_new_tokens: int,
+        temperature: float | None, seed: int | None, stream: bool) -> None:
+    """Print the answer. Raises ValueError or OSError for whatever is wrong with the input."""
+    check_words(images, question)
+    with open_model(model, precision) as vlm:
+        check_memory(vlm, images)
+        say_which(model)
+        messages = conversation(images, question)
+        with working("looking at the picture" if len(images) == 1 else f"looking at {len(images)} pictures"):
+            pieces = vlm.chat(messages, max_new_tokens, temperature, stream=True, seed=seed)
+            first = next(pieces, "")                           # the long wait: the whole prompt is run for it
+        write(chain([first], pieces if stream else finished(pieces)))
+
+
+def finished(pieces: Iterator[str]) -> list[str]:
+    """All of the answer at once, with a sign of life while it is written."""
+    said: list[str] = []
+    with working("answering") as say:
+        for piece in pieces:
+            said.append(piece)
+            say(f"answering: {len(said)} tokens")
+    return said
+
+
+def write(pieces: Iterable[str]) -> None:
+    """Each piece on stdout as it comes, then the end of the line."""
+    for piece in pieces:
+        sys.stdout.write(clean(piece))
+        sys.stdout.flush()
+    sys.stdout.write("\n")

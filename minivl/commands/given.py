@@ -1,0 +1,153 @@
+"""What a command is given: pictures, a question, a model's folder; checked before anything takes long.
+
+Read next: `api.py` of the package, whose `load` and `find` do the work.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import api
+from ..config import ModelConfig, PreprocessorConfig, official_config, read_config, read_preprocessor
+from ..passes.patches import grid_of
+from ..passes.picture import load_picture, target_size
+from ..passes.prompt import load_template
+from ..passes.windows import schedule
+from ..prepare import Processor
+from ..tokenizer import Tokenizer
+from .console import by, note, size, working
+
+EMBEDDED = ("the embedded model knows coloured shapes and digits on small pictures (56 to 196 pixels a side); "
+            "what it says about other pictures means nothing")
+SAMPLES = Path(api.__file__).parent / "samples"
+
+
+def open_model(model: str | None, precision: str = "float32") -> api.VLM:
+    """A loaded model; without a name the embedded one."""
+    with working("loading the model"):
+        return api.load(model, precision)
+
+
+def say_which(model: str | None) -> None:
+    """With the embedded model, one line on stderr that says what its answers are worth."""
+    if model is None:
+        note(EMBEDDED)
+
+
+def processor(model: str | None) -> Processor:
+    """What prepares a checkpoint's inputs, from its folder; its weights are not opened and need not be there."""
+    folder = api.find(model)
+    config = read_config(folder)
+    return Processor(config, read_preprocessor(folder, config), Tokenizer.from_folder(folder), load_template(folder))
+
+
+def official_preprocessor() -> PreprocessorConfig:
+    """The picture settings of every official release."""
+    vision = official_config("3B").vision
+    return PreprocessorConfig(4 * 28 * 28, 16384 * 28 * 28, vision.patch_size, vision.temporal_patch_size,
+                              vision.spatial_merge_size, (0.48145466, 0.4578275, 0.40821073),
+                              (0.26862954, 0.26130258, 0.27577711))
+
+
+def sample() -> tuple[str, str]:
+    """A picture that comes with the package, and a question about it."""
+    samples = json.loads((SAMPLES / "samples.json").read_text(encoding="utf-8"))["samples"]
+    first = next(one for one in samples if len(one["files"]) == 1)
+    return str(SAMPLES / first["files"][0]), first["question"]
+
+
+def named(image: str) -> str:
+    """What to call a picture: its path, but not all of a data URL."""
+    return "data URL" if image.startswith("data:") else image
+
+
+def conversation(images: Sequence[str], question: str) -> list[dict[str, Any]]:
+    """One user's message: the pictures, then the question."""
+    content = [{"type": "image", "image": image} for image in images]
+    return [{"role": "user", "content": [*content, {"type": "text", "text": question}]}]
+
+
+def check_words(images: Sequence[str], question: str = "") -> None:
+    """Refuse what is surely a slip: a folder where a picture should be, a picture where the question should be.
+
+    Raises ValueError.
+    """
+    for image in images:
+        if _is(Path.is_dir, image):
+            raise ValueError(f"{image}: this is a folder; name a picture in it")
+    if _is(Path.is_file, question):
+        raise ValueError(f"the last word, {question}, is a file: the question is missing; it comes after the pictures")
+
+
+def _is(test: Callable[[Path], bool], word: str) -> bool:
+    """A test of a path on a word that may be no path at all."""
+    try:
+        return test(Path(word))
+    except (OSError, ValueError):
+        return False
+
+
+def source_size(image: str) -> tuple[int, int]:
+    """(height, width) of a picture as it stands upright. Raises PictureError."""
+    check_words([image])
+    height, width = load_picture(image).shape[:2]
+    return height, width
+
+
+def grid(source: tuple[int, int], config: PreprocessorConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Resized (height, width) and grid (t, h, w) of a picture of `source` (height, width) pixels."""
+    resized = target_size(source, config)
+    return resized, grid_of((1, 3, int(resized[0]), int(resized[1])), config)
+
+
+# ---- memory ------------------------------------------------------------------------------------------------
+
+COPIES = 3                # of one head's scores that the definition of `attend` holds at a time, in float32
+
+
+def attention_bytes(grids: np.ndarray, config: ModelConfig) -> int:
+    """Bytes that the widest attention of a prompt takes: rows squared, for one head of one segment."""
+    tables = schedule(grids, config.vision)
+    widest = max((int((table[:, 1] - table[:, 0]).max()) for table in tables if len(table)), default=0)
+    tokens = int(grids.prod(axis=1).sum()) // config.vision.spatial_merge_size ** 2
+    return max(widest, tokens) ** 2 * 4 * COPIES
+
+
+def check_memory(vlm: api.VLM, images: Sequence[str]) -> None:
+    """Refuse pictures whose attention cannot fit into this computer's memory, before it is tried.
+
+    Raises ValueError that gives both sizes.
+    """
+    sizes = [source_size(image) for image in images]
+    grids = np.array([grid(s, vlm.processor.preprocessor)[1] for s in sizes]).reshape(-1, 3)
+    needed, there, largest = attention_bytes(grids, vlm.config), memory(), max(sizes, key=prod)
+    if there is not None and needed > there:
+        raise ValueError(f"attention over {int(grids.prod(axis=1).sum()):,} patches needs about {size(needed)}, this "
+                         f"computer has {size(there)}; shrink the pictures (the largest: {by(largest[::-1])} pixels)")
+
+
+def memory() -> int | None:
+    """Bytes of this computer's memory, or None where the system does not say."""
+    if sys.platform == "win32":
+        return _windows_memory()
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def _windows_memory() -> int | None:
+    import ctypes
+    kilobytes = ctypes.c_ulonglong()
+    kernel = getattr(ctypes, "windll").kernel32                # noqa: B009 - only there on Windows
+    if not kernel.GetPhysicallyInstalledSystemMemory(ctypes.byref(kilobytes)):
+        return None
+    return kilobytes.value * 1024
