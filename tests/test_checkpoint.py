@@ -194,7 +194,8 @@ LIES = [
     ({"a": ENTRY}, 7, "fetch it again"), ({}, 1, "fetch it again"), ({"a": [0, 8]}, 8, "data_offsets"),
     ({"a": {"dtype": "F32", "shape": [2]}}, 8, "data_offsets"), ({"a": {**ENTRY, "more": 1}}, 8, "data_offsets"),
     ({"__metadata__": [1], "a": ENTRY}, 8, "__metadata__"), ({"__metadata__": {"n": 1}, "a": ENTRY}, 8, "__metadata__"),
-    (b'{"a": 1, "a": 2}', 0, "given twice"), (b"[]", 0, "begin with"), (b"\xff\xfe{}", 0, "begin with"), (b'{"\xe4": 1}', 0, "UTF-8"), (b"{}}", 0, "JSON"),
+    (b'{"a": 1, "a": 2}', 0, "given twice"), (b"[]", 0, "begin with"), (b"\xff\xfe{}", 0, "begin with"),
+    (b'{"\xe4": 1}', 0, "UTF-8"), (b"{}}", 0, "JSON"),
     (b'{"a":' + b"[" * 100_000, 0, "nested"), (b" {}", 0, "begin with"),
 ]
 
