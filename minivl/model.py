@@ -1,7 +1,8 @@
 """The whole forward pass. Axis letters are in contract.py; every line is a stage, a view or the cache."""
 
 from .kernels.definition import wide_type
-from .passes.block import add_attended, add_mlp, attend_backwards, attend_inside, normalise, project_qkv, rotate
+from .passes.block import add_attended, add_mlp, attend_backwards, attend_inside, normalise
+from .passes.block import project_qkv, rotate
 from .passes.decoder import embed_tokens, logits, place_features, select_rows
 from .passes.positions import cos_sin, mrope_angles, window_angles
 from .passes.vision import embed_patches, merge_2x2
@@ -53,5 +54,5 @@ def prefill(batch, cache, w):
 
 
 def step(batch, features, cache, w):
-    cache.admit(batch.lengths)                                          # rows for the new tokens, and who sees whom
+    cache.admit(batch.lengths)                                          # rows for new tokens; who sees whom
     return decoder(batch.ids, batch.positions, batch.placeholders, features, batch.asked, cache, w.decoder)
