@@ -16,7 +16,6 @@ import re
 import tempfile
 from collections import Counter
 from contextlib import suppress
-from importlib.util import find_spec
 from itertools import groupby
 from math import prod
 from pathlib import Path
@@ -168,10 +167,11 @@ def table_of_passes(s: Session) -> Any:
 
 def picture_of(run: Run, vlm: VLM, output: Path) -> str:
     """Write the PNG; what became of it, in one line."""
-    if find_spec("matplotlib") is None:
-        return 'No picture was drawn, since that needs matplotlib: pip install "minivl[plot]"'
     buffer = io.BytesIO()
-    draw(run, vlm).savefig(buffer, format="png", metadata={"Software": "minivl"})
+    try:
+        draw(run, vlm).savefig(buffer, format="png", metadata={"Software": "minivl"})
+    except ImportError as error:
+        return f"No picture of the passes: {error}"
     try:
         write_whole(output, buffer.getvalue())
     except OSError as error:

@@ -14,7 +14,7 @@ Not here: interactive pages, and any judgement of an array. Read next: `provenan
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from types import ModuleType
 from typing import Any
@@ -31,7 +31,7 @@ from .stage import unwatched
 BLUE, ORANGE, GREEN, INK, PAPER = "#0072B2", "#E69F00", "#009E73", "#222222", "#ffffff"
 MAGNITUDE, SIGNED = "viridis", "RdBu_r"
 GAP = 14                    # pixels between two frames of a video
-MOST_NUMBERS = 600          # numbers drawn on one picture; beyond it they would only be grey
+LEAST_POINTS = 4.0          # numbers smaller than this are not drawn
 
 
 # ------------------------------------------------------------------------------------------- figures and axes
@@ -136,9 +136,7 @@ def patches(values: np.ndarray, grid: np.ndarray, config: Any, ax: Any = None) -
     board_, centres = _pull_apart(frames, grid, size, merge)
     ax.imshow(board_)
     _order_line(ax, centres, size * 1.6, 0.8)
-    each = max(1, -(-len(centres) // MOST_NUMBERS))
-    for number in range(0, len(centres), each * merge**2 if each > 1 else 1):
-        _label(ax, centres[number], str(number), _number_size(ax, board_.shape, size))
+    _numbers(ax, centres, board_.shape, size, merge**2)
     ax.set_xticks([])
     ax.set_yticks([])
     return _dress(ax, f"{len(values)} rows in the order they are cut", "", "")
@@ -159,8 +157,7 @@ def windows(pixels: np.ndarray, grid: np.ndarray, config: Any, ax: Any = None) -
     _order_line(ax, centres, side * 1.5)
     for number, (start, end) in enumerate(runs):
         _window(ax, centres[start:end], side, number)
-    for number, at in enumerate(centres[:MOST_NUMBERS]):
-        _label(ax, at, str(number), _number_size(ax, _strip(frames).shape, side))
+    _numbers(ax, centres, _strip(frames).shape, side, runs[0][1])
     title = f"{len(runs)} windows of up to {vision.window_size} x {vision.window_size} pixels, {len(centres)} cells"
     return _dress(ax, title, "column (pixels)", "row (pixels)")
 
@@ -257,11 +254,16 @@ def _pull_apart(frames: np.ndarray, grid: np.ndarray, size: int, merge: int) -> 
     return out, corner[:, ::-1] + size / 2 - 0.5
 
 
-def _number_size(ax: Any, shape: tuple[int, ...], cell: int) -> float:
-    """Points for a number that should fit into `cell` pixels of a drawn array of this shape."""
+def _numbers(ax: Any, centres: np.ndarray, shape: tuple[int, ...], side: int, group: int) -> None:
+    """Numbers on things `side` pixels wide in a drawn array of this shape; when they are too small to read, one for
+    each group of that many, and when there is no room for these either, none."""
     box = ax.get_window_extent()
-    points = min(box.width / shape[1], box.height / shape[0]) * cell * 72 / ax.figure.dpi
-    return float(np.clip(points * 0.4, 5, 11))
+    points = 0.4 * side * min(box.width / shape[1], box.height / shape[0]) * 72 / ax.figure.dpi
+    every = 1 if points >= LEAST_POINTS else group
+    points *= every ** 0.5
+    if points >= LEAST_POINTS:
+        for number in range(0, len(centres), every):
+            _label(ax, centres[number], str(number), float(np.clip(points, 5, 11)))
 
 
 # ----------------------------------------------------------------------------------- rows placed on a picture
@@ -487,16 +489,10 @@ def heat(array: np.ndarray, ax: Any = None) -> Any:
     Two colours about zero when there are negative values; the colour bar gives the range.
     """
     values = np.asarray(array).astype(np.float64)
-    flat = values.reshape(len(values), -1) if values.ndim > 1 else values.reshape(1, -1)      # n ... -> n d
-    if not flat.size:
+    if not values.size:
         raise ValueError(f"an array of shape {list(values.shape)} has nothing to draw")
+    flat = values.reshape(len(values), -1) if values.ndim > 1 else values.reshape(1, -1)      # n ... -> n d
     ax = _axes(ax)
     image = ax.imshow(flat, aspect="auto", interpolation="nearest", **_scale(flat))
     _colour_bar(ax, image, "value")
     return _dress(ax, f"{np.asarray(array).dtype} {list(values.shape)}", "value in the row", "row")
-
-
-def titled(axes: Any, names: Iterator[str] | list[str]) -> None:
-    """Write names over axes, in order."""
-    for ax, name in zip(axes, names, strict=True):
-        ax.set_title(name, size=9)

@@ -87,7 +87,7 @@ def box_of(mask: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def thing(rng: Rng, size: tuple[int, int], least: float, most: float) -> Thing:
-    """A shape of random kind, colour, tilt and place, `least` to `most` pixels across, not nearer to an edge than two."""
+    """A shape of random kind, colour, tilt and place, `least` to `most` pixels across, two off the edge."""
     colour, shape = str(rng.choice(list(COLOURS))), str(rng.choice(list(OUTLINES)))
     radius = rng.uniform(min(least, most - 2), most) / 2
     tilt = rng.uniform(-TILT, TILT)
