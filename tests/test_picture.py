@@ -34,6 +34,7 @@ from minivl.stage import session
 HUB = PreprocessorConfig(min_pixels=3136, max_pixels=12845056, patch_size=14, temporal_patch_size=2, merge_size=2,
                          image_mean=(0.48145466, 0.4578275, 0.40821073),
                          image_std=(0.26862954, 0.26130258, 0.27577711))
+TIGHT = PreprocessorConfig(**{**HUB.__dict__, "max_pixels": 60000})
 SMALL = PreprocessorConfig(**{**HUB.__dict__, "max_pixels": 1003520})
 
 rng = np.random.default_rng(7)
@@ -297,7 +298,7 @@ def test_damaged_bytes_give_a_picture_or_a_picture_error(data, hits):
 GOLDEN_SIZES = {(480, 640): (476, 644), (1080, 1920): (1092, 1932), (42, 42): (56, 56), (14, 14): (56, 56),
                 (70, 70): (56, 56), (98, 98): (112, 112), (300, 400): (308, 392), (28, 5000): (28, 5012),
                 (4000, 6000): (2912, 4368), (1365, 2048): (1372, 2044), (10, 30): (56, 112), (13, 200): (28, 224),
-                (13, 100): (28, 168), (1, 100): (28, 560), (10, 1900): (28, 784)}
+                (13, 100): (28, 168), (1, 100): (28, 560), (10, 1900): (28, 784), (1, 200): (28, 812)}
 
 
 @pytest.mark.parametrize(("shape", "expected"), GOLDEN_SIZES.items())
@@ -309,6 +310,8 @@ def test_golden_sizes(shape, expected):
 def test_golden_sizes_with_a_lower_limit():
     assert tuple(target_size((1080, 1920, 3), SMALL)) == (728, 1316)
     assert tuple(target_size((4000, 6000), SMALL)) == (812, 1204)
+    assert tuple(target_size((30, 6000), TIGHT)) == (28, 3444)         # never less than one block
+    assert tuple(target_size((1002, 1001), SMALL)) == (980, 980)              # within the limit, but not once rounded
 
 
 @given(st.integers(1, 9000), st.integers(1, 9000))

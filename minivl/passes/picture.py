@@ -72,7 +72,7 @@ def _open(source: Any) -> tuple[str, Any]:
     if isinstance(source, os.PathLike):
         return str(source), _regular_file(Path(source))
     if not isinstance(source, str):
-        raise PictureError(f"a picture is a path, bytes, a URL, a PIL image or an array, "
+        raise PictureError("a picture is a path, bytes, a URL, a PIL image or an array, "
                            f"not {type(source).__name__}")
     scheme = source.partition(":")[0].lower()
     if scheme in ("http", "https"):
@@ -86,13 +86,12 @@ def _open(source: Any) -> tuple[str, Any]:
 def _regular_file(path: Path) -> Path:
     """The path itself, when a file is there. A pipe or a device is refused: one could wait on it for ever."""
     try:
-        if path.is_file():
-            return path
-        raise PictureError(f"{path}: {'not a regular file' if path.exists() else 'no such file'}")
+        regular, there = path.is_file(), path.exists()
     except (OSError, ValueError) as error:                      # a name too long for the system, a NUL in it
-        if isinstance(error, PictureError):
-            raise
         raise PictureError(f"{str(path)[:80]!r}: not a usable path ({error})") from error
+    if not regular:
+        raise PictureError(f"{path}: {'not a regular file' if there else 'no such file'}")
+    return path
 
 
 def _data_of_url(url: str) -> bytes:
