@@ -219,8 +219,7 @@ KINDS = {
     "bool": Kind("true or false", lambda v: type(v) is bool, bool),
     "str": Kind("a text", lambda v: isinstance(v, str), str),
     "int | None": Kind("an integer or null", lambda v: v is None or _integer(v), lambda v: v),
-    # cosmos-rl#171: block numbers kept as strings are never equal to a block's number, and no block is ever
-    # "full"
+    # cosmos-rl#171: block numbers that are strings equal no block's number, and no block is ever "full"
     "tuple[int, ...]": Kind("a list of integers (no strings)", _integers, tuple),
     "tuple[float, ...]": Kind("a list of numbers", _numbers, lambda v: tuple(map(float, v))),
     "int | tuple[int, ...]": Kind("an integer or a list of integers", lambda v: _integer(v) or _integers(v),
@@ -252,7 +251,7 @@ def _fill(cls: type[T], values: Mapping[str, Any], where: str) -> T:
 
 def _section(values: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
     """A sub-object that may be absent or null."""
-    found = values.get(key) or {}
+    found = {} if values.get(key) is None else values[key]
     if not isinstance(found, dict):
         raise ConfigError(f"{where}: {key} = {reprlib.repr(found)}, should be an object {{...}}")
     return found

@@ -250,6 +250,18 @@ def test_opening_and_reading_rows_touches_nothing_else(tmp_path):
     assert peak < 1 << 20
 
 
+def test_a_huge_header_is_not_read(tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes((1 << 28).to_bytes(8, "little"))
+    os.truncate(path, (1 << 28) + 8)
+    tracemalloc.start()
+    with pytest.raises(CheckpointError, match="at most"):
+        File(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
+
+
 def test_closed_files_can_be_replaced_and_say_so_when_read(tmp_path):
     files.write(tmp_path, files.single(files.tensors(np.float32)))
     model, found = load_model(tmp_path, np.float32)

@@ -159,9 +159,11 @@ def _convert(stored: np.ndarray, format: str, dtype: Any) -> np.ndarray:
 
 
 def _fill(out: np.ndarray, stored: np.ndarray, format: str) -> None:
-    """Convert into `out`. Each target is reached by exact widening and then one rounding, never by two."""
+    """Convert into `out`: exact widening, then one rounding to nearest even. Only float64 comes to bfloat16 by way
+    of float32, in ml_dtypes as in PyTorch.
+    """
     if format != "bf16":
-        out[...] = stored                                        # ml_dtypes and NumPy round to nearest even
+        out[...] = stored
     elif out.dtype.name == "bfloat16":
         out.view(np.uint16)[...] = stored
     elif out.dtype == np.float32:
@@ -182,9 +184,7 @@ class Linear(NamedTuple):
 
 
 class Norm(NamedTuple):
-    """RMS norm: scale by `weight` (d) after division by the root mean square; `eps` is added to the mean
-    square.
-    """
+    """RMS norm: division by the root mean square, then times `weight` (d); `eps` is added to the mean square."""
     weight: Weight
     eps: float
 
@@ -196,9 +196,7 @@ class MLP(NamedTuple):
 
 
 class Block(NamedTuple):
-    """One transformer block, of vision or decoder alike. qkv holds q above k above v: (heads + 2 kv heads) *
-    width.
-    """
+    """One transformer block, of vision and decoder alike. qkv holds q above k above v, each heads * width rows."""
     norm1: Norm
     qkv: Linear
     out: Linear
