@@ -178,6 +178,8 @@ RUNAWAY = [
     *[DOUBLE.replace("EXPRESSION", growing) for growing in GROWING],
     "{% set ns = namespace(x='aa') %}{% for i in range(60) %}{% set y %}{{ ns.x }}{{ ns.x }}{% endset %}"
     "{% set ns.x = y %}{% endfor %}{{ ns.x }}",
+    "{{ ('a' * 30000) | replace('a', 'b' * 30000) }}", "{{ ('a' * 30000).replace('', 'b' * 30000) }}",
+    "{{ ('a' * 30000) | join('b' * 30000) }}", "{{ ('b' * 30000).join('a' * 30000) }}",
     "{{ 'x' * 10 ** 10 }}", "{{ [1] * 10 ** 10 }}", "{{ 9 ** (9 ** 9) }}", "{{ 2 ** 100000 }}",
     "{{ (2 ** 900) * (2 ** 900) }}",
     "{{ '%1000000000d' % 1 }}", "{{ '%1000000000d' | format(1) }}", "{{ '{:1000000000}'.format(1) }}",

@@ -173,7 +173,7 @@ def test_a_stream_joins_to_the_whole(tokenizer, data, skip):
     """Ids of single bytes, so that nearly every character comes in parts, with a few of any kind among them."""
     byte_of = single_bytes(tokenizer)
     ids = [byte_of[byte] for byte in data.draw(TEXTS).encode()[:60]]
-    any_id = st.integers(0, tokenizer.vocab_size + 9)
+    any_id = st.one_of(st.sampled_from(sorted(tokenizer.special_ids)), st.integers(0, tokenizer.vocab_size + 9))
     for at, id in data.draw(st.lists(st.tuples(st.integers(0, 60), any_id), max_size=5)):
         ids.insert(at, id)
     stream = Stream(tokenizer, skip)
@@ -196,6 +196,8 @@ def test_a_stream_holds_a_character_back_until_it_is_whole():
     tokenizer = Tokenizer.from_folder(TINY, "bpe")
     byte_of, stream = single_bytes(tokenizer), Stream(tokenizer)
     assert [stream.push(byte_of[byte]) for byte in "a😀".encode()] == ["a", "", "", "", "😀"]
+    halves = [byte_of[0xc3], tokenizer.id("<|im_end|>"), byte_of[0xa9]]
+    assert [stream.push(id) for id in halves] == ["", "", "é"] and tokenizer.decode(halves) == "é"
     stream.push(byte_of[0xf0])
     assert stream.flush() == "\ufffd"
 
