@@ -196,7 +196,7 @@ def test_a_stream_holds_a_character_back_until_it_is_whole():
     tokenizer = Tokenizer.from_folder(TINY, "bpe")
     byte_of, stream = single_bytes(tokenizer), Stream(tokenizer)
     assert [stream.push(byte_of[byte]) for byte in "a😀".encode()] == ["a", "", "", "", "😀"]
-    halves = [byte_of[0xc3], tokenizer.id("<|im_end|>"), byte_of[0xa9]]
+    halves = [byte_of[0xc3], *tokenizer.encode("<|im_end|>"), byte_of[0xa9]]
     assert [stream.push(id) for id in halves] == ["", "", "é"] and tokenizer.decode(halves) == "é"
     stream.push(byte_of[0xf0])
     assert stream.flush() == "\ufffd"
