@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
+from minivl.checkpoint import read
 from minivl.checkpoint.names import audit, blank_tensors, build, shapes
 from minivl.checkpoint.read import load_model, read_tensors
 from minivl.checkpoint.safetensors import File
@@ -412,6 +413,16 @@ def test_integers_are_no_weights(tmp_path):
     with pytest.raises(CheckpointError, match="wrong dtype") as error:
         load_model(tmp_path, "float32")
     assert "model.norm.weight i32" in str(error.value) and str(tmp_path) in str(error.value)
+
+
+def test_a_load_that_fails_leaves_no_file_open(tmp_path, monkeypatch):
+    files.write(tmp_path, files.single(changed(extra=np.ones(1, BF16))))
+    opened = []
+    monkeypatch.setattr(read, "read_tensors", lambda folder: opened.append(read_tensors(folder)) or opened[0])
+    with pytest.raises(CheckpointError, match="extra"):
+        load_model(tmp_path, "float32")
+    with pytest.raises(CheckpointError, match="was closed"):
+        opened[0]["extra"].dense(BF16)
 
 
 def test_a_head_beside_a_tie():
