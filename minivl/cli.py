@@ -112,7 +112,7 @@ def start(context: typer.Context,
 @app.command()
 def demo(output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.png", help="Where the picture goes.")]
          = Path("minivl-demo.png")) -> None:
-    """Let the embedded model look at sample pictures, and draw what happens inside."""
+    """Answer about samples, and draw it. The embedded model looks at pictures; one file shows what happens inside."""
     from .commands.console import console
     from .demo import main as show
     show(output, console())
@@ -126,7 +126,7 @@ def ask(images: Images, question: Question, model: Model = None, precision: Prec
         seed: Annotated[int | None, typer.Option(min=0, metavar="N", show_default=False, help=(
             "For drawing tokens; 0 without it."))] = None,
         stream: Annotated[bool, typer.Option("--stream", help="Print words as they come.")] = False) -> None:
-    """Answer a question about one picture or several. The question comes last."""
+    """Answer a question about pictures. The question comes last."""
     from .commands.ask import ask
     ask(images, question, model, precision, max_new_tokens, temperature, seed, stream)
 
@@ -138,7 +138,7 @@ def passes(image: Annotated[str | None, typer.Argument(metavar="[IMAGE]", show_d
            model: Model = None, precision: Precision = "float32", max_new_tokens: Length = 16,
            everything: Annotated[bool, typer.Option("--all", help="Every block and every decoding step.")] = False,
            as_json: AsJson = False) -> None:
-    """List every pass of a run: contract, what came out, seconds, floating-point operations.
+    """List every pass of a run. With its contract, what came out, seconds and floating-point operations.
 
     JSON: image, question, answer, seconds, flops, passes: [key, label, contract, outputs: [dtype, shape], seconds,
     flops]; never folded.
@@ -162,7 +162,7 @@ def run(image: Image, question: Question, model: Model = None, precision: Precis
             "With --dump: write matching passes only. May be given again."))] = [],  # noqa: B006
         profile: Annotated[bool, typer.Option("--profile", help=(
             "Print seconds and FLOPs of the passes."))] = False) -> None:
-    """Answer a question, greedily, with the door to every pass open."""
+    """Answer while every pass is watched. Greedily; labels and patterns are those that `minivl passes` lists."""
     from .commands.run import run
     run(image, question, model, precision, max_new_tokens, print_after, record, dump, stop_after, verify_each, profile)
 
@@ -171,7 +171,7 @@ def run(image: Image, question: Question, model: Model = None, precision: Precis
 def inspect(model: Annotated[str | None, typer.Argument(metavar="[MODEL_DIR]", show_default=False, help=(
                 "A checkpoint's folder or hub name. Without it: the embedded model."))] = None,
             as_json: AsJson = False) -> None:
-    """Show what is in a checkpoint's folder and what is wrong with it. Exit code 1 when something is.
+    """Audit a checkpoint's folder. Shows what is in it and what is wrong with it; exit code 1 when something is.
 
     JSON: folder, ok, official_size, files, problems, config, preprocessor, generation, tensors: [count, expected,
     formats, bytes, parameters], parts: [part, parameters, expected], head: [tied, tensor], audit.
@@ -191,7 +191,7 @@ def tokens(images: SomeImages = None,
            max_pixels: Annotated[int | None, typer.Option(min=1, metavar="N", show_default=False, help=(
                "Largest area after resizing."))] = None,
            as_json: AsJson = False) -> None:
-    """Show how pictures are resized and cut, and how many tokens they cost. No weights needed.
+    """Count the tokens of pictures. Shows how they are resized and cut; no weights needed.
 
     JSON: min_pixels, max_pixels, max_tokens, window_size, pictures: [name, source_size, resized_size, grid, patches,
     windows, smallest_window, tokens, share_of_max], total. Sizes are [height, width].
@@ -207,7 +207,7 @@ def where(image: Image,
           pixel: Annotated[str | None, typer.Option(metavar="X,Y", show_default=False, help=(
               "A pixel of the picture as it came, from its upper left corner."))] = None,
           model: Model = None, as_json: AsJson = False) -> None:
-    """Show all places of one visual token: pixels, patches, window, prompt, positions. No weights needed.
+    """Find one visual token. Its pixels, patches, window, row in the prompt and positions; no weights needed.
 
     JSON: image, source_size, resized_size, grid, tokens, prompt_length, token, sequence, medium, time, cell, patches,
     window_rows, segments, position, box, source_box, full_attention_blocks. Boxes are x0, y0, x1, y1.
@@ -218,7 +218,7 @@ def where(image: Image,
 
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
-    """Show what is installed and whether minivl works here. Exit code 0 when it does.
+    """Tell whether minivl works here. And what is installed; exit code 0 when it does.
 
     JSON: usable, minivl, python, executable, platform, machine, cores, memory, blas, resize, packages,
     embedded_model, hub.
