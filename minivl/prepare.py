@@ -64,8 +64,8 @@ def _stacked(cuts: list[Cut]) -> tuple[np.ndarray, np.ndarray] | tuple[None, Non
 
 
 def _cut(kind: str, item: Mapping[str, Any], config: PreprocessorConfig) -> Cut:
-    limits: dict[str, Any] = {key: int(item[key]) for key in ("min_pixels", "max_pixels") if key in item}
-    size = (int(item["resized_height"]), int(item["resized_width"])) if "resized_height" in item else None
+    limits = {key: item[key] for key in ("min_pixels", "max_pixels") if key in item}
+    size = (item["resized_height"], item["resized_width"]) if "resized_height" in item else None
     cut = cut_video if kind == "video" else cut_picture
     return cut(item, replace(config, **limits), size)
 

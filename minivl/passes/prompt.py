@@ -12,6 +12,7 @@ Read next: `positions.py` (where each token stands), `../template.py` (what a ch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,13 +28,13 @@ __all__ = ["PromptError", "TemplateError", "check_features", "check_messages", "
 Messages = Sequence[dict[str, Any]]
 
 ROLES = ("system", "user", "assistant", "tool")
+SAMPLING = ("raw_fps", "nframes", "min_frames", "max_frames")
 SIZES = ("min_pixels", "max_pixels", "resized_height", "resized_width")
 KEYS = {                                              # keys of an item, by its type
     "text": ("text",),
     "image": ("image", "image_url", *SIZES),
     "image_url": ("image_url", "image", *SIZES),
-    "video": ("video", "fps", "nframes", "min_frames", "max_frames", "total_pixels", "video_start",
-              "video_end", "sample_fps", *SIZES),
+    "video": ("video", "fps", *SAMPLING, *SIZES),
 }
 
 
@@ -83,6 +84,21 @@ def _check_item(where: str, item: Any) -> None:
         raise PromptError(f"{where} of type {kind} has {found}, should have one")
     if isinstance(item.get("image_url"), dict) and "url" not in item["image_url"]:
         raise PromptError(f"{where}['image_url'] has no key 'url'")
+    _check_numbers(where, item)
+
+
+def _check_numbers(where: str, item: dict[str, Any]) -> None:
+    for key in ("fps", *SAMPLING, *SIZES):
+        value = item.get(key, 1)
+        whole = key not in ("fps", "raw_fps")
+        if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not 0 < value < math.inf:
+            raise PromptError(f"{where}[{key!r}] is {value!r}, should be a positive {'whole ' * whole}number")
+    if ("resized_height" in item) != ("resized_width" in item):
+        raise PromptError(f"{where} has only one of resized_height and resized_width; give both")
+    lost = [key for key in SAMPLING[1:] if key in item and "raw_fps" not in item]
+    if lost:
+        raise PromptError(f"{where} has {lost[0]} without raw_fps: frames are chosen only from a whole video, whose "
+                          "frames per second raw_fps says")
 
 
 def _named(value: Any) -> str:
