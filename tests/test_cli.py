@@ -118,6 +118,7 @@ def test_every_way_out_has_its_code(monkeypatch, error, code, said):
     monkeypatch.setattr(cli, "_silence", lambda: None)
     out, err = minivl_("doctor", code=code)
     assert out == "" and said in err and err.count("\n") == bool(said)
+    assert cli._guarded(fail, debug=False) == code     # also where typer does not see it first
 
 
 def test_too_large_for_memory_is_refused_before_it_is_tried(picture, monkeypatch):
