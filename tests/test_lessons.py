@@ -1,0 +1,101 @@
+"""The lessons run from their first cell to their last, and their exercises can tell right from not done.
+
+Two laws for each lesson. Solved: no cell fails. As a student gets it: every check cell fails, with its own message
+that names the exercise, and no other cell does, so that a lesson can be read to its end with nothing filled in.
+"""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+import minivl
+
+ROOT = Path(__file__).parent.parent
+NAMES = ["lesson_00_a_run_in_one_minute", "lesson_01_pixels_and_resizing", "lesson_02_patches_and_the_2x2_order",
+         "lesson_03_attention_on_six_patches"]
+LABEL = re.compile(r"\b(?:picture|patches|prompt|positions|vision|decoder|sampling)\.[a-z_0-9.]+\b")
+
+_spec = importlib.util.spec_from_file_location("lessons", ROOT / "tools" / "lessons.py")
+assert _spec is not None and _spec.loader is not None
+lessons = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(lessons)
+
+
+def source_of(name: str) -> str:
+    return (ROOT / "notebooks" / f"{name}.py").read_text(encoding="utf-8")
+
+
+def failures(book) -> dict[int, str]:
+    """Cell number -> `ErrorName: message` of every cell that failed."""
+    return {n: f"{output['ename']}: {output['evalue']}" for n, cell in enumerate(book.cells)
+            for output in cell.get("outputs", []) if output["output_type"] == "error"}
+
+
+def checks(book) -> list[int]:
+    return [n for n, cell in enumerate(book.cells) if "check" in cell.metadata.get("tags", [])]
+
+
+def test_every_lesson_is_tested():
+    assert [path.stem for path in lessons.sources()] == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_solved_lesson_runs_to_its_end(name):
+    book = lessons.executed(lessons.notebook(source_of(name)))
+    assert failures(book) == {}
+    assert len(checks(book)) == 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_unfilled_lesson_fails_at_its_checks_and_nowhere_else(name):
+    book = lessons.notebook(lessons.student_form(source_of(name)))
+    for cell in book.cells:                                # figures are drawn in the solved form; here they cost
+        cell.source = cell.source.replace("plt.show()", "plt.close('all')")
+    failed = failures(lessons.executed(book, allow_errors=True))
+    number = int(name.split("_")[1])
+    assert list(failed) == checks(book), failed
+    for n, message in enumerate(failed.values(), start=1):
+        assert message.startswith(f"AssertionError: exercise {number}.{n}: "), message
+        assert "fill it in" in message
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_lesson_has_what_every_lesson_has(name):
+    text = source_of(name)
+    assert text.count(lessons.BEGIN) == text.count("## Exercise ") == 2
+    assert text.count("<summary>Hint ") == 6
+    for part in ("**The question.**", "you are here", "Now break it", "What the reference calls", "## Read next"):
+        assert text.count(part) == 1, part
+
+
+@pytest.fixture(scope="module")
+def labels() -> set[str]:
+    """Every label of the model, composites and kernels aside, met while answering one question."""
+    import numpy as np
+    vlm = minivl.load()
+    with minivl.session(record="*") as session:
+        vlm.ask(np.full((56, 56, 3), 200, np.uint8), "What?", max_new_tokens=1)
+    return set(session.trace)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_map_of_passes_names_passes(name, labels):
+    """The map is the first code block of a lesson; a renamed pass must not leave it behind."""
+    block = source_of(name).split("# ```")[1]
+    named = set(LABEL.findall(block))
+    assert len(named) >= 8
+    assert named <= labels
+
+
+def test_student_form_replaces_what_stands_between_the_markers():
+    source = "def f():\n    # BEGIN SOLUTION\n    x = 1\n    return x\n    # END SOLUTION\nprint(f())\n"
+    assert lessons.student_form(source) == "def f():\n    ...  # your code here\nprint(f())\n"
+
+
+@pytest.mark.parametrize("source", ["# BEGIN SOLUTION\nx = 1\n", "x = 1\n# END SOLUTION\n",
+                                    "# BEGIN SOLUTION\n# BEGIN SOLUTION\n# END SOLUTION\n"])
+def test_a_marker_without_its_partner_is_refused(source):
+    with pytest.raises(ValueError, match="line "):
+        lessons.student_form(source)

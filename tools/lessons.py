@@ -1,0 +1,85 @@
+"""The lessons in their two forms: as they stand (solved), and as a student gets them (to be filled in).
+
+    python tools/lessons.py FOLDER             write the student's notebooks, not executed
+    python tools/lessons.py FOLDER --solved    write the solved notebooks, executed, with their figures
+
+One source holds both: what stands between `# BEGIN SOLUTION` and `# END SOLUTION` is replaced by a line
+to be filled in. Not here: grading; each lesson checks its exercises itself. Read next: notebooks/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+BEGIN, END = "# BEGIN SOLUTION", "# END SOLUTION"
+BLANK = "...  # your code here"
+LESSONS = Path(__file__).parent.parent / "notebooks"
+
+
+def sources() -> list[Path]:
+    """The lessons' source files, in order."""
+    return sorted(LESSONS.glob("lesson_*.py"))
+
+
+def student_form(source: str) -> str:
+    """The source with every solution replaced by one line to fill in, indented as the solution was.
+
+    Raises ValueError with the line number when a marker has no partner.
+    """
+    kept: list[str] = []
+    opened = 0
+    for number, line in enumerate(source.splitlines(), start=1):
+        marker = line.strip()
+        if marker == (BEGIN if opened else END):
+            raise ValueError(f"line {number}: {marker!r} without its partner (open since line {opened or number})")
+        if marker == BEGIN:
+            opened = number
+            kept.append(line.replace(BEGIN, BLANK))
+        elif marker == END:
+            opened = 0
+        elif not opened:
+            kept.append(line)
+    if opened:
+        raise ValueError(f"line {opened}: {BEGIN!r} is never closed")
+    return "\n".join(kept) + "\n"
+
+
+def notebook(source: str) -> Any:
+    """A py:percent source as an nbformat notebook."""
+    import jupytext
+    book = jupytext.reads(source, fmt="py:percent")
+    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return book
+
+
+def executed(book: Any, allow_errors: bool = False) -> Any:
+    """The notebook run from its first cell to its last, in place.
+
+    Raises nbclient.exceptions.CellExecutionError at the first cell that fails, unless errors are allowed.
+    """
+    from nbclient import NotebookClient
+    client = NotebookClient(book, timeout=300, kernel_name="python3", allow_errors=allow_errors,
+                            resources={"metadata": {"path": str(LESSONS)}})
+    return client.execute()
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(description="Write the lessons as notebooks.")
+    parser.add_argument("folder", type=Path, help="where to write; made if it does not exist")
+    parser.add_argument("--solved", action="store_true", help="with the solutions, executed")
+    wanted = parser.parse_args(arguments)
+    import nbformat
+    wanted.folder.mkdir(parents=True, exist_ok=True)
+    for path in sources():
+        source = path.read_text(encoding="utf-8")
+        book = executed(notebook(source)) if wanted.solved else notebook(student_form(source))
+        target = wanted.folder / path.with_suffix(".ipynb").name
+        target.write_text(nbformat.writes(book), encoding="utf-8")
+        print(target)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
