@@ -1,0 +1,70 @@
+"""minivl against the reference at every stage: integers equal, floats no further from the exact value.
+
+Whole models are drawn (depth, widths, windows, heads, MRoPE sections, tied or not) with pictures, videos and text
+in any order. A wrong pass fails here under its own name: stages are judged one by one, from the first on.
+
+Read next: `comparison.py` (the bounds), `report.py` (the numbers as a table), `strategies.py` (what is drawn).
+"""
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+from .comparison import Error, angles_of, errors, integers_that_differ, minivl_trace, reference_traces
+from .strategies import FIXTURES, Case, cases, examples
+
+
+def judged(case: Case, precision: str, stored: str = "bfloat16", **replace) -> list[Error]:
+    """The errors of one run, after the checks that have no tolerance: the same stages, the same integers."""
+    exact, theirs = reference_traces(case, precision, stored)
+    ours = minivl_trace(case, precision, stored, angles_of(exact), **replace)
+    assert set(ours) == set(exact), "minivl and the reference disagree on which stages there are"
+    assert integers_that_differ(ours, exact) == []
+    return errors(ours, exact, theirs, precision)
+
+
+def too_far(table: list[Error]) -> list[Error]:
+    return [row for row in table if not row.ours <= row.bound]
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_float32_is_within_5e_6_of_the_golden_value_at_every_stage(name):
+    table = judged(FIXTURES[name], "float32")
+    assert too_far(table) == []
+    assert max(row.ours for row in table) < 5e-6
+
+
+@examples(3)
+@given(cases())
+def test_float32_is_no_further_from_the_golden_value_than_the_reference(case):
+    assert too_far(judged(case, "float32")) == []
+
+
+@examples(6)
+@given(cases())
+def test_float32_checkpoints_too(case):
+    assert too_far(judged(case, "float32", stored="float32")) == []
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", FIXTURES)
+def test_16_bits_are_no_further_from_the_golden_value_than_the_reference(name, precision):
+    """Where the reference has no error (word embeddings, and what only moves them) minivl has none either."""
+    table = judged(FIXTURES[name], precision)
+    assert too_far(table) == []
+    assert any(row.theirs == 0 for row in table)
+
+
+@examples(6)
+@given(cases())
+def test_bfloat16_of_any_model(case):
+    assert too_far(judged(case, "bfloat16")) == []
+
+
+def test_an_error_of_three_millionths_is_seen_where_it_is_made():
+    """The comparison itself. Bugs are a thousand times larger, rounding at this stage is a quarter of it."""
+    def slightly_wrong(original):
+        return lambda *args: original(*args) * np.float32(1 + 3e-6)
+
+    table = judged(FIXTURES["ragged both ways"], "float32", replace={"vision.blocks.0.attend": slightly_wrong})
+    assert too_far(table)[0].stage == "vision.blocks.0.attend"
