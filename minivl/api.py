@@ -20,7 +20,7 @@ from . import model as forward
 from .cache import KVCache
 from .checkpoint.read import Tensors, load_model
 from .checkpoint.weight import Model
-from .config import read_generation, read_preprocessor
+from .config import ModelConfig, read_generation, read_preprocessor
 from .generation import Settings, write
 from .inputs import Batch, Inputs
 from .passes.prompt import load_template
@@ -44,11 +44,13 @@ def load(path_or_name: str | os.PathLike | None = None, precision: str = "float3
         raise ValueError(f"kernels is {kernels!r}; it can be 'auto' or {' or '.join(map(repr, INTERPRETERS))}")
     folder = find(path_or_name)
     weights, tensors = load_model(folder, dtype_of(precision))
-    processor = None
-    if (folder / "tokenizer.json").exists():
-        processor = Processor(weights.config, read_preprocessor(folder, weights.config),
-                              Tokenizer.from_folder(folder), load_template(folder))
+    processor = read_processor(folder, weights.config) if (folder / "tokenizer.json").exists() else None
     return VLM(folder, weights, tensors, processor, INTERPRETERS["definition" if kernels == "auto" else kernels])
+
+
+def read_processor(folder: Path, config: ModelConfig) -> Processor:
+    """What turns messages into inputs, from a checkpoint's folder; the weights need not be there."""
+    return Processor(config, read_preprocessor(folder, config), Tokenizer.from_folder(folder), load_template(folder))
 
 
 def dtype_of(precision: str) -> np.dtype:
@@ -74,14 +76,19 @@ def find(path_or_name: str | os.PathLike | None) -> Path:
         return folder
     name = str(path_or_name)
     if name.count("/") == 1 and not folder.is_absolute():
-        home = Path(os.environ.get("HF_HOME", Path("~/.cache/huggingface").expanduser()))
-        hub = Path(os.environ.get("HF_HUB_CACHE", home / "hub")) / f"models--{name.replace('/', '--')}"
-        snapshots = sorted(hub.glob("snapshots/*/config.json"), key=lambda path: path.stat().st_mtime)
+        cached = hub_folder() / f"models--{name.replace('/', '--')}"
+        snapshots = sorted(cached.glob("snapshots/*/config.json"), key=lambda path: path.stat().st_mtime)
         if snapshots:
             return snapshots[-1].parent
-        raise FileNotFoundError(f"{name} is neither a folder nor in the hub's cache ({hub}); download it first, for "
+        raise FileNotFoundError(f"{name} is neither a folder nor in the hub's cache ({cached}); download it first, for "
                                 f"example with `hf download {name}`, or give a folder")
     raise FileNotFoundError(f"{folder} is not a folder; give the folder that holds config.json and the weights")
+
+
+def hub_folder() -> Path:
+    """Where the hub's own tools keep what they have downloaded."""
+    home = Path(os.environ.get("HF_HOME", Path("~/.cache/huggingface").expanduser()))
+    return Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
 
 
 class VLM:

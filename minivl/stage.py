@@ -121,6 +121,7 @@ class Session:
     shadow: the same, but run beside the model's own pass on the same inputs; `.guilty` maps key -> relative error
     verify: check contracts in and out, finite floats, labels; outputs become read-only
     profile: `.profile` maps key -> watch.Cost(seconds, flops)
+    `.met` holds every label and key that came by, those of composites and kernels too
     """
 
     def __init__(self, *, print_after: Patterns = (), record: Patterns = (), dump: str | Path | None = None,
@@ -148,7 +149,7 @@ class Session:
             self.watchers.append(watch.shadower(shadow, self.guilty, tolerance))
         self._asked = {*dict(self.replace), *watch.patterns(record), *watch.patterns(print_after), *dict(shadow or {}),
                        *([stop_after] if stop_after else []), *self.given}
-        self._met: set[str] = set()
+        self.met: set[str] = set()
         self._memo: dict[tuple[str, str, Callable], Callable] = {}
         self._token: Token | None = None
         self._alone = self._in_kernel = False
@@ -171,7 +172,7 @@ class Session:
             self._warn_of_unmatched()
 
     def _lay_over(self, outer: Session) -> None:
-        self.frames, self._met = outer.frames, outer._met
+        self.frames, self.met = outer.frames, outer.met
         self.interpreter = {**outer.interpreter, **self.interpreter}
         self.replace = outer.replace + self.replace
         self.given = {**outer.given, **self.given}
@@ -180,7 +181,7 @@ class Session:
         self.stop_after = self.stop_after or outer.stop_after
 
     def _warn_of_unmatched(self) -> None:
-        unmatched = sorted(p for p in self._asked if not any(_matches(p, name) for name in self._met))
+        unmatched = sorted(p for p in self._asked if not any(_matches(p, name) for name in self.met))
         if unmatched:
             warnings.warn(f"no stage was called {', '.join(unmatched)}; `minivl passes` lists the labels", stacklevel=3)
 
@@ -188,7 +189,7 @@ class Session:
         """Run one stage as this session wants it; called by the door only."""
         parent = self.frames[-1]
         frame = parent.child(door.label.format(*args))
-        self._met.update((frame.key, frame.label))
+        self.met.update((frame.key, frame.label))
         if self.verify:
             if "@" in frame.key.rpartition(".")[2] and parent.key:
                 raise contracts.ContractError(f"{frame.key}: label comes twice inside {parent.key}")
@@ -220,7 +221,7 @@ class Session:
 
     def run_kernel(self, door: Any, args: tuple) -> Any:
         """Run one kernel: the interpreter's, under the replacements that ask for it; called by the door only."""
-        self._met.add(door.label)
+        self.met.add(door.label)
         if self.verify:
             sizes = contracts.check_inputs(door.label, door.contract, args)
         if not self._in_kernel:                           # a kernel that is made of others counts for all of them

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 import minivl
 from minivl import api, cli
-from minivl.commands import console, doctor, given
+from minivl.commands import console, doctor
 from minivl.config import official_config, read_config, to_flat_json
 
 TINY = Path(minivl.__file__).parent / "tiny"
@@ -119,12 +119,6 @@ def test_every_way_out_has_its_code(monkeypatch, error, code, said):
     out, err = minivl_("doctor", code=code)
     assert out == "" and said in err and err.count("\n") == bool(said)
     assert cli._guarded(fail, debug=False) == code     # also where typer does not see it first
-
-
-def test_too_large_for_memory_is_refused_before_it_is_tried(picture, monkeypatch):
-    monkeypatch.setattr(given, "memory", lambda: 1000)
-    said = refused("ask", picture, "what?")
-    assert "48 patches" in said and "112 x 84" in said            # 6 x 8 patches of 14 pixels
 
 
 def test_control_characters_from_elsewhere_do_not_reach_the_terminal():

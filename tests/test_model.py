@@ -109,3 +109,18 @@ def test_kernels_leave_their_inputs_alone():
     kernels.attend(heads, heads, heads, table, False)
     kernels.log_softmax(x), kernels.gelu(x), kernels.add(x, x)
     assert x.tobytes() == before
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("keys", [5, 7])
+def test_attention_in_strips_equals_attention_at_once(monkeypatch, causal, keys):
+    """A strip of queries is only a matter of memory; when more keys than queries are there, decoding goes on."""
+    rng = np.random.default_rng(keys)
+    q, k, v = (rng.normal(size=(n, a, 4)) for n, a in ((5, 4), (keys, 2), (keys, 2)))
+    at_once = kernels.attend(q, k, v, np.array([[0, 5, 0, keys]]), causal)
+    monkeypatch.setattr(kernels, "STRIP", 2)
+    assert np.allclose(kernels.attend(q, k, v, np.array([[0, 5, 0, keys]]), causal), at_once, rtol=0, atol=1e-15)
+    mask = np.arange(keys) <= np.arange(5)[:, None] + keys - 5 if causal else np.ones((5, keys), bool)
+    scores = np.where(mask, np.einsum("qae,kae->aqk", q, k.repeat(2, 1)) / 2, -np.inf)
+    weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    assert np.allclose(at_once, np.einsum("aqk,kae->qae", weights, v.repeat(2, 1)))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 from .console import clean, working
-from .given import check_memory, check_words, conversation, open_model, say_which
+from .given import check_words, conversation, open_model, say_which
 
 
 def ask(images: Sequence[str], question: str, model: str | None, precision: str, max_new_tokens: int,
@@ -15,12 +15,11 @@ def ask(images: Sequence[str], question: str, model: str | None, precision: str,
     """Print the answer. Raises ValueError or OSError for whatever is wrong with the input."""
     check_words(images, question)
     with open_model(model, precision) as vlm:
-        check_memory(vlm, images)
-        say_which(model)
         messages = conversation(images, question)
         with working("looking at the picture" if len(images) == 1 else f"looking at {len(images)} pictures"):
             pieces = vlm.chat(messages, max_new_tokens, temperature, stream=True, seed=seed)
             first = next(pieces, "")                           # the long wait: the whole prompt is run for it
+        say_which(model)
         write(chain([first], pieces if stream else finished(pieces)))
 
 

@@ -1,6 +1,6 @@
 """`minivl doctor`: what is installed, what this computer is, and whether the embedded model answers on it.
 
-Read next: `given.py` (memory), `api.py` of the package (where checkpoints are looked for).
+Read next: `api.py` of the package (where checkpoints are looked for).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import platform
 import sys
 from collections.abc import Callable
 from importlib import import_module, metadata
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -76,8 +75,19 @@ def cores() -> int | None:
 
 
 def memory() -> int | None:
-    from .given import memory
-    return memory()
+    """Bytes of this computer's memory, or None where the system does not say."""
+    if sys.platform == "win32":
+        return _windows_memory()
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _windows_memory() -> int | None:
+    import ctypes
+    kilobytes = ctypes.c_ulonglong()
+    kernel = getattr(ctypes, "windll").kernel32                # noqa: B009 - only there on Windows
+    if not kernel.GetPhysicallyInstalledSystemMemory(ctypes.byref(kilobytes)):
+        return None
+    return kilobytes.value * 1024
 
 
 def blas() -> dict[str, Any]:
@@ -122,8 +132,8 @@ def answering() -> dict[str, Any]:
 
 def hub() -> dict[str, Any]:
     """Where checkpoints are looked for by name, and those of this family that are there."""
-    home = Path(os.environ.get("HF_HOME", Path("~/.cache/huggingface").expanduser()))
-    folder = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
+    from ..api import hub_folder
+    folder = hub_folder()
     configs = folder.glob("models--*Qwen2.5-VL*/snapshots/*/config.json")
     there = sorted({path.parent.parent.parent.name for path in configs})
     return {"folder": str(folder), "exists": folder.is_dir(),

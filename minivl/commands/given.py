@@ -6,24 +6,18 @@ Read next: `api.py` of the package, whose `load` and `find` do the work.
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Callable, Sequence
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .. import api
-from ..config import ModelConfig, PreprocessorConfig, official_config, read_config, read_preprocessor
+from ..config import PreprocessorConfig, official_config, read_config
 from ..passes.patches import grid_of
 from ..passes.picture import load_picture, target_size
-from ..passes.prompt import load_template
-from ..passes.windows import schedule
 from ..prepare import Processor
-from ..tokenizer import Tokenizer
-from .console import by, note, size, working
+from .console import note, working
 
 EMBEDDED = ("the embedded model knows coloured shapes and digits on small pictures (56 to 196 pixels a side); "
             "what it says about other pictures means nothing")
@@ -45,8 +39,7 @@ def say_which(model: str | None) -> None:
 def processor(model: str | None) -> Processor:
     """What prepares a checkpoint's inputs, from its folder; its weights are not opened and need not be there."""
     folder = api.find(model)
-    config = read_config(folder)
-    return Processor(config, read_preprocessor(folder, config), Tokenizer.from_folder(folder), load_template(folder))
+    return api.read_processor(folder, read_config(folder))
 
 
 def official_preprocessor() -> PreprocessorConfig:
@@ -106,48 +99,3 @@ def grid(source: tuple[int, int], config: PreprocessorConfig) -> tuple[np.ndarra
     """Resized (height, width) and grid (t, h, w) of a picture of `source` (height, width) pixels."""
     resized = target_size(source, config)
     return resized, grid_of((1, 3, int(resized[0]), int(resized[1])), config)
-
-
-# ---- memory ------------------------------------------------------------------------------------------------
-
-COPIES = 3                # of one head's scores that the definition of `attend` holds at a time, in float32
-
-
-def attention_bytes(grids: np.ndarray, config: ModelConfig) -> int:
-    """Bytes that the widest attention of a prompt takes: rows squared, for one head of one segment."""
-    tables = schedule(grids, config.vision)
-    widest = max((int((table[:, 1] - table[:, 0]).max()) for table in tables if len(table)), default=0)
-    tokens = int(grids.prod(axis=1).sum()) // config.vision.spatial_merge_size ** 2
-    return max(widest, tokens) ** 2 * 4 * COPIES
-
-
-def check_memory(vlm: api.VLM, images: Sequence[str]) -> None:
-    """Refuse pictures whose attention cannot fit into this computer's memory, before it is tried.
-
-    Raises ValueError that gives both sizes.
-    """
-    sizes = [source_size(image) for image in images]
-    grids = np.array([grid(s, vlm.processor.preprocessor)[1] for s in sizes]).reshape(-1, 3)
-    needed, there, largest = attention_bytes(grids, vlm.config), memory(), max(sizes, key=prod)
-    if there is not None and needed > there:
-        raise ValueError(f"attention over {int(grids.prod(axis=1).sum()):,} patches needs about {size(needed)}, this "
-                         f"computer has {size(there)}; shrink the pictures (the largest: {by(largest[::-1])} pixels)")
-
-
-def memory() -> int | None:
-    """Bytes of this computer's memory, or None where the system does not say."""
-    if sys.platform == "win32":
-        return _windows_memory()
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError, AttributeError):
-        return None
-
-
-def _windows_memory() -> int | None:
-    import ctypes
-    kilobytes = ctypes.c_ulonglong()
-    kernel = getattr(ctypes, "windll").kernel32                # noqa: B009 - only there on Windows
-    if not kernel.GetPhysicallyInstalledSystemMemory(ctypes.byref(kilobytes)):
-        return None
-    return kilobytes.value * 1024

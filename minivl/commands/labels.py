@@ -52,7 +52,7 @@ def collecting(known: dict[str, bool]) -> Iterator[None]:
     with session() as s:
         s.watchers.append(lambda session, visit: leaves.update((visit.key, visit.label)))
         yield
-    known |= {name: name in leaves for name in s._met if not name.startswith("kernel.")}
+    known |= {name: name in leaves for name in s.met if not name.startswith("kernel.")}
 
 
 def smallest(config: ModelConfig) -> ModelConfig:

@@ -21,7 +21,7 @@ from ..contract import outputs
 from ..stage import Session, Stopped, Visit
 from .ask import write
 from .console import count, heading, line, milliseconds, note, print_json, table, working
-from .given import check_memory, check_words, conversation, named, open_model, sample, say_which
+from .given import check_words, conversation, named, open_model, sample, say_which
 from .labels import check_label, check_leaves, labels
 
 STEP = re.compile(r"^decoder@(\d+)\.")
@@ -47,11 +47,9 @@ def passes(image: str | None, question: str | None, model: str | None, precision
         image, question = sample()
     question = question or "Describe the image."
     check_words([image], question)
-    with open_model(model, precision) as vlm:
-        check_memory(vlm, [image])
-        say_which(model)
-        with working("looking at the picture") as say:
-            rows, answer = follow(vlm, image, question, max_new_tokens, say)
+    with open_model(model, precision) as vlm, working("looking at the picture") as say:
+        rows, answer = follow(vlm, image, question, max_new_tokens, say)
+    say_which(model)
     if as_json:
         return print_json(document(image, question, answer, rows))
     heading(f"{question}  {answer}")
@@ -156,8 +154,6 @@ def run(image: str, question: str, model: str | None, precision: str, max_new_to
         check_leaves([*printed, *kept], known)
         if stop_after:
             check_label(stop_after, known)
-        check_memory(vlm, [image])
-        say_which(model)
         s = Session(print_after=printed, stop_after=stop_after, verify=verify)
         rows: list[Row] = []
         s.watchers.append(lambda session, visit: rows.append(row_of(visit)))
@@ -165,6 +161,7 @@ def run(image: str, question: str, model: str | None, precision: str, max_new_to
             s.watchers.append(only(kept or ["*"], watch.dumper(dump)))
         answer = watched(vlm, conversation([image], question), max_new_tokens, s, bool(printed))
     if answer is not None:
+        say_which(model)
         write([answer])
     report(rows, dump, verify, profile)
     if answer is not None:

@@ -14,11 +14,14 @@ Read next: `passes/block.py`, where these are put together, and `stage.py` for t
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
 from ..checkpoint.weight import MLP, Linear, Norm, Weight
 from ..stage import kernel
+
+STRIP = 1024                                                     # queries whose scores are held at a time
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
@@ -88,11 +91,20 @@ def attend(q: np.ndarray, k: np.ndarray, v: np.ndarray, segments: np.ndarray, ca
     """
     out = np.zeros_like(q)
     group = q.shape[1] // k.shape[1]                             # query heads for each key-value head
-    for q0, q1, k0, k1 in segments:
+    for q0, q1, k0, k1 in _strips(segments, causal):
         for head in range(q.shape[1]):
             query, key, value = q[q0:q1, head], k[k0:k1, head // group], v[k0:k1, head // group]
             out[q0:q1, head] = _attend_one(query, key, value, causal)
     return out
+
+
+def _strips(segments: np.ndarray, causal: bool) -> Iterator[tuple[int, int, int, int]]:
+    """The segments with at most STRIP queries each, so that memory stays linear: a 12-megapixel photo is one segment
+    of 61,204 patches in a full block. Keys after the last query of a causal strip are not looked at."""
+    for q0, q1, k0, k1 in segments.tolist():
+        for start in range(q0, q1, STRIP):
+            stop = min(start + STRIP, q1)
+            yield start, stop, k0, k1 - (q1 - stop) if causal else k1
 
 
 def _attend_one(query: np.ndarray, key: np.ndarray, value: np.ndarray, causal: bool) -> np.ndarray:

@@ -18,15 +18,15 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote_to_bytes, urlsplit
-from urllib.request import url2pathname
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from ..config import PreprocessorConfig
 from ..stage import stage
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 MAX_SOURCE_PIXELS = 1024**3 // 4 // 3     # a quarter of a GiB of RGB: about 9,459 x 9,459
 MAX_ASPECT = 200                          # long side over short side, as in the reference
@@ -48,6 +48,7 @@ def load_picture(source: Any) -> np.ndarray:
     0..255. 16-bit grey is scaled by 1/257; Pillow's own conversion would clip all above 255 to white.
     Raises PictureError, and nothing else, for whatever cannot be read.
     """
+    from PIL import Image  # when first needed: it takes a while to import
     if isinstance(source, np.ndarray):
         return _to_rgb(Image.fromarray(_eight_bit(source)))
     if isinstance(source, Image.Image):
@@ -79,8 +80,15 @@ def _open(source: Any) -> tuple[str, Any]:
         raise PictureError(f"{source}: download the picture first; only files and data URLs are opened")
     if scheme == "data":
         return "data URL", io.BytesIO(_data_of_url(source))
-    path = Path(url2pathname(urlsplit(source).path)) if scheme == "file" else Path(source)
+    path = _path_of_url(source) if scheme == "file" else Path(source)
     return str(path), _regular_file(path)
+
+
+def _path_of_url(url: str) -> Path:
+    """The path of a `file:` URL."""
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+    return Path(url2pathname(urlsplit(url).path))
 
 
 def _regular_file(path: Path) -> Path:
@@ -96,6 +104,7 @@ def _regular_file(path: Path) -> Path:
 
 def _data_of_url(url: str) -> bytes:
     """The bytes of `data:[type][;base64],...`."""
+    from urllib.parse import unquote_to_bytes
     head, comma, body = url.partition(",")
     if not comma:
         raise PictureError("data URL: no comma before the data")
@@ -142,6 +151,7 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     if image.mode == "La":                                    # premultiplied grey has one way out, through LA
         image = image.convert("LA")
     if image.has_transparency_data:
+        from PIL import Image
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
     return np.array(image.convert("RGB"))
