@@ -134,7 +134,7 @@ def about(image, text):
 
 inputs = about(image, question)
 for name, meaning in {"input_ids": "the prompt, one id a token",
-                      "pixel_values": "a row for each 14 x 14 pixels",
+                      "pixel_values": "a row for each 14 x 14 pixels, called a patch",
                       "image_grid_thw": "1, then 84/14 = 6 rows and 112/14 = 8 columns of such squares",
                       "position_ids": "each token's time, row and column"}.items():
     array = getattr(inputs, name)
@@ -154,7 +154,7 @@ for n, token in enumerate(inputs.input_ids):
     text = vlm.tokenizer.token_bytes(int(token)).decode().replace("\n", "\\n")
     axis.text(n, 0, text, rotation=90, ha="center", va="center", fontsize=7)
 axis.set(yticks=[], xlabel="row of the sequence")
-axis.set_title(f"{len(kind)} tokens (prompt): text blue, marks grey, {is_picture.sum()} placeholders orange")
+axis.set_title(f"the {len(kind)} tokens: text blue, marks grey, {is_picture.sum()} placeholders orange")
 plt.show()
 
 # %% [markdown]
@@ -272,7 +272,7 @@ axes[0].set(title=f"vision.restore_order {seen.shape}: one row for each 28 x 28 
             xlabel="number in the row", ylabel="visual token")
 background = seen[0]  # the upper left corner: nothing is there
 axes[1].imshow(np.linalg.norm(seen - background, axis=1).reshape(3, 4), cmap="cividis")
-axes[1].set_title("how far each row is from\nthat of the upper left corner")
+axes[1].set(xticks=range(4), yticks=range(3), title="how far each row is from\nthat of the upper left corner")
 plt.tight_layout()
 plt.show()
 
@@ -303,8 +303,8 @@ plt.show()
 
 # %% [markdown]
 # Now leave its world. A brown ring and a black moon are neither of its shapes nor of its colours. The model
-# has no way to say "I do not know this": the highest score wins, however low it is. Look at the *probability*
-# as well, but do not trust it to warn you.
+# has no way to say "I do not know this": the highest score wins, however low it is. Below each answer stands
+# the probability that the model itself gave to it, the product over all its tokens. Would it have warned you?
 
 # %%
 def outside(kind):
@@ -319,17 +319,19 @@ def outside(kind):
 
 
 pictures = [(text, draw_scene(objects)) for text, objects in {
-    "two objects": [("star", "blue", 30, 40, 18), ("cross", "red", 84, 44, 18)],
-    "four objects": [("star", "blue", 20, 22, 14), ("cross", "red", 88, 22, 14),
+    "a blue star, then a red cross": [("star", "blue", 30, 40, 18), ("cross", "red", 84, 44, 18)],
+    "star, cross, circle, square": [("star", "blue", 20, 22, 14), ("cross", "red", 88, 22, 14),
                      ("circle", "green", 24, 62, 14), ("square", "pink", 86, 62, 14)],
 }.items()] + [(kind, outside(kind)) for kind in ("brown ring", "black moon")]
 
 figure, axes = plt.subplots(1, 4, figsize=(13, 3.1))
 for axis, (truth, picture) in zip(axes, pictures, strict=True):
-    said = vlm.ask(picture, question)
+    with minivl.session(record="decoder.logits") as session:  # one row of logits for each token written
+        words = vlm.ask(picture, question).split()
+    rows = [np.exp(z[-1] - z[-1].max()) for z in session.trace.values()]
+    p = np.prod([row.max() / row.sum() for row in rows])
+    lines = "\n".join(" ".join(words[n : n + 5]) for n in range(0, len(words), 5)) + f"\n(p = {p:.2f})"
     axis.imshow(picture)
-    words = said.split()
-    lines = "\n".join(" ".join(words[n : n + 5]) for n in range(0, len(words), 5))
     axis.set_title(f"truth: {truth}", fontsize=10)
     axis.set_xlabel(lines, fontsize=9)
     axis.set(xticks=[], yticks=[])
@@ -353,8 +355,8 @@ with minivl.using({"decoder.place_features": blind}):
         print("blind, a", colour, "circle ->", vlm.ask(disc, question))
 
 # %% [markdown]
-# The answer is fluent, about nothing, and the same each time. A program that loses the picture does not
-# crash. (What it says instead is what it would guess without looking.)
+# The answer is a sentence all the same, the same sentence each time: what the model would guess without
+# looking. A program that loses the picture does not crash.
 #
 # Second, visual tokens in reverse order: the upper left corner lands where the lower right belongs.
 

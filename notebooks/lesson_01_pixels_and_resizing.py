@@ -165,7 +165,7 @@ axis.plot(x, cubic(x), label="a = -0.5: Pillow, and so this model")
 axis.plot(x, cubic(x, -0.75), "--", label="a = -0.75: another cubic in use")
 axis.axhline(0, color="grey", lw=0.5)
 axis.set(xlabel="distance in pixels", ylabel="weight", title="both are called bicubic")
-axis.legend()
+axis.legend(loc="upper left", fontsize=8)
 plt.show()
 
 # %% [markdown]
@@ -192,16 +192,17 @@ def weight_table(n_in, n_out, stretch=None, slope=-0.5):
 
 def numbers(axis, table, title):
     """Draw a small table with its numbers."""
-    axis.imshow(table, cmap="RdBu_r", vmin=-1, vmax=1)
+    axis.imshow(table, cmap="RdBu_r", vmin=-1.8, vmax=1.8)
     for (i, j), value in np.ndenumerate(table):
         axis.text(j, i, f"{value:.2f}" if value else ".", ha="center", va="center", fontsize=8)
-    axis.set(title=title, xlabel="old pixel", ylabel="new pixel")
+    axis.set(title=title, xlabel="old pixel", ylabel="new pixel",
+             xticks=range(table.shape[1]), yticks=range(table.shape[0]))
 
 
 grow, shrink = weight_table(5, 8), weight_table(10, 4)
 figure, axes = plt.subplots(1, 2, figsize=(12, 4.4))
-numbers(axes[0], grow, "5 pixels grow to 8: each new one looks at up to 4 old ones")
-numbers(axes[1], shrink, "10 pixels shrink to 4: the curve is 2.5 times as wide")
+numbers(axes[0], grow, "5 pixels grow to 8:\neach new one looks at up to 4 old ones")
+numbers(axes[1], shrink, "10 pixels shrink to 4:\nthe curve is 2.5 times as wide")
 plt.tight_layout()
 plt.show()
 print("sums of the rows:", grow.sum(axis=1), shrink.sum(axis=1))
@@ -285,7 +286,7 @@ def pass_fixed(rows, table):
 
 width_done = pass_fixed(source.swapaxes(0, 1), b).swapaxes(0, 1)  # 75 100 3 -> 75 112 3
 in_integers = pass_fixed(width_done, a)  # -> 84 112 3
-print("the six lines above against Pillow, values that differ:", np.count_nonzero(in_integers != resized))
+print("our integers against Pillow, values that differ:", np.count_nonzero(in_integers != resized))
 
 # %% [markdown]
 # ## 5. Normalise: numbers around zero
@@ -304,7 +305,7 @@ print("mean", mean.round(3), " std", std.round(3), "  shape", normal.shape)
 off = np.abs(normal - picture.normalise(by_pass, config)).max()
 print("ours against the pass:", off, "(the pass is float32)")
 
-figure, axes = plt.subplots(1, 4, figsize=(14, 3))
+figure, axes = plt.subplots(1, 4, figsize=(14, 3), layout="constrained")
 levels = np.arange(256)
 for c, name in enumerate(["red", "green", "blue"]):
     line = (levels / 255 - mean[c]) / std[c]
@@ -313,7 +314,7 @@ for c, name in enumerate(["red", "green", "blue"]):
     shown = axes[c + 1].imshow(normal[c], cmap="RdBu_r", vmin=-2.2, vmax=2.2)
     axes[c + 1].set_title(f"{name}, normalised")
 axes[0].set(xlabel="pixel value", ylabel="normalised", title="three straight lines")
-figure.colorbar(shown, ax=axes[3])
+figure.colorbar(shown, ax=axes[1:], shrink=0.7)
 plt.show()
 
 # %% [markdown]

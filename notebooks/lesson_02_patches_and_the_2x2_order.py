@@ -107,9 +107,12 @@ print("patches in block order: ", (block[:, 0] // 10).tolist())
 
 figure, axes = plt.subplots(1, 2, figsize=(12, 4))
 for axis, rows, name in zip(axes, [raster, block], ["raster order", "block order"], strict=True):
-    show(axis, np.arange(GH * GW).reshape(GH, GW) * 10, name + ": follow the line (numbers: 10 x patch)")
     numbers = rows[:, 0] // 10  # which patch each row is
+    axis.imshow(np.arange(GH * GW).reshape(GH, GW), cmap="turbo", alpha=0.45, aspect="auto")
     axis.plot(numbers % GW, numbers // GW, color="black", lw=1.2, marker="o", ms=3)
+    for place, number in enumerate(numbers):
+        axis.text(number % GW - 0.42, number // GW - 0.25, f"row {place}", fontsize=7)
+    axis.set(title=f"{name}: where each row of the table comes from", xticks=range(GW), yticks=range(GH))
     for edge in range(0, GW + 1, 2):
         axis.axvline(edge - 0.5, color="white", lw=3)
     for edge in range(0, GH + 1, 2):
@@ -144,10 +147,10 @@ figure, axes = plt.subplots(1, 2, figsize=(12, 3.6))
 for axis, rows, name in zip(axes, [raster, block], ["raster order", "block order"], strict=True):
     where = token_of_pixel(rows)
     axis.imshow(where, cmap="tab10", vmin=0, vmax=9, alpha=0.6)
-    for token in range(6):
-        y, x = np.argwhere(where == token).mean(axis=0)
-        axis.text(x, y, f"token {token}", ha="center", va="center", fontsize=8)
-    axis.set_title(f"merged from {name}")
+    for i, j in np.ndindex(GH, GW):
+        token = where[i * SIZE, j * SIZE]
+        axis.text(j * SIZE + 0.5, i * SIZE + 0.5, f"token {token}", ha="center", va="center", fontsize=8)
+    axis.set(title=f"merged from {name}", xticks=[], yticks=[])
 plt.show()
 
 # %% [markdown]
@@ -292,7 +295,7 @@ shown = {"the picture": image, "tokens from block order": token_colours(inputs.p
 figure, axes = plt.subplots(1, 3, figsize=(12, 3.2))
 for axis, title in zip(axes, shown, strict=True):
     axis.imshow(shown[title])
-    axis.set_title(title)
+    axis.set(title=title, xticks=[], yticks=[])
 plt.show()
 
 # %% [markdown]

@@ -139,10 +139,10 @@ for width in (2, 8, 32, 80, 128):
 #
 # Scores become shares that are positive and sum to one in every row. Large scores get nearly everything:
 #
-# $$ w_{ij} = \frac{e^{s_{ij} - m_i}}{\sum_{j'} e^{s_{ij'} - m_i}}, \qquad m_i = \max_j s_{ij} $$
+# $$ w_{ij} = \frac{\exp(s_{ij} - m_i)}{\sum_{j'} \exp(s_{ij'} - m_i)}, \qquad m_i = \max_j s_{ij} $$
 #
-# (here $e$ is 2.718...). Subtracting the largest score changes nothing, since the factor $e^{-m_i}$ stands
-# above and below the line, but without it a score of 1000 would be infinite.
+# Subtracting the largest score changes nothing, since the factor $\exp(-m_i)$ stands above and below the
+# line, but without it a score of 1000 would give infinity.
 
 # %%
 row = scores[0]  # A's
@@ -249,7 +249,9 @@ plt.show()
 # In our toy, a window is two patches wide: A B D E in one, C F in the other (it would be wider, but the
 # picture ends). As a table of yes and no, a *mask*, that looks scattered. But if we **sort the rows by
 # window**, every window is a run of consecutive rows, and all that needs saying is where the runs begin and
-# end: a table of **segments**, one line `q0 q1 k0 k1` each: *queries q0 to q1 see keys k0 to k1*.
+# end: a table of **segments**, one line `q0 q1 k0 k1` each: *queries q0 to q1 see keys k0 to k1*, the last
+# one not included. (The real model moves whole cells, four rows at a time, so the 2x2 order of lesson 2
+# survives.)
 
 # %%
 window = np.array([0, 0, 1, 0, 0, 1])  # of A B C D E F
@@ -449,7 +451,7 @@ for name, fault in faults.items():
 # %% [markdown]
 # Every run came to its end: `verify` has found nothing, since all shapes are right. "No windows" and "windows
 # in every block" have both been in published ports (Emericen/tiny-qwen, nvidia-cosmos/cosmos-rl#171): they
-# answer, only a little worse.
+# answer in good sentences.
 #
 # And look at the column of the small picture. Wherever it says 0.0 %, a test on small pictures would have
 # passed.

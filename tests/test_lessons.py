@@ -4,10 +4,12 @@ Two laws for each lesson. Solved: no cell fails. As a student gets it: every che
 that names the exercise, and no other cell does, so that a lesson can be read to its end with nothing filled in.
 """
 
+import ast
 import importlib.util
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import minivl
@@ -73,7 +75,6 @@ def test_a_lesson_has_what_every_lesson_has(name):
 @pytest.fixture(scope="module")
 def labels() -> set[str]:
     """Every label of the model, composites and kernels aside, met while answering one question."""
-    import numpy as np
     vlm = minivl.load()
     with minivl.session(record="*") as session:
         vlm.ask(np.full((56, 56, 3), 200, np.uint8), "What?", max_new_tokens=1)
@@ -87,6 +88,81 @@ def test_the_map_of_passes_names_passes(name, labels):
     named = set(LABEL.findall(block))
     assert len(named) >= 8
     assert named <= labels
+
+
+def check_of(number: int, exercise: str):
+    """The check of an exercise as a function, without running its lesson."""
+    tree = ast.parse(source_of(NAMES[number]))
+    found = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == f"check_{exercise}"]
+    names = {"np": np}
+    exec(compile(ast.Module(found, []), NAMES[number], "exec"), names)
+    return names[f"check_{exercise}"]
+
+
+def softmax(scores, shift=True):
+    powers = np.exp(scores - scores.max(axis=-1, keepdims=True) if shift else scores)
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def top(scores, n, shift=True):
+    best = np.argsort(-scores)[:n]
+    return best, softmax(scores, shift)[best]
+
+
+def up_to_28(y, b, least, most):
+    """The rule of qwen-vl-utils: sides are lifted to 28 before the area is tested."""
+    h, u = (max(28, 28 * round(side / 28)) for side in (y, b))
+    if h * u > most:
+        s = (y * b / most) ** 0.5
+        return int(y / s / 28) * 28, int(b / s / 28) * 28
+    if h * u < least:
+        s = (least / (y * b)) ** 0.5
+        return -int(-y * s // 28) * 28, -int(-b * s // 28) * 28
+    return h, u
+
+
+def scaled(box, down, across):
+    return np.clip(np.asarray(box) * [across, down, across, down], 0, [640, 480, 640, 480])
+
+
+def masked(q, k, v, seen, scale=2.0):
+    return softmax(np.where(seen, q @ k.T / scale, -np.inf)) @ v
+
+
+def grouped(q, k, v, partner):
+    scores = np.einsum("nae,mae->anm", q, k[:, partner]) / 3**0.5
+    return np.einsum("anm,mae->nae", softmax(scores), v[:, partner])
+
+
+MISTAKES = [
+    (0, "top_tokens", lambda z, n: (np.argsort(z)[:n], z), "most likely ids"),
+    (0, "top_tokens", lambda z, n: (np.argsort(-z)[:n], softmax(np.sort(z)[::-1][:n])), "over the whole row"),
+    (0, "top_tokens", lambda z, n: top(z, n, shift=False), "subtract the largest"),
+    (1, "target_size", lambda y, b, least, most: (28 * int(y / 28 + 0.5), 28 * int(b / 28 + 0.5)), "even neighbour"),
+    (1, "target_size", lambda y, b, least, most: (28 * round(y / 28), 28 * round(b / 28)), "too big"),
+    (1, "target_size", lambda y, b, least, most: (28 * round(b / 28), 28 * round(y / 28)), "height comes first"),
+    (1, "target_size", up_to_28, "stays 0"),
+    (1, "box_to_photo", lambda box, seen, photo: scaled(box, 640 / 644, 480 / 476), "x was scaled with the height"),
+    (1, "box_to_photo", lambda box, seen, photo: scaled(box, 476 / 480, 644 / 640), "turn the factors round"),
+    (1, "box_to_photo", lambda box, seen, photo: np.asarray(box) * ([640 / 644, 480 / 476] * 2), "beyond the border"),
+    (2, "row_of_patch", lambda row, col, gw: row * gw + col, "raster order"),
+    (2, "row_of_patch", lambda row, col, gw: 4 * (row // 2 * (gw // 2) + col // 2) + row % 2 + 2 * (col % 2),
+     "inside a block"),
+    (2, "row_of_patch", lambda row, col, gw: 4 * (row // 2 * gw + col // 2) + 2 * (row % 2) + col % 2, "not blocks"),
+    (2, "to_picture", lambda rows, gh, gw: rows, "should give"),
+    (2, "to_picture", lambda rows, gh, gw: rows.reshape(-1)[: 588 * gh * gw].reshape(3, 14 * gh, 14 * gw), "wrong"),
+    (3, "attend_masked", lambda q, k, v, seen: softmax(q @ k.T / 2) @ v, "forbidden key"),
+    (3, "attend_masked", lambda q, k, v, seen: masked(q, k, v, seen, scale=1.0), "divide the scores"),
+    (3, "attend_masked", lambda q, k, v, seen: softmax(q @ k.T / 2) * seen @ v, "sum to one"),
+    (3, "attend_grouped", lambda q, k, v: grouped(q, k, v, [0, 1, 0, 1]), "that is %"),
+    (3, "attend_grouped", lambda q, k, v: grouped(q, k[:, ::-1], v, [0, 0, 1, 1]), "wrong shares"),
+]
+
+
+@pytest.mark.parametrize(("number", "exercise", "answer", "remark"), MISTAKES)
+def test_a_check_names_the_usual_mistake(number, exercise, answer, remark):
+    with pytest.raises(AssertionError, match=f"exercise {number}\\.[12]: .*{remark}"), np.errstate(all="ignore"):
+        check_of(number, exercise)(answer)
 
 
 def test_student_form_replaces_what_stands_between_the_markers():
