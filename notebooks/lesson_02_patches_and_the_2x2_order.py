@@ -173,7 +173,7 @@ plt.show()
 #
 # $$ c \cdot 392 + t \cdot 196 + y \cdot 14 + x $$
 #
-# We build it by hand: one reshape with nine axes, one transpose, one reshape. Every axis has its name in the
+# We build it by hand: one reshape with eight axes, one transpose, one reshape. Every axis has its name in the
 # comment.
 
 # %%
