@@ -49,7 +49,7 @@ def student_form(source: str) -> str:
 
 def notebook(source: str) -> Any:
     """A py:percent source as an nbformat notebook."""
-    import jupytext
+    import jupytext  # type: ignore[import-untyped]
     book = jupytext.reads(source, fmt="py:percent")
     book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     return book
