@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 import minivl
+from minivl.api import dtype_of
 
 from .reference import Inputs, golden, make_checkpoint, positions, reference, taps
 from .strategies import Case
@@ -26,6 +27,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
           "float64": torch.float64}
 EPS = {"float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10, "float64": 2.0**-52}
 SHARE = 1.5                              # minivl's error over the reference's may be at most this
+# What rounding does to one stage, in eps: float32 also sums up in float32, 16 bits only round what they have summed up.
+CHANCE = {"float32": 4.0, "bfloat16": 0.5, "float16": 0.5}
 
 # Rotary angles are data: float32 tables, the same in every precision. PyTorch's power function is not always rounded
 # to the nearest float32 (frequency 37 of the official 64 is not), and which digits are off depends on its vector
@@ -58,14 +61,14 @@ def minivl_inputs(inputs: Inputs, config: Any, after_video: str) -> minivl.Input
     return minivl.Inputs.from_ids(given.pop("input_ids"), config, **given, after_video=after_video)
 
 
-def minivl_trace(case: Case, precision: str, stored: str = "bfloat16", angles: Mapping[str, np.ndarray] | None = None,
+def minivl_trace(case: Case, precision: str, stored: str = "bfloat16", going_on_with: Mapping[str, Any] | None = None,
                  replace: Mapping[str, Callable] | None = None) -> dict[str, Any]:
     """Every leaf of one run of minivl that asks for all logits, positions included; verified at each door.
 
-    It goes on with the `angles` given, while the trace keeps those that it formed itself.
+    Where `going_on_with` has a stage, the run goes on with that value, while the trace keeps what minivl made itself.
     """
-    own: dict[str, np.ndarray] = {}
-    instead = {stage: _keeping(own, stage, value) for stage, value in (angles or {}).items()}
+    own: dict[str, Any] = {}
+    instead = {stage: _keeping(own, stage, value) for stage, value in (going_on_with or {}).items()}
     vlm = minivl.load(checkpoint(case, stored), precision=precision)
     with minivl.session(record="*", verify=True, replace={**(replace or {}), **instead}) as seen:
         logits = vlm.logits(minivl_inputs(case.inputs(), vlm.config, case.after_video))
@@ -73,7 +76,7 @@ def minivl_trace(case: Case, precision: str, stored: str = "bfloat16", angles: M
     return {**seen.trace, **own}
 
 
-def _keeping(own: dict[str, np.ndarray], stage: str, value: np.ndarray) -> Callable:
+def _keeping(own: dict[str, Any], stage: str, value: Any) -> Callable:
     """A wrap that notes what the stage gives, and gives `value`."""
     def wrap(original):
         def run(*args):
@@ -89,6 +92,16 @@ def reference_traces(case: Case, precision: str, stored: str = "bfloat16") -> tu
     exact, shipped = golden(folder), reference(folder, DTYPES[precision])
     at = positions(exact, inputs, case.after_video)
     return taps(exact, inputs, at), taps(shipped, inputs, at)
+
+
+def in_16_bits(trace: Mapping[str, Any], precision: str) -> dict[str, Any]:
+    """The float stages of a reference's trace in the types that minivl has there: tables of the tower stay float32."""
+    dtype = dtype_of(precision)
+
+    def typed(stage: str, x: np.ndarray) -> np.ndarray:
+        return x if stage in (*ANGLES, "vision.cos_sin") else x.astype(dtype)
+    return {stage: tuple(typed(stage, x) for x in value) if isinstance(value, tuple) else typed(stage, value)
+            for stage, value in trace.items() if not is_integer(value)}
 
 
 def angles_of(trace: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -130,10 +143,10 @@ def errors(ours: Mapping[str, Any], exact: Mapping[str, Any], theirs: Mapping[st
 def most(theirs: float, stages: int, precision: str) -> float:
     """The most that minivl's error may be where the reference's is `theirs`, after so many float stages.
 
-    1.5 times as much. Below 4 eps sqrt(stages) both are rounding by chance and their ratio means nothing. Where the
+    1.5 times as much. Below CHANCE eps sqrt(stages) both round by chance and their ratio means nothing. Where the
     reference is exact (rows looked up or moved) there is nothing to round, and minivl has to be exact too.
     """
-    return max(SHARE * theirs, 4 * EPS[precision] * stages**0.5) if theirs else 0.0
+    return max(SHARE * theirs, CHANCE[precision] * EPS[precision] * stages**0.5) if theirs else 0.0
 
 
 def relative_l2(value: np.ndarray, exact: np.ndarray) -> float:

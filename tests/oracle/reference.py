@@ -25,7 +25,6 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from torch import nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as modeling
@@ -36,6 +35,7 @@ logging.set_verbosity_error()
 logging.disable_progress_bar()
 
 IMAGE, VIDEO = 1, 2                      # the reference's mm_token_type_ids; text is 0
+Module = Any                             # torch.nn.Module, whose attributes have no types of their own
 Put = Callable[[str, Any], None]
 
 
@@ -96,12 +96,12 @@ def _flatten(path: Path) -> None:
     path.write_text(json.dumps(flat, indent=1), encoding="utf-8")
 
 
-def reference(folder: Path, dtype: torch.dtype = torch.float32, attn: str = "sdpa") -> nn.Module:
+def reference(folder: Path, dtype: torch.dtype = torch.float32, attn: str = "sdpa") -> Module:
     """The reference as it is shipped. Loaded in `dtype`, never cast to it: `.to(bfloat16)` rounds `inv_freq` too."""
     return Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=dtype, attn_implementation=attn).eval()
 
 
-def golden(folder: Path) -> nn.Module:
+def golden(folder: Path) -> Module:
     """The same model in true float64. The shipped one still rounds to float32 in RMSNorm, both rotaries and softmax.
 
     Rotary angles stay float32: they are data, the same in every precision, and only their cos and sin are float64.
@@ -110,23 +110,23 @@ def golden(folder: Path) -> nn.Module:
     model = reference(folder, torch.float64, "eager")
     for module in model.modules():
         if isinstance(module, modeling.Qwen2_5_VLRMSNorm):
-            module.forward = MethodType(_exact_norm, module)
+            module.forward = MethodType(_exact_norm, module)  # type: ignore[method-assign]
         if isinstance(module, modeling.Qwen2_5_VLVisionRotaryEmbedding | modeling.Qwen2_5_VLRotaryEmbedding):
-            module.forward = MethodType(_exact_rotary, module)
+            module.forward = MethodType(_exact_rotary, module)  # type: ignore[method-assign]
     return model
 
 
-def _exact_norm(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+def _exact_norm(module: Module, x: torch.Tensor) -> torch.Tensor:
     return module.weight * x / (x.square().mean(-1, keepdim=True) + module.variance_epsilon).sqrt()
 
 
-def _exact_rotary(module: nn.Module, x: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _exact_rotary(module: Module, x: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     angles = rotary_angles(module, position_ids).double()
     both = torch.cat([angles, angles], dim=-1)
     return both.cos(), both.sin()
 
 
-def rotary_angles(module: nn.Module, position_ids: torch.Tensor) -> torch.Tensor:
+def rotary_angles(module: Module, position_ids: torch.Tensor) -> torch.Tensor:
     """The float32 angles of either rotary embedding, chosen axis by axis and not yet duplicated: ... f."""
     every = position_ids[..., None].float() * module.inv_freq.float()
     return half(module.recomposition_frequencies(every))
@@ -156,7 +156,7 @@ def _exact_attention(module, query, key, value, attention_mask, scaling, **kwarg
 # Running the reference
 
 @contextmanager
-def _running(model: nn.Module, put: Put = lambda label, value: None) -> Iterator[None]:
+def _running(model: Module, put: Put = lambda label, value: None) -> Iterator[None]:
     """While it is open, the golden model is float64 throughout, and rotated queries and keys are told to `put`."""
     exact = next(model.parameters()).dtype == torch.float64
     tower = _exact_rotation if exact else modeling.apply_rotary_pos_emb_vision
@@ -190,7 +190,7 @@ def heads_last(x: torch.Tensor) -> torch.Tensor:
     return x[0].transpose(0, 1)                          # 1 a s e -> s a e
 
 
-def runs(model: nn.Module, ids: np.ndarray) -> list[tuple[int, int, int]]:
+def runs(model: Module, ids: np.ndarray) -> list[tuple[int, int, int]]:
     """Runs of text, picture and video tokens as (type, start, end): placeholders of one picture are one run."""
     ends, start = [], 0
     for kind, run in groupby(token_types(model, ids).tolist()):
@@ -200,12 +200,12 @@ def runs(model: nn.Module, ids: np.ndarray) -> list[tuple[int, int, int]]:
     return ends
 
 
-def token_types(model: nn.Module, ids: np.ndarray) -> np.ndarray:
+def token_types(model: Module, ids: np.ndarray) -> np.ndarray:
     """0 for text, 1 for a picture's placeholders, 2 for a video's: s -> s."""
     return IMAGE * (ids == model.config.image_token_id) + VIDEO * (ids == model.config.video_token_id)
 
 
-def positions(model: nn.Module, inputs: Any, after_video: str = "tf5") -> np.ndarray:
+def positions(model: Module, inputs: Any, after_video: str = "tf5") -> np.ndarray:
     """MRoPE positions from the reference's `get_rope_index`: s -> 3 s.
 
     Its rule for text after a video is "tf5"; under "max_plus_one" each run starts one above all before it, so what
@@ -224,7 +224,7 @@ def positions(model: nn.Module, inputs: Any, after_video: str = "tf5") -> np.nda
     return at + shift
 
 
-def see(model: nn.Module, inputs: Any) -> dict[str, BaseModelOutputWithPooling]:
+def see(model: Module, inputs: Any) -> dict[str, BaseModelOutputWithPooling]:
     """Run the tower once on all pictures and videos in prompt order; its features by kind, as `forward` takes them.
 
     The reference runs pictures and videos apart. No segment spans two of them, so one run gives the same rows, in the
@@ -240,7 +240,7 @@ def see(model: nn.Module, inputs: Any) -> dict[str, BaseModelOutputWithPooling]:
     seen = visual(torch.cat(rows).to(visual.dtype), grid_thw=torch.stack(grids)).pooler_output
     cells = [int(grid.prod()) // visual.spatial_merge_unit for grid in grids]
     parts = list(zip(kinds, seen.split(cells), strict=True))
-    return {name: BaseModelOutputWithPooling(pooler_output=[p for k, p in parts if k == kind])
+    return {name: BaseModelOutputWithPooling(pooler_output=tuple(p for k, p in parts if k == kind))  # type: ignore[arg-type]
             for name, kind in (("image", IMAGE), ("video", VIDEO)) if kind in kinds}
 
 
@@ -251,7 +251,7 @@ def _pieces(pixels: np.ndarray | None, grids: np.ndarray | None) -> Iterator[tup
     return zip(torch.tensor(np.asarray(pixels)).split(table.prod(-1).tolist()), table, strict=True)
 
 
-def logits(model: nn.Module, inputs: Any, position_ids: np.ndarray, put: Put = lambda label, value: None) -> np.ndarray:
+def logits(model: Module, inputs: Any, position_ids: np.ndarray, put: Put = lambda label, value: None) -> np.ndarray:
     """The reference's logits at every token: s -> s v."""
     with _running(model, put):
         features = see(model, inputs)
@@ -264,14 +264,14 @@ def logits(model: nn.Module, inputs: Any, position_ids: np.ndarray, put: Put = l
     return to_numpy(output.logits[0])
 
 
-def _restored(model: nn.Module, inputs: Any, features: dict) -> torch.Tensor:
+def _restored(model: Module, inputs: Any, features: dict) -> torch.Tensor:
     """The tower's output in prompt order, put together again from its parts by kind: m o."""
     parts = {IMAGE: iter(features["image"].pooler_output if "image" in features else ()),
              VIDEO: iter(features["video"].pooler_output if "video" in features else ())}
     return torch.cat([next(parts[kind]) for kind, _, _ in runs(model, inputs.input_ids) if kind])
 
 
-def taps(model: nn.Module, inputs: Any, position_ids: np.ndarray | None = None) -> dict[str, Any]:
+def taps(model: Module, inputs: Any, position_ids: np.ndarray | None = None) -> dict[str, Any]:
     """What the reference has at every stage: minivl's label -> NumPy array or tuple of arrays, in minivl's row order.
 
     `position_ids` (3, s) defaults to the reference's own. 16-bit values come as float32, which holds each exactly.
@@ -305,7 +305,7 @@ def _segments(ends: np.ndarray) -> np.ndarray:
 
 # Where to listen. `after` is a module's output, `before` its input; a rotation has no module, see `_running`.
 
-def _listen_to_tower(visual: nn.Module, put: Put, stack: ExitStack) -> None:
+def _listen_to_tower(visual: Module, put: Put, stack: ExitStack) -> None:
     heads = visual.config.num_heads
     _after(stack, visual.patch_embed, put, "vision.embed_patches")
     _before(stack, visual.blocks[0].norm1, put, "vision.order_by_window")
@@ -322,9 +322,10 @@ def _listen_to_tower(visual: nn.Module, put: Put, stack: ExitStack) -> None:
     _listen_to_windows(visual, put, stack)
 
 
-def _listen_to_windows(visual: nn.Module, put: Put, stack: ExitStack) -> None:
+def _listen_to_windows(visual: Module, put: Put, stack: ExitStack) -> None:
     """The window order as the tower asks for it, and the rotary angles put into that order."""
-    ask, order = modeling.get_vision_window_index, []
+    ask = modeling.get_vision_window_index
+    order: list[torch.Tensor] = []
 
     def asked(*args, **kwargs):
         order[:] = ask(*args, **kwargs)
@@ -342,7 +343,7 @@ def _listen_to_windows(visual: nn.Module, put: Put, stack: ExitStack) -> None:
     stack.callback(visual.rotary_pos_emb.register_forward_hook(turned).remove)
 
 
-def _listen_to_decoder(text: nn.Module, put: Put, stack: ExitStack) -> None:
+def _listen_to_decoder(text: Module, put: Put, stack: ExitStack) -> None:
     _after(stack, text.embed_tokens, put, "decoder.embed_tokens", first)
     _before(stack, text.layers[0].input_layernorm, put, "decoder.place_features", first)
     for i, layer in enumerate(text.layers):
@@ -382,13 +383,13 @@ def _gather(parts: list, put: Put) -> Put:
     return gathered
 
 
-def _after(stack: ExitStack, module: nn.Module, put: Put, label: str, arrange: Callable = as_they_are) -> None:
+def _after(stack: ExitStack, module: Module, put: Put, label: str, arrange: Callable = as_they_are) -> None:
     def hook(module, args, output):
         put(label, arrange(output[0] if isinstance(output, tuple) else output))
     stack.callback(module.register_forward_hook(hook).remove)
 
 
-def _before(stack: ExitStack, module: nn.Module, put: Put, label: str, arrange: Callable = as_they_are,
+def _before(stack: ExitStack, module: Module, put: Put, label: str, arrange: Callable = as_they_are,
             keyword: str | None = None) -> None:
     def hook(module, args, kwargs):
         put(label, arrange(kwargs[keyword] if keyword else args[0]))
@@ -397,7 +398,7 @@ def _before(stack: ExitStack, module: nn.Module, put: Put, label: str, arrange: 
 
 # Greedy decoding
 
-def greedy(model: nn.Module, inputs: Any, steps: int, repetition_penalty: float = 1.0) -> list[int]:
+def greedy(model: Module, inputs: Any, steps: int, repetition_penalty: float = 1.0) -> list[int]:
     """transformers' own `generate`, greedy: the new tokens. A stop token ends it and is the last of them."""
     given = {name: torch.tensor(np.asarray(value)) for name in Inputs.__dataclass_fields__
              if name != "input_ids" and (value := getattr(inputs, name)) is not None}

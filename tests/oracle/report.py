@@ -10,7 +10,7 @@ def lines(name: str, precision: str) -> list[str]:
     """Markdown: stage, minivl's relative L2 error, the reference's, and their ratio where both round."""
     case = FIXTURES[name]
     exact, theirs = reference_traces(case, precision)
-    table = errors(minivl_trace(case, precision, angles=angles_of(exact)), exact, theirs, precision)
+    table = errors(minivl_trace(case, precision, going_on_with=angles_of(exact)), exact, theirs, precision)
     head = ["| stage | minivl | reference | ratio |", "|---|---|---|---|"]
     return head + [f"| {row.stage} | {row.ours:.2e} | {row.theirs:.2e} | {_ratio(row.ours, row.theirs)} |"
                    for row in table]

@@ -122,7 +122,7 @@ FIXTURES = {
     "two pictures": Case((Medium((1, 10, 14)), Medium((1, 4, 6), text_before=0)), text_after=2),
     "video": Case((_video(3, 4, 4),)),
     "ragged video": Case((_video(2, 8, 12, fps=3.0),)),
-    "picture, video, picture": Case((Medium((1, 6, 4)), _video(3, 4, 10), Medium((1, 12, 4)))),
+    "picture, video, picture": Case((Medium((1, 6, 4)), _video(5, 4, 10, fps=8 / 3), Medium((1, 12, 4)))),
     "text only": Case(text_after=23),
 }
 

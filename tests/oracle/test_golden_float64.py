@@ -175,7 +175,7 @@ def test_extended_prompts_keep_everything_else():
 def float64_error(case: Case) -> float:
     """The largest error of minivl in float64 at any stage, turned by the reference's angles (see ANGLES)."""
     exact, _ = reference_traces(case, "float64")
-    ours = minivl_trace(case, "float64", angles=angles_of(exact))
+    ours = minivl_trace(case, "float64", going_on_with=angles_of(exact))
     assert integers_that_differ(ours, exact) == []
     return furthest(floats({**ours, **angles_of(exact)}), floats(exact))
 
