@@ -145,7 +145,7 @@ class VLM:
         if temperature is None:
             options.setdefault("do_sample", self.generation.do_sample)
         else:
-            options |= {"do_sample": temperature > 0, "temperature": temperature or None}
+            options |= {"do_sample": temperature != 0, "temperature": temperature or None}
         steps = self._write([inputs], self._settings(max_new_tokens, **options))
         pieces = self._pieces(steps)
         return pieces if stream else "".join(pieces)

@@ -72,6 +72,9 @@ class Where:
     box: tuple[int, int, int, int]               # in the resized picture
     source_box: tuple[float, float, float, float] | None      # in the picture as it came
 
+    def __str__(self) -> str:
+        return "\n".join(f"{name:<12} {value}" for name, value in vars(self).items())
+
 
 def where_token(inputs: Inputs, config: ModelConfig, token: int) -> Where:
     """Everything about visual token number `token` (m). Raises IndexError when there is no such token."""

@@ -261,7 +261,9 @@ def session(**options: Any) -> Session:
 def using(table: Mapping[str, Callable]) -> Session:
     """Run the model with your functions in place of its passes: `with minivl.using({"vision.merge_2x2": mine}): ...`.
 
-    Keys are labels or patterns, of stages or of kernels (`kernel.gelu`); values take the stage's own arguments.
+    Keys are labels or patterns, of stages or of kernels (`kernel.gelu`); values take the stage's own arguments. To call
+    the model's own pass inside yours, call its `.definition` (`windows.schedule.definition(grids, config)`): the pass
+    itself would go through the door a second time.
     """
     return Session(replace={pattern: functools.partial(_constant, function) for pattern, function in table.items()})
 
