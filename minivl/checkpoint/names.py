@@ -91,7 +91,7 @@ def terms(config: ModelConfig) -> dict[str, int]:
 
 
 def wanted(config: ModelConfig) -> dict[str, dict[str, tuple[int, ...]]]:
-    """The table for one model: place -> {tensor: shape}, block after block, in the order of the passes."""
+    """The table for one model: place -> {tensor: shape}, in the table's order."""
     sizes = terms(config)
     return {place: {name: _shape(shape, sizes) for name, shape in sources.items()}
             for place, sources in _rows(config)}
@@ -163,7 +163,8 @@ def audit(tensors: Mapping[str, Weight], config: ModelConfig) -> Audit:
     expected = shapes(config)
     for name, shape in expected.items():
         if name not in found:
-            report.missing.append(f"{name} {list(shape)}")
+            hint = "; with a tied head config.json should say tie_word_embeddings: true" * (name == HEAD)
+            report.missing.append(f"{name} {list(shape)}{hint}")
             continue
         weight = tensors[found[name][0]]
         if weight.shape != shape:

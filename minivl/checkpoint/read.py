@@ -64,7 +64,9 @@ def load_model(folder: str | Path, dtype: Any, config: ModelConfig | None = None
     except BaseException as error:
         tensors.close()
         if isinstance(error, CheckpointError):
-            raise CheckpointError(f"{folder}: {error}") from None
+            both = (folder / SINGLE).exists() and (folder / INDEX).exists()
+            hint = f"\n{SINGLE} was read; if the shards of {INDEX} are meant, move it away" if both else ""
+            raise CheckpointError(f"{folder}: {error}{hint}") from None
         raise
 
 
