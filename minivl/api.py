@@ -23,6 +23,7 @@ from .checkpoint.weight import Model
 from .config import ModelConfig, read_generation, read_preprocessor
 from .generation import Settings, write
 from .inputs import Batch, Inputs
+from .kernels import INTERPRETERS
 from .passes.prompt import load_template
 from .prepare import Processor, prepare
 from .stage import running
@@ -30,14 +31,14 @@ from .tokenizer import Stream, Tokenizer
 
 TINY = Path(__file__).parent / "tiny"
 PRECISIONS = ("float64", "float32", "float16", "bfloat16")
-INTERPRETERS: dict[str, Mapping[str, Callable]] = {"definition": {}}      # the definitions need no table
 
 
 def load(path_or_name: str | os.PathLike | None = None, precision: str = "float32", kernels: str = "auto") -> VLM:
     """Load a checkpoint in the official layout: a folder, or a hub name that lies in the hub's local cache.
 
     Without a name: the small model in the package. precision: the type of the activations (float64, float32, float16,
-    bfloat16); weights stay as stored and are widened when used. kernels: "auto" or "definition".
+    bfloat16); weights stay as stored and are widened when used. kernels: "auto", "definition",
+    or "shapes", which computes no numbers.
     Raises FileNotFoundError, ConfigError or CheckpointError saying what is missing or wrong.
     """
     if kernels not in ("auto", *INTERPRETERS):

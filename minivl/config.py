@@ -519,6 +519,10 @@ OFFICIAL = {
     "72B": (3456, 8192, 80, 64, 8, 29568, 152064, False),
 }
 
+OFFICIAL_PICTURES = PreprocessorConfig(               # preprocessor_config.json of every release: 4 to 16384 tokens
+    min_pixels=4 * 28**2, max_pixels=16384 * 28**2, patch_size=14, temporal_patch_size=2, merge_size=2,
+    image_mean=(0.48145466, 0.4578275, 0.40821073), image_std=(0.26862954, 0.26130258, 0.27577711))
+
 
 def official_config(name: str) -> ModelConfig:
     """The configuration of a released size: "3B", "7B", "32B" or "72B". Else raises ConfigError."""

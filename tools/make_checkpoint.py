@@ -24,7 +24,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,15 @@ import numpy as np
 from minivl.api import TINY
 from minivl.checkpoint.names import LAYOUTS, shapes
 from minivl.checkpoint.read import INDEX, SINGLE
-from minivl.config import OFFICIAL, ModelConfig, official_config, read_config, to_flat_json, to_nested_json
+from minivl.config import (
+    OFFICIAL,
+    OFFICIAL_PICTURES,
+    ModelConfig,
+    official_config,
+    read_config,
+    to_flat_json,
+    to_nested_json,
+)
 
 Shape = tuple[int, ...]
 BLOCK = 4_194_301                    # numbers drawn: the largest prime below 2**22
@@ -149,12 +157,9 @@ def settings(config: ModelConfig, nested: bool) -> dict[str, dict[str, Any]]:
         "generation_config.json": {"do_sample": True, "temperature": 1e-6, "repetition_penalty": 1.05,
                                    "eos_token_id": list(dict.fromkeys([*ends, pad])), "bos_token_id": pad,
                                    "pad_token_id": pad},
-        "preprocessor_config.json": {
-            "min_pixels": 3136, "max_pixels": 12845056, "patch_size": vision.patch_size,
-            "temporal_patch_size": vision.temporal_patch_size, "merge_size": vision.spatial_merge_size,
-            "image_mean": [0.48145466, 0.4578275, 0.40821073],
-            "image_std": [0.26862954, 0.26130258, 0.27577711],
-            "image_processor_type": "Qwen2VLImageProcessor", "processor_class": "Qwen2_5_VLProcessor"},
+        "preprocessor_config.json": asdict(OFFICIAL_PICTURES) | {
+            "patch_size": vision.patch_size, "temporal_patch_size": vision.temporal_patch_size,
+            "merge_size": vision.spatial_merge_size, "image_processor_type": "Qwen2VLImageProcessor", "processor_class": "Qwen2_5_VLProcessor"},
     }
 
 

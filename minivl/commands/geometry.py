@@ -14,13 +14,21 @@ from typing import Any
 import numpy as np
 
 from .. import api
-from ..config import ConfigError, PreprocessorConfig, VisionConfig, official_config, read_config, read_preprocessor
+from ..config import (
+    OFFICIAL_PICTURES,
+    ConfigError,
+    PreprocessorConfig,
+    VisionConfig,
+    official_config,
+    read_config,
+    read_preprocessor,
+)
 from ..inputs import Inputs
 from ..passes.windows import schedule
 from ..prepare import prepare
 from ..provenance import Where, where_pixel, where_token
 from .console import box, by, facts, line, print_json, table, working
-from .given import check_words, conversation, grid, named, official_preprocessor, processor, source_size
+from .given import check_words, conversation, grid, named, processor, source_size
 
 # ---- tokens ------------------------------------------------------------------------------------------------
 
@@ -43,7 +51,7 @@ def limits(model: str | None, min_pixels: int | None, max_pixels: int | None
            ) -> tuple[VisionConfig, PreprocessorConfig]:
     """The settings of a checkpoint, else of the official releases, with the limits that were given instead."""
     if model is None:
-        vision, settings = official_config("3B").vision, official_preprocessor()
+        vision, settings = official_config("3B").vision, OFFICIAL_PICTURES
     else:
         config = read_config(api.find(model))
         vision, settings = config.vision, read_preprocessor(api.find(model), config)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import api
-from ..config import PreprocessorConfig, official_config, read_config
+from ..config import PreprocessorConfig, read_config
 from ..passes.patches import grid_of
 from ..passes.picture import load_picture, target_size
 from ..prepare import Processor
@@ -40,14 +40,6 @@ def processor(model: str | None) -> Processor:
     """What prepares a checkpoint's inputs, from its folder; its weights are not opened and need not be there."""
     folder = api.find(model)
     return api.read_processor(folder, read_config(folder))
-
-
-def official_preprocessor() -> PreprocessorConfig:
-    """The picture settings of every official release."""
-    vision = official_config("3B").vision
-    return PreprocessorConfig(4 * 28 * 28, 16384 * 28 * 28, vision.patch_size, vision.temporal_patch_size,
-                              vision.spatial_merge_size, (0.48145466, 0.4578275, 0.40821073),
-                              (0.26862954, 0.26130258, 0.27577711))
 
 
 def sample() -> tuple[str, str]:

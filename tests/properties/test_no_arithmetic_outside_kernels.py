@@ -1,7 +1,7 @@
 """An interpreter that computes nothing runs the official 72B model: so no pass forms a large array outside a kernel.
 
-Its kernels give arrays of the right shape with all strides zero, which take no memory; NumPy itself answers every
-reshape and slice of them. A pass that added, multiplied or gathered on its own would allocate, or would need numbers.
+The arrays of the interpreter `shapes` take no memory. A pass that added, multiplied or gathered on its own would
+allocate.
 """
 
 import tracemalloc
@@ -14,26 +14,9 @@ import minivl
 from minivl.api import VLM
 from minivl.checkpoint.names import blank_tensors, build
 from minivl.config import official_config
-from minivl.kernels import definition
+from minivl.kernels import INTERPRETERS, NAMES, definition, shapes
 from minivl.model import prefill
-
-
-def ghost(*shape):
-    return np.broadcast_to(np.float32(0), shape)
-
-
-GHOSTS = {
-    "linear": lambda x, w: ghost(len(x), w.weight.shape[0]),
-    "rms_norm": lambda x, norm: ghost(*x.shape),
-    "rotate": lambda x, cos, sin: ghost(*x.shape),
-    "attend": lambda q, k, v, segments, causal: ghost(*q.shape),
-    "gated_mlp": lambda x, w: ghost(len(x), w.down.weight.shape[0]),
-    "gelu": lambda x: ghost(*x.shape),
-    "add": lambda x, y: ghost(*x.shape),
-    "take_rows": lambda x, index: x[index] if x.dtype.kind == "i" else ghost(len(index), *x.shape[1:]),
-    "put_rows": lambda x, index, rows: ghost(*x.shape),
-    "embed": lambda ids, table, dtype: ghost(len(ids), table.shape[1]),
-}
+from minivl.stage import running
 
 
 class GhostCache:
@@ -56,11 +39,10 @@ def test_a_model_too_big_to_hold_runs_without_numbers(name):
     grid = np.array([[1, 92, 138]])                                       # 1288 x 1932 pixels, ragged both ways
     cells = int(grid.prod()) // 4
     ids = [7, config.vision_start_token_id, *[config.image_token_id] * cells, config.vision_end_token_id, 8]
-    inputs = minivl.Inputs.from_ids(ids, config, ghost(int(grid.prod()), config.vision.patch_values), grid)
+    inputs = minivl.Inputs.from_ids(ids, config, shapes.blank(int(grid.prod()), config.vision.patch_values), grid)
     batch = minivl.inputs.Batch.of([inputs], config, np.float32)
     tracemalloc.start()
-    with minivl.session(profile=True, record="*") as s, minivl.stage.running(
-            {f"kernel.{kernel}": function for kernel, function in GHOSTS.items()}):
+    with minivl.session(profile=True, record="*") as s, running(INTERPRETERS["shapes"]):
         logits = prefill(batch, GhostCache(config.text), weights)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -78,7 +60,7 @@ def test_a_model_too_big_to_hold_runs_without_numbers(name):
 
 def test_the_closed_set_of_kernels():
     kernels = {name for name, value in vars(definition).items() if hasattr(value, "definition") and name != "kernel"}
-    assert kernels == {*GHOSTS, "log_softmax"}
+    assert kernels == {*NAMES} == {*(label[7:] for label in INTERPRETERS["shapes"]), "log_softmax"}
 
 
 def test_an_interpreter_needs_no_kernel_of_its_own():
