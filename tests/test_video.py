@@ -1,6 +1,7 @@
 """Which frames are shown, at what size, how far apart in time. Golden values were observed in the official programs."""
 
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from minivl.config import PreprocessorConfig
 from minivl.passes.patches import grid_of, patchify
 from minivl.passes.picture import PictureError, normalise, resize, target_size
 from minivl.passes.video import (
+    as_frames,
     load_frames,
     normalise_frames,
     resize_frames,
@@ -136,6 +138,23 @@ def test_frames_come_as_anything_a_picture_is(tmp_path):
         got = load_frames(frames)
         assert got.dtype == np.uint8
         np.testing.assert_array_equal(got, CLIP)
+
+
+@pytest.mark.parametrize("given", ["a.mp4", Path("a.mp4"), b"\0ftyp", bytearray(4), memoryview(b"\0ftyp"), {"video": 1},
+                                   Image.fromarray(CLIP[0]), 2, None])
+def test_one_thing_is_no_series_of_frames(given):
+    with pytest.raises(PictureError, match=f"a video is a list of frames, not one {type(given).__name__}"):
+        as_frames(given)
+
+
+def test_frames_of_any_series_can_be_counted_and_chosen():
+    for frames in (tuple(CLIP), iter(CLIP), (frame for frame in CLIP), dict(enumerate(CLIP)).values()):
+        counted = as_frames(frames)
+        assert len(counted) == 3 and counted[2] is not None
+        np.testing.assert_array_equal(np.stack(counted), CLIP)
+    assert as_frames(CLIP) is CLIP
+    with pytest.raises(PictureError, match=r"\[t y b colour\]"):
+        as_frames(CLIP[0])
 
 
 @pytest.mark.parametrize(("frames", "reason"), [

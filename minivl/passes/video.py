@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -112,18 +112,27 @@ def video_pixel_limits(count: int, config: PreprocessorConfig) -> PreprocessorCo
     return dataclasses.replace(config, min_pixels=least, max_pixels=most)
 
 
+def as_frames(frames: Any) -> list[Any] | np.ndarray:
+    """Frames that can be counted and chosen from: an array (t, y, b, 3) as it is, anything else in order as a list.
+
+    Raises PictureError for what is no series of frames, a video file above all: those are not read.
+    """
+    if isinstance(frames, str | bytes | bytearray | memoryview | Mapping) or not isinstance(frames, Iterable):
+        raise PictureError(f"a video is a list of frames, not one {type(frames).__name__}; video files are "
+                           "not read: extract the frames first (ffmpeg -i video.mp4 -vf fps=2 frame%04d.png)")
+    if not isinstance(frames, np.ndarray):
+        return list(frames)
+    if frames.ndim != 4:
+        raise PictureError(f"a video as one array is [t y b colour], not {list(frames.shape)}")
+    return frames
+
+
 def load_frames(frames: Iterable[Any]) -> np.ndarray:
     """Frames -> (t, y, b, 3) uint8; each may be whatever `load_picture` takes, all of them of one size.
 
-    Raises PictureError that names the frame (counted from 0). A video file is refused: extract its frames
-    first.
+    Raises PictureError that names the frame (counted from 0), and as `as_frames` does.
     """
-    if isinstance(frames, str | bytes | bytearray | dict) or not isinstance(frames, Iterable):
-        raise PictureError(f"a video is a list of frames, not one {type(frames).__name__}; video files are "
-                           "not read: extract the frames first (ffmpeg -i video.mp4 -vf fps=2 frame%04d.png)")
-    if isinstance(frames, np.ndarray) and frames.ndim != 4:
-        raise PictureError(f"a video as one array is [t y b colour], not {list(frames.shape)}")
-    loaded = [_load_frame(n, frame) for n, frame in enumerate(frames)]
+    loaded = [_load_frame(n, frame) for n, frame in enumerate(as_frames(frames))]
     if not loaded:
         raise PictureError("a video needs at least one frame")
     for n, frame in enumerate(loaded):
