@@ -20,7 +20,7 @@ from . import model as forward
 from .cache import KVCache
 from .checkpoint.read import Tensors, load_model
 from .checkpoint.weight import Model
-from .config import ModelConfig, read_generation, read_preprocessor
+from .config import GenerationConfig, ModelConfig, read_generation, read_preprocessor
 from .generation import Settings, write
 from .inputs import Batch, Inputs
 from .kernels import INTERPRETERS
@@ -30,6 +30,7 @@ from .stage import running
 from .tokenizer import Stream, Tokenizer
 
 TINY = Path(__file__).parent / "tiny"
+PREPARING = ("add_vision_id", "add_generation_prompt", "after_video")       # options of `prepare` that `chat` takes
 PRECISIONS = ("float64", "float32", "float16", "bfloat16")
 
 
@@ -45,8 +46,14 @@ def load(path_or_name: str | os.PathLike | None = None, precision: str = "float3
         raise ValueError(f"kernels is {kernels!r}; it can be 'auto' or {' or '.join(map(repr, INTERPRETERS))}")
     folder = find(path_or_name)
     weights, tensors = load_model(folder, dtype_of(precision))
-    processor = read_processor(folder, weights.config) if (folder / "tokenizer.json").exists() else None
-    return VLM(folder, weights, tensors, processor, INTERPRETERS["definition" if kernels == "auto" else kernels])
+    try:
+        processor = read_processor(folder, weights.config) if (folder / "tokenizer.json").exists() else None
+        generation = read_generation(folder, weights.config)
+    except BaseException:
+        tensors.close()                                   # a map that stays open keeps the file from being replaced
+        raise
+    interpreter = INTERPRETERS["definition" if kernels == "auto" else kernels]
+    return VLM(folder, weights, generation, processor, tensors, interpreter)
 
 
 def read_processor(folder: Path, config: ModelConfig) -> Processor:
@@ -78,9 +85,11 @@ def find(path_or_name: str | os.PathLike | None) -> Path:
     name = str(path_or_name)
     if name.count("/") == 1 and not folder.is_absolute():
         cached = hub_folder() / f"models--{name.replace('/', '--')}"
-        snapshots = sorted(cached.glob("snapshots/*/config.json"), key=lambda path: path.stat().st_mtime)
+        main = cached / "refs" / "main"
+        current = main.read_text(encoding="utf-8").strip() if main.is_file() else ""
+        snapshots = [path for path in cached.glob("snapshots/*") if (path / "config.json").exists()]
         if snapshots:
-            return snapshots[-1].parent
+            return max(snapshots, key=lambda path: (path.name == current, path.stat().st_mtime))
         raise FileNotFoundError(f"{name} is neither a folder nor in the hub's cache ({cached}); download it first, for "
                                 f"example with `hf download {name}`, or give a folder")
     raise FileNotFoundError(f"{folder} is not a folder; give the folder that holds config.json and the weights")
@@ -88,22 +97,22 @@ def find(path_or_name: str | os.PathLike | None) -> Path:
 
 def hub_folder() -> Path:
     """Where the hub's own tools keep what they have downloaded."""
-    home = Path(os.environ.get("HF_HOME", Path("~/.cache/huggingface").expanduser()))
-    return Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
+    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface"))
+    return Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()
 
 
 class VLM:
     """A loaded model. `.config`, `.weights` (the tree that the passes walk), `.tokenizer`, `.processor`, `.folder`."""
 
-    def __init__(self, folder: Path, weights: Model, tensors: Tensors, processor: Processor | None,
-                 interpreter: Mapping[str, Callable]):
-        self.folder, self.weights, self.config = folder, weights, weights.config
-        self.generation = read_generation(folder, weights.config)
+    def __init__(self, folder: Path, weights: Model, generation: GenerationConfig, processor: Processor | None,
+                 tensors: Tensors | None, interpreter: Mapping[str, Callable]):
+        self.folder, self.weights, self.config, self.generation = folder, weights, weights.config, generation
         self._tensors, self._processor, self._interpreter = tensors, processor, interpreter
 
     def close(self) -> None:
         """Let go of the mapped files, so that they can be replaced (Windows refuses that while a map is open)."""
-        self._tensors.close()
+        if self._tensors is not None:
+            self._tensors.close()
 
     def __enter__(self) -> VLM:
         return self
@@ -140,9 +149,10 @@ class VLM:
         """Go on with a conversation in the official message format; a str, or an iterator of str when streaming.
 
         temperature: None leaves the choice to the checkpoint's generation_config.json, 0 is greedy. Further options
-        are those of `generate`. Streaming never gives half a character.
+        are those of `prepare` and `generate`. Streaming never gives half a character; a session that is to see it must
+        be open while the pieces are taken.
         """
-        inputs = self.prepare(messages)
+        inputs = self.prepare(messages, **{name: options.pop(name) for name in PREPARING if name in options})
         if temperature is None:
             options.setdefault("do_sample", self.generation.do_sample)
         else:
@@ -209,6 +219,9 @@ class VLM:
         unknown = sorted(set(options) - set(allowed))
         if unknown:
             raise TypeError(f"generate() takes no option {', '.join(unknown)}; it takes {', '.join(allowed)}")
+        idle = [name for name in allowed[:3] if options.get(name) is not None and not do_sample]
+        if idle:
+            raise ValueError(f"{', '.join(idle)} has no effect on greedy decoding: say do_sample=True as well")
         return Settings(max_new_tokens, do_sample, **known | {k: v for k, v in options.items() if v is not None})
 
     def _write(self, conversations: Sequence[Inputs], settings: Settings) -> Iterator[list[int | None]]:

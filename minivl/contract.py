@@ -5,8 +5,9 @@
     "i 3 -> _ 4 *"      an axis may be a number, `_` is any size, `*` repeats the term for every further array
     "_, s d -> s d"     a term that is only `_` is not checked: an integer, a text, a table of weights
 
-The letters are the axis names of the whole project (`AXES`): an array's rows are known by the first letter of its
-contract, which is how `provenance.py` finds the pixels behind a row. Arguments after the last term are not checked.
+The letters are the axis names of the whole project (`AXES`). The first letter of what comes out says what an array's
+rows are, which is how `provenance.py` finds the pixels behind a row; `n` stands for the caller's rows (`w` in a vision
+block, `s` in a decoder layer). Arguments after the last term are not checked.
 
 Read next: `stage.py`, which calls `check` when a session verifies.
 """
@@ -26,7 +27,7 @@ AXES = {
     "m": "merged cells in prompt order: one visual token each",
     "s": "sequence: one row a token of the prompt, conversation after conversation",
     "r": "rows of the KV cache: all tokens so far",
-    "n": "any rows",
+    "n": "rows of whatever the caller has: w in a vision block, s in a decoder layer",
     "i": "pictures and videos, in prompt order",
     "d": "width of the residual stream",
     "o": "outgoing width",
@@ -73,14 +74,20 @@ def check_inputs(key: str, contract: str, args: tuple) -> dict[str, int]:
     return sizes
 
 
+def check_arrays(key: str, value: Any) -> None:
+    """Raise ContractError unless a stage gave an array or a tuple of arrays."""
+    for array in outputs(value):
+        if not isinstance(array, np.ndarray | np.generic):
+            raise ContractError(f"{key}: gave a {type(array).__name__}; a stage gives an array or a tuple of arrays"
+                                + " (is its `return` missing?)" * (array is None))
+
+
 def check_outputs(key: str, contract: str, value: Any, sizes: dict[str, int]) -> None:
     """Check what came out against the right side, with the letters as bound by the inputs; floats must be finite."""
     terms, arrays = parse(contract)[1], outputs(value)
     if terms[-1][-1] != "*" and len(terms) != len(arrays):
         raise ContractError(f"{key}: gives {len(arrays)} arrays, its contract '{contract}' promises {len(terms)}")
     for n, array in enumerate(arrays):
-        if not isinstance(array, np.ndarray | np.generic):
-            raise ContractError(f"{key}: output {n} is a {type(array).__name__}; a stage gives arrays")
         if array.dtype.kind in "fV" and not np.isfinite(array).all():
             bad = np.argwhere(~np.isfinite(array))[0].tolist()
             raise ContractError(f"{key}: output {n} {list(array.shape)} is not finite, first at {bad}")

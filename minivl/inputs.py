@@ -8,8 +8,9 @@ Read next: `api.py` (`VLM.prepare` makes Inputs from messages), `model.py` (whic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -73,10 +74,10 @@ class Inputs:
         images, image_grids = _patches("pixel_values", pixel_values, image_grid_thw, config)
         videos, video_grids = _patches("pixel_values_videos", pixel_values_videos, video_grid_thw, config)
         seconds = _seconds(second_per_grid_ts, len(video_grids))
-        media = _in_prompt_order(ids, config, image_grids, video_grids, seconds)
         pads = (config.image_token_id, config.video_token_id)
         merge = config.vision.spatial_merge_size
-        check_features(ids, pads, sum(m.patches for m in media) // merge**2)
+        check_features(ids, pads, (len(images) + len(videos)) // merge**2)
+        media = _in_prompt_order(ids, config, image_grids, video_grids, seconds)
         grids = np.array([m.grid for m in media], np.int64).reshape(-1, 3)
         ticks = np.array([m.ticks for m in media], np.float32)
         place = positions.mrope(ids, grids, ticks, pads, merge, after_video)
@@ -92,7 +93,7 @@ class Inputs:
         """Patches of all media in prompt order: (p, 1176)."""
         held = {"image": self.pixel_values, "video": self.pixel_values_videos}
         parts = [held[m.kind][m.first_patch : m.first_patch + m.patches] for m in self.media]
-        return np.concatenate(parts) if len(parts) != 1 else parts[0]
+        return parts[0] if len(parts) == 1 else np.concatenate([*parts, self.pixel_values[:0]])
 
     def with_sizes(self, sizes: Sequence[tuple[tuple[int, int], tuple[int, int]]]) -> Inputs:
         """The same with each medium's (source size, resized size) written down, for mapping tokens back to pixels."""
@@ -133,18 +134,34 @@ def _seconds(given, videos: int) -> np.ndarray:
 
 def _in_prompt_order(ids: np.ndarray, config: ModelConfig, image_grids: np.ndarray, video_grids: np.ndarray,
                      seconds: np.ndarray) -> tuple[Medium, ...]:
-    """Pair the runs of placeholders with the grids of their kind, first come first served."""
+    """Pair each run of placeholders with the grids of its kind, first come first served.
+
+    Raises ValueError when a run is not exactly filled: grids in another order, a picture torn apart, kinds confused.
+    """
     cells = config.vision.spatial_merge_size ** 2
     waiting = {config.image_token_id: _media("image", image_grids, np.ones(len(image_grids))),
                config.video_token_id: _media("video", video_grids, config.vision.tokens_per_second * seconds)}
     media: list[Medium] = []
-    left = 0                                                             # placeholders of the current medium to come
-    for token in ids[np.isin(ids, list(waiting))]:
-        if not left and waiting[int(token)]:
-            media.append(waiting[int(token)].pop(0))
-            left = media[-1].patches // cells
-        left -= left > 0
-    return tuple(media) + tuple(m for rest in waiting.values() for m in rest)
+    for token, start, length in _runs(ids, list(waiting)):
+        left = length
+        while left:
+            medium = waiting[token].pop(0) if waiting[token] else None
+            if medium is None or medium.patches // cells > left:
+                has = f"the next grid of its kind, {list(medium.grid)}, has {medium.patches // cells}" if medium \
+                    else "no grid of its kind is left"
+                raise ValueError(f"the run of {length} placeholders {token} from row {start} has {left} to fill, but "
+                                 f"{has}: grids must come in prompt order, each picture's placeholders in one run")
+            media.append(medium)
+            left -= medium.patches // cells
+    return tuple(media)
+
+
+def _runs(ids: np.ndarray, pads: list[int]) -> Iterator[tuple[int, int, int]]:
+    """Runs of one placeholder: its id, where it starts, how long it is."""
+    edges = np.flatnonzero(np.diff(ids, prepend=-1, append=-1))
+    for start, stop in pairwise(edges):
+        if ids[start] in pads:
+            yield int(ids[start]), int(start), int(stop - start)
 
 
 def _media(kind: str, grids: np.ndarray, ticks: np.ndarray) -> list[Medium]:
@@ -177,8 +194,8 @@ class Batch:
         return cls(ids, np.concatenate([c.position_ids for c in conversations], axis=1),
                    np.flatnonzero(np.isin(ids, (config.image_token_id, config.video_token_id))),
                    lengths, np.arange(len(ids)) if every_row else np.cumsum(lengths) - 1,
-                   np.concatenate([c.patches for c in conversations if c.media]
-                                  or [np.zeros((0, config.vision.patch_values), np.float32)]),
+                   conversations[0].patches if len(conversations) == 1
+                   else np.concatenate([c.patches for c in conversations]),
                    np.concatenate([c.grids for c in conversations]),
                    np.zeros((0, config.text.hidden_size), dtype))
 

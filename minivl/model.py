@@ -10,9 +10,9 @@ from .passes.windows import order_by_window, restore_order, schedule, window_ord
 from .stage import stage
 
 
-@stage("vision", "p x, i 3, _ -> m o")
+@stage("vision", "p x, i 3, _ -> m o", composite=True)
 def vision(patches, grids, w):
-    order = window_order(grids, w.config)                               # m: cells, window after window
+    order = window_order(grids, w.config)                               # c: cells, window after window
     segments = schedule(grids, w.config)                                # g 4 for each block: who sees whom
     turn = cos_sin(window_angles(grids, order, w.config), wide_type(w.dtype))  # w f, w f
     x = embed_patches(patches, w.patch_embed, w.dtype)                  # p x -> p d
@@ -22,7 +22,7 @@ def vision(patches, grids, w):
     return restore_order(merge_2x2(x, w.merger), order)                 # w d -> c o -> m o
 
 
-@stage("blocks.{0}", "_, w d -> w d")
+@stage("blocks.{0}", "_, w d -> w d", composite=True)
 def vision_block(i, x, turn, segments, w):
     q, k, v = project_qkv(normalise(x, w.norm1), w.qkv, w.config)       # w d -> w a e, w a e, w a e
     q, k = rotate(q, k, *turn)
@@ -30,7 +30,7 @@ def vision_block(i, x, turn, segments, w):
     return add_mlp(x, w.norm2, w.mlp)
 
 
-@stage("decoder", "s, 3 s, m, m d, n, _, _ -> n v")
+@stage("decoder", "s, 3 s, m, m d, n, _, _ -> n v", composite=True)
 def decoder(ids, positions, placeholders, features, asked, cache, w):
     turn = cos_sin(mrope_angles(positions, w.config), w.dtype)          # s f, s f
     x = place_features(embed_tokens(ids, w.embed, w.dtype), placeholders, features)           # s -> s d
@@ -39,7 +39,7 @@ def decoder(ids, positions, placeholders, features, asked, cache, w):
     return logits(normalise(select_rows(x, asked), w.norm), w.head)     # s d -> n d -> n v
 
 
-@stage("layers.{0}", "_, s d -> s d")
+@stage("layers.{0}", "_, s d -> s d", composite=True)
 def decoder_layer(i, x, turn, cache, w):
     q, k, v = project_qkv(normalise(x, w.norm1), w.qkv, w.config)       # s d -> s a e, s k e, s k e
     q, k = rotate(q, k, *turn)

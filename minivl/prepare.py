@@ -42,7 +42,6 @@ def prepare(messages: list[dict[str, Any]], parts: Processor, add_vision_id: boo
 
     Raises PictureError, PromptError, TemplateError or TokenizerError (all ValueErrors) naming what was wrong.
     """
-    prompt.check_messages(messages)
     text = prompt.render(messages, parts.template, add_generation_prompt, add_vision_id)
     cuts = [_cut(kind, item, parts.preprocessor) for kind, item in prompt.media_of(messages)]
     cells = np.array([len(cut.patches) for cut in cuts], np.int64) // parts.config.vision.spatial_merge_size ** 2

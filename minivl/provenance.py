@@ -7,7 +7,8 @@ they do to the patches they do to the coordinates: no second copy of the geometr
     at["w"][5]     # (medium, time, row, column) of the patch in row 5 of any array whose rows are `w`
     at["m"][137]   # the four patches behind visual token 137
 
-An array's letter is the first one of its stage's contract: `contract.rows_of(stage.contract)`.
+An array's letter is the first one that comes out by its stage's contract (`contract.rows_of`). Passes that vision
+blocks and decoder layers share say `n`: theirs are `w` rows in the tower, `s` rows in the decoder.
 
 Read next: `passes/windows.py`, whose functions are run here; `where` below answers `minivl where`.
 """
@@ -101,6 +102,8 @@ def where_pixel(inputs: Inputs, config: ModelConfig, x: float, y: float, medium:
     if not 0 <= medium < len(inputs.media):
         raise IndexError(f"there is no picture {medium}: the prompt has {len(inputs.media)}, numbered from 0")
     item = inputs.media[medium]
+    if not 0 <= time < item.grid[0]:
+        raise IndexError(f"medium {medium} has {item.grid[0]} pairs of frames, numbered from 0; there is no {time}")
     if item.source_size is None or item.size is None:
         raise ValueError(f"picture {medium} came as patches: the size of its source is not known")
     height, width = item.source_size

@@ -21,6 +21,7 @@ at the door), `contract.py` (the shapes), `model.py` (the passes in order).
 from __future__ import annotations
 
 import functools
+import inspect
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -41,6 +42,7 @@ F = TypeVar("F", bound=Callable)
 Wrap = Callable[[Callable], Callable]
 Patterns = str | Iterable[str]
 
+_ABSENT = object()
 _session: ContextVar[Session | None] = ContextVar("minivl session", default=None)
 
 
@@ -52,14 +54,18 @@ class Stopped(Exception):
         self.key, self.output = key, output
 
 
-def stage(label: str, contract: str) -> Callable[[F], F]:
-    """Put a pass behind the door under `label` (see the module's text) with an executed shape contract."""
+def stage(label: str, contract: str, composite: bool = False) -> Callable[[F], F]:
+    """Put a pass behind the door under `label` (see the module's text) with an executed shape contract.
+
+    composite: the pass is made of other stages. It is always entered, because state may change inside.
+    """
     def decorate(definition: F) -> F:
         @functools.wraps(definition)
-        def door(*args):
+        def door(*args, **named):
+            args = _positional(definition, args, named) if named else args
             session = _session.get()
             return definition(*args) if session is None else session.enter(door, args)
-        return _furnish(door, definition, label=label, contract=contract)
+        return _furnish(door, definition, label=label, contract=contract, composite=composite)
     return decorate
 
 
@@ -69,12 +75,18 @@ def kernel(contract: str, flops: Callable[..., int] | None = None) -> Callable[[
     """
     def decorate(definition: F) -> F:
         @functools.wraps(definition)
-        def door(*args):
+        def door(*args, **named):
+            args = _positional(definition, args, named) if named else args
             session = _session.get()
             return definition(*args) if session is None else session.run_kernel(door, args)
         return _furnish(door, definition, label=f"kernel.{definition.__name__}", contract=contract,
                         flops=flops or (lambda *args: 0))
     return decorate
+
+
+def _positional(definition: Callable, args: tuple, named: dict[str, Any]) -> tuple:
+    """Arguments in the order of the definition: what stands in for it need not use the same names."""
+    return inspect.signature(definition).bind(*args, **named).args
 
 
 def _furnish(door, definition, **facts):
@@ -112,16 +124,21 @@ class Visit:
 
 
 class Session:
-    """What is to happen at the door while it is open; open it with `with`. Inside another session it adds to that one.
+    """What is to happen at the door while it is open. Open it with `with`, once; it holds for this thread or task.
 
     print_after, record: patterns of leaves to print or to keep in `.trace` (key -> output, in order of execution)
     dump: a folder that takes every leaf's output as .npy, with an index (read it back with `minivl.read_dump`)
-    stop_after: label or key; raises Stopped there        given: key -> output; a leaf found here is not run
-    replace: {pattern: wrap}, wrap(original) -> function of the same arguments; the last one is outermost
-    shadow: the same, but run beside the model's own pass on the same inputs; `.guilty` maps key -> relative error
+    stop_after: label or key of a stage; raises Stopped there
+    given: key -> output; a leaf found here is not run, nor is what replaces it
+    replace: {pattern: wrap}, wrap(original) -> function of the same arguments; the last one is outermost. Who replaces
+        a whole decoder layer takes over its call of the cache.
+    shadow: the same, for leaves and kernels, but run beside the model's own pass on the same inputs, which it cannot
+        write to; `.guilty` maps key -> relative error, `.failures` key -> what the candidate raised
     verify: check contracts in and out, finite floats, labels; outputs become read-only
     profile: `.profile` maps key -> watch.Cost(seconds, flops)
-    `.met` holds every label and key that came by, those of composites and kernels too
+    `.met` maps every label and key that came by -> "leaf", "composite" or "kernel"
+
+    Inside another session this one adds to it: both look, replacements add up, and each counts runs from its own start.
     """
 
     def __init__(self, *, print_after: Patterns = (), record: Patterns = (), dump: str | Path | None = None,
@@ -132,31 +149,26 @@ class Session:
         self.trace: dict[str, Any] = {}
         self.profile: dict[str, watch.Cost] = {}
         self.guilty: dict[str, float] = {}
+        self.failures: dict[str, Exception] = {}
+        self.met: dict[str, str] = {}
         self.stop_after, self.verify, self.flops = stop_after, verify, 0
         self.given, self.interpreter = dict(given or {}), dict(interpreter or {})
         self.replace = list((replace or {}).items())
-        self.frames = [Frame()]
-        self.watchers: list[watch.Watcher] = []
-        if record:
-            self.watchers.append(watch.recorder(watch.patterns(record), self.trace))
-        if print_after:
-            self.watchers.append(watch.printer(watch.patterns(print_after)))
-        if dump is not None:
-            self.watchers.append(watch.dumper(Path(dump)))
-        if profile:
-            self.watchers.append(watch.profiler(self.profile))
-        if shadow:
-            self.watchers.append(watch.shadower(shadow, self.guilty, tolerance))
-        self._asked = {*dict(self.replace), *watch.patterns(record), *watch.patterns(print_after), *dict(shadow or {}),
-                       *([stop_after] if stop_after else []), *self.given}
-        self.met: set[str] = set()
+        self.watchers = watch.watchers(self, watch.patterns(record), watch.patterns(print_after), dump, profile,
+                                       shadow or {}, tolerance)
+        stops = [stop_after] if stop_after else []
+        self._asked = [(watch.patterns(record), "leaf"), (watch.patterns(print_after), "leaf"), (self.given, "leaf"),
+                       (stops, "leaf composite"), (shadow or {}, "leaf kernel"),
+                       (dict(self.replace), "leaf composite kernel")]
+        self.frames, self.chain = [Frame()], [self]
         self._memo: dict[tuple[str, str, Callable], Callable] = {}
         self._token: Token | None = None
-        self._alone = self._in_kernel = False
+        self._in_kernel = self._alone = self._used = False
 
     def __enter__(self) -> Session:
-        if self._token is not None:
-            raise RuntimeError("this session is open already; make a new one for each `with`")
+        if self._used:
+            raise RuntimeError("a session is opened once; make a new one for each `with`")
+        self._used = True
         outer = _session.get()
         if outer is not None and not self._alone:
             self._lay_over(outer)
@@ -166,62 +178,82 @@ class Session:
     def __exit__(self, kind, error, traceback) -> None:
         assert self._token is not None
         _session.reset(self._token)
-        self._token = None
         self._memo.clear()
-        if kind is None and not self._alone and self.frames[0].seen:
+        if kind is None and self.met and not self._alone:
             self._warn_of_unmatched()
 
     def _lay_over(self, outer: Session) -> None:
-        self.frames, self.met = outer.frames, outer.met
+        self.chain = [*outer.chain, self]
         self.interpreter = {**outer.interpreter, **self.interpreter}
         self.replace = outer.replace + self.replace
-        self.given = {**outer.given, **self.given}
-        self.watchers = outer.watchers + self.watchers
         self.verify = self.verify or outer.verify
-        self.stop_after = self.stop_after or outer.stop_after
 
     def _warn_of_unmatched(self) -> None:
-        unmatched = sorted(p for p in self._asked if not any(_matches(p, name) for name in self.met))
+        unmatched = {pattern for patterns, kinds in self._asked for pattern in patterns
+                     if not any(kind in kinds and _matches(pattern, name) for name, kind in self.met.items())}
         if unmatched:
-            warnings.warn(f"no stage was called {', '.join(unmatched)}; `minivl passes` lists the labels", stacklevel=3)
+            warnings.warn(f"nothing was met by {', '.join(sorted(unmatched))}: record, print_after and given look at "
+                          "leaf stages, shadow at leaves and kernels; `minivl passes` lists the labels", stacklevel=3)
 
     def enter(self, door: Any, args: tuple) -> Any:
-        """Run one stage as this session wants it; called by the door only."""
-        parent = self.frames[-1]
-        frame = parent.child(door.label.format(*args))
-        self.met.update((frame.key, frame.label))
-        if self.verify:
-            if "@" in frame.key.rpartition(".")[2] and parent.key:
-                raise contracts.ContractError(f"{frame.key}: label comes twice inside {parent.key}")
-            sizes = contracts.check_inputs(frame.key, door.contract, args)
-        flops, start = self.flops, perf_counter()
-        output = self.given[frame.key] if frame.key in self.given else self._run(frame, door, args)
-        seconds = perf_counter() - start
-        if self.verify:
-            contracts.check_outputs(frame.key, door.contract, output, sizes)
-            _freeze(output)
-        if not frame.seen:                                # a leaf: it entered no other stage
-            visit = Visit(frame.key, frame.label, door, args, output, seconds, self.flops - flops)
-            for look in self.watchers:
+        """Run one stage as the open sessions want it; called by the door only."""
+        name = door.label.format(*args) if "{" in door.label else door.label
+        frames = [session.frames[-1].child(name) for session in self.chain]
+        key, label = frames[0].key, frames[0].label
+        try:
+            sizes = self._check_before(key, door, args) if self.verify else {}
+            flops, start = self.flops, perf_counter()
+            found = self._find_given(frames, door)
+            output = self._run(frames, door, args) if found is _ABSENT else found
+            seconds = perf_counter() - start
+            contracts.check_arrays(key, output)
+            if self.verify:
+                contracts.check_outputs(key, door.contract, output, sizes)
+                output = _read_only(output)
+        except Exception as error:
+            if not isinstance(error, Stopped) and not hasattr(error, "__notes__"):
+                error.add_note(f"in stage {key}")
+            raise
+        leaf = not frames[-1].seen                        # it entered no other stage
+        for session, frame in zip(self.chain, frames, strict=True):
+            session.met[frame.key] = session.met[label] = "leaf" if leaf else "composite"
+            visit = Visit(frame.key, label, door, args, output, seconds, self.flops - flops)
+            for look in session.watchers if leaf else ():
                 look(self, visit)
-        if self.stop_after in (frame.key, frame.label):
-            raise Stopped(frame.key, output)
+        for session, frame in zip(self.chain, frames, strict=True):
+            if session.stop_after in (frame.key, label):
+                raise Stopped(frame.key, output)
         return output
 
-    def _run(self, frame: Frame, door: Any, args: tuple) -> Any:
-        self.frames.append(frame)
+    def _check_before(self, key: str, door: Any, args: tuple) -> dict[str, int]:
+        parent, _, last = key.rpartition(".")
+        if "@" in last and self.chain[0].frames[-1].key:
+            raise contracts.ContractError(f"{key}: label comes twice inside {parent}")
+        return contracts.check_inputs(key, door.contract, args)
+
+    def _find_given(self, frames: list[Frame], door: Any) -> Any:
+        """The output that is given for this stage, by the innermost session that has one."""
+        for session, frame in zip(reversed(self.chain), reversed(frames), strict=True):
+            if frame.key in session.given:
+                if door.composite:
+                    raise ValueError(f"given holds {frame.key}, which is made of other stages and may change the "
+                                     "cache; give its leaves, or put a function in its place with `replace`")
+                return session.given[frame.key]
+        return _ABSENT
+
+    def _run(self, frames: list[Frame], door: Any, args: tuple) -> Any:
+        for session, frame in zip(self.chain, frames, strict=True):
+            session.frames.append(frame)
         try:
-            return self.function(frame.label, frame.key, door.definition)(*args)
-        except (ValueError, TypeError, IndexError, KeyError) as error:
-            if not hasattr(error, "__notes__"):
-                error.add_note(f"in stage {frame.key}")
-            raise
+            return self.function(frames[-1].label, frames[-1].key, door.definition)(*args)
         finally:
-            self.frames.pop()
+            for session in self.chain:
+                session.frames.pop()
 
     def run_kernel(self, door: Any, args: tuple) -> Any:
         """Run one kernel: the interpreter's, under the replacements that ask for it; called by the door only."""
-        self.met.add(door.label)
+        for session in self.chain:
+            session.met[door.label] = "kernel"
         if self.verify:
             sizes = contracts.check_inputs(door.label, door.contract, args)
         if not self._in_kernel:                           # a kernel that is made of others counts for all of them
@@ -236,7 +268,7 @@ class Session:
         return output
 
     def function(self, label: str, key: str, definition: Callable) -> Callable:
-        """What runs under `label`: the interpreter's function or the definition, wrapped by each match in `replace`."""
+        """What runs under `label`: the interpreter's function or the definition, in the matching wraps of `replace`."""
         found = self._memo.get((label, key, definition))
         if found is None:
             found = self.interpreter.get(label, definition)
@@ -246,11 +278,13 @@ class Session:
             self._memo[label, key, definition] = found
         return found
 
-    def beside(self, table: Mapping[str, Wrap], path: str) -> Session:
-        """A session of its own at the same place in the model, for running a candidate without being watched."""
-        other = Session(replace={**dict(self.replace), **table}, interpreter=self.interpreter)
-        other.frames, other._alone = [Frame(path, path)], True
-        return other
+    def beside(self, table: Mapping[str, Wrap], visit: Visit) -> Any:
+        """What a candidate gives for a leaf that was just run: the same inputs, unseen by any session's watchers."""
+        other = Session(interpreter=self.interpreter)
+        other.replace, other._alone = [*self.replace, *table.items()], True
+        other.frames = [Frame(visit.label, visit.key)]
+        with other:
+            return other.function(visit.label, visit.key, visit.door.definition)(*map(_read_only, visit.args))
 
 
 def session(**options: Any) -> Session:
@@ -302,7 +336,11 @@ def _matches(pattern: str, name: str) -> bool:
     return pattern == name or fnmatchcase(name, pattern)
 
 
-def _freeze(value: Any) -> None:
-    for array in contracts.outputs(value):
-        if isinstance(array, np.ndarray):
-            array.flags.writeable = False
+def _read_only(value: Any) -> Any:
+    """The same array, or tuple of arrays, as views that cannot be written to; anything else as it is."""
+    if isinstance(value, tuple):
+        return type(value)(map(_read_only, value)) if type(value) is tuple else value
+    if isinstance(value, np.ndarray):
+        value = value.view()
+        value.flags.writeable = False
+    return value

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .contract import outputs
+from .files import write_whole
 
 if TYPE_CHECKING:
     from .stage import Session, Visit, Wrap
 
 Watcher = Callable[["Session", "Visit"], None]
+INDEX = "index.jsonl"
 
 
 class Cost(NamedTuple):
@@ -30,19 +32,29 @@ class Cost(NamedTuple):
     flops: int
 
 
+def watchers(session: Session, record: tuple[str, ...], print_after: tuple[str, ...], dump: str | Path | None,
+             profile: bool, shadow: Mapping[str, Wrap], tolerance: float) -> list[Watcher]:
+    """The watchers that a session's options ask for."""
+    found = [(record, lambda: recorder(record, session.trace)), (print_after, lambda: printer(print_after)),
+             (dump is not None, lambda: dumper(Path(dump or ""))), (profile, lambda: profiler(session.profile)),
+             (shadow, lambda: shadower(shadow, session.guilty, session.failures, tolerance))]
+    return [make() for asked, make in found if asked]
+
+
 def patterns(given: str | Iterable[str]) -> tuple[str, ...]:
     """One pattern, or several, or several with commas between them, as a tuple."""
     return tuple(p for p in given.split(",") if p) if isinstance(given, str) else tuple(given)
 
 
-def _wanted(visit: Visit, asked: tuple[str, ...]) -> bool:
+def wanted(visit: Visit, asked: tuple[str, ...]) -> bool:
+    """Whether one of the patterns matches this leaf's label or key."""
     return any(fnmatchcase(visit.label, p) or fnmatchcase(visit.key, p) for p in asked)
 
 
 def recorder(asked: tuple[str, ...], trace: dict[str, Any]) -> Watcher:
     """Keep outputs by key, in order of execution."""
     def look(session: Session, visit: Visit) -> None:
-        if _wanted(visit, asked):
+        if wanted(visit, asked):
             trace[visit.key] = visit.output
     return look
 
@@ -50,7 +62,7 @@ def recorder(asked: tuple[str, ...], trace: dict[str, Any]) -> Watcher:
 def printer(asked: tuple[str, ...]) -> Watcher:
     """Print one line for each output: label, dtype, shape, range and root mean square."""
     def look(session: Session, visit: Visit) -> None:
-        if _wanted(visit, asked):
+        if wanted(visit, asked):
             print(f"  {visit.key:<36} " + "   ".join(summary(array) for array in outputs(visit.output)))
     return look
 
@@ -73,20 +85,26 @@ def profiler(profile: dict[str, Cost]) -> Watcher:
     return look
 
 
-def shadower(table: Mapping[str, Wrap], guilty: dict[str, float], tolerance: float) -> Watcher:
+def shadower(table: Mapping[str, Wrap], guilty: dict[str, float], failures: dict[str, Exception], tolerance: float
+             ) -> Watcher:
     """Run the candidate on the same inputs as the model's own pass; note it when it differs; go on with ours."""
     def look(session: Session, visit: Visit) -> None:
-        with session.beside(table, visit.label.rpartition(".")[0]) as other:
-            theirs = other.enter(visit.door, visit.args)
-        error = max(map(relative_error, outputs(theirs), outputs(visit.output)), default=0.0)
-        if not error <= tolerance or len(outputs(theirs)) != len(outputs(visit.output)):
-            guilty[visit.key] = error
+        try:
+            theirs = outputs(session.beside(table, visit))
+        except Exception as error:                               # one run is to name all guilty stages
+            guilty[visit.key], failures[visit.key] = float("inf"), error
+            return
+        ours = outputs(visit.output)
+        same = len(theirs) == len(ours)
+        distance = max(map(relative_error, theirs, ours), default=0.0) if same else float("inf")
+        if not distance <= tolerance:
+            guilty[visit.key] = distance
     return look
 
 
 def relative_error(candidate: np.ndarray, reference: np.ndarray) -> float:
     """||candidate - reference|| / ||reference||, in float64; infinite when shapes differ or a NaN comes in."""
-    if np.shape(candidate) != np.shape(reference):
+    if candidate is None or np.shape(candidate) != np.shape(reference):
         return float("inf")
     a, b = np.asarray(candidate).astype(np.float64), np.asarray(reference).astype(np.float64)
     distance, size = np.linalg.norm(a - b), np.linalg.norm(b)
@@ -96,38 +114,43 @@ def relative_error(candidate: np.ndarray, reference: np.ndarray) -> float:
 
 
 def dumper(folder: Path) -> Watcher:
-    """Write each output into `folder` as NNNN-key.npy, and after each one the index of all that is there."""
+    """Write each output into `folder` as NNNN-key.npy, then a line about it into the index of all that is there."""
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty; name a new folder for the dump")
-    index: list[dict[str, Any]] = []
+    count = 0
 
     def look(session: Session, visit: Visit) -> None:
+        nonlocal count
         files = []
         for n, array in enumerate(outputs(visit.output)):
-            files.append(f"{len(index):04d}-{visit.key}{f'.{n}' if isinstance(visit.output, tuple) else ''}.npy")
-            _write(folder / files[-1], functools.partial(_save, array))
-        index.append({"key": visit.key, "label": visit.label, "contract": visit.door.contract, "files": files,
-                      "dtypes": [str(a.dtype) for a in outputs(visit.output)],
-                      "tuple": isinstance(visit.output, tuple)})
-        text = json.dumps({"format": "minivl dump 1", "stages": index}, indent=1)
-        _write(folder / "index.json", lambda file: file.write(text.encode("utf-8")))
+            files.append(f"{count:04d}-{visit.key}{f'.{n}' if isinstance(visit.output, tuple) else ''}.npy")
+            write_whole(folder / files[-1], functools.partial(_save, array))
+        count += 1
+        row = {"key": visit.key, "label": visit.label, "contract": visit.door.contract, "files": files,
+               "dtypes": [str(a.dtype) for a in outputs(visit.output)], "tuple": isinstance(visit.output, tuple)}
+        with (folder / INDEX).open("a", encoding="utf-8", newline="\n") as index:
+            index.write(json.dumps(row) + "\n")
     return look
 
 
 def read_dump(folder: str | Path) -> dict[str, Any]:
     """A folder written by `session(dump=folder)` as a trace: key -> array or tuple of arrays, in order of execution.
 
-    Raises FileNotFoundError without an index, ValueError when the folder's format is another.
+    A last line of the index that was cut off is left out. Raises FileNotFoundError without an index, ValueError for
+    another line that is none of ours.
     """
     folder = Path(folder)
-    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-    if index.get("format") != "minivl dump 1":
-        raise ValueError(f"{folder / 'index.json'}: format is {index.get('format')!r}, this reads 'minivl dump 1'")
+    *lines, _ = (folder / INDEX).read_text(encoding="utf-8").split("\n")
     trace: dict[str, Any] = {}
-    for row in index["stages"]:
-        arrays = tuple(_typed(np.load(folder / f), dtype) for f, dtype in zip(row["files"], row["dtypes"], strict=True))
-        trace[row["key"]] = arrays if row["tuple"] else arrays[0]
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            pairs = zip(row["files"], row["dtypes"], strict=True)
+            arrays = tuple(_typed(np.load(folder / name, allow_pickle=False), dtype) for name, dtype in pairs)
+            trace[row["key"]] = arrays if row["tuple"] else arrays[0]
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise ValueError(f"{folder / INDEX}, line {number}: not a line of a dump ({error})") from error
     return trace
 
 
@@ -145,11 +168,3 @@ def _typed(array: np.ndarray, dtype: str) -> np.ndarray:
         return array
     from ml_dtypes import bfloat16
     return array.astype(bfloat16)
-
-
-def _write(path: Path, write: Callable[[Any], Any]) -> None:
-    """Write beside the target and move it there, so that a reader never meets half a file."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        write(file)
-    partial.replace(path)

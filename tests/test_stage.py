@@ -41,7 +41,7 @@ def split(x):
     return times(x[:, :half], 1), times(x[:, half:], 1)
 
 
-@stage("blocks.{0}", "_, n d -> n d")
+@stage("blocks.{0}", "_, n d -> n d", composite=True)
 def block(i, x):
     a, b = split(shift(x, i))
     return join(a, b)
@@ -52,7 +52,7 @@ def join(a, b):
     return times(np.concatenate([a, b], axis=1), 2)
 
 
-@stage("tower", "n d -> n d")
+@stage("tower", "n d -> n d", composite=True)
 def tower(x):
     for i in range(2):
         x = block(i, x)
@@ -174,12 +174,59 @@ def test_the_interpreter_lies_under_replacements():
 
 
 def test_a_pattern_that_matches_nothing_is_said():
-    with pytest.warns(UserWarning, match="no stage was called nonsense"), session(record="nonsense"):
+    with pytest.warns(UserWarning, match="nothing was met by nonsense"), session(record="nonsense"):
         tower(X)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with session(record="nonsense"):
             pass                                                    # nothing ran: nothing to say
+
+
+@pytest.mark.parametrize("options", [{"record": "tower"}, {"print_after": "tower.blocks.0"}, {"record": "kernel.*"},
+                                     {"stop_after": "kernel.plus"}, {"given": {"tower.blocks.9.join": X}},
+                                     {"shadow": {"tower.blocks.0": lambda f: lambda i, x: 100 * f(i, x)}}])
+def test_a_pattern_that_meets_only_what_it_cannot_act_on_is_said(options):
+    with pytest.warns(UserWarning, match="nothing was met by"), session(**options):
+        tower(X)
+
+
+def test_what_is_given_for_a_composite_is_refused():
+    """Its state (a cache) would not change: decoding would go wrong without a word."""
+    with pytest.raises(ValueError, match=r"given holds tower.blocks.0, which is made of other stages"), \
+            session(given={"tower.blocks.0": X}):
+        tower(X)
+
+
+def test_an_inner_session_counts_runs_from_its_own_start():
+    with session(record="*") as outer:
+        whole = tower(X)
+        with session(record="*") as inner:
+            tower(X)
+        with session(given={"tower.blocks.1.join": 0 * X}):
+            assert not tower(X).any()
+    assert list(inner.trace) == LEAVES and len(outer.trace) == 18
+    assert np.array_equal(whole, inner.trace[LEAVES[-1]]) and "tower@2.blocks.1.join" in outer.trace
+
+
+def test_a_pass_without_return_is_named():
+    with pytest.raises(ContractError, match=r"tower.blocks.0.join: gave a NoneType.*is its `return` missing"), \
+            using({"*.blocks.0.join": lambda a, b: None}):
+        tower(X)
+
+
+def test_stages_and_kernels_take_keywords():
+    with session(record="*", verify=True) as s:
+        assert np.array_equal(join(b=X, a=X), join(X, X)) and np.array_equal(plus(X, y=X), 2 * X)
+    assert list(s.trace) == ["join", "join@1"]
+    with pytest.raises(TypeError, match="missing a required argument"):
+        join(a=X)
+
+
+def test_verifying_leaves_the_callers_arrays_alone():
+    mine = X.copy()
+    with session(verify=True, given={"tower.blocks.0.join": mine}):
+        tower(X)
+    assert mine.flags.writeable
 
 
 def test_shadow_names_every_guilty_stage_in_one_run_and_goes_on_with_ours():
@@ -199,6 +246,36 @@ def test_shadow_of_a_kernel_finds_the_stages_that_use_it():
     assert not s.guilty
 
 
+def test_shadow_by_key_and_of_a_run_of_its_own():
+    off = {"tower@1.blocks.0.join": lambda f: lambda a, b: f(a, b) + 1, "shift@1": lambda f: lambda x, y: f(x, y) + 1}
+    with session(shadow=off) as s:
+        tower(X), tower(X), shift(X, 1), shift(X, 1)
+    assert list(s.guilty) == ["tower@1.blocks.0.join", "shift@1"]
+
+
+def test_a_candidate_that_raises_or_writes_to_its_inputs_is_guilty_and_harms_nothing():
+    def raises(*args):
+        raise ZeroDivisionError("mine")
+
+    def writes(a, b):
+        a *= 0
+        return np.concatenate([a, b], 1)
+    table = {"*.0.shift": lambda f: raises, "*.0.join": lambda f: writes, "*.1.join": lambda f: lambda a, b: None}
+    right = tower(X)
+    with session(shadow=table, record="*") as s:
+        assert np.array_equal(tower(X), right)
+    assert list(s.guilty) == ["tower.blocks.0.shift", "tower.blocks.0.join", "tower.blocks.1.join"]
+    assert isinstance(s.failures["tower.blocks.0.shift"], ZeroDivisionError)
+    assert "read-only" in str(s.failures["tower.blocks.0.join"])
+
+
+def test_a_candidate_runs_under_all_replacements():
+    twice = {"kernel.plus": lambda f: lambda x, y: 2 * f(x, y)}
+    with session(replace=twice), session(replace=twice), session(shadow={"*.0.shift": lambda f: f}) as s:
+        tower(X)
+    assert not s.guilty
+
+
 def test_verify_checks_shapes_in_and_out_finiteness_and_freezes():
     with session(verify=True):
         assert not tower(X).flags.writeable
@@ -207,7 +284,7 @@ def test_verify_checks_shapes_in_and_out_finiteness_and_freezes():
         tower(X)
     with pytest.raises(ContractError, match="kernel.plus: output 0 .* is not finite, first at"), session(verify=True):
         tower(np.full_like(X, np.inf))
-    with pytest.raises(ContractError, match="a stage gives arrays"), session(verify=True), \
+    with pytest.raises(ContractError, match="gave a int; a stage gives an array"), session(verify=True), \
             using({"*.shift": lambda x, i: 3}):
         tower(X)
 
@@ -228,6 +305,27 @@ def test_dump_can_be_read_back(tmp_path):
     assert not list(tmp_path.rglob("*.partial"))
     with pytest.raises(FileExistsError, match="name a new folder"):
         session(dump=tmp_path / "new" / "dump")
+
+
+def test_a_dump_that_was_cut_off_is_read_up_to_there(tmp_path):
+    with session(dump=tmp_path / "d"):
+        tower(X)
+    index = tmp_path / "d" / "index.jsonl"
+    whole = index.read_bytes()
+    index.write_bytes(whole[:-20])
+    assert list(read_dump(tmp_path / "d")) == LEAVES[:-1]
+    index.write_bytes(whole.replace(b'"key"', b'"kei"', 1))
+    with pytest.raises(ValueError, match=r"index.jsonl, line 1: not a line of a dump"):
+        read_dump(tmp_path / "d")
+
+
+def test_a_dump_that_cannot_be_written_leaves_no_partial_file(tmp_path, monkeypatch):
+    def full(*args, **options):
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(OSError, match="No space left"), session(dump=tmp_path / "d"):
+        tower(X)
+    assert not list((tmp_path / "d").iterdir())
 
 
 def test_dump_of_bfloat16_comes_back_as_such(tmp_path):
@@ -255,8 +353,10 @@ def test_sessions_add_up_and_close_in_order():
 
 
 def test_a_session_is_opened_once():
-    with session() as s, pytest.raises(RuntimeError, match="open already"):
+    with session() as s, pytest.raises(RuntimeError, match="opened once"):
         s.__enter__()
+    with pytest.raises(RuntimeError, match="opened once"), s:
+        pass
 
 
 def test_another_thread_is_not_watched():

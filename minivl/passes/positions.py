@@ -43,7 +43,7 @@ def grid_coordinates(grid: np.ndarray, merge: int) -> np.ndarray:
     return by_merge_block(raster, merge)                                 # -> p 3
 
 
-@stage("angles", "i 3, m, _ -> w f")
+@stage("angles", "i 3, c, _ -> w f", composite=True)
 def window_angles(grids: np.ndarray, order: np.ndarray, config: VisionConfig) -> np.ndarray:
     """The tower's rotary angles by window: a quarter of the head width counts rows, the next quarter columns."""
     at = order_by_window(patch_coordinates(grids, config.spatial_merge_size), order)     # p 2 -> w 2

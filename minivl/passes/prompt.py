@@ -141,7 +141,7 @@ def render(messages: Messages, template: str | None = None, add_generation_promp
 
 # ---- text to ids -------------------------------------------------------------------------------------------
 
-@stage("prompt.encode", "_, _ -> s")
+@stage("prompt.encode", "_, _ -> n")
 def encode(text: str, tokenizer: Tokenizer) -> np.ndarray:
     """Ids of the rendered prompt, int64 (s,), with one placeholder for each picture and video."""
     return np.array(tokenizer.encode(text), dtype=np.int64)

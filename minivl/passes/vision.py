@@ -18,7 +18,7 @@ def embed_patches(patches: np.ndarray, embed: Linear, dtype) -> np.ndarray:
     return linear(narrow(patches, dtype), embed)                         # p x -> p d
 
 
-@stage("merge_2x2", "w d, _ -> c o")
+@stage("merge_2x2", "4c d, _ -> c o")
 def merge_2x2(x: np.ndarray, merger: Merger) -> np.ndarray:
     """Four rows of a cell side by side, through two linear maps with a GELU between: one visual token.
 

@@ -17,11 +17,11 @@ from ..kernels.definition import take_rows
 from ..stage import stage
 
 
-@stage("window_order", "i 3, _ -> m")
+@stage("window_order", "i 3, _ -> c")
 def window_order(grids: np.ndarray, config: VisionConfig) -> np.ndarray:
     """Cell numbers, window after window: row j of the ordered cells is cell window_order[j] of the prompt order.
 
-    grids (i, 3): frames pairs, patch rows and patch columns of each picture or video. Windows go in reading order
+    grids (i, 3): pairs of frames, patch rows and patch columns of each picture or video. Windows go in reading order
     inside a frame and never cross frames or pictures; inside a window cells keep their reading order.
     Source: Qwen2.5-VL technical report (arXiv 2502.13923), section 2.1.1.
     """
@@ -64,11 +64,11 @@ def _segments(lengths: list[np.ndarray]) -> np.ndarray:
     return np.stack([ends - flat, ends, ends - flat, ends], axis=1)
 
 
-@stage("order_by_window", "p d, m -> w d")
+@stage("order_by_window", "p d, c -> w d")
 def order_by_window(rows: np.ndarray, order: np.ndarray) -> np.ndarray:
     """Patches as cut -> patches by window. Whole cells move: four rows at a time, whatever a row holds."""
     cells = rows.reshape(len(order), -1, *rows.shape[1:])                # p d -> m 4 d
-    return take_rows(cells, order).reshape(rows.shape)                   # m 4 d -> w d
+    return take_rows(cells, order).reshape(rows.shape)                   # m 4 d -> c 4 d -> w d
 
 
 @stage("restore_order", "c o, c -> m o")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from minivl.api import VLM
 from minivl.checkpoint.names import build, shapes
 from minivl.checkpoint.weight import weight
-from minivl.config import ModelConfig, TextConfig, VisionConfig
+from minivl.config import ModelConfig, TextConfig, VisionConfig, read_generation
 from minivl.inputs import Inputs
 
 IMAGE, VIDEO, START, END, STOP = 60, 61, 62, 63, 59
@@ -44,7 +44,8 @@ def model(config: ModelConfig, seed: int = 0, dtype=np.float32) -> VLM:
             return 1 + 0.1 * rng.normal(size=shape) if norm else 0.05 * rng.normal(size=shape)
         return rng.normal(size=shape) / np.sqrt(np.prod(shape[1:]))
     tensors = {name: weight(draw(name, shape).astype(np.float32)) for name, shape in shapes(config).items()}
-    return VLM(Path("a folder that is not there"), build(tensors, config, np.dtype(dtype)), None, None, {})
+    folder = Path("a folder that is not there")
+    return VLM(folder, build(tensors, config, np.dtype(dtype)), read_generation(folder, config), None, None, {})
 
 
 def even(most):
