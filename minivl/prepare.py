@@ -82,10 +82,12 @@ def cut_video(item: Mapping[str, Any], config: PreprocessorConfig, wanted: tuple
 
     `fps` says how many of the frames make a second (2 unless said). With `raw_fps` the list is the whole video at that
     rate, and frames are chosen from it as qwen-vl-utils does, `fps` of them (or `nframes` in all).
+
+    The pixel limits hold for each frame, as in transformers: official ones let a frame be as large as a picture. The
+    smaller budget of qwen-vl-utils is `video.video_pixel_limits`; give its `max_pixels` with the item.
     """
-    frames, fps = item["video"], float(item.get("fps", video.FPS))
+    frames, fps = video.as_frames(item["video"]), float(item.get("fps", video.FPS))
     if "raw_fps" in item:
-        frames = list(frames)
         counts = {key: item[key] for key in ("min_frames", "max_frames") if key in item}
         chosen = video.sample_official(len(frames), item["raw_fps"], fps, item.get("nframes"), **counts)
         fps = video.sampled_fps(len(chosen), len(frames), item["raw_fps"])
