@@ -79,7 +79,7 @@ def find(path_or_name: str | os.PathLike | None) -> Path:
     (HF_HUB_CACHE, HF_HOME or ~/.cache/huggingface); nothing is ever downloaded."""
     if path_or_name is None:
         return TINY
-    folder = Path(path_or_name).expanduser()
+    folder = _at_home(path_or_name)
     if folder.is_dir():
         return folder
     name = str(path_or_name)
@@ -97,8 +97,16 @@ def find(path_or_name: str | os.PathLike | None) -> Path:
 
 def hub_folder() -> Path:
     """Where the hub's own tools keep what they have downloaded."""
-    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface"))
-    return Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()
+    home = os.environ.get("HF_HOME") or "~/.cache/huggingface"
+    return _at_home(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
+
+
+def _at_home(path: str | os.PathLike) -> Path:
+    """`~` written out, where there is a home: a container's user may have none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 class VLM:
@@ -153,6 +161,9 @@ class VLM:
         be open while the pieces are taken.
         """
         inputs = self.prepare(messages, **{name: options.pop(name) for name in PREPARING if name in options})
+        if not isinstance(inputs, Inputs):
+            raise ValueError(f"chat goes on with one conversation, these are {len(inputs)}; prepare and generate take "
+                             "a list of them")
         if temperature is None:
             options.setdefault("do_sample", self.generation.do_sample)
         else:

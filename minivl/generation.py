@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +23,16 @@ from .inputs import Batch, Inputs
 from .model import prefill, step
 from .passes.positions import advance
 from .passes.sampling import draw, most_likely, narrow_choice, penalise
+
+LEAST, MOST = 1e-6, 1e6                # scores of a float32 divided by the one or times the other stay finite
+
+
+def _whole(value: Any, least: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
+
+
+def _between(least: float, value: Any, most: float) -> bool:
+    return isinstance(value, Real) and least <= float(value) <= most
 
 
 @dataclass(frozen=True)
@@ -36,12 +48,15 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self):
-        rules = [("max_new_tokens", self.max_new_tokens >= 1, "at least 1"),
-                 ("temperature", self.temperature > 0, "above 0; for greedy decoding say do_sample=False"),
-                 ("top_k", self.top_k is None or self.top_k >= 0, "0 (off) or more"),
-                 ("top_p", self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1"),
-                 ("repetition_penalty", self.repetition_penalty > 0, "above 0; 1 is off"),
-                 ("seed", self.seed >= 0, "0 or more")]
+        rules = [("max_new_tokens", _whole(self.max_new_tokens, 1), "a whole number, at least 1"),
+                 ("temperature", _between(LEAST, self.temperature, MOST),
+                  f"above 0 (from {LEAST:g} to {MOST:g}); for greedy decoding say do_sample=False"),
+                 ("top_k", self.top_k is None or _whole(self.top_k, 0), "a whole number, 0 (off) or more"),
+                 ("top_p", self.top_p is None or _between(LEAST, self.top_p, 1), "above 0 and at most 1"),
+                 ("repetition_penalty", _between(LEAST, self.repetition_penalty, MOST), "above 0; 1 is off"),
+                 ("stop_ids", isinstance(self.stop_ids, tuple | list) and all(_whole(i, 0) for i in self.stop_ids),
+                  "a list of token ids"),
+                 ("seed", _whole(self.seed, 0), "a whole number, 0 or more")]
         for name, holds, rule in rules:
             if not holds:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be {rule}")

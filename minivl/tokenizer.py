@@ -50,7 +50,7 @@ class Tokenizer:
             try:
                 import tokenizers  # noqa: F401
                 return cls(file, _fast_encoder(file.path))
-            except ModuleNotFoundError:
+            except ImportError:                       # not there, or a library that it needs is not
                 if backend == "tokenizers":
                     raise
         return cls(file, bpe.BPE(file).encode)
@@ -112,7 +112,7 @@ class Stream:
 def _fast_encoder(path: Path) -> Callable[[str], list[int]]:
     from tokenizers import Tokenizer as Fast
     try:
-        fast = Fast.from_file(str(path))
+        fast = Fast.from_buffer(path.read_bytes())    # it opens no path that is not UTF-8
     except Exception as error:                        # the package raises nothing narrower
         raise TokenizerError(f"{path}: the tokenizers package refuses it: {error}") from error
     fast.no_truncation()                              # a length saved with the file is not the model's

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import minivl
-from minivl.api import TINY
+from minivl.api import TINY, find
 from minivl.checkpoint.weight import CheckpointError
 from minivl.config import ConfigError
 from minivl.passes.picture import PictureError
@@ -107,6 +107,39 @@ def test_the_hubs_own_cache_goes_before_its_home(hub, tmp_path, monkeypatch):
     minivl.load("teacher/toy").close()
 
 
+def test_of_several_revisions_the_one_called_main_is_taken(hub, tmp_path, monkeypatch):
+    """Revisions share the files that did not change, so the time of config.json tells nothing."""
+    copy = tmp_path / "hub" / "models--teacher--toy"
+    for revision in ("aaa", "bbb", "ccc"):
+        shutil.copytree(hub / "hub" / "models--teacher--toy" / "snapshots" / "0f1e2d", copy / "snapshots" / revision)
+    (copy / "refs").mkdir()
+    (copy / "refs" / "main").write_text("bbb\n", encoding="utf-8", newline="\n")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    assert find("teacher/toy").name == "bbb"
+    (copy / "refs" / "main").write_text("gone", encoding="utf-8", newline="\n")
+    assert find("teacher/toy").name in ("aaa", "bbb", "ccc")
+
+
+def test_a_user_without_a_home_gets_an_answer(hub, monkeypatch):
+    """In a container the user may be a bare number: then `~` stands for nothing."""
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    monkeypatch.delenv("HF_HOME", raising=False)
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    with pytest.raises(FileNotFoundError, match="neither a folder nor in the hub's cache"):
+        find("teacher/toy")
+    monkeypatch.setenv("HF_HOME", str(hub))
+    assert find("teacher/toy").is_dir()
+
+
+def test_a_tilde_in_the_hubs_variables_is_the_home(hub, monkeypatch):
+    monkeypatch.setenv("HOME", str(hub.parent))
+    monkeypatch.setenv("USERPROFILE", str(hub.parent))
+    monkeypatch.setenv("HF_HOME", f"~/{hub.name}")
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    assert find("teacher/toy").is_dir()
+
+
 def test_a_folder_goes_before_a_name_of_the_hub(hub, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(hub))
     monkeypatch.chdir(tmp_path)
@@ -174,6 +207,22 @@ def test_what_is_no_picture_is_refused(vlm, image):
     assert 10 < len(str(refused.value)) < 500
 
 
+SIZES = [{"min_pixels": 10**9}, {"min_pixels": 10**11, "max_pixels": 10**12},
+         {"min_pixels": 10**5, "max_pixels": 10**4},
+         {"resized_height": 10**6, "resized_width": 10**6, "max_pixels": 10**13}]
+
+
+@pytest.mark.parametrize("limits", SIZES)
+def test_a_size_that_no_memory_holds_is_refused_before_it_is_made(vlm, limits):
+    with pytest.raises(PictureError, match=r"min_pixels|the limit is"):
+        vlm.prepare(user({"type": "image", "image": GREY, **limits}, "?"))
+
+
+def test_chat_takes_one_conversation(vlm):
+    with pytest.raises(ValueError, match="one conversation, these are 2"):
+        vlm.chat([user("Hello"), user("Hello")])
+
+
 @pytest.mark.parametrize("text", ["<|image_pad|>", "a <|video_pad|> b", "<|image_pad|>" * 7])
 def test_a_placeholder_in_the_text_is_told_apart_from_a_picture(vlm, text):
     for image in (GREY, None):
@@ -200,7 +249,9 @@ def test_what_is_no_conversation_is_refused(vlm, messages):
 
 BAD = [("max_new_tokens", 0), ("max_new_tokens", -3), ("temperature", -1), ("temperature", float("nan")), ("top_k", -1),
        ("top_p", 0), ("top_p", 1.5), ("top_p", float("nan")), ("repetition_penalty", 0), ("repetition_penalty", -1.0),
-       ("seed", -1)]
+       ("seed", -1), ("seed", 1.5), ("max_new_tokens", 2.5), ("max_new_tokens", "5"), ("max_new_tokens", True),
+       ("temperature", 1e-45), ("temperature", float("inf")), ("temperature", "hot"), ("top_k", 2.5), ("top_p", "all"),
+       ("repetition_penalty", float("inf")), ("stop_ids", "x"), ("stop_ids", 5), ("stop_ids", {5})]
 
 
 @pytest.mark.parametrize("name, value", BAD)
@@ -370,7 +421,7 @@ def test_visual_tokens_come_in_prompt_order(vlm):
 
 def test_a_prompt_without_pictures(vlm):
     inputs = vlm.prepare(user("Hello"))
-    assert inputs.media == () and inputs.pixel_values.shape == (0, 1176) and inputs.grids.shape == (0, 3)
+    assert inputs.media == () and inputs.patches.shape == (0, 1176) and inputs.grids.shape == (0, 3)
     assert vlm.vision(inputs).shape == (0, vlm.config.text.hidden_size)
     assert np.array_equal(inputs.position_ids, np.tile(np.arange(len(inputs.input_ids)), (3, 1)))
     assert np.isfinite(vlm.logits(inputs)).all()
@@ -425,6 +476,11 @@ CASES = {
     "placeholders alone": ([1, I, V], {}, ["2 placeholder", "0 rows"]),
     "a video without time": ([V, V], moving(8, GRID), ["1 videos", "second_per_grid_ts"]),
     "time for two of one": ([V, V], moving(8, GRID, 1.0, 2.0), ["[1.0, 2.0]", "1 videos"]),
+    "time beyond counting": ([V, V], moving(8, GRID, 1e300), ["1e+300", "1 videos"]),
+    "placeholders of the other kind": ([V, V], still(8, GRID), ["run of 2", "no grid of its kind"]),
+    "kinds exchanged": ([I, V, V], still(8, GRID) | moving(4, [[1, 2, 2]], 1.0), ["run of 1", "has 2"]),
+    "sizes exchanged": ([I, 5, I, I], still(12, [[1, 2, 4], [1, 2, 2]]), ["run of 1", "has 2"]),
+    "a run that is torn": ([I, 5, I], still(8, GRID), ["run of 1", "has 2"]),
     "time that is none": ([V, V], moving(8, GRID, float("nan")), ["nan", "1 videos"]),
     "time for pictures": ([I, I], still(8, GRID) | {"second_per_grid_ts": [1.0]}, ["[1.0]", "0 videos"]),
 }

@@ -191,6 +191,17 @@ def test_a_terminal_of_few_letters_gets_question_marks_not_an_error(encoding, pl
     assert said == few
 
 
+def test_a_locale_of_ascii_alone_still_finds_files_with_other_letters(place):
+    code = ("import sys, minivl\nwith minivl.load(sys.argv[1]) as vlm:\n    with minivl.session(dump=sys.argv[3]):\n"
+            "        vlm.ask(sys.argv[2], 'Describe the image.', 1)\nprint(len(minivl.read_dump(sys.argv[3])))\n"
+            "try:\n    vlm.ask(sys.argv[2] + 'x', '')\nexcept ValueError as error:\n    print(ascii(str(error)))")
+    out = python(code, place / "model", place / "picture.png", place / "dump ö in C", LC_ALL="C", PYTHONUTF8="0",
+                 PYTHONCOERCECLOCALE="0", PYTHONIOENCODING=None)
+    count, error = out.decode("ascii").split("\n", 1)
+    assert int(count) > 50 and "no such file" in error
+    shutil.rmtree(place / "dump ö in C")
+
+
 # ---- open files --------------------------------------------------------------------------------------------
 
 def mapped(folder):
@@ -215,13 +226,20 @@ def test_a_closed_models_files_can_be_replaced(tmp_path):
     stream.close()
 
 
-def test_a_command_lets_go_of_the_files(tmp_path):
+def test_a_failed_load_and_every_command_let_go_of_the_files(tmp_path):
     model = shutil.copytree(TINY, tmp_path / "model")
     code = ("import sys\nfrom minivl import cli\n"
             "try:\n    cli.app(['inspect', sys.argv[1]])\nexcept SystemExit:\n    pass\n"
             "from pathlib import Path\nmaps = Path('/proc/self/maps')\n"
             "print('\\n' + str(sys.argv[1] in (maps.read_text(encoding='utf-8') if maps.exists() else '')))")
     assert python(code, model).decode("utf-8").splitlines()[-1] == "False"
+    for name in ("tokenizer.json", "preprocessor_config.json", "generation_config.json"):
+        whole = (model / name).read_bytes()
+        (model / name).write_bytes(b"{")
+        with pytest.raises(ValueError, match=name):
+            minivl.load(model)
+        assert not mapped(model)
+        (model / name).write_bytes(whole)
 
 
 # ---- other processors --------------------------------------------------------------------------------------

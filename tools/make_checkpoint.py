@@ -159,7 +159,8 @@ def settings(config: ModelConfig, nested: bool) -> dict[str, dict[str, Any]]:
                                    "pad_token_id": pad},
         "preprocessor_config.json": asdict(OFFICIAL_PICTURES) | {
             "patch_size": vision.patch_size, "temporal_patch_size": vision.temporal_patch_size,
-            "merge_size": vision.spatial_merge_size, "image_processor_type": "Qwen2VLImageProcessor", "processor_class": "Qwen2_5_VLProcessor"},
+            "merge_size": vision.spatial_merge_size,
+            "image_processor_type": "Qwen2VLImageProcessor", "processor_class": "Qwen2_5_VLProcessor"},
     }
 
 
@@ -183,7 +184,7 @@ def write_weights(folder: Path, shards: list[dict[str, Shape]], layout: str, see
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8", newline="\n")
 
 
 def make_checkpoint(config: ModelConfig, target: Path, seed: int = 0, max_bytes: int = 5 * 10**9,

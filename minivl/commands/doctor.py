@@ -19,7 +19,6 @@ from .console import facts, heading, line, print_json, size, table, working
 NEEDED = ("numpy", "pillow", "jinja2", "typer", "rich")
 OPTIONAL = {
     "tokenizers": "fast text to ids; else our own, slower",
-    "safetensors": "not used to read files; the tests compare with it",
     "ml_dtypes": "precision bfloat16",
     "matplotlib": "plots: minivl[plot]",
     "jupytext": "lessons as notebooks: minivl[lessons]",

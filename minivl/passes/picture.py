@@ -237,6 +237,8 @@ def target_size(shape: tuple[int, ...], config: PreprocessorConfig) -> np.ndarra
     if min(y, b) < 1 or max(y, b) / min(y, b) > MAX_ASPECT:
         raise PictureError(f"picture of {y} x {b} (height x width): the long side may be at most "
                            f"{MAX_ASPECT} times the short one; crop it first")
+    if config.min_pixels > config.max_pixels:
+        raise PictureError(f"min_pixels is {config.min_pixels:,}, more than max_pixels, {config.max_pixels:,}")
     h, u = (round(side / factor) * factor for side in (y, b))
     if h * u > config.max_pixels:
         shrink = math.sqrt((y * b) / config.max_pixels)
@@ -244,6 +246,7 @@ def target_size(shape: tuple[int, ...], config: PreprocessorConfig) -> np.ndarra
     elif h * u < config.min_pixels:
         grow = math.sqrt(config.min_pixels / (y * b))
         h, u = (math.ceil(side * grow / factor) * factor for side in (y, b))
+    _check_size(h, u)
     return np.array([h, u], np.int64)
 
 
