@@ -24,9 +24,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from .config import read_text
+
 # The one pattern that `words` below implements: seven alternatives, one function each.
 PATTERN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
            r"|\s*[\r\n]+|\s+(?!\S)|\s+")
+LARGEST = 1 << 25      # bytes of a tokenizer.json; the official ones have 7 to 11 million
 CACHE_LIMIT = 1 << 16  # words whose ids are kept; the cache starts afresh when full
 
 
@@ -195,11 +198,11 @@ def read(path: str | Path) -> File:
     """
     path = Path(path)
     try:
-        file = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise TokenizerError(f"{path}: cannot be read: {error.strerror}; checkpoints have this file") from error
+        file = json.loads(read_text(path, LARGEST, TokenizerError))
+    except TokenizerError:
+        raise
     except (ValueError, RecursionError) as error:
-        raise TokenizerError(f"{path}: is not JSON in UTF-8: {error}; is it cut off? Get it anew") from error
+        raise TokenizerError(f"{path}: is not valid JSON: {error}; is it cut off? Get it anew") from error
     _check_pipeline(path, file)
     model = file["model"]
     tokens = {token: _bytes_of(path, token) for token in model["vocab"]}

@@ -179,14 +179,35 @@ def parse_json(data: bytes, where: str, error: type[ValueError] = ConfigError) -
 
 def read_json(path: Path, error: type[ValueError] = ConfigError) -> dict[str, Any]:
     """The JSON object in a file; see `parse_json`. A missing or unreadable file is an `error` too."""
-    if not path.is_file():                                       # a pipe of that name would never end
-        raise error(f"{path}: there is no such file; name the folder of a Qwen2.5-VL checkpoint")
+    return parse_json(_read(path, MAX_JSON, error), str(path), error)
+
+
+def read_text(path: Path, limit: int, error: type[ValueError] = ConfigError) -> str:
+    """A text file of at most `limit` bytes of UTF-8, line ends as `\\n`. Raises `error`, naming the file."""
     try:
+        text = _read(path, limit, error).decode("utf-8")
+    except UnicodeDecodeError as problem:
+        raise error(f"{path}: is not UTF-8 (byte {problem.start}); is it damaged? Get it anew") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _read(path: Path, limit: int, error: type[ValueError]) -> bytes:
+    try:
+        check_regular(path, error)
         with path.open("rb") as file:
-            data = file.read(MAX_JSON + 1)
+            data = file.read(limit + 1)
     except OSError as problem:
         raise error(f"{path}: cannot be read: {problem.strerror}") from None
-    return parse_json(data, str(path), error)
+    if len(data) > limit:
+        raise error(f"{path}: is too large for what it should be; at most {limit:,} bytes of it are read")
+    return data
+
+
+def check_regular(path: Path, error: type[ValueError]) -> None:
+    """Raise `error` unless `path` is a regular file: reading a pipe of that name would never end."""
+    if not path.is_file():
+        raise error(f"{path}: {'is not a regular file' if path.exists() else 'there is no such file'}; "
+                    "name the folder of a Qwen2.5-VL checkpoint")
 
 
 # ---- values by type ----------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .config import MAX_JSON, read_text
+
 SOURCE = 200_000                                      # characters of a template, at most
 
 # What this family's template renders, for a checkpoint that came without one.
@@ -105,9 +107,4 @@ def _template_in(path: Path) -> str | None:
 
 
 def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise TemplateError(f"{path}: cannot be read: {error}") from error
+    return read_text(path, MAX_JSON, TemplateError) if path.exists() else None

@@ -529,7 +529,7 @@ def test_index_and_shards_must_agree(tmp_path):
     with pytest.raises(CheckpointError, match=rf"{second} is not there"):
         read_tensors(folder)
     (folder / second).mkdir()
-    with pytest.raises(CheckpointError, match="no such file"):
+    with pytest.raises(CheckpointError, match="not a regular file"):
         read_tensors(folder)
 
 
@@ -563,8 +563,8 @@ def test_quantised_checkpoints_are_refused_with_advice(method, tmp_path):
 def test_a_pipe_is_never_waited_for(tmp_path):
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "model.safetensors")
-        with pytest.raises(CheckpointError, match="no such file"):
+        with pytest.raises(CheckpointError, match="not a regular file"):
             read_tensors(tmp_path)
         os.mkfifo(tmp_path / "config.json")
-        with pytest.raises(ConfigError, match="no such file"):
+        with pytest.raises(ConfigError, match="not a regular file"):
             load_model(tmp_path, "float32")

@@ -246,7 +246,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     with pytest.raises(ConfigError, match="no such file"):
         read_config(tmp_path)
     (tmp_path / "config.json").mkdir()
-    with pytest.raises(ConfigError, match="no such file"):
+    with pytest.raises(ConfigError, match="not a regular file"):
         read_config(tmp_path)
 
 

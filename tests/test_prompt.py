@@ -6,6 +6,7 @@ Expected texts are written out by hand from the published examples of the chat f
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -155,6 +156,24 @@ def test_a_damaged_template_file_is_named(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(TemplateError, match=name.replace(".", r"\.")):
         prompt.load_template(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "chat_template.json", "tokenizer_config.json"])
+def test_neither_a_pipe_nor_a_file_without_end_is_read_as_a_template(tmp_path, name):
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(TemplateError, match=f"{name}: is not a regular file"):
+            prompt.load_template(tmp_path)
+        (tmp_path / name).unlink()
+    with (tmp_path / name).open("wb") as file:
+        file.truncate(1 << 23)
+    with pytest.raises(TemplateError, match=f"{name}: is too large.*at most"):
+        prompt.load_template(tmp_path)
+
+
+def test_line_ends_of_other_systems_are_the_same_template(tmp_path):
+    (tmp_path / "chat_template.jinja").write_bytes(b"a\r\nb\rc\n")
+    assert prompt.load_template(tmp_path) == "a\nb\nc\n"
 
 
 # ---- templates that go wrong ---------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ as assigned.
 from __future__ import annotations
 
 import json
+import os
 import unicodedata
 from itertools import pairwise
 from pathlib import Path
@@ -327,8 +328,25 @@ def test_a_file_that_is_no_tokenizer_is_refused(tmp_path, content, backend):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(TokenizerError, match=r"tokenizer\.json: cannot be read"):
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json: there is no such file"):
         Tokenizer.from_folder(tmp_path)
+
+
+def test_a_pipe_is_never_waited_for(tmp_path):
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "tokenizer.json")
+        with pytest.raises(TokenizerError, match="not a regular file"):
+            Tokenizer.from_folder(tmp_path)
+
+
+def test_of_a_file_without_end_no_more_is_read_than_a_tokenizer_can_have(tmp_path, monkeypatch):
+    size = (TINY / "tokenizer.json").stat().st_size
+    assert bpe.LARGEST > 2 * 11_500_000                # the largest official file
+    monkeypatch.setattr(bpe, "LARGEST", size)
+    bpe.read(TINY / "tokenizer.json")
+    monkeypatch.setattr(bpe, "LARGEST", size - 1)
+    with pytest.raises(TokenizerError, match=rf"tokenizer\.json: is too large.*{size - 1:,} bytes"):
+        bpe.read(TINY / "tokenizer.json")
 
 
 def test_without_tokenizers_our_own_is_used(monkeypatch):

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import MAX_JSON, parse_json
+from ..config import MAX_JSON, check_regular, parse_json
 from .weight import STORED, CheckpointError, Weight
 
 # bytes of one number; the formats of `STORED` are read, the others are known so that an audit can name them
@@ -32,8 +32,7 @@ class File:
     def __init__(self, path: Path):
         self.path = path
         try:
-            if not path.is_file():                                   # a pipe of that name would never end
-                raise CheckpointError(f"{path}: there is no such file")
+            check_regular(path, CheckpointError)
             size = path.stat().st_size
             with path.open("rb") as file:
                 length = int.from_bytes(file.read(8), "little")
