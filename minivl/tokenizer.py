@@ -71,15 +71,24 @@ class Tokenizer:
         """Text of `ids`; bytes that are not UTF-8 become U+FFFD. Ids without a token (unused rows of the
         embedding) give no text. Raises TokenizerError for a negative id."""
         left_out = self.special_ids if skip_special_tokens else frozenset()
-        data = b"".join(self._bytes.get(_natural(id), b"") for id in ids if id not in left_out)
+        data = b"".join(self.bytes_of(id) for id in ids if id not in left_out)
         return data.decode("utf-8", errors="replace")
 
     def id(self, token: str) -> int | None:
         """Id of an added token (`"<|im_end|>"`) or of the text of one base token (`" the"`), else None."""
         return self._ids.get(token, self._base.get(token.encode("utf-8", errors="replace")))
 
+    def bytes_of(self, id: int) -> bytes:
+        """What `id` adds to a text: the bytes of its token, perhaps part of a character; none when it has no token.
+
+        Raises TokenizerError for a negative id.
+        """
+        if id < 0:
+            raise TokenizerError(f"token id {id} is negative; ids count from 0")
+        return self._bytes.get(id, b"")
+
     def token_bytes(self, id: int) -> bytes:
-        """Bytes of one token, perhaps part of a character. Raises TokenizerError when the id has no token."""
+        """The same for an id that must have a token: raises TokenizerError when it has none."""
         if id not in self._bytes:
             raise TokenizerError(f"id {id} has no token; this tokenizer has {self.vocab_size}")
         return self._bytes[id]
@@ -100,7 +109,7 @@ class Stream:
         """The text that this id completes: often a word, `""` when a character is still open."""
         if id in self.left_out:
             return ""
-        return self.decoder.decode(self.tokenizer._bytes.get(_natural(id), b""))
+        return self.decoder.decode(self.tokenizer.bytes_of(id))
 
     def flush(self) -> str:
         """What is left at the end: `""`, or U+FFFD for a character never completed. Then it starts afresh."""
@@ -126,9 +135,3 @@ def _content(added: bpe.Added) -> bytes:
     if all(char in bpe.ALPHABET for char in added.content):
         return bytes(bpe.ALPHABET[char] for char in added.content)
     return added.content.encode("utf-8")
-
-
-def _natural(id: int) -> int:
-    if id < 0:
-        raise TokenizerError(f"token id {id} is negative; ids count from 0")
-    return id

@@ -260,8 +260,22 @@ def test_ids_without_a_token_are_told_apart(tokenizer):
     assert tokenizer.decode([tokenizer.vocab_size + 5]) == ""
     with pytest.raises(TokenizerError, match="no token"):
         tokenizer.token_bytes(tokenizer.vocab_size + 5)
-    with pytest.raises(TokenizerError, match="negative"):
-        tokenizer.decode([-1])
+    assert tokenizer.bytes_of(tokenizer.vocab_size + 5) == b""
+    for refusing in (tokenizer.bytes_of, Stream(tokenizer).push, lambda id: tokenizer.decode([id])):
+        with pytest.raises(TokenizerError, match="negative"):
+            refusing(-1)
+
+
+def test_a_stream_asks_a_tokenizer_for_nothing_but_the_bytes_of_ids():
+    """So anything that answers that can be streamed."""
+    class Halves:
+        special_ids = frozenset({9})
+
+        def bytes_of(self, id: int) -> bytes:
+            return {0: b"\xc3", 1: b"\xa9"}[id]
+
+    stream = Stream(Halves())
+    assert [stream.push(id) for id in (9, 0, 9, 1)] == ["", "", "", "\N{LATIN SMALL LETTER E WITH ACUTE}"]
 
 
 def test_a_long_word_takes_no_square_of_its_length():
