@@ -83,6 +83,20 @@ def test_wrong_words_are_refused_in_one_line(words, said):
     assert said in refused(*words)
 
 
+@pytest.mark.parametrize(("options", "blamed", "own"), [
+    (["--max-pixels", "100"], "--max-pixels 100 is less than one token's 784", None),
+    (["--max-pixels", "2000"], "--max-pixels 2,000 is below", "min_pixels 3,136 of the official releases"),
+    (["--min-pixels", "20000000"], "--min-pixels 20,000,000 is above", "max_pixels 12,845,056 of the official releases"),
+    (["--max-pixels", "800", "--model", TINY], "--max-pixels 800 is below", f"min_pixels 3,136 of {TINY}"),
+])
+def test_limits_are_refused_for_what_was_given(options, blamed, own):
+    """An option that was not given is not blamed: its value is told as whose it is, and asked for."""
+    said = refused("tokens", "--size", "640x480", *options)
+    other = "--min-pixels" if "--max-pixels" in options else "--max-pixels"
+    assert said.startswith(f"minivl: {blamed}") and f"{other} 3" not in said and f"{other} 1" not in said
+    assert own is None or (own in said and f"give {other} too" in said)
+
+
 @pytest.mark.parametrize("command", [["ask", None, "what?"], ["passes", None], ["run", None, "what?"], ["tokens", None],
                                      ["where", None, "--token", "0"]])
 def test_what_is_no_picture_is_refused_by_name(command, tmp_path):

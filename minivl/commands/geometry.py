@@ -55,13 +55,21 @@ def limits(model: str | None, min_pixels: int | None, max_pixels: int | None
     else:
         config = read_config(api.find(model))
         vision, settings = config.vision, read_preprocessor(api.find(model), config)
-    settings = replace(settings, min_pixels=min_pixels or settings.min_pixels,
-                       max_pixels=max_pixels or settings.max_pixels)
-    if settings.min_pixels > settings.max_pixels:
-        raise ConfigError(f"--min-pixels {settings.min_pixels:,} is above --max-pixels {settings.max_pixels:,}")
+    changed = replace(settings, min_pixels=min_pixels or settings.min_pixels,
+                      max_pixels=max_pixels or settings.max_pixels)
+    check_limits(changed, min_pixels is not None, max_pixels is not None, model or "the official releases")
+    return vision, changed
+
+
+def check_limits(settings: PreprocessorConfig, min_given: bool, max_given: bool, owner: str) -> None:
+    """Raise ConfigError for limits that no picture fits, in terms of what was given; the rest are the `owner`'s."""
+    least = f"--min-pixels {settings.min_pixels:,}" if min_given else f"min_pixels {settings.min_pixels:,} of {owner}"
+    most = f"--max-pixels {settings.max_pixels:,}" if max_given else f"max_pixels {settings.max_pixels:,} of {owner}"
     if settings.max_pixels < settings.factor ** 2:
-        raise ConfigError(f"--max-pixels {settings.max_pixels:,} is less than one token's {settings.factor ** 2}")
-    return vision, settings
+        raise ConfigError(f"{most} is less than one token's {settings.factor ** 2}")
+    if settings.min_pixels > settings.max_pixels:
+        raise ConfigError(f"{most} is below {least}; give --min-pixels too" if not min_given else
+                          f"{least} is above {most}" + ("" if max_given else "; give --max-pixels too"))
 
 
 def parse_size(text: str) -> tuple[int, int]:
