@@ -6,6 +6,7 @@ Expected numbers come from arithmetic done here, from the file itself or from pu
 import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -86,7 +87,8 @@ def test_wrong_words_are_refused_in_one_line(words, said):
 @pytest.mark.parametrize(("options", "blamed", "own"), [
     (["--max-pixels", "100"], "--max-pixels 100 is less than one token's 784", None),
     (["--max-pixels", "2000"], "--max-pixels 2,000 is below", "min_pixels 3,136 of the official releases"),
-    (["--min-pixels", "20000000"], "--min-pixels 20,000,000 is above", "max_pixels 12,845,056 of the official releases"),
+    (["--min-pixels", "20000000"], "--min-pixels 20,000,000 is above",
+     "max_pixels 12,845,056 of the official releases"),
     (["--max-pixels", "800", "--model", TINY], "--max-pixels 800 is below", f"min_pixels 3,136 of {TINY}"),
 ])
 def test_limits_are_refused_for_what_was_given(options, blamed, own):
@@ -349,6 +351,15 @@ def test_doctor_finds_this_installation():
     assert found["hub"] == {"folder": str(Path("/none/such")), "exists": False, "checkpoints": []}
     assert found["embedded_model"]["answer"] and found["embedded_model"]["seconds"] > 0
     assert found["resize"]["equal"] == (int(packages["pillow"].split(".")[0]) >= 13)
+
+
+def test_doctor_speaks_of_no_package_that_nothing_imports():
+    root = Path(__file__).parent.parent
+    code = "\n".join(path.read_text(encoding="utf-8") for part in ("minivl", "tools", "tests")
+                     for path in (root / part).rglob("*.py"))
+    for name in (*doctor.NEEDED, *doctor.OPTIONAL):
+        module = {"pillow": "PIL"}.get(name, name)
+        assert re.search(rf'^\s*(import|from) {module}\b|import_module\(f?"{module}\b', code, re.M), name
 
 
 def test_doctor_says_when_the_embedded_model_does_not_answer(monkeypatch):

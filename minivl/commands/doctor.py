@@ -24,8 +24,6 @@ OPTIONAL = {
     "jupytext": "lessons as notebooks: minivl[lessons]",
     "torch": "comparison with the reference: minivl[oracle]",
     "transformers": "comparison with the reference: minivl[oracle]",
-    "numba": "fast kernels on a CPU",
-    "cupy": "kernels on a GPU",
     "threadpoolctl": "the number of BLAS threads, here",
 }
 
@@ -59,13 +57,11 @@ def tried(find: Callable[[], Any]) -> Any:
 
 
 def version(package: str) -> str | None:
-    """The installed version without importing anything; cupy's wheels are named after their CUDA version."""
-    for name in (package, *(f"{package}-cuda{n}x" for n in (11, 12, 13) if package == "cupy")):
-        try:
-            return metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return None
+    """The installed version, without importing anything."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def cores() -> int | None:
