@@ -170,6 +170,23 @@ def test_student_form_replaces_what_stands_between_the_markers():
     assert lessons.student_form(source) == "def f():\n    ...  # your code here\nprint(f())\n"
 
 
+def test_a_filled_in_notebook_is_not_written_over(tmp_path, capsys):
+    lessons.main([str(tmp_path)])
+    fresh = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert sorted(fresh) == [f"{name}.ipynb" for name in NAMES]
+    mine = tmp_path / f"{NAMES[2]}.ipynb"
+    mine.write_text("an evening's work", encoding="utf-8")
+    for path in tmp_path.iterdir():
+        if path != mine:
+            path.unlink()
+    with pytest.raises(SystemExit) as left:
+        lessons.main([str(tmp_path)])
+    assert left.value.code == 2 and f"already there: {mine}; nothing was written" in capsys.readouterr().err
+    assert [path.read_text(encoding="utf-8") for path in tmp_path.iterdir()] == ["an evening's work"]
+    lessons.main([str(tmp_path), "--force"])
+    assert {path.name: len(path.read_bytes()) for path in tmp_path.iterdir()} == {n: len(b) for n, b in fresh.items()}
+
+
 @pytest.mark.parametrize("source", ["# BEGIN SOLUTION\nx = 1\n", "x = 1\n# END SOLUTION\n",
                                     "# BEGIN SOLUTION\n# BEGIN SOLUTION\n# END SOLUTION\n"])
 def test_a_marker_without_its_partner_is_refused(source):

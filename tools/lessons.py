@@ -3,6 +3,8 @@
     python tools/lessons.py FOLDER             write the student's notebooks, not executed
     python tools/lessons.py FOLDER --solved    write the solved notebooks, executed, with their figures
 
+A notebook that is there already may hold somebody's work: none is written over without --force.
+
 One source holds both: what stands between `# BEGIN SOLUTION` and `# END SOLUTION` is replaced by a line
 to be filled in. Not here: grading; each lesson checks its exercises itself. Read next: notebooks/README.md.
 """
@@ -70,14 +72,20 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description="Write the lessons as notebooks.")
     parser.add_argument("folder", type=Path, help="where to write; made if it does not exist")
     parser.add_argument("--solved", action="store_true", help="with the solutions, executed")
+    parser.add_argument("--force", action="store_true", help="write over notebooks that are there, and lose them")
     wanted = parser.parse_args(arguments)
+    targets = {path: wanted.folder / path.with_suffix(".ipynb").name for path in sources()}
+    there = [str(target) for target in targets.values() if target.exists()]
+    if there and not wanted.force:
+        parser.error(f"already there: {', '.join(there)}; nothing was written: name another folder, or --force")
     import nbformat
+
+    from minivl.demo import write_whole
     wanted.folder.mkdir(parents=True, exist_ok=True)
-    for path in sources():
+    for path, target in targets.items():
         source = path.read_text(encoding="utf-8")
         book = executed(notebook(source)) if wanted.solved else notebook(student_form(source))
-        target = wanted.folder / path.with_suffix(".ipynb").name
-        target.write_text(nbformat.writes(book), encoding="utf-8")
+        write_whole(target, nbformat.writes(book).encode("utf-8"))
         print(target)
 
 
