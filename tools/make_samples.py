@@ -14,9 +14,11 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +28,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import minivl
-from minivl.samples import FOLDER, Sample
+from minivl.samples import FOLDER, Sample, load_samples
 
 COLOURS = {"red": (222, 40, 40), "green": (40, 165, 60), "blue": (45, 75, 225), "yellow": (242, 218, 45),
            "purple": (140, 55, 185), "orange": (247, 135, 25), "cyan": (45, 205, 222), "pink": (247, 135, 190)}
@@ -282,11 +284,52 @@ def index_of(samples: list[Sample]) -> str:
     return json.dumps({"made_by": "tools/make_samples.py", "samples": rows}, indent=1) + "\n"
 
 
-def main() -> None:
+def put(files: dict[str, bytes], folder: Path) -> None:
+    """`files` in place of the samples that `folder` holds; what else lies there stays. All of it or nothing.
+
+    A failure is undone. After a power cut in the middle the old files are all there, some in `.samples-*/old`.
+    Exits, with nothing changed, when one of `files` would cover a file that is none of the old samples.
+    """
+    held = [path for path in old_files(folder) if path.is_file()]
+    foreign = [name for name in files if (folder / name).exists() and folder / name not in held]
+    if foreign:
+        sys.exit(f"{folder / foreign[0]} is no old sample; nothing was written: move it, or name another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=".samples-", dir=folder))
+    with ExitStack() as undo:
+        undo.callback(discard, scratch)
+        for part in ("new", "old"):
+            (scratch / part).mkdir()
+        for name, data in files.items():
+            (scratch / "new" / name).write_bytes(data)
+        moves = [(path, scratch / "old" / path.name) for path in held]
+        for source, target in [*moves, *((scratch / "new" / name, folder / name) for name in files)]:
+            source.replace(target)
+            undo.callback(target.replace, source)
+        undo.pop_all()
+    shutil.rmtree(scratch)
+
+
+def old_files(folder: Path) -> list[Path]:
+    """The files of a folder's samples, the index last; none where there is no index."""
+    index = folder / "samples.json"
+    if not index.exists():
+        return []
+    named = dict.fromkeys(path for sample in load_samples(folder) for path in sample.paths)
+    return [*(path for path in named if path.parent == folder), index]
+
+
+def discard(scratch: Path) -> None:
+    """Remove what was written; not when an old file could not be brought back."""
+    if not any(scratch.glob("old/*")):
+        shutil.rmtree(scratch)
+
+
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=15)
     parser.add_argument("--output", type=Path, default=FOLDER)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as scratch:
         samples = make(options.seed, Path(scratch))
         files = {path.name: path.read_bytes() for sample in samples for path in sample.paths}
@@ -295,12 +338,7 @@ def main() -> None:
     total = sum(map(len, files.values()))
     if total > MOST_BYTES:
         sys.exit(f"the pictures take {total:,} bytes, more than {MOST_BYTES:,}; nothing was written")
-    options.output.mkdir(parents=True, exist_ok=True)
-    for stale in options.output.glob("*.png"):
-        stale.unlink()
-    for name, data in files.items():
-        (options.output / name).write_bytes(data)
-    (options.output / "samples.json").write_text(index_of(samples), encoding="utf-8")
+    put(files | {"samples.json": index_of(samples).encode("utf-8")}, options.output)
     print(f"{len(files)} pictures, {total:,} bytes, in {options.output}")
 
 
