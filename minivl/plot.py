@@ -305,7 +305,7 @@ def _scale(values: np.ndarray) -> dict[str, Any]:
 
 
 def axis_letter(contract: Any) -> str:
-    """The letter of the rows: of a letter itself, of a contract such as "4c d -> c o", or of a stage's contract."""
+    """The letter of the rows: of a letter itself, of a contract such as "c o, c -> m o", or of a stage's contract."""
     text = getattr(contract, "contract", contract)
     return rows_of(text) if "->" in text else text
 

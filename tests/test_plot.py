@@ -1,8 +1,10 @@
 """Drawings say what the arrays say: every number, bar, block and colour stands where a plain loop would put it."""
 
 import io
+import re
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +19,7 @@ from minivl import plot
 from minivl.config import PreprocessorConfig, VisionConfig
 from minivl.passes.patches import patchify
 from minivl.passes.picture import bicubic_weights, normalise
+from minivl.passes.windows import window_order
 from minivl.provenance import provenance
 
 FEW = settings(max_examples=15)
@@ -130,6 +133,24 @@ def test_rows_lie_on_their_patches(grid):
     for t in range(grid[0]):
         assert (drawn[:, t * (grid[2] + 1) : t * (grid[2] + 1) + grid[2]] == maps[t]).all()
     assert np.isnan(drawn[:, grid[2] :: grid[2] + 1]).all()                   # the gaps between frames
+
+
+@pytest.mark.parametrize("grid", SHAPES)
+def test_the_window_order_drawn_by_its_own_contract_counts_cells_in_reading_order(grid):
+    """Row j of the order is the j-th cell by window and says which number it has in the prompt, so on the picture the
+    numbers run from left to right and down."""
+    inputs, config = inputs_of(grid)
+    at = provenance(inputs, config)
+    maps = plot.on_grid(window_order(inputs.grids, VISION), at[plot.axis_letter(window_order)], at["p"])
+    reading = np.arange(grid[0] * grid[1] * grid[2] // 4).reshape(grid[0], grid[1] // 2, grid[2] // 2)
+    assert (maps == reading.repeat(2, axis=1).repeat(2, axis=2)).all()
+
+
+def test_a_contract_given_as_an_example_is_a_stages():
+    example = re.compile(r'"([a-z0-9_ ,]+ -> [a-z0-9_ ,]+)"').findall
+    text = Path(plot.__file__).read_text(encoding="utf-8")
+    passes = "".join(p.read_text(encoding="utf-8") for p in (Path(plot.__file__).parent / "passes").glob("*.py"))
+    assert example(text) and set(example(text)) <= set(example(passes))
 
 
 @pytest.mark.parametrize("grid", SHAPES)
