@@ -26,8 +26,8 @@ import numpy as np
 
 from .api import VLM, load
 from .checkpoint.names import shapes
-from .contract import outputs
 from .inputs import Inputs
+from .listing import Row, fold, lister, total
 from .samples import Sample, load_samples
 from .stage import Session, session
 
@@ -49,7 +49,7 @@ def main(output: Path = OUTPUT, console: Console | None = None) -> None:
         sample = next((s for s in samples if s.name == SHOWN), samples[0])
         run = take_apart(vlm, sample)
         _say(screen, f"\nEvery pass behind one answer ({sample.name}): {sample.question}  {run.answer}", style="bold")
-        screen.print(table_of_passes(run.session))
+        screen.print(table_of_passes(run.rows))
         _say(screen, picture_of(run, vlm, Path(output)))
 
 
@@ -110,56 +110,36 @@ class Run(NamedTuple):
     sample: Sample
     inputs: Inputs
     session: Session
+    rows: list[Row]
     answer: str
 
 
 def take_apart(vlm: VLM, sample: Sample) -> Run:
-    """Answer once more, greedily, with all outputs recorded and timed."""
-    with session(record="*", profile=True) as s:
+    """Answer once more, greedily, with all outputs recorded and listed."""
+    rows: list[Row] = []
+    with session(record="*") as s:
+        s.watchers.append(lister(rows))
         inputs = vlm.prepare(sample.messages())
         ids = vlm.generate(inputs)
-    return Run(sample, inputs, s, vlm.tokenizer.decode(ids))
+    return Run(sample, inputs, s, rows, vlm.tokenizer.decode(ids))
 
 
-class Row(NamedTuple):
-    """Runs of a pass, or of the same pass in every block, folded into one line."""
-    label: str
-    gives: str
-    runs: int
-    seconds: float
-    flops: int
-
-
-def folded(s: Session) -> list[Row]:
-    """A profiled, recorded run as lines: the blocks of a tower are one, and so are all steps after the first token."""
-    rows: dict[str, Row] = {}
-    for key, cost in s.profile.items():
-        label = re.sub(r"\.(blocks|layers)\.\d+\.", r".\1.*.", key)
-        first = "@" not in key and label != "positions.advance"
-        label, gives = (label, shapes_of(s.trace[key])) if first else ("all further tokens", "")
-        old = rows.get(label, Row(label, gives, 0, 0.0, 0))
-        rows[label] = old._replace(runs=old.runs + 1, seconds=old.seconds + cost.seconds, flops=old.flops + cost.flops)
-    return list(rows.values())
-
-
-def shapes_of(output: Any) -> str:
+def shapes_of(row: Row) -> str:
     """`140x4x48, 2 of 140x2x48`: the shapes that came out, equal neighbours counted, two kinds at most."""
-    every = ["x".join(map(str, np.shape(array))) or "1" for array in outputs(output)]
+    every = ["x".join(map(str, shape)) or "1" for _, shape in row.outputs]
     counted = [(shape, len(list(same))) for shape, same in groupby(every)]
     words = [shape if times == 1 else f"{times} of {shape}" for shape, times in counted]
     return ", ".join(words[:2] + ["..."] * (len(words) > 2))
 
 
-def table_of_passes(s: Session) -> Any:
-    """The folded run as a table for the terminal."""
+def table_of_passes(rows: list[Row]) -> Any:
+    """A run, folded, as a table for the terminal."""
     from rich.table import Table
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("pass", "gives", "runs", "ms", "MFLOP"):
         table.add_column(name, justify="left" if name in ("pass", "gives") else "right", overflow="fold")
-    rows = folded(s)
-    total = Row("in all", "", *(sum(column) for column in zip(*(row[2:] for row in rows), strict=True)))
-    for row in [*rows, total]:
-        table.add_row(row.label, row.gives, str(row.runs), f"{1e3 * row.seconds:.2f}", f"{row.flops / 1e6:,.1f}")
+    for row in [*fold(rows), total(rows, "in all")]:
+        table.add_row(row.label, shapes_of(row), str(row.runs), f"{1e3 * row.seconds:.2f}", f"{row.flops / 1e6:,.1f}")
     return table
 
 

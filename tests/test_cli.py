@@ -168,8 +168,9 @@ def test_passes_lists_every_leaf_in_order(picture):
 
 def test_passes_folds_blocks_and_steps_and_unfolds_them(picture):
     folded = minivl_("passes", picture, "--max-new-tokens", "3")[0]
-    assert "vision.blocks.0.attend" in folded and "vision.blocks.1.attend" not in folded
-    assert f"{VISION.depth - 1} more of these, 6 passes each" in folded and "2 decoding steps" in folded
+    runs = {row.split()[0]: row for row in folded.splitlines()[2:]}
+    assert re.search(rf" {VISION.depth} +[\d,.]+ +[\d,.]+$", runs["vision.blocks.*.attend"])
+    assert "vision.blocks.0" not in folded and "decoder@" not in folded and "all further tokens" in folded
     unfolded = minivl_("passes", picture, "--max-new-tokens", "3", "--all")[0]
     assert "vision.blocks.1.attend" in unfolded and "decoder@2.logits" in unfolded
     together = [out.splitlines()[-1].split() for out in (folded, unfolded)]
@@ -215,9 +216,11 @@ def test_run_refuses_a_label_that_no_stage_has(picture, options, said):
     assert said in refused("run", picture, "What?", *options)
 
 
-def test_run_says_when_a_step_never_came(picture):
-    err = minivl_("run", picture, "What?", "--print-after", "decoder@30.logits", "--max-new-tokens", "2", code=2)[1]
-    assert "decoder@30.logits" in err and "2 runs" in err
+def test_run_says_when_a_step_never_came(picture, recwarn):
+    for option in ("--print-after", "--stop-after"):
+        err = minivl_("run", picture, "What?", option, "decoder@30.logits", "--max-new-tokens", "2", code=2)[1]
+        assert "nothing came by under decoder@30.logits" in err and "2 runs" in err
+    assert not recwarn.list                            # said once, as an error
 
 
 # ---- tokens, where -----------------------------------------------------------------------------------------
@@ -296,6 +299,16 @@ def test_inspect_counts_what_the_file_holds():
     assert found["tensors"]["bytes"] == max(entry["data_offsets"][1] for entry in tensors)
     out = minivl_("inspect")[0]
     assert f"{numbers:,}" in out and "tied" in out and out.endswith("\nok\n")
+
+
+@pytest.mark.parametrize("method", [{"quant_method": "awq"}, "fp8"])
+def test_inspect_says_of_a_quantised_release_what_loading_it_says(checkpoint, method):
+    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    (checkpoint / "config.json").write_text(json.dumps({**config, "quantization_config": method}), encoding="utf-8")
+    with pytest.raises(ValueError, match="bf16 release") as error:
+        minivl.load(checkpoint)
+    found = json.loads(minivl_("inspect", checkpoint, "--json", code=1)[0])
+    assert found["problems"] == [str(error.value)]
 
 
 def test_inspect_knows_official_sizes_by_their_published_counts(tmp_path):

@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+from fnmatch import fnmatchcase
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,8 @@ from PIL import Image
 from rich.console import Console
 
 import minivl
-from minivl import demo
+from minivl import demo, listing
+from minivl.contract import outputs
 from minivl.samples import FOLDER, Sample, boxes_in, load_samples, overlap
 
 SAMPLES = load_samples()
@@ -114,14 +116,35 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, run, monkeypatch):
 # ---- the table ---------------------------------------------------------------------------------------------
 
 def test_folding_loses_nothing():
-    with minivl.load() as vlm:
+    with minivl.load() as vlm, minivl.session(profile=True) as s:
         run = demo.take_apart(vlm, SAMPLES[0])
-    rows, costs = demo.folded(run.session), run.session.profile.values()
+    rows, costs = listing.fold(run.rows), s.profile
+    assert [row.key for row in run.rows] == list(costs) == list(run.session.trace)
     assert sum(row.runs for row in rows) == len(costs)
-    assert sum(row.flops for row in rows) == sum(cost.flops for cost in costs)
-    assert sum(row.seconds for row in rows) == pytest.approx(sum(cost.seconds for cost in costs))
+    assert sum(row.flops for row in rows) == sum(cost.flops for cost in costs.values())
+    assert sum(row.seconds for row in rows) == pytest.approx(sum(row.seconds for row in run.rows))
     assert len({row.label for row in rows}) == len(rows) < 60
     assert {row.runs for row in rows if ".blocks." in row.label} == {vlm.config.vision.depth}
+    for row in rows[:-1]:
+        first = next(key for key in run.session.trace if fnmatchcase(key, row.label))
+        assert row.outputs == tuple((str(a.dtype), a.shape) for a in outputs(run.session.trace[first]))
+    assert rows[-1].label == listing.FURTHER
+
+
+def test_what_is_folded_is_a_pass_in_all_blocks_and_all_after_the_first_token():
+    def row(key, label, seconds=1.0):
+        return listing.Row(key, label, "n d -> n d", (("float32", (2, 3)),), seconds, 10)
+    rows = [row("picture.resize", "picture.resize"), row("picture.resize@1", "picture.resize"),
+            row("vision.blocks.0.attend", "vision.blocks.0.attend"), row("vision.merge_2x2", "vision.merge_2x2"),
+            row("vision.blocks.10.attend", "vision.blocks.10.attend", 0.25), row("decoder.logits", "decoder.logits"),
+            row("positions.advance", "positions.advance"), row("decoder@1.logits", "decoder.logits"),
+            row("decoder@1.layers.0.attend", "decoder.layers.0.attend"),
+            row("positions.advance@1", "positions.advance")]
+    found = [(r.label, r.runs, r.seconds, r.flops) for r in listing.fold(rows)]
+    assert found == [("picture.resize", 2, 2.0, 20), ("vision.blocks.*.attend", 2, 1.25, 20),
+                     ("vision.merge_2x2", 1, 1.0, 10), ("decoder.logits", 1, 1.0, 10),
+                     ("all further tokens", 4, 4.0, 40)]
+    assert listing.total(rows, "in all") == listing.Row("in all", "in all", "", (), 9.25, 100, 10)
 
 
 # ---- samples -----------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def load_model(folder: str | Path, dtype: Any, config: ModelConfig | None = None
     """
     folder = Path(folder)
     if config is None:
-        _refuse_quantised(folder)
+        refuse_quantised(folder)
         config = read_config(folder)
     tensors = read_tensors(folder)
     try:
@@ -70,8 +70,11 @@ def load_model(folder: str | Path, dtype: Any, config: ModelConfig | None = None
         raise
 
 
-def _refuse_quantised(folder: Path) -> None:
-    """AWQ and GPTQ releases share the model's type, and their config.json passes every other check."""
+def refuse_quantised(folder: Path) -> None:
+    """Raise CheckpointError for a quantised release.
+
+    AWQ and GPTQ releases share the model's type, and their config.json passes every other check.
+    """
     quantised = read_json(folder / "config.json").get("quantization_config")
     if quantised:
         method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised

@@ -5,7 +5,6 @@ Read next: `api.py` of the package, whose `load` and `find` do the work.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,11 @@ from ..config import PreprocessorConfig, read_config
 from ..passes.patches import grid_of
 from ..passes.picture import load_picture, target_size
 from ..prepare import Processor
+from ..samples import load_samples
 from .console import note, working
 
 EMBEDDED = ("the embedded model knows coloured shapes and digits on small pictures (56 to 196 pixels a side); "
             "what it says about other pictures means nothing")
-SAMPLES = Path(api.__file__).parent / "samples"
 
 
 def open_model(model: str | None, precision: str = "float32") -> api.VLM:
@@ -44,9 +43,8 @@ def processor(model: str | None) -> Processor:
 
 def sample() -> tuple[str, str]:
     """A picture that comes with the package, and a question about it."""
-    samples = json.loads((SAMPLES / "samples.json").read_text(encoding="utf-8"))["samples"]
-    first = next(one for one in samples if len(one["files"]) == 1)
-    return str(SAMPLES / first["files"][0]), first["question"]
+    first = next(one for one in load_samples() if one.fps is None)
+    return str(first.paths[0]), first.question
 
 
 def named(image: str) -> str:

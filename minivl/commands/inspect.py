@@ -17,17 +17,15 @@ from typing import Any
 
 from .. import api
 from ..checkpoint.names import HEAD, TABLE, audit, hub_name, shapes
-from ..checkpoint.read import INDEX, SINGLE, read_tensors
+from ..checkpoint.read import INDEX, SINGLE, read_tensors, refuse_quantised
 from ..checkpoint.safetensors import ITEM, File
 from ..checkpoint.weight import Weight
 from ..config import (
     OFFICIAL,
-    ConfigError,
     ModelConfig,
     official_config,
     read_config,
     read_generation,
-    read_json,
     read_preprocessor,
 )
 from ..passes.prompt import load_template
@@ -84,12 +82,6 @@ def examine(folder: Path) -> dict[str, Any]:
             "config": asdict(config) if config else None,
             **{name: asdict(part) if part else None for name, part in others.items()},
             **about, "audit": audited}
-
-
-def refuse_quantised(folder: Path) -> None:
-    """Raise ConfigError for a quantised release, whose config.json passes every other check."""
-    if read_json(folder / "config.json").get("quantization_config"):
-        raise ConfigError(f"{folder / 'config.json'}: quantization_config: quantised checkpoints are not read")
 
 
 def open_tensors(folder: Path, problems: list[str], stack: ExitStack) -> Mapping[str, Weight]:

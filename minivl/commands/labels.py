@@ -48,11 +48,9 @@ def labels(parts: Processor) -> Known:
 @contextmanager
 def collecting(known: dict[str, bool]) -> Iterator[None]:
     """Write down what is called inside."""
-    leaves: set[str] = set()
     with session() as s:
-        s.watchers.append(lambda session, visit: leaves.update((visit.key, visit.label)))
         yield
-    known |= {name: name in leaves for name in s.met if not name.startswith("kernel.")}
+    known |= {name: kind == "leaf" for name, kind in s.met.items() if kind != "kernel"}
 
 
 def smallest(config: ModelConfig) -> ModelConfig:

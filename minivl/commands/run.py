@@ -1,42 +1,25 @@
 """`minivl passes` and `minivl run`: one question with the door open. What is seen there is the package's session; this
-file chooses, folds and prints.
+file chooses and prints.
 
-Read next: `labels.py` (labels known beforehand), `stage.py` and `watch.py` of the package.
+Read next: `labels.py` (labels known beforehand), `stage.py`, `watch.py` and `listing.py` of the package.
 """
 
 from __future__ import annotations
 
-import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from itertools import groupby
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from .. import watch
 from ..api import VLM
 from ..contract import outputs
+from ..listing import Row, fold, lister, total
 from ..stage import Session, Stopped, Visit
 from .ask import write
 from .console import count, heading, line, milliseconds, note, print_json, table, working
 from .given import check_words, conversation, named, open_model, sample, say_which
 from .labels import check_label, check_leaves, labels
-
-STEP = re.compile(r"^decoder@(\d+)\.")
-BLOCK = re.compile(r"^(.*?\b(?:blocks|layers))\.(\d+)\.")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One leaf, or several folded into one: then `contract` says what they are."""
-    key: str
-    contract: str
-    outputs: tuple[tuple[str, tuple[int, ...]], ...]      # dtype and shape of each array that came out
-    seconds: float
-    flops: int
-
 
 # ---- passes ------------------------------------------------------------------------------------------------
 
@@ -54,6 +37,8 @@ def passes(image: str | None, question: str | None, model: str | None, precision
         return print_json(document(image, question, answer, rows))
     heading(f"{question}  {answer}")
     show(rows if everything else fold(rows))
+    if not everything:
+        note("blocks are folded, and so are further tokens; --all shows every run")
 
 
 def follow(vlm: VLM, image: str, question: str, max_new_tokens: int, say: Callable[[str], None]
@@ -61,80 +46,26 @@ def follow(vlm: VLM, image: str, question: str, max_new_tokens: int, say: Callab
     """Every leaf of one question, greedily answered, and the answer."""
     rows: list[Row] = []
     with Session() as s:
-        s.watchers.append(lambda session, visit: rows.append(row_of(visit)))
-        s.watchers.append(lambda session, visit: say(visit.key))
+        s.watchers += [lister(rows), lambda session, visit: say(visit.key)]
         answer = vlm.chat(conversation([image], question), max_new_tokens, temperature=0)
     return rows, answer
-
-
-def row_of(visit: Visit) -> Row:
-    arrays = tuple((str(a.dtype), tuple(a.shape)) for a in outputs(visit.output))
-    return Row(visit.key, visit.door.contract, arrays, visit.seconds, visit.flops)
-
-
-def plain(key: str) -> str:
-    """The label of a key: the same without the number of the run."""
-    return re.sub(r"@\d+", "", key)
 
 
 def document(image: str, question: str, answer: str, rows: Sequence[Row]) -> dict[str, Any]:
     """What `--json` prints: never folded."""
     return {"image": named(image), "question": question, "answer": answer,
             "seconds": sum(row.seconds for row in rows), "flops": sum(row.flops for row in rows),
-            "passes": [{"key": row.key, "label": plain(row.key), "contract": row.contract,
+            "passes": [{"key": row.key, "label": row.label, "contract": row.contract,
                         "outputs": [{"dtype": dtype, "shape": shape} for dtype, shape in row.outputs],
                         "seconds": row.seconds, "flops": row.flops} for row in rows]}
 
 
 def show(rows: Sequence[Row]) -> None:
     """Rows as a table, with their sum."""
-    cells = [(row.key, row.contract, "  ".join(f"{dtype} {list(shape)}" for dtype, shape in row.outputs),
-              milliseconds(row.seconds), count(row.flops)) for row in rows]
-    total = ("together", "", "", milliseconds(sum(row.seconds for row in rows)), count(sum(r.flops for r in rows)))
-    table(("pass", "contract", "comes out", "ms", "FLOPs"), [*cells, total], right=("ms", "FLOPs"),
-          droppable=("ms", "FLOPs", "contract"))
-
-
-def fold(rows: Sequence[Row]) -> list[Row]:
-    """All decoding steps after the first run of the decoder in one row, all blocks after block 0 in one row each."""
-    steps = list(steps_of(rows))
-    first = [row for row, step in zip(rows, steps, strict=True) if step == 0]
-    later = [row for row, step in zip(rows, steps, strict=True) if step]
-    folded = [one for part, group in groupby(first, later_block) for one in (join_blocks(part, list(group)))]
-    if later:
-        n = steps[-1]
-        name = "decoder@1" if n == 1 else f"decoder@1 .. decoder@{n}"
-        folded.append(joined(name, f"{n} decoding step{'s' * (n > 1)}, {len(later)} passes; --all shows them", later))
-    return folded
-
-
-def steps_of(rows: Iterable[Row]) -> Iterator[int]:
-    """The decoding step of each row: 0 is the run over the prompt; the choice of a token belongs to its step."""
-    step = 0
-    for row in rows:
-        if found := STEP.match(row.key):
-            step = int(found[1])
-        yield step
-
-
-def later_block(row: Row) -> str | None:
-    """`vision.blocks` for a pass inside any block of the tower but the first, else None."""
-    found = BLOCK.match(row.key)
-    return found[1] if found and int(found[2]) else None
-
-
-def join_blocks(part: str | None, rows: list[Row]) -> list[Row]:
-    if part is None:
-        return rows
-    numbers = sorted({int(BLOCK.match(row.key)[2]) for row in rows})                        # type: ignore[index]
-    name = f"{part}.{numbers[0]}" + (f" .. {numbers[-1]}" if len(numbers) > 1 else "")
-    each = len(rows) // len(numbers)
-    return [joined(name, f"{len(numbers)} more of these, {each} passes each; --all shows them", rows)]
-
-
-def joined(name: str, words: str, rows: Sequence[Row]) -> Row:
-    """Several rows as one: the output is that of the last."""
-    return Row(name, words, rows[-1].outputs, sum(row.seconds for row in rows), sum(row.flops for row in rows))
+    cells = [(row.key, row.contract, "  ".join(f"{dtype} {list(shape)}" for dtype, shape in row.outputs), row.runs,
+              milliseconds(row.seconds), count(row.flops)) for row in [*rows, total(rows, "together")]]
+    table(("pass", "contract", "comes out", "runs", "ms", "FLOPs"), cells, right=("runs", "ms", "FLOPs"),
+          droppable=("runs", "ms", "FLOPs", "contract"))
 
 
 # ---- run ---------------------------------------------------------------------------------------------------
@@ -156,7 +87,8 @@ def run(image: str, question: str, model: str | None, precision: str, max_new_to
             check_label(stop_after, known)
         s = Session(print_after=printed, stop_after=stop_after, verify=verify)
         rows: list[Row] = []
-        s.watchers.append(lambda session, visit: rows.append(row_of(visit)))
+        unmet = [*printed, *kept, *([stop_after] if stop_after else [])]
+        s.watchers += [lister(rows), crosser(unmet)]
         if dump is not None:
             s.watchers.append(only(kept or ["*"], watch.dumper(dump)))
         answer = watched(vlm, conversation([image], question), max_new_tokens, s, bool(printed))
@@ -165,23 +97,29 @@ def run(image: str, question: str, model: str | None, precision: str, max_new_to
         write([answer])
     report(rows, dump, verify, profile)
     if answer is not None:
-        check_met([*printed, *kept, *([stop_after] if stop_after else [])], rows)
+        check_met(unmet, rows)
 
 
 def only(patterns: Sequence[str], look: watch.Watcher) -> watch.Watcher:
     """A watcher that looks at matching leaves only."""
     def chosen(session: Session, visit: Visit) -> None:
-        if any(fnmatchcase(visit.label, p) or fnmatchcase(visit.key, p) for p in patterns):
+        if watch.wanted(visit, tuple(patterns)):
             look(session, visit)
     return chosen
 
 
-def check_met(patterns: Sequence[str], rows: Sequence[Row]) -> None:
+def crosser(unmet: list[str]) -> watch.Watcher:
+    """A watcher that takes the patterns off the list which a leaf matches."""
+    def look(session: Session, visit: Visit) -> None:
+        unmet[:] = [pattern for pattern in unmet if not watch.wanted(visit, (pattern,))]
+    return look
+
+
+def check_met(unmet: Sequence[str], rows: Sequence[Row]) -> None:
     """Raise ValueError for a pattern that could have matched but did not: a step after the end of the answer, say."""
-    steps = max(steps_of(rows), default=0)
-    for pattern in patterns:
-        if not any(fnmatchcase(row.key, pattern) or fnmatchcase(plain(row.key), pattern) for row in rows):
-            raise ValueError(f"nothing came by under {pattern}: the answer ended after {steps + 1} runs of the decoder")
+    runs = {row.key.partition(".")[0] for row in rows if row.label.startswith("decoder.")}
+    if unmet:
+        raise ValueError(f"nothing came by under {unmet[0]}: the answer ended after {len(runs)} runs of the decoder")
 
 
 def watched(vlm: VLM, messages: list[dict[str, Any]], max_new_tokens: int, s: Session, prints: bool) -> str | None:
@@ -202,7 +140,7 @@ def watched(vlm: VLM, messages: list[dict[str, Any]], max_new_tokens: int, s: Se
 def quietly(vlm: VLM, messages: list[dict[str, Any]], max_new_tokens: int, s: Session) -> str:
     """The answer; what the session would warn about is an error here (`check_met`)."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="no stage was called")
+        warnings.filterwarnings("ignore", message="nothing was met by")
         with s:
             return vlm.chat(messages, max_new_tokens, temperature=0)
 
