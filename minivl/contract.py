@@ -1,7 +1,7 @@
 """The contract language: what a stage takes and gives, axis by axis, and the check that executes it.
 
     "p d, m -> w d"     two arrays come in, one goes out; a letter has one size throughout
-    "4c d -> c o"       the first axis is four times the length of the outgoing one
+    "4c d, _ -> c o"    the first axis is four times the length of the outgoing one
     "i 3 -> _ 4 *"      an axis may be a number, `_` is any size, `*` repeats the term for every further array
     "_, s d -> s d"     a term that is only `_` is not checked: an integer, a text, a table of weights
 
@@ -63,7 +63,7 @@ def outputs(value: Any) -> tuple:
 
 
 def rows_of(contract: str) -> str:
-    """The axis letter of the rows that come out: `"4c d -> c o"` gives `"c"`."""
+    """The axis letter of the rows that come out: `"4c d, _ -> c o"` gives `"c"`."""
     return parse(contract)[1][0][0]
 
 

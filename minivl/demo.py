@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import io
 import re
-import tempfile
 from collections import Counter
-from contextlib import suppress
 from itertools import groupby
 from math import prod
 from pathlib import Path
@@ -26,6 +24,7 @@ import numpy as np
 
 from .api import VLM, load
 from .checkpoint.names import shapes
+from .files import write_whole
 from .inputs import Inputs
 from .listing import Row, fold, lister, total
 from .samples import Sample, load_samples
@@ -153,26 +152,10 @@ def picture_of(run: Run, vlm: VLM, output: Path) -> str:
     except ImportError as error:
         return f"No picture of the passes: {error}"
     try:
-        write_whole(output, buffer.getvalue())
+        write_whole(output, lambda file: file.write(buffer.getbuffer()))
     except OSError as error:
         return f"The picture was not written to {output} ({error.strerror or error}); name another file to write it to."
     return f"From pixels to tokens, in one picture: {output}"
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """All of `data` or nothing: written beside the target, then moved there. Raises OSError."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        partial = Path(file.name)
-        try:
-            file.write(data)
-            file.close()                                  # Windows moves no open file
-            partial.chmod(0o644)                          # a temporary file is born private
-            partial.replace(path)
-        except BaseException:
-            file.close()
-            with suppress(OSError):
-                partial.unlink()
-            raise
 
 
 def draw(run: Run, vlm: VLM) -> Any:

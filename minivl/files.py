@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import os
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write beside the target and move it there; when writing fails nothing is left and an older file stays.
-
-    Raises OSError as the system does.
-    """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
+    """Let `write` fill a file beside the target, then move it there. When anything fails nothing is left, and an older
+    file stays as it was. Raises OSError as the system does."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        partial = Path(file.name)
+        try:
             write(file)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+            file.close()                                  # Windows moves no open file
+            partial.chmod(0o644)                          # a temporary file is born private
+            partial.replace(path)
+        except BaseException:
+            file.close()
+            with suppress(OSError):
+                partial.unlink()
+            raise

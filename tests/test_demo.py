@@ -95,7 +95,7 @@ def test_a_folder_in_the_files_place(tmp_path, run):
 def test_a_folder_that_cannot_be_written(tmp_path, run, monkeypatch):
     def refuse(*args, **options):
         raise PermissionError(13, "Permission denied")
-    monkeypatch.setattr(demo.tempfile, "NamedTemporaryFile", refuse)
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", refuse)
     said = demo.picture_of(None, None, tmp_path / "a.png")
     assert "a.png (Permission denied); name another file" in said
 

@@ -80,12 +80,13 @@ def main(arguments: list[str]) -> None:
         parser.error(f"already there: {', '.join(there)}; nothing was written: name another folder, or --force")
     import nbformat
 
-    from minivl.demo import write_whole
+    from minivl.files import write_whole
     wanted.folder.mkdir(parents=True, exist_ok=True)
     for path, target in targets.items():
         source = path.read_text(encoding="utf-8")
         book = executed(notebook(source)) if wanted.solved else notebook(student_form(source))
-        write_whole(target, nbformat.writes(book).encode("utf-8"))
+        text = nbformat.writes(book).encode("utf-8")
+        write_whole(target, lambda file, text=text: file.write(text))
         print(target)
 
 
