@@ -39,7 +39,7 @@ def load(path_or_name: str | os.PathLike | None = None, precision: str = "float3
 
     Without a name: the small model in the package. precision: the type of the activations (float64, float32, float16,
     bfloat16); weights stay as stored and are widened when used. kernels: "auto", "definition",
-    or "shapes", which computes no numbers.
+    or "shapes", which computes no numbers: for shapes and operation counts, its answers mean nothing.
     Raises FileNotFoundError, ConfigError or CheckpointError saying what is missing or wrong.
     """
     if kernels not in ("auto", *INTERPRETERS):
@@ -201,6 +201,8 @@ class VLM:
 
     def logits(self, inputs: Inputs) -> np.ndarray:
         """Scores (s, v) of the next token after every token of the prompt, in the model's precision."""
+        if not isinstance(inputs, Inputs):
+            raise TypeError(f"logits takes the Inputs of one conversation, not a {type(inputs).__name__}")
         batch = Batch.of([inputs], self.config, self.dtype, every_row=True)
         cache = KVCache(self.config.text, batch.lengths, self.dtype)
         with self._session():

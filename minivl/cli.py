@@ -54,13 +54,16 @@ def _explained(error: Exception) -> tuple[str, int]:
     from .commands.console import clean
     if hasattr(error, "format_message"):                       # the command line's own: an unknown option, say
         context = getattr(error, "ctx", None)
-        return clean(f"{error.format_message()}  ({context.command_path if context else 'minivl'} --help)"), 2
+        said = error.format_message()
+        hint = " The question comes last, after the pictures." if "Missing argument 'IMAGE'" in said else ""
+        return clean(f"{said}{hint}  ({context.command_path if context else 'minivl'} --help)"), 2
     from .checkpoint.weight import CheckpointError
     from .contract import ContractError
     first, *more = str(error).splitlines() or [type(error).__name__]
     if more:
         everything = "`minivl inspect` of the folder" if isinstance(error, CheckpointError) else "--debug"
-        first += f": {more[0].strip()} ... ({everything} shows all)"
+        shown = "; ".join(line.strip() for line in more[:3])
+        first += f": {shown}" + (f" ... ({everything} shows all)" if len(more) > 3 else "")
     notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
     if isinstance(error, ContractError):
         return clean(first), 1
@@ -114,7 +117,9 @@ def demo(output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.pn
          = Path("minivl-demo.png")) -> None:
     """Answer about samples, and draw it. The embedded model looks at pictures; one file shows what happens inside."""
     from .commands.console import console
+    from .demo import check_output
     from .demo import main as show
+    check_output(output)
     show(output, console())
 
 

@@ -52,6 +52,14 @@ def main(output: Path = OUTPUT, console: Console | None = None) -> None:
         _say(screen, picture_of(run, vlm, Path(output)))
 
 
+def check_output(path: Path) -> None:
+    """Raise ValueError, before anything takes long, for a path that no PNG can be written to."""
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"{path}: the picture is a PNG; name a file that ends in .png")
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise ValueError(f"{path}: {'is a folder' if path.is_dir() else 'its folder is not there'}; name a file")
+
+
 def _console() -> Console:
     from rich.console import Console
     return Console(markup=False, highlight=False, emoji=False)

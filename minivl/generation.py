@@ -50,7 +50,7 @@ class Settings:
     def __post_init__(self):
         rules = [("max_new_tokens", _whole(self.max_new_tokens, 1), "a whole number, at least 1"),
                  ("temperature", _between(LEAST, self.temperature, MOST),
-                  f"above 0 (from {LEAST:g} to {MOST:g}); for greedy decoding say do_sample=False"),
+                  f"above 0 (from {LEAST:g} to {MOST:g}); greedy decoding is do_sample=False, or --temperature 0"),
                  ("top_k", self.top_k is None or _whole(self.top_k, 0), "a whole number, 0 (off) or more"),
                  ("top_p", self.top_p is None or _between(LEAST, self.top_p, 1), "above 0 and at most 1"),
                  ("repetition_penalty", _between(LEAST, self.repetition_penalty, MOST), "above 0; 1 is off"),

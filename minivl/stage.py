@@ -157,7 +157,7 @@ class Session:
         self.watchers = watch.watchers(self, watch.patterns(record), watch.patterns(print_after), dump, profile,
                                        shadow or {}, tolerance)
         stops = [stop_after] if stop_after else []
-        self._asked = [(watch.patterns(record), "leaf"), (watch.patterns(print_after), "leaf"), (self.given, "leaf"),
+        self._asked = [(watch.patterns(record), "leaf"), (watch.patterns(print_after), "leaf"),
                        (stops, "leaf composite"), (shadow or {}, "leaf kernel"),
                        (dict(self.replace), "leaf composite kernel")]
         self.frames, self.chain = [Frame()], [self]
@@ -189,11 +189,13 @@ class Session:
         self.verify = self.verify or outer.verify
 
     def _warn_of_unmatched(self) -> None:
+        if self.given and not self.given.keys() & self.met.keys():
+            warnings.warn(f"no stage was run under a key of `given`, such as {next(iter(self.given))}", stacklevel=3)
         unmatched = {pattern for patterns, kinds in self._asked for pattern in patterns
                      if not any(kind in kinds and _matches(pattern, name) for name, kind in self.met.items())}
         if unmatched:
-            warnings.warn(f"nothing was met by {', '.join(sorted(unmatched))}: record, print_after and given look at "
-                          "leaf stages, shadow at leaves and kernels; `minivl passes` lists the labels", stacklevel=3)
+            warnings.warn(f"nothing was met by {', '.join(sorted(unmatched))}: record and print_after look at leaf "
+                          "stages, shadow at leaves and kernels; `minivl passes` lists the labels", stacklevel=3)
 
     def enter(self, door: Any, args: tuple) -> Any:
         """Run one stage as the open sessions want it; called by the door only."""

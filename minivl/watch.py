@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -95,11 +96,23 @@ def shadower(table: Mapping[str, Wrap], guilty: dict[str, float], failures: dict
             guilty[visit.key], failures[visit.key] = float("inf"), error
             return
         ours = outputs(visit.output)
-        same = len(theirs) == len(ours)
+        same = [_shape(a) for a in theirs] == [_shape(a) for a in ours]
         distance = max(map(relative_error, theirs, ours), default=0.0) if same else float("inf")
         if not distance <= tolerance:
             guilty[visit.key] = distance
+        if not distance < float("inf"):
+            failures[visit.key] = ValueError("gave a number that is not finite" if same else
+                                             f"gave {_kinds(theirs)}, the model's own pass {_kinds(ours)}")
     return look
+
+
+def _shape(value: Any) -> tuple[int, ...] | None:
+    return value.shape if isinstance(value, np.ndarray | np.generic) else None
+
+
+def _kinds(values: tuple) -> str:
+    return " and ".join(f"an array {list(v.shape)}" if isinstance(v, np.ndarray) else f"a {type(v).__name__}"
+                        for v in values)
 
 
 def relative_error(candidate: np.ndarray, reference: np.ndarray) -> float:
@@ -115,13 +128,13 @@ def relative_error(candidate: np.ndarray, reference: np.ndarray) -> float:
 
 def dumper(folder: Path) -> Watcher:
     """Write each output into `folder` as NNNN-key.npy, then a line about it into the index of all that is there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
-        raise FileExistsError(f"{folder} is not empty; name a new folder for the dump")
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise FileExistsError(f"{folder} is there and is not empty; name a new folder for the dump")
     count = 0
 
     def look(session: Session, visit: Visit) -> None:
         nonlocal count
+        folder.mkdir(parents=True, exist_ok=True)                # with the first output: an early end leaves nothing
         files = []
         for n, array in enumerate(outputs(visit.output)):
             files.append(f"{count:04d}-{visit.key}{f'.{n}' if isinstance(visit.output, tuple) else ''}.npy")
@@ -137,11 +150,16 @@ def dumper(folder: Path) -> Watcher:
 def read_dump(folder: str | Path) -> dict[str, Any]:
     """A folder written by `session(dump=folder)` as a trace: key -> array or tuple of arrays, in order of execution.
 
-    A last line of the index that was cut off is left out. Raises FileNotFoundError without an index, ValueError for
-    another line that is none of ours.
+    A last line of the index that was cut off is left out, with a warning. Raises FileNotFoundError without an index,
+    ValueError for another line that is none of ours.
     """
     folder = Path(folder)
-    *lines, _ = (folder / INDEX).read_text(encoding="utf-8").split("\n")
+    if not (folder / INDEX).is_file():
+        raise FileNotFoundError(f"{folder} is no dump: it has no {INDEX}")
+    *lines, rest = (folder / INDEX).read_text(encoding="utf-8").split("\n")
+    if rest:
+        warnings.warn(f"{folder / INDEX} ends within a line: the dump was cut off after {len(lines)} outputs",
+                      stacklevel=2)
     trace: dict[str, Any] = {}
     for number, line in enumerate(lines, 1):
         try:

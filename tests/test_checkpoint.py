@@ -568,3 +568,10 @@ def test_a_pipe_is_never_waited_for(tmp_path):
         os.mkfifo(tmp_path / "config.json")
         with pytest.raises(ConfigError, match="not a regular file"):
             load_model(tmp_path, "float32")
+
+
+def test_a_git_lfs_pointer_is_told_as_such(tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(CheckpointError, match="is a Git LFS pointer.*git lfs pull"):
+        File(path)

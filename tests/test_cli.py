@@ -18,7 +18,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import minivl
-from minivl import api, cli
+from minivl import api, cli, demo
 from minivl.commands import console, doctor
 from minivl.config import official_config, read_config, to_flat_json
 
@@ -124,7 +124,7 @@ def test_debug_shows_the_traceback_wherever_it_stands():
 @pytest.mark.parametrize(("error", "code", "said"), [
     (KeyboardInterrupt(), 130, ""), (BrokenPipeError(), 1, ""), (MemoryError("12 GB"), 1, "out of memory"),
     (minivl.ContractError("vision: axis p has size 3, should be 4"), 1, "axis p"),
-    (ZeroDivisionError("x"), 1, "defect"), (ValueError("a\nb\nc"), 2, "--debug"),
+    (ZeroDivisionError("x"), 1, "defect"), (ValueError("a\nb\nc\nd\ne"), 2, "--debug"),
     (PermissionError(13, "Permission denied", "x.npy"), 2, "x.npy: Permission denied"),
 ])
 def test_every_way_out_has_its_code(monkeypatch, error, code, said):
@@ -385,12 +385,25 @@ def test_doctor_says_when_the_embedded_model_does_not_answer(monkeypatch):
 
 def test_demo_is_given_the_file_and_a_console(monkeypatch, tmp_path):
     class Demo:
+        check_output = staticmethod(demo.check_output)
+
         @staticmethod
         def main(output, console):
             console.print(f"drawn [red] to {output.name}")
     monkeypatch.setitem(sys.modules, "minivl.demo", Demo)
     monkeypatch.setattr(minivl, "demo", Demo, raising=False)
     assert minivl_("demo", "-o", tmp_path / "d.png")[0] == "drawn [red] to d.png\n"
+    for path, why in ((tmp_path, "ends in"), (tmp_path / "n" / "d.png", "its folder"), (tmp_path / "d.jpg", ".png")):
+        assert why in refused("demo", "-o", path)
+
+
+def test_one_word_where_two_are_needed(picture):
+    assert "question comes last" in refused("ask", picture)
+
+
+def test_the_picture_that_cannot_be_sized_is_named(picture, tmp_path):
+    Image.new("RGB", (5000, 20)).save(tmp_path / "thin.png")
+    assert "thin.png: picture of 20 x 5000" in refused("tokens", picture, tmp_path / "thin.png")
 
 
 # ---- as a process ------------------------------------------------------------------------------------------

@@ -183,10 +183,16 @@ def test_a_pattern_that_matches_nothing_is_said():
 
 
 @pytest.mark.parametrize("options", [{"record": "tower"}, {"print_after": "tower.blocks.0"}, {"record": "kernel.*"},
-                                     {"stop_after": "kernel.plus"}, {"given": {"tower.blocks.9.join": X}},
+                                     {"stop_after": "kernel.plus"},
                                      {"shadow": {"tower.blocks.0": lambda f: lambda i, x: 100 * f(i, x)}}])
 def test_a_pattern_that_meets_only_what_it_cannot_act_on_is_said(options):
     with pytest.warns(UserWarning, match="nothing was met by"), session(**options):
+        tower(X)
+
+
+def test_given_keys_that_no_stage_has_are_said():
+    with pytest.warns(UserWarning, match="no stage was run under a key of `given`, such as tower.blocks.9.join"), \
+            session(given={"tower.blocks.9.join": X}):
         tower(X)
 
 
@@ -267,6 +273,7 @@ def test_a_candidate_that_raises_or_writes_to_its_inputs_is_guilty_and_harms_not
     assert list(s.guilty) == ["tower.blocks.0.shift", "tower.blocks.0.join", "tower.blocks.1.join"]
     assert isinstance(s.failures["tower.blocks.0.shift"], ZeroDivisionError)
     assert "read-only" in str(s.failures["tower.blocks.0.join"])
+    assert str(s.failures["tower.blocks.1.join"]) == "gave a NoneType, the model's own pass an array [3, 4]"
 
 
 def test_a_candidate_runs_under_all_replacements():
@@ -313,7 +320,10 @@ def test_a_dump_that_was_cut_off_is_read_up_to_there(tmp_path):
     index = tmp_path / "d" / "index.jsonl"
     whole = index.read_bytes()
     index.write_bytes(whole[:-20])
-    assert list(read_dump(tmp_path / "d")) == LEAVES[:-1]
+    with pytest.warns(UserWarning, match="cut off after 5 outputs"):
+        assert list(read_dump(tmp_path / "d")) == LEAVES[:-1]
+    with pytest.raises(FileNotFoundError, match="is no dump: it has no index.jsonl"):
+        read_dump(tmp_path)
     index.write_bytes(whole.replace(b'"key"', b'"kei"', 1))
     with pytest.raises(ValueError, match=r"index.jsonl, line 1: not a line of a dump"):
         read_dump(tmp_path / "d")
@@ -326,6 +336,12 @@ def test_a_dump_that_cannot_be_written_leaves_no_partial_file(tmp_path, monkeypa
     with pytest.raises(OSError, match="No space left"), session(dump=tmp_path / "d"):
         tower(X)
     assert not list((tmp_path / "d").iterdir())
+
+
+def test_a_dump_of_nothing_makes_no_folder(tmp_path):
+    with session(dump=tmp_path / "d"):
+        pass
+    assert not (tmp_path / "d").exists()
 
 
 def test_dump_of_bfloat16_comes_back_as_such(tmp_path):

@@ -35,7 +35,10 @@ class File:
             check_regular(path, CheckpointError)
             size = path.stat().st_size
             with path.open("rb") as file:
-                length = int.from_bytes(file.read(8), "little")
+                start = file.read(8)
+                length = int.from_bytes(start, "little")
+                if start == b"version ":                         # the first word of a Git LFS pointer
+                    raise CheckpointError(f"{path}: is a Git LFS pointer, not the file itself: run `git lfs pull`")
                 if not 2 <= length <= min(MAX_JSON, size - 8):
                     raise CheckpointError(f"{path}: is cut off or no .safetensors file: of its {size} bytes "
                                           f"{length} should be a header (of at most {MAX_JSON})")

@@ -24,6 +24,7 @@ from ..config import (
     read_preprocessor,
 )
 from ..inputs import Inputs
+from ..passes.picture import PictureError
 from ..passes.windows import schedule
 from ..prepare import prepare
 from ..provenance import Where, where_pixel, where_token
@@ -43,8 +44,16 @@ def tokens(images: Sequence[str], sizes: Sequence[str], model: str | None, min_p
         for image in images:
             say(f"reading {image}")
             rows.append((named(image), source_size(image)))
-    found = document([measure(name, size, settings, vision) for name, size in rows], settings, vision)
+    found = document([measured(name, size, settings, vision) for name, size in rows], settings, vision)
     print_json(found) if as_json else show_tokens(found)
+
+
+def measured(name: str, *rest: Any) -> Any:
+    """`measure`, whose errors then name the picture."""
+    try:
+        return measure(name, *rest)
+    except PictureError as error:
+        raise PictureError(f"{name}: {error}") from None
 
 
 def limits(model: str | None, min_pixels: int | None, max_pixels: int | None

@@ -16,6 +16,7 @@ import io
 import math
 import os
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,8 +56,10 @@ def load_picture(source: Any) -> np.ndarray:
         return _decode(source)
     name, opened = _open(source)
     try:
-        with Image.open(opened) as image:
-            return _decode(image)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)         # `_check_size` has the last word
+            with Image.open(opened) as image:
+                return _decode(image)
     except PictureError as error:
         raise PictureError(f"{name}: {error}") from error
     except Image.DecompressionBombError as error:
@@ -132,7 +135,8 @@ def _decode(image: Image.Image) -> np.ndarray:
 
 
 def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    text = str(error) or type(error).__name__
+    return "its bytes are of no known format" if "cannot identify image file" in text else text
 
 
 def _check_size(height: int, width: int) -> None:
