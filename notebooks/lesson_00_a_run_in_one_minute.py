@@ -206,7 +206,9 @@ plt.show()
 #
 # What comes out of one run of the model is not a sentence. It is a table with one row for each token of the
 # prompt and one column for each token of the vocabulary: the score of that token as *the next one*. These
-# scores are called **logits**. Only the last row is about something that is not there yet.
+# scores are called **logits**. Only the last row is about something that is not there yet. (There are some
+# more columns than the vocabulary printed above has tokens. The table is padded to a round width, in the
+# official models too; the last columns belong to no token.)
 
 # %%
 logits = vlm.logits(inputs)
@@ -365,14 +367,29 @@ def reversed_order(cells, order):  # c o, c -> m o
     return cells[np.argsort(order)][::-1]
 
 
-two = draw_scene([("circle", "red", 24, 42, 16), ("square", "blue", 86, 42, 16)])
-right_scores = vlm.logits(about(two, question))[-1]
-print("as it should be:", vlm.ask(two, question))
+corner = draw_scene([("circle", "red", 24, 22, 16)])  # one object: the small model is good at that
+print("truth:    A red circle (upper left).")
+print("no fault:", vlm.ask(corner, question))
+rows, scores = vlm.vision(about(corner, question)), vlm.logits(about(corner, question))[-1]
 with minivl.using({"vision.restore_order": reversed_order}):
-    print("reversed:       ", vlm.ask(two, question))
-    wrong_scores = vlm.logits(about(two, question))[-1]
-moved = np.linalg.norm(wrong_scores - right_scores) / np.linalg.norm(right_scores)
-print(f"the scores of the first token of the answer move by {moved:.0%}")
+    print("reversed:", vlm.ask(corner, question))
+    wrong_rows, wrong_scores = vlm.vision(about(corner, question)), vlm.logits(about(corner, question))[-1]
+for name, wrong, wanted in [("visual tokens", wrong_rows, rows),
+                            ("scores of the answer's first token", wrong_scores, scores)]:
+    print(f"{name} move by {np.linalg.norm(wrong - wanted) / np.linalg.norm(wanted):.0%}")
+
+figure, axes = plt.subplots(1, 3, figsize=(10, 2.6))
+axes[0].imshow(corner)
+axes[0].set_title("the picture")
+for axis, table, name in [(axes[1], rows, "no fault"), (axes[2], wrong_rows, "reversed")]:
+    usual = np.median(table, axis=0)  # most rows are background
+    axis.imshow(np.linalg.norm(table - usual, axis=1).reshape(3, 4), cmap="cividis")
+    axis.set_title(f"{name}: how far each visual token\nis from the usual one")
+plt.show()
+
+# %% [markdown]
+# The sentence says nothing about the place, so it may survive while the numbers have moved and the disc sits in
+# the wrong corner. A right answer is no proof of right arrays.
 
 # %% [markdown]
 # ## Exercise 0.1: from scores to probabilities (about 10 minutes)

@@ -387,6 +387,9 @@ plt.show()
 #
 # Each fault below has been in somebody's port, or is one keystroke away from it. **Predict** which moves the
 # visual tokens most, and whether any is noticed by `verify=True` (shapes, labels, finite numbers).
+#
+# The picture is a single disc now: the small model errs on crowded ones, and a fault is judged best where the
+# model is right without it. The row "no fault" is what it says then; compare that with the truth first.
 
 # %%
 def no_scale(q, k, v, segments):
@@ -440,18 +443,21 @@ def moves(image):
     return off
 
 
-small = image.crop((0, 20, 56, 76))  # no larger than one window
-large, tiny = moves(image), moves(small)
-print(f"{'':28s} {image.width} x {image.height}    {small.width} x {small.height}   answer for the large one")
-print(f"{'as it should be':28s} {'':20s}   {vlm.ask(image, 'Describe the image.')}")
+disc = Image.new("RGB", (168, 112), (200, 200, 205))
+ImageDraw.Draw(disc).ellipse([14, 30, 62, 78], fill=(222, 40, 40))
+small = disc.crop((0, 20, 56, 76))  # no larger than one window
+large, tiny = moves(disc), moves(small)
+print(f"{'':28s} {disc.width} x {disc.height}    {small.width} x {small.height}   answer for the large one")
+print(f"{'(the truth)':28s} {'':20s}  A red circle.")
+print(f"{'no fault':28s} {0:8.1%}   {0:8.1%}   {vlm.ask(disc, 'Describe the image.')}")
 for name, fault in faults.items():
     with minivl.using(fault):
-        print(f"{name:28s} {large[name]:8.1%}   {tiny[name]:8.1%}   {vlm.ask(image, 'Describe the image.')}")
+        print(f"{name:28s} {large[name]:8.1%}   {tiny[name]:8.1%}   {vlm.ask(disc, 'Describe the image.')}")
 
 # %% [markdown]
 # Every run came to its end: `verify` has found nothing, since all shapes are right. "No windows" and "windows
 # in every block" have both been in published ports (Emericen/tiny-qwen, nvidia-cosmos/cosmos-rl#171): they
-# answer in good sentences.
+# answer in good sentences. Where the answer survives, look at the numbers that moved.
 #
 # And look at the column of the small picture. Wherever it says 0.0 %, a test on small pictures would have
 # passed.
