@@ -423,9 +423,12 @@ def check_top_tokens(mine):
     assert got is not None, "exercise 0.1: top_tokens gives None; fill it in and return two arrays"
     assert isinstance(got, tuple) and len(got) == 2, "exercise 0.1: return two arrays: ids, probabilities"
     ids, p = map(np.asarray, got)
+    assert ids.shape == (2,), f"exercise 0.1: n = 2 asks for ids of shape (2,), yours have {ids.shape}"
     assert ids.tolist() == [1, 2], (
         "exercise 0.1: of scores log 1, log 5, log 4 the two most likely ids are 1, 2; yours are "
         f"{ids.tolist()}")
+    assert p.shape == (2,) and p.dtype.kind in "fiu", (
+        f"exercise 0.1: two ids need two probabilities, theirs; yours have shape {p.shape} and are {p.dtype}")
     assert not np.allclose(p, [5 / 9, 4 / 9]), (
         "exercise 0.1: your probabilities sum to one over the n tokens; they should over the whole row")
     assert np.allclose(p, [0.5, 0.4]), (
@@ -483,7 +486,13 @@ def check_write_greedily(mine):
     wanted = vlm.generate(inputs, max_new_tokens=20, repetition_penalty=1.0)
     got = mine(vlm, inputs, stop_ids, 20)
     assert got is not None, "exercise 0.2: write_greedily gives None; fill it in and return a list of ids"
+    assert isinstance(got, list | tuple | np.ndarray), (
+        f"exercise 0.2: return a list of ids, one integer a token, not {type(got).__name__}")
+    got = list(got)
+    odd = [token for token in got if not isinstance(token, int | np.integer)]
+    assert not odd, f"exercise 0.2: each id should be an integer, one of yours is {type(odd[0]).__name__}"
     got = [int(token) for token in got]
+    assert got, "exercise 0.2: your list is empty; does the loop run, and append each id?"
     assert got != wanted[:-1], (
         "exercise 0.2: all tokens are right but the stop token is missing: it belongs to the answer")
     assert got[: len(inputs.input_ids)] != inputs.input_ids.tolist(), (
@@ -492,6 +501,8 @@ def check_write_greedily(mine):
         assert a == b, (
             f"exercise 0.2: token {n} should be {b} ({vlm.tokenizer.decode([b], False)!r}), yours is {a}; "
             "which row did you take the argmax of?")
+    assert len(got) >= len(wanted), (
+        f"exercise 0.2: {len(got)} tokens where {len(wanted)} are right: yours ends too early")
     assert len(got) == len(wanted), (
         f"exercise 0.2: {len(got)} tokens where {len(wanted)} are right; do you stop after a stop id?")
     assert len(mine(vlm, inputs, stop_ids, 2)) == 2, "exercise 0.2: with most=2 there should be two tokens"

@@ -435,6 +435,11 @@ def check_target_size(mine):
     for y, b, most, wanted, reason in cases:
         got = mine(y, b, 3136, most)
         assert got is not None, "exercise 1.1: target_size gives None; fill it in and return height, width"
+        assert isinstance(got, tuple | list | np.ndarray) and np.shape(got) == (2,), (
+            f"exercise 1.1: return two integers, height and width; yours is {got!r}")
+        assert all(isinstance(side, int | np.integer) for side in got), (
+            f"exercise 1.1: height and width should be integers, yours are {type(got[0]).__name__} and "
+            f"{type(got[1]).__name__}")
         got = tuple(int(side) for side in got)
         assert got != wanted[::-1] or y == b, f"exercise 1.1: {y} x {b}: height comes first, then width"
         assert got == wanted, f"exercise 1.1: {y} x {b} should become {wanted}, yours is {got} ({reason})"
@@ -474,8 +479,9 @@ def check_box_to_photo(mine):
     seen, photo = (476, 644), (480, 640)
     got = mine((161, 119, 322, 238), seen, photo)
     assert got is not None, "exercise 1.2: box_to_photo gives None; fill it in and return four numbers"
-    got = np.asarray(got, np.float64)
+    got = np.asarray(got)
     assert got.shape == (4,), f"exercise 1.2: four numbers should come out, yours have shape {got.shape}"
+    assert got.dtype.kind == "f", f"exercise 1.2: four floats should come out, yours are {got.dtype}"
     swapped = np.array([161 * 480 / 476, 119 * 640 / 644, 322 * 480 / 476, 238 * 640 / 644])
     assert not np.allclose(got, swapped), (
         "exercise 1.2: x was scaled with the height; sizes are (height, width), boxes (x, y)")
@@ -484,6 +490,11 @@ def check_box_to_photo(mine):
         "exercise 1.2: that is the way from the photo to what the model saw; turn the factors round")
     assert np.allclose(got, [160, 120, 320, 240]), (
         f"exercise 1.2: a quarter to a half should be 160, 120, 320, 240, not {got.tolist()}")
+    got = np.asarray(mine((10.5, 20.25, 30.75, 40.5), seen, photo))
+    wanted = np.array([10.5 * 640 / 644, 20.25 * 480 / 476, 30.75 * 640 / 644, 40.5 * 480 / 476])
+    assert np.allclose(got, wanted), (
+        f"exercise 1.2: the box 10.5, 20.25, 30.75, 40.5 should become {wanted.round(3).tolist()}, yours is "
+        f"{got.tolist()}" + ("; keep the fractions of a pixel" if np.array_equal(got, np.rint(got)) else ""))
     got = np.asarray(mine((-3, 0, 646, 476), seen, photo))
     assert np.allclose(got, [0, 0, 640, 480]), (
         f"exercise 1.2: a box beyond the border should be cut at 0, 0, 640, 480, yours is {got.tolist()}")

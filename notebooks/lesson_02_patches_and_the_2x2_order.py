@@ -370,15 +370,29 @@ def check_row_of_patch(mine):
     narrow = [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1)]
     for gw, order in ((6, wide), (2, narrow)):
         got = [mine(row, col, gw) for row, col in order]
-        assert None not in got, "exercise 2.1: row_of_patch gives None; fill it in and return one integer"
+        assert not any(number is None for number in got), (
+            "exercise 2.1: row_of_patch gives None; fill it in and return one integer")
+        odd = [number for number in got if not isinstance(number, int | np.integer)]
+        assert not odd, (
+            f"exercise 2.1: return one integer (// divides without a rest), not {type(odd[0]).__name__}")
         wrong = [n for n, number in enumerate(got) if number != n]
         if wrong:
             row, col = order[wrong[0]]
             said = got[wrong[0]]
-            downwards = [4 * (n // 4) + [0, 2, 1, 3][n % 4] for n in range(len(order))]
-            why = ("that is raster order" if got == [r * gw + c for r, c in order] else
-                   "inside a block, go along the row first" if got == downwards else
-                   "blocks go along the row first, and gw counts patches, not blocks")
+            n = wrong[0]
+            mistakes = [  # what a mistake would give for all patches, and the remark about it
+                ([r * gw + c for r, c in order], "that is raster order"),
+                ([4 * (m // 4) + [0, 2, 1, 3][m % 4] for m in range(len(order))],
+                 "inside a block, go along the row first"),
+                ([4 * (r // 2 * gw + c // 2) + 2 * (r % 2) + c % 2 for r, c in order],
+                 "gw counts patches, not blocks"),
+                ([m // 4 + m % 4 for m in range(len(order))], "each block before it holds 4 patches"),
+                ([m // 4 * 4 for m in range(len(order))], "the place inside the block is missing"),
+                ([m + 1 for m in range(len(order))], "all yours are one too high; rows are counted from 0"),
+                ([m - 1 for m in range(len(order))], "all yours are one too low; rows are counted from 0"),
+            ]
+            why = next((remark for rows, remark in mistakes if got == rows),
+                       f"{n // 4} whole blocks come before its own, and {n % 4} patches of its own block")
             raise AssertionError(f"exercise 2.1: {gw} patches wide, patch ({row}, {col}) is row {wrong[0]}, "
                                  f"you say {said}: {why}")
     print("exercise 2.1: right")
@@ -432,7 +446,9 @@ def check_to_picture(mine):
         if len(bad):
             c, y, x = bad[0].tolist()
             at = np.argwhere(wanted == got[c, y, x])
-            truth = f"comes from {at[0].tolist()}" if len(at) == 1 else "is one of the second frame's"
+            truth = (f"comes from {at[0].tolist()}" if len(at) == 1 else
+                     "is one of the second frame's" if (wanted == -got[c, y, x]).any() else
+                     f"is {got[c, y, x]:g}, a number that neither frame holds")
             raise AssertionError(f"exercise 2.2: grid {gh} x {gw}: {len(bad)} of {got.size} values are "
                                  f"wrong; the first, at (colour, row, column) {[c, y, x]}, {truth}")
     print("exercise 2.2: right")

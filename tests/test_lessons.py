@@ -5,6 +5,7 @@ that names the exercise, and no other cell does, so that a lesson can be read to
 """
 
 import ast
+import functools
 import importlib.util
 import re
 from pathlib import Path
@@ -90,11 +91,23 @@ def test_the_map_of_passes_names_passes(name, labels):
     assert named <= labels
 
 
+@functools.cache
+def model() -> dict:
+    """What the check of the writing loop takes from its lesson: the small model, and one question."""
+    vlm = minivl.load()
+    disc = np.full((84, 112, 3), 200, np.uint8)
+    disc[np.hypot(*np.ogrid[-40:44, -60:52]) < 20] = (222, 40, 40)
+    content = [{"type": "image", "image": disc}, {"type": "text", "text": "Describe the image."}]
+    return {"minivl": minivl, "vlm": vlm, "inputs": vlm.prepare([{"role": "user", "content": content}])}
+
+
 def check_of(number: int, exercise: str):
     """The check of an exercise as a function, without running its lesson."""
     tree = ast.parse(source_of(NAMES[number]))
     found = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == f"check_{exercise}"]
     names = {"np": np}
+    if exercise == "write_greedily":
+        names.update(model())
     exec(compile(ast.Module(found, []), NAMES[number], "exec"), names)
     return names[f"check_{exercise}"]
 
@@ -125,8 +138,26 @@ def scaled(box, down, across):
     return np.clip(np.asarray(box) * [across, down, across, down], 0, [640, 480, 640, 480])
 
 
-def masked(q, k, v, seen, scale=2.0):
-    return softmax(np.where(seen, q @ k.T / scale, -np.inf)) @ v
+def greedy(vlm, inputs):
+    return vlm.generate(inputs, max_new_tokens=20, repetition_penalty=1.0)
+
+
+def row_of(row, col, gw):
+    return 4 * (row // 2 * (gw // 2) + col // 2) + 2 * (row % 2) + col % 2
+
+
+def frame_of(rows, gh, gw, t):
+    patches = rows.reshape(-1, 3, 2, 14, 14)[:, :, t]
+    return np.block([[patches[row_of(row, col, gw)] for col in range(gw)] for row in range(gh)])
+
+
+def masked(q, k, v, seen, scale=2.0, low=-np.inf, shift=True):
+    return softmax(np.where(seen, q @ k.T / scale, low), shift) @ v
+
+
+def masked_late(q, k, v, seen):
+    shares = softmax(q @ k.T / 2) * seen
+    return shares / shares.sum(axis=1, keepdims=True) @ v
 
 
 def grouped(q, k, v, partner):
@@ -138,6 +169,18 @@ MISTAKES = [
     (0, "top_tokens", lambda z, n: (np.argsort(z)[:n], z), "most likely ids"),
     (0, "top_tokens", lambda z, n: (np.argsort(-z)[:n], softmax(np.sort(z)[::-1][:n])), "over the whole row"),
     (0, "top_tokens", lambda z, n: top(z, n, shift=False), "subtract the largest"),
+    (0, "top_tokens", lambda z, n: (top(z, n)[0], softmax(z)), "two probabilities"),
+    (0, "top_tokens", lambda z, n: (np.argsort(-z), softmax(z)), "ids of shape"),
+    (0, "write_greedily", lambda vlm, inputs, stop, most: [], "list is empty"),
+    (0, "write_greedily", lambda vlm, inputs, stop, most: "A red circle.", "a list of ids.*not str"),
+    (0, "write_greedily", lambda vlm, inputs, stop, most: 7, "a list of ids.*not int"),
+    (0, "write_greedily", lambda vlm, inputs, stop, most: [7.0], "one of yours is float"),
+    (0, "write_greedily", lambda vlm, inputs, stop, most: greedy(vlm, inputs)[:1], "ends too early"),
+    (0, "write_greedily", lambda vlm, inputs, stop, most: greedy(vlm, inputs)[:-1], "stop token is missing"),
+    (0, "write_greedily", lambda vlm, inputs, stop, most: [*greedy(vlm, inputs), 7], "do you stop after"),
+    (0, "write_greedily", lambda vlm, inputs, stop, most: [*inputs.input_ids.tolist(), 7], "without the prompt"),
+    (1, "target_size", lambda y, b, least, most: 28 * round(y / 28), "two integers, height and width"),
+    (1, "target_size", lambda y, b, least, most: (28.0 * round(y / 28), 28.0 * round(b / 28)), "yours are float"),
     (1, "target_size", lambda y, b, least, most: (28 * int(y / 28 + 0.5), 28 * int(b / 28 + 0.5)), "even neighbour"),
     (1, "target_size", lambda y, b, least, most: (28 * round(y / 28), 28 * round(b / 28)), "too big"),
     (1, "target_size", lambda y, b, least, most: (28 * round(b / 28), 28 * round(y / 28)), "height comes first"),
@@ -145,15 +188,36 @@ MISTAKES = [
     (1, "box_to_photo", lambda box, seen, photo: scaled(box, 640 / 644, 480 / 476), "x was scaled with the height"),
     (1, "box_to_photo", lambda box, seen, photo: scaled(box, 476 / 480, 644 / 640), "turn the factors round"),
     (1, "box_to_photo", lambda box, seen, photo: np.asarray(box) * ([640 / 644, 480 / 476] * 2), "beyond the border"),
+    (1, "box_to_photo", lambda box, seen, photo: scaled(box, 480 / 476, 640 / 644).astype(int), "four floats"),
+    (1, "box_to_photo", lambda box, seen, photo: np.rint(scaled(box, 480 / 476, 640 / 644)), "keep the fractions"),
     (2, "row_of_patch", lambda row, col, gw: row * gw + col, "raster order"),
+    (2, "row_of_patch", lambda row, col, gw: row_of(row, col, gw) + 1, "one too high"),
+    (2, "row_of_patch", lambda row, col, gw: row_of(row, col, gw) - 1, "one too low"),
+    (2, "row_of_patch", lambda row, col, gw: row // 2 * (gw // 2) + col // 2 + 2 * (row % 2) + col % 2, "4 patches"),
+    (2, "row_of_patch", lambda row, col, gw: row_of(row, col, gw) // 4 * 4, "place inside the block is missing"),
+    (2, "row_of_patch", lambda row, col, gw: 7, "0 whole blocks come before its own, and 0 patches"),
+    (2, "row_of_patch", lambda row, col, gw: (row, col), "one integer.*not tuple"),
+    (2, "row_of_patch", lambda row, col, gw: np.array([row, col]), "one integer.*not ndarray"),
+    (2, "row_of_patch", lambda row, col, gw: row_of(row, col, gw) / 1, "one integer.*not float"),
     (2, "row_of_patch", lambda row, col, gw: 4 * (row // 2 * (gw // 2) + col // 2) + row % 2 + 2 * (col % 2),
      "inside a block"),
     (2, "row_of_patch", lambda row, col, gw: 4 * (row // 2 * gw + col // 2) + 2 * (row % 2) + col % 2, "not blocks"),
     (2, "to_picture", lambda rows, gh, gw: rows, "should give"),
+    (2, "to_picture", lambda rows, gh, gw: np.zeros((3, 14 * gh, 14 * gw)), "is 0, a number that neither"),
+    (2, "to_picture", lambda rows, gh, gw: frame_of(rows, gh, gw, 1), "that is the second frame"),
+    (2, "to_picture", lambda rows, gh, gw: (frame_of(rows, gh, gw, 0) + frame_of(rows, gh, gw, 1)) / 2, "neither"),
     (2, "to_picture", lambda rows, gh, gw: rows.reshape(-1)[: 588 * gh * gw].reshape(3, 14 * gh, 14 * gw), "wrong"),
     (3, "attend_masked", lambda q, k, v, seen: softmax(q @ k.T / 2) @ v, "forbidden key"),
     (3, "attend_masked", lambda q, k, v, seen: masked(q, k, v, seen, scale=1.0), "divide the scores"),
     (3, "attend_masked", lambda q, k, v, seen: softmax(q @ k.T / 2) * seen @ v, "sum to one"),
+    (3, "attend_masked", lambda q, k, v, seen: masked(q, k, v, seen, low=-100), "-2e30.*no finite number"),
+    (3, "attend_masked", lambda q, k, v, seen: masked(q, k, v, seen, low=-1e9), "-2e30.*no finite number"),
+    (3, "attend_masked", lambda q, k, v, seen: masked(q, k, v, seen, shift=False), "large scores overflow"),
+    (3, "attend_masked", lambda q, k, v, seen: masked_late(q, k, v, seen), "mask before the softmax"),
+    (3, "attend_masked", lambda q, k, v, seen: masked(q, k, k, seen), "should give"),
+    (3, "attend_masked", lambda q, k, v, seen: softmax(np.where(seen, q @ k.T / 2, -np.inf).T).T @ v, "columns"),
+    (3, "attend_masked", lambda q, k, v, seen: softmax(q @ k.T / 2 + ~seen * -np.inf) @ v, "NaN or infinity"),
+    (3, "attend_masked", lambda q, k, v, seen: np.exp(np.where(seen, q @ k.T / 2, -np.inf)) @ v, "are 5, yours is 20"),
     (3, "attend_grouped", lambda q, k, v: grouped(q, k, v, [0, 1, 0, 1]), "that is %"),
     (3, "attend_grouped", lambda q, k, v: grouped(q, k[:, ::-1], v, [0, 0, 1, 1]), "wrong shares"),
 ]
