@@ -388,8 +388,8 @@ for axis, table, name in [(axes[1], rows, "no fault"), (axes[2], wrong_rows, "re
 plt.show()
 
 # %% [markdown]
-# The sentence says nothing about the place, so it may survive while the numbers have moved and the disc sits in
-# the wrong corner. A right answer is no proof of right arrays.
+# The sentence says nothing about the place, so it may survive while the numbers have moved and the disc sits
+# in the wrong corner. A right answer is no proof of right arrays.
 
 # %% [markdown]
 # ## Exercise 0.1: from scores to probabilities (about 10 minutes)

@@ -353,8 +353,8 @@ plt.show()
 # Where the curve is not stretched, most old pixels are never looked at, and stripes appear that are not in
 # the picture. Text has such stripes: this is how small print is lost.
 
-# Now the model itself. It is a small model that errs on crowded pictures, so we give it a single disc. The row
-# "no fault" is what it says when nothing is broken; compare that with the truth first.
+# Now the model itself. It is a small model that errs on crowded pictures, so we give it a single disc. The
+# row "no fault" is what it says when nothing is broken; compare that with the truth first.
 
 # %%
 disc = Image.new("RGB", (100, 75), (200, 200, 205))
@@ -391,9 +391,9 @@ for name, table in faults.items():
 # ## Exercise 1.1: the size rule (about 15 minutes)
 #
 # Write `target_size(y, b, least, most)`: height and width, as two integers, from the three cases of section
-# 2. (The limit `most` is 12,845,056 here and was 200,704 in the table of section 2. Both are `max_pixels`: the
-# first from the official model's file, the second from that of the small model in the package, which need not
-# look at large photos.)
+# 2. (The limit `most` is 12,845,056 here and was 200,704 in the table of section 2. Both are `max_pixels`:
+# the first from the official model's file, the second from that of the small model in the package, which need
+# not look at large photos.)
 #
 # <details><summary>Hint 1</summary>Write the rounding first, then two ifs. The ifs test the rounded area,
 # their scale uses y and b.</details>

@@ -262,8 +262,8 @@ print(minivl.where_pixel(inputs, vlm.config, x=71, y=45))
 # What would raster order break? We put our own `patchify` in place of the model's, and ask for every check
 # that there is (`verify=True`: shapes, labels, no NaN). **Predict**: will it be noticed?
 #
-# The picture is a single disc: the small model errs on crowded ones, and a fault is judged best where the model
-# is right without it. "No fault" below is what it says then; compare that with the truth first.
+# The picture is a single disc: the small model errs on crowded ones, and a fault is judged best where the
+# model is right without it. "No fault" below is what it says then; compare that with the truth first.
 
 # %%
 def cut_raster(frames, config):

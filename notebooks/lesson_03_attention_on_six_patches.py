@@ -497,15 +497,15 @@ def check_attend_masked(mine):
         f"exercise 3.1: two queries and values of width 1 should give (2, 1), yours is {got.shape}")
     everything = np.ones((2, 3), bool)
     with np.errstate(all="ignore"):
-        shares = np.asarray(mine(q, k, np.eye(3), everything))  # values of 1 0 0, 0 1 0, 0 0 1 give the shares
+        shares = np.asarray(mine(q, k, np.eye(3), everything))  # such values give the shares
     assert not np.allclose(shares.sum(axis=0), 1), (
         "exercise 3.1: your shares sum to one for each key, down the columns; they should for each query, "
         "along the rows")
     assert np.isfinite(got).all(), (
-        "exercise 3.1: NaN or infinity comes out; print the scores and the powers: where does it appear first?")
+        "exercise 3.1: NaN or infinity comes out; print the scores and the powers: where does it begin?")
     hidden = np.asarray(mine(q, k, np.array([[4.0], [8.0], [0.0]]), seen))
     assert np.allclose(hidden, got), (
-        "exercise 3.1: a forbidden key has a share: when its value changes from 100 to 0, your result changes")
+        "exercise 3.1: a forbidden key has a share: your result changes with its value (100, then 0)")
     # the exact answers: scores log 3 and 0 give shares 3/4 and 1/4; a single key has all of it
     assert not np.isclose(got[0, 0], (4 * 9 + 8) / 10), (
         "exercise 3.1: divide the scores by sqrt(e); the width e is 4")
@@ -518,8 +518,8 @@ def check_attend_masked(mine):
         low = np.asarray(mine(np.array([[-4e30, 0, 0, 0]]), np.eye(4)[[0, 0, 1]], v, seen[:1]))
     assert np.isfinite(far_open).all(), "exercise 3.1: large scores overflow; subtract the largest of the row"
     assert np.isfinite(far).all(), (
-        "exercise 3.1: NaN where a forbidden key has by far the largest score: mask before the softmax, and take "
-        "the largest after masking")
+        "exercise 3.1: NaN where a forbidden key has by far the largest score: mask before the softmax, and "
+        "take the largest after masking")
     assert np.isclose(far[0, 0], 4), (
         f"exercise 3.1: with q 10,000 times as large the first row should give 4, yours is {far[0, 0]:.3g}")
     assert np.allclose(low, 6), (

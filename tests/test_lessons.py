@@ -8,6 +8,7 @@ import ast
 import functools
 import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -249,6 +250,20 @@ def test_a_filled_in_notebook_is_not_written_over(tmp_path, capsys):
     assert [path.read_text(encoding="utf-8") for path in tmp_path.iterdir()] == ["an evening's work"]
     lessons.main([str(tmp_path), "--force"])
     assert {path.name: len(path.read_bytes()) for path in tmp_path.iterdir()} == {n: len(b) for n, b in fresh.items()}
+
+
+@pytest.mark.parametrize(("arguments", "module"), [([], "nbformat"), (["--solved"], "ipykernel")])
+def test_what_is_not_installed_is_named_with_the_remedy(arguments, module, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(SystemExit, match=rf'not installed: {module}\. .*pip install "minivl\[lessons\]"'):
+        lessons.main([str(tmp_path / "new"), *arguments])
+    assert not (tmp_path / "new").exists()
+
+
+def test_figures_are_kept_whatever_backend_the_shell_names(monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    book = lessons.executed(lessons.notebook("# %%\nimport matplotlib.pyplot as plt\nplt.plot([1])\nplt.show()\n"))
+    assert any("image/png" in output.get("data", {}) for output in book.cells[0].outputs)
 
 
 @pytest.mark.parametrize("source", ["# BEGIN SOLUTION\nx = 1\n", "x = 1\n# END SOLUTION\n",

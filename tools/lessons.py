@@ -12,12 +12,17 @@ to be filled in. Not here: grading; each lesson checks its exercises itself. Rea
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import os
 import sys
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
 BEGIN, END = "# BEGIN SOLUTION", "# END SOLUTION"
 BLANK = "...  # your code here"
+WRITING = ["minivl", "jupytext", "nbformat"]
+RUNNING = ["matplotlib", "nbclient", "ipykernel"]
 LESSONS = Path(__file__).parent.parent / "notebooks"
 
 
@@ -60,12 +65,22 @@ def notebook(source: str) -> Any:
 def executed(book: Any, allow_errors: bool = False) -> Any:
     """The notebook run from its first cell to its last, in place.
 
+    The kernel does not get MPLBACKEND: a backend such as Agg would leave the notebook without figures.
     Raises nbclient.exceptions.CellExecutionError at the first cell that fails, unless errors are allowed.
     """
     from nbclient import NotebookClient
+    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
     client = NotebookClient(book, timeout=300, kernel_name="python3", allow_errors=allow_errors,
                             resources={"metadata": {"path": str(LESSONS)}})
-    return client.execute()
+    return client.execute(env=environment)
+
+
+def require(modules: list[str]) -> None:
+    """Raises SystemExit, with the names and what to install, when some of these modules are not installed."""
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        sys.exit(f"lessons: not installed: {', '.join(missing)}. Install the lessons' extra: "
+                 'pip install "minivl[lessons]", or in a checkout pip install -e ".[lessons]"')
 
 
 def main(arguments: list[str]) -> None:
@@ -74,6 +89,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--solved", action="store_true", help="with the solutions, executed")
     parser.add_argument("--force", action="store_true", help="write over notebooks that are there, and lose them")
     wanted = parser.parse_args(arguments)
+    require(WRITING + RUNNING if wanted.solved else WRITING)
     targets = {path: wanted.folder / path.with_suffix(".ipynb").name for path in sources()}
     there = [str(target) for target in targets.values() if target.exists()]
     if there and not wanted.force:
@@ -86,7 +102,7 @@ def main(arguments: list[str]) -> None:
         source = path.read_text(encoding="utf-8")
         book = executed(notebook(source)) if wanted.solved else notebook(student_form(source))
         text = nbformat.writes(book).encode("utf-8")
-        write_whole(target, lambda file, text=text: file.write(text))
+        write_whole(target, methodcaller("write", text))
         print(target)
 
 
