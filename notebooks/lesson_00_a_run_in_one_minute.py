@@ -384,7 +384,9 @@ axes[0].set_title("the picture")
 for axis, table, name in [(axes[1], rows, "no fault"), (axes[2], wrong_rows, "reversed")]:
     usual = np.median(table, axis=0)  # most rows are background
     axis.imshow(np.linalg.norm(table - usual, axis=1).reshape(3, 4), cmap="cividis")
-    axis.set_title(f"{name}: how far each visual token\nis from the usual one")
+    axis.set_title(f"{name}: how far each row\nis from the usual one", fontsize=10)
+for axis in axes:
+    axis.set(xticks=[], yticks=[])
 plt.show()
 
 # %% [markdown]
