@@ -11,7 +11,7 @@ from typing import IO, Any
 def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Let `write` fill a file beside the target, then move it there. When anything fails nothing is left, and an older
     file stays as it was. Raises OSError as the system does."""
-    import tempfile                                       # when first needed: it takes a while to import
+    import tempfile  # when first needed: it takes a while to import
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         partial = Path(file.name)
         try:
