@@ -170,6 +170,11 @@ def _media(kind: str, grids: np.ndarray, ticks: np.ndarray) -> list[Medium]:
             for (t, h, w), tick, start in zip(grids, ticks, starts, strict=True)]
 
 
+def placeholders(ids: np.ndarray, config: ModelConfig) -> np.ndarray:
+    """Rows of a sequence that visual tokens take, in prompt order: s -> m."""
+    return np.flatnonzero(np.isin(ids, (config.image_token_id, config.video_token_id)))
+
+
 @dataclass(frozen=True)
 class Batch:
     """Conversations packed one after the other: what one run of the model takes.
@@ -192,7 +197,7 @@ class Batch:
         ids = np.concatenate([c.input_ids for c in conversations])
         lengths = np.array([len(c.input_ids) for c in conversations], np.int64)
         return cls(ids, np.concatenate([c.position_ids for c in conversations], axis=1),
-                   np.flatnonzero(np.isin(ids, (config.image_token_id, config.video_token_id))),
+                   placeholders(ids, config),
                    lengths, np.arange(len(ids)) if every_row else np.cumsum(lengths) - 1,
                    conversations[0].patches if len(conversations) == 1
                    else np.concatenate([c.patches for c in conversations]),

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .config import ModelConfig
-from .inputs import Inputs
+from .inputs import Inputs, placeholders
 from .kernels.definition import put_rows
 from .passes.positions import grid_coordinates
 from .passes.windows import order_by_window, restore_order, schedule, window_order
@@ -45,13 +45,8 @@ def provenance(inputs: Inputs, config: ModelConfig) -> dict[str, np.ndarray]:
         at["c"] = cells.reshape(len(order), -1, 4)
         at["m"] = restore_order(cells, order).reshape(at["c"].shape)                 # c 16 -> m 4 4
         text = np.full((len(inputs.input_ids), *at["c"].shape[1:]), -1)
-        at["s"] = at["r"] = put_rows(text, placeholders(inputs, config), at["m"])    # m 4 4 -> s 4 4
+        at["s"] = at["r"] = put_rows(text, placeholders(inputs.input_ids, config), at["m"])    # m 4 4 -> s 4 4
     return at
-
-
-def placeholders(inputs: Inputs, config: ModelConfig) -> np.ndarray:
-    """Rows of the sequence that visual tokens take, in prompt order: (m,)."""
-    return np.flatnonzero(np.isin(inputs.input_ids, (config.image_token_id, config.video_token_id)))
 
 
 def _with_medium(number: int, coordinates: np.ndarray) -> np.ndarray:
@@ -88,7 +83,7 @@ def where_token(inputs: Inputs, config: ModelConfig, token: int) -> Where:
         tables = schedule(inputs.grids, config.vision)
     size, merge = config.vision.patch_size, config.vision.spatial_merge_size
     box = (column * size, row * size, (column + merge) * size, (row + merge) * size)
-    sequence = int(placeholders(inputs, config)[token])
+    sequence = int(placeholders(inputs.input_ids, config)[token])
     return Where(token, sequence, medium, time, (row // merge, column // merge), _find(at["p"], at["m"][token]), rows,
                  tuple(_segment_of(rows[0], table) for table in tables),
                  tuple(inputs.position_ids[:, sequence].tolist()), box, _to_source(box, inputs, medium))

@@ -161,7 +161,7 @@ class Session:
                        (stops, "leaf composite"), (shadow or {}, "leaf kernel"),
                        (dict(self.replace), "leaf composite kernel")]
         self.frames, self.chain = [Frame()], [self]
-        self._memo: dict[tuple[str, str, Callable], Callable] = {}
+        self._memo: dict[tuple[str, tuple[str, ...], Callable], Callable] = {}
         self._token: Token | None = None
         self._in_kernel = self._alone = self._used = False
 
@@ -185,7 +185,6 @@ class Session:
     def _lay_over(self, outer: Session) -> None:
         self.chain = [*outer.chain, self]
         self.interpreter = {**outer.interpreter, **self.interpreter}
-        self.replace = outer.replace + self.replace
         self.verify = self.verify or outer.verify
 
     def _warn_of_unmatched(self) -> None:
@@ -247,7 +246,7 @@ class Session:
         for session, frame in zip(self.chain, frames, strict=True):
             session.frames.append(frame)
         try:
-            return self.function(frames[-1].label, frames[-1].key, door.definition)(*args)
+            return self.function(frames[0].label, tuple(frame.key for frame in frames), door.definition)(*args)
         finally:
             for session in self.chain:
                 session.frames.pop()
@@ -262,31 +261,31 @@ class Session:
             self.flops += door.flops(*args)
         outer, self._in_kernel = self._in_kernel, True
         try:
-            output = self.function(door.label, door.label, door.definition)(*args)
+            output = self.function(door.label, (door.label,) * len(self.chain), door.definition)(*args)
         finally:
             self._in_kernel = outer
         if self.verify:
             contracts.check_outputs(door.label, door.contract, output, sizes)
         return output
 
-    def function(self, label: str, key: str, definition: Callable) -> Callable:
-        """What runs under `label`: the interpreter's function or the definition, in the matching wraps of `replace`."""
-        found = self._memo.get((label, key, definition))
+    def function(self, label: str, keys: tuple[str, ...], definition: Callable) -> Callable:
+        """What runs under `label`: the interpreter's function or the definition, in the matching wraps of every open
+        session, each of which knows the run by a key of its own."""
+        found = self._memo.get((label, keys, definition))
         if found is None:
             found = self.interpreter.get(label, definition)
-            for pattern, wrap in self.replace:
-                if _matches(pattern, label) or _matches(pattern, key):
-                    found = wrap(found)
-            self._memo[label, key, definition] = found
+            for session, key in zip(self.chain, keys, strict=True):
+                found = _wrapped(found, session.replace, label, key)
+            self._memo[label, keys, definition] = found
         return found
 
     def beside(self, table: Mapping[str, Wrap], visit: Visit) -> Any:
         """What a candidate gives for a leaf that was just run: the same inputs, unseen by any session's watchers."""
         other = Session(interpreter=self.interpreter)
-        other.replace, other._alone = [*self.replace, *table.items()], True
-        other.frames = [Frame(visit.label, visit.key)]
+        other.replace = [row for session in self.chain for row in session.replace] + list(table.items())
+        other._alone, other.frames = True, [Frame(visit.label, visit.key)]
         with other:
-            return other.function(visit.label, visit.key, visit.door.definition)(*map(_read_only, visit.args))
+            return other.function(visit.label, (visit.key,), visit.door.definition)(*map(_read_only, visit.args))
 
 
 def session(**options: Any) -> Session:
@@ -331,6 +330,13 @@ def until(trace: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 def _constant(function: Callable, original: Callable) -> Callable:
+    return function
+
+
+def _wrapped(function: Callable, replace: list[tuple[str, Wrap]], label: str, key: str) -> Callable:
+    for pattern, wrap in replace:
+        if _matches(pattern, label) or _matches(pattern, key):
+            function = wrap(function)
     return function
 
 

@@ -165,6 +165,16 @@ def test_wraps_get_the_original_and_the_last_one_is_outermost():
     assert calls == ["outer", "inner"] * 2
 
 
+def test_each_session_replaces_by_its_own_keys():
+    """An interpreter's session, entered anew by each call, counts from its start; the outer one counts on."""
+    with session(replace={"shift@1": lambda f: lambda x, y: 10 * f(x, y)}):
+        got = []
+        for _ in range(3):
+            with door.running({}):
+                got.append(shift(X, 1))
+    assert [np.array_equal(x, X + 1) for x in got] == [True, False, True] and np.array_equal(got[1], 10 * (X + 1))
+
+
 def test_the_interpreter_lies_under_replacements():
     calls = []
     with session(replace={"kernel.plus": lambda original: lambda x, y: [calls.append("fault"), original(x, y)][1]}), \
