@@ -27,7 +27,9 @@ ITEM = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8, "BOOL": 1, "U8": 1, "I8": 1, "F
 
 
 class File:
-    """One mapped file. `.tensors` maps name -> Weight. After `close()` its weights raise CheckpointError."""
+    """One mapped file. `.tensors` maps name -> Weight, `.notes` name -> text (the header's `__metadata__`). After
+    `close()` its weights raise CheckpointError.
+    """
 
     def __init__(self, path: Path):
         self.path = path
@@ -47,7 +49,7 @@ class File:
         except OSError as problem:
             raise CheckpointError(f"{path}: cannot be read: {problem.strerror}") from None
         try:
-            self.tensors = _tensors(self, header, 8 + length, size)
+            self.tensors, self.notes = _tensors(self, header, 8 + length, size)
         except BaseException:
             self.close()
             raise
@@ -81,8 +83,8 @@ class Mapped(Weight):
         return self.file.array(STORED[self.format], self.shape, self.start)
 
 
-def _tensors(file: File, header: bytes, data: int, size: int) -> dict[str, Weight]:
-    """Every entry of the header, checked, as a weight; `data` is the byte where the numbers begin."""
+def _tensors(file: File, header: bytes, data: int, size: int) -> tuple[dict[str, Weight], dict[str, str]]:
+    """Every entry of the header, checked, as a weight, and its notes; `data` is the byte where the numbers begin."""
     if not header.startswith(b"{"):
         raise CheckpointError(f"{file.path}: the header should begin with '{{'; this is no .safetensors file")
     entries = parse_json(header, f"{file.path}: header", CheckpointError)
@@ -99,7 +101,7 @@ def _tensors(file: File, header: bytes, data: int, size: int) -> dict[str, Weigh
     if data + end != size:
         raise CheckpointError(f"{file.path}: the header speaks of {data + end} bytes, the file has {size}; "
                               f"fetch it again")
-    return {name: Mapped(file, dtype, shape, data + first) for first, _, dtype, shape, name in spans}
+    return {name: Mapped(file, dtype, shape, data + first) for first, _, dtype, shape, name in spans}, notes
 
 
 def _checked(where: str, entry: Any) -> tuple[int, int, str, tuple[int, ...]]:

@@ -1,12 +1,12 @@
-"""The reference's side of every comparison: transformers' Qwen2.5-VL on PyTorch, seen through minivl's labels.
+"""The reference's side of every comparison: transformers' Qwen2.5-VL, and what tests need of it besides.
 
     folder = make_checkpoint(config, seed, folder)       a random model of healthy signal scale, official layout
     model  = reference(folder, torch.bfloat16)           the reference as it is shipped, in any precision
     exact  = golden(folder)                              the same model in true float64: the value both are judged by
     taps(model, inputs, positions(model, inputs))        label -> what the reference has there, minivl's row order
 
-What it is not: nothing here imports minivl, so no expected value can come from the code under test. `inputs` is any
-object with the reference's names as attributes: `input_ids`, `pixel_values`, `image_grid_thw`, ...
+What it is not: no number here or in `minivl.trace.oracle`, where the reference is listened to, is computed by minivl, so
+that no expected value comes from the code under test.
 
 Read next: `strategies.py` (what is drawn), `test_golden_float64.py` (why this file is to be believed).
 """
@@ -14,29 +14,25 @@ Read next: `strategies.py` (what is drawn), `test_golden_float64.py` (why this f
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
-from types import MethodType
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
-from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as modeling
 from transformers.utils import logging
+
+from minivl.trace.oracle import golden, logits, positions, reference, running, taps, token_types
+
+__all__ = ["Inputs", "extended", "golden", "greedy", "logits", "make_checkpoint", "positions", "reference", "taps",
+           "token_types"]
 
 torch.set_num_threads(1)
 logging.set_verbosity_error()
 logging.disable_progress_bar()
 
-IMAGE, VIDEO = 1, 2                      # the reference's mm_token_type_ids; text is 0
 Module = Any                             # torch.nn.Module, whose attributes have no types of their own
-Put = Callable[[str, Any], None]
 
 
 @dataclass(frozen=True)
@@ -96,306 +92,6 @@ def _flatten(path: Path) -> None:
     path.write_text(json.dumps(flat, indent=1), encoding="utf-8")
 
 
-def reference(folder: Path, dtype: torch.dtype = torch.float32, attn: str = "sdpa") -> Module:
-    """The reference as it is shipped. Loaded in `dtype`, never cast to it: `.to(bfloat16)` rounds `inv_freq` too."""
-    return Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=dtype, attn_implementation=attn).eval()
-
-
-def golden(folder: Path) -> Module:
-    """The same model in true float64. The shipped one still rounds to float32 in RMSNorm, both rotaries and softmax.
-
-    Rotary angles stay float32: they are data, the same in every precision, and only their cos and sin are float64.
-    The two module-level functions that round are replaced while a model runs, see `_running`.
-    """
-    model = reference(folder, torch.float64, "eager")
-    for module in model.modules():
-        if isinstance(module, modeling.Qwen2_5_VLRMSNorm):
-            module.forward = MethodType(_exact_norm, module)  # type: ignore[method-assign]
-        if isinstance(module, modeling.Qwen2_5_VLVisionRotaryEmbedding | modeling.Qwen2_5_VLRotaryEmbedding):
-            module.forward = MethodType(_exact_rotary, module)  # type: ignore[method-assign]
-    return model
-
-
-def _exact_norm(module: Module, x: torch.Tensor) -> torch.Tensor:
-    return module.weight * x / (x.square().mean(-1, keepdim=True) + module.variance_epsilon).sqrt()
-
-
-def _exact_rotary(module: Module, x: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    angles = rotary_angles(module, position_ids).double()
-    both = torch.cat([angles, angles], dim=-1)
-    return both.cos(), both.sin()
-
-
-def rotary_angles(module: Module, position_ids: torch.Tensor) -> torch.Tensor:
-    """The float32 angles of either rotary embedding, chosen axis by axis and not yet duplicated: ... f."""
-    every = position_ids[..., None].float() * module.inv_freq.float()
-    return half(module.recomposition_frequencies(every))
-
-
-def half(x: torch.Tensor) -> torch.Tensor:
-    """The first half of what the reference holds twice: ... 2f -> ... f."""
-    return x[..., : x.shape[-1] // 2]
-
-
-def _exact_rotation(q, k, cos, sin):
-    """The vision tower's rotation, in float64: w a e, w 2f -> w a e."""
-    cos, sin = cos[:, None], sin[:, None]
-    return tuple(x * cos + modeling.rotate_half(x) * sin for x in (q, k))
-
-
-def _exact_attention(module, query, key, value, attention_mask, scaling, **kwargs):
-    """Eager attention whose softmax stays in float64: 1 a s e -> 1 s a e."""
-    group = module.num_key_value_groups
-    key, value = (x.repeat_interleave(group, dim=1) for x in (key, value))
-    score = query @ key.transpose(-1, -2) * scaling
-    if attention_mask is not None:
-        score = score + attention_mask
-    return (score.softmax(-1) @ value).transpose(1, 2).contiguous(), None
-
-
-# Running the reference
-
-@contextmanager
-def _running(model: Module, put: Put = lambda label, value: None) -> Iterator[None]:
-    """While it is open, the golden model is float64 throughout, and rotated queries and keys are told to `put`."""
-    exact = next(model.parameters()).dtype == torch.float64
-    tower = _exact_rotation if exact else modeling.apply_rotary_pos_emb_vision
-    decoder = modeling.apply_rotary_pos_emb
-    with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode())
-        for name, function in [
-            ("apply_rotary_pos_emb_vision", _telling(tower, put, "vision.blocks.{}.rotate", as_they_are)),
-            ("apply_rotary_pos_emb", _telling(decoder, put, "decoder.layers.{}.rotate", heads_last)),
-        ] + [("eager_attention_forward", _exact_attention)] * exact:
-            stack.enter_context(patch.object(modeling, name, function))
-        yield
-
-
-def _telling(function: Callable, put: Put, label: str, arrange: Callable) -> Callable:
-    """`function`, whose n-th call also puts its outputs under the label with n in it."""
-    calls = iter(range(1 << 30))
-
-    def told(*args):
-        output = function(*args)
-        put(label.format(next(calls)), tuple(arrange(x) for x in output))
-        return output
-    return told
-
-
-def as_they_are(x: torch.Tensor) -> torch.Tensor:
-    return x
-
-
-def heads_last(x: torch.Tensor) -> torch.Tensor:
-    return x[0].transpose(0, 1)                          # 1 a s e -> s a e
-
-
-def runs(model: Module, ids: np.ndarray) -> list[tuple[int, int, int]]:
-    """Runs of text, picture and video tokens as (type, start, end): placeholders of one picture are one run."""
-    ends, start = [], 0
-    for kind, run in groupby(token_types(model, ids).tolist()):
-        length = len(list(run))
-        ends.append((kind, start, start + length))
-        start += length
-    return ends
-
-
-def token_types(model: Module, ids: np.ndarray) -> np.ndarray:
-    """0 for text, 1 for a picture's placeholders, 2 for a video's: s -> s."""
-    return IMAGE * (ids == model.config.image_token_id) + VIDEO * (ids == model.config.video_token_id)
-
-
-def positions(model: Module, inputs: Any, after_video: str = "tf5") -> np.ndarray:
-    """MRoPE positions from the reference's `get_rope_index`: s -> 3 s.
-
-    Its rule for text after a video is "tf5"; under "max_plus_one" each run starts one above all before it, so what
-    follows a visual run is shifted by as much as the reference's own numbers fall short of that.
-    """
-    grids = {name: None if (grid := getattr(inputs, name)) is None else torch.tensor(np.asarray(grid))
-             for name in ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")}
-    at = model.model.get_rope_index(torch.tensor(inputs.input_ids)[None],
-                                    torch.tensor(token_types(model, inputs.input_ids))[None], **grids)[0][:, 0].numpy()
-    if after_video == "tf5":
-        return at
-    shift = np.zeros(at.shape[1], at.dtype)
-    for kind, start, end in runs(model, inputs.input_ids):
-        if kind != 0 and end < at.shape[1]:
-            shift[end:] += at[:, start:end].max() + 1 - at[0, end]
-    return at + shift
-
-
-def see(model: Module, inputs: Any) -> dict[str, BaseModelOutputWithPooling]:
-    """Run the tower once on all pictures and videos in prompt order; its features by kind, as `forward` takes them.
-
-    The reference runs pictures and videos apart. No segment spans two of them, so one run gives the same rows, in the
-    order in which the tower of minivl has them (`test_one_run_of_the_tower_is_the_references_two`).
-    """
-    pixels = {IMAGE: _pieces(inputs.pixel_values, inputs.image_grid_thw),
-              VIDEO: _pieces(inputs.pixel_values_videos, inputs.video_grid_thw)}
-    kinds = [kind for kind, _, _ in runs(model, inputs.input_ids) if kind]
-    if not kinds:
-        return {}
-    rows, grids = zip(*[next(pixels[kind]) for kind in kinds], strict=True)
-    visual = model.model.visual
-    seen = visual(torch.cat(rows).to(visual.dtype), grid_thw=torch.stack(grids)).pooler_output
-    cells = [int(grid.prod()) // visual.spatial_merge_unit for grid in grids]
-    parts = list(zip(kinds, seen.split(cells), strict=True))
-    return {name: BaseModelOutputWithPooling(pooler_output=tuple(p for k, p in parts if k == kind))  # type: ignore[arg-type]
-            for name, kind in (("image", IMAGE), ("video", VIDEO)) if kind in kinds}
-
-
-def _pieces(pixels: np.ndarray | None, grids: np.ndarray | None) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    if pixels is None or grids is None:
-        return iter(())
-    table = torch.tensor(np.asarray(grids))
-    return zip(torch.tensor(np.asarray(pixels)).split(table.prod(-1).tolist()), table, strict=True)
-
-
-def logits(model: Module, inputs: Any, position_ids: np.ndarray, put: Put = lambda label, value: None) -> np.ndarray:
-    """The reference's logits at every token: s -> s v."""
-    with _running(model, put):
-        features = see(model, inputs)
-        put("positions.mrope", torch.tensor(position_ids))
-        output = model(input_ids=torch.tensor(inputs.input_ids)[None], mm_encoder_outputs=features,
-                       position_ids=torch.tensor(position_ids)[:, None], use_cache=False)
-        put("decoder.logits", output.logits[0])
-        if features:
-            put("vision.restore_order", _restored(model, inputs, features))
-    return to_numpy(output.logits[0])
-
-
-def _restored(model: Module, inputs: Any, features: dict) -> torch.Tensor:
-    """The tower's output in prompt order, put together again from its parts by kind: m o."""
-    parts = {IMAGE: iter(features["image"].pooler_output if "image" in features else ()),
-             VIDEO: iter(features["video"].pooler_output if "video" in features else ())}
-    return torch.cat([next(parts[kind]) for kind, _, _ in runs(model, inputs.input_ids) if kind])
-
-
-def taps(model: Module, inputs: Any, position_ids: np.ndarray | None = None) -> dict[str, Any]:
-    """What the reference has at every stage: minivl's label -> NumPy array or tuple of arrays, in minivl's row order.
-
-    `position_ids` (3, s) defaults to the reference's own. 16-bit values come as float32, which holds each exactly.
-    """
-    found: dict[str, Any] = {}
-
-    def put(label: str, value: Any) -> None:
-        if label in found:
-            raise AssertionError(f"the reference came to {label} twice")
-        found[label] = tuple(map(to_numpy, value)) if isinstance(value, tuple) else to_numpy(value)
-
-    at = positions(model, inputs) if position_ids is None else position_ids
-    with ExitStack() as stack:
-        _listen_to_tower(model.model.visual, put, stack)
-        _listen_to_decoder(model.model.language_model, put, stack)
-        logits(model, inputs, at, put)
-    if "vision.schedule.0" in found:
-        blocks = range(len(model.model.visual.blocks))
-        found["vision.schedule"] = tuple(_segments(found.pop(f"vision.schedule.{i}")) for i in blocks)
-    return found
-
-
-def to_numpy(x: torch.Tensor) -> np.ndarray:
-    return (x.float() if x.dtype in (torch.bfloat16, torch.float16) else x).numpy().copy()
-
-
-def _segments(ends: np.ndarray) -> np.ndarray:
-    """Cumulative lengths (g+1,), as the reference has them, as minivl's rows q0 q1 k0 k1: g 4."""
-    return np.stack([ends[:-1], ends[1:], ends[:-1], ends[1:]], axis=1).astype(np.int64)
-
-
-# Where to listen. `after` is a module's output, `before` its input; a rotation has no module, see `_running`.
-
-def _listen_to_tower(visual: Module, put: Put, stack: ExitStack) -> None:
-    heads = visual.config.num_heads
-    _after(stack, visual.patch_embed, put, "vision.embed_patches")
-    _before(stack, visual.blocks[0].norm1, put, "vision.order_by_window")
-    for i, block in enumerate(visual.blocks):
-        at = f"vision.blocks.{i}"
-        _before(stack, block.attn, put, f"vision.schedule.{i}", keyword="cu_seqlens")
-        _after(stack, block.norm1, put, f"{at}.normalise")
-        _after(stack, block.attn.qkv, put, f"{at}.project_qkv",
-               lambda x: x.unflatten(-1, (3, heads, -1)).unbind(1))          # w 3d -> w 3 a e -> three of w a e
-        _before(stack, block.attn.proj, put, f"{at}.attend", lambda x: x.unflatten(-1, (heads, -1)))
-        _before(stack, block.norm2, put, f"{at}.add_attended")
-        _after(stack, block, put, f"{at}.add_mlp")
-    _after(stack, visual.merger, put, "vision.merge_2x2")
-    _listen_to_windows(visual, put, stack)
-
-
-def _listen_to_windows(visual: Module, put: Put, stack: ExitStack) -> None:
-    """The window order as the tower asks for it, and the rotary angles put into that order."""
-    ask = modeling.get_vision_window_index
-    order: list[torch.Tensor] = []
-
-    def asked(*args, **kwargs):
-        order[:] = ask(*args, **kwargs)
-        put("vision.window_order", order[0])
-        return tuple(order)
-
-    def turned(module, args, output):
-        rows = args[1], rotary_angles(module, args[1]), *map(half, output)   # p 2, p f, p f, p f
-        at, angles, cos, sin = (visual.permute_input_for_window_attn(x, order[0], len(x)) for x in rows)
-        put("vision.angles.order_by_window", at)                             # row and column: w 2
-        put("vision.angles.spatial_angles", angles)                          # w f
-        put("vision.cos_sin", (cos, sin))
-
-    stack.enter_context(patch.object(modeling, "get_vision_window_index", asked))
-    stack.callback(visual.rotary_pos_emb.register_forward_hook(turned).remove)
-
-
-def _listen_to_decoder(text: Module, put: Put, stack: ExitStack) -> None:
-    _after(stack, text.embed_tokens, put, "decoder.embed_tokens", first)
-    _before(stack, text.layers[0].input_layernorm, put, "decoder.place_features", first)
-    for i, layer in enumerate(text.layers):
-        at, attn = f"decoder.layers.{i}", layer.self_attn
-        split = _split(attn.head_dim)
-        qkv: list[torch.Tensor] = []
-        _after(stack, layer.input_layernorm, put, f"{at}.normalise", first)
-        for part in (attn.q_proj, attn.k_proj, attn.v_proj):
-            _after(stack, part, _gather(qkv, put), f"{at}.project_qkv", split)
-        _before(stack, attn.o_proj, put, f"{at}.attend", split)
-        _before(stack, layer.post_attention_layernorm, put, f"{at}.add_attended", first)
-        _after(stack, layer, put, f"{at}.add_mlp", first)
-    _before(stack, text.norm, put, "decoder.select_rows", first)
-    _after(stack, text.norm, put, "decoder.normalise", first)
-
-    def turned(module, args, output):
-        put("decoder.angles", rotary_angles(module, args[1])[0])             # 1 s f -> s f
-        put("decoder.cos_sin", tuple(half(x)[0] for x in output))
-
-    stack.callback(text.rotary_emb.register_forward_hook(turned).remove)
-
-
-def first(x: torch.Tensor) -> torch.Tensor:
-    return x[0]                                                              # 1 s d -> s d
-
-
-def _split(width: int) -> Callable:
-    return lambda x: x[0].unflatten(-1, (-1, width))                         # 1 s ae -> s a e
-
-
-def _gather(parts: list, put: Put) -> Put:
-    """A `put` that waits for queries, keys and values and hands on all three."""
-    def gathered(label: str, value: torch.Tensor) -> None:
-        parts.append(value)
-        if len(parts) == 3:
-            put(label, tuple(parts))
-    return gathered
-
-
-def _after(stack: ExitStack, module: Module, put: Put, label: str, arrange: Callable = as_they_are) -> None:
-    def hook(module, args, output):
-        put(label, arrange(output[0] if isinstance(output, tuple) else output))
-    stack.callback(module.register_forward_hook(hook).remove)
-
-
-def _before(stack: ExitStack, module: Module, put: Put, label: str, arrange: Callable = as_they_are,
-            keyword: str | None = None) -> None:
-    def hook(module, args, kwargs):
-        put(label, arrange(kwargs[keyword] if keyword else args[0]))
-    stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
-
-
 # Greedy decoding
 
 def greedy(model: Module, inputs: Any, steps: int, repetition_penalty: float = 1.0) -> list[int]:
@@ -403,7 +99,7 @@ def greedy(model: Module, inputs: Any, steps: int, repetition_penalty: float = 1
     given = {name: torch.tensor(np.asarray(value)) for name in Inputs.__dataclass_fields__
              if name != "input_ids" and (value := getattr(inputs, name)) is not None}
     ids = torch.tensor(inputs.input_ids)[None]
-    with _running(model):
+    with running(model):
         out = model.generate(ids, attention_mask=torch.ones_like(ids), **given, do_sample=False,
                              mm_token_type_ids=torch.tensor(token_types(model, inputs.input_ids))[None],
                              max_new_tokens=steps, repetition_penalty=repetition_penalty)
