@@ -1,0 +1,179 @@
+"""A candidate's run against a golden trace: align, measure, judge, and say where it goes wrong first.
+
+    with Trace("golden.safetensors") as golden:
+        found = compare(golden, read_candidate("mine.npz", golden, names))
+    found.first_bad, found.suspects, found.judged
+
+NumPy only: no weights are opened and nothing of the model is run (`local.py` does that). Read next: `align.py`,
+`metrics.py`, `verdict.py`, in the order of their use; `report.py` shows what comes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from . import align
+from .format import COORDINATES, ROWS, YARDSTICK, Stage, Trace, TraceError, row_axis
+from .importers import Candidate
+from .metrics import LogitsMeasure, Measure, measure, measure_logits, relative, relative_rows, row_distances, row_norms
+from .verdict import EPS, EXACT, WRONG, Judged, Yard, by_stage, first_bad, judge, suspects
+
+LOGITS = "decoder.logits"
+UNLIKE = Measure(float("inf"), float("inf"), 0, float("inf"), float("nan"), float("nan"), 1.0, True)
+
+
+@dataclass
+class Comparison:
+    """Everything that a report says, as plain data. `rows` maps the name of an array -> each row's error as a multiple of
+    what rounding may do (`letters` says what its rows are); `untapped` are golden stages that the candidate lacks."""
+    golden: str
+    candidate: str
+    producer: str
+    precision: str
+    judged: list[Judged]
+    words: dict[str, str]                                    # key -> word
+    first_bad: str | None
+    suspects: list[str]
+    untapped: list[str]
+    unused: list[str]
+    aligned: list[str]
+    warnings: list[str]
+    logits: LogitsMeasure | None
+    rows: dict[str, np.ndarray] = field(default_factory=dict)
+    letters: dict[str, str] = field(default_factory=dict)
+
+
+class Tap(NamedTuple):
+    """One array of one stage on both sides; `found` is None where the candidate's fits in no way."""
+    name: str
+    stage: Stage
+    axes: str
+    golden: np.ndarray
+    found: align.Fitted | None
+    shape: tuple[int, ...]
+
+    @property
+    def letter(self) -> str:
+        """What the rows are."""
+        return (self.axes.split() or ["n"])[row_axis(self.axes)]
+
+
+def compare(golden: Trace, candidate: Candidate) -> Comparison:
+    """Judge every array that both sides have. Raises TraceError when there is none."""
+    taps = list(ordered(list(fitted(golden, candidate)), golden, candidate.native))
+    if not taps:
+        raise TraceError(f"{candidate.source}: has no stage in common with {golden.path}")
+    if candidate.precision not in EPS:
+        raise TraceError(f"{candidate.source}: precision {candidate.precision!r} is none of {', '.join(EPS)}")
+    judged, rows = [], {}
+    yards, depth = golden.tables(f"{YARDSTICK}.{candidate.precision}"), 0
+    for tap in taps:
+        depth += tap.golden.dtype.kind == "f"
+        word, multiples = judged_tap(tap, yards.get(tap.name), candidate.precision, depth)
+        judged.append(word)
+        if multiples is not None:
+            rows[tap.name] = multiples
+    words = by_stage(judged)
+    first = first_bad(words, golden.stages)
+    return Comparison(
+        str(golden.path), candidate.source, candidate.producer, candidate.precision, judged, words, first,
+        suspects(first, words, golden.stages) if first else [], [k for k in golden.keys() if k not in words],
+        candidate.unused, sorted({note for tap in taps if tap.found for note in tap.found.notes}),
+        warnings_of(golden, candidate, bool(yards)), logits_of(taps), rows, {t.name: t.letter for t in taps})
+
+
+def fitted(golden: Trace, candidate: Candidate) -> Iterator[Tap]:
+    """Pairs of arrays, the candidate's in the golden shape, in the golden order of execution."""
+    kept, full = golden.tables(ROWS), golden.facts.get("letters", {})
+    for key in golden.keys():
+        parts, stage = candidate.taps.get(key, {}), golden.stages[key]
+        exact = golden.arrays(key)
+        whole = parts.get(None)
+        if whole is not None and len(exact) > 1 and not candidate.native:
+            packed = align.unpack(whole, exact)
+        for n, (name, axes, array) in enumerate(zip(stage.arrays, stage.axes, exact, strict=True)):
+            theirs = parts.get(n, whole)
+            if theirs is None:
+                continue
+            letter = (axes.split() or ["n"])[row_axis(axes)]
+            if letter in kept and len(kept[letter]) != full.get(letter):
+                theirs = some_rows(theirs, kept[letter], full.get(letter), row_axis(axes))
+            if n not in parts and len(exact) > 1:
+                found = packed[n]
+            elif candidate.native:
+                found = align.Fitted(theirs) if theirs.shape == array.shape else None
+            else:
+                found = align.fit(theirs, array, row_axis(axes))
+            yield Tap(name, stage, axes, array, found, np.shape(theirs))
+
+
+def some_rows(array: np.ndarray, rows: np.ndarray, of: int | None, axis: int) -> np.ndarray:
+    """The rows that the golden trace kept, of a candidate that has all of them."""
+    return np.take(array, rows, axis) if array.ndim > axis and array.shape[axis] == of else array
+
+
+def ordered(taps: list[Tap], golden: Trace, native: bool) -> Iterator[Tap]:
+    """The taps with patches and cells in the golden order, where the candidate keeps another one throughout."""
+    at = golden.tables(COORDINATES)
+    known = {} if native else {letter: align.orders(letter, at) for letter in "pwc"}
+    votes: dict[str, list[str]] = {}
+    for tap in taps:
+        if tap.found is not None and known.get(tap.letter):
+            votes.setdefault(tap.letter, []).append(align.vote(tap.found.array, tap.golden, known[tap.letter]))
+    chosen = align.elected(votes)
+    for tap in taps:
+        word = chosen.get(tap.letter, align.AS_IT_IS)
+        if tap.found is None or word == align.AS_IT_IS:
+            yield tap
+        else:
+            note = f"rows {tap.letter} came {word}, in {votes[tap.letter].count(word)} of {len(votes[tap.letter])} taps"
+            array = tap.found.array[known[tap.letter][word]]
+            yield tap._replace(found=align.Fitted(array, (*tap.found.notes, note), tap.found.padding))
+
+
+def judged_tap(tap: Tap, yard: np.ndarray | None, precision: str, depth: int) -> tuple[Judged, np.ndarray | None]:
+    """The verdict on one array, and for floats each row's error as a multiple of what rounding may do."""
+    if tap.found is None:
+        note = f"shape {list(tap.shape)} cannot be laid on {list(tap.golden.shape)}"
+        return Judged(tap.name, tap.stage.key, WRONG, float("inf"), UNLIKE, Yard(0, 0), (note,)), None
+    axis, array = row_axis(tap.axes), tap.found.array
+    found = measure(array, tap.golden, axis)
+    if tap.golden.dtype.kind in "iub":
+        word = WRONG if found.differing else EXACT
+        return Judged(tap.name, tap.stage.key, word, float("inf") if found.differing else 0.0, found, Yard(0, 0),
+                      tap.found.notes), None
+    norms = row_norms(tap.golden, axis)
+    known = None if yard is None else Yard(relative(yard, norms),
+                                           float(relative_rows(yard.astype(np.float64), norms).max(initial=0.0)))
+    exact_type = "float32" if yard is None and tap.golden.dtype == np.float32 else precision
+    word, ratio, used = judge(found, known, exact_type, depth, len(norms))
+    errors = relative_rows(row_distances(array, tap.golden, axis), norms)
+    limit = max(used.worst, EPS[exact_type])
+    return Judged(tap.name, tap.stage.key, word, ratio, found, used, tap.found.notes), np.nan_to_num(errors / limit,
+                                                                                                   nan=np.inf)
+
+
+def logits_of(taps: list[Tap]) -> LogitsMeasure | None:
+    """What the difference means for the words, where both sides have logits of the same rows."""
+    tap = next((t for t in taps if t.stage.label == LOGITS and t.found), None)
+    return None if tap is None or tap.found is None else measure_logits(tap.found.array, tap.golden)
+
+
+def warnings_of(golden: Trace, candidate: Candidate, has_yard: bool) -> list[str]:
+    """What makes the comparison less than it could be."""
+    said = []
+    if golden.precision != "float64":
+        said.append(f"the golden trace is {golden.precision}, not float64: its own rounding counts as the candidate's")
+    if not has_yard:
+        said.append(f"no yardstick of {candidate.precision} was recorded: a rule of thumb stands in for it")
+    for what in ("input_hashes", "checkpoint"):
+        ours, theirs = golden.facts.get(what, {}), candidate.facts.get(what, {})
+        other = [name for name in ours if name in theirs and ours[name] != theirs[name]]
+        if other:
+            said.append(f"the two runs had different {'inputs' if what == 'input_hashes' else 'checkpoints'}: "
+                        f"{', '.join(other)}")
+    return said
