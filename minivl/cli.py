@@ -221,6 +221,75 @@ def where(image: Image,
     where(image, token, pixel, model, as_json)
 
 
+trace = typer.Typer(cls=TyperGroup, rich_markup_mode=None, no_args_is_help=True,
+                    help="Record what every stage of a run gives, for `minivl diff`.")
+app.add_typer(trace, name="trace")
+
+
+@trace.command("record")
+def trace_record(
+        words: Annotated[list[str] | None, typer.Argument(metavar="[IMAGE ... QUESTION]", show_default=False, help=(
+            "Pictures, then the question. Without them: a sample."))] = None,
+        output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The trace.")]
+        = Path("golden.safetensors"),
+        source: Annotated[str, typer.Option("--from", metavar="minivl|transformers", help="Whose run.")] = "minivl",
+        model: Model = None,
+        precision: Annotated[str | None, typer.Option(show_default=False, help=(
+            "float64, float32, float16 or bfloat16; without it float64 for minivl, float32 for transformers."))] = None,
+        attention: Annotated[str, typer.Option(metavar="sdpa|eager", help="Of transformers.")] = "sdpa",
+        select: Annotated[list[str], typer.Option(metavar="PATTERN", help=(
+            "Keep matching stages only. May be given again."))] = [],  # noqa: B006
+        layers: Annotated[str | None, typer.Option(metavar="N,N-N", show_default=False, help=(
+            "Keep these blocks and layers only."))] = None,
+        rows: Annotated[list[str], typer.Option(metavar="LETTER=N,N-N", help=(
+            "Keep these rows of arrays with this axis letter, as in s=0,5-9. May be given again."))] = [],  # noqa: B006
+        no_pixels: Annotated[bool, typer.Option("--no-pixels", help=(
+            "Leave out the picture, the text, and stages that they can be read from."))] = False,
+        yardstick: Annotated[list[str] | None, typer.Option(metavar="PRECISION", show_default=False, help=(
+            "Measure the rounding of this precision too. May be given again; for a float64 run of minivl: all."))]
+        = None,
+        answer: Annotated[int, typer.Option(min=0, metavar="N", help=(
+            "Add the model's own answer, at most N tokens, to the prompt."))] = 0) -> None:
+    """Record the golden values of a run. Or the run of transformers under the same labels."""
+    from .commands.trace import record
+    *images, question = words or [None]
+    record(images, question, output, source, model, precision, attention, select, layers, rows, not no_pixels,
+           yardstick, answer)
+
+
+@trace.command("show")
+def trace_show(path: Annotated[Path, typer.Argument(metavar="TRACE")],
+               pattern: Annotated[str, typer.Argument(metavar="[PATTERN]")] = "*", as_json: AsJson = False) -> None:
+    """List what is in a trace."""
+    from .commands.trace import show
+    show(path, pattern, as_json)
+
+
+@app.command()
+def diff(golden: Annotated[Path, typer.Argument(metavar="GOLDEN", help="A trace that minivl recorded.")],
+         candidate: Annotated[Path, typer.Argument(metavar="CANDIDATE", help=(
+             "A trace, a dump, .npz, .safetensors, .bin, or a folder of .npy or .bin."))],
+         names: Annotated[Path | None, typer.Option(metavar="FILE.json", show_default=False, help=(
+             "What the candidate's names mean: {name: label}."))] = None,
+         precision: Annotated[str | None, typer.Option(show_default=False, help=(
+             "Of the candidate; without it what its numbers show."))] = None,
+         everything: Annotated[bool, typer.Option("--all", help="Every stage, not only the bad ones.")] = False,
+         page: Annotated[Path | None, typer.Option("--html", metavar="FILE.html", show_default=False, help=(
+             "Write a page with a map of the difference."))] = None,
+         known: Annotated[Path | None, typer.Option("--baseline", metavar="FILE.json", show_default=False, help=(
+             "What is known to differ: only what is worse counts."))] = None,
+         write_known: Annotated[Path | None, typer.Option("--write-baseline", metavar="FILE.json", show_default=False,
+                                                          help="Write down what differs now.")] = None,
+         as_json: AsJson = False) -> None:
+    """Find where another implementation goes wrong first. Each stage: exact, rounding, suspicious or wrong.
+
+    Exit code 0: the same within rounding; 1: different; 2: cannot be compared. JSON: golden, candidate, producer,
+    precision, words, first_bad, suspects, untapped, unused, aligned, warnings, judged, logits, slices.
+    """
+    from .commands.trace import diff
+    raise typer.Exit(diff(golden, candidate, names, precision, everything, as_json, page, known, write_known))
+
+
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
     """Tell whether minivl works here. And what is installed; exit code 0 when it does.

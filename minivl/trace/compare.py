@@ -10,6 +10,7 @@ NumPy only: no weights are opened and nothing of the model is run (`local.py` do
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -20,9 +21,11 @@ from . import align
 from .format import COORDINATES, ROWS, YARDSTICK, Stage, Trace, TraceError, row_axis
 from .importers import Candidate
 from .metrics import LogitsMeasure, Measure, measure, measure_logits, relative, relative_rows, row_distances, row_norms
+from .slices import Slice, slices
 from .verdict import EPS, EXACT, WRONG, Judged, Yard, by_stage, first_bad, judge, suspects
 
-LOGITS = "decoder.logits"
+LOGITS, SCHEDULE = "decoder.logits", "vision.schedule"
+BLOCK = re.compile(r"\.(?:blocks|layers)\.(\d+)\.")
 UNLIKE = Measure(float("inf"), float("inf"), 0, float("inf"), float("nan"), float("nan"), 1.0, True)
 
 
@@ -43,6 +46,7 @@ class Comparison:
     aligned: list[str]
     warnings: list[str]
     logits: LogitsMeasure | None
+    slices: dict[str, list[Slice]] = field(default_factory=dict)             # of the first bad tap's arrays
     rows: dict[str, np.ndarray] = field(default_factory=dict)
     letters: dict[str, str] = field(default_factory=dict)
 
@@ -83,7 +87,8 @@ def compare(golden: Trace, candidate: Candidate) -> Comparison:
         str(golden.path), candidate.source, candidate.producer, candidate.precision, judged, words, first,
         suspects(first, words, golden.stages) if first else [], [k for k in golden.keys() if k not in words],
         candidate.unused, sorted({note for tap in taps if tap.found for note in tap.found.notes}),
-        warnings_of(golden, candidate, bool(yards)), logits_of(taps), rows, {t.name: t.letter for t in taps})
+        warnings_of(golden, candidate, bool(yards)), logits_of(taps), slices_of(taps, first, golden), rows,
+        {t.name: t.letter for t in taps})
 
 
 def fitted(golden: Trace, candidate: Candidate) -> Iterator[Tap]:
@@ -161,6 +166,17 @@ def logits_of(taps: list[Tap]) -> LogitsMeasure | None:
     """What the difference means for the words, where both sides have logits of the same rows."""
     tap = next((t for t in taps if t.stage.label == LOGITS and t.found), None)
     return None if tap is None or tap.found is None else measure_logits(tap.found.array, tap.golden)
+
+
+def slices_of(taps: list[Tap], key: str | None, golden: Trace) -> dict[str, list[Slice]]:
+    """Where the difference sits in each array of the first bad tap."""
+    at, media = golden.tables(COORDINATES), golden.facts.get("media", [])
+    patch = next((m["size"][0] // m["grid"][1] for m in media if m.get("size")), 14)
+    block = BLOCK.search(f"{key}.")
+    tables = golden.arrays(SCHEDULE) if SCHEDULE in golden.keys() else ()
+    segments = tables[int(block[1])] if block and int(block[1]) < len(tables) else next(iter(tables), None)
+    return {t.name: slices(t.found.array, t.golden, t.axes, at, segments, patch)
+            for t in taps if t.stage.key == key and t.found}
 
 
 def warnings_of(golden: Trace, candidate: Candidate, has_yard: bool) -> list[str]:

@@ -24,6 +24,8 @@ EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16"
 # The most that the whole error, and the worst row's, may be of minivl's own. In 16 bits the type rounds every result,
 # and all honest runs are alike; in 32 and 64 the order of a sum decides, and one of 1,176 terms has been seen at 4.2.
 FACTOR = {"float64": (8.0, 12.0), "float32": (8.0, 12.0), "float16": (1.5, 3.0), "bfloat16": (1.5, 3.0)}
+SHORT = ("float16", "bfloat16")
+WIDE = 2.0**-14                  # where minivl's own error in 16 bits is below this, it does not round to 16 bits there
 LEAST = 4.0                      # errors below so many eps are chance, whatever the yardstick says
 LEAST_16 = 0.5                   # 16 bits round what was summed up in 32: half a last digit
 
@@ -50,17 +52,25 @@ class Judged:
 def judge(measure: Measure, yard: Yard | None, precision: str, depth: int, rows: int) -> tuple[str, float, Yard]:
     """The word for one array of floats, and its error as a multiple of what rounding may do.
 
-    depth: how many stages of floats came before; precision: of the candidate; rows: of the array. An error is an average
-    over rows, and of few rows it varies by chance.
+    depth: how many stages of floats came before; precision: of the candidate; rows: of the array.
     """
-    eps, chance = EPS[precision], 1 + 1.5 / max(rows, 1) ** 0.5
-    of_all, of_row = (factor * chance for factor in FACTOR[precision])
+    eps = EPS[precision]
     known = yard or Yard(eps * (1 + depth**0.5) / 2, eps * (1 + depth**0.5))
-    least = (LEAST_16 if precision in ("float16", "bfloat16") else LEAST) * eps
-    ratio = max(measure.error / max(of_all * known.error, least), measure.worst / max(of_row * known.worst, 4 * least))
+    ratio = multiple(measure, known, precision, rows)
     if measure.finite and not measure.differing:
         return EXACT, ratio, known
+    if ratio <= 1 and precision in SHORT and known.error < WIDE:
+        in_32 = multiple(measure, known, "float32", rows)         # tables, rows that only move: ours is not in 16 bits
+        return (ROUNDING, ratio, known) if in_32 <= 1 else (SUSPICIOUS, min(in_32, 2.0), known)
     return (ROUNDING if ratio <= 1 else SUSPICIOUS if ratio <= 2 else WRONG), ratio, known
+
+
+def multiple(measure: Measure, yard: Yard, precision: str, rows: int) -> float:
+    """An error as a multiple of the limit. It is an average over rows, and of few rows varies by chance."""
+    chance = 1 + 1.5 / max(rows, 1) ** 0.5
+    of_all, of_row = (factor * chance for factor in FACTOR[precision])
+    least = (LEAST_16 if precision in SHORT else LEAST) * EPS[precision]
+    return max(measure.error / max(of_all * yard.error, least), measure.worst / max(of_row * yard.worst, 4 * least))
 
 
 def worst_word(words: list[str]) -> str:

@@ -1,0 +1,104 @@
+"""A comparison for a terminal and for a program. Plain data in, words out; nothing is measured or judged here.
+
+Read next: `page.py`, the same for a browser.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
+
+from .compare import Comparison
+from .metrics import WHY_NOT_PCC
+from .verdict import SUSPICIOUS, WORDS, WRONG, Judged
+
+COLUMNS = ("stage", "verdict", "error", "rounding", "x limit", "worst row", "cosine", "PCC")
+MANY = 6                                                      # guilty passes that are named
+
+
+def headline(found: Comparison) -> list[str]:
+    """The answer in a few lines: what was compared, how it came out, what is wrong first and who may be guilty."""
+    counts = Counter(found.words.values())
+    lines = [f"{found.candidate} ({found.producer}, {found.precision}) against {found.golden}",
+             f"{len(found.words)} stages compared, {len(found.untapped)} of the golden trace not tapped: "
+             + ", ".join(f"{counts[word]} {word}" for word in WORDS if counts[word])]
+    lines += [f"aligned: {note}" for note in found.aligned]
+    lines += [f"names that mean nothing here: {', '.join(found.unused[:4])} ({len(found.unused)})"] * bool(found.unused)
+    lines += [f"note: {said}" for said in found.warnings]
+    return lines + (verdict_lines(found) if found.first_bad else ["no difference beyond rounding"])
+
+
+def verdict_lines(found: Comparison) -> list[str]:
+    """The first bad tap, the passes that may be guilty of it, and where in the array the difference sits."""
+    key = found.first_bad
+    worst = max((row for row in found.judged if row.key == key), key=lambda row: row.ratio)
+    lines = [f"first bad tap: {worst.name} ({worst.word}): error {number(worst.measure.error)}, rounding alone "
+             f"{number(worst.yard.error)}"]
+    lines += [f"  {note}" for note in worst.notes]
+    if not worst.measure.finite:
+        lines.append(f"  it holds numbers that are not finite, first in row {worst.measure.worst_row}")
+    guilty = found.suspects
+    lines.append("guilty: " + (guilty[0] if len(guilty) == 1 else f"one of {len(guilty)} passes: "
+                               + ", ".join(guilty[-MANY:]) + (" and those before" if len(guilty) > MANY else "")))
+    for name, rows in found.slices.items():
+        lines += [f"  {name}: {row.by}: {row.places} of {row.of} hold nine tenths of the difference: {row.text}"
+                  for row in rows]
+    return lines
+
+
+def logits_line(found: Comparison) -> list[str]:
+    """What the difference means for the words."""
+    at = found.logits
+    if at is None:
+        return []
+    first = "the same best word everywhere" if at.first_differing_row is None else (
+        f"another best word in {at.differing_rows} rows, first in row {at.first_differing_row} "
+        f"(the golden lead there is {number(at.margin or 0.0)})")
+    return [f"logits: KL {number(at.kl_mean)} nats on average, {number(at.kl_worst)} at most (row {at.kl_worst_row}); "
+            f"top {at.k} shared {at.top_overlap:.1%}; {first}"]
+
+
+def cells(row: Judged) -> tuple[str, ...]:
+    """One array as a row of COLUMNS."""
+    m = row.measure
+    return (row.name, row.word, number(m.error), number(row.yard.error), f"{row.ratio:.2g}",
+            f"{number(m.worst)} (row {m.worst_row})", f"{m.cosine:.6f}", f"{m.pcc:.6f}")
+
+
+def shown(found: Comparison, everything: bool, most: int = 12) -> list[Judged]:
+    """The rows to print: all, or the bad ones, or the largest where none is bad; never out of order."""
+    bad = [row for row in found.judged if row.word in (SUSPICIOUS, WRONG)]
+    if everything:
+        return found.judged
+    if bad:
+        return bad[:most]
+    largest = sorted(found.judged, key=lambda row: -row.ratio)[:most // 2]
+    return [row for row in found.judged if row in largest]
+
+
+def notice() -> str:
+    """Why the verdict does not go by the columns that everybody knows."""
+    return WHY_NOT_PCC
+
+
+def number(value: float) -> str:
+    """Three digits, as short as they go."""
+    return f"{value:.2e}" if 0 < abs(value) < 1e-2 else f"{value:.3g}"
+
+
+def document(found: Comparison) -> dict[str, Any]:
+    """The comparison as JSON has it: numbers that are not finite are null."""
+    made = {k: v for k, v in vars(found).items() if k not in ("rows", "judged", "logits", "slices")}
+    return _plain({**made, "judged": [asdict(row) for row in found.judged],
+                   "logits": asdict(found.logits) if found.logits else None,
+                   "slices": {name: [asdict(s) for s in rows] for name, rows in found.slices.items()}})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,95 @@
+"""Where in an array the difference sits: which rows, heads, channels, windows, and which region of the picture.
+
+Along each axis: the fewest places that together hold nine tenths of the squared difference. When that is most of them,
+the difference is everywhere and nothing is said; when it is few, they are the answer. Read next: `compare.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+HOLD = 0.9                     # share of the squared difference that the places named hold together
+FEW = 0.5                      # places are named when they are at most this share of all
+HEADS = {"a": "query heads", "k": "key-value heads", "e": "channels of a head", "d": "channels", "o": "channels",
+         "f": "rotary frequencies", "v": "words", "x": "values of a patch"}
+
+
+@dataclass(frozen=True)
+class Slice:
+    """`places` of `of` hold HOLD of the difference; `text` says which."""
+    by: str
+    places: int
+    of: int
+    text: str
+
+
+def slices(candidate: np.ndarray, golden: np.ndarray, axes: str, at: Mapping[str, np.ndarray],
+           segments: np.ndarray | None = None, patch: int = 14) -> list[Slice]:
+    """The slices of one array that hold its difference. at: coordinates by letter; segments: the block's table, g 4."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        squared = np.square(candidate.astype(np.float64) - golden.astype(np.float64))
+    squared = np.nan_to_num(squared, nan=1e300, posinf=1e300)
+    letters, found = axes.split(), []
+    for axis, letter in enumerate(letters[:squared.ndim]):
+        energy = squared.sum(axis=tuple(n for n in range(squared.ndim) if n != axis))
+        rows = letter in "pwcms"
+        held = holders(energy)
+        found += named(held, len(energy), f"rows {letter}" if rows else HEADS.get(letter, f"axis {letter}"))
+        if rows and letter in at and len(at[letter]) == len(energy):
+            found += windows(energy, segments, letter) + places(held, at[letter], patch, letter)
+    return found
+
+
+def holders(energy: np.ndarray) -> np.ndarray:
+    """The fewest places that hold HOLD of all the energy, in their order."""
+    total = energy.sum()
+    if not total > 0:
+        return np.zeros(0, np.int64)
+    order = np.argsort(-energy, kind="stable")
+    count = int(np.searchsorted(np.cumsum(energy[order]), HOLD * total)) + 1
+    return np.sort(order[:count])
+
+
+def named(held: np.ndarray, of: int, by: str) -> list[Slice]:
+    """One slice when the places are few."""
+    return [Slice(by, len(held), of, ranges(held))] if 0 < len(held) <= FEW * of else []
+
+
+def windows(energy: np.ndarray, segments: np.ndarray | None, letter: str) -> list[Slice]:
+    """Windows (or frames) instead of rows, for rows in window order."""
+    if segments is None or letter not in "wc":
+        return []
+    cells = 4 if letter == "c" else 1
+    sums = np.array([energy[a // cells:b // cells].sum() for a, b, *_ in segments.tolist()])
+    return named(holders(sums), len(sums), "windows")
+
+
+def places(held: np.ndarray, table: np.ndarray, patch: int, letter: str) -> list[Slice]:
+    """What the rows are: the region of each picture, and text, where rows are tokens."""
+    cells = table[held].reshape(len(held), -1, 4)                                  # n 4 or n 4 4 -> n cells 4
+    text = (cells[:, 0, 0] < 0).sum()
+    found = [Slice("text", int(text), int((table.reshape(len(table), -1, 4)[:, 0, 0] < 0).sum()),
+                   f"{text} of the rows are text")] if letter == "s" and len(held) and text < len(held) else []
+    every = table.reshape(len(table), -1, 4)
+    for medium in np.unique(cells[cells[:, 0, 0] >= 0][:, 0, 0]).tolist():
+        own = cells[cells[:, 0, 0] == medium].reshape(-1, 4)
+        t0, y0, x0 = (int(n) for n in own[:, 1:].min(axis=0))
+        t1, y1, x1 = (int(n) for n in own[:, 1:].max(axis=0) + 1)
+        inside = every[(every[:, 0, 0] == medium)].reshape(-1, 4)
+        if len(own) <= FEW * len(inside):
+            time = f"frame pairs {t0}..{t1 - 1}, " if inside[:, 1].max() else ""
+            found.append(Slice(f"picture {medium}", len(own), len(inside), (
+                f"{time}patch rows {y0}..{y1 - 1}, columns {x0}..{x1 - 1} "
+                f"(pixels x {x0 * patch}..{x1 * patch}, y {y0 * patch}..{y1 * patch})")))
+    return found
+
+
+def ranges(numbers: np.ndarray, most: int = 6) -> str:
+    """`0..3, 7, 9..12`: at most so many runs, then how many numbers more."""
+    runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
+    said = [f"{r[0]}..{r[-1]}" if len(r) > 1 else f"{r[0]}" for r in runs[:most] if len(r)]
+    rest = sum(map(len, runs[most:]))
+    return ", ".join(said) + (f" and {rest} more" if rest else "")
