@@ -273,6 +273,9 @@ def diff(golden: Annotated[Path, typer.Argument(metavar="GOLDEN", help="A trace 
              "What the candidate's names mean: {name: label}."))] = None,
          precision: Annotated[str | None, typer.Option(show_default=False, help=(
              "Of the candidate; without it what its numbers show."))] = None,
+         local: Annotated[bool, typer.Option("--local", help=(
+             "Run each stage on the candidate's own values: names every guilty one. Needs the model."))] = False,
+         model: Model = None,
          everything: Annotated[bool, typer.Option("--all", help="Every stage, not only the bad ones.")] = False,
          page: Annotated[Path | None, typer.Option("--html", metavar="FILE.html", show_default=False, help=(
              "Write a page with a map of the difference."))] = None,
@@ -284,10 +287,10 @@ def diff(golden: Annotated[Path, typer.Argument(metavar="GOLDEN", help="A trace 
     """Find where another implementation goes wrong first. Each stage: exact, rounding, suspicious or wrong.
 
     Exit code 0: the same within rounding; 1: different; 2: cannot be compared. JSON: golden, candidate, producer,
-    precision, words, first_bad, suspects, untapped, unused, aligned, warnings, judged, logits, slices.
+    precision, words, first_bad, suspects, untapped, unused, aligned, warnings, judged, logits, local, slices.
     """
     from .commands.trace import diff
-    raise typer.Exit(diff(golden, candidate, names, precision, everything, as_json, page, known, write_known))
+    raise typer.Exit(diff(golden, candidate, names, precision, local, model, everything, as_json, page, known, write_known))
 
 
 @app.command()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from ..files import write_whole
 from ..trace import report
 from ..trace.compare import Comparison, compare
 from ..trace.format import ROW_LETTERS, Trace, TraceError
-from ..trace.importers import read_candidate
+from ..trace.importers import Candidate, read_candidate
+from ..trace.page import html
 from ..trace.verdict import SUSPICIOUS, WRONG, baseline, news
 from .console import heading, line, note, print_json, size, table, working
 from .given import check_words, conversation, open_model, sample
@@ -93,13 +95,15 @@ def show(path: Path, pattern: str, as_json: bool) -> None:
             for stage, weights in zip(kept, shapes, strict=True)], droppable=("axes",))
 
 
-def diff(golden: Path, candidate: Path, names: Path | None, precision: str | None, everything: bool,
-         as_json: bool, page: Path | None, known: Path | None, write_known: Path | None) -> int:
+def diff(golden: Path, candidate: Path, names: Path | None, precision: str | None, local: bool, model: str | None,
+         everything: bool, as_json: bool, page: Path | None, known: Path | None, write_known: Path | None) -> int:
     """Compare, report, and give the exit code: 0 the same within rounding, 1 different. Raises ValueError or OSError
     when nothing can be compared."""
     with Trace(golden) as trace:
-        table_of_names = read_names(names) if names else None
-        found = compare(trace, read_candidate(candidate, trace, table_of_names, precision))
+        theirs = read_candidate(candidate, trace, read_names(names) if names else None, precision)
+        found = compare_local(trace, theirs, model) if local else compare(trace, theirs)
+        if page:
+            write_whole(page, lambda file: file.write(html(found, trace).encode()))
         if as_json:
             print_json(report.document(found))
         else:
@@ -111,6 +115,14 @@ def diff(golden: Path, candidate: Path, names: Path | None, precision: str | Non
     if known and not as_json:
         line(f"{len(bad)} arrays are worse than {known} says")
     return 1 if bad else 0
+
+
+def compare_local(golden: Trace, candidate: Candidate, model: str | None) -> Comparison:
+    """Every stage by itself, against a golden trace made for this candidate, which is thrown away."""
+    from ..trace.local import local_golden
+    with open_model(model) as vlm, working("running each stage on the candidate's values"), \
+            local_golden(vlm, golden, candidate) as made:
+        return replace(compare(made, candidate), golden=f"{golden.path}, stage by stage")
 
 
 def read_names(path: Path) -> dict[str, Any]:

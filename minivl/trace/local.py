@@ -11,7 +11,9 @@ judges what comes out like any other trace.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,17 +24,37 @@ from ..api import VLM
 from ..contract import outputs
 from ..inputs import Inputs
 from ..stage import session
-from .compare import Tap
+from .compare import Tap, fitted, ordered
 from .format import BESIDE, INPUT, YARDSTICK, Trace, TraceError, Writer, row_axis
+from .importers import Candidate
 from .metrics import row_distances
+from .record import checkpoint_hashes
 from .yardstick import in_precision, liberties
 
 Take = Callable[[str, tuple], None]
 POSITIONS = "positions.mrope"
 
 
+@contextmanager
+def local_golden(vlm: VLM, golden: Trace, candidate: Candidate) -> Iterator[Trace]:
+    """A golden trace whose every stage ran on the candidate's values; its file is gone afterwards.
+
+    Raises TraceError when the golden trace has no inputs, or another checkpoint's.
+    """
+    ours = {name: digest for name, digest in golden.facts.get("checkpoint", {}).items() if name != "config.json"}
+    if ours and ours != (theirs := {n: d for n, d in checkpoint_hashes(vlm.folder).items() if n != "config.json"}):
+        raise TraceError(f"{golden.path} was recorded with {', '.join(ours)} {min(ours.values())[:12]}; the model given is "
+                         f"another ({min(theirs.values(), default='no file')[:12]}): name it with --model")
+    with tempfile.TemporaryDirectory(prefix="minivl-local-") as folder:
+        path = Path(folder) / "local.safetensors"
+        taps = list(ordered(list(fitted(golden, candidate)), golden, candidate.native))
+        write_local(vlm, golden, taps, candidate.precision, path)
+        with Trace(path) as made:
+            yield made
+
+
 def write_local(vlm: VLM, golden: Trace, taps: list[Tap], precision: str, path: Path) -> None:
-    """Write a golden trace whose every stage ran on the candidate's values. Raises TraceError when inputs are missing."""
+    """The file of `local_golden`."""
     values = whole_stages(golden, taps)
     inputs = inputs_of(golden, vlm, values)
     exact, rounded = in_precision(vlm, "float64"), in_precision(vlm, precision)

@@ -27,6 +27,7 @@ import transformers
 from transformers import Qwen2_5_VLForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as modeling
+from transformers.utils import logging
 
 from .names import Tap, taps_of
 
@@ -39,6 +40,8 @@ Put = Callable[[str, Any], None]
 
 def load(folder: Path, precision: str, attention: str) -> tuple[Module, str]:
     """The reference by the name of its precision, and what it is in words; float64 is the golden model."""
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     exact = precision == "float64"
     model = golden(folder) if exact else reference(folder, getattr(torch, precision), attention)
     kind = "golden" if exact else attention

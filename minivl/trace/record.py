@@ -210,7 +210,7 @@ def facts(vlm: VLM, producer: str, precision: str) -> dict[str, Any]:
     """The manifest's part that is known before the run."""
     return {"producer": producer, "precision": precision, "seed": None, "unfused": [],
             "versions": {"numpy": np.__version__, "python": platform.python_version()},
-            "checkpoint": {path.name: _sha256(path) for path in _files(vlm.folder)}}
+            "checkpoint": checkpoint_hashes(vlm.folder)}
 
 
 def _version() -> str:
@@ -218,8 +218,10 @@ def _version() -> str:
     return __version__
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.safetensors")) + [p for p in [folder / "config.json"] if p.exists()]
+def checkpoint_hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file that decides what the model computes."""
+    files = sorted(folder.glob("*.safetensors")) + [p for p in [folder / "config.json"] if p.exists()]
+    return {path.name: _sha256(path) for path in files}
 
 
 def _sha256(path: Path) -> str:

@@ -27,6 +27,10 @@ def headline(found: Comparison) -> list[str]:
     lines += [f"aligned: {note}" for note in found.aligned]
     lines += [f"names that mean nothing here: {', '.join(found.unused[:4])} ({len(found.unused)})"] * bool(found.unused)
     lines += [f"note: {said}" for said in found.warnings]
+    if found.local and found.first_bad:
+        bad = [key for key, word in found.words.items() if word in (SUSPICIOUS, WRONG)]
+        lines.append(f"each stage on the candidate's own inputs: {len(bad)} guilty: {', '.join(bad[:MANY])}"
+                     + f" and {len(bad) - MANY} more" * (len(bad) > MANY))
     return lines + (verdict_lines(found) if found.first_bad else ["no difference beyond rounding"])
 
 

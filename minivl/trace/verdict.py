@@ -26,6 +26,7 @@ EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16"
 FACTOR = {"float64": (8.0, 12.0), "float32": (8.0, 12.0), "float16": (1.5, 3.0), "bfloat16": (1.5, 3.0)}
 SHORT = ("float16", "bfloat16")
 WIDE = 2.0**-14                  # where minivl's own error in 16 bits is below this, it does not round to 16 bits there
+UNLIKE = 0.45                    # healthy: 0.3 at most, 0.01 as a rule; a GELU by tanh 0.6
 LEAST = 4.0                      # errors below so many eps are chance, whatever the yardstick says
 LEAST_16 = 0.5                   # 16 bits round what was summed up in 32: half a last digit
 
@@ -73,6 +74,17 @@ def multiple(measure: Measure, yard: Yard, precision: str, rows: int) -> float:
     return max(measure.error / max(of_all * yard.error, least), measure.worst / max(of_row * yard.worst, 4 * least))
 
 
+def unlike(name: str, word: str, beside: float, yard: Yard, precision: str) -> bool:
+    """Whether a rounded value is not the one that minivl rounds to on the same inputs (a local trace only).
+
+    In 16 bits almost every number of a healthy stage is the very same, for sums are formed in 32. So what differs by half
+    of the rounding was computed otherwise, though it is as near to the exact value. Attention is apart: fused ones
+    round their probabilities elsewhere.
+    """
+    return (word == ROUNDING and precision in SHORT and yard.error > WIDE and not name.endswith(".attend")
+            and beside > UNLIKE * yard.error)
+
+
 def worst_word(words: list[str]) -> str:
     """The worst of several words; exact of none."""
     return max(words, key=WORDS.index, default=EXACT)
@@ -103,10 +115,12 @@ def ancestors(key: str, stages: Mapping[str, Stage]) -> set[str]:
     return _back(key, stages, set())
 
 
-def suspects(key: str, words: Mapping[str, str], stages: Mapping[str, Stage]) -> list[str]:
-    """The passes that may be guilty of a bad tap: from it backwards up to the taps that are right, in order."""
-    right = {k for k, word in words.items() if word in (EXACT, ROUNDING)}
-    found = _back(key, stages, right)
+def suspects(key: str, words: Mapping[str, str], stages: Mapping[str, Stage], local: bool = False) -> list[str]:
+    """The passes that may be guilty of a bad tap: from it backwards up to the taps that are right, in order.
+
+    local: each stage ran on the candidate's own values, so that every tap ends the search, a bad one too.
+    """
+    found = _back(key, stages, {k for k, word in words.items() if local or word in (EXACT, ROUNDING)})
     return [k for k in stages if k == key or k in found]
 
 
