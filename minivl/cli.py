@@ -271,6 +271,8 @@ def diff(golden: Annotated[Path, typer.Argument(metavar="GOLDEN", help="A trace 
              "A trace, a dump, .npz, .safetensors, .bin, or a folder of .npy or .bin."))],
          names: Annotated[Path | None, typer.Option(metavar="FILE.json", show_default=False, help=(
              "What the candidate's names mean: {name: label}."))] = None,
+         guessed: Annotated[Path | None, typer.Option("--guess", metavar="FILE.json", show_default=False, help=(
+             "Guess the names from the numbers, write the table to FILE.json, and go on with it."))] = None,
          precision: Annotated[str | None, typer.Option(show_default=False, help=(
              "Of the candidate; without it what its numbers show."))] = None,
          local: Annotated[bool, typer.Option("--local", help=(
@@ -290,7 +292,7 @@ def diff(golden: Annotated[Path, typer.Argument(metavar="GOLDEN", help="A trace 
     precision, words, first_bad, suspects, untapped, unused, aligned, warnings, judged, logits, local, slices.
     """
     from .commands.trace import diff
-    raise typer.Exit(diff(golden, candidate, names, precision, local, model, everything, as_json, page, known, write_known))
+    raise typer.Exit(diff(golden, candidate, names, guessed, precision, local, model, everything, as_json, page, known, write_known))
 
 
 @app.command()

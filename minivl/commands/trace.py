@@ -18,7 +18,8 @@ from ..files import write_whole
 from ..trace import report
 from ..trace.compare import Comparison, compare
 from ..trace.format import ROW_LETTERS, Trace, TraceError
-from ..trace.importers import Candidate, read_candidate
+from ..trace.guess import guess
+from ..trace.importers import Candidate, read_arrays, read_candidate
 from ..trace.page import html
 from ..trace.verdict import SUSPICIOUS, WRONG, baseline, news
 from .console import heading, line, note, print_json, size, table, working
@@ -95,12 +96,16 @@ def show(path: Path, pattern: str, as_json: bool) -> None:
             for stage, weights in zip(kept, shapes, strict=True)], droppable=("axes",))
 
 
-def diff(golden: Path, candidate: Path, names: Path | None, precision: str | None, local: bool, model: str | None,
-         everything: bool, as_json: bool, page: Path | None, known: Path | None, write_known: Path | None) -> int:
+def diff(golden: Path, candidate: Path, names: Path | None, guessed: Path | None, precision: str | None, local: bool,
+         model: str | None, everything: bool, as_json: bool, page: Path | None, known: Path | None,
+         write_known: Path | None) -> int:
     """Compare, report, and give the exit code: 0 the same within rounding, 1 different. Raises ValueError or OSError
     when nothing can be compared."""
     with Trace(golden) as trace:
-        theirs = read_candidate(candidate, trace, read_names(names) if names else None, precision)
+        if guessed:
+            propose(candidate, trace, guessed)
+        table_of_names = read_names(names or guessed) if names or guessed else None      # type: ignore[arg-type]
+        theirs = read_candidate(candidate, trace, table_of_names, precision)
         found = compare_local(trace, theirs, model) if local else compare(trace, theirs)
         if page:
             write_whole(page, lambda file: file.write(html(found, trace).encode()))
@@ -115,6 +120,22 @@ def diff(golden: Path, candidate: Path, names: Path | None, precision: str | Non
     if known and not as_json:
         line(f"{len(bad)} arrays are worse than {known} says")
     return 1 if bad else 0
+
+
+def propose(candidate: Path, golden: Trace, path: Path) -> None:
+    """Guess what the candidate's names mean, write the table and show it. Raises TraceError when nothing is found."""
+    arrays = read_arrays(candidate)
+    with working("looking at fingerprints"):
+        found = guess(arrays, golden)
+    if not found:
+        raise TraceError(f"{candidate}: none of its {len(arrays)} arrays looks like a stage of the golden trace; were the "
+                         "inputs the same?")
+    text = json.dumps({g.name: g.label for g in found}, indent=1) + "\n"
+    write_whole(path, lambda file: file.write(text.encode()))
+    for g in found:
+        how = "by its name" if g.distance is None else f"fingerprint {report.number(g.distance)}"
+        note(f"{g.name} = {g.label}  ({how}{', or ' + ', '.join(g.instead) if g.instead else ''})")
+    note(f"{len(found)} of {len(arrays)} names guessed, written to {path}: look it through, then use --names {path}")
 
 
 def compare_local(golden: Trace, candidate: Candidate, model: str | None) -> Comparison:

@@ -37,14 +37,14 @@ class Fitted:
 def fit(candidate: np.ndarray, golden: np.ndarray, axis: int) -> Fitted | None:
     """The candidate's array in the shape of the golden one, whose rows are counted by `axis`; None when none fits."""
     target = np.moveaxis(golden, axis, 0)
-    ways = list(_ways(np.asarray(candidate), target.shape))
-    if not ways:
+    possible = list(ways(np.asarray(candidate), target.shape))
+    if not possible:
         return None
-    best = ways[0]
-    if len(ways) > 1:
-        errors = [distance(way.array, target) for way in ways]
+    best = possible[0]
+    if len(possible) > 1:
+        errors = [distance(way.array, target) for way in possible]
         nearest = int(np.argmin(errors))
-        best = ways[nearest] if errors[nearest] < CLEARLY * errors[0] else ways[0]
+        best = possible[nearest] if errors[nearest] < CLEARLY * errors[0] else best
     return replace(best, array=np.moveaxis(best.array, 0, axis))
 
 
@@ -55,7 +55,7 @@ def distance(array: np.ndarray, target: np.ndarray) -> float:
     return found if np.isfinite(found) else float("inf")
 
 
-def _ways(array: np.ndarray, shape: tuple[int, ...]) -> Iterator[Fitted]:
+def ways(array: np.ndarray, shape: tuple[int, ...]) -> Iterator[Fitted]:
     """Every way in which an array can be taken for one of `shape`, rows first; the plainest first."""
     if array.shape == shape:
         yield Fitted(array)

@@ -91,7 +91,7 @@ def compare(golden: Trace, candidate: Candidate) -> Comparison:
         str(golden.path), candidate.source, candidate.producer, candidate.precision, judged, words, first,
         suspects(first, words, golden.stages, local) if first else [], [k for k in golden.keys() if k not in words],
         candidate.unused, sorted({note for tap in taps if tap.found for note in tap.found.notes}),
-        warnings_of(golden, candidate, bool(yards)), logits_of(taps), local,
+        warnings_of(golden, candidate, bool(yards)), None if local else logits_of(taps), local,
         slices_of(taps, first, golden), rows, {t.name: t.letter for t in taps})
 
 

@@ -87,7 +87,8 @@ def finish(out: Writer, golden: Trace) -> None:
 
 def run(vlm: VLM, inputs: Inputs, values: Mapping[str, tuple], wraps: Mapping[str, Any], take: Take) -> None:
     """One run that goes on with the candidate's values; `take` gets what each stage gave itself."""
-    with session(replace={**wraps, **{key: _going_on(key, value, take) for key, value in values.items()}}):
+    goes_on = {key: _going_on(key, value, take) for key, value in values.items() if key != POSITIONS}
+    with session(replace={**wraps, **goes_on}):
         vlm.logits(inputs)
 
 
