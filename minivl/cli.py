@@ -252,7 +252,7 @@ def trace_record(
             "Add the model's own answer, at most N tokens, to the prompt."))] = 0) -> None:
     """Record the golden values of a run. Or the run of transformers under the same labels."""
     from .commands.trace import record
-    *images, question = words or [None]
+    images, question = (words[:-1], words[-1]) if words else ([], None)
     record(images, question, output, source, model, precision, attention, select, layers, rows, not no_pixels,
            yardstick, answer)
 
@@ -292,7 +292,8 @@ def diff(golden: Annotated[Path, typer.Argument(metavar="GOLDEN", help="A trace 
     precision, words, first_bad, suspects, untapped, unused, aligned, warnings, judged, logits, local, slices.
     """
     from .commands.trace import diff
-    raise typer.Exit(diff(golden, candidate, names, guessed, precision, local, model, everything, as_json, page, known, write_known))
+    raise typer.Exit(diff(golden, candidate, names, guessed, precision, local, model, everything, as_json, page, known,
+                          write_known))
 
 
 @app.command()

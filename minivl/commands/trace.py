@@ -26,7 +26,6 @@ from .console import heading, line, note, print_json, size, table, working
 from .given import check_words, conversation, open_model, sample
 from .labels import check_leaves, labels
 
-
 SOURCES, ATTENTION = ("minivl", "transformers"), ("sdpa", "eager")
 
 
@@ -86,7 +85,7 @@ def row_choice(text: str) -> tuple[str, np.ndarray]:
 def show(path: Path, pattern: str, as_json: bool) -> None:
     """What is in a trace: who made it, and its stages."""
     with Trace(path) as trace:
-        kept = [trace.stages[key] for key in trace.keys([pattern])]
+        kept = [trace.stages[key] for key in trace.recorded([pattern])]
         if as_json:
             return print_json({**trace.facts, "stages": [vars(stage) for stage in kept]})
         heading(f"{trace.facts.get('producer')}, {trace.precision}: {len(kept)} of {len(trace.stages)} stages")
@@ -128,8 +127,8 @@ def propose(candidate: Path, golden: Trace, path: Path) -> None:
     with working("looking at fingerprints"):
         found = guess(arrays, golden)
     if not found:
-        raise TraceError(f"{candidate}: none of its {len(arrays)} arrays looks like a stage of the golden trace; were the "
-                         "inputs the same?")
+        raise TraceError(f"{candidate}: none of its {len(arrays)} arrays looks like a stage of the golden trace; "
+                         "were the inputs the same?")
     text = json.dumps({g.name: g.label for g in found}, indent=1) + "\n"
     write_whole(path, lambda file: file.write(text.encode()))
     for g in found:
@@ -149,7 +148,7 @@ def compare_local(golden: Trace, candidate: Candidate, model: str | None) -> Com
 def read_names(path: Path) -> dict[str, Any]:
     """A table of names: their name -> label or entry. Raises TraceError."""
     found = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(found, dict) or not all(isinstance(e, str) or isinstance(e, dict) and "label" in e
+    if not isinstance(found, dict) or not all(isinstance(e, str) or (isinstance(e, dict) and "label" in e)
                                               for e in found.values()):
         raise TraceError(f"{path}: should map their names to labels, or to objects with a label")
     return found

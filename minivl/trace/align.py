@@ -2,10 +2,11 @@
 
 Two questions that are kept apart:
 
-    fit        the layout: batch axes, transposed axes, heads side by side, queries, keys and values packed, rows padded
-               to a bucket. Whatever fits in more than one way is laid as it comes closest.
-    order      of the rows, for arrays whose rows are patches or cells: by window, in 2x2 blocks, in reading order. It is
-               chosen once for all taps that have such rows, by majority: one tap in another order is a bug, not a style.
+    fit        the layout: batch axes, transposed axes, heads side by side, queries, keys and values packed, rows
+               padded to a bucket. Whatever fits in more than one way is laid as it comes closest.
+    order      of the rows, for arrays whose rows are patches or cells: by window, in 2x2 blocks, in reading order.
+               It is chosen once for all taps that have such rows, by majority: one tap in another order is a bug,
+               not a style.
 
 Only arrays of others come here. In a trace whose labels are minivl's, a label says the order, and another is wrong.
 Read next: `compare.py`.

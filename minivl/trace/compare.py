@@ -31,8 +31,11 @@ UNLIKE = Measure(float("inf"), float("inf"), 0, float("inf"), float("nan"), floa
 
 @dataclass
 class Comparison:
-    """Everything that a report says, as plain data. `rows` maps the name of an array -> each row's error as a multiple of
-    what rounding may do (`letters` says what its rows are); `untapped` are golden stages that the candidate lacks."""
+    """Everything that a report says, as plain data.
+
+    rows: name of an array -> each row's error as a multiple of what rounding may do; letters: what its rows are;
+    untapped: golden stages that the candidate lacks
+    """
     golden: str
     candidate: str
     producer: str
@@ -89,7 +92,7 @@ def compare(golden: Trace, candidate: Candidate) -> Comparison:
     first = first_bad(words, golden.stages)
     return Comparison(
         str(golden.path), candidate.source, candidate.producer, candidate.precision, judged, words, first,
-        suspects(first, words, golden.stages, local) if first else [], [k for k in golden.keys() if k not in words],
+        suspects(first, words, golden.stages, local) if first else [], [k for k in golden.recorded() if k not in words],
         candidate.unused, sorted({note for tap in taps if tap.found for note in tap.found.notes}),
         warnings_of(golden, candidate, bool(yards)), None if local else logits_of(taps), local,
         slices_of(taps, first, golden), rows, {t.name: t.letter for t in taps})
@@ -98,7 +101,7 @@ def compare(golden: Trace, candidate: Candidate) -> Comparison:
 def fitted(golden: Trace, candidate: Candidate) -> Iterator[Tap]:
     """Pairs of arrays, the candidate's in the golden shape, in the golden order of execution."""
     kept, full = golden.tables(ROWS), golden.facts.get("letters", {})
-    for key in golden.keys():
+    for key in golden.recorded():
         parts, stage = candidate.taps.get(key, {}), golden.stages[key]
         exact = golden.arrays(key)
         whole = parts.get(None)
@@ -171,7 +174,7 @@ def beside_ours(row: Judged, tap: Tap, distances: np.ndarray, precision: str) ->
     beside = relative(distances, row_norms(tap.golden, row_axis(tap.axes)))
     if not unlike(tap.stage.key, row.word, beside, row.yard, precision):
         return row
-    note = f"as near to the exact value as rounding is, but not what the reference's order of rounding gives ({beside:.1e})"
+    note = f"as near to the exact value as rounding is, but {beside:.1e} away from what the reference rounds to"
     return replace(row, word=SUSPICIOUS, ratio=max(row.ratio, 1.0), notes=(*row.notes, note))
 
 
@@ -186,7 +189,7 @@ def slices_of(taps: list[Tap], key: str | None, golden: Trace) -> dict[str, list
     at, media = golden.tables(COORDINATES), golden.facts.get("media", [])
     patch = next((m["size"][0] // m["grid"][1] for m in media if m.get("size")), 14)
     block = BLOCK.search(f"{key}.")
-    tables = golden.arrays(SCHEDULE) if SCHEDULE in golden.keys() else ()
+    tables = golden.arrays(SCHEDULE) if SCHEDULE in golden.recorded() else ()
     segments = tables[int(block[1])] if block and int(block[1]) < len(tables) else next(iter(tables), None)
     return {t.name: slices(t.found.array, t.golden, t.axes, at, segments, patch)
             for t in taps if t.stage.key == key and t.found}

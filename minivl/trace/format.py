@@ -101,7 +101,7 @@ class Writer:
 
 
 class Trace:
-    """A trace opened for reading. `.stages` maps key -> Stage in order of execution; `.facts` is the manifest's rest."""
+    """A trace, open. `.stages` maps key -> Stage in order of execution, `.facts` is the manifest's rest."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -134,7 +134,7 @@ class Trace:
         """The type of the activations: float64 in a golden trace."""
         return str(self.facts.get("precision", "float32"))
 
-    def keys(self, patterns: Iterable[str] = ("*",)) -> list[str]:
+    def recorded(self, patterns: Iterable[str] = ("*",)) -> list[str]:
         """Keys of the stages that have arrays and that a pattern matches, in order of execution."""
         asked = tuple(patterns)
         return [key for key, stage in self.stages.items()

@@ -62,7 +62,7 @@ def targets_of(golden: Trace) -> dict[str, np.ndarray]:
     """Every array of floats that can be tapped, rows first: label, or label:n -> array; queries, keys and values also
     side by side."""
     found: dict[str, np.ndarray] = {}
-    for key in golden.keys():
+    for key in golden.recorded():
         stage, exact = golden.stages[key], golden.arrays(key)
         if exact[0].dtype.kind != "f" or key.startswith(OUTSIDE):
             continue
@@ -96,7 +96,7 @@ def scores(array: np.ndarray, targets: Mapping[str, np.ndarray], prints: Mapping
             best, n = min(near)
             found[label] = (best, made[target.shape][n][1])
     least = min((d for d, _ in found.values()), default=0.0)
-    return {label: d + 1e-3 * min(1.0, align.distance(way, targets[label])) if d < DOUBT * least + CLOSE / 10 else d + 1e-3
+    return {label: d + 1e-3 * (min(1.0, align.distance(way, targets[label])) if d < DOUBT * least + CLOSE / 10 else 1.0)
             for label, (d, way) in found.items()}
 
 
@@ -105,7 +105,8 @@ def distance(a: Print, b: Print) -> float:
     if a.rows.shape != b.rows.shape or a.columns.shape != b.columns.shape:
         return float("inf")
     with np.errstate(invalid="ignore"):
-        parts = [np.linalg.norm(x - y) / max(np.linalg.norm(y), 1e-300) for x, y in zip(a, b, strict=True)]
+        parts = [float(np.linalg.norm(x - y)) / max(float(np.linalg.norm(y)), 1e-300)
+                 for x, y in zip(a, b, strict=True)]
     return float(max(parts)) if np.isfinite(parts).all() else float("inf")
 
 
@@ -120,7 +121,8 @@ def by_name(arrays: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray],
     for template in sorted({t for g in known for t in templates(g)}):
         before, after, base, label = template
         for name, array in arrays.items():
-            middle = name[len(before):len(name) - len(after)] if name.startswith(before) and name.endswith(after) else ""
+            alike = name.startswith(before) and name.endswith(after)
+            middle = name[len(before):len(name) - len(after)] if alike else ""
             wanted = BLOCK.sub(rf"\g<1>.{int(middle) - base}.", label) if middle.isdecimal() else ""
             if wanted in targets and not {name, wanted} & taken and any(align.ways(array, targets[wanted].shape)):
                 taken |= {name, wanted}

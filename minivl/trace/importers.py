@@ -1,11 +1,11 @@
-"""What toolchains leave behind, as arrays under minivl's labels: a trace, .npz, a folder of .npy, .safetensors, raw .bin.
+"""What toolchains leave behind, as arrays under minivl's labels: traces, .npz, folders of .npy, .safetensors, raw .bin.
 
     read_candidate("out.npz", golden, names={"blk.0.attn": "vision.blocks.0.attend", ...})
 
 `names` says what their names mean: a label; `label:1` for the second array of a stage; or an object with `label` and
-what has to be undone: `scale` and `zero` (a number, or the name of an array) of quantised values, `dtype` "bfloat16" for
-16 bits that were stored as integers. A raw .bin comes with NAME.json, a list of {"name", "dtype", "shape"} in the order
-in which the arrays lie; a folder of .bin files with shapes.json, the same list, one file an array.
+what has to be undone: `scale` and `zero` (a number, or the name of an array) of quantised values, `dtype` "bfloat16"
+for 16 bits that were stored as integers. A raw .bin comes with NAME.json, a list of {"name", "dtype", "shape"} in the
+order in which the arrays lie; a folder of .bin files with shapes.json, the same list, one file an array.
 
 Layouts and row orders are no matter of this file (`align.py`), nor is finding the names out (`guess.py`).
 """
@@ -55,7 +55,7 @@ def read_candidate(path: str | Path, golden: Trace, names: Names | None = None, 
         return Candidate(str(path), "a dump of minivl", precision or precision_of(dump.values()), True, taps)
     if names is None and is_trace(path):
         trace = Trace(path)
-        taps = {key: dict(enumerate(trace.arrays(key))) for key in trace.keys()}
+        taps = {key: dict(enumerate(trace.arrays(key))) for key in trace.recorded()}
         return Candidate(str(path), str(trace.facts.get("producer", "")), precision or trace.precision, True, taps,
                          facts=trace.facts)
     return named(str(path), read_arrays(path), golden, names, precision)
@@ -79,12 +79,12 @@ def named(source: str, arrays: Mapping[str, np.ndarray], golden: Trace, names: N
     known = set(golden.stages) | {f"{key}:{n}" for key, stage in golden.stages.items() for n in range(len(stage.axes))}
     found = {name: entry for name, entry in table.items() if name in arrays and _label(entry) in known}
     if names is not None and (strange := [n for n in names if n not in found]):
-        what = "is not in the file" if strange[0] not in arrays else f"means {_label(names[strange[0]])!r}, no label of it"
+        what = f"means {_label(names[strange[0]])!r}, no label" if strange[0] in arrays else "is not in the file"
         raise TraceError(f"{source}: of --names, {strange[0]!r} {what}; `minivl trace show` of the golden trace lists "
                          "its labels")
     if not found:
         few = ", ".join(list(arrays)[:3]) or "none"
-        raise TraceError(f"{source}: none of its {len(arrays)} names is a label of the golden trace (they are {few}, ...): "
+        raise TraceError(f"{source}: none of its {len(arrays)} names is a label of the golden trace ({few}, ...): "
                          "give --names FILE.json, or let --guess propose it")
     taps: dict[str, dict[int | None, np.ndarray]] = {}
     for name, entry in found.items():
@@ -115,7 +115,7 @@ def undone(name: str, arrays: Mapping[str, np.ndarray], entry: Any) -> np.ndarra
 
 
 def precision_of(values: Any) -> str:
-    """The type that numbers were computed in, as far as they show it: bfloat16 kept in float32 has its low bits zero."""
+    """The type that numbers were computed in, as far as they show: bfloat16 kept in float32 has its low bits zero."""
     arrays = [a for value in values for a in outputs(value) if a.dtype.kind in "fV" and a.size]
     kinds = {a.dtype.name for a in arrays}
     for name in ("bfloat16", "float16"):
@@ -161,7 +161,7 @@ def _folder(path: Path) -> dict[str, np.ndarray]:
         for row in _shapes(path / SHAPES):
             arrays |= _consecutive(path / f"{row['name']}.bin", [row])
     if not arrays:
-        raise TraceError(f"{path}: holds no .npy files, and no .bin files with a {SHAPES} (a list of name, dtype, shape)")
+        raise TraceError(f"{path}: holds no .npy files, and no .bin files with a {SHAPES} of name, dtype, shape")
     return arrays
 
 

@@ -1,9 +1,9 @@
-"""`minivl diff --local`: every stage by itself, on the candidate's own inputs, so that nothing adds up and one run names
-all guilty stages.
+"""`minivl diff --local`: every stage by itself, on the candidate's own inputs, so that nothing adds up and one run
+names all guilty stages.
 
-The model is run once in float64, and wherever the candidate recorded a stage's output the run goes on with *that*, while
-what the stage itself gave becomes the golden value. A second run in the candidate's precision gives the yardstick. Where
-taps are few, minivl's own stages bridge the gap, and a verdict is on all passes since the taps before.
+The model is run once in float64, and wherever the candidate recorded a stage's output the run goes on with *that*,
+while what the stage itself gave becomes the golden value. A second run in the candidate's precision gives the
+yardstick. Where taps are few, minivl's own stages bridge the gap: a verdict is on all passes since the taps before.
 
 Two runs of the model, and its weights are needed; the golden trace lends the inputs. Read next: `compare.py`, which
 judges what comes out like any other trace.
@@ -41,10 +41,10 @@ def local_golden(vlm: VLM, golden: Trace, candidate: Candidate) -> Iterator[Trac
 
     Raises TraceError when the golden trace has no inputs, or another checkpoint's.
     """
-    ours = {name: digest for name, digest in golden.facts.get("checkpoint", {}).items() if name != "config.json"}
-    if ours and ours != (theirs := {n: d for n, d in checkpoint_hashes(vlm.folder).items() if n != "config.json"}):
-        raise TraceError(f"{golden.path} was recorded with {', '.join(ours)} {min(ours.values())[:12]}; the model given is "
-                         f"another ({min(theirs.values(), default='no file')[:12]}): name it with --model")
+    was, now = golden.facts.get("checkpoint", {}), checkpoint_hashes(vlm.folder)
+    if other := [name for name, digest in now.items() if was.get(name, digest) != digest]:
+        raise TraceError(f"{golden.path} was recorded with another checkpoint than {vlm.folder}: {', '.join(other)} "
+                         "differs; name the right one with --model")
     with tempfile.TemporaryDirectory(prefix="minivl-local-") as folder:
         path = Path(folder) / "local.safetensors"
         taps = list(ordered(list(fitted(golden, candidate)), golden, candidate.native))
@@ -73,7 +73,7 @@ def write_local(vlm: VLM, golden: Trace, taps: list[Tap], precision: str, path: 
                     out.table(f"{YARDSTICK}.{precision}", name, row_distances(ours, value, axis))
                     out.table(BESIDE, name, row_distances(theirs, ours, axis))
         run(exact, inputs, values, {}, keep)
-        run(rounded, inputs, values, liberties(precision), compare)
+        run(rounded, inputs, values, liberties(precision, bool(inputs.media)), compare)
         finish(out, golden)
 
 
@@ -104,7 +104,7 @@ def _going_on(key: str, value: tuple, take: Take) -> Callable[[Callable], Callab
 
 
 def whole_stages(golden: Trace, taps: list[Tap]) -> dict[str, tuple]:
-    """Key -> the candidate's arrays, for stages that it has all of, in the golden layout; only those of the run itself."""
+    """Key -> the candidate's arrays in the golden layout, for stages of the run that it has all arrays of."""
     found: dict[str, list[np.ndarray]] = {}
     for tap in taps:
         if tap.found is not None and tap.stage.key.startswith(("vision.", "decoder.", POSITIONS)):
@@ -119,7 +119,7 @@ def inputs_of(golden: Trace, vlm: VLM, values: Mapping[str, tuple]) -> Inputs:
         raise TraceError(f"{golden.path}: --local runs the model again and needs whole inputs: record the golden trace "
                          "without --no-pixels and --rows")
     names = ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw", "second_per_grid_ts")
-    parts = {name: given[name] if len(given[name]) else None for name in names}
+    parts: dict[str, Any] = {name: given[name] if len(given[name]) else None for name in names}
     inputs = Inputs.from_ids(given["input_ids"], vlm.config, **parts)
     return replace(inputs, position_ids=values.get(POSITIONS, (given["position_ids"],))[0])
 

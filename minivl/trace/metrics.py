@@ -134,8 +134,8 @@ def measure_logits(candidate: np.ndarray, golden: np.ndarray, k: int = 5) -> Log
     first = int(other[0]) if len(other) else None
     margin = None if first is None else float(golden[first, best[1, first]]) - float(golden[first, best[0, first]])
     kl = np.maximum(np.nan_to_num(kl, nan=np.inf), 0)
-    return LogitsMeasure(float(kl.mean()), float(kl.max()), int(kl.argmax()), float(overlap.mean()), k, len(other), first,
-                         margin)
+    return LogitsMeasure(float(kl.mean()), float(kl.max()), int(kl.argmax()), float(overlap.mean()), k, len(other),
+                         first, margin)
 
 
 def _log_softmax(row: np.ndarray) -> np.ndarray:

@@ -30,16 +30,22 @@ def html(found: Comparison, golden: Trace) -> str:
 def data(found: Comparison, golden: Trace) -> dict[str, Any]:
     """Everything that the page shows."""
     rows = {name: rounded(values) for name, values in found.rows.items()}
-    at = {letter: table.reshape(len(table), -1, 4)[:MOST].tolist() for letter, table in golden.tables(COORDINATES).items()}
+    at = {letter: table.reshape(len(table), -1, 4)[:MOST].tolist()
+          for letter, table in golden.tables(COORDINATES).items()}
     judged = {row.name: row for row in found.judged}
     first = next((row.name for row in found.judged if row.key == found.first_bad), None)
     return {"title": "different" if found.first_bad else "the same within rounding",
             "lines": report.headline(found) + report.logits_line(found), "notice": report.notice(),
             "columns": report.COLUMNS, "table": [report.cells(row) for row in judged.values()],
             "rows": rows, "letters": found.letters, "at": at, "media": golden.facts.get("media", []),
-            "first": first, "maps": [
-                {"title": title, "names": names, "width": max(len(rows[name]) for name in names)}
-                for part, title in MAPS.items() if (names := [n for n in rows if n.startswith(f"{part}.") and rows[n]])]}
+            "first": first, "maps": [map_of(title, part, rows) for part, title in MAPS.items()
+                                     if any(name.startswith(f"{part}.") for name in rows)]}
+
+
+def map_of(title: str, part: str, rows: dict[str, list[float | None]]) -> dict[str, Any]:
+    """One map: the names of its lines, and how many columns the longest has."""
+    names = [name for name in rows if name.startswith(f"{part}.")]
+    return {"title": title, "names": names, "width": max(len(rows[name]) for name in names)}
 
 
 def rounded(values: np.ndarray) -> list[float | None]:

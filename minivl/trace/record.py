@@ -127,7 +127,8 @@ def record_reference(vlm: VLM, prompt: Sequence[dict[str, Any]] | Inputs, path: 
     attention: "sdpa" or "eager". The inputs are minivl's, so that pixels and ids are no part of the comparison; the
     positions are the reference's own. Raises ModuleNotFoundError without torch and transformers.
     """
-    from . import oracle                                                 # torch: only when asked for
+    from . import oracle  # torch: only when asked for
+
     chosen = selection or Selection()
     inputs = prompt if isinstance(prompt, Inputs) else vlm.prepare(list(prompt), after_video=after_video)
     rows = skeleton(vlm, inputs)
@@ -230,7 +231,7 @@ def _sha256(path: Path) -> str:
 
 
 def describe(out: Writer, inputs: Inputs, vlm: VLM, chosen: Selection) -> None:
-    """Write down what was asked: the inputs and their hashes, pictures, coordinates of every row, rows that are kept."""
+    """Write down what was asked: inputs and their hashes, pictures, coordinates of every row, rows that are kept."""
     named = {f.name: getattr(inputs, f.name) for f in fields(inputs) if f.name != "media"}
     out.facts["input_hashes"] = {name: _hash(array) for name, array in named.items()}
     out.facts["media"] = [{"kind": m.kind, "grid": m.grid, "size": m.size, "source_size": m.source_size}

@@ -77,9 +77,9 @@ def multiple(measure: Measure, yard: Yard, precision: str, rows: int) -> float:
 def unlike(name: str, word: str, beside: float, yard: Yard, precision: str) -> bool:
     """Whether a rounded value is not the one that minivl rounds to on the same inputs (a local trace only).
 
-    In 16 bits almost every number of a healthy stage is the very same, for sums are formed in 32. So what differs by half
-    of the rounding was computed otherwise, though it is as near to the exact value. Attention is apart: fused ones
-    round their probabilities elsewhere.
+    In 16 bits almost every number of a healthy stage is the very same, for sums are formed in 32. So what differs by
+    half of the rounding was computed otherwise, though it is as near to the exact value. Attention is apart: fused
+    ones round their probabilities elsewhere.
     """
     return (word == ROUNDING and precision in SHORT and yard.error > WIDE and not name.endswith(".attend")
             and beside > UNLIKE * yard.error)

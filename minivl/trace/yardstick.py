@@ -42,7 +42,7 @@ def add_yardstick(out: Writer, vlm: VLM, inputs: Inputs, precision: str, cut: Cu
         for name, axes, ours, exact in trio:
             if exact.dtype.kind in "fV":
                 out.table(kind, name, row_distances(cut(ours, axes), exact, row_axis(axes)).astype(np.float32))
-    with session(replace=liberties(precision)) as s:
+    with session(replace=liberties(precision, bool(inputs.media))) as s:
         s.watchers.append(look)
         in_precision(vlm, precision).logits(inputs)
 
@@ -54,10 +54,11 @@ def in_precision(vlm: VLM, precision: str) -> VLM:
     return VLM(vlm.folder, weights, vlm.generation, vlm._processor, None, vlm._interpreter)
 
 
-def liberties(precision: str) -> dict[str, Callable[[Callable], Callable]]:
-    """Wraps that round as roughly as is honest in this precision."""
-    found: dict[str, Callable[[Callable], Callable]] = {"vision.angles.spatial_angles": _nudging,
-                                                        "decoder.angles": _nudging}
+def liberties(precision: str, pictures: bool = True) -> dict[str, Callable[[Callable], Callable]]:
+    """Wraps that round as roughly as is honest in this precision; without pictures the tower does not run."""
+    found: dict[str, Callable[[Callable], Callable]] = {"decoder.angles": _nudging}
+    if pictures:
+        found["vision.angles.spatial_angles"] = _nudging
     return found | {"kernel.attend": _stored} if precision in ("float16", "bfloat16") else found
 
 

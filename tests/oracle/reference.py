@@ -5,8 +5,8 @@
     exact  = golden(folder)                              the same model in true float64: the value both are judged by
     taps(model, inputs, positions(model, inputs))        label -> what the reference has there, minivl's row order
 
-What it is not: no number here or in `minivl.trace.oracle`, where the reference is listened to, is computed by minivl, so
-that no expected value comes from the code under test.
+What it is not: no number here or in `minivl.trace.oracle`, where the reference is listened to, is computed by
+minivl, so that no expected value comes from the code under test.
 
 Read next: `strategies.py` (what is drawn), `test_golden_float64.py` (why this file is to be believed).
 """

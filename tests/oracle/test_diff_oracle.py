@@ -1,0 +1,91 @@
+"""`minivl diff` against the reference itself: a healthy run is never called wrong, whatever its type and its attention.
+
+The full sweep is 500 comparisons of models and prompts drawn at random, in float32 and bfloat16, with sdpa and eager
+attention, every second one on two threads; `make test` runs a small part. `python -m tests.oracle.test_diff_oracle 125`
+prints the figures.
+"""
+
+import sys
+import tempfile
+from collections import Counter
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, Phase, given, settings
+
+import minivl
+from minivl.trace.compare import Comparison, compare
+from minivl.trace.format import Trace
+from minivl.trace.importers import read_candidate
+from minivl.trace.record import record, record_reference
+
+from .comparison import checkpoint, minivl_inputs
+from .strategies import FIXTURES, cases
+
+WAYS = list(product(("float32", "bfloat16"), ("sdpa", "eager")))
+
+
+def healthy(case, folder: Path, threads: int = 1) -> dict[tuple[str, str], Comparison]:
+    """The reference in every type and attention against minivl's golden trace of the same prompt."""
+    vlm = minivl.load(checkpoint(case), "float64")
+    inputs = minivl_inputs(case.inputs(), vlm.config, case.after_video)
+    record(vlm, inputs, folder / "golden.safetensors", yardsticks=("float32", "bfloat16"))
+    found = {}
+    torch.set_num_threads(threads)
+    try:
+        for precision, attention in WAYS:
+            path = folder / "candidate.safetensors"
+            record_reference(vlm, inputs, path, precision, attention, after_video=case.after_video)
+            with Trace(folder / "golden.safetensors") as golden, Trace(path):
+                found[precision, attention] = compare(golden, read_candidate(path, golden))
+    finally:
+        torch.set_num_threads(1)
+    return found
+
+
+def word_of(found: Comparison) -> str:
+    words = set(found.words.values())
+    return next(word for word in ("wrong", "suspicious", "rounding") if word in words)
+
+
+@pytest.mark.parametrize("name", ["ragged both ways", "picture, video, picture", "text only"])
+def test_a_healthy_run_is_never_more_than_rounding(name, tmp_path):
+    for way, found in healthy(FIXTURES[name], tmp_path).items():
+        assert word_of(found) == "rounding" and found.first_bad is None, way
+        assert found.warnings == []
+
+
+@pytest.mark.full
+def test_500_healthy_runs(tmp_path):
+    words = sweep(125)
+    assert sum(words.values()) >= 500
+    assert words["wrong"] == 0
+    assert words["suspicious"] <= sum(words.values()) / 100
+
+
+def sweep(examples: int) -> Counter:
+    """The words of 4 comparisons for each example; no example is drawn twice."""
+    words: Counter = Counter()
+    seen = set()
+
+    @settings(max_examples=20 * examples, deadline=None, database=None, derandomize=False, phases=[Phase.generate],
+              suppress_health_check=list(HealthCheck))
+    @given(cases())
+    def draw(case):
+        if len(seen) >= examples or case in seen:
+            return
+        seen.add(case)
+        with tempfile.TemporaryDirectory() as folder:
+            for way, found in healthy(case, Path(folder), threads=1 + len(seen) % 2).items():
+                words[word_of(found)] += 1
+                if word_of(found) != "rounding":
+                    worst = max(found.judged, key=lambda row: row.ratio)
+                    print(way, word_of(found), worst.name, f"{worst.ratio:.2f}", case, flush=True)
+    draw()
+    return words
+
+
+if __name__ == "__main__":
+    print(dict(sweep(int(sys.argv[1]))))
