@@ -165,8 +165,8 @@ def judged_tap(tap: Tap, yard: np.ndarray | None, precision: str, depth: int) ->
     word, ratio, used = judge(found, known, exact_type, depth, len(norms))
     errors = relative_rows(row_distances(array, tap.golden, axis), norms)
     limit = max(used.worst, EPS[exact_type])
-    return Judged(tap.name, tap.stage.key, word, ratio, found, used, tap.found.notes), np.nan_to_num(errors / limit,
-                                                                                                   nan=np.inf)
+    return Judged(tap.name, tap.stage.key, word, ratio, found, used, tap.found.notes), np.nan_to_num(
+        errors / limit, nan=np.inf, posinf=np.inf)
 
 
 def beside_ours(row: Judged, tap: Tap, distances: np.ndarray, precision: str) -> Judged:

@@ -78,7 +78,7 @@ def measure(candidate: np.ndarray, golden: np.ndarray, axis: int) -> Measure:
     """All measures of one array; both of one shape. What is not finite makes the error infinite."""
     distances, norms = row_distances(candidate, golden, axis), row_norms(golden, axis)
     finite = bool(np.isfinite(distances).all())
-    rows = np.nan_to_num(relative_rows(distances, norms), nan=np.inf)
+    rows = np.nan_to_num(relative_rows(distances, norms), nan=np.inf, posinf=np.inf)
     a, b = by_rows(candidate, axis), by_rows(golden, axis)
     return Measure(relative(distances, norms) if finite else float("inf"), float(rows.max(initial=0.0)),
                    int(rows.argmax()) if len(rows) else 0, *_alike(a, b), finite)
@@ -103,7 +103,7 @@ def _ratio(top: float, bottom: float) -> float:
     """top / bottom, and 1 where both are nothing: two arrays of zeros are alike."""
     if not bottom > 0:
         return 1.0 if abs(top) < 1e-300 else float("nan")
-    return min(1.0, top / bottom)
+    return min(top / bottom, 1.0)                        # in this order NaN stays NaN
 
 
 # ---- logits ------------------------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def measure_logits(candidate: np.ndarray, golden: np.ndarray, k: int = 5) -> Log
     other = np.flatnonzero(best[0] != best[1])
     first = int(other[0]) if len(other) else None
     margin = None if first is None else float(golden[first, best[1, first]]) - float(golden[first, best[0, first]])
-    kl = np.maximum(np.nan_to_num(kl, nan=np.inf), 0)
+    kl = np.maximum(np.nan_to_num(kl, nan=np.inf, posinf=np.inf), 0)
     return LogitsMeasure(float(kl.mean()), float(kl.max()), int(kl.argmax()), float(overlap.mean()), k, len(other),
                          first, margin)
 

@@ -63,7 +63,10 @@ class Selection:
         """The rows that are kept. Raises IndexError for a row that the array does not have."""
         for axis, letter in enumerate(axes.split()):
             if letter in self.rows:
-                return np.take(array, self.rows[letter], axis=axis)
+                rows, there = self.rows[letter], array.shape[axis]
+                if len(rows) and not 0 <= rows.min() <= rows.max() < there:
+                    raise IndexError(f"rows {letter}={rows.min()}..{rows.max()} asked for; there are {there}")
+                return np.take(array, rows, axis=axis)
         return array
 
 
@@ -240,12 +243,9 @@ def describe(out: Writer, inputs: Inputs, vlm: VLM, chosen: Selection) -> None:
     for name, array in named.items() if chosen.pixels else ():
         out.table(INPUT, name, array)
     for letter, table in provenance(inputs, vlm.config).items():
-        kept = chosen.rows.get(letter)
-        if kept is not None and len(kept) and not 0 <= kept.min() <= kept.max() < len(table):
-            raise IndexError(f"rows {letter}={kept.min()}..{kept.max()} asked for; there are {len(table)}")
-        out.table(COORDINATES, letter, table if kept is None else table[kept])
-        if kept is not None:
-            out.table(ROWS, letter, kept)
+        out.table(COORDINATES, letter, chosen.cut(table, letter))
+        if letter in chosen.rows:
+            out.table(ROWS, letter, chosen.rows[letter])
 
 
 def _hash(array: np.ndarray) -> str:

@@ -19,9 +19,12 @@ import minivl
 from minivl.trace.compare import Comparison, compare
 from minivl.trace.format import Trace
 from minivl.trace.importers import read_candidate
+from minivl.trace.local import local_golden
 from minivl.trace.record import record, record_reference
+from minivl.trace.torch_recorder import listening
 
 from .comparison import checkpoint, minivl_inputs
+from .reference import logits, reference
 from .strategies import FIXTURES, cases
 
 WAYS = list(product(("float32", "bfloat16"), ("sdpa", "eager")))
@@ -63,6 +66,27 @@ def test_500_healthy_runs(tmp_path):
     assert sum(words.values()) >= 500
     assert words["wrong"] == 0
     assert words["suspicious"] <= sum(words.values()) / 100
+
+
+def test_a_broken_copy_of_the_reference_in_a_few_lines(tmp_path):
+    """The walk-through of docs/trace-format.md: listen to a torch module, and let `diff` say what is wrong with it."""
+    case = FIXTURES["ragged both ways"]
+    vlm = minivl.load(checkpoint(case), "float64")
+    inputs = minivl_inputs(case.inputs(), vlm.config, case.after_video)
+    record(vlm, inputs, tmp_path / "golden.safetensors", yardsticks=("float32",))
+    model = reference(checkpoint(case))
+    model.model.visual.fullatt_block_indexes = []                          # the bug: full attention is never used
+    with listening(model, tmp_path / "mine.safetensors") as coverage:
+        logits(model, case.inputs(), inputs.position_ids)
+    assert "silent" not in str(coverage)
+    with Trace(tmp_path / "golden.safetensors") as golden:
+        candidate = read_candidate(tmp_path / "mine.safetensors", golden)
+        found = compare(golden, candidate)
+        with local_golden(vlm, golden, candidate) as local:
+            each = compare(local, candidate)
+    assert found.precision == "float32" and found.first_bad == "vision.blocks.1.attend"
+    assert {key for key, word in each.words.items() if word == "wrong"} == {
+        f"vision.blocks.{n}.attend" for n in case.full}
 
 
 def sweep(examples: int) -> Counter:
