@@ -83,6 +83,7 @@ def test_others_read_what_the_recorder_writes(tmp_path_factory, values, room):
     path = tmp_path_factory.mktemp("r") / "out.safetensors"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recorder, "ROOM", room)
+        patch.setattr(recorder.Recorder._move, "__defaults__", (8,))       # bytes moved at a time
         with recorder.Recorder(path, {"who": "a test"}) as out:
             names = [out.put("same name", value) for value in values]
     assert names == ["same name", *(f"same name@{n}" for n in range(1, len(values)))][:len(values)]
@@ -400,6 +401,25 @@ def test_slices_find_row_head_and_channel(row, head, channel):
     found = {one.by: one.text for one in slices(other, exact, "w a e", {})}
     assert found == {"rows w": str(row), "query heads": str(head), "channels of a head": str(channel)}
     assert slices(exact + 1, exact, "w a e", {}) == []                     # everywhere is nowhere
+
+
+def test_windows_of_cells_are_a_quarter_of_those_of_patches():
+    exact = np.ones((12, 3))
+    other = exact.copy()
+    other[4:8] = 2
+    at = {"c": np.zeros((12, 4, 4), np.int64)}
+    segments = np.array([[0, 16, 0, 16], [16, 32, 16, 32], [32, 48, 32, 48]])
+    found = {one.by: one.text for one in slices(other, exact, "c o", at, segments)}
+    assert found["windows"] == "1" and found["rows c"] == "4..7"
+
+
+def test_the_yardstick_takes_the_liberties_of_others(golden, tmp_path):
+    """Its attention rounds scores and probabilities as well; ours does not, and stays well below it."""
+    found = judged(golden, candidate_of(tmp_path / "good.safetensors", "bfloat16"))
+    row = next(row for row in found.judged if row.key == "vision.blocks.0.attend")
+    assert row.yard.error > 1.02 * row.measure.error
+    row = next(row for row in found.judged if row.key == "decoder.angles")
+    assert row.yard.error > 0 and row.word == "exact"
 
 
 def test_ranges_read_as_runs():

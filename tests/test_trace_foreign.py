@@ -144,7 +144,7 @@ def test_names_carry_the_guess_past_a_bug(golden, tmp_path):  # noqa: F811
 def test_one_tap_in_another_order_is_a_bug_and_no_style(golden, tmp_path):  # noqa: F811
     arrays = {key: golden.arrays(key)[0] for key in golden.recorded(["vision.blocks.*.add_mlp"])}
     index = align.orders("w", golden.tables(COORDINATES))["in 2x2 blocks, as cut"]
-    odd = "vision.blocks.1.add_mlp"
+    odd = f"vision.blocks.{DEPTH - 1}.add_mlp"
     arrays[odd] = arrays[odd][index]
     np.savez(tmp_path / "odd.npz", **arrays)
     found = compare(golden, read_candidate(tmp_path / "odd.npz", golden))
@@ -206,7 +206,7 @@ def test_a_dump_of_minivl_is_a_candidate(golden, tmp_path):  # noqa: F811
 
 
 @pytest.mark.parametrize(("arrays", "precision"), [
-    (np.float64([1 / 3]), "float64"), (np.float32([1 / 3]), "float32"), (np.float16([1 / 3]), "float16"),
+    (np.float32([1 + 2.0**-11]), "float32"), (np.float32([1 + 2.0**-10]), "float16"), (np.float64([1 / 3]), "float64"), (np.float32([1 / 3]), "float32"), (np.float16([1 / 3]), "float16"),
     (np.float16([1 / 3]).astype(np.float32), "float16"),
     (np.array([1 / 3], ml_dtypes.bfloat16).astype(np.float32), "bfloat16")])
 def test_the_type_that_numbers_show(arrays, precision):
