@@ -36,7 +36,7 @@ def provenance(inputs: Inputs, config: ModelConfig) -> dict[str, np.ndarray]:
     s: (rows, 4, 4), -1 where a token is text       r: the same as s, for the cache of a single conversation
     """
     merge = config.vision.spatial_merge_size
-    if not inputs.media:                                                             # nothing to move: text alone
+    if not len(inputs.grids):                                                          # nothing to move: text alone
         none = np.zeros((0, 4), np.int64)
         text = np.full((len(inputs.input_ids), merge**2, 4), -1)
         return {"p": none, "w": none, "c": text[:0], "m": text[:0], "s": text, "r": text}

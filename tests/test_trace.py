@@ -158,6 +158,14 @@ def test_a_selection_keeps_matching_stages_layers_and_rows(golden, tmp_path):
     assert set(found.words.values()) <= {"exact", "rounding"}
 
 
+def test_a_prompt_without_pictures_has_a_trace_too(tmp_path):
+    record(VLM, [{"role": "user", "content": "How many?"}], tmp_path / "text.safetensors", yardsticks=("bfloat16",))
+    with Trace(tmp_path / "text.safetensors") as trace:
+        (ids,), at = trace.arrays("prompt.expand"), trace.tables(COORDINATES)
+        assert (at["s"] == -1).all() and len(at["s"]) == len(ids) and all(len(at[letter]) == 0 for letter in "pwcm")
+        assert not any(key.startswith("vision") for key in trace.stages)
+
+
 def test_rows_that_are_not_there_are_refused(tmp_path):
     with pytest.raises(IndexError, match="rows s=0..99999 asked for; there are"):
         record(VLM, MESSAGES, tmp_path / "x.safetensors", Selection(rows={"s": np.array([0, 99999])}))
