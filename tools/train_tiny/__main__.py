@@ -1,0 +1,39 @@
+"""Make the embedded model, one command a step:
+
+    python -m tools.train_tiny tokenizer                     learn the small vocabulary
+    python -m tools.train_tiny train visual --run runs/a     train one phase; again after a kill, it goes on
+
+See README.md for the whole way.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+
+
+@app.command()
+def tokenizer() -> None:
+    """Learn the merges anew and write tokenizer.json. A new vocabulary makes all earlier checkpoints useless."""
+    from .tokens import PATH, learn
+    print(f"{learn().get_vocab_size()} tokens in {PATH}")
+
+
+@app.command()
+def train(phase: str, run: Annotated[Path, typer.Option(help="folder of the whole run; each phase has one inside")],
+          start: Annotated[Path | None, typer.Option(help="weights.pt or an exported folder to start from")] = None,
+          steps: int | None = None, batch: int | None = None, seed: int = 1) -> None:
+    """Train one phase; killed, the same command goes on from the last checkpoint."""
+    from .phases import PHASES
+    from .train import train as train_phase
+    if phase not in PHASES:
+        raise typer.BadParameter(f"there is no phase {phase}; there are {', '.join(PHASES)}")
+    print(f"weights: {train_phase(PHASES[phase], run / phase, start, steps, batch, seed)}")
+
+
+if __name__ == "__main__":
+    app()

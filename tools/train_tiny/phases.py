@@ -1,0 +1,59 @@
+"""The recipe: phases in their order, what each draws, and how fast it learns.
+
+    visual    the tower alone, on dense targets in every cell
+    joint     tower and decoder together, on questions about single pictures and videos
+    long      several pictures, longer videos, forms, screens, tables and charts
+    sft       dialogues of several turns
+    dpo       pairs of a right and a plausible wrong answer (`dpo.py`)
+
+The order is the technical report's (visual pre-training, multimodal, long context; then fine-tuning and preference
+optimisation), in small. Source: Bai et al., "Qwen2.5-VL Technical Report" (2025), section 2.2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .packing import Sample
+from .tasks import KINDS_OF_SAMPLE
+from .world import Rng
+
+
+@dataclass(frozen=True)
+class Phase:
+    """mix: kind of sample -> share; rates are multiplied by a cosine from rate_start to rate_end.
+
+    dense: weight of the dense targets; easy: share of the phase in which samples start small and simple.
+    """
+    name: str
+    number: int
+    steps: int
+    mix: dict[str, float]
+    visual_only: bool = False
+    dense: float = 0.0
+    easy: float = 0.0
+    batch: int = 48
+    turns: int = 5
+    matrix_rate: float = 4e-3
+    plain_rate: float = 2e-3
+    rate_start: float = 1.0
+    rate_end: float = 1.0
+    options: dict[str, float] = field(default_factory=dict)
+
+
+PHASES = {phase.name: phase for phase in (
+    Phase("visual", 1, 3400, {"shapes": 0.45, "number": 0.17, "word": 0.15, "video": 0.13, "document": 0.10},
+          visual_only=True, dense=1.0, easy=0.15, rate_end=0.7),
+    Phase("joint", 2, 3600, {"shapes": 0.56, "number": 0.13, "word": 0.09, "video": 0.15, "document": 0.07},
+          dense=0.3, easy=0.12, rate_start=1.0, rate_end=0.3),
+)}
+
+
+def draw(rng: Rng, phase: Phase, progress: float = 1.0) -> Sample:
+    """One sample of a phase. Early in the phase (progress below `easy`) most samples are easy, and some stay so."""
+    kinds = list(phase.mix)
+    kind = kinds[int(np.searchsorted(np.cumsum(list(phase.mix.values())), rng.random() * sum(phase.mix.values())))]
+    hard = 0.92 if not phase.easy else min(0.92, progress / phase.easy)
+    return KINDS_OF_SAMPLE[kind](rng, easy=rng.random() > hard, turns=phase.turns)
