@@ -35,5 +35,26 @@ def train(phase: str, run: Annotated[Path, typer.Option(help="folder of the whol
     print(f"weights: {train_phase(PHASES[phase], run / phase, start, steps, batch, seed)}")
 
 
+@app.command()
+def export(weights: Path, target: Path) -> None:
+    """Write a phase's weights.pt as a checkpoint folder in the official layout."""
+    from .export import export as write
+    write(weights, target)
+    print(f"{target}: {(target / 'model.safetensors').stat().st_size:,} bytes of weights")
+
+
+@app.command()
+def evaluate(checkpoint: Path, samples: int = 1000, engine: Annotated[list[str] | None, typer.Option()] = None,
+             output: Path | None = None, tiers: str = "ABC", seed: int = 0) -> None:
+    """Ask held-out questions and print a line a row. engine: minivl, transformers; both unless said."""
+    from . import evaluate as work
+    rows = []
+    for row in work.evaluate(checkpoint, samples, engine or ["minivl", "transformers"], seed, tiers):
+        rows.append(row)
+        print(work.line(row), flush=True)
+    if output is not None:
+        work.write(rows, output, seed)
+
+
 if __name__ == "__main__":
     app()

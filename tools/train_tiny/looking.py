@@ -7,6 +7,7 @@ greedy decoding is the same as writing it. The evaluation that counts is `evalua
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,9 @@ class Look:
 
     def _draw(self) -> None:
         packer, rng = Packer(load_tokenizer()), np.random.default_rng(HELD_OUT)
-        make = see if self.phase.visual_only else packer.pack
-        rows = sorted((make(draw(rng, self.phase, 1.0)) for _ in range(SAMPLES)), key=cost)
+        phase = replace(self.phase, preference=False)
+        make = see if phase.visual_only else packer.pack
+        rows = sorted((make(draw(rng, phase)) for _ in range(SAMPLES)), key=cost)
         self.batches = [collate(rows[i:i + BATCH], packer.pad) for i in range(0, len(rows), BATCH)]
 
     @torch.no_grad()

@@ -27,11 +27,17 @@ STOP, PAD = "<|im_end|>", "<|endoftext|>"
 
 @dataclass
 class Turn:
-    """A question and its answer; `task` names the row of the evaluation. before: earlier turns of a dialogue."""
+    """A question and its answer; `task` names the row of the evaluation.
+
+    before: earlier turns of a dialogue; wrong: a plausible wrong answer, for preferences; truth: what a grader
+    compares with, where that is not the answer.
+    """
     task: str
     question: str
     answer: str
     before: tuple[tuple[str, str], ...] = ()
+    wrong: str = ""
+    truth: str = ""
 
 
 @dataclass
@@ -134,7 +140,7 @@ class _Builder:
 
     def picture(self, pad: int, grid: tuple[int, int, int], fps: float | None) -> None:
         t, h, w = grid[0], grid[1] // 2, grid[2] // 2
-        seconds = 1.0 if fps is None else 2 / fps * TOKENS_PER_SECOND
+        seconds = np.float32(1 if fps is None else 2 / fps * TOKENS_PER_SECOND)      # as `positions.mrope`
         at = np.stack(np.meshgrid(np.floor(np.arange(t) * seconds).astype(int), np.arange(h), np.arange(w),
                                   indexing="ij")).reshape(3, -1)
         self.visual.extend(range(len(self.columns["ids"]), len(self.columns["ids"]) + at.shape[1]))

@@ -4,7 +4,7 @@
     joint     tower and decoder together, on questions about single pictures and videos
     long      several pictures, longer videos, forms, screens, tables and charts
     sft       dialogues of several turns
-    dpo       pairs of a right and a plausible wrong answer (`dpo.py`)
+    dpo       pairs of a right and a plausible wrong answer (`preference.py`)
 
 The order is the technical report's (visual pre-training, multimodal, long context; then fine-tuning and preference
 optimisation), in small. Source: Bai et al., "Qwen2.5-VL Technical Report" (2025), section 2.2.
@@ -12,11 +12,12 @@ optimisation), in small. Source: Bai et al., "Qwen2.5-VL Technical Report" (2025
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from .packing import Sample
+from .preference import paired
 from .tasks import KINDS_OF_SAMPLE
 from .world import Rng
 
@@ -40,14 +41,20 @@ class Phase:
     plain_rate: float = 2e-3
     rate_start: float = 1.0
     rate_end: float = 1.0
-    options: dict[str, float] = field(default_factory=dict)
+    preference: bool = False
 
 
 PHASES = {phase.name: phase for phase in (
-    Phase("visual", 1, 3400, {"shapes": 0.45, "number": 0.17, "word": 0.15, "video": 0.13, "document": 0.10},
+    Phase("visual", 1, 1500, {"shapes": 0.45, "number": 0.17, "word": 0.15, "video": 0.13, "document": 0.10},
           visual_only=True, dense=1.0, easy=0.15, rate_end=0.7),
     Phase("joint", 2, 3600, {"shapes": 0.56, "number": 0.13, "word": 0.09, "video": 0.15, "document": 0.07},
           dense=0.3, easy=0.12, rate_start=1.0, rate_end=0.3),
+    Phase("long", 3, 600, {"shapes": 0.34, "number": 0.1, "word": 0.08, "video": 0.12, "document": 0.14,
+                           "differ": 0.12, "odd": 0.1}, dense=0.1, rate_start=0.3, rate_end=0.15),
+    Phase("sft", 4, 500, {"dialogue": 0.3, "shapes": 0.25, "number": 0.1, "word": 0.07, "video": 0.12,
+                          "document": 0.1, "differ": 0.03, "odd": 0.03}, rate_start=0.15, rate_end=0.0),
+    Phase("dpo", 5, 60, {"shapes": 0.6, "number": 0.15, "word": 0.1, "video": 0.15}, preference=True,
+          matrix_rate=1e-4, plain_rate=5e-5, rate_end=0.0),
 )}
 
 
@@ -56,4 +63,8 @@ def draw(rng: Rng, phase: Phase, progress: float = 1.0) -> Sample:
     kinds = list(phase.mix)
     kind = kinds[int(np.searchsorted(np.cumsum(list(phase.mix.values())), rng.random() * sum(phase.mix.values())))]
     hard = 0.92 if not phase.easy else min(0.92, progress / phase.easy)
-    return KINDS_OF_SAMPLE[kind](rng, easy=rng.random() > hard, turns=phase.turns)
+    sample = KINDS_OF_SAMPLE[kind](rng, easy=rng.random() > hard, turns=phase.turns)
+    if not phase.preference:
+        return sample
+    pairs = paired(rng, sample)
+    return pairs if pairs.turns else draw(rng, phase, progress)

@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from . import documents
 from .packing import Sample, Turn
-from .world import (COLOUR_NAMES, SHAPES, Clip, Rng, Thing, fitted, number, overlap, picture_of_shapes,
+from .world import (COLOUR_NAMES, SHAPES, Clip, Rng, Thing, fitted, native_size, number, overlap, picture_of_shapes,
                     picture_of_text, video_of_shapes, within, word)
 
 Ask = Callable[[Rng, Clip], Turn | None]
@@ -229,7 +230,8 @@ def click(rng: Rng, clip: Clip) -> Turn:
     button: Thing = pick(rng, [t for t in clip.things if t.kind == "button"])       # type: ignore[assignment]
     x, y = button.centre
     return Turn("click", f"Where do I click to {button.label.lower()}?" if rng.random() < 0.3
-                else f"Click the {button.label} button.", point_json((round(x), round(y)), button.label))
+                else f"Click the {button.label} button.", point_json((round(x), round(y)), button.label),
+                truth=box_json([button]))
 
 
 def read_table(truth: dict) -> Turn:
@@ -240,6 +242,62 @@ def read_table(truth: dict) -> Turn:
 def read_chart(rng: Rng, truth: dict) -> Turn:
     colour = str(pick(rng, list(truth)))
     return Turn("chart", f"What is the value of the {colour} bar?", str(truth[colour]))
+
+
+# ------------------------------------------------------------------------------------------------- several things
+
+def odd_sample(rng: Rng, easy: bool = False, turns: int = 5) -> Sample:
+    """Three to five things of one name, but for one that differs in its colour or its shape."""
+    shape, other = (str(s) for s in rng.permutation(SHAPES)[:2])
+    colour, tint = (str(c) for c in rng.permutation(COLOUR_NAMES)[:2])
+    count_, odd = int(rng.integers(3, 6)), (colour, other) if rng.random() < 0.5 else (tint, shape)
+    names = [(colour, shape)] * (count_ - 1) + [odd]
+    clip = picture_of_shapes(rng, size=native_size(rng, 4, 7), names=names)
+    if len(clip.things) < 3 or len(once(clip)) != 1:
+        return odd_sample(rng)
+    return Sample([clip], [Turn("odd", "Which object is the odd one out?", sentence(f"the {once(clip)[0].label}"))])
+
+
+def differ_sample(rng: Rng, easy: bool = False, turns: int = 5) -> Sample:
+    """The same scene twice; in the second picture one thing has gone, or has another colour or shape."""
+    seed, size = int(rng.integers(2**31)), native_size(rng, 2, 5, 16)
+    clip = picture_of_shapes(np.random.default_rng(seed), most=3, size=size)
+    things = once(clip)
+    if not things:
+        return differ_sample(rng)
+    thing: Thing = pick(rng, things)                                                # type: ignore[assignment]
+    index, kind = clip.things.index(thing), int(rng.integers(3))
+    colour = str(pick(rng, [c for c in COLOUR_NAMES if c != thing.colour])) if kind == 1 else thing.colour
+    shape = str(pick(rng, [s for s in SHAPES if s != thing.kind])) if kind == 2 else thing.kind
+    change = None if kind == 0 else (colour, shape)
+    second = picture_of_shapes(np.random.default_rng(seed), most=3, size=size, change=(index, change))
+    told = f"the {thing.label} is gone" if change is None else f"the {thing.label} is now {a(f'{colour} {shape}')}"
+    return Sample([clip, second], [Turn("differ", "What differs in the second picture?", sentence(told))])
+
+
+# ------------------------------------------------------------------------------------------------- dialogues
+
+def dialogue_sample(rng: Rng, easy: bool = False, turns: int = 5) -> Sample:
+    """Conversations of two or three turns about one picture; what is asked may lean on what was said."""
+    clip = picture_of_shapes(rng, most=4)
+    shown = fitted(clip)
+    out = [_follow_up(rng, shown)]
+    asked = _ask_many(rng, shown, 3)
+    out += [replace(turn, before=tuple((t.question, t.answer) for t in asked[:i])) for i, turn in enumerate(asked) if i]
+    return Sample([clip], [turn for turn in out if turn] or asked)
+
+
+def _follow_up(rng: Rng, clip: Clip) -> Turn | None:
+    """Where is it? What color is it? Asked of the thing that the turn before was about."""
+    things = once(clip)
+    if not things:
+        return None
+    thing: Thing = pick(rng, things)                                                # type: ignore[assignment]
+    before = ((f"Is there {a(thing.label)}?", "Yes."),)
+    if rng.random() < 0.5 and sum(t.kind == thing.kind for t in clip.things) == 1:
+        before = ((f"Is there {a(thing.kind)}?", "Yes."),)
+        return Turn("attribute", "What color is it?", sentence(thing.colour), before)
+    return Turn("find", "Where is it?", box_json([thing]), before)
 
 
 # ------------------------------------------------------------------------------------------------- samples
@@ -318,4 +376,4 @@ def chart_sample(rng: Rng) -> Sample:
 
 KINDS_OF_SAMPLE: dict[str, Callable[..., Sample]] = {
     "shapes": shapes_sample, "number": number_sample, "word": word_sample, "video": video_sample,
-    "document": document_sample}
+    "document": document_sample, "odd": odd_sample, "differ": differ_sample, "dialogue": dialogue_sample}

@@ -9,6 +9,8 @@ Read next: `phases.py`, the recipe.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import math
 import multiprocessing as mp
@@ -25,6 +27,7 @@ from .network import Lean, answer_loss, config_for, new_model, tensors
 from .optimiser import WORKERS, Flat, Mover
 from .packing import Packer, collate, cost, see
 from .phases import Phase, draw
+from .preference import Preference
 from .tokens import load_tokenizer
 
 POOL, WARM_UP = 4, 60                                     # batches drawn and sorted together; steps
@@ -68,6 +71,7 @@ class Run:
         self.lean = Lean(new_model(config_for(load_tokenizer()), seed))
         if start is not None:
             load_weights(self.lean, start)
+        self.preference = Preference(self.lean) if phase.preference else None
         self.flat = Flat(self.lean)
         self.step = self.seen = 0
         self.seconds = 0.0
@@ -125,6 +129,10 @@ def load_weights(lean: Lean, path: Path) -> None:
 def half_step(run: Run, half: dict[str, Any]) -> dict[str, float]:
     """Forward and backward of a half batch; the losses, as numbers."""
     b = tensors(half)
+    if run.preference is not None:
+        losses = run.preference(run.lean, b)
+        losses["preference"].backward()
+        return {name: float(loss.detach()) for name, loss in losses.items()}
     features = run.lean.see(b)
     losses = run.lean.dense(b, features) if run.phase.dense else {}
     total = run.phase.dense * sum(EVERY_STEP[name] * loss for name, loss in losses.items())
@@ -133,6 +141,12 @@ def half_step(run: Run, half: dict[str, Any]) -> dict[str, float]:
         total = total + losses["answer"]
     total.backward()
     return {name: float(loss.detach()) for name, loss in losses.items()}
+
+
+def give_back_memory() -> None:
+    """Return what is free to the system: with a new shape every step, glibc's heap grows by megabytes a step."""
+    with contextlib.suppress(AttributeError, OSError):    # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def worker(run: Run, index: int, queue: Any, barrier: Any, look: Any) -> None:
@@ -165,6 +179,8 @@ def _work(run: Run, index: int, queue: Any, barrier: Any, look: Any) -> None:
         run.seconds += time.time() - begin
         for name, value in losses.items():
             means[name] = 0.96 * means.get(name, value) + 0.04 * value
+        if run.step % SAY_STEPS == 0:
+            give_back_memory()
         if index:
             continue
         if run.step % SAY_STEPS == 0:

@@ -242,18 +242,18 @@ Drawn = tuple[Thing, np.ndarray]                          # a thing and its mask
 
 
 def scatter(rng: Rng, size: tuple[int, int], count: int, touching: float = 0.3, least: float = 15,
-            most: float = 84) -> list[Drawn]:
+            most: float = 84, names: list[tuple[str, str]] | None = None) -> list[Drawn]:
     """Up to `count` shapes in a picture of this size. Mostly apart; with chance `touching` they may cover up to a
-    quarter of each other, or stand one inside the other."""
+    quarter of each other, or stand one inside the other. names: (colour, shape) of each."""
     loose, drawn = rng.random() < touching, list[Drawn]()
     distinct = rng.random() < 0.75
     limit = min(most, min(size) * {1: 0.8, 2: 0.62, 3: 0.52}.get(count, 0.44))
     for _ in range(14 * count):
         if len(drawn) == count:
             break
-        shape, colour = str(rng.choice(SHAPES)), str(rng.choice(COLOUR_NAMES))
+        colour, shape = names[len(drawn)] if names else (str(rng.choice(COLOUR_NAMES)), str(rng.choice(SHAPES)))
         label = f"{colour} {shape}"
-        if distinct and any(old.label == label for old, _ in drawn):
+        if distinct and not names and any(old.label == label for old, _ in drawn):
             continue
         diameter = rng.uniform(least, max(least + 1, limit))
         if loose and drawn and rng.random() < 0.35:
@@ -315,21 +315,41 @@ def to_bytes(image: np.ndarray) -> np.ndarray:
 
 
 def picture_of_shapes(rng: Rng, most: int = 6, easy: bool = False, size: tuple[int, int] | None = None,
-                      count: int | None = None) -> Clip:
-    """1 to `most` shapes on a ground. easy: small pictures with one or two shapes, for the start of training."""
+                      names: list[tuple[str, str]] | None = None,
+                      change: tuple[int, tuple[str, str] | None] | None = None) -> Clip:
+    """1 to `most` shapes on a ground. easy: small pictures with one or two shapes, for the start of training.
+
+    names: (colour, shape) of each thing instead of random ones. change: the same seed gives the same picture but for
+    one thing, by its index, that has another (colour, shape) or, with None, is not there.
+    """
     size = size or native_size(rng, 2, 4 if easy else 8)
     cells = size[0] * size[1] / FACTOR**2
     limit = 2 if easy else min(most, 2 if cells < 6 else 3 if cells < 9 else 4 if cells < 12 else 6)
     drawn: list[Drawn] = []
     while not drawn:
-        wanted = count or (int(rng.integers(1, limit + 1)) if rng.random() < 0.85 else 1)
-        drawn = scatter(rng, size, wanted)
+        wanted = int(rng.integers(1, limit + 1)) if rng.random() < 0.85 else 1
+        drawn = scatter(rng, size, wanted) if names is None else scatter(rng, size, len(names), 0, names=names)
     image, owner = ground(rng, size), np.full(size, -1, np.int8)
-    for index, (thing, mask) in enumerate(drawn):
-        paint(image, owner, index, thing.box, mask, tone(rng, thing.colour))
-    if rng.random() < 0.08:
+    tones = [rng.uniform(-JITTER, JITTER, 3) for _ in drawn]
+    if change is not None:
+        index, new = change
+        drawn[index:index + 1] = [] if new is None else [_changed(drawn[index], *new)]
+        tones[index:index + 1] = [] if new is None else [tones[index]]
+    for index, ((thing, mask), shift) in enumerate(zip(drawn, tones, strict=True)):
+        paint(image, owner, index, thing.box, mask, np.clip(np.array(COLOURS[thing.colour]) + shift, 0, 255))
+    if change is None and names is None and rng.random() < 0.08:
         image = _blurred(rng, image)
     return Clip(to_bytes(image)[None], tuple(thing for thing, _ in drawn), owner[None])
+
+
+def _changed(old: Drawn, colour: str, shape: str) -> Drawn:
+    """The same thing in another colour, or another shape in its place and of its size."""
+    thing, mask = old
+    if shape != thing.kind:
+        mask = mask_of(shape, 0.9 * min(mask.shape), 0.0)
+    x, y = thing.box[:2]
+    box = (x, y, x + mask.shape[1], y + mask.shape[0])
+    return Thing(shape, f"{colour} {shape}", box, colour, max(mask.shape)), mask
 
 
 def _blurred(rng: Rng, image: np.ndarray) -> np.ndarray:
