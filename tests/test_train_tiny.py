@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="the maker of the embedded model nee
 
 from minivl.config import PreprocessorConfig  # noqa: E402
 from minivl.passes.picture import target_size  # noqa: E402
-from tools.train_tiny import network, packing, world  # noqa: E402
+from tools.train_tiny import packing, world  # noqa: E402
 from tools.train_tiny.network import Lean, config_for, new_model, tensors  # noqa: E402
 from tools.train_tiny.packing import Packer, Sample, collate  # noqa: E402
 from tools.train_tiny.tasks import KINDS_OF_SAMPLE  # noqa: E402

@@ -56,5 +56,65 @@ def evaluate(checkpoint: Path, samples: int = 1000, engine: Annotated[list[str] 
         work.write(rows, output, seed)
 
 
+@app.command()
+def curve(run: Path, target: Path) -> None:
+    """Draw the learning curve of a run as a PNG."""
+    from .curve import draw
+    draw(run, target)
+    print(target)
+
+
+@app.command()
+def history(run: Path) -> None:
+    """Write down what each phase of a run saw, for the model card."""
+    from .release import history as write
+    for row in write(run):
+        print(row)
+
+
+@app.command()
+def card(checkpoint: Path) -> None:
+    """Write the model card from the results of the evaluation and the history."""
+    from .card import write
+    write(checkpoint)
+    print(checkpoint / "README.md")
+
+
+@app.command()
+def golden(checkpoint: Path) -> None:
+    """Choose 200 answers of the reference that rounding cannot change, for the tests."""
+    from .golden import PATH, write
+    print(f"{write(checkpoint)} golden answers in {PATH}")
+
+
+@app.command()
+def ablate(checkpoint: Annotated[Path | None, typer.Argument()] = None, samples: int = 200) -> None:
+    """Ask the trained model with one mechanism changed at a time, and write docs/ablations.md."""
+    from . import ablate as work
+    rows = []
+    for row in work.measure(checkpoint, samples):
+        rows.append(row)
+        print(row["change"], row["figures"], flush=True)
+    work.write(rows)
+
+
+@app.command()
+def pair(run: Path, start: Path, steps: int = 500, samples: int = 400) -> None:
+    """Train twice on the same budget, with and without the time axis, from the weights of the visual phase."""
+    from . import ablate as work
+    from .release import keep
+    found = work.train_pair(run, start, steps, samples)
+    keep("pair", found)
+    for row in found:
+        print(row)
+
+
+@app.command()
+def release(checkpoint: Path, samples: int = 1000, ablation_samples: int = 200) -> None:
+    """Put a checkpoint folder into the package, with everything that follows from it."""
+    from .release import release as work
+    work(checkpoint, samples, ablation_samples)
+
+
 if __name__ == "__main__":
     app()

@@ -28,7 +28,7 @@ class Look:
         self.phase, self.batches = phase, list[dict[str, Any]]()
 
     def _draw(self) -> None:
-        packer, rng = Packer(load_tokenizer()), np.random.default_rng(HELD_OUT)
+        packer, rng = Packer(load_tokenizer(), self.phase.time_axis), np.random.default_rng(HELD_OUT)
         phase = replace(self.phase, preference=False)
         make = see if phase.visual_only else packer.pack
         rows = sorted((make(draw(rng, phase)) for _ in range(SAMPLES)), key=cost)

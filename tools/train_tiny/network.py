@@ -30,14 +30,14 @@ def config_for(tokenizer: Any) -> Qwen2_5_VLConfig:
     ids = {name: tokenizer.token_to_id(f"<|{name}|>") for name in
            ("endoftext", "im_end", "image_pad", "video_pad", "vision_start", "vision_end")}
     vocabulary = -(-tokenizer.get_vocab_size() // 64) * 64
-    text = dict(vocab_size=vocabulary, hidden_size=WIDTH, intermediate_size=MLP, num_hidden_layers=LAYERS,
-                num_attention_heads=HEADS, num_key_value_heads=KV_HEADS, max_position_embeddings=4096,
-                rms_norm_eps=1e-6, tie_word_embeddings=True, use_sliding_window=False,
-                rope_parameters=dict(rope_type="default", rope_theta=THETA, mrope_section=list(SECTIONS)),
-                bos_token_id=ids["endoftext"], eos_token_id=ids["im_end"], pad_token_id=ids["endoftext"])
-    vision = dict(depth=DEPTH, hidden_size=WIDTH, intermediate_size=MLP, num_heads=HEADS, in_channels=3,
-                  patch_size=14, spatial_merge_size=2, temporal_patch_size=2, tokens_per_second=2,
-                  window_size=WINDOW, out_hidden_size=WIDTH, fullatt_block_indexes=list(FULL_BLOCKS))
+    turn = {"rope_type": "default", "rope_theta": THETA, "mrope_section": list(SECTIONS)}
+    text = {"vocab_size": vocabulary, "hidden_size": WIDTH, "intermediate_size": MLP, "num_hidden_layers": LAYERS,
+            "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS, "max_position_embeddings": 4096,
+            "rms_norm_eps": 1e-6, "tie_word_embeddings": True, "use_sliding_window": False, "rope_parameters": turn,
+            "bos_token_id": ids["endoftext"], "eos_token_id": ids["im_end"], "pad_token_id": ids["endoftext"]}
+    vision = {"depth": DEPTH, "hidden_size": WIDTH, "intermediate_size": MLP, "num_heads": HEADS, "in_channels": 3,
+              "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2, "tokens_per_second": 2,
+              "window_size": WINDOW, "out_hidden_size": WIDTH, "fullatt_block_indexes": list(FULL_BLOCKS)}
     return Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True,
                             image_token_id=ids["image_pad"], video_token_id=ids["video_pad"],
                             vision_start_token_id=ids["vision_start"], vision_end_token_id=ids["vision_end"])
@@ -204,7 +204,8 @@ class Lean(nn.Module):
             "glyph": F.cross_entropy(glyph, b["glyph"].reshape(-1)[asked]) if len(glyph) else features.sum() * 0,
         }
         for name, count, truth in (("tens", TENS, edges // 10), ("units", UNITS, edges % 10)):
-            losses[name] = F.cross_entropy(said[name][known].view(-1, count), truth) if len(edges) else features.sum() * 0
+            part = said[name][known].view(-1, count)
+            losses[name] = F.cross_entropy(part, truth) if len(edges) else features.sum() * 0
         return losses
 
 

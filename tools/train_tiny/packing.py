@@ -80,9 +80,10 @@ def see(sample: Sample) -> Row:
 
 
 class Packer:
-    """Turns samples into rows with one tokenizer."""
+    """Turns samples into rows with one tokenizer. time_axis: False puts all frames of a video at one moment."""
 
-    def __init__(self, tokenizer: Any):
+    def __init__(self, tokenizer: Any, time_axis: bool = True):
+        self._time_axis = time_axis
         self._encode = lambda text: tokenizer.encode(text, add_special_tokens=False).ids
         self._known: dict[str, list[int]] = {}
         self.pad = tokenizer.token_to_id(PAD)
@@ -103,7 +104,7 @@ class Packer:
         for i, (clip, grid) in enumerate(zip(sample.clips, row.grids, strict=True)):
             if i:
                 build.text(self.ids(START))
-            build.picture(self.pads[clip.fps is not None], grid, clip.fps)
+            build.picture(self.pads[clip.fps is not None], grid, clip.fps, self._time_axis)
             build.text(self.ids(END))
         start = build.next
         for number, turn in enumerate(sample.turns):
@@ -138,14 +139,16 @@ class _Builder:
         self._add(ids, np.broadcast_to(self.next + np.arange(len(ids)), (3, len(ids))))
         self.next += len(ids)
 
-    def picture(self, pad: int, grid: tuple[int, int, int], fps: float | None) -> None:
+    def picture(self, pad: int, grid: tuple[int, int, int], fps: float | None, time_axis: bool = True) -> None:
         t, h, w = grid[0], grid[1] // 2, grid[2] // 2
         seconds = np.float32(1 if fps is None else 2 / fps * TOKENS_PER_SECOND)      # as `positions.mrope`
         at = np.stack(np.meshgrid(np.floor(np.arange(t) * seconds).astype(int), np.arange(h), np.arange(w),
                                   indexing="ij")).reshape(3, -1)
         self.visual.extend(range(len(self.columns["ids"]), len(self.columns["ids"]) + at.shape[1]))
+        after = self.next + int(at.max()) + 1
+        at[0] *= time_axis
         self._add([pad] * at.shape[1], self.next + at)
-        self.next += int(at.max()) + 1
+        self.next = after
 
     def branch(self, number: int, start: int) -> None:
         self._branch, self.next = number, start

@@ -42,13 +42,14 @@ class Phase:
     rate_start: float = 1.0
     rate_end: float = 1.0
     preference: bool = False
+    time_axis: bool = True
 
 
 PHASES = {phase.name: phase for phase in (
     Phase("visual", 1, 1500, {"shapes": 0.45, "number": 0.17, "word": 0.15, "video": 0.13, "document": 0.10},
           visual_only=True, dense=1.0, easy=0.15, rate_end=0.7),
-    Phase("joint", 2, 3600, {"shapes": 0.56, "number": 0.13, "word": 0.09, "video": 0.15, "document": 0.07},
-          dense=0.3, easy=0.12, rate_start=1.0, rate_end=0.3),
+    Phase("joint", 2, 2600, {"shapes": 0.56, "number": 0.13, "word": 0.09, "video": 0.15, "document": 0.07},
+          dense=0.4, easy=0.12, rate_end=0.3),
     Phase("long", 3, 600, {"shapes": 0.34, "number": 0.1, "word": 0.08, "video": 0.12, "document": 0.14,
                            "differ": 0.12, "odd": 0.1}, dense=0.1, rate_start=0.3, rate_end=0.15),
     Phase("sft", 4, 500, {"dialogue": 0.3, "shapes": 0.25, "number": 0.1, "word": 0.07, "video": 0.12,
@@ -56,6 +57,8 @@ PHASES = {phase.name: phase for phase in (
     Phase("dpo", 5, 60, {"shapes": 0.6, "number": 0.15, "word": 0.1, "video": 0.15}, preference=True,
           matrix_rate=1e-4, plain_rate=5e-5, rate_end=0.0),
 )}
+PAIR = {name: Phase(name, 9, 500, {"video": 1.0}, dense=0.1, easy=0.1, rate_end=0.02, time_axis=axis)
+        for name, axis in (("with the time axis", True), ("without the time axis", False))}       # `ablate.py`
 
 
 def draw(rng: Rng, phase: Phase, progress: float = 1.0) -> Sample:

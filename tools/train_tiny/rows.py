@@ -62,12 +62,14 @@ def _right(floor: float, aim: float) -> dict[str, tuple[float, float]]:
 
 
 ROWS = (
-    Row("A", "describe 1 to 4 objects: exact set", "describe", partial(asked, tasks.describe, most=4), _right(0.85, 0.95)),
+    Row("A", "describe 1 to 4 objects: exact set", "describe", partial(asked, tasks.describe, most=4),
+        _right(0.85, 0.95)),
     Row("A", "count", "count", partial(asked, tasks.count), _right(0.93, 0.97)),
     Row("A", "yes or no, hard negatives", "exists", partial(asked, tasks.exists), _right(0.93, 0.98)),
     Row("A", "find one: IoU above 0.5; mean IoU", "find", partial(asked, tasks.find),
         {"right": (0.80, 0.95), "iou": (0.65, 0.80)}),
-    Row("A", "read numbers of 1 to 4 digits", "number", partial(one_of, tasks.number_sample, "number"), _right(0.85, 0.95)),
+    Row("A", "read numbers of 1 to 4 digits", "number", partial(one_of, tasks.number_sample, "number"),
+        _right(0.85, 0.95)),
     Row("A", "video: what appears or leaves", "what", partial(one_of, tasks.video_sample, "what"), _right(0.90, 0.95)),
     Row("A", "video: when, within 0.5 s", "when", partial(one_of, tasks.video_sample, "when"), _right(0.80, 0.90)),
     Row("B", "relations", "relation", partial(asked, tasks.relation), _right(0.88, 0.95)),

@@ -17,11 +17,29 @@ import numpy as np
 
 from . import documents
 from .packing import Sample, Turn
-from .world import (COLOUR_NAMES, SHAPES, Clip, Rng, Thing, fitted, native_size, number, overlap, picture_of_shapes,
-                    picture_of_text, video_of_shapes, within, word)
+from .world import (
+    COLOUR_NAMES,
+    SHAPES,
+    Clip,
+    Rng,
+    Thing,
+    fitted,
+    native_size,
+    number,
+    overlap,
+    picture_of_shapes,
+    picture_of_text,
+    video_of_shapes,
+    within,
+    word,
+)
 
 Ask = Callable[[Rng, Clip], Turn | None]
 PLURAL = {"cross": "crosses"}
+
+
+def some_name(rng: Rng) -> tuple[str, str]:
+    return str(pick(rng, COLOUR_NAMES)), str(pick(rng, SHAPES))
 
 
 def a(name: str) -> str:
@@ -159,7 +177,7 @@ def relation(rng: Rng, clip: Clip) -> Turn | None:
         return _side(one, other, 1, ("above", "below")[rng.integers(2)])
     if kind < 0.9:
         word_ = ("larger", "smaller")[rng.integers(2)]
-        if not 1.35 < max(one.area, other.area) / max(1, min(one.area, other.area)):
+        if not max(one.area, other.area) / max(1, min(one.area, other.area)) > 1.35:
             return None
         return _yes_no(f"Is the {one.label} {word_} than the {other.label}?",
                        (one.area > other.area) == (word_ == "larger"))

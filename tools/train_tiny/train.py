@@ -52,7 +52,7 @@ def feed(queues: list[Any], phase: Phase, seed: int, steps: int, batch: int, fir
     """The process that draws: from step `first` on, a half batch for each worker."""
     os.nice(1)
     torch.set_num_threads(1)
-    packer = Packer(load_tokenizer())
+    packer = Packer(load_tokenizer(), phase.time_axis)
     for number in range(first // POOL, -(-steps // POOL)):
         for i, halves in enumerate(pool(phase, number, seed, packer, batch, number * POOL / steps)):
             if number * POOL + i >= first:

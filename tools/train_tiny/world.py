@@ -108,7 +108,7 @@ def target(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def native_size(rng: Rng, least: int = 2, most: int = 8, cells: int = 30) -> tuple[int, int]:
-    """Height and width of a picture: half of them whole cells, the rest ragged; one in six may be larger than `cells`."""
+    """Height and width of a picture: half of them whole cells, the rest ragged; one in six may pass `cells`."""
     while True:
         h, w = (int(n) for n in rng.integers(least, most + 1, 2))
         if h * w <= cells or (h * w <= 64 and rng.random() < 0.17):
@@ -381,7 +381,7 @@ def write(image: np.ndarray, owner: np.ndarray, glyphs: np.ndarray, index: int, 
           face: ImageFont.FreeTypeFont, corner: tuple[int, int], rgb: np.ndarray) -> Box:
     """Write text whose ink starts at corner (x, y), in place; the box of the ink."""
     left, top, right, bottom = (math.floor(v) for v in face.getbbox(text))
-    x, y = corner[0] - left, corner[1] - top
+    x = corner[0] - left
     ink = Image.new("L", (right - left + 4, bottom - top + 4))
     ImageDraw.Draw(ink).text((-left, -top), text, font=face, fill=255)
     mask = np.asarray(ink)[: image.shape[0] - corner[1], : image.shape[1] - corner[0]]
