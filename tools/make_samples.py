@@ -71,7 +71,7 @@ SLOTS = [
     Slot("thin", partial(shapes, tasks.describe, (56, 196), 2), True, "one window high"),
     Slot("left-right", partial(shapes, tasks.relation, (112, 168), 2), True, "two objects and their relation"),
     Slot("box", partial(shapes, tasks.find, (168, 168), 2), True, "where exactly an object is"),
-    Slot("number", partial(writing, tasks.read_number, partial(number, digits=3)), True, "three digits in one of 12 fonts"),
+    Slot("number", partial(writing, tasks.read_number, partial(number, digits=3)), True, "three digits in any font"),
     Slot("word", partial(writing, tasks.read_word, partial(word, least=3, most=4)), True, "a made-up word"),
     Slot("screen", partial(one_of, tasks.screen_sample, "click"), True, "where a control is, as a point"),
     Slot("video", partial(one_of, tasks.video_sample, "what"), True, "what happens in a video"),

@@ -48,8 +48,8 @@ class Phase:
 PHASES = {phase.name: phase for phase in (
     Phase("visual", 1, 1500, {"shapes": 0.45, "number": 0.17, "word": 0.15, "video": 0.13, "document": 0.10},
           visual_only=True, dense=1.0, easy=0.15, rate_end=0.7),
-    Phase("joint", 2, 2600, {"shapes": 0.56, "number": 0.13, "word": 0.09, "video": 0.15, "document": 0.07},
-          dense=0.4, easy=0.12, rate_end=0.3),
+    Phase("joint", 2, 2200, {"shapes": 0.56, "number": 0.13, "word": 0.09, "video": 0.15, "document": 0.07},
+          dense=0.4, easy=0.12, rate_start=0.8, rate_end=0.12),
     Phase("long", 3, 600, {"shapes": 0.34, "number": 0.1, "word": 0.08, "video": 0.12, "document": 0.14,
                            "differ": 0.12, "odd": 0.1}, dense=0.1, rate_start=0.3, rate_end=0.15),
     Phase("sft", 4, 500, {"dialogue": 0.3, "shapes": 0.25, "number": 0.1, "word": 0.07, "video": 0.12,

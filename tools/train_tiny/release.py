@@ -3,8 +3,8 @@
     make tiny-release CKPT=runs/a/checkpoint
 
 The checkpoint is checked and evaluated before anything is replaced. Then, in this order: the files of `minivl/tiny`,
-the model card, the golden answers, the sample pictures, the page of ablations, the page about the article. Each is written
-whole; run again, it starts again.
+the model card, the golden answers, the samples, the page of ablations, the page about the article. Each is
+written whole; run again, it starts again.
 """
 
 from __future__ import annotations

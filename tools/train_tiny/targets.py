@@ -13,13 +13,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .world import CHARACTERS, COLOUR_NAMES, FACTOR, SHAPES, Clip
+from .world import CHARACTERS, COLOUR_NAMES, FACTOR, SHAPES, Clip, Thing
 
 HALF = FACTOR // 2
 KINDS = [*SHAPES, "text", "button", "field", "bar", "panel"]
 COLOUR_COUNT, KIND_COUNT, GLYPH_COUNT = len(COLOUR_NAMES) + 1, len(KINDS) + 1, len(CHARACTERS) + 1
 TENS, UNITS = 32, 10                                      # an edge in pixels as a digit and what stands before it
 SAMPLED = np.array([1, 5, 8, 12])                         # rows and columns of a patch at which its outline is asked
+
+
+NOTHING = Thing(KINDS[0], "", (0, 0, 0, 0))               # owns no pixel: an empty picture has targets too
 
 
 class Targets(NamedTuple):
@@ -36,13 +39,13 @@ def targets(clip: Clip) -> Targets:
     frames = clip.owner.shape[0]
     owner = clip.owner if frames % 2 == 0 else np.concatenate([clip.owner, clip.owner[-1:]])     # t h w
     patches = _patches(owner)                                                             # m 2 4 14 14
-    count = len(clip.things)
-    covered = np.stack([(patches == i).sum(axis=(3, 4)) for i in range(count)], axis=-1)  # m 2 4 n
+    things = clip.things or (NOTHING,)
+    covered = np.stack([(patches == i).sum(axis=(3, 4)) for i in range(len(things))], axis=-1)      # m 2 4 n
     best, seen = covered.argmax(axis=-1), covered.max(axis=-1) >= 20
-    colours = np.array([COLOUR_NAMES.index(t.colour) + 1 if t.colour else 0 for t in clip.things])
-    kinds = np.array([KINDS.index(t.kind) + 1 for t in clip.things])
+    colours = np.array([COLOUR_NAMES.index(t.colour) + 1 if t.colour else 0 for t in things])
+    kinds = np.array([KINDS.index(t.kind) + 1 for t in things])
     return Targets(np.where(seen, colours[best], 0).astype(np.uint8), np.where(seen, kinds[best], 0).astype(np.uint8),
-                   _outline(patches), _edges(clip, covered.sum(axis=(1, 2))), _glyphs(clip, len(patches)))
+                   _outline(patches), _edges(things, covered.sum(axis=(1, 2))), _glyphs(clip, len(patches)))
 
 
 def _patches(owner: np.ndarray) -> np.ndarray:
@@ -56,9 +59,9 @@ def _outline(patches: np.ndarray) -> np.ndarray:
     return (patches[:, 0][:, :, SAMPLED][:, :, :, SAMPLED] >= 0).reshape(-1, 64).astype(np.uint8)
 
 
-def _edges(clip: Clip, covered: np.ndarray) -> np.ndarray:
+def _edges(things: tuple[Thing, ...], covered: np.ndarray) -> np.ndarray:
     """Whose pixels a cell holds most of, as edges in pixels of the picture: (m, n) -> (m, 4)."""
-    boxes = np.array([t.box for t in clip.things], np.int16)
+    boxes = np.array([t.box for t in things], np.int16)
     boxes[:, 2:] -= 1                                     # the last pixel that is inside
     boxes = boxes.clip(0, 10 * TENS - 1)
     return np.where((covered.max(axis=-1) >= 40)[:, None], boxes[covered.argmax(axis=-1)], -1).astype(np.int16)
