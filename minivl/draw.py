@@ -36,18 +36,20 @@ def thickness_of(shape: Sequence[int]) -> int:
 
 
 def found(pixels: np.ndarray, things: Sequence[Found]) -> Image.Image:
-    """A picture (y, b, 3) uint8 with its boxes and points, numbered from 1 in order, as a Pillow image."""
+    """A picture (y, b, 3) uint8 with its boxes and points, numbered from 1 in order, as a Pillow image.
+
+    The font that comes with Pillow has Latin letters; for others the number says which is meant.
+    """
     from PIL import Image, ImageDraw, ImageFont
     scale = scale_of(pixels.shape)
     image = Image.fromarray(pixels.repeat(scale, axis=0).repeat(scale, axis=1))
     pen, line = ImageDraw.Draw(image), thickness_of((image.height, image.width))
     pen.font = ImageFont.load_default(max(12, 5 * line))
     marks = [(one, _place(one, scale), COLOURS[n % len(COLOURS)]) for n, one in enumerate(things)]
-    for one, place, colour in marks:
-        (_box if one.box else _point)(pen, place, line, colour)
+    covered = [(_box if one.box else _point)(pen, place, line, colour) for one, place, colour in marks]
     taken: list[Place] = []
-    for number, (one, place, colour) in enumerate(marks, 1):           # names last: no line crosses one
-        taken.append(_name(pen, f"{number} {one.label}".strip(), place, line, colour, taken))
+    for n, (one, _, colour) in enumerate(marks):                       # names last: no line crosses one
+        taken.append(_name(pen, f"{n + 1} {one.label}".strip(), covered[n], line, colour, taken))
     return image
 
 
@@ -56,19 +58,22 @@ def _place(one: Found, scale: int) -> Place:
     return x0 * scale, y0 * scale, x1 * scale, y1 * scale
 
 
-def _box(pen: ImageDraw.ImageDraw, place: Place, line: int, colour: str) -> None:
+def _box(pen: ImageDraw.ImageDraw, place: Place, line: int, colour: str) -> Place:
     """A frame just inside of the box, so that the border of a box is the outer edge of its line."""
     x0, y0, x1, y1 = map(round, place)
     x1, y1 = max(x0, x1 - 1), max(y0, y1 - 1)                      # Pillow's last pixel belongs to the frame
     pen.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=PAPER)
     pen.rectangle((x0, y0, x1, y1), outline=colour, width=line)
+    return place
 
 
-def _point(pen: ImageDraw.ImageDraw, place: Place, line: int, colour: str) -> None:
+def _point(pen: ImageDraw.ImageDraw, place: Place, line: int, colour: str) -> Place:
     """A disc with a bright rim; its middle pixel is the one that the point lies in."""
-    x, y, radius = math.floor(place[0]), math.floor(place[1]), 2 * line + 1
-    pen.ellipse((x - radius - line, y - radius - line, x + radius + line, y + radius + line), fill=PAPER)
-    pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+    x, y = math.floor(place[0]), math.floor(place[1])
+    outer, inner = ((x - r, y - r, x + r, y + r) for r in (3 * line + 1, 2 * line + 1))
+    pen.ellipse(outer, fill=PAPER)
+    pen.ellipse(inner, fill=colour)
+    return outer
 
 
 def _name(pen: ImageDraw.ImageDraw, text: str, place: Place, line: int, colour: str, taken: Sequence[Place]

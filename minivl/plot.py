@@ -117,9 +117,17 @@ def found(pixels: np.ndarray, things: Sequence[Any], ax: Any = None) -> Any:
             ax.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color=colour, lw=2)
         else:
             ax.plot([x0], [y0], "o", color=colour, mec=PAPER, ms=8)
-        _label(ax, np.array([(x0 + x1) / 2, y0]), f"{number + 1} {thing.label}".strip().replace("$", r"\$"))
-    boxes = sum(thing.box is not None for thing in things)
-    return _dress(ax, f"{boxes} boxes, {len(things) - boxes} points", "column (pixels)", "row (pixels)")
+        corner = (x0 > pixels.shape[1] * 0.7, y0 < pixels.shape[0] * 0.1)
+        _tag(ax, (x1 if corner[0] else x0, y0), f"{number + 1} {thing.label[:40]}".strip(), colour, *corner)
+    return _dress(ax, f"{len(things)} found", "column (pixels)", "row (pixels)")
+
+
+def _tag(ax: Any, at: tuple[float, float], text: str, colour: str, leftwards: bool, below: bool) -> None:
+    """A name at a place: above it unless the picture begins there. It takes no room of its own."""
+    note = ax.annotate(text.replace("$", r"\$"), at, (0, -6 if below else 6), textcoords="offset points",
+                       ha="right" if leftwards else "left", va="top" if below else "bottom", size=7, color=PAPER,
+                       clip_on=True, bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.5})
+    note.set_in_layout(False)
 
 
 def patch_grid(pixels: np.ndarray, grid: np.ndarray, config: Any, ax: Any = None) -> Any:

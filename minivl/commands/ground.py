@@ -29,8 +29,8 @@ def ground(image: str, question: str, output: Path, model: str | None, precision
     check_words([image], question)
     check_output(output)
     check_other(image, output)
+    pixels = load_picture(image)
     with open_model(model, precision) as vlm, working("looking at the picture"):
-        pixels = load_picture(image)
         found = vlm.ground(pixels, question, max_new_tokens)
     say_which(model)
     if found:
