@@ -139,8 +139,8 @@ def _value(kind: str | None, word: str) -> Any:
         return None if word in ("null", "None") else word
     inside = word[1:-1] if len(word) > 1 and word[-1] == word[0] else word[1:]
     with suppress(ValueError):
-        return json.loads(f'"{inside}"', strict=False)
-    return inside
+        inside = json.loads(f'"{inside}"', strict=False)
+    return inside.encode("utf-8", "replace").decode("utf-8")         # an escape can be half a character: \ud800
 
 
 # ---- what the groups say -----------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ class _Reader:
         for run in _runs(group.items):
             own, spoken = _label(run), any(_is(key, BOXES + POINTS) for key, _ in run)
             label = own or label                         # the next run keeps it, unless it has one of its own
-            if not spoken and (numbers := _by_name(run)):
+            if group.end and not spoken and (numbers := _by_name(run)):
                 yield Said(label, numbers)
             for key, value in run:
                 if _is(key, BOXES + POINTS):

@@ -205,6 +205,8 @@ NAMELESS = Said("", (1, 2, 3, 4))
     ('<point x="10" y="20">p</point>', [P]),
     ("Look:\na(1,2),(3,4)b(5, 6), (7, 8)", [A, B]),
     ('[{"bbox_2d": [1, 2, 3, 4], "label": 7}]', [Said("7", A.numbers)]),
+    (r'[{"bbox_2d": [1, 2, 3, 4], "label": "\ud800\u00e9"}]', [Said("?é", A.numbers)]),
+    (r'{"\ud83d\ude00\ude00": [1, 2, 3, 4]}', [Said("\N{GRINNING FACE}?", A.numbers)]),
     ('[{"bbox_2d": [1, 2, 3, 4], "label": "a"}, "label": "z"', [A]),
 ])
 def test_forms_that_models_write(text, said):
@@ -222,7 +224,8 @@ def test_forms_that_models_write(text, said):
     ('{"bbox_2d": {"x": 1, "y": 2, "width": 3, "height": 4}}',
      ['not read: {"x": 1, "y": 2, "width": 3, "height": 4}, where a box has 4 numbers']),
     ("[1, 2, 3]", ["not read: [1, 2, 3], where a box has 4 numbers"]),
-    ('[{"bbox_2d": [1, 2, 3, 4', [CUT]), ('[{"label": "a, "bbox_2d": [1, 2], "b":', [CUT]),
+    ('[{"bbox_2d": [1, 2, 3, 4', [CUT]), ('[{"x1": 1, "y1": 2, "x2": 3, "y2": 4', [CUT]),
+    ('[{"label": "a, "bbox_2d": [1, 2], "b":', [CUT]),
     ("[" * 5000, [CUT]), ("[" * 5000 + "1, 2, 3, 4" + "]" * 5000, [CUT]),
 ])
 def test_what_cannot_be_read_is_told(text, told):
