@@ -95,14 +95,14 @@ def vlm(tmp_path_factory, lean):
 
 @pytest.mark.parametrize("kind", KINDS_OF_SAMPLE)
 def test_a_row_is_what_a_user_would_prepare(kind, vlm, packer):
-    """Ids, positions and grids of every branch against messages through the template; pixels of whole-cell pictures."""
+    """Ids, positions and grids of every branch against messages through the template."""
     rng = np.random.default_rng(8)
     for _ in range(6):
         sample = KINDS_OF_SAMPLE[kind](rng)
         row = packer.pack(sample)
         for number, turn in enumerate(sample.turns):
             inputs = vlm.prepare(messages(sample.clips, turn))
-            first = int(np.flatnonzero(row.answer == number)[0]) + 1                   # the answer's tokens from here on
+            first = int(np.flatnonzero(row.answer == number)[0]) + 1              # the answer starts here
             kept = (row.branch == 0) | ((row.branch == number + 1) & (np.arange(len(row.ids)) < first))
             assert row.ids[kept].tolist() == inputs.input_ids.tolist()
             assert row.positions[:, kept].tolist() == inputs.position_ids.tolist()

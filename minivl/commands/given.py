@@ -16,11 +16,10 @@ from ..config import PreprocessorConfig, read_config
 from ..passes.patches import grid_of
 from ..passes.picture import load_picture, target_size
 from ..prepare import Processor
-from ..samples import load_samples
+from ..samples import WORLD, load_samples
 from .console import note, working
 
-EMBEDDED = ("the embedded model knows coloured shapes and digits on small pictures (56 to 196 pixels a side); "
-            "what it says about other pictures means nothing")
+EMBEDDED = f"the embedded model knows {WORLD}; what it says about other pictures means nothing"
 
 
 def open_model(model: str | None, precision: str = "float32") -> api.VLM:

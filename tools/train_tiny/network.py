@@ -196,17 +196,27 @@ class Lean(nn.Module):
         said = {name: head(features) for name, head in self.heads.items()}
         asked, known = b["glyph"].reshape(-1) < 255, b["edges"][:, 0] >= 0
         edges = b["edges"][known].reshape(-1)
-        glyph = said["glyph"].view(-1, GLYPH_COUNT)[asked]
         losses = {
-            "colour": F.cross_entropy(said["colour"].view(-1, COLOUR_COUNT), b["colour"].reshape(-1)),
-            "kind": F.cross_entropy(said["kind"].view(-1, KIND_COUNT), b["kind"].reshape(-1)),
+            "colour": _balanced(said["colour"].view(-1, COLOUR_COUNT), b["colour"].reshape(-1)),
+            "kind": _balanced(said["kind"].view(-1, KIND_COUNT), b["kind"].reshape(-1)),
             "outline": F.binary_cross_entropy_with_logits(said["outline"], b["outline"].float()),
-            "glyph": F.cross_entropy(glyph, b["glyph"].reshape(-1)[asked]) if len(glyph) else features.sum() * 0,
+            "glyph": _balanced(said["glyph"].view(-1, GLYPH_COUNT)[asked], b["glyph"].reshape(-1)[asked]),
         }
         for name, count, truth in (("tens", TENS, edges // 10), ("units", UNITS, edges % 10)):
-            part = said[name][known].view(-1, count)
-            losses[name] = F.cross_entropy(part, truth) if len(edges) else features.sum() * 0
+            losses[name] = _mean(F.cross_entropy(said[name][known].view(-1, count), truth, reduction="none"))
         return losses
+
+
+def _mean(values: torch.Tensor) -> torch.Tensor:
+    """The mean; of nothing, zero."""
+    return values.sum() / max(1, len(values))
+
+
+def _balanced(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of what is there and, apart from it, of where nothing is (class 0): most of a picture is ground,
+    and most of a page is blank, so that one mean over all would hardly ask which character stands there."""
+    each, there = F.cross_entropy(logits, truth, reduction="none"), truth > 0
+    return 0.8 * _mean(each[there]) + 0.2 * _mean(each[~there])
 
 
 def tensors(batch: dict[str, Any]) -> dict[str, Any]:

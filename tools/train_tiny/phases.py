@@ -1,7 +1,9 @@
 """The recipe: phases in their order, what each draws, and how fast it learns.
 
     visual    the tower alone, on dense targets in every cell
-    joint     tower and decoder together, on questions about single pictures and videos
+    words     tower and decoder together for a short time: what questions and answers look like
+    writing   the tower alone again, mostly on characters
+    joint     tower and decoder together, on questions about single pictures, pages and videos
     long      several pictures, longer videos, forms, screens, tables and charts
     sft       dialogues of several turns
     dpo       pairs of a right and a plausible wrong answer (`preference.py`)
@@ -48,13 +50,17 @@ class Phase:
 PHASES = {phase.name: phase for phase in (
     Phase("visual", 1, 1500, {"shapes": 0.45, "number": 0.17, "word": 0.15, "video": 0.13, "document": 0.10},
           visual_only=True, dense=1.0, easy=0.15, rate_end=0.7),
-    Phase("joint", 2, 2200, {"shapes": 0.56, "number": 0.13, "word": 0.09, "video": 0.15, "document": 0.07},
-          dense=0.4, easy=0.12, rate_start=0.8, rate_end=0.12),
-    Phase("long", 3, 600, {"shapes": 0.34, "number": 0.1, "word": 0.08, "video": 0.12, "document": 0.14,
-                           "differ": 0.12, "odd": 0.1}, dense=0.1, rate_start=0.3, rate_end=0.15),
-    Phase("sft", 4, 500, {"dialogue": 0.3, "shapes": 0.25, "number": 0.1, "word": 0.07, "video": 0.12,
-                          "document": 0.1, "differ": 0.03, "odd": 0.03}, rate_start=0.15, rate_end=0.0),
-    Phase("dpo", 5, 60, {"shapes": 0.6, "number": 0.15, "word": 0.1, "video": 0.15}, preference=True,
+    Phase("words", 2, 550, {"shapes": 0.56, "number": 0.13, "word": 0.09, "video": 0.15, "document": 0.07},
+          dense=0.4, easy=0.12, rate_start=0.8, rate_end=0.8),
+    Phase("writing", 3, 800, {"number": 0.55, "word": 0.20, "document": 0.13, "shapes": 0.12},
+          visual_only=True, dense=1.0, rate_start=0.9, rate_end=0.35),
+    Phase("joint", 4, 900, {"shapes": 0.52, "number": 0.15, "word": 0.10, "video": 0.15, "document": 0.08},
+          dense=0.3, rate_start=0.7, rate_end=0.15),
+    Phase("long", 5, 140, {"shapes": 0.34, "number": 0.1, "word": 0.08, "video": 0.12, "document": 0.14,
+                           "differ": 0.12, "odd": 0.1}, dense=0.1, rate_start=0.15, rate_end=0.1),
+    Phase("sft", 6, 140, {"dialogue": 0.3, "shapes": 0.25, "number": 0.1, "word": 0.07, "video": 0.12,
+                          "document": 0.1, "differ": 0.03, "odd": 0.03}, rate_start=0.1, rate_end=0.0),
+    Phase("dpo", 7, 30, {"shapes": 0.6, "number": 0.15, "word": 0.1, "video": 0.15}, preference=True,
           matrix_rate=1e-4, plain_rate=5e-5, rate_end=0.0),
 )}
 PAIR = {name: Phase(name, 9, 500, {"video": 1.0}, dense=0.1, easy=0.1, rate_end=0.02, time_axis=axis)

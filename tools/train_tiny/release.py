@@ -30,6 +30,8 @@ MOST_BYTES = 12_000_000
 FILES = ("config.json", "generation_config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json",
          "tokenizer_config.json", "chat_template.json", "vocab.json", "merges.txt")
 WHAT = {"visual": "the tower alone, on dense targets in every cell: shapes, colours, outlines, edges, characters",
+        "words": "tower and decoder, briefly: what questions and answers look like",
+        "writing": "the tower alone, mostly on characters",
         "joint": "tower and decoder, on questions about pictures, writing, pages and videos",
         "long": "two pictures, more pages and videos", "sft": "dialogues of several turns",
         "dpo": "pairs of a right and a plausible wrong answer"}

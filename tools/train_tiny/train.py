@@ -32,7 +32,7 @@ from .tokens import load_tokenizer
 
 POOL, WARM_UP = 4, 60                                     # batches drawn and sorted together; steps
 SAVE_SECONDS, LOOK_SECONDS, SAY_STEPS = 120, 300, 25
-EVERY_STEP = {"kind": 1.0, "colour": 1.0, "outline": 2.0, "glyph": 0.7, "tens": 0.5, "units": 0.25}
+EVERY_STEP = {"kind": 1.0, "colour": 1.0, "outline": 2.0, "glyph": 1.0, "tens": 0.5, "units": 0.25}
 
 
 # ------------------------------------------------------------------------------------------------- data
