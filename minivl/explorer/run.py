@@ -24,7 +24,8 @@ from ..provenance import provenance
 from ..stage import session
 
 CHOICES = ("sampling.most_likely", "sampling.draw")
-REMEDY = "record every stage from the picture to the answer: session(record=\"*\"), or `minivl run --dump` of all"
+REMEDY = ("record every stage of one run, from the picture to the answer: session(record=\"*\"), or minivl run "
+          "--dump without --record")
 
 
 @dataclass(frozen=True)
@@ -131,14 +132,19 @@ def _check_media(inputs: Inputs) -> None:
 def _checked(run: Run) -> Run:
     """The run, if it is one run of its model from end to end. Raises ValueError saying what is missing or odd."""
     vision, text = run.vlm.config.vision, run.vlm.config.text
-    wanted = [f"vision.blocks.{vision.depth - 1}.add_mlp", f"decoder.layers.{text.num_hidden_layers - 1}.add_mlp"]
-    for label, width, rows in zip(wanted, (vision.hidden_size, text.hidden_size), (len(run.at["w"]), len(run.ids)),
-                                  strict=True):
-        found = run.rows(label)
-        if found.shape[1] != width:
-            raise ValueError(f"{label} has rows of width {found.shape[1]}, this model's have {width}: name the model "
-                             "that the run was recorded with")
-        if len(found) != rows:
-            raise ValueError(f"{label} has {len(found)} rows, one run of this conversation has {rows}: record one "
-                             "run a trace")
+    pictures = [f"{'picture' if m.kind == 'image' else 'video'}.resize" for m in run.inputs.media]
+    for label in [*pictures, "vision.schedule"]:
+        if len(run.runs.get(label, [])) < max(pictures.count(label), 1):
+            raise ValueError(f"the trace has no {label}, or too few; {REMEDY}")
+    blocks = [(f"vision.blocks.{n}", len(run.at["w"]), vision.hidden_size) for n in range(vision.depth)]
+    layers = [(f"decoder.layers.{n}", len(run.ids), text.hidden_size) for n in range(text.num_hidden_layers)]
+    for block, rows, width in [*blocks, *layers]:
+        found = {each[0].shape[1] for each in run.runs.get(f"{block}.add_mlp", [])}
+        if found - {width}:
+            raise ValueError(f"{block}.add_mlp has rows of width {min(found)}, this model's have {width}: name the "
+                             "model that the run was recorded with")
+        for label in (f"{block}.{stage}" for stage in ("project_qkv", "rotate", "attend", "add_mlp")):
+            if len(run.rows(label)) != rows:
+                raise ValueError(f"{label} has {len(run.rows(label))} rows in the trace, one run of this conversation "
+                                 f"has {rows}; {REMEDY}")
     return run
