@@ -26,7 +26,10 @@ from minivl.explorer.stages import door_of, row_values, stages_of
 from minivl.provenance import where_pixel, where_token
 from minivl.samples import load_samples
 
-SAMPLES = {sample.name: sample for sample in load_samples()}
+SAMPLES = load_samples()
+VIDEO = next(sample for sample in SAMPLES if sample.fps)
+STILLS = {sample.name: sample for sample in SAMPLES if not sample.fps}
+PICTURE, TALL = (STILLS.get(name, next(iter(STILLS.values()))) for name in ("ragged", "tall"))
 FEW = settings(max_examples=20)
 HALF = 1e-3                                               # float16 has 11 bits: half a step is 2**-11 of the value
 HOSTILE = "</script><img src=x onerror=document.title='broken'><!--\u2028@SCRIPT@"
@@ -41,18 +44,18 @@ def vlm():
 @pytest.fixture(scope="module")
 def run(vlm):
     """A picture whose windows are cut off at two edges."""
-    return explorer.follow(vlm, SAMPLES["ragged"].messages(), name="ragged")
+    return explorer.follow(vlm, PICTURE.messages(), name="ragged")
 
 
 @pytest.fixture(scope="module")
 def video(vlm):
-    return explorer.follow(vlm, SAMPLES["video"].messages(), name="video")
+    return explorer.follow(vlm, VIDEO.messages(), name="video")
 
 
 @pytest.fixture(scope="module")
 def other(vlm):
     """Another question about the same picture."""
-    messages = SAMPLES["ragged"].messages()
+    messages = PICTURE.messages()
     messages[0]["content"][-1]["text"] = HOSTILE
     return explorer.follow(vlm, messages, 4, HOSTILE)
 
@@ -160,7 +163,7 @@ def test_a_label_finds_its_own_contract(run):
     with minivl.session() as s:
         met = {}
         s.watchers.append(lambda session, visit: met.update({visit.label: visit.door.contract}))
-        run.vlm.generate(run.vlm.prepare(SAMPLES["video"].messages()), 2)
+        run.vlm.generate(run.vlm.prepare(VIDEO.messages()), 2)
     assert {label: door_of(label).contract for label in met} == met
     assert door_of("something.else") is None
 
@@ -185,7 +188,7 @@ def test_steps_of_decoding_follow_the_prompt(video):
 
 def test_a_recorded_folder_makes_the_same_page(video, vlm, tmp_path):
     with minivl.session(dump=tmp_path / "dump"):
-        vlm.generate(vlm.prepare(SAMPLES["video"].messages()), 64)
+        vlm.generate(vlm.prepare(VIDEO.messages()), 64)
     ours = unpacked(explorer.html(video))["runs"][0]
     theirs = unpacked(explorer.html(explorer.from_trace(minivl.read_dump(tmp_path / "dump"), vlm, "video")))["runs"][0]
     assert ours["media"][0].pop("source") and not theirs["media"][0].pop("source")       # a trace does not hold these
@@ -215,7 +218,7 @@ def test_what_is_no_run_of_the_model_is_refused(run, vlm):
 def test_the_page_shows_a_run_with_other_passes(run, vlm):
     """A student's stage is in the run that is shown, because the page is made of what came through the door."""
     with minivl.using({"vision.order_by_window": lambda rows, order: rows}):
-        changed = explorer.follow(vlm, SAMPLES["ragged"].messages(), 2)
+        changed = explorer.follow(vlm, PICTURE.messages(), 2)
     label = "vision.order_by_window"
     assert (changed.rows(label) == run.rows("vision.embed_patches")).all()
     assert not (changed.rows(label) == run.rows(label)).all()
@@ -280,13 +283,13 @@ def command(*words):
 
 
 def test_the_command_takes_pictures_frames_dumps_and_a_second_run(tmp_path):
-    picture, tall = SAMPLES["ragged"].paths[0], SAMPLES["tall"].paths[0]
+    picture, tall = PICTURE.paths[0], TALL.paths[0]
     dump, page = tmp_path / "dump", tmp_path / "run.html"
     CliRunner().invoke(cli.app, ["run", str(picture), "What is this?", "--dump", str(dump), "--max-new-tokens", "2"])
     few = ("-o", page, "--max-new-tokens", 2)
     for words, kinds in [((picture, "What is this?"), [["image"]]),
                          ((picture, tall, "What is this?"), [["image", "image"]]),
-                         ((*SAMPLES["video"].paths, "What appears?", "--fps", 2), [["video"]]),
+                         ((*VIDEO.paths, "What appears?", "--fps", 2), [["video"]]),
                          ((picture, "What is this?", "--beside", tall), [["image"], ["image"]]),
                          ((dump,), [["image"]]), ((dump, "--beside", dump), [["image"], ["image"]])]:
         result = command(*words, *few)
@@ -298,12 +301,12 @@ def test_the_command_takes_pictures_frames_dumps_and_a_second_run(tmp_path):
 
 
 @pytest.mark.parametrize(("words", "said"), [
-    (["no.png", "what?"], "no.png"), ([SAMPLES["tall"].paths[0]], "and then a question"), ([], "IMAGE... QUESTION"),
-    ([SAMPLES["tall"].paths[0], "what?", "--beside", "no.png"], "no.png: no such file"),
-    ([SAMPLES["tall"].paths[0], "what?", "--beside", "a", "--beside", "b"], "two questions"),
-    ([SAMPLES["tall"].paths[0], "what?", "--fps", "0"], "fps"),
-    ([SAMPLES["tall"].paths[0], "what?", "-o", "page.png"], ".html"),
-    ([SAMPLES["tall"].paths[0], "what?", "-o", "none/page.html"], "folder is not there"),
+    (["no.png", "what?"], "no.png"), ([TALL.paths[0]], "and then a question"), ([], "IMAGE... QUESTION"),
+    ([TALL.paths[0], "what?", "--beside", "no.png"], "no.png: no such file"),
+    ([TALL.paths[0], "what?", "--beside", "a", "--beside", "b"], "two questions"),
+    ([TALL.paths[0], "what?", "--fps", "0"], "fps"),
+    ([TALL.paths[0], "what?", "-o", "page.png"], ".html"),
+    ([TALL.paths[0], "what?", "-o", "none/page.html"], "folder is not there"),
 ])
 def test_the_command_refuses_in_one_line(words, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -427,7 +430,8 @@ def test_attention_on_the_page_is_that_of_the_trace(browser, pages, run):
                 assert np.isnan(shown[:q0]).all() and np.isnan(shown[q1:]).all()           # the window's border
                 assert np.allclose(shown[q0:q1], expected[q0:q1], rtol=HALF, atol=1e-7)
             line = page.tab.locator("#weights li").first.inner_text().split()
-            assert np.isclose(float(line[0]), expected.max(), rtol=2 * HALF) and f"(w {expected.argmax()})" in " ".join(line)
+            assert np.isclose(float(line[0]), expected.max(), rtol=2 * HALF)
+            assert f"(w {expected.argmax()})" in " ".join(line)
 
 
 def test_attention_of_the_decoder_and_to_a_token_is_that_of_the_trace(browser, pages, run):
@@ -438,7 +442,7 @@ def test_attention_of_the_decoder_and_to_a_token_is_that_of_the_trace(browser, p
     with Opened(browser, pages["run"]) as page:
         page.choose("place", f"decoder {layer}")
         assert np.allclose(np.nan_to_num(page.map()), every[row], rtol=HALF, atol=1e-7)
-        assert np.isnan(page.map()[row + 1 :]).all()                                       # nobody sees what comes later
+        assert np.isnan(page.map()[row + 1 :]).all()                               # what comes later is not seen
         visual = int(np.flatnonzero((run.at["s"] >= 0).all(axis=(1, 2)))[3])
         where = where_token(run.inputs, run.vlm.config, 3)
         page.hover(where.box[0] + 3, where.box[1] + 3, run.inputs.media[0].size)
@@ -464,7 +468,7 @@ def test_patches_windows_and_pooled_cells_are_averaged_as_the_page_says(browser,
     with Opened(browser, pages["least"]) as page:
         page.hover(where.box[0] + 3, where.box[1] + 3, size)
         page.choose("place", f"vision {full}")
-        cell = first // 4
+        cell = first // run.vlm.config.vision.spatial_merge_size ** 2
         assert np.allclose(page.map(), pool_cells(every, 4)[cell], rtol=HALF, atol=1e-6)
         said = page.tab.inner_text("figcaption")
         assert "pooled to cells" in said and "heads averaged" in said
@@ -544,15 +548,15 @@ def test_a_phone_is_enough(browser, pages, name, width):
 
 
 def test_a_video_has_a_time_axis(browser, pages, video):
-    t, _, columns = video.inputs.media[0].grid
+    t, second = video.inputs.media[0].grid[0], f"{2 / VIDEO.fps:g} s"
     with Opened(browser, pages["video"]) as page:
         frames = page.tab.locator("button.frame")
-        assert frames.count() == t and frames.nth(1).inner_text().startswith("1 s")
+        assert frames.count() == t and frames.nth(1).inner_text().startswith(second)
         page.hover(2, 2, video.inputs.media[0].size)
         page.press(".")
         facts, where = page.facts(), where_token(video.inputs, video.vlm.config, len(video.at["m"]) // t)
         assert facts["MRoPE"] == "time {}, height {}, width {}".format(*where.position)
-        assert facts["time"] == f"pair of frames 1 of 0..{t - 1}, 1 s"
+        assert facts["time"] == f"pair of frames 1 of 0..{t - 1}, {second}"
         shares = [frames.nth(n).locator("small").inner_text() for n in range(t)]
         assert shares == ["1.00" if n == 1 else "not seen" for n in range(t)]              # no block crosses frames
 
@@ -567,7 +571,7 @@ def test_two_runs_stand_side_by_side(browser, pages, run, other):
         a, b = page.facts(0), page.facts(1)
         assert a.pop("apart").startswith("0 after decoder layer 0") and a == b
         prompt = min(len(run.ids), len(other.ids))
-        assert np.allclose(page.map(0)[:prompt], page.map(1)[:prompt], equal_nan=True)     # it has not seen the question
+        assert np.allclose(page.map(0)[:prompt], page.map(1)[:prompt], equal_nan=True)     # before the question
         page.choose("map", "apart")
         assert (page.map(0)[(run.at["s"] >= 0).all(axis=(1, 2))] == 0).all()
 
@@ -580,6 +584,6 @@ def test_in_a_notebook_it_runs_in_a_frame_of_its_own(browser, run, tmp_path):
     tab.goto(path.as_uri())
     frame = tab.frame_locator("iframe")
     frame.locator("body[data-ready]").wait_for(timeout=60_000)
-    assert SAMPLES["ragged"].question in frame.locator("h1").inner_text()
+    assert PICTURE.question in frame.locator("h1").inner_text()
     assert "allow-same-origin" not in shown                                # it cannot reach the notebook
     tab.close()

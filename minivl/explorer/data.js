@@ -6,8 +6,10 @@ const KINDS = { i4: Int32Array, f4: Float32Array, f2: Uint16Array };
 
 /* Every float16 as a number, looked up by its 16 bits: not all browsers have Float16Array. */
 const HALF = Float32Array.from({ length: 65536 }, (_, bits) => {
-  const sign = bits >> 15 ? -1 : 1, exponent = bits >> 10 & 31, fraction = bits & 1023;
-  return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * fraction / 1024);
+  const sign = bits >> 15 ? -1 : 1,
+    exponent = (bits >> 10) & 31,
+    fraction = bits & 1023;
+  return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : (2 ** -14 * fraction) / 1024);
 });
 
 async function unpack(base64) {
@@ -25,7 +27,11 @@ function withArrays(value, buffer) {
 }
 
 function arrayAt(buffer, { at, kind, shape }) {
-  const raw = new KINDS[kind](buffer, at, shape.reduce((a, b) => a * b, 1));
+  const raw = new KINDS[kind](
+    buffer,
+    at,
+    shape.reduce((a, b) => a * b, 1),
+  );
   const values = kind === "f2" ? Float32Array.from(raw, bits => HALF[bits]) : raw;
   values.shape = shape;
   return values;
@@ -39,12 +45,14 @@ async function readDocument() {
 /* The frames of every picture and video, in full colour and pale, for maps to lie on. */
 async function loadFrames(run) {
   for (const medium of run.media) {
-    medium.images = await Promise.all(medium.frames.map(async url => {
-      const image = new Image();
-      image.src = url;
-      await image.decode();
-      return { image, pale: paled(image) };
-    }));
+    medium.images = await Promise.all(
+      medium.frames.map(async url => {
+        const image = new Image();
+        image.src = url;
+        await image.decode();
+        return { image, pale: paled(image) };
+      }),
+    );
   }
 }
 
@@ -53,7 +61,8 @@ function paled(image) {
   [canvas.width, canvas.height] = [image.width, image.height];
   const brush = canvas.getContext("2d", { willReadFrequently: true });
   brush.drawImage(image, 0, 0);
-  const pixels = brush.getImageData(0, 0, image.width, image.height), d = pixels.data;
+  const pixels = brush.getImageData(0, 0, image.width, image.height),
+    d = pixels.data;
   for (let i = 0; i < d.length; i += 4) {
     const light = 0.3 * d[i] + 0.59 * d[i + 1] + 0.11 * d[i + 2];
     for (let c = i; c < i + 3; c++) d[c] = 118 + 0.25 * light + 0.28 * d[c];

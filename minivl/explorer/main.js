@@ -1,18 +1,25 @@
 /* The state, what changes it, and the start. Every change ends in `refresh`, which draws everything from the state. */
 
 const state = {
-  selection: null,             // {kind: "cell", medium, time, row, column} or {kind: "text", s, run}
-  pinned: false,               // a click holds the selection while the pointer moves on
-  unit: "token",               // patch, token or window
-  map: "from",                 // from, to, stage, apart, off
-  vision: 0, decoder: 0,       // the block and the layer whose attention is drawn
-  room: "vision",              // which of the two a visual token shows; text has the decoder only
-  head: -1,                    // -1 is the mean of heads
-  stage: "", array: 0,         // of the map "stage"
-  medium: 0, time: 0,          // the frame that is drawn
-  patches: true, windows: true, numbers: true, only: false,
+  selection: null, // {kind: "cell", medium, time, row, column} or {kind: "text", s, run}
+  pinned: false, // a click holds the selection while the pointer moves on
+  unit: "token", // patch, token or window
+  map: "from", // from, to, stage, apart, off
+  vision: 0,
+  decoder: 0, // the block and the layer whose attention is drawn
+  room: "vision", // which of the two a visual token shows; text has the decoder only
+  head: -1, // -1 is the mean of heads
+  stage: "",
+  array: 0, // of the map "stage"
+  medium: 0,
+  time: 0, // the frame that is drawn
+  patches: true,
+  windows: true,
+  numbers: true,
+  only: false,
 };
-let page = null, views = [];
+let page = null,
+  views = [];
 const $ = id => document.getElementById(id);
 
 /* The room and block that the map is about. */
@@ -53,7 +60,8 @@ function showFrame(medium, time) {
 
 /* Another block, layer by layer through the tower and on into the decoder. */
 function stepPlace(by) {
-  const options = [...$("place").options].map(option => option.value), now = options.indexOf($("place").value);
+  const options = [...$("place").options].map(option => option.value),
+    now = options.indexOf($("place").value);
   setPlace(options[Math.min(Math.max(now + by, 0), options.length - 1)]);
 }
 
@@ -61,7 +69,8 @@ function setPlace(value) {
   const [room, number] = value.split(" ");
   state[room] = Number(number);
   state.room = room;
-  if (room === "vision" && state.selection?.kind === "text") state.selection = state.lastCell ?? placeSelection([state.medium, state.time, 0, 0]);
+  if (room === "vision" && state.selection?.kind === "text")
+    state.selection = state.lastCell ?? placeSelection([state.medium, state.time, 0, 0]);
   if (state.map === "stage" || state.map === "off") state.map = "from";
   refresh();
 }
@@ -72,7 +81,10 @@ let asked = false;
 function refresh() {
   if (asked) return;
   asked = true;
-  requestAnimationFrame(() => { asked = false; draw(); });
+  requestAnimationFrame(() => {
+    asked = false;
+    draw();
+  });
 }
 
 function draw() {
@@ -98,31 +110,67 @@ function draw() {
 
 /* One sentence for those who cannot see the picture. */
 function nowWords() {
-  const view = views[0], map = view.map;
+  const view = views[0],
+    map = view.map;
   const what = `Selected: ${nameOf(view.run, 0)}${state.pinned ? ", held" : ""}.`;
-  return map ? `${what} ${map.title}: from ${figure(map.least)} to ${figure(map.most)} on the picture.` : what;
+  return map
+    ? `${what} ${map.title}: from ${figure(map.least)} to ${figure(map.most)} on the picture.`
+    : what;
 }
 
 /* ---- the start --------------------------------------------------------------------------------------------- */
 
 function makeViews() {
-  const column = (id, tag, facts) => page.runs.map(run => {
-    const element = make(tag, facts);
-    $(id).append(page.runs.length > 1 && id !== "pictures" ? make("div", { class: "side" }, make("h3", { class: "name" }, sideName(run)), element) : element);
-    return element;
-  });
-  const boxes = { sequence: column("sequences", "div", { class: "chips", role: "listbox", "aria-label": "tokens of the prompt and the answer" }),
-    facts: column("facts", "dl", {}), weights: column("weights", "div"), lens: column("lens", "div"), norms: column("norms", "div"),
-    stages: column("stages", "div") };
+  const column = (id, tag, facts) =>
+    page.runs.map(run => {
+      const element = make(tag, facts);
+      $(id).append(
+        page.runs.length > 1 && id !== "pictures"
+          ? make("div", { class: "side" }, make("h3", { class: "name" }, sideName(run)), element)
+          : element,
+      );
+      return element;
+    });
+  const boxes = {
+    sequence: column("sequences", "div", {
+      class: "chips",
+      role: "listbox",
+      "aria-label": "tokens of the prompt and the answer",
+    }),
+    facts: column("facts", "dl", {}),
+    weights: column("weights", "div"),
+    lens: column("lens", "div"),
+    norms: column("norms", "div"),
+    stages: column("stages", "div"),
+  };
   const pictures = column("pictures", "figure");
   views = page.runs.map((run, number) => {
-    const parts = { run, number, title: make("strong"), note: make("span", { class: "quiet" }), readout: make("div", { class: "readout" }),
-      film: make("div", { class: "film", role: "group", "aria-label": "frames" }), stageNote: make("div", { class: "readout" }),
+    const parts = {
+      run,
+      number,
+      title: make("strong"),
+      note: make("span", { class: "quiet" }),
+      readout: make("div", { class: "readout" }),
+      film: make("div", { class: "film", role: "group", "aria-label": "frames" }),
+      stageNote: make("div", { class: "readout" }),
       scale: make("div", { class: "scale" }, make("span"), make("i"), make("span")),
-      canvas: make("canvas", { tabindex: 0, role: "application", "aria-label": "the picture; arrow keys move, Enter holds", "aria-describedby": "now" }) };
+      canvas: make("canvas", {
+        tabindex: 0,
+        role: "application",
+        "aria-label": "the picture; arrow keys move, Enter holds",
+        "aria-describedby": "now",
+      }),
+    };
     for (const [name, list] of Object.entries(boxes)) parts[name] = list[number];
-    pictures[number].append(page.runs.length > 1 ? make("h3", { class: "name" }, sideName(run)) : "", make("figcaption", {}, parts.title, parts.note),
-      parts.canvas, parts.scale, parts.readout, parts.film, parts.stageNote);
+    pictures[number].append(
+      page.runs.length > 1 ? make("h3", { class: "name" }, sideName(run)) : "",
+      make("figcaption", {}, parts.title, parts.note),
+      parts.canvas,
+      parts.scale,
+      parts.readout,
+      parts.film,
+      parts.stageNote,
+    );
     return parts;
   });
 }
@@ -131,10 +179,26 @@ const sideName = run => `${"AB"[page.runs.indexOf(run)]}: ${run.question} \u2192
 
 /* Picture, question and answer at the head of the page. */
 function headOf(run) {
-  const pictures = run.media.map(medium => make("img", { src: medium.frames[0], alt: `${medium.kind}, ${medium.size[1]} x ${medium.size[0]} pixels` }));
-  const letter = page.runs.length > 1 ? make("span", { class: "quiet" }, `${"AB"[page.runs.indexOf(run)]} `) : null;
-  return make("div", { class: "asked" }, make("div", { class: "thumbs" }, pictures.slice(0, 3)),
-    make("div", {}, make("h1", {}, letter, run.question), make("p", { class: "answer" }, run.answer), run.name ? make("p", { class: "quiet" }, run.name) : null));
+  const pictures = run.media.map(medium =>
+    make("img", {
+      src: medium.frames[0],
+      alt: `${medium.kind}, ${medium.size[1]} x ${medium.size[0]} pixels`,
+    }),
+  );
+  const letter =
+    page.runs.length > 1 ? make("span", { class: "quiet" }, `${"AB"[page.runs.indexOf(run)]} `) : null;
+  return make(
+    "div",
+    { class: "asked" },
+    make("div", { class: "thumbs" }, pictures.slice(0, 3)),
+    make(
+      "div",
+      {},
+      make("h1", {}, letter, run.question),
+      make("p", { class: "answer" }, run.answer),
+      run.name ? make("p", { class: "quiet" }, run.name) : null,
+    ),
+  );
 }
 
 function wire(view) {
@@ -144,8 +208,10 @@ function wire(view) {
   canvas.addEventListener("keydown", event => {
     const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
     if (step && !event.ctrlKey && !event.altKey && !event.metaKey) moveBy(view, ...step);
-    else if (event.key === "Enter" || event.key === " ") { state.pinned = !state.pinned; refresh(); }
-    else return;
+    else if (event.key === "Enter" || event.key === " ") {
+      state.pinned = !state.pinned;
+      refresh();
+    } else return;
     event.preventDefault();
   });
   view.stages.addEventListener("keydown", event => walkStages(view, event));
@@ -154,33 +220,79 @@ function wire(view) {
 
 function fillControls() {
   const run = page.runs[0];
-  for (const [room, label] of [["vision", "tower"], ["decoder", "decoder"]])
-    $("place").append(make("optgroup", { label }, run.attention.filter(one => one.room === room)
-      .map(one => make("option", { value: `${room} ${one.number}` }, placeName(run, one)))));
+  for (const [room, label] of [
+    ["vision", "tower"],
+    ["decoder", "decoder"],
+  ])
+    $("place").append(
+      make(
+        "optgroup",
+        { label },
+        run.attention
+          .filter(one => one.room === room)
+          .map(one => make("option", { value: `${room} ${one.number}` }, placeName(run, one))),
+      ),
+    );
   const heads = Math.max(...run.attention.map(one => one.heads));
-  $("head").append(make("option", { value: -1 }, "mean of heads"), ...Array.from({ length: heads > 1 ? heads : 0 }, (_, n) => make("option", { value: n }, `head ${n}`)));
+  $("head").append(
+    make("option", { value: -1 }, "mean of heads"),
+    ...Array.from({ length: heads > 1 ? heads : 0 }, (_, n) => make("option", { value: n }, `head ${n}`)),
+  );
   if (!page.pair) $("map").querySelector("[value=apart]").remove();
   if (!run.windows.length) $("unit").querySelector("[value=window]").remove();
   $("place").addEventListener("change", event => setPlace(event.target.value));
-  for (const name of ["unit", "map"]) $(name).addEventListener("change", event => { state[name] = event.target.value; refresh(); });
-  $("head").addEventListener("change", event => { state.head = Number(event.target.value); refresh(); });
+  for (const name of ["unit", "map"])
+    $(name).addEventListener("change", event => {
+      state[name] = event.target.value;
+      refresh();
+    });
+  $("head").addEventListener("change", event => {
+    state.head = Number(event.target.value);
+    refresh();
+  });
   for (const name of ["patches", "windows", "numbers", "only"])
-    $(name).addEventListener("change", event => { state[name] = event.target.checked; refresh(); });
-  $("pin").addEventListener("click", () => { state.pinned = !state.pinned; refresh(); });
+    $(name).addEventListener("change", event => {
+      state[name] = event.target.checked;
+      refresh();
+    });
+  $("pin").addEventListener("click", () => {
+    state.pinned = !state.pinned;
+    refresh();
+  });
   $("before").addEventListener("click", () => stepPlace(-1));
   $("after").addEventListener("click", () => stepPlace(1));
 }
 
 /* Keys that work anywhere but where letters are typed or a list is open. */
 const KEYS = {
-  "[": () => stepPlace(-1), "]": () => stepPlace(1),
-  h: () => { const count = $("head").options.length; state.head = (state.head + 2) % count - 1; },
-  m: () => cycle("map"), u: () => cycle("unit"),
-  p: () => { state.patches = !state.patches; }, w: () => { state.windows = !state.windows; },
-  n: () => { state.numbers = !state.numbers; }, o: () => { state.only = !state.only; },
-  ",": () => stepFrame(-1), ".": () => stepFrame(1),
-  Escape: () => { state.pinned = false; },
-  "?": () => { $("help").open = !$("help").open; },
+  "[": () => stepPlace(-1),
+  "]": () => stepPlace(1),
+  h: () => {
+    const count = $("head").options.length;
+    state.head = ((state.head + 2) % count) - 1;
+  },
+  m: () => cycle("map"),
+  u: () => cycle("unit"),
+  p: () => {
+    state.patches = !state.patches;
+  },
+  w: () => {
+    state.windows = !state.windows;
+  },
+  n: () => {
+    state.numbers = !state.numbers;
+  },
+  o: () => {
+    state.only = !state.only;
+  },
+  ",": () => stepFrame(-1),
+  ".": () => stepFrame(1),
+  Escape: () => {
+    state.pinned = false;
+  },
+  "?": () => {
+    $("help").open = !$("help").open;
+  },
 };
 
 function cycle(name) {
@@ -189,13 +301,15 @@ function cycle(name) {
 }
 
 function stepFrame(by) {
-  const frames = views[0].frames, now = frames.findIndex(one => one.medium === state.medium && one.time === state.time);
+  const frames = views[0].frames,
+    now = frames.findIndex(one => one.medium === state.medium && one.time === state.time);
   const { medium, time } = frames[Math.min(Math.max(now + by, 0), frames.length - 1)];
   showFrame(medium, time);
 }
 
 document.addEventListener("keydown", event => {
-  if (event.ctrlKey || event.altKey || event.metaKey || event.target.tagName === "SELECT" || !KEYS[event.key]) return;
+  if (event.ctrlKey || event.altKey || event.metaKey || event.target.tagName === "SELECT" || !KEYS[event.key])
+    return;
   KEYS[event.key]();
   event.preventDefault();
   refresh();
@@ -219,15 +333,19 @@ async function start() {
   const run = page.runs[0];
   $("heads").replaceChildren(...page.runs.map(headOf));
   document.body.classList.toggle("two", page.runs.length > 1);
-  state.selection = { kind: "text", s: run.prompt - 1, run: 0 };      // the row that wrote the answer's first token
+  state.selection = { kind: "text", s: run.prompt - 1, run: 0 }; // the row that wrote the answer's first token
   state.decoder = mostLooking(run, run.prompt - 1);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { views.forEach(buildStages); refresh(); });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    views.forEach(buildStages);
+    refresh();
+  });
   draw();
   document.body.dataset.ready = "yes";
 }
 
 start().catch(error => {
   $("trouble").hidden = false;
-  $("trouble").textContent = `This page could not be read: ${error.message}. A browser of 2023 or later is needed.`;
+  $("trouble").textContent =
+    `This page could not be read: ${error.message}. A browser of 2023 or later is needed.`;
   throw error;
 });

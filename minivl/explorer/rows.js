@@ -7,16 +7,18 @@ const LETTERS = ["p", "w", "c", "m", "s"];
 const placeKey = (medium, time, row, column) => `${medium} ${time} ${row} ${column}`;
 
 function indexRows(run) {
-  run.rowAt = {}, run.places = {};
+  ((run.rowAt = {}), (run.places = {}));
   for (const letter of LETTERS) {
-    const table = run.at[letter], count = table.shape[0], each = table.length / Math.max(count, 1) / 4;
+    const table = run.at[letter],
+      count = table.shape[0],
+      each = table.length / Math.max(count, 1) / 4;
     run.rowAt[letter] = new Map();
     run.places[letter] = [];
     for (let row = 0; row < count; row++) {
       const places = [];
       for (let k = 0; k < each; k++) {
         const four = Array.from(table.subarray(4 * (row * each + k), 4 * (row * each + k) + 4));
-        if (four[0] < 0) continue;                          // a token of text
+        if (four[0] < 0) continue; // a token of text
         places.push(four);
         run.rowAt[letter].set(placeKey(...four), row);
       }
@@ -24,7 +26,9 @@ function indexRows(run) {
     }
   }
   run.count = run.at.s.shape[0];
-  run.segments.forEach(table => { table.of = rowsToSegments(table, run.at.w.shape[0]); });
+  run.segments.forEach(table => {
+    table.of = rowsToSegments(table, run.at.w.shape[0]);
+  });
   run.windows = findWindows(run);
 }
 
@@ -44,11 +48,21 @@ function findWindows(run) {
 }
 
 function segmentBox(run, table, g) {
-  const q0 = table[4 * g], q1 = table[4 * g + 1];
+  const q0 = table[4 * g],
+    q1 = table[4 * g + 1];
   const places = run.places.w.slice(q0, q1).flat();
-  const rows = places.map(p => p[2]), columns = places.map(p => p[3]);
-  return { q0, q1, medium: places[0][0], time: places[0][1], top: Math.min(...rows), left: Math.min(...columns),
-           bottom: Math.max(...rows) + 1, right: Math.max(...columns) + 1 };
+  const rows = places.map(p => p[2]),
+    columns = places.map(p => p[3]);
+  return {
+    q0,
+    q1,
+    medium: places[0][0],
+    time: places[0][1],
+    top: Math.min(...rows),
+    left: Math.min(...columns),
+    bottom: Math.max(...rows) + 1,
+    right: Math.max(...columns) + 1,
+  };
 }
 
 const isText = (run, s) => run.places.s[s].length === 0;
@@ -69,7 +83,9 @@ function rowsOf(run, selection, unit) {
   }
   const rows = { places };
   for (const letter of LETTERS)
-    rows[letter] = [...new Set(places.map(place => run.rowAt[letter].get(placeKey(...place))))].sort((a, b) => a - b);
+    rows[letter] = [...new Set(places.map(place => run.rowAt[letter].get(placeKey(...place))))].sort(
+      (a, b) => a - b,
+    );
   return rows;
 }
 

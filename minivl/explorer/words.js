@@ -30,7 +30,12 @@ function brief(value, share) {
   return value === 0 ? "0" : "~0";
 }
 
-const percent = value => value >= 0.9995 && value < 1 ? ">99.9 %" : value < 5e-5 ? "<0.01 %" : `${Number((100 * value).toPrecision(3))} %`;
+const percent = value =>
+  value >= 0.9995 && value < 1
+    ? ">99.9 %"
+    : value < 5e-5
+      ? "<0.01 %"
+      : `${Number((100 * value).toPrecision(3))} %`;
 
 /* `0..3, 7`: runs of numbers that follow each other. */
 function spans(numbers) {
@@ -39,7 +44,10 @@ function spans(numbers) {
     if (runs.length && runs.at(-1)[1] === n - 1) runs.at(-1)[1] = n;
     else runs.push([n, n]);
   }
-  const shown = runs.slice(0, 8).map(([a, b]) => a === b ? `${a}` : `${a}..${b}`).join(", ");
+  const shown = runs
+    .slice(0, 8)
+    .map(([a, b]) => (a === b ? `${a}` : `${a}..${b}`))
+    .join(", ");
   return shown + (runs.length > 8 ? ", ..." : "");
 }
 
@@ -52,7 +60,8 @@ function placeName(run, { room, number }) {
 
 /* What is selected, in a few words. */
 function nameOf(run, runNumber) {
-  const selection = selectionFor(runNumber), rows = rowsOf(run, selection, state.unit);
+  const selection = selectionFor(runNumber),
+    rows = rowsOf(run, selection, state.unit);
   if (rows === null) return "nothing";
   if (selection.kind === "text") return `"${run.tokens[selection.s]}" (row ${selection.s})`;
   if (state.unit === "patch") return `patch ${rows.p[0]}`;
@@ -64,7 +73,8 @@ function nameOf(run, runNumber) {
 function rowName(run, letter, row) {
   const places = run.places[letter][row];
   if (!places.length) return `"${run.tokens[row]}", row ${row}`;
-  const [medium, time, y, x] = places[0], kind = letter === "p" || letter === "w" ? "patch" : "cell";
+  const [medium, time, y, x] = places[0],
+    kind = letter === "p" || letter === "w" ? "patch" : "cell";
   const scale = kind === "patch" ? 1 : run.merge;
   const when = run.media[medium].grid[0] > 1 ? `, pair ${time}` : "";
   const which = run.media.length > 1 ? `picture ${medium + 1}, ` : "";
