@@ -236,6 +236,11 @@ def test_counterparts_are_equal_tokens_and_picture_tokens_do_not_see_the_questio
     pair = unpacked(explorer.html(run, other))["pair"]
     assert (pair["vision"] == 0).all() and (pair["decoder"][:, visual[: pair["decoder"].shape[1]]] == 0).all()
     assert pair["decoder"][-1, len(run.inputs.input_ids) - 1] > 0
+    messages = TALL.messages()
+    messages[0]["content"][-1]["text"] = PICTURE.question
+    tall = explorer.follow(run.vlm, messages, 2)                           # another grid: other places
+    pairs, prompt = counterparts(run, tall), np.arange(len(run.ids)) < len(run.inputs.input_ids)
+    assert (pairs[visual] == -1).all() and (pairs[prompt & ~visual] >= 0).all()
     assert (counterparts(run, run) == np.arange(len(run.ids))).all()
 
 
@@ -557,6 +562,7 @@ def test_a_video_has_a_time_axis(browser, pages, video):
         facts, where = page.facts(), where_token(video.inputs, video.vlm.config, len(video.at["m"]) // t)
         assert facts["MRoPE"] == "time {}, height {}, width {}".format(*where.position)
         assert facts["time"] == f"pair of frames 1 of 0..{t - 1}, {second}"
+        assert [frames.nth(n).get_attribute("aria-pressed") for n in range(t)] == [str(n == 1).lower() for n in range(t)]
         shares = [frames.nth(n).locator("small").inner_text() for n in range(t)]
         assert shares == ["1.00" if n == 1 else "not seen" for n in range(t)]              # no block crosses frames
 

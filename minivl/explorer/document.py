@@ -143,11 +143,15 @@ def pair(first: Run, second: Run, pack: Pack) -> dict[str, Any]:
 
 
 def counterparts(first: Run, second: Run) -> np.ndarray:
-    """Rows that mean the same: equal tokens counted from the start, then from the end of the prompt, then answers."""
+    """Rows that mean the same: equal tokens counted from the start, then from the end of the prompt, then answers.
+    Visual tokens have counterparts only where both runs have the same grids: else the places are others."""
+    visual, same = (first.at["s"] >= 0).all(axis=(1, 2)), np.array_equal(first.inputs.grids, second.inputs.grids)
     n, m = len(first.inputs.input_ids), len(second.inputs.input_ids)
     found = np.full(len(first.ids), -1)
     ends = np.arange(len(first.ids)) - n + m                     # the same distance from the end of the prompt
     for row, (token, end) in enumerate(zip(first.ids, ends, strict=True)):
+        if visual[row] and not same:
+            continue
         if row < min(n, m) and second.ids[row] == token and (row == 0 or found[row - 1] == row - 1):
             found[row] = row
         elif (row < n and 0 <= end < m and second.ids[end] == token) or (row >= n and end < len(second.ids)):

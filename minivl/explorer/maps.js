@@ -56,7 +56,7 @@ function apartMap(run, runNumber) {
     share: false,
     floor: 0,
     title: `after ${room === "vision" ? "tower block" : "decoder layer"} ${number}: how far the runs are apart`,
-    note: "||a - b|| / ||a|| of each row; 0 is dark, no counterpart is left open",
+    note: "||a - b|| / ||a|| of each row; hatched: no counterpart",
   });
 }
 

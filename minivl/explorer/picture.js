@@ -165,6 +165,7 @@ function writeNumbers(brush, run, map, patch, ratio) {
       y = ((box.top + box.bottom) / 2) * patch;
     const light = shareOf(map, value) < 0.45,
       text = brief(value, map.share);
+    if (text === "~0" && size < 50 * ratio) return;
     brush.strokeStyle = light ? "rgba(255,255,255,.55)" : "rgba(0,0,0,.55)";
     brush.strokeText(text, x, y);
     brush.fillStyle = light ? "#000" : "#fff";
