@@ -562,7 +562,8 @@ def test_a_video_has_a_time_axis(browser, pages, video):
         facts, where = page.facts(), where_token(video.inputs, video.vlm.config, len(video.at["m"]) // t)
         assert facts["MRoPE"] == "time {}, height {}, width {}".format(*where.position)
         assert facts["time"] == f"pair of frames 1 of 0..{t - 1}, {second}"
-        assert [frames.nth(n).get_attribute("aria-pressed") for n in range(t)] == [str(n == 1).lower() for n in range(t)]
+        pressed = [frames.nth(n).get_attribute("aria-pressed") for n in range(t)]
+        assert pressed == [str(n == 1).lower() for n in range(t)]
         shares = [frames.nth(n).locator("small").inner_text() for n in range(t)]
         assert shares == ["1.00" if n == 1 else "not seen" for n in range(t)]              # no block crosses frames
 

@@ -145,7 +145,8 @@ def pair(first: Run, second: Run, pack: Pack) -> dict[str, Any]:
 def counterparts(first: Run, second: Run) -> np.ndarray:
     """Rows that mean the same: equal tokens counted from the start, then from the end of the prompt, then answers.
     Visual tokens have counterparts only where both runs have the same grids: else the places are others."""
-    visual, same = (first.at["s"] >= 0).all(axis=(1, 2)), np.array_equal(first.inputs.grids, second.inputs.grids)
+    visual = np.all(first.at["s"] >= 0, axis=(1, 2))
+    same = np.array_equal(first.inputs.grids, second.inputs.grids)
     n, m = len(first.inputs.input_ids), len(second.inputs.input_ids)
     found = np.full(len(first.ids), -1)
     ends = np.arange(len(first.ids)) - n + m                     # the same distance from the end of the prompt
