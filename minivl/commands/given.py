@@ -51,9 +51,11 @@ def named(image: str) -> str:
     return "data URL" if image.startswith("data:") else image
 
 
-def conversation(images: Sequence[str], question: str) -> list[dict[str, Any]]:
-    """One user's message: the pictures, then the question."""
-    content = [{"type": "image", "image": image} for image in images]
+def conversation(images: Sequence[str], question: str, fps: float | None = None) -> list[dict[str, Any]]:
+    """One user's message: the pictures, then the question. With `fps` the pictures are the frames of one video."""
+    content: list[dict[str, Any]] = [{"type": "image", "image": image} for image in images]
+    if fps is not None:
+        content = [{"type": "video", "video": list(images), "fps": fps}]
     return [{"role": "user", "content": [*content, {"type": "text", "text": question}]}]
 
 
