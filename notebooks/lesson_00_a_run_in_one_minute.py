@@ -12,10 +12,10 @@
 # and the label is what you use to look at it, stop after it, or replace it.
 #
 # ```
-# picture.target_size   picture.resize   picture.normalise     lesson 1: the pixels that the model sees
-# patches.patchify                                             lesson 2: pixels cut into rows of numbers
+# picture.target_size   picture.resize   picture.normalise     lesson 2: the pixels that the model sees
+# patches.patchify                                             lesson 3: pixels cut into rows of numbers
 # prompt.encode   prompt.expand   positions.mrope              words as numbers, and their places
-# vision.embed_patches   vision.blocks.0.attend                lesson 3: patches look at each other
+# vision.embed_patches   vision.blocks.0.attend                lesson 4: patches look at each other
 # vision.merge_2x2   vision.restore_order                      four patches become one visual token
 # decoder.embed_tokens   decoder.place_features                words and visual tokens in one sequence
 # decoder.layers.0.attend   decoder.logits                     tokens look back; a score for each next token
@@ -31,6 +31,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import minivl
+from minivl import plot
+from minivl.exercises import check
 
 vlm = minivl.load()  # without a name: the small model in the package
 
@@ -186,20 +188,13 @@ print("the first matrix that a patch meets:", patch_matrix.shape, patch_matrix.d
 
 # %% [markdown]
 # Each row of that first matrix has as many numbers as a patch has (14 x 14 pixels x 3 colours, twice because
-# of video, as lesson 2 shows). So a row *is* a small picture, and $x\,W^\top$ asks of a patch: how much do
+# of video, as lesson 3 shows). So a row *is* a small picture, and $x\,W^\top$ asks of a patch: how much do
 # you look like it?
 
 # %%
-filters = patch_matrix.reshape(-1, 3, 2, 14, 14)[:, :, 0].transpose(0, 2, 3, 1)  # -> o 14 14 3
-strongest = np.argsort(-np.abs(filters).mean(axis=(1, 2, 3)))[:24]
-figure, axes = plt.subplots(2, 12, figsize=(11, 2.3))
-for axis, n in zip(axes.flat, strongest, strict=True):
-    one = filters[n]
-    axis.imshow((one - one.min()) / (one.max() - one.min()))
-    axis.set_title(int(n), fontsize=7)
-    axis.axis("off")
-figure.suptitle(f"24 of the {len(filters)} rows of the patch matrix, as pictures (each scaled by itself)")
-plt.show()
+figure = plot.board(1, 1, (11, 2.4))
+plot.filters(patch_matrix, vlm.processor.preprocessor, figure.axes[0])
+figure
 
 # %% [markdown]
 # ## 5. Logits: a score for every token of the vocabulary
@@ -411,40 +406,16 @@ plt.show()
 # %%
 def top_tokens(scores, n):
     """Ids (n,) and probabilities (n,) of the n most likely tokens, from one row of logits (v,)."""
-    # BEGIN SOLUTION
+    ### BEGIN SOLUTION
     p = np.exp(scores - scores.max())  # v, the highest is exp(0) = 1: nothing overflows
     p = p / p.sum()
     best = np.argsort(-p)[:n]
     return best, p[best]
-    # END SOLUTION
+    ### END SOLUTION
 
 
 # %% tags=["check"]
-def check_top_tokens(mine):
-    got = mine(np.log([1.0, 5.0, 4.0]), 2)
-    assert got is not None, "exercise 0.1: top_tokens gives None; fill it in and return two arrays"
-    assert isinstance(got, tuple) and len(got) == 2, "exercise 0.1: return two arrays: ids, probabilities"
-    ids, p = map(np.asarray, got)
-    assert ids.shape == (2,), f"exercise 0.1: n = 2 asks for ids of shape (2,), yours have {ids.shape}"
-    assert ids.tolist() == [1, 2], (
-        "exercise 0.1: of scores log 1, log 5, log 4 the two most likely ids are 1, 2; yours are "
-        f"{ids.tolist()}")
-    assert p.shape == (2,) and p.dtype.kind in "fiu", (
-        f"exercise 0.1: two ids need two probabilities, theirs; yours have shape {p.shape} and are {p.dtype}")
-    assert not np.allclose(p, [5 / 9, 4 / 9]), (
-        "exercise 0.1: your probabilities sum to one over the n tokens; they should over the whole row")
-    assert np.allclose(p, [0.5, 0.4]), (
-        f"exercise 0.1: the probabilities should be 0.5 and 0.4, yours are {p.round(4).tolist()}")
-    with np.errstate(all="ignore"):
-        p = np.asarray(mine(np.array([1000.0, 999.0]), 2)[1])
-    assert np.isfinite(p).all(), (
-        "exercise 0.1: scores of 1000 give NaN: exp overflows; subtract the largest score first")
-    assert np.allclose(p, [0.7310586, 0.2689414]), (
-        f"exercise 0.1: scores 1000 and 999 should give 0.731 and 0.269, not {p.round(4).tolist()}")
-    print("exercise 0.1: right")
-
-
-check_top_tokens(top_tokens)
+check("0.1", top_tokens)
 for token, p in zip(*top_tokens(logits[-1], 4), strict=True):
     print(f"   {vlm.tokenizer.decode([int(token)], False)!r:10} {p:.4f}")
 
@@ -470,7 +441,7 @@ for token, p in zip(*top_tokens(logits[-1], 4), strict=True):
 # %%
 def write_greedily(vlm, inputs, stop_ids, most):
     """Ids of the answer to `inputs`, greedily chosen, without a cache."""
-    # BEGIN SOLUTION
+    ### BEGIN SOLUTION
     new = []
     for _ in range(most):
         ids = list(inputs.input_ids) + new
@@ -479,39 +450,11 @@ def write_greedily(vlm, inputs, stop_ids, most):
         if new[-1] in stop_ids:
             break
     return new
-    # END SOLUTION
+    ### END SOLUTION
 
 
 # %% tags=["check"]
-def check_write_greedily(mine):
-    stop_ids = vlm.generation.eos_token_ids
-    wanted = vlm.generate(inputs, max_new_tokens=20, repetition_penalty=1.0)
-    got = mine(vlm, inputs, stop_ids, 20)
-    assert got is not None, "exercise 0.2: write_greedily gives None; fill it in and return a list of ids"
-    assert isinstance(got, list | tuple | np.ndarray), (
-        f"exercise 0.2: return a list of ids, one integer a token, not {type(got).__name__}")
-    got = list(got)
-    odd = [token for token in got if not isinstance(token, int | np.integer)]
-    assert not odd, f"exercise 0.2: each id should be an integer, one of yours is {type(odd[0]).__name__}"
-    got = [int(token) for token in got]
-    assert got, "exercise 0.2: your list is empty; does the loop run, and append each id?"
-    assert got != wanted[:-1], (
-        "exercise 0.2: all tokens are right but the stop token is missing: it belongs to the answer")
-    assert got[: len(inputs.input_ids)] != inputs.input_ids.tolist(), (
-        "exercise 0.2: give back the new ids only, without the prompt")
-    for n, (a, b) in enumerate(zip(got, wanted, strict=False)):
-        assert a == b, (
-            f"exercise 0.2: token {n} should be {b} ({vlm.tokenizer.decode([b], False)!r}), yours is {a}; "
-            "which row did you take the argmax of?")
-    assert len(got) >= len(wanted), (
-        f"exercise 0.2: {len(got)} tokens where {len(wanted)} are right: yours ends too early")
-    assert len(got) == len(wanted), (
-        f"exercise 0.2: {len(got)} tokens where {len(wanted)} are right; do you stop after a stop id?")
-    assert len(mine(vlm, inputs, stop_ids, 2)) == 2, "exercise 0.2: with most=2 there should be two tokens"
-    print("exercise 0.2: right:", vlm.tokenizer.decode(got))
-
-
-check_write_greedily(write_greedily)
+check("0.2", write_greedily)
 
 # %% [markdown]
 # ## What the reference calls these things
@@ -532,4 +475,4 @@ check_write_greedily(write_greedily)
 # ## Read next
 #
 # - `minivl/model.py`: the whole forward pass on one screen. Find the labels that you have just printed.
-# - Lesson 1 starts where the picture does: which size, and which pixels, does the model see?
+# - Lesson 2 starts where the picture does: which size, and which pixels, does the model see?
