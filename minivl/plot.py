@@ -500,7 +500,7 @@ def heat(array: np.ndarray, ax: Any = None) -> Any:
 
 def table(array: np.ndarray, ax: Any = None, title: str = "", rows: Sequence[str] = (), columns: Sequence[str] = (),
           form: str = "{:.3g}") -> Any:
-    """A small array (n, d) with its numbers in it, pale red above zero and pale blue below; 0 is written as a dot.
+    """A small array (n, d) with its numbers in it, pale red above zero and pale blue below; 0.0 is written as a dot.
 
     rows, columns: names for the two axes. Raises ValueError for more numbers than can be read.
     """
@@ -511,7 +511,8 @@ def table(array: np.ndarray, ax: Any = None, title: str = "", rows: Sequence[str
     most = 1.8 * float(np.abs(values).max(initial=0)) or 1.0
     ax.imshow(values.astype(np.float64), cmap=SIGNED, vmin=-most, vmax=most, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
-        ax.text(column, row, form.format(value) if value else "\N{MIDDLE DOT}", ha="center", va="center", size=8)
+        shown = form.format(value) if value or values.dtype.kind in "iu" else "\N{MIDDLE DOT}"
+        ax.text(column, row, shown, ha="center", va="center", size=8)
     ax.set_xticks(range(len(columns)), columns)
     ax.set_yticks(range(len(rows)), rows)
     return _dress(ax, title or f"{np.asarray(array).dtype} {list(np.shape(array))}", "", "")
@@ -574,7 +575,7 @@ def angles(array: np.ndarray, ax: Any = None, *, sections: Sequence[tuple[str, i
     _colour_bar(ax, image, "angle within a turn (radians)")
     start = 0
     for name, many in sections:
-        ax.axvline(start - 0.5, color=INK, lw=1.2)
+        ax.axvline(start - 0.5, color=ORANGE, lw=1.6)
         ax.text(start + many / 2 - 0.5, -0.02 * len(values) - 0.5, name, ha="center", va="bottom", size=8)
         start += many
     if sections:
