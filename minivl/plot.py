@@ -512,6 +512,7 @@ def table(array: np.ndarray, ax: Any = None, title: str = "", rows: Sequence[str
     ax.imshow(values.astype(np.float64), cmap=SIGNED, vmin=-most, vmax=most, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         shown = form.format(value) if value or values.dtype.kind in "iu" else "\N{MIDDLE DOT}"
+        shown = shown if shown.strip("-0.") else shown.lstrip("-")            # -0.0 would raise a question
         ax.text(column, row, shown, ha="center", va="center", size=8)
     ax.set_xticks(range(len(columns)), columns)
     ax.set_yticks(range(len(rows)), rows)
