@@ -8,8 +8,10 @@
 # than a minute; reading it takes about 25 minutes, the two exercises another 25. Nothing is downloaded: a
 # small trained model comes with the package.
 #
-# The computation is a list of *passes*. A pass is a plain function: arrays in, arrays out. Each has a label,
-# and the label is what you use to look at it, stop after it, or replace it.
+# The computation is a list of **passes**. A pass is a plain function: arrays in, arrays out. Each has a
+# label, and the label is what you use to look at it, stop after it, or replace it. Labels that begin with
+# `vision` belong to the **vision tower**, which reads the picture; those that begin with `decoder` to the
+# **decoder**, which reads words and writes the answer.
 #
 # ```
 # picture.target_size   picture.resize   picture.normalise     lesson 2: the pixels that the model sees
@@ -104,9 +106,9 @@ plt.show()
 # %% [markdown]
 # ## 3. The text is an array too: tokens
 #
-# A model computes with numbers, so the text is cut into pieces from a fixed list, the *vocabulary*, and each
-# piece is replaced by its number in that list. Such a piece is a **token**, its number is the token's **id**.
-# A piece may be a word, part of a word, or a single letter; the space before a word belongs to it.
+# A model computes with numbers, so the text is cut into pieces from a fixed list, the **vocabulary**, and
+# each piece is replaced by its number in that list. Such a piece is a **token**, its number is the token's
+# **id**. A piece may be a word, part of a word, or a single letter; the space before a word belongs to it.
 
 # %%
 ids = vlm.tokenizer.encode(question)
@@ -123,9 +125,11 @@ axis.axis("off")
 plt.show()
 
 # %% [markdown]
-# The question is put into a frame that says who speaks, the *chat template*. Its marks, such as
-# `<|im_start|>`, are tokens of their own. And where the picture belongs, the prompt has one *placeholder*
-# token for each piece of 28 x 28 pixels. Their places will later be taken by what the model saw there.
+# The question is put into a frame that says who speaks, the **chat template**. Its marks, such as
+# `<|im_start|>`, are tokens of their own. And where the picture belongs, the prompt has one **placeholder**
+# token for each piece of 28 x 28 pixels. Its place will later be taken by a **visual token**: one row of
+# numbers that says what the model saw there. The tower itself reads smaller pieces, **patches** of 14 x 14
+# pixels.
 
 # %%
 def about(image, text):
@@ -163,7 +167,7 @@ plt.show()
 # ## 4. Weights: the numbers that were learned
 #
 # The program is fixed; what the model *knows* sits in its **weights**, arrays of numbers that training has
-# set. Nearly all of them are matrices $W$ used in one way, the *linear map*
+# set. Nearly all of them are matrices $W$ used in one way, the **linear map**
 #
 # $$ y = x\,W^\top + b \qquad (n \times d) \to (n \times o) $$
 #
@@ -221,11 +225,11 @@ plt.tight_layout()
 plt.show()
 
 # %% [markdown]
-# The rule that turns scores $z$ into probabilities is called *softmax*:
+# The rule that turns scores $z$ into probabilities is called **softmax**:
 #
 # $$ p_i = \frac{e^{z_i}}{\sum_j e^{z_j}} $$
 #
-# Exercise 0.1 is about it. Here the model simply takes the highest score (*greedy* choice), puts that token
+# Exercise 0.1 is about it. Here the model simply takes the highest score (**greedy** choice), puts that token
 # at the end of the sequence, and runs again: one run for each token of the answer, until the token that means
 # "end" comes.
 
@@ -240,7 +244,7 @@ print("together:", repr(vlm.tokenizer.decode(answer)))
 #
 # Between the arrays above lie the passes. `minivl.session` lets you look at what comes out of each, without
 # changing the model's code. Print one line after every pass whose label fits a pattern: type, shape, smallest
-# and largest value, and *rms*, the root of the mean square, the usual measure of how big the numbers are.
+# and largest value, and **rms**, the root of the mean square, the usual measure of how big the numbers are.
 
 # %%
 with minivl.session(print_after=["picture.*", "patches.*", "vision.blocks.0.*"]):
@@ -428,7 +432,7 @@ for token, p in zip(*top_tokens(logits[-1], 4), strict=True):
 # or after `most` tokens.
 #
 # (`generate` does the same but keeps what it computed for the earlier tokens, so that each step costs one row
-# instead of all of them: the *KV cache* of a later lesson.)
+# instead of all of them. A later lesson shows how.)
 #
 # <details><summary>Hint 1</summary>You need one growing list of ids: the prompt's, then your own. Each turn
 # of the loop runs the model on all of it.</details>

@@ -33,7 +33,6 @@ from PIL import Image, ImageDraw
 import minivl
 from minivl import plot
 from minivl.exercises import check
-from minivl.kernels import definition as kernels
 from minivl.plot import table
 
 np.set_printoptions(precision=3, suppress=True)
@@ -91,8 +90,9 @@ print(len(differ), "passes give something else, such as", ", ".join(differ[:3]),
 # The **dot product** of two rows of numbers: multiply number by number, add up. It is large when both are
 # large at the same places.
 #
-# A **linear map** has a matrix $W$ with $o$ rows of $d$ numbers, and a **bias** $b$ of $o$ numbers. It makes
-# $o$ numbers of $d$ numbers: each is the dot product of the input with one row of $W$, plus one number of $b$.
+# A **linear map** has a matrix $W$ with $o$ rows of $d$ numbers, and a **bias** $b$ of $o$ numbers. It
+# makes $o$ numbers of $d$ numbers: each is the dot product of the input with one row of $W$, plus one
+# number of $b$.
 #
 # $$ y_{no} = \sum_d x_{nd}\,W_{od} + b_o \qquad (n \times d) \to (n \times o) $$
 #
@@ -120,7 +120,7 @@ figure
 
 # %% [markdown]
 # Why `w.T`? Because $W$ is stored with one *question a row*, $(o \times d)$, and `@` wants the axis that is
-# summed, $d$, to come first in its second argument. All checkpoints of this family store it so.
+# summed, $d$, to come first in its second argument. All models of this family store it so.
 #
 # And why no loop over the four rows? There is none to write: every row of $x$ meets the same matrix. This is
 # so in the whole model. A row is a patch or a token, and the same questions are put to all of them.
@@ -180,7 +180,8 @@ def softmax(z):
 
 shown = {"z": softmax(z), "z + 100": softmax(z + 100), "2 z": softmax(2 * z), "z / 4": softmax(z / 4)}
 figure = plot.board(1, 1, (6, 2.2))
-table(np.array(list(shown.values())), figure.axes[0], "softmax of ...", list(shown), ["first", "second", "third"])
+rows = np.array(list(shown.values()))
+table(rows, figure.axes[0], "softmax of ...", list(shown), ["first", "second", "third"])
 figure
 
 # %% [markdown]
@@ -215,12 +216,13 @@ print("the same as a linear map of rows with a single 1:", np.allclose(one_hot @
 # same direction, 0 a right angle. **Predict**: which blocks should be red?
 
 # %%
-groups = {"colours": "red green blue yellow purple orange cyan pink".split(),
-          "shapes": "circle square triangle star cross".split(), "places": "left right above below".split()}
+groups = {"colours": ["red", "green", "blue", "yellow", "purple", "orange", "cyan", "pink"],
+          "shapes": ["circle", "square", "triangle", "star", "cross"],
+          "places": ["left", "right", "above", "below"]}
 words, of_group = [], []
 for group, members in groups.items():
     for word in members:
-        if len(vlm.tokenizer.encode(" " + word)) == 1:  # a space before it: that is how it comes in a sentence
+        if len(vlm.tokenizer.encode(" " + word)) == 1:  # with a space before it, as in a sentence
             words.append(word)
             of_group.append(group)
 word_rows = embedding[[vlm.tokenizer.encode(" " + word)[0] for word in words]]  # n d
@@ -266,14 +268,14 @@ print("before + added = after, up to rounding:", np.allclose(before + added, aft
 # %%
 figure = plot.board(1, 2, (11, 3.2))
 plot.stream(trace, "decoder.layers", figure.axes[0])
-keys = ["decoder.place_features"] + [f"decoder.layers.{n}.{half}" for n in range(len(vlm.weights.decoder.layers))
-                                     for half in ("add_attended", "add_mlp")]
+halves = [f"decoder.layers.{n}.{half}" for n in range(len(vlm.weights.decoder.layers))
+          for half in ("add_attended", "add_mlp")]
+keys = ["decoder.place_features", *halves]
 stream = [trace[key][-1].astype(float) for key in keys]  # the last row only: it will say the next token
 steps = [np.linalg.norm(b - a) for a, b in zip(stream[:-1], stream[1:], strict=True)]
 figure.axes[1].bar(range(len(steps)), steps, color=[plot.BLUE, plot.ORANGE] * len(steps))
 figure.axes[1].set_title("length of what each half of a layer adds to the last row", size=9)
-figure.axes[1].set_xticks(range(len(steps)), [key.split(".")[2] + (" attn" if "attended" in key else " mlp")
-                                              for key in keys[1:]], rotation=90, size=7)
+figure.axes[1].set_xticks(range(len(steps)), [key.split(".", 2)[2] for key in keys[1:]], rotation=90, size=7)
 figure
 
 # %% [markdown]
@@ -320,7 +322,7 @@ for name in sorted(tensors)[:: len(tensors) // 3][:3]:
     print("  ", name, tensors[name])
 
 # %% [markdown]
-# The numbers are often stored as *bfloat16*: two bytes each. That is simply the upper half of a four-byte
+# The numbers are often stored as **bfloat16**: two bytes each. That is simply the upper half of a four-byte
 # float. Put two zero bytes below it, and you have the number. We read one array so:
 
 # %%
@@ -342,10 +344,10 @@ print(name, values.shape, "  equal to what the model uses:", np.array_equal(valu
 # %%
 def part(name):
     for key, text in {"visual": "vision tower", "embed_tokens": "embedding table", "lm_head": "output matrix",
-                      "mlp": "decoder, MLP"}.items():
+                      "mlp": "decoder.mlp"}.items():
         if key in name:
             return text
-    return "decoder, the rest"
+    return "the rest of the decoder"
 
 
 counts = {}
@@ -361,9 +363,9 @@ plt.show()
 # %% [markdown]
 # ## 9. Now break it
 #
-# The program stays as it is; we spoil arrays that learned. **Predict** for each: does the run come to an end?
-# Is the answer still a sentence? `minivl.using` puts our function in place of a pass or of a *kernel* (one of
-# the dozen functions that do all arithmetic).
+# The program stays as it is; we spoil arrays that learned. **Predict** for each: does the run come to an
+# end? Is the answer still a sentence? `minivl.using` puts our function in place of a pass or of a
+# **kernel** (one of the dozen functions that do all arithmetic).
 
 # %%
 def shuffled_embedding(ids, table, dtype):

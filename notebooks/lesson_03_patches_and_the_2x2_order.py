@@ -95,8 +95,8 @@ plt.show()
 # ## 3. Block order
 #
 # But the model wants them block by block: the four patches of a 2 x 2 square one after the other, then the
-# next square. The same three steps; the rows of patches are split once more, into (2 rows of blocks, 2
-# patches in each), and the columns into (3, 2).
+# next square. This is the **block order**. The same three steps; the rows of patches are split once more,
+# into (2 rows of blocks, 2 patches in each), and the columns into (3, 2).
 
 # %%
 split = toy.reshape(GH // 2, 2, SIZE, GW // 2, 2, SIZE)  # y x -> block_row in_row py block_col in_col px
@@ -137,7 +137,7 @@ plt.show()
 # %%
 def token_of_pixel(rows):
     """For a table of patches: a picture in which every pixel holds the number of its merged row."""
-    merged = rows.reshape(len(rows) // 4, 4 * rows.shape[1])  # p x -> p/4 4x: the merger's reshape
+    merged = rows.reshape(len(rows) // 4, 4 * rows.shape[1])  # p x -> p/4 4x: merged by a reshape
     where = np.empty_like(toy)
     for token, values in enumerate(merged):
         where[np.isin(toy, values)] = token
@@ -160,10 +160,10 @@ plt.show()
 #
 # This answers three questions that readers of the original code have asked:
 #
-# - *Is the order of axes there a bug?* No: without it, the reshape in the merger would be one
+# - *Is the order of axes there a bug?* No: without it, the reshape of `vision.merge_2x2` would be one
 #   (QwenLM/Qwen3-VL#263).
-# - *The merger seems to merge only along the width.* It would, if the rows came in raster order (#485, #633).
-# - *Is a patch 14 or 28 pixels?* Patches are 14; what the merger makes of four of them covers 28 (#987).
+# - *It seems to merge only along the width.* It would, if the rows came in raster order (#485, #633).
+# - *Is a patch 14 or 28 pixels?* Patches are 14; what is made of four of them covers 28 (#987).
 #
 # ## 5. The real thing: three colours, two frames, 1,176 numbers
 #

@@ -100,7 +100,7 @@ plt.show()
 # ## 3. Scores: every query against every key
 #
 # First head 0 alone: two numbers a row, its width is $e = 2$. How well does key $j$ fit query $i$? Multiply
-# number by number and add up (the *dot product*), then divide by $\sqrt{e}$:
+# number by number and add up (the *dot product*: a **score**), then divide by $\sqrt{e}$:
 #
 # $$ s_{ij} = \frac{1}{\sqrt e}\sum_c q_{ic}\,k_{jc} \qquad (n \times e), (n \times e) \to (n \times n) $$
 
@@ -166,7 +166,8 @@ plt.show()
 #
 # ## 5. The weighted sum
 #
-# Each row now collects the values, in these shares:
+# Each row now collects the values, in these shares. Query, key, value, scores, shares and this sum together
+# are called **attention**:
 #
 # $$ o_i = \sum_j w_{ij}\,v_j \qquad (n \times n)\,(n \times e) \to (n \times e) $$
 
@@ -189,10 +190,11 @@ plt.show()
 #
 # ## 6. Heads, and why a reshape alone is wrong
 #
-# Head 1 does the same with columns 2 and 3, at the same time and independently. So we want `a` = 2 heads of
-# width `e` = 2 instead of one row of 4. Splitting is a reshape: $(n \times d) \to (n \times a \times e)$. To
-# work head by head, heads must come first: $(a \times n \times e)$. And here is the trap. Both lines below
-# give the shape (2, 6, 2):
+# Scores, shares, weighted sum: one such attention, on its own columns, is a **head**. Head 1 does the same
+# with columns 2 and 3, at the same time and independently. So we want `a` = 2 heads of width `e` = 2
+# instead of one row of 4. Splitting is a reshape: $(n \times d) \to (n \times a \times e)$. To work head by
+# head, heads must come first: $(a \times n \times e)$. And here is the trap. Both lines below give the
+# shape (2, 6, 2):
 
 # %%
 labels = np.array([[f"{name}{h}.{c}" for h in range(2) for c in range(2)] for name in names])  # head.number
@@ -238,7 +240,7 @@ plt.show()
 # that news can travel between windows.
 #
 # In our toy, a window is two patches wide: A B D E in one, C F in the other (it would be wider, but the
-# picture ends). As a table of yes and no, a *mask*, that looks scattered. But if we **sort the rows by
+# picture ends). As a table of yes and no, a **mask**, that looks scattered. But if we **sort the rows by
 # window**, every window is a run of consecutive rows, and all that needs saying is where the runs begin and
 # end: a table of **segments**, one line `q0 q1 k0 k1` each: *queries q0 to q1 see keys k0 to k1*, the last
 # one not included. (The real model moves whole cells, four rows at a time, so the 2x2 order of lesson 3
@@ -280,7 +282,7 @@ print("sorting back with `order` instead of argsort(order) gives:", [ordered[n] 
 #
 # ## 8. The same through the model's kernel
 #
-# A *kernel* is one of the dozen functions that do all arithmetic of the model. `attend` takes exactly our
+# A kernel is one of the dozen functions that do all arithmetic of the model. `attend` takes exactly our
 # arrays:
 
 # %%
@@ -290,9 +292,9 @@ windowed_out = kernels.attend(qh[order], kh[order], vh[order], segments, False)
 print("windows:       ", np.allclose(windowed_out, by_segment))
 
 # %% [markdown]
-# Its last argument is `causal`. The language part (the decoder) writes one token after the other, and a token
-# may only look *back*: query $i$ sees key $j$ when $j \le i$. Then the first row can only see itself, and the
-# table of shares is a triangle:
+# Its last argument is `causal`. The language part (the decoder) writes one token after the other, and a
+# token may only look *back* (**causal** attention): query $i$ sees key $j$ when $j \le i$. Then the first
+# row can only see itself, and the table of shares is a triangle:
 
 # %%
 causal_scores = np.where(np.tri(6, dtype=bool), np.einsum("nae,mae->anm", qh, kh) / np.sqrt(2), -np.inf)
@@ -330,7 +332,7 @@ trace = session.trace
 
 full_block = vlm.config.vision.fullatt_block_indexes[0]
 windowed = next(n for n in range(vlm.config.vision.depth) if n not in vlm.config.vision.fullatt_block_indexes)
-print("windowed block:", windowed, "  full block:", full_block)
+print("windowed block:", windowed, "  one without windows:", full_block)
 print("a window is", vlm.config.vision.window_size, "pixels wide in this small model")
 for block in (windowed, full_block):
     q_real, k_real = trace[f"vision.blocks.{block}.rotate"]
@@ -341,7 +343,7 @@ for block in (windowed, full_block):
           f"ours against the model: {np.abs(ours - trace[f'vision.blocks.{block}.attend']).max():.1e}")
 
 # %% [markdown]
-# Where does one patch look? Rows are in window order, so we need the patch behind each row: `provenance`
+# Where does one patch look? Rows are sorted by window, so we need the patch behind each row: `provenance`
 # knows (it sends coordinates through the same passes). We ask for a patch on the rim of the left disc.
 
 # %%
@@ -408,7 +410,7 @@ def looking_back(q, k, v, segments):
 
 
 def every_block_as(block):
-    """A schedule that gives all blocks the segments of this one."""
+    """All blocks get the segments of this one."""
     return lambda grids, config: (windows.schedule.definition(grids, config)[block],) * config.depth
 
 
@@ -482,10 +484,10 @@ check("4.1", attend_masked)
 # %% [markdown]
 # ## Exercise 4.2: four query heads, two key-value heads (about 20 minutes)
 #
-# The decoder saves memory: several query heads share one key and value head (*grouped-query attention*). With
-# `a` query heads and `k` key-value heads, the first `a/k` query heads use key-value head 0, the next `a/k`
-# use head 1, and so on. Write `attend_grouped(q, k, v)`: `q` (n, a, e), `k` and `v` (m, k, e), everyone sees
-# everyone; out comes (n, a, e).
+# The decoder saves memory: several query heads share one key and value head (**grouped-query attention**).
+# With `a` query heads and `k` key-value heads, the first `a/k` query heads use key-value head 0, the next
+# `a/k` use head 1, and so on. Write `attend_grouped(q, k, v)`: `q` (n, a, e), `k` and `v` (m, k, e),
+# everyone sees everyone; out comes (n, a, e).
 #
 # <details><summary>Hint 1</summary>You have attend_all for equal numbers of heads. Which key-value head
 # belongs to query head 0, 1, 2, 3 when there are four and two?</details>

@@ -41,7 +41,8 @@ def scene(height, width):
     """Two red discs on light grey."""
     image = Image.new("RGB", (width, height), (200, 200, 205))
     for x in (width // 4, 3 * width // 4):
-        ImageDraw.Draw(image).ellipse([x - 22, height // 2 - 22, x + 22, height // 2 + 22], fill=(222, 40, 40))
+        box = [x - 22, height // 2 - 22, x + 22, height // 2 + 22]
+        ImageDraw.Draw(image).ellipse(box, fill=(222, 40, 40))
     return image
 
 
@@ -57,7 +58,7 @@ def about(image, text="Describe the image."):
 # pixels along both sides are four times as many patches and sixteen times as many scores.
 
 # %%
-sizes = [(112, 112), (224, 224), (476, 644), (1092, 1932), (2912, 4368)]  # height, width as the model sees them
+sizes = [(112, 112), (224, 224), (476, 644), (1092, 1932), (2912, 4368)]  # height, width
 print("   pixels          patches n          pairs n x n      as float32")
 for h, u in sizes:
     n = (h // 14) * (u // 14)
@@ -71,8 +72,8 @@ for h, u in sizes:
 # ## 2. Windows
 #
 # The picture is cut into **windows**: squares of 112 x 112 pixels in the official models, which is 8 x 8
-# patches or 4 x 4 cells. (`window_size` in the configuration is 112: it counts *pixels*. Readers have taken it
-# for patches.) A patch looks at the patches of its own window, and at no others.
+# patches or 4 x 4 cells. (`window_size` in the configuration is 112: it counts *pixels*. Readers have taken
+# it for patches.) A patch looks at the patches of its own window, and at no others.
 #
 # Windows are counted in cells, since a cell must never be torn. Let a picture have 5 x 7 cells and a window 4
 # x 4. Which window is the cell at row $r$, column $c$ in? Windows are numbered as one reads:
@@ -113,7 +114,7 @@ print("their windows:", number.ravel()[order])
 figure = plot.board(1, 2, (11, 3))
 place = np.empty(len(order), int)
 place[order] = np.arange(len(order))  # the other way round: at which place a cell comes
-table(place.reshape(ROWS, COLUMNS), figure.axes[0], "at which place each cell comes", range(ROWS), range(COLUMNS))
+table(place.reshape(ROWS, COLUMNS), figure.axes[0], "at which place each cell comes")
 figure.axes[1].imshow(number, cmap="Pastel1")
 figure.axes[1].plot(order % COLUMNS, order // COLUMNS, "k.-", lw=1)
 figure.axes[1].set_title("the way through the picture", size=9)
@@ -131,17 +132,18 @@ print("put back with place:", np.array_equal(rows[order][place], rows))
 print("put back with order:", np.array_equal(rows[order][order], rows), " <- the bug")
 
 blind = np.zeros((8, 8), bool)
-for r, c in np.ndindex(8, 8):  # on which pictures is order its own inverse?
-    windows_of = [(i // (c + 1) // SIDE) * -(-(c + 1) // SIDE) + i % (c + 1) // SIDE for i in range((r + 1) * (c + 1))]
-    sort = np.argsort(windows_of, kind="stable")
+for r, c in np.ndindex(8, 8):  # on which pictures, 1 x 1 to 8 x 8 cells, is order its own inverse?
+    i, j = np.indices((r + 1, c + 1)).reshape(2, -1)
+    sort = np.argsort((i // SIDE) * -(-(c + 1) // SIDE) + j // SIDE, kind="stable")
     blind[r, c] = np.array_equal(sort, np.argsort(sort))
 figure = plot.board(1, 1, (4.2, 3.2))
-table(blind.astype(int), figure.axes[0], "1: a picture of r x c cells hides the bug", range(1, 9), range(1, 9))
+title = "1: a picture of r x c cells hides the bug"
+table(blind.astype(int), figure.axes[0], title, range(1, 9), range(1, 9))
 figure
 
 # %% [markdown]
-# Putting back with `order` is right wherever a 1 stands: on every picture that is at most one window wide, for
-# instance, whatever its height. A test with a small or narrow picture passes (lablup/mlxcel#1601).
+# Putting back with `order` is right wherever a 1 stands: on every picture that is at most one window wide,
+# for instance, whatever its height. A test with a small or narrow picture passes (lablup/mlxcel#1601).
 #
 # In the model, whole cells move: four rows of patches at a time. So the four rows of a cell stay together:
 
@@ -171,8 +173,9 @@ figure
 # In blue and orange is what is computed, white is what is left out. There is no array of that shape in the
 # model: the table of four lines is all.
 #
-# We have built by hand what two passes give. Are they equal, for any picture? The passes take a *grid*: frame
-# pairs, rows and columns of patches. A configuration with windows of 112 pixels is made from the model's own.
+# We have built by hand what two passes give. Are they equal, for any picture? The passes take a **grid**:
+# frame pairs, rows and columns of patches. A configuration with windows of 112 pixels is made from the
+# model's own.
 
 # %%
 official = dataclasses.replace(vision, window_size=112)
@@ -222,9 +225,11 @@ print("filled up:              ", softmax(filled)[:3], "; the zeros take", softm
 # %%
 def order_as_in_the_reference(rows, columns, side):
     """Fill up with -100 to whole windows, cut, leave the -100 out."""
-    down, across = side - rows % side, side - columns % side  # a whole extra window where nothing is left over
-    index = np.pad(np.arange(rows * columns).reshape(rows, columns), ((0, down), (0, across)), constant_values=-100)
-    cut = index.reshape(index.shape[0] // side, side, -1, side).swapaxes(1, 2)  # window rows, columns, side, side
+    down, across = side - rows % side, side - columns % side  # a whole extra window if nothing is left over
+    index = np.arange(rows * columns).reshape(rows, columns)
+    index = np.pad(index, ((0, down), (0, across)), constant_values=-100)
+    cut = index.reshape(len(index) // side, side, -1, side)  # window row, row in it, window column, column
+    cut = cut.swapaxes(1, 2)  # -> window row, window column, row in it, column in it
     return cut[cut != -100]
 
 
@@ -251,8 +256,9 @@ figure
 # ## 6. Full blocks: how news travels
 #
 # With windows alone, a patch would never hear of the other half of the picture. So a few blocks are **full
-# blocks**: there every patch sees all patches of its frame. In the official models these are blocks 7, 15, 23
-# and 31 of 32 (`fullatt_block_indexes`). The rows stay in window order; only the table of segments is another.
+# blocks**: there every patch sees all patches of its frame. In the official models these are blocks 7, 15,
+# 23 and 31 of 32 (`fullatt_block_indexes`). The rows stay in window order; only the table of segments is
+# another.
 #
 # Let us watch it. We change the pixels of *one* patch, run both pictures through the tower, and ask after
 # each block: which rows have changed at all?
@@ -292,7 +298,8 @@ figure
 # moved.
 
 # %%
-frames = [np.asarray(scene(56, 84)), np.asarray(scene(56, 84)), *[np.full((56, 84, 3), v, np.uint8) for v in (90, 160)]]
+discs = np.asarray(scene(56, 84))
+frames = [discs, discs, np.full_like(discs, 90), np.full_like(discs, 160)]
 content = [{"type": "video", "video": frames, "fps": 2.0}, {"type": "text", "text": "Describe the video."}]
 video = vlm.prepare([{"role": "user", "content": content}])
 t, gh, gw = video.video_grid_thw[0]
@@ -303,7 +310,8 @@ print("segments of a full block:", windows.schedule(video.grids, vision)[full_bl
 other = video.pixel_values_videos.copy()
 other[: gh * gw] += 1.0  # every patch of the first pair
 grown = minivl.Inputs.from_ids(video.input_ids, vlm.config, pixel_values_videos=other,
-                               video_grid_thw=video.video_grid_thw, second_per_grid_ts=video.second_per_grid_ts)
+                               video_grid_thw=video.video_grid_thw,
+                               second_per_grid_ts=video.second_per_grid_ts)
 a, b = vlm.vision(video), vlm.vision(grown)
 cells_a_frame = gh * gw // 4
 print("visual tokens of the first pair moved: ", bool((a[:cells_a_frame] != b[:cells_a_frame]).any()))
@@ -324,9 +332,11 @@ def pairs_of(g):
 
 
 sides = np.arange(56, 2801, 196) // 28 * 28
-counts = np.array([[pairs_of(segments) for segments in
-                    (windows.schedule(np.array([[1, s // 14, s // 14]]), official)[n] for n in (windowed, full_block))]
-                   for s in sides])
+counts = []
+for s in sides:
+    tables = windows.schedule(np.array([[1, s // 14, s // 14]]), official)
+    counts.append([pairs_of(tables[windowed]), pairs_of(tables[full_block])])
+counts = np.array(counts)
 figure, axis = plt.subplots(figsize=(7, 3.2))
 axis.loglog(sides, counts[:, 0], "o-", color=plot.BLUE, label="a windowed block")
 axis.loglog(sides, counts[:, 1], "s-", color=plot.ORANGE, label="a full block")
@@ -354,7 +364,8 @@ grids = np.array([[1, 78, 138]])
 few = config.vision.fullatt_block_indexes
 profiles = {}
 for name, full in {"as it is: 4 full blocks of 32": few, "every block full": tuple(range(32))}.items():
-    chosen = dataclasses.replace(config, vision=dataclasses.replace(config.vision, fullatt_block_indexes=full))
+    tower = dataclasses.replace(config.vision, fullatt_block_indexes=full)
+    chosen = dataclasses.replace(config, vision=tower)
     weights = build(blank_tensors(chosen), chosen, "float32").vision
     with minivl.session(profile=True) as session, running(INTERPRETERS["shapes"]):
         vision_tower(shapes.blank(78 * 138, config.vision.patch_values), grids, weights)
@@ -372,8 +383,9 @@ figure
 #
 # ## 9. Now break it
 #
-# Five faults that have been in ports, or are one line away. Two pictures: one with ragged edges, and one that
-# is exactly two windows wide and one high. **Predict** for each fault: does it move the visual tokens of both?
+# Five faults that have been in ports, or are one line away. Two pictures: one with ragged edges, and one
+# that is exactly two windows wide and one high. **Predict** for each fault: does it move the visual tokens
+# of both?
 
 # %%
 def as_block(block):
@@ -384,7 +396,8 @@ def as_block(block):
 def swapped(grids, config):
     """Windows where full blocks should be, and the other way round."""
     tables = windows.schedule.definition(grids, config)
-    return tuple(tables[full_block if n not in config.fullatt_block_indexes else windowed] for n in range(len(tables)))
+    full = config.fullatt_block_indexes
+    return tuple(tables[windowed if n in full else full_block] for n in range(len(tables)))
 
 
 def reading_order(grids, config):
@@ -393,7 +406,7 @@ def reading_order(grids, config):
 
 
 def rounded_down(grids, config):
-    """The number of windows in a row is rounded down: the last of a row and the first of the next get one number."""
+    """Windows in a row rounded down: the last of a row and the first of the next get one number."""
     _, gh, gw = (int(n) for n in grids[0])
     r, c = np.indices((gh // 2, gw // 2)).reshape(2, -1)
     side = config.window_cells

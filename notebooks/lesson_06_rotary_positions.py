@@ -65,7 +65,8 @@ def attend(q, k, v):
 draw = np.random.default_rng(0)
 q, k, v = draw.standard_normal((3, 6, 4))
 shuffle = np.array([4, 2, 0, 5, 1, 3])
-print("shuffled in = shuffled out:", np.allclose(attend(q[shuffle], k[shuffle], v[shuffle]), attend(q, k, v)[shuffle]))
+shuffled = attend(q[shuffle], k[shuffle], v[shuffle])
+print("shuffled in = shuffled out:", np.allclose(shuffled, attend(q, k, v)[shuffle]))
 
 # %% [markdown]
 # So the place must be put *into* q and k. What would we like? The score of two patches should depend on how
@@ -111,7 +112,7 @@ figure
 # ## 3. Many pairs, fast and slow hands
 #
 # One angle is not enough: after 12 places of 30 degrees all begins again. So a head of width $e$ is $e/2$
-# pairs, and each pair turns at a speed of its own, like the hands of a clock:
+# pairs, and each pair turns at a **speed** of its own, like the hands of a clock:
 #
 # $$ \mathrm{speed}_i = \mathrm{base}^{-2i/e}, \qquad \varphi_{ni} = n \cdot \mathrm{speed}_i
 #    \qquad i = 0 \ldots e/2 - 1 $$
@@ -170,7 +171,7 @@ figure
 # A patch has a row and a column. So the pairs are shared out: the first half of the angles comes from the
 # row, the second half from the column. Each is a rotary embedding of its own, for a width of $e/2$:
 #
-# $$ \varphi = \big[\; \mathrm{row} \cdot \mathrm{speed}_0, \ldots, \mathrm{row} \cdot \mathrm{speed}_{e/4-1},\;
+# $$ \varphi = \big[\; \mathrm{row} \cdot \mathrm{speed}_0, \ldots, \mathrm{row} \cdot \mathrm{speed}_{e/4-1},
 #    \mathrm{column} \cdot \mathrm{speed}_0, \ldots \;\big], \qquad \mathrm{speed}_i = 10000^{-2i/(e/2)} $$
 #
 # Check the count: $e/4$ angles for rows, $e/4$ for columns, $e/2$ together, and each turns two numbers.
@@ -184,7 +185,8 @@ def two_dimensions(at, width):
 
 at = np.array([[0, 0], [0, 1], [1, 0], [2, 3]])
 figure = plot.board(1, 1, (5, 2.4))
-table(two_dimensions(at, 8), figure.axes[0], "a head of width 8: 4 angles", [str(tuple(p)) for p in at.tolist()],
+table(two_dimensions(at, 8), figure.axes[0], "a head of width 8: 4 angles",
+      [str(tuple(place)) for place in at.tolist()],
       ["row, fast", "row, slow", "column, fast", "column, slow"])
 figure
 
@@ -200,8 +202,8 @@ middle = two_dimensions(np.array([[7, 10]]), 32)
 cosine = np.cos(angle - middle)  # n f: what each pair of equal arrows adds to the score
 
 figure, axes = plt.subplots(1, 3, figsize=(11, 2.8), layout="constrained")
-for axis, part, name in zip(axes, [cosine[:, :8], cosine[:, 8:], cosine], ["row pairs", "column pairs", "all"],
-                            strict=True):
+parts = {"row pairs": cosine[:, :8], "column pairs": cosine[:, 8:], "all": cosine}
+for axis, (name, part) in zip(axes, parts.items(), strict=True):
     shown = axis.imshow(part.mean(axis=1).reshape(15, 21), cmap="viridis", vmin=-0.2, vmax=1)
     axis.plot(10, 7, "w+")
     axis.set_title(name, fontsize=9)
@@ -217,8 +219,11 @@ plt.show()
 width = vision.head_dim
 q, k = draw.standard_normal((2, 1, width))
 here, there = np.array([[2, 4]]), np.array([[6, 1]])
-scores = [(rotate(q, two_dimensions(here + move, width)) @ rotate(k, two_dimensions(there + move, width)).T).item()
-          for move in ([0, 0], [3, 5], [40, 7])]
+scores = []
+for move in ([0, 0], [3, 5], [40, 7]):
+    turned_q = rotate(q, two_dimensions(here + move, width))
+    turned_k = rotate(k, two_dimensions(there + move, width))
+    scores.append((turned_q @ turned_k.T).item())
 print("score before and after both have moved:", np.array(scores))
 
 # %% [markdown]
@@ -240,7 +245,8 @@ with minivl.session(record="*") as session:
     vlm.logits(inputs)
 trace = session.trace
 print("coordinates equal to the pass:", np.array_equal(sorted_at, trace["vision.angles.order_by_window"]))
-print("angles, largest difference:", np.abs(angles - trace["vision.angles.spatial_angles"]).max(), "(float32)")
+off = np.abs(angles - trace["vision.angles.spatial_angles"]).max()
+print(f"angles, largest difference: {off:.1e} (float32)")
 
 quarter = vision.head_dim // 4
 figure = plot.board(1, 1, (7, 3.6))
@@ -262,7 +268,7 @@ figure
 # %%
 q, k, v = trace["vision.blocks.0.project_qkv"]  # w a e
 turned_q, turned_k = trace["vision.blocks.0.rotate"]
-by_hand = np.stack([rotate(q[:, head], angles) for head in range(q.shape[1])], axis=1)  # all heads the same angles
+by_hand = np.stack([rotate(q[:, head], angles) for head in range(q.shape[1])], axis=1)  # same angles
 print("q turned by hand:", np.allclose(by_hand, turned_q, atol=1e-4))
 print("lengths before and after:", np.linalg.norm(q[5, 0]).round(4), np.linalg.norm(turned_q[5, 0]).round(4))
 
@@ -284,8 +290,8 @@ figure
 # |---|---|---|
 # | rows | patches | tokens: words and cells |
 # | axes | row, column | time, height, width |
-# | who shares | each axis has a rotary embedding of its own, with all speeds | *one* set of speeds, shared out |
-# | shares | half, half | sections; official 16, 24, 24 of 64 |
+# | speeds | each axis has a full set, fast to slow | *one* set, shared out among the axes |
+# | shares | half of the pairs each | sections; official 16, 24, 24 of 64 |
 # | base | 10,000 | 1,000,000 in the official models |
 # | counting | from 0 in each picture and frame | goes on through the whole prompt |
 # | time | none | seconds, in a video |
@@ -299,12 +305,13 @@ plot.positions(place, figure.axes[0])
 figure
 
 # %% [markdown]
-# Left and right of the grey part are words: three lines in one. In the grey part are the visual tokens: time
-# stands still, height climbs once a row of cells, width runs and starts again. The text after the picture goes
-# on above the largest number so far. Where these numbers come from is lesson 10. Here: what is done with them.
+# Left and right of the grey part are words: three lines in one. In the grey part are the visual tokens:
+# time stands still, height climbs once a row of cells, width runs and starts again. The text after the
+# picture goes on above the largest number so far. Where these numbers come from is lesson 10. Here: what is
+# done with them.
 #
-# Every speed belongs to *one* axis, in blocks: the first section of speeds turns by time, the next by height,
-# the last by width.
+# Every speed belongs to *one* axis, in blocks: the first **section** of speeds turns by time, the next by
+# height, the last by width.
 
 # %%
 base, sections = text.rope_theta, text.mrope_section
@@ -314,7 +321,7 @@ angles = place[axis_of].T * speed  # 3 s -> f s -> s f
 print("sections", sections, "of", len(speed), "speeds, base", base)
 print("largest difference from the pass decoder.angles:", np.abs(angles - trace["decoder.angles"]).max())
 
-first_word = int(np.flatnonzero(np.ptp(place, axis=0) == 0)[-1])  # a token with three equal numbers: the last word
+first_word = int(np.flatnonzero(np.ptp(place, axis=0) == 0)[-1])  # the last word: three equal numbers
 ordinary = place[0, first_word] * speed  # rotary embedding in one dimension
 print("for a word, the same as one-dimensional:", np.allclose(angles[first_word], ordinary))
 
@@ -323,10 +330,10 @@ plot.angles(angles, figure.axes[0], sections=list(zip(("time", "height", "width"
 figure
 
 # %% [markdown]
-# Note what follows from sharing: time has the fast hands only, width the slow ones only. In the tower rows and
-# columns have fast and slow hands both. (A later model, Qwen3-VL, deals the speeds out in turn, 0 1 2 0 1 2,
-# instead of in blocks. Reading one checkpoint with the other's rule leaves text untouched and moves pictures:
-# Blaizzy/mlx-vlm#576.)
+# Note what follows from sharing: time has the fast hands only, width the slow ones only. In the tower rows
+# and columns have fast and slow hands both. (A later model, Qwen3-VL, deals the speeds out in turn, 0 1 2 0
+# 1 2, instead of in blocks. Reading one checkpoint with the other's rule leaves text untouched and moves
+# pictures: Blaizzy/mlx-vlm#576.)
 #
 # > **Optional box: positions do not fit into 16 bits.** bfloat16 has 8 bits for the digits of a number, so
 # > beyond 256 not every integer can be written. A position of 257 becomes 256 or 258, and two tokens stand at
@@ -468,4 +475,4 @@ check("6.2", angles_2d)
 #
 # - `minivl/passes/positions.py`: both embeddings, and the trap with float32.
 # - `minivl/kernels/definition.py`: `rotate`, eight lines.
-# - Lesson 7: you can now read every pass of a block but two. What do the norms and the MLP do?
+# - Lesson 7: you can now read every pass of a block but two. What do these do?

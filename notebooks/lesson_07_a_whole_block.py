@@ -60,13 +60,14 @@ figure
 #
 # ## 2. RMS norm
 #
-# Each row is divided by its **rms**, the root of the mean of its squares. Then each channel is multiplied by
-# a learned weight $g_d$. (A **channel** is one place in the row, the same in all rows: one column.)
+# **RMS norm**: each row is divided by its rms, the root of the mean of its squares. Then each channel is
+# multiplied by a learned weight $g_d$. (A **channel** is one place in the row, the same in all rows: one
+# column.)
 #
-# $$ y_d = \frac{x_d}{\sqrt{\frac1D \sum_{d'} x_{d'}^2 + \varepsilon}} \; g_d \qquad (n \times d) \to (n \times d) $$
+# $$ y_d = \frac{x_d}{\sqrt{\frac1D \sum_{d'} x_{d'}^2 + \varepsilon}}\, g_d \qquad (n \times d) \to (n \times d) $$
 #
-# With numbers for the head: the row (3, 4, 0, 0). Squares 9, 16, 0, 0; mean 25/4; root 2.5. Divided: 1.2, 1.6,
-# 0, 0.
+# With numbers for the head: the row (3, 4, 0, 0). Squares 9, 16, 0, 0; mean 25/4; root 2.5. Divided: 1.2,
+# 1.6, 0, 0.
 
 # %%
 def rms_norm(x, weight, eps=1e-6):
@@ -115,9 +116,9 @@ figure
 #
 # $$ y = \big(\mathrm{silu}(g) \cdot u\big)\, W_d^\top \qquad (n \times h) \to (n \times d) $$
 #
-# $u$ ("up") says *what* could be said, $g$ (the **gate**) *whether* to say it. The two are multiplied number
-# by number. And **SiLU** is a soft switch: $\mathrm{silu}(g) = g / (1 + e^{-g})$. For a large $g$ it is nearly
-# $g$, for a very negative one nearly 0.
+# $u$ ("up") says *what* could be said, $g$ (the **gate**) *whether* to say it. The two are multiplied
+# number by number. And **SiLU** is a soft switch: $\mathrm{silu}(g) = g / (1 + e^{-g})$. For a large $g$ it
+# is nearly $g$, for a very negative one nearly 0.
 
 # %%
 def silu(g):
@@ -212,8 +213,9 @@ print(f"all {vision.depth} blocks by hand, relative:  ", np.linalg.norm(x - want
 # Differences of this size are rounding in float32: sums were formed in another order. They grow a little with
 # each block and stay far below what a wrong formula would do (section 6).
 #
-# Two norms, seven matrices (q, k and v, out, gate, up, down), and nothing more: that is a block. The decoder's
-# layers are the same, but look back only, and their q, k and v have a bias while the others have none.
+# Two norms, seven matrices (q, k and v, out, gate, up, down), and nothing more: that is a block. The
+# decoder's layers are the same, but look back only, and their q, k and v have a bias while the others have
+# none.
 #
 # What do the halves add, and where? For each block, the size of what attention and the MLP add to each row,
 # laid on the picture:
@@ -279,10 +281,11 @@ print("in 8 bits and back:", np.rint(odd / scale) * scale)
 
 # %% [markdown]
 # In the first line a whole row of a picture has become zero, and an object was missing from every caption
-# (lablup/mlxcel#1601). So the model's norms form their mean in float32, whatever the type of the rows. It does
-# not help where the *stream* itself grows beyond 65,504, as it does in the official towers on some pictures:
-# then float16 gives infinity, then NaN, and a row of exclamation marks for an answer
-# (huggingface/transformers#33294). bfloat16 has the range of float32 and is what the models were trained in.
+# (lablup/mlxcel#1601). So the model's norms form their mean in float32, whatever the type of the rows. It
+# does not help where the *stream* itself grows beyond 65,504, as it does in the official towers on some
+# pictures: then float16 gives infinity, then NaN, and a row of exclamation marks for an answer
+# (huggingface/transformers#33294). bfloat16 has the range of float32 and is what the models were trained
+# in.
 #
 # ## 6. Now break it
 #
@@ -351,12 +354,12 @@ with np.errstate(all="ignore"):
 #
 # ## Exercise 7.1: RMS norm (about 10 minutes)
 #
-# Write `rms_norm(x, weight, eps)`: `x` (n, d), `weight` (d,). On paper first: the row (3, 4, 0, 0) with weight
-# (1, 2, 1, 1) and eps 0. (The function of section 2 has the same name. Yours takes its place; do not look
-# back.)
+# Write `rms_norm(x, weight, eps)`: `x` (n, d), `weight` (d,). On paper first: the row (3, 4, 0, 0) with
+# weight (1, 2, 1, 1) and eps 0. (The function of section 2 has the same name. Yours takes its place; do not
+# look back.)
 #
-# <details><summary>Hint 1</summary>Three steps: mean of the squares of each row, root, division. Which axis is
-# the mean along?</details>
+# <details><summary>Hint 1</summary>Three steps: mean of the squares of each row, root, division. Which axis
+# is the mean along?</details>
 # <details><summary>Hint 2</summary>keepdims=True keeps the shape (n, 1), which divides (n, d) row by row. eps
 # is added before the root.</details>
 # <details><summary>Hint 3</summary>return x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps) *

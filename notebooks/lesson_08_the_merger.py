@@ -38,7 +38,8 @@ merger = vlm.weights.vision.merger
 
 def about(*images):
     content = [{"type": "image", "image": image} for image in images]
-    return vlm.prepare([{"role": "user", "content": [*content, {"type": "text", "text": "Describe the image."}]}])
+    content.append({"type": "text", "text": "Describe the image."})
+    return vlm.prepare([{"role": "user", "content": content}])
 
 
 image = Image.new("RGB", (168, 140), (200, 200, 205))
@@ -65,7 +66,8 @@ patches = trace[f"vision.blocks.{vlm.config.vision.depth - 1}.add_mlp"]  # w d: 
 # 3: that is what the 2x2 order is for). A toy with two cells and rows of two numbers:
 
 # %%
-names = [f"cell {cell}, {place}" for cell in (0, 1) for place in ("up left", "up right", "low left", "low right")]
+corners = ["up left", "up right", "low left", "low right"]
+names = [f"cell {cell}, {place}" for cell in (0, 1) for place in corners]
 toy = np.array([[10 * cell + 2 * place, 10 * cell + 2 * place + 1] for cell in (0, 1) for place in range(4)])
 figure = plot.board(1, 2, (11, 2.6))
 table(toy, figure.axes[0], "rows of patches (4c d)", names, ["0", "1"])
@@ -104,8 +106,8 @@ off = np.linalg.norm(outer - trace["vision.merge_2x2"]) / np.linalg.norm(outer)
 print(f"against the pass vision.merge_2x2, relative: {off:.1e}")
 
 figure = plot.board(1, 3, (13, 2.8))
-for axis, array, title in zip(figure.axes, [patches, cells, outer], ["patches", "normed and joined", "visual tokens"],
-                              strict=True):
+stages = {"patches": patches, "normed and joined": cells, "visual tokens": outer}
+for axis, (title, array) in zip(figure.axes, stages.items(), strict=True):
     plot.heat(array, axis)
     axis.set_title(f"{title} {array.shape}", size=9)
 figure
@@ -140,7 +142,7 @@ print("the same:", np.allclose(as_sum, inner, atol=1e-3))
 
 flat = np.stack([w.ravel() for w in four])
 figure = plot.board(1, 1, (4.2, 3.4))
-plot.similarity(flat, ["up left", "up right", "low left", "low right"], figure.axes[0])
+plot.similarity(flat, corners, figure.axes[0])
 figure.axes[0].set_title("how alike the four matrices are", size=9)
 figure
 
@@ -150,9 +152,10 @@ figure
 #
 # ## 3. GELU, exact and approximate
 #
-# $\mathrm{gelu}(y) = y\,\Phi(y)$, where $\Phi(y)$ is the probability that a normal random number is below $y$.
-# There is a shorter formula with tanh that is nearly the same, and programs like it, because it is faster. The
-# merger was trained with the exact one. (The blocks have SiLU; the merger is the only place with a GELU.)
+# $\mathrm{gelu}(y) = y\,\Phi(y)$, where $\Phi(y)$ is the probability that a normal random number is below
+# $y$. There is a shorter formula with tanh that is nearly the same, and programs like it, because it is
+# faster. The merger was trained with the exact one. (The blocks have SiLU; the merger is the only place
+# with a GELU.)
 
 # %%
 def gelu_tanh(y):
@@ -194,12 +197,12 @@ for place in range(4):
     other[4 * CELL + place] = patches[0]  # the patch of another place in the picture
     replaced = merge(other)
     moved = np.flatnonzero((replaced != start).any(axis=1))
-    print(f"   place {place}: tokens {moved.tolist()}; replaced {np.linalg.norm(replaced - start):8.3f}, only longer "
-          f"{np.linalg.norm(longer - start):8.3f}")
+    sizes = [np.linalg.norm(wrong - start) for wrong in (replaced, longer)]
+    print(f"   place {place}: tokens {moved.tolist()}; replaced {sizes[0]:8.3f}, only longer {sizes[1]:8.3f}")
 
 # %% [markdown]
-# Only token 5. And making a row *longer* does nearly nothing: the norm takes it back. That is what norming each
-# patch, and not the whole cell, means: no patch can drown its neighbours by being loud.
+# Only token 5. And making a row *longer* does nearly nothing: the norm takes it back. That is what norming
+# each patch, and not the whole cell, means: no patch can drown its neighbours by being loud.
 #
 # ## 5. Back to the order of the prompt
 #
@@ -210,15 +213,17 @@ for place in range(4):
 # %%
 order = trace["vision.window_order"]  # c: which cell came at place 0, 1, 2, ...
 restored = outer[np.argsort(order)]  # c o -> m o
-print("equal to vision.restore_order:", np.allclose(restored, trace["vision.restore_order"], rtol=1e-3, atol=1e-2))
+wanted = trace["vision.restore_order"]
+print("equal to vision.restore_order:", np.allclose(restored, wanted, rtol=1e-3, atol=1e-2))
 print("window order: ", order.tolist())
 print("the way back: ", np.argsort(order).tolist())
 
 figure = plot.board(1, 2, (10, 3.4))
 _, gh, gw = inputs.image_grid_thw[0]
 size = np.sqrt((outer**2).mean(axis=1))
-for axis, values, title in zip(figure.axes, [size, size[np.argsort(order)]],
-                               ["in window order, drawn as one reads: torn", "restored: the picture again"], strict=True):
+shown = {"in window order, drawn as one reads: torn": size,
+         "restored: the picture again": size[np.argsort(order)]}
+for axis, (title, values) in zip(figure.axes, shown.items(), strict=True):
     axis.imshow(values.reshape(gh // 2, gw // 2), cmap="viridis")
     axis.set_title(title, size=9)
 figure
@@ -237,9 +242,10 @@ print("equal to the pass:", np.allclose(words, trace["decoder.place_features"], 
 print(len(here), "placeholders,", len(restored), "visual tokens =", gh // 2, "x", gw // 2, "cells")
 
 # %% [markdown]
-# The two counts must be equal. If a template or a tokenizer has lost placeholders, the reference says *"Image
-# features and image tokens do not match"* (QwenLM/Qwen3-VL#556). The right count is simple: height times width
-# of the picture *that the model sees*, divided by 28 * 28. Here it is said before anything runs:
+# The two counts must be equal. If a template or a tokenizer has lost placeholders, the reference says
+# *"Image features and image tokens do not match"* (QwenLM/Qwen3-VL#556). The right count is simple: height
+# times width of the picture *that the model sees*, divided by 28 * 28. Here it is said before anything
+# runs:
 
 # %%
 try:
@@ -260,8 +266,10 @@ except ValueError as error:
 two = about(image, image.crop((0, 0, 84, 84)))
 counts = two.image_grid_thw.prod(axis=1) // 4
 each = np.split(vlm.vision(two), np.cumsum(counts)[:-1])
-print("grids", two.image_grid_thw.tolist(), "  visual tokens", counts.tolist(), "  cut:", [a.shape for a in each])
-print("the first picture alone gives the same:", np.allclose(each[0], vlm.vision(inputs), rtol=1e-3, atol=1e-2))
+print("grids", two.image_grid_thw.tolist(), "  visual tokens", counts.tolist())
+print("cut:", [a.shape for a in each])
+alone = vlm.vision(inputs)
+print("the first picture alone gives the same:", np.allclose(each[0], alone, rtol=1e-3, atol=1e-2))
 
 # %% [markdown]
 # ## 7. Now break it
@@ -313,8 +321,8 @@ for name, fault in faults.items():
         print(f"{name:28s} {off:14.2%}   {vlm.ask(image, 'Describe the image.', max_new_tokens=8)}")
 
 # %% [markdown]
-# Shapes say nothing, once more. The last two have every number right and only rows at wrong places: a question
-# about the *colour* may be answered rightly, one about *where* cannot.
+# Shapes say nothing, once more. The last two have every number right and only rows at wrong places: a
+# question about the *colour* may be answered rightly, one about *where* cannot.
 #
 # ## Exercise 8.1: the merger (about 20 minutes)
 #
@@ -326,8 +334,9 @@ for name, fault in faults.items():
 # reshape, on rows of width d.</details>
 # <details><summary>Hint 2</summary>(4c, d) becomes (c, 4d) by y.reshape(len(x) // 4, -1). A linear map is y @
 # w.T + b.</details>
-# <details><summary>Hint 3</summary>y = x / np.sqrt((x * x).mean(axis=1, keepdims=True) + 1e-6) * norm; cells =
-# y.reshape(len(x) // 4, -1); return gelu(cells @ inner[0].T + inner[1]) @ outer[0].T + outer[1]</details>
+# <details><summary>Hint 3</summary>y = x / np.sqrt((x * x).mean(axis=1, keepdims=True) + 1e-6) * norm;
+# cells = y.reshape(len(x) // 4, -1); return gelu(cells @ inner[0].T + inner[1]) @ outer[0].T +
+# outer[1]</details>
 
 # %%
 def merge(x, norm, inner, outer):
@@ -370,7 +379,8 @@ def token_of_pixel(y, x, photo, seen):
 # %% tags=["check"]
 check("8.2", token_of_pixel)
 where = minivl.where_pixel(inputs, vlm.config, x=100, y=60)  # the package answers it too
-print("pixel (60, 100): token", token_of_pixel(60, 100, (140, 168), (140, 168)), "and the package says", where.token)
+mine = token_of_pixel(60, 100, (140, 168), (140, 168))
+print("pixel (60, 100): token", mine, "and the package says", where.token)
 
 # %% [markdown]
 # ## What the reference calls these things
