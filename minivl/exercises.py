@@ -210,8 +210,8 @@ def row_of_patch(mine):
 @exercise("3.2", "the picture")
 def to_picture(mine):
     for gh, gw in ((2, 2), (4, 6), (6, 2)):
-        wanted = np.random.default_rng(gh).permutation(3 * 14 * gh * 14 * gw)
-        wanted = wanted.reshape(3, 14 * gh, 14 * gw) + 1.0  # all different and positive
+        numbers = np.random.default_rng(gh).permutation(3 * 14 * gh * 14 * gw)
+        wanted = numbers.reshape(3, 14 * gh, 14 * gw) + 1.0  # all different and positive
         rows = []
         for block_row, block_col, in_row, in_col in np.ndindex(gh // 2, gw // 2, 2, 2):
             y, x = 14 * (2 * block_row + in_row), 14 * (2 * block_col + in_col)

@@ -205,9 +205,10 @@ figure
 #
 # What comes out of one run of the model is not a sentence. It is a table with one row for each token of the
 # prompt and one column for each token of the vocabulary: the score of that token as *the next one*. These
-# scores are called **logits**. Only the last row is about something that is not there yet. (There are some
-# more columns than the vocabulary printed above has tokens. The table is padded to a round width, in the
-# official models too; the last columns belong to no token.)
+# scores are called **logits**. The other rows foretell tokens that are there already; training learns from
+# these. Only the last row is about something that is not there yet. (There are some more columns than the
+# vocabulary printed above has tokens. The table is padded to a round width, in the official models too; the
+# last columns belong to no token.)
 
 # %%
 logits = vlm.logits(inputs)

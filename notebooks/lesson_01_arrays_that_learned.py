@@ -80,7 +80,8 @@ print(len(differ), "passes give something else, such as", ", ".join(differ[:3]),
 
 # %% [markdown]
 # Nearly all of the first list is bookkeeping: sizes, orders, places, angles. It is computed by rules that a
-# person wrote down. No training was needed, and another model of this family computes the same. One entry is
+# person wrote down (what each is for comes in its lesson). No training was needed, and another model of this
+# family computes the same. One entry is
 # of another kind: `decoder.embed_tokens` did learn, but it only looks at the text (section 5).
 #
 # The second list mixes pixels with learned numbers. We look at the mixing first.
@@ -95,6 +96,9 @@ print(len(differ), "passes give something else, such as", ", ".join(differ[:3]),
 # number of $b$.
 #
 # $$ y_{no} = \sum_d x_{nd}\,W_{od} + b_o \qquad (n \times d) \to (n \times o) $$
+#
+# In the code, letters in comments name the axes: `n d` is an array with $n$ rows of $d$ numbers. The letters
+# are the same in the whole course (`minivl.AXES` lists them).
 #
 # Read each row of $W$ as a *question*: how much of this, how much of that? A toy: three inputs "how red, how
 # green, how blue", and two questions, "is it warm?" and "is it bright?".
@@ -129,7 +133,8 @@ figure
 #
 # Who chooses the questions? Nobody. We start with random ones, show examples, and move each number a little
 # in the direction that makes the error smaller; then again. (Lesson 14 derives the direction. For a linear
-# map and squared errors it is the line marked below.) That is all that **training** means.
+# map and squared errors it is the line marked below; 0.5 says how far each step goes.) That is all that
+# **training** means.
 
 # %%
 draw = np.random.default_rng(0)
@@ -263,7 +268,8 @@ print("before + added = after, up to rounding:", np.allclose(before + added, aft
 
 # %% [markdown]
 # So the sizes along the way tell who writes how much. Orange is the largest number anywhere in the stream,
-# blue its rms (the root of the mean square). The axis is logarithmic.
+# blue its rms (the root of the mean square). The axis is logarithmic. A layer has two halves, one tick each:
+# first what a row gathers from others, then what it makes of itself.
 
 # %%
 figure = plot.board(1, 2, (11, 3.2))

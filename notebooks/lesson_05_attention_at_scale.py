@@ -350,7 +350,7 @@ print(f"1092 x 1932 pixels: {n:,} patches, {n * n:,} pairs in full, {pairs_of(ph
 # %% [markdown]
 # And is attention what costs most? Count all operations of the official 3B model, for a photo of 1092 x 1932
 # pixels. This runs no arithmetic: the interpreter `shapes` carries arrays that hold nothing but their shape,
-# so no weights are needed either.
+# so no weights are needed either. A multiplication and an addition count as two operations.
 
 # %%
 from minivl.checkpoint.names import blank_tensors, build

@@ -95,9 +95,11 @@ for m, n in [(0, 0), (2, 1), (7, 6), (3, 0), (9, 6), (5, 8)]:
           f"{np.cos((m - n) * step):6.3f}")
 
 # %% [markdown]
-# Pairs with the same distance have the same score. This is a **rotary embedding** (RoPE): a place is an angle
-# by which q and k are turned. Nothing is added to the rows, nothing is learned here, and the length of an
-# arrow stays. Values are not turned: *what* is handed over does not depend on the place.
+# Pairs with the same distance have the same score. (Here query and key are the same arrow. If they are not,
+# the curve is shifted: the angle that they have between them from the start is added. It is still the
+# distance that counts.) This is a **rotary embedding** (RoPE): a place is an angle by which q and k are
+# turned. Nothing is added to the rows, nothing is learned here, and the length of an arrow stays. Values
+# are not turned: *what* is handed over does not depend on the place.
 #
 # In the picture: the dotted arrow is the query before, the solid one after turning, at four places.
 

@@ -116,9 +116,10 @@ figure
 #
 # $$ y = \big(\mathrm{silu}(g) \cdot u\big)\, W_d^\top \qquad (n \times h) \to (n \times d) $$
 #
-# $u$ ("up") says *what* could be said, $g$ (the **gate**) *whether* to say it. The two are multiplied
-# number by number. And **SiLU** is a soft switch: $\mathrm{silu}(g) = g / (1 + e^{-g})$. For a large $g$ it
-# is nearly $g$, for a very negative one nearly 0.
+# The inner width $h$ is some times wider than $d$; `vision.intermediate_size` says how wide. $u$ ("up")
+# says *what* could be said, $g$ (the **gate**) *whether* to say it. The two are multiplied number by
+# number. And **SiLU** is a soft switch: $\mathrm{silu}(g) = g / (1 + e^{-g})$. For a large $g$ it is nearly
+# $g$, for a very negative one nearly 0.
 
 # %%
 def silu(g):

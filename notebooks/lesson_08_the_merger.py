@@ -138,7 +138,7 @@ weight = merger.inner.weight.dense(np.float32)  # 4d 4d
 four = np.split(weight, 4, axis=1)  # four of (4d, d)
 places = normed.reshape(-1, 4, normed.shape[1])  # c 4 d
 as_sum = sum(places[:, n] @ four[n].T for n in range(4)) + merger.inner.bias.dense(np.float32)
-print("the same:", np.allclose(as_sum, inner, atol=1e-3))
+print("the same, up to rounding:", np.allclose(as_sum, inner, atol=1e-3))
 
 flat = np.stack([w.ravel() for w in four])
 figure = plot.board(1, 1, (4.2, 3.4))
@@ -214,7 +214,7 @@ for place in range(4):
 order = trace["vision.window_order"]  # c: which cell came at place 0, 1, 2, ...
 restored = outer[np.argsort(order)]  # c o -> m o
 wanted = trace["vision.restore_order"]
-print("equal to vision.restore_order:", np.allclose(restored, wanted, rtol=1e-3, atol=1e-2))
+print("equal to vision.restore_order, up to rounding:", np.allclose(restored, wanted, rtol=1e-3, atol=1e-2))
 print("window order: ", order.tolist())
 print("the way back: ", np.argsort(order).tolist())
 
@@ -238,7 +238,7 @@ figure
 words = trace["decoder.embed_tokens"].copy()  # s d
 here = np.flatnonzero(inputs.input_ids == vlm.config.image_token_id)  # m: the rows of the placeholders
 words[here] = restored  # m d -> s d
-print("equal to the pass:", np.allclose(words, trace["decoder.place_features"], rtol=1e-3, atol=1e-2))
+print("equal to the pass, up to rounding:", np.allclose(words, trace["decoder.place_features"], rtol=1e-3, atol=1e-2))
 print(len(here), "placeholders,", len(restored), "visual tokens =", gh // 2, "x", gw // 2, "cells")
 
 # %% [markdown]
@@ -269,7 +269,7 @@ each = np.split(vlm.vision(two), np.cumsum(counts)[:-1])
 print("grids", two.image_grid_thw.tolist(), "  visual tokens", counts.tolist())
 print("cut:", [a.shape for a in each])
 alone = vlm.vision(inputs)
-print("the first picture alone gives the same:", np.allclose(each[0], alone, rtol=1e-3, atol=1e-2))
+print("the first picture alone gives the same, up to rounding:", np.allclose(each[0], alone, rtol=1e-3, atol=1e-2))
 
 # %% [markdown]
 # ## 7. Now break it

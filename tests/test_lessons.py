@@ -7,6 +7,7 @@ that names the exercise, and no other cell does, so that a lesson can be read to
 import contextlib
 import importlib.util
 import io
+import math
 import re
 import sys
 from pathlib import Path
@@ -179,7 +180,183 @@ def grouped(q, k, v, partner):
     return np.einsum("anm,mae->nae", softmax(scores), v[:, partner])
 
 
+def log_softmax(z):
+    z = z - z.max(axis=1, keepdims=True)
+    return z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+
+
+def chosen(table, ids):
+    return table[np.arange(len(ids)), ids]
+
+
+def by_window(rows, columns, side, down=False):
+    """Windows and cells as one reads, or downwards."""
+    r, c = np.indices((rows, columns)).reshape(2, -1)
+    key = [c // side, r // side, c % side, r % side] if down else [r // side, c // side, r % side, c % side]
+    return np.lexsort(key[::-1])
+
+
+def window_sizes(rows, columns, side):
+    down, across = (np.bincount(np.arange(n) // side) for n in (rows, columns))
+    return np.outer(down, across).ravel()
+
+
+def turned(row, angles, signs=(-1, 1)):
+    a, b = np.split(row, 2)
+    cos, sin = np.cos(angles), np.sin(angles)
+    return np.concatenate([a * cos + signs[0] * b * sin, b * cos + signs[1] * a * sin])
+
+
+def turned_neighbours(row, angles):
+    a, b, cos, sin = row[::2], row[1::2], np.cos(angles), np.sin(angles)
+    return np.stack([a * cos - b * sin, b * cos + a * sin], axis=1).ravel()
+
+
+def flat_angles(at, width, order=(0, 1), exponent=None):
+    speed = 10000.0 ** (-np.arange(0, width // 2, 2) / (exponent or width // 2))
+    return np.concatenate([at[:, [axis]] * speed for axis in order], axis=1)
+
+
+def normed(x, weight=1, eps=0.0, axis=-1):
+    return x / np.sqrt((x * x).mean(axis=axis, keepdims=True) + eps) * weight
+
+
+def silu(g):
+    return g / (1 + np.exp(-g))
+
+
+def gelu(y):
+    return y * 0.5 * (1 + np.vectorize(math.erf)(y / math.sqrt(2)))
+
+
+def gelu_tanh(y):
+    return 0.5 * y * (1 + np.tanh(math.sqrt(2 / math.pi) * (y + 0.044715 * y**3)))
+
+
+def merged(cells, inner, outer, act=gelu):
+    return act(cells @ inner[0].T + inner[1]) @ outer[0].T + outer[1]
+
+
+def joined(x, norm):
+    return normed(x, norm, 1e-6).reshape(len(x) // 4, -1)
+
+
+def token(y, x, photo, seen, size=28):
+    row, column = int(y * seen[0] / photo[0] // size), int(x * seen[1] / photo[1] // size)
+    return row * (seen[1] // size) + column
+
+
+def linear_by_loops(x, weight, bias):
+    return [[float(row @ line) + shift for line, shift in zip(weight, bias, strict=True)] for row in x]
+
+
+def rms_norm_by_loops(x, weight, eps):
+    return [[v * w / math.sqrt(sum(u * u for u in row) / len(row) + eps) for v, w in zip(row, weight, strict=True)]
+            for row in x.tolist()]
+
+
+def windows_by_loops(rows, columns, side):
+    return [r * columns + c for top in range(0, rows, side) for left in range(0, columns, side)
+            for r in range(top, min(top + side, rows)) for c in range(left, min(left + side, columns))]
+
+
+RIGHT = [           # the same in other styles: loops, lists, einsum, complex numbers
+    ("linear_map", linear_by_loops),
+    ("linear_map", lambda x, weight, bias: np.einsum("nd,od->no", x, weight) + bias),
+    ("surprise", lambda z, ids: np.log(np.exp(z - chosen(z, ids)[:, None] - 700).sum(axis=1)) + 700 if z.max() < 9
+        else -chosen(log_softmax(z), ids)),
+    ("cells_by_window", windows_by_loops),
+    ("pairs_in_windows", lambda r, c, s: int((16 * window_sizes(r, c, s) ** 2).sum())),
+    ("turn", lambda row, angles: (lambda z: np.r_[z.real, z.imag])(
+        (row[: len(angles)] + 1j * row[len(angles) :]) * np.exp(1j * angles))),
+    ("angles_2d", lambda at, width: [[n * 10000 ** (-4 * i / width) for n in place for i in range(width // 4)]
+                                     for place in at.tolist()]),
+    ("rms_norm", rms_norm_by_loops),
+    ("swiglu", lambda x, gate, up, down: np.einsum("nh,oh->no", silu(x @ gate.T) * (x @ up.T), down)),
+    ("merge", lambda x, norm, inner, outer: [merged(joined(x[i : i + 4], norm), inner, outer)[0]
+                                             for i in range(0, len(x), 4)]),
+    ("token_of_pixel", lambda y, x, photo, seen: y * seen[0] // photo[0] // 28 * (seen[1] // 28)
+        + x * seen[1] // photo[1] // 28),
+]
+
+
+@pytest.mark.parametrize(("exercise", "answer"), RIGHT)
+def test_a_check_takes_a_right_answer_in_any_style(exercise, answer):
+    exercises.check(next(key for key, asked in exercises.EXERCISES.items() if asked.name == exercise), answer)
+
+
 MISTAKES = [
+    (1, "linear_map", lambda x, w, b: x @ w.T, "bias is missing"),
+    (1, "linear_map", lambda x, w, b: x @ w.T + b[:, None], "down the columns"),
+    (1, "linear_map", lambda x, w, b: x @ (w if w.shape[0] == w.shape[1] else w.T) + b, "row o of the weight"),
+    (1, "linear_map", lambda x, w, b: x, "should give the shape"),
+    (1, "linear_map", lambda x, w, b: np.round(x @ w.T + b, 1), "not on four random rows"),
+    (1, "surprise", lambda z, ids: chosen(np.exp(log_softmax(z)), ids), "those are the probabilities"),
+    (1, "surprise", lambda z, ids: chosen(log_softmax(z), ids), "the sign"),
+    (1, "surprise", lambda z, ids: -chosen(z, ids), "those are logits"),
+    (1, "surprise", lambda z, ids: -log_softmax(z).max(axis=1), "likeliest token"),
+    (1, "surprise", lambda z, ids: -chosen(log_softmax(z), ids) / np.log(2), "log2"),
+    (1, "surprise", lambda z, ids: -np.log(chosen(softmax(z), ids)), "subtract the largest"),
+    (1, "surprise", lambda z, ids: -chosen(log_softmax(z), ids).mean(), "should give the shape"),
+    (5, "cells_by_window", lambda r, c, s: np.arange(r * c), "place 2 should hold cell 4"),
+    (5, "cells_by_window", lambda r, c, s: np.argsort(by_window(r, c, s)), "inverse"),
+    (5, "cells_by_window", lambda r, c, s: by_window(r, c, s, down=True), "goes down first"),
+    (5, "cells_by_window", lambda r, c, s: by_window(r, c, s).astype(float), "integers"),
+    (5, "cells_by_window", lambda r, c, s: np.zeros(r * c, int), "exactly once"),
+    (5, "cells_by_window", lambda r, c, s: by_window(r, c, s) if r % s == c % s == 0 else np.zeros(64, int),
+     "should give the shape"),
+    (5, "pairs_in_windows", lambda r, c, s: int((window_sizes(r, c, s) ** 2).sum()), "counts cells"),
+    (5, "pairs_in_windows", lambda r, c, s: 16 * (r * c) ** 2, "without windows"),
+    (5, "pairs_in_windows", lambda r, c, s: len(window_sizes(r, c, s)) * 16 * s**4, "a whole one"),
+    (5, "pairs_in_windows", lambda r, c, s: (16 * window_sizes(r, c, s) ** 2).sum() / 1, "one integer"),
+    (5, "pairs_in_windows", lambda r, c, s: int((4 * window_sizes(r, c, s)).sum()), "pairs of patches, you say"),
+    (6, "turn", turned_neighbours, "turns neighbours"),
+    (6, "turn", lambda row, angles: turned(row, -angles), "other way round"),
+    (6, "turn", lambda row, angles: turned(row, angles, (-1, -1)), "both sines"),
+    (6, "turn", lambda row, angles: turned(row, angles, (1, 1)), "one of the sines"),
+    (6, "turn", lambda row, angles: turned(row, np.full_like(angles, angles[0])), "is -3 2 1 4"),
+    (6, "turn", lambda row, angles: turned(row, np.minimum(angles, 1.6)), "its own angle"),
+    (6, "turn", lambda row, angles: turned(row, np.maximum(angles, 0)), "its own angle"),
+    (6, "angles_2d", lambda at, width: flat_angles(at, width, (1, 0)), "columns first"),
+    (6, "angles_2d", lambda at, width: flat_angles(at, width, (0, 0)), "both halves"),
+    (6, "angles_2d", lambda at, width: flat_angles(at, width, exponent=width), "the speeds"),
+    (6, "angles_2d", lambda at, width: flat_angles(at, width).reshape(-1, 2, width // 4).swapaxes(1, 2).reshape(
+        -1, width // 2), "mixes them"),
+    (6, "angles_2d", lambda at, width: flat_angles(at, width)[:, :-1], "should give the shape"),
+    (6, "angles_2d", lambda at, width: 2 * flat_angles(at, width), "yours is 2"),
+    (6, "angles_2d", lambda at, width: flat_angles(at, 8) if width == 8 else np.zeros((1, 8)), "a width of 16"),
+    (7, "rms_norm", lambda x, w, eps: normed(x - x.mean(axis=1, keepdims=True), w), "LayerNorm"),
+    (7, "rms_norm", lambda x, w, eps: x / np.linalg.norm(x, axis=1, keepdims=True) * w, "root of the sum"),
+    (7, "rms_norm", lambda x, w, eps: normed(x, 1, eps), "learned weight is missing"),
+    (7, "rms_norm", lambda x, w, eps: normed(x, 1 + w, eps), "1 \\+ weight"),
+    (7, "rms_norm", lambda x, w, eps: normed(x, w, eps, axis=0), "down the columns"),
+    (7, "rms_norm", lambda x, w, eps: x / ((x * x).mean(axis=1, keepdims=True) + eps) * w, "root is missing"),
+    (7, "rms_norm", lambda x, w, eps: normed(x, w), "a row of zeros gives NaN"),
+    (7, "rms_norm", lambda x, w, eps: x / (np.sqrt((x * x).mean(axis=1, keepdims=True)) + eps) * w, "before the root"),
+    (7, "swiglu", lambda x, g, u, d: (x @ g.T * silu(x @ u.T)) @ d.T, "puts silu on up"),
+    (7, "swiglu", lambda x, g, u, d: (x @ u.T / (1 + np.exp(-x @ g.T))) @ d.T, "plain sigmoid"),
+    (7, "swiglu", lambda x, g, u, d: silu(x @ g.T) @ d.T, "up is missing"),
+    (7, "swiglu", lambda x, g, u, d: silu(x @ g.T * (x @ u.T)) @ d.T, "multiplies first"),
+    (7, "swiglu", lambda x, g, u, d: (silu(x @ g.T) + x @ u.T) @ d.T, "adds gate and up"),
+    (7, "swiglu", lambda x, g, u, d: (x @ g.T * (x @ u.T)) @ d.T, "no silu"),
+    (7, "swiglu", lambda x, g, u, d: (np.maximum(x @ g.T, 0) * (x @ u.T)) @ d.T, "relu"),
+    (7, "swiglu", lambda x, g, u, d: silu(x @ g.T) * (x @ u.T), "should give the shape"),
+    (8, "merge", lambda x, n, i, o: merged(normed(x.reshape(-1, 12), np.tile(n, 4), 1e-6), i, o), "joins first"),
+    (8, "merge", lambda x, n, i, o: merged(x.reshape(-1, 12), i, o), "norm is missing"),
+    (8, "merge", lambda x, n, i, o: merged(joined(x, 1), i, o), "norm's weight"),
+    (8, "merge", lambda x, n, i, o: merged(joined(x, n), i, o, lambda y: y), "GELU between"),
+    (8, "merge", lambda x, n, i, o: merged(joined(x, n), i, o, silu), "that is SiLU"),
+    (8, "merge", lambda x, n, i, o: merged(joined(x, n), i, o, gelu_tanh), "tanh approximation"),
+    (8, "merge", lambda x, n, i, o: merged(joined(x[[0, 2, 4, 6, 1, 3, 5, 7]], n), i, o), "0 2 4 6"),
+    (8, "merge", lambda x, n, i, o: merged(normed(x, n, 1e-6).reshape(2, 4, 3).swapaxes(1, 2).reshape(2, 12), i, o),
+     "channel by channel"),
+    (8, "merge", lambda x, n, i, o: merged(joined(x, n), i, o)[:1], "should give the shape"),
+    (8, "token_of_pixel", lambda y, x, photo, seen: token(y, x, photo, seen, 14), "counts patches"),
+    (8, "token_of_pixel", lambda y, x, photo, seen: y // 28 * (seen[1] // 28) + x // 28, "token 390, you say 413"),
+    (8, "token_of_pixel", lambda y, x, photo, seen: token(y, x, photo, seen) / 1, "one integer"),
+    (8, "token_of_pixel", lambda y, x, photo, seen: token(x, y, photo[::-1], seen[::-1]), "along the rows"),
+    (8, "token_of_pixel", lambda y, x, photo, seen: int(y * seen[0] / photo[0]) // 28 * (seen[0] // 28)
+        + int(x * seen[1] / photo[1]) // 28, "not 17"),
     (0, "top_tokens", lambda z, n: (np.argsort(z)[:n], z), "most likely ids"),
     (0, "top_tokens", lambda z, n: (np.argsort(-z)[:n], softmax(np.sort(z)[::-1][:n])), "over the whole row"),
     (0, "top_tokens", lambda z, n: top(z, n, shift=False), "subtract the largest"),
