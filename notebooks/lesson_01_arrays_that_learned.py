@@ -81,8 +81,8 @@ print(len(differ), "passes give something else, such as", ", ".join(differ[:3]),
 # %% [markdown]
 # Nearly all of the first list is bookkeeping: sizes, orders, places, angles. It is computed by rules that a
 # person wrote down (what each is for comes in its lesson). No training was needed, and another model of this
-# family computes the same. One entry is
-# of another kind: `decoder.embed_tokens` did learn, but it only looks at the text (section 5).
+# family computes the same. One entry is of another kind: `decoder.embed_tokens` did learn, but it only looks at
+# the text (section 5).
 #
 # The second list mixes pixels with learned numbers. We look at the mixing first.
 #
@@ -218,7 +218,7 @@ print("the same as a linear map of rows with a single 1:", np.allclose(one_hot @
 #
 # What have the rows learned? We take the words of this model's world that are one token each, and compare
 # their rows. The measure is the **cosine**: the dot product of two rows, divided by both lengths. 1 means the
-# same direction, 0 a right angle. **Predict**: which blocks should be red?
+# same direction, 0 a right angle. **Predict**: which parts of the table should be red?
 
 # %%
 groups = {"colours": ["red", "green", "blue", "yellow", "purple", "orange", "cyan", "pink"],
@@ -243,13 +243,14 @@ figure
 
 # %% [markdown]
 # Nobody has told the table that red and blue are of a kind. If their rows are alike, it is because the two
-# words stand in the same places in sentences. (With a small model and a short training the blocks may be
+# words stand in the same places in sentences. (With a small model and a short training the colours may be
 # faint. Believe the two printed numbers, not the eye.)
 #
 # ## 6. The residual stream: every pass adds
 #
-# What happens to the rows then? They go through blocks, and each block *adds* something to them, twice. It
-# never replaces them:
+# What happens to the rows then? They go through **blocks**: the same few passes, again and again, each time
+# with weights of their own. (In the decoder a block is called a layer.) Each block *adds* something to
+# them, twice. It never replaces them:
 #
 # $$ x \leftarrow x + f(x) $$
 #

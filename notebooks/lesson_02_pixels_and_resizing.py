@@ -387,9 +387,9 @@ for name, table in faults.items():
 # ## Exercise 2.1: the size rule (about 15 minutes)
 #
 # Write `target_size(y, b, least, most)`: height and width, as two integers, from the three cases of section
-# 2. (The limit `most` is 12,845,056 here and was 200,704 in the table of section 2. Both are `max_pixels`:
-# the first from the official model's file, the second from that of the small model in the package, which need
-# not look at large photos.)
+# 2. (The limit `most` is 12,845,056 here, and was far smaller in the table of section 2. Both are
+# `max_pixels`: the first from the official model's file, the second from that of the small model in the
+# package, which need not look at large photos.)
 #
 # <details><summary>Hint 1</summary>Write the rounding first, then two ifs. The ifs test the rounded area,
 # their scale uses y and b.</details>

@@ -350,7 +350,8 @@ for block in (windowed, full_block):
 at = minivl.provenance(inputs, vlm.config)["w"][:, 2:]  # w 2: row and column of the patch behind every row
 patch = (4, 4)
 asking = int(np.flatnonzero((at == patch).all(axis=1))[0])
-figure, axes = plt.subplots(2, 5, figsize=(14, 4.6))
+heads = min(4, vlm.config.vision.heads)
+figure, axes = plt.subplots(2, 1 + heads, figsize=(14, 4.6))
 for line, block in zip(axes, (windowed, full_block), strict=True):
     q_real, k_real = trace[f"vision.blocks.{block}.rotate"]
     q0, q1, k0, k1 = next(s for s in trace["vision.schedule"][block] if s[0] <= asking < s[1])
@@ -372,9 +373,9 @@ plt.tight_layout()
 plt.show()
 
 # %% [markdown]
-# In the upper line nothing outside the window has a share: not a small one, none. In the lower line the patch
-# can find the other disc. (Four heads are drawn. Beware of reading too much into such maps: a share says
-# where numbers came from, not what they were used for.)
+# In the upper line nothing outside the window has a share: not a small one, none. In the lower line the
+# patch can find the other disc. (Not more than four heads are drawn. Beware of reading too much into such
+# maps: a share says where numbers came from, not what they were used for.)
 #
 # ## 10. Now break it
 #

@@ -91,7 +91,7 @@ number = np.array([[(r // SIDE) * across + c // SIDE for c in range(COLUMNS)] fo
 figure = plot.board(1, 2, (11, 3))
 cells = np.arange(ROWS * COLUMNS).reshape(ROWS, COLUMNS)
 table(cells, figure.axes[0], "cells, numbered as one reads", range(ROWS), range(COLUMNS))
-table(number + 1, figure.axes[1], "the window of each cell (1 to 4)", range(ROWS), range(COLUMNS))
+table(number, figure.axes[1], "the window of each cell (0 to 3)", range(ROWS), range(COLUMNS))
 print("cells in each window:", np.bincount(number.ravel()), "  together:", np.bincount(number.ravel()).sum())
 figure
 
@@ -102,9 +102,10 @@ figure
 #
 # ## 3. Sort the cells once, and every window is a run
 #
-# In the picture's order the cells of window 1 are 0 1 2 3, then 7 8 9 10, and so on: torn apart. We sort the
-# cells by the number of their window. The sort must be **stable**: cells of one window stay in the order in
-# which they came. The list of cells in the new order is the **window order**.
+# In the picture's order the cells of window 0 are 0 1 2 3, then 7 8 9 10, and so on: torn apart. We sort
+# the cells by the number of their window. The sort must be **stable**: cells of one window stay in the
+# order in which they came. (Attention inside a window would not care. But rows must be those of the
+# reference, or nothing can be compared.) The list of cells in the new order is the **window order**.
 
 # %%
 order = np.argsort(number.ravel(), kind="stable")  # c: which cell comes at place 0, 1, 2, ...
@@ -323,7 +324,7 @@ print("visual tokens of the second pair moved:", bool((a[cells_a_frame:] != b[ce
 # ## 8. What it costs
 #
 # Windows make the pairs grow with the *area* of the picture, not with its square: each patch sees at most 64
-# others. Below, a windowed and a full block for pictures of growing size.
+# patches, itself among them. Below, a windowed and a full block for pictures of growing size.
 
 # %%
 def pairs_of(g):
@@ -383,9 +384,9 @@ figure
 #
 # ## 9. Now break it
 #
-# Five faults that have been in ports, or are one line away. Two pictures: one with ragged edges, and one
-# that is exactly two windows wide and one high. **Predict** for each fault: does it move the visual tokens
-# of both?
+# Six faults that have been in ports, or are one line away. Three pictures: one with ragged edges, one that is
+# exactly two windows wide and one high, and one that is a single window. **Predict** for each fault: which
+# pictures does it move?
 
 # %%
 def as_block(block):

@@ -119,8 +119,8 @@ figure
 # $$ \mathrm{speed}_i = \mathrm{base}^{-2i/e}, \qquad \varphi_{ni} = n \cdot \mathrm{speed}_i
 #    \qquad i = 0 \ldots e/2 - 1 $$
 #
-# The first pair turns by 1 radian (57 degrees) a place, the last one by almost nothing. The **base** is
-# 10,000 in the vision tower.
+# In comments, `f` is the number of angles, $e/2$. The first pair turns by 1 radian (57 degrees) a place,
+# the last one by almost nothing. The **base** is 10,000 in the vision tower.
 
 # %%
 def speeds(width, base=10000.0):

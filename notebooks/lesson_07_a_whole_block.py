@@ -64,7 +64,7 @@ figure
 # multiplied by a learned weight $g_d$. (A **channel** is one place in the row, the same in all rows: one
 # column.)
 #
-# $$ y_d = \frac{x_d}{\sqrt{\frac1D \sum_{d'} x_{d'}^2 + \varepsilon}}\, g_d \qquad (n \times d) \to (n \times d) $$
+# $$ y_d = \frac{x_d}{\sqrt{\frac1D \sum_{d'} x_{d'}^2 + \varepsilon}}\, g_d \qquad (n \times d \to n \times d) $$
 #
 # With numbers for the head: the row (3, 4, 0, 0). Squares 9, 16, 0, 0; mean 25/4; root 2.5. Divided: 1.2,
 # 1.6, 0, 0.

@@ -174,8 +174,8 @@ plt.show()
 print("largest difference of the two GELUs:", np.abs(gelu_tanh(y) - gelu(y)).max())
 
 # %% [markdown]
-# Half a thousandth. Is that much? In float32 it is thousands of roundings; beside the rounding of bfloat16 it
-# is about as small as one. Section 7 measures what it does.
+# Half a thousandth. Is that much? In float32 it is thousands of roundings; in bfloat16 it is less than one.
+# Section 7 measures what it does.
 #
 # ## 4. One cell in, one token out
 #
@@ -238,7 +238,8 @@ figure
 words = trace["decoder.embed_tokens"].copy()  # s d
 here = np.flatnonzero(inputs.input_ids == vlm.config.image_token_id)  # m: the rows of the placeholders
 words[here] = restored  # m d -> s d
-print("equal to the pass, up to rounding:", np.allclose(words, trace["decoder.place_features"], rtol=1e-3, atol=1e-2))
+wanted = trace["decoder.place_features"]
+print("equal to the pass, up to rounding:", np.allclose(words, wanted, rtol=1e-3, atol=1e-2))
 print(len(here), "placeholders,", len(restored), "visual tokens =", gh // 2, "x", gw // 2, "cells")
 
 # %% [markdown]
@@ -269,7 +270,7 @@ each = np.split(vlm.vision(two), np.cumsum(counts)[:-1])
 print("grids", two.image_grid_thw.tolist(), "  visual tokens", counts.tolist())
 print("cut:", [a.shape for a in each])
 alone = vlm.vision(inputs)
-print("the first picture alone gives the same, up to rounding:", np.allclose(each[0], alone, rtol=1e-3, atol=1e-2))
+print("the first picture alone gives the same:", np.allclose(each[0], alone, rtol=1e-3, atol=1e-2))
 
 # %% [markdown]
 # ## 7. Now break it

@@ -332,7 +332,8 @@ def test_a_table_shows_no_minus_zero_and_refuses_what_cannot_be_read():
 def test_likeness_of_rows_is_their_cosine():
     rows = np.array([[3.0, 0, 0], [-2, 0, 0], [1, 1, 0], [0, 0, 0]])
     drawn = np.asarray(plot.similarity(rows, "abcd").images[0].get_array())
-    assert np.allclose(drawn, [[1, -1, 0.5**0.5, 0], [-1, 1, -(0.5**0.5), 0], [0.5**0.5, -(0.5**0.5), 1, 0], [0, 0, 0, 0]])
+    half = 0.5**0.5
+    assert np.allclose(drawn, [[1, -1, half, 0], [-1, 1, -half, 0], [half, -half, 1, 0], [0, 0, 0, 0]])
 
 
 @FEW
@@ -386,8 +387,8 @@ def test_channels_show_the_largest_number_and_name_outliers():
 
 
 def test_costs_add_up_blocks_and_steps():
-    profile = {"vision.blocks.0.attend": Cost(0, 3), "vision.blocks.1.attend": Cost(0, 4), "decoder@1.logits": Cost(0, 2),
-               "decoder.logits": Cost(0, 1), "prompt.encode": Cost(1, 0)}
+    profile = {"vision.blocks.0.attend": Cost(0, 3), "vision.blocks.1.attend": Cost(0, 4),
+               "decoder@1.logits": Cost(0, 2), "decoder.logits": Cost(0, 1), "prompt.encode": Cost(1, 0)}
     ax = plot.costs(profile)
     names = [label.get_text() for label in ax.get_yticklabels()]
     assert names == ["vision.attend", "decoder.logits"] and [bar.get_width() for bar in ax.patches] == [7, 3]
