@@ -27,7 +27,7 @@ from .checkpoint.names import shapes
 from .files import write_whole
 from .inputs import Inputs
 from .listing import Row, fold, lister, total
-from .samples import Sample, load_samples
+from .samples import WORLD, Sample, load_samples
 from .stage import Session, session
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 OUTPUT = Path("minivl-demo.png")
 SHOWN = "odd-size"                        # the sample whose answer is taken apart: its resizing shows
-WORLD = "coloured shapes on plain, shaded or grainy ground, single digits, and short videos of shapes"
 
 
 def main(output: Path = OUTPUT, console: Console | None = None) -> None:

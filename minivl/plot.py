@@ -29,6 +29,7 @@ from .stage import unwatched
 
 # Okabe and Ito's colours, which stay apart for every kind of colour vision
 BLUE, ORANGE, GREEN, INK, PAPER = "#0072B2", "#E69F00", "#009E73", "#222222", "#ffffff"
+COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#D55E00")      # for things that are told apart by number
 MAGNITUDE, SIGNED = "viridis", "RdBu_r"
 GAP = 14                    # pixels between two frames of a video
 LEAST_POINTS = 4.0          # numbers smaller than this are not drawn
@@ -103,6 +104,30 @@ def picture(pixels: np.ndarray, config: Any = None, ax: Any = None) -> Any:
     ax.imshow(_strip(frames))
     many = f"{len(frames)} frames of " if len(frames) > 1 else ""
     return _dress(ax, f"{many}{height} x {width} pixels", "column (pixels)", "row (pixels)")
+
+
+def found(pixels: np.ndarray, things: Sequence[Any], ax: Any = None) -> Any:
+    """A picture (y, b, 3) as it came, with the boxes and points that `VLM.ground` gives, numbered from 1."""
+    ax = picture(pixels, ax=ax)
+    for number, thing in enumerate(things):
+        x0, y0, x1, y1 = (n - 0.5 for n in thing.box or thing.point * 2)              # imshow: pixel 0 is at 0
+        colour = COLOURS[number % len(COLOURS)]
+        if thing.box:
+            ax.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color=PAPER, lw=3.4)
+            ax.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color=colour, lw=2)
+        else:
+            ax.plot([x0], [y0], "o", color=colour, mec=PAPER, ms=8)
+        corner = (x0 > pixels.shape[1] * 0.7, y0 < pixels.shape[0] * 0.1)
+        _tag(ax, (x1 if corner[0] else x0, y0), f"{number + 1} {thing.label[:40]}".strip(), colour, *corner)
+    return _dress(ax, f"{len(things)} found", "column (pixels)", "row (pixels)")
+
+
+def _tag(ax: Any, at: tuple[float, float], text: str, colour: str, leftwards: bool, below: bool) -> None:
+    """A name at a place: above it unless the picture begins there. It takes no room of its own."""
+    note = ax.annotate(text.replace("$", r"\$"), at, (0, -6 if below else 6), textcoords="offset points",
+                       ha="right" if leftwards else "left", va="top" if below else "bottom", size=7, color=PAPER,
+                       clip_on=True, bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.5})
+    note.set_in_layout(False)
 
 
 def patch_grid(pixels: np.ndarray, grid: np.ndarray, config: Any, ax: Any = None) -> Any:
