@@ -68,7 +68,7 @@ SLOTS = [
     Slot("odd-size", partial(shapes, tasks.describe, (150, 203), 1), True, "no multiple of 28: resized to 140 x 196"),
     Slot("ragged", partial(shapes, tasks.count, (140, 196), 3), True, "5 x 7 cells: windows are cut off at two edges"),
     Slot("tall", partial(shapes, tasks.attribute, (196, 112), 2), True, "7 x 4 cells: windows are cut off below"),
-    Slot("thin", partial(shapes, tasks.describe, (56, 196), 2), True, "one window high"),
+    Slot("thin", partial(shapes, tasks.describe, (28, 168), 1), True, "lower than any picture in training"),
     Slot("left-right", partial(shapes, tasks.relation, (112, 168), 2), True, "two objects and their relation"),
     Slot("box", partial(shapes, tasks.find, (168, 168), 2), True, "where exactly an object is"),
     Slot("number", partial(writing, tasks.read_number, partial(number, digits=3)), True, "three digits in any font"),
