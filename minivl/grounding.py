@@ -1,6 +1,6 @@
 """Where things are: what an answer names, in pixels of the picture as it came.
 
-    found = minivl.load().ground("photo.jpg", "Locate the red circle.")
+    found = minivl.load().ground("photo.jpg", "Find the red circle.")
     found[0].label, found[0].box            # "red circle", (x0, y0, x1, y1); a point has .point instead
     found.answer, found.notes               # the model's own words, and what was mended in them or left out
 

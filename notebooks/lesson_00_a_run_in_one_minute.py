@@ -41,8 +41,8 @@ vlm = minivl.load()  # without a name: the small model in the package
 # %% [markdown]
 # ## 1. A picture and a question
 #
-# This model has been trained on drawings of five shapes in eight colours, so we draw one. `draw_scene` takes
-# a list of `(shape, colour, x, y, radius)`, in pixels from the upper left corner.
+# This model has been trained on drawings: six shapes in eight colours, writing, simple pages. So we draw one.
+# `draw_scene` takes a list of `(shape, colour, x, y, radius)`, in pixels from the upper left corner.
 
 # %%
 COLOURS = {"red": (222, 40, 40), "green": (40, 165, 60), "blue": (45, 75, 225),
@@ -284,7 +284,7 @@ plt.show()
 #
 # ## 7. What this small model knows, and a picture on which it must fail
 #
-# Its world: one to four shapes, five kinds, eight colours. We ask about single shapes in half of the colours
+# Its world: one to six shapes, six kinds, eight colours. We ask about single shapes in half of the colours
 # and compare with the truth, because a claim about a model is worth what was measured.
 
 # %%
