@@ -13,6 +13,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,7 @@ def answer_by_transformers(folder: Path) -> Answer:
     than the one that the original weights, and these, were trained with."""
     import torch
     from transformers import Qwen2_5_VLForConditionalGeneration
+    torch.set_num_threads(1)
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
     return torch.no_grad()(lambda inputs: _decode(model, inputs))
 
@@ -117,16 +121,27 @@ def row_of(row: Row, samples: list[Sample], vlm: minivl.VLM, engines: dict[str, 
 
 
 
-def evaluate(folder: Path, samples: int, engines: Sequence[str], seed: int = 0,
-             tiers: str = "ABC") -> Iterator[dict[str, Any]]:
-    """Row after row. engines: "minivl", "transformers" or both."""
-    with minivl.load(folder) as vlm:
-        makers = {"minivl": lambda: answer_by_minivl(vlm), "transformers": lambda: answer_by_transformers(folder)}
-        built = {name: makers[name]() for name in engines}
-        for row in ROWS:
-            if row.tier in tiers:
-                start = time.time()
-                yield row_of(row, row.samples(samples, seed), vlm, built) | {"seconds": round(time.time() - start, 1)}
+def evaluate(folder: Path, samples: int, engines: Sequence[str], seed: int = 0, tiers: str = "ABC",
+             workers: int = 2) -> Iterator[dict[str, Any]]:
+    """Row after row, `workers` of them at a time. engines: "minivl", "transformers" or both."""
+    jobs = [(folder, samples, tuple(engines), seed, row.name) for row in ROWS if row.tier in tiers]
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(_row_in_a_process, jobs)
+
+
+def _row_in_a_process(job: tuple[Path, int, tuple[str, ...], int, str]) -> dict[str, Any]:
+    folder, samples, engines, seed, name = job
+    vlm, built = _engines(folder, engines)
+    row, start = next(row for row in ROWS if row.name == name), time.time()
+    return row_of(row, row.samples(samples, seed), vlm, built) | {"seconds": round(time.time() - start, 1)}
+
+
+@cache
+def _engines(folder: Path, engines: tuple[str, ...]) -> tuple[minivl.VLM, dict[str, Answer]]:
+    """Loaded once in each process; one thread each."""
+    vlm = minivl.load(folder)
+    makers = {"minivl": lambda: answer_by_minivl(vlm), "transformers": lambda: answer_by_transformers(folder)}
+    return vlm, {name: makers[name]() for name in engines}
 
 
 def verdict(row: dict[str, Any], figures: Scores) -> str:
