@@ -10,6 +10,7 @@ Start reading at `model.py`: the whole forward pass on one screen.
 """
 
 from .api import VLM, load
+from .check import check
 from .contract import AXES, ContractError
 from .inputs import Inputs
 from .provenance import provenance, where_pixel, where_token
