@@ -39,6 +39,7 @@ class Draws:
 
     def __init__(self, whole: Whole):
         self.whole = whole
+        self._made = 0
 
     def pick(self, options: Sequence[T]) -> T:
         """One of several; the first is the simplest."""
@@ -48,7 +49,9 @@ class Draws:
         return bool(self.whole(0, 1))
 
     def generator(self) -> np.random.Generator:
-        return np.random.default_rng(self.whole(0, 999))
+        """Another one each time, also where all seeds have been lowered to 0: keys must not equal values."""
+        self._made += 1
+        return np.random.default_rng((self.whole(0, 999), self._made))
 
     def floats(self, *shape: int, scale: float = 1.0) -> np.ndarray:
         """Numbers of about unit size with two digits after the point, which can be read: float32."""

@@ -191,15 +191,18 @@ def _remarks(value: Any, args: tuple) -> tuple[str, ...]:
     return tuple(said)
 
 
-def same_as(exercise: Exercise, mistake: Callable, case: Case, verdict: Verdict) -> bool:
-    """Whether a known wrong version gives on this case what the student's function gave."""
+def same_as(exercise: Exercise, mistake: Callable, case: Case, verdict: Verdict) -> bool | None:
+    """Whether a known wrong version gives on this case what the student's function gave; None when only one of the two
+    raised an exception, which says little: the same mistake can be written so that it fails and so that it does not.
+    """
     args = tuple(changed(np.copy, arg) for arg in case.args)
     try:
         given = outputs(run(mistake, args))
     except Exception:
-        return verdict.kind == "raised"
-    if verdict.kind == "raised" or len(given) != len(verdict.got):
-        return False
-    return all(isinstance(b, np.ndarray | np.generic) and np.shape(a) == np.shape(b)
-               and bool(close(exercise, case, np.asarray(a), np.asarray(b), times=4).all())
-               for a, b in zip(given, verdict.got, strict=True))
+        return True if verdict.kind == "raised" else None
+    if verdict.kind == "raised":
+        return None
+    return len(given) == len(verdict.got) and all(
+        isinstance(b, np.ndarray | np.generic) and np.shape(a) == np.shape(b)
+        and bool(close(exercise, case, np.asarray(a), np.asarray(b), times=4).all())
+        for a, b in zip(given, verdict.got, strict=True))

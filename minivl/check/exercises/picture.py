@@ -129,9 +129,12 @@ def _(shape, config):
 # --------------------------------------------------------------------------------------------------- resize
 
 def _draw_resize(d: Draws) -> tuple:
+    """Where both sides change, colours are so far from the ends that nothing is clipped between the two: which axis
+    comes first, which is a matter of speed in Pillow, then shows in the last level only."""
     y, b = d.whole(1, 9), d.whole(1, 9)
-    pixels = d.generator().integers(0, 256, (y, b, 3)).astype(np.uint8)
-    return pixels, np.array([d.whole(1, 9), d.whole(1, 9)])
+    size = np.array([d.pick([d.whole(1, 9), y]), d.pick([d.whole(1, 9), b])])
+    low, high = (70, 186) if size[0] != y and size[1] != b else (0, 256)
+    return d.generator().integers(low, high, (y, b, 3)).astype(np.uint8), size
 
 
 def _filtered(pixels, size, filter=passes.cubic, reach=2, antialias=True, middle=0.5, clip=True):

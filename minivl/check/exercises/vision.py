@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from ...passes import vision as passes
 from .. import plain
 from ..draws import Draws
 from ..exercise import Exercise, Variant
-from .kernels import exact_gelu, tanh_gelu
+from .kernels import GELU, NORM, exact_gelu
 from .small import FLOAT32, lin, matrix, normed
 
 
@@ -71,6 +73,11 @@ def _merge(x, merger, gelu=exact_gelu, inner=None):
     return lin(gelu(lin(cells, merger.inner)), merger.outer)
 
 
+def _merge_with_norm(norm, x, merger):
+    """The merger with another norm."""
+    return _merge(x, merger, inner=norm(x, merger.norm).reshape(len(x) // 4, -1))
+
+
 def _variant(d: Draws) -> Variant:
     order = d.pick([(0, 2, 1, 3), (3, 2, 1, 0), (1, 0, 3, 2), (2, 3, 0, 1)])
     return Variant(f"before they are joined, the four rows of each cell are put into the order {order}, so that row "
@@ -116,21 +123,6 @@ def _(x, merger):
     return _merge(x, merger, lambda y: y)
 
 
-@MERGE.mistake("your GELU is the tanh approximation; the model has the exact one, with the error function")
-def _(x, merger):
-    return _merge(x, merger, tanh_gelu)
-
-
-@MERGE.mistake("you use ReLU where the model has GELU")
-def _(x, merger):
-    return _merge(x, merger, lambda y: np.maximum(y, 0))
-
-
-@MERGE.mistake("your activation is SiLU, the decoder's; the merger has GELU")
-def _(x, merger):
-    return _merge(x, merger, lambda y: y / (1 + np.exp(-y)))
-
-
 @MERGE.mistake("there is a GELU too many, after the second linear map")
 def _(x, merger):
     return exact_gelu(_merge(x, merger))
@@ -152,5 +144,11 @@ def _(x, merger):
 def _(x, merger):
     return lin(exact_gelu(normed(x, merger.norm).reshape(len(x) // 4, -1)), merger.outer)
 
+
+# A merger holds a GELU and a norm: their mistakes can be made here too.
+for words, version in GELU.mistakes:
+    MERGE.mistake(f"in your GELU: {words}")(partial(_merge, gelu=version))
+for words, version in NORM.mistakes:
+    MERGE.mistake(f"in your norm: {words}")(partial(_merge_with_norm, version))
 
 EXERCISES = [EMBED, MERGE]
