@@ -19,5 +19,5 @@ from .watch import read_dump
 
 __version__ = "0.1.0"
 
-__all__ = ["AXES", "VLM", "ContractError", "Inputs", "Session", "Stopped", "load", "provenance", "read_dump",
+__all__ = ["AXES", "VLM", "ContractError", "Inputs", "Session", "Stopped", "check", "load", "provenance", "read_dump",
            "session", "until", "using", "where_pixel", "where_token"]

@@ -24,7 +24,6 @@ from .arguments import array_words, described
 from .diagnose import same_results, unused
 from .draws import Case, deck, search, weight_of
 from .exercise import Exercise
-from .exercises import EXERCISES
 from .judge import Verdict, judge, misfit, run, same_as
 from .result import Result
 
@@ -60,20 +59,28 @@ def check(stage: str | None = None, function: Callable | None = None, *, seed: i
     return _grade(exercise, function, seed, seconds)
 
 
+def all_exercises() -> list[Exercise]:
+    """All of them; imported when first asked for, because most who import minivl check nothing."""
+    from .exercises import EXERCISES
+    return EXERCISES
+
+
 def find(name: str) -> Exercise:
     """The exercise of that name or label."""
-    for exercise in EXERCISES:
+    known = all_exercises()
+    for exercise in known:
         if name in (exercise.name, exercise.label):
             return exercise
-    names = [n for exercise in EXERCISES for n in (exercise.name, exercise.label)]
+    names = [n for exercise in known for n in (exercise.name, exercise.label)]
     near = get_close_matches(str(name), names, n=1, cutoff=0.4)
     meant = f"did you mean {near[0]!r}? " if near else ""
-    raise ValueError(f"there is no stage {name!r} to check; {meant}minivl.check() lists all {len(EXERCISES)}")
+    raise ValueError(f"there is no stage {name!r} to check; {meant}minivl.check() lists all {len(known)}")
 
 
 def _listing() -> Page:
-    wide = max(len(exercise.name) for exercise in EXERCISES)
-    lines = [f"  {e.name:<{wide}}  {'*' if e.variants else ' '} {e.does}" for e in EXERCISES]
+    known = all_exercises()
+    wide = max(len(exercise.name) for exercise in known)
+    lines = [f"  {e.name:<{wide}}  {'*' if e.variants else ' '} {e.does}" for e in known]
     return Page("\n".join(["minivl.check(name, your_function) grades one of these; a * has seeded variants:", *lines]))
 
 

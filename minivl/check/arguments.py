@@ -75,7 +75,8 @@ def nudged(names: list[str], args: tuple, reads: tuple[str, ...]) -> Iterator[tu
 
 def _others(name: str, thing: Any, reads: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
     if isinstance(thing, np.ndarray) and thing.dtype.kind == "f":
-        yield name, thing + np.random.default_rng(0).normal(size=thing.shape).astype(thing.dtype)
+        noise = np.asarray(np.random.default_rng(0).normal(size=thing.shape))
+        yield name, thing + noise.astype(thing.dtype)
     elif isinstance(thing, np.ndarray) and thing.ndim == 1:
         yield name, thing[::-1]
     elif isinstance(thing, Weight):

@@ -19,7 +19,7 @@ from ..contract import AXES, ContractError, check_inputs, outputs
 from .arguments import nudged
 from .draws import Case
 from .exercise import Exercise
-from .judge import Verdict, close, expected, run, same_as
+from .judge import Verdict, expected, run, same_as, tolerance
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,15 @@ class Look:
     axes: list[str]
     sizes: dict[str, int]
     given: dict[str, object]
-    near: Callable[[np.ndarray, np.ndarray], bool]
+    slack: float
+
+    def near(self, a: np.ndarray, b: np.ndarray) -> bool:
+        """Whether two arrays agree but for rounding."""
+        return a.shape == b.shape and bool((np.abs(a - b) <= self.slack).all())
 
 
 def look_at(exercise: Exercise, case: Case, verdict: Verdict) -> Look:
     """The first wrong output of a verdict, ready to be looked at."""
-    def near(a: np.ndarray, b: np.ndarray) -> bool:
-        return a.shape == b.shape and bool(close(exercise, case, a, b, times=4).all())
     axes = exercise.axes[min(verdict.place, len(exercise.axes) - 1)]
     right, got = (exercise.see(np.asarray(x[verdict.place], np.float64)) for x in (verdict.expected, verdict.got))
     axes = list(axes) if len(axes) == right.ndim and "_" not in axes else [f"{n}" for n in range(right.ndim)]
@@ -45,7 +47,8 @@ def look_at(exercise: Exercise, case: Case, verdict: Verdict) -> Look:
         sizes = check_inputs("", exercise.door.contract, case.args)
     except ContractError:
         sizes = {}
-    return Look(right, got, verdict.wrong, axes, sizes, dict(zip(exercise.names, case.args, strict=True)), near)
+    given = dict(zip(exercise.names, case.args, strict=True))
+    return Look(right, got, verdict.wrong, axes, sizes, given, 4 * tolerance(exercise, case, right))
 
 
 def first_difference(look: Look) -> str:
@@ -58,7 +61,7 @@ def first_difference(look: Look) -> str:
 
 
 def number(value: float) -> str:
-    return f"{value:.6g}"
+    return f"{value + 0.0:.6g}"                           # + 0.0: no -0
 
 
 def where(look: Look) -> str:
@@ -108,16 +111,20 @@ def never_written(look: Look) -> str:
 def other_order(look: Look) -> str:
     """The right slices along one axis, in another order."""
     for n, axis in enumerate(look.axes):
-        right, got = np.moveaxis(look.right, n, 0), np.moveaxis(look.got, n, 0)
-        if not 2 <= len(right) <= 64:
-            continue
-        came = [next((j for j in (i, *range(len(right))) if look.near(right[j], row)), -1) for i, row in enumerate(got)]
+        right, got = (np.moveaxis(x, n, 0).reshape(x.shape[n], -1) for x in (look.right, look.got))
+        came = [_found(right, row, i, look.slack) for i, row in enumerate(got)]
         if -1 not in came and came != list(range(len(right))):
             twice = "" if len(set(came)) == len(came) else "; some come twice and others not at all"
             listed = " ".join(map(str, came[:24])) + (" ..." if len(came) > 24 else "")
             return (f"along axis {axis} you give right slices in the wrong order: at 0 1 2 ... yours are the expected "
                     f"ones number {listed}{twice}")
     return ""
+
+
+def _found(right: np.ndarray, row: np.ndarray, own: int, slack: float) -> int:
+    """Which of the right rows this one is: its own if it can be, else the first; -1 for none."""
+    hits = np.flatnonzero((np.abs(right - row) <= slack).all(axis=1))
+    return own if own in hits else int(hits[0]) if len(hits) else -1
 
 
 def transposed(look: Look) -> str:
@@ -236,7 +243,8 @@ def when(exercise: Exercise, cases: Sequence[Case], right: Sequence[bool]) -> st
 def partly(exercise: Exercise, cases: Sequence[Case], verdicts: Sequence[Verdict]) -> str:
     """The known mistake that explains most wrong inputs, when none explains all: there may be two at once."""
     failed = [(case, v) for case, v in zip(cases, verdicts, strict=True) if v.kind != "right"]
-    counts = [sum(same_as(exercise, version, case, v) is True for case, v in failed) for _, version in exercise.mistakes]
+    counts = [sum(same_as(exercise, version, case, v) is True for case, v in failed)
+              for _, version in exercise.mistakes]
     most = max(counts, default=0)
     if most < max(2, len(failed) / 3):
         return ""
@@ -246,14 +254,15 @@ def partly(exercise: Exercise, cases: Sequence[Case], verdicts: Sequence[Verdict
 
 def unused(exercise: Exercise, function: Callable, cases: Sequence[Case]) -> str:
     """An argument that the right result depends on and the student's does not."""
-    moved: dict[str, list[tuple[bool, bool]]] = {}
+    moved: dict[str, list[tuple[bool, ...]]] = {}
     for case in cases:
         try:
             before = expected(exercise, case), outputs(run(function, case.args))
             for path, args in nudged(exercise.names, case.args, exercise.reads):
                 other = Case(args)
                 after = expected(exercise, other), outputs(run(function, args))
-                moved.setdefault(path, []).append((not same_results(before[0], after[0]), not same_results(before[1], after[1])))
+                both = tuple(not same_results(*two) for two in zip(before, after, strict=True))
+                moved.setdefault(path, []).append(both)
         except Exception:
             continue                                      # a changed input may be none; others will do
     idle = [path for path, seen in moved.items() if any(a for a, _ in seen) and not any(b for _, b in seen)]

@@ -14,6 +14,7 @@ Read next: `exercise.py`, which holds such functions; `search` here, which finds
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, TypeVar
@@ -106,11 +107,15 @@ def _uneven(rng: np.random.Generator) -> Whole:
 
 def search(draw: Callable[[Draws], tuple], fails: Callable[[Case], bool], seed: int, tries: int, until: float
            ) -> Case | None:
-    """The smallest case found for which `fails` holds, or None. Gives up looking at the time `until`."""
+    """The smallest case found for which `fails` holds, or None.
+
+    Gives up at the time `until`, and after three cases looked at for each of `tries`: shrinking could go on for long.
+    """
     best: list[Case] = []
+    looks = iter(range(3 * tries))
 
     def failing(case: Case) -> bool:
-        if perf_counter() > until or not fails(case):
+        if perf_counter() > until or next(looks, None) is None or not fails(case):
             return False
         if not best or weight_of(case) < weight_of(best[0]):
             best[:] = [case]
@@ -138,10 +143,9 @@ def _with_hypothesis(draw: Callable[[Draws], tuple], fails: Callable[[Case], boo
         return _case(draw, Draws(lambda low, high: drawn(strategies.integers(low, high))))
     settings = h.settings(max_examples=tries, database=None, deadline=None, suppress_health_check=list(h.HealthCheck),
                           phases=(h.Phase.generate, h.Phase.shrink))
-    try:
+    # An exception of its own says that nothing was found, or that a function fails by chance or the time is over.
+    with suppress(h.errors.HypothesisException, h.errors.Flaky):
         h.find(cases(), fails, settings=settings, random=Random(seed))
-    except (h.errors.HypothesisException, h.errors.Flaky):
-        pass            # nothing found; or a function that fails by chance, or out of time: `search` keeps its own best
 
 
 def _by_hand(draw: Callable[[Draws], tuple], fails: Callable[[Case], bool], seed: int, tries: int) -> None:

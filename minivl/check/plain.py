@@ -153,14 +153,14 @@ def _runs(lengths: list[int]) -> np.ndarray:
     return np.array(rows, np.int64).reshape(-1, 4)
 
 
-def moving(patches: int, back: bool) -> Callable:
-    """order_by_window with other cells, or the other way round."""
+def moving(patches: int, back: bool, flip: bool) -> Callable:
+    """order_by_window with other cells, the other way round, or with the rows of a cell in reverse."""
     def order_by_window(rows: np.ndarray, order: np.ndarray) -> np.ndarray:
         out = np.empty_like(rows)
         for i, j in enumerate(order.tolist()):
             here, there = (j, i) if back else (i, j)
             for n in range(patches):
-                out[here * patches + n] = rows[there * patches + n]
+                out[here * patches + n] = rows[there * patches + (patches - 1 - n if flip else n)]
         return out
     return order_by_window
 

@@ -63,9 +63,9 @@ class Result:
         if self.look is None:
             raise ValueError(f"{self.stage}: no numbers differ, so there is nothing to draw")
         from .. import plot
-        panes = [_pane(array, self.look)[0] for array in (self.look.right, self.look.got, self.look.wrong)]
-        _, at, rows, columns = _pane(self.look.wrong, self.look)
-        return plot.differences(*panes, rows, columns, f"{self.stage}{at}")
+        right, got = (_pane(array, self.look)[0] for array in (self.look.right, self.look.got))
+        wrong, at, rows, columns = _pane(self.look.wrong, self.look)
+        return plot.differences(right, got, wrong, rows, columns, f"{self.stage}{at}")
 
 
 def right(exercise: Exercise, tried: int, remarks: Sequence[str]) -> Result:
@@ -116,7 +116,7 @@ def drawing(look: Look) -> list[str]:
     """The wrong cells in text: small arrays with both numbers, larger ones as # (wrong) and . (right)."""
     pane, at, rows, columns = _pane(look.wrong, look)
     right_, got = (_pane(array, look)[0] for array in (look.right, look.got))
-    if pane.shape[0] <= 8 and pane.shape[1] <= 8:
+    if pane.shape[0] <= ROWS and pane.shape[1] <= 8:
         texts = [[number(b) if not w else f"{number(b)}≠{number(a)}" for a, b, w in zip(*row, strict=True)]
                  for row in zip(right_[:, :], got, pane, strict=True)]
         head = f"  yours; where it is wrong, yours ≠ expected{at}:"
@@ -127,7 +127,7 @@ def drawing(look: Look) -> list[str]:
 
 
 def _rest(pane: np.ndarray) -> list[str]:
-    if pane.shape[0] <= 8 and pane.shape[1] <= 8 or pane.shape[0] <= ROWS and pane.shape[1] <= COLUMNS:
+    if pane.shape[0] <= ROWS and pane.shape[1] <= COLUMNS:
         return []
     return [f"    (the first {min(pane.shape[0], ROWS)} x {min(pane.shape[1], COLUMNS)} of "
             f"{pane.shape[0]} x {pane.shape[1]})"]
@@ -136,7 +136,7 @@ def _rest(pane: np.ndarray) -> list[str]:
 def _table(texts: list[list[str]], rows: str, columns: str) -> list[str]:
     width = max([len(text) for row in texts for text in row] + [len(str(len(texts[0]) - 1))])
     head = " ".join(f"{n:>{width}}" for n in range(len(texts[0])))
-    side = f"{rows}\\{columns}"
+    side = f"{rows}\\{columns}" if rows else columns
     body = [f"    {n:>{len(side)}} {' '.join(f'{text:>{width}}' for text in row)}" for n, row in enumerate(texts)]
     return [f"    {side} {head}", *body]
 

@@ -71,7 +71,7 @@ wrong("merge_2x2", "in your GELU", "erf of x itself")(lambda x, m: merged(
 
 def projected(x, w, config, order=(0, 1, 2), cut=None, y=None):
     y = mapped(x, w) if y is None else y
-    a, k = config.num_attention_heads, config.num_key_value_heads
+    a, k = config.heads, config.kv_heads
     e = config.hidden_size // a
     parts = np.split(y, [a * e, (a + k) * e], axis=1)
     cut = cut or (lambda part: part.reshape(len(x), part.shape[1] // e, e))

@@ -1,11 +1,11 @@
 """Students' versions of the stages of pictures, patches, positions and windows."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 
 from .versions import right, wrong
-
 
 # ---- target_size
 
@@ -365,7 +365,7 @@ def window_by_window(grids, config, frame_first=True, down=False, inner_down=Fal
         def key(cell):
             f, y, x = cell
             window = (x // side, y // side) if down else (y // side, x // side)
-            return ((f, *window) if frame_first else (*window, f), (x, y) if inner_down else (y, x))  # noqa: B023
+            return ((f, *window) if frame_first else (*window, f), (x, y) if inner_down else (y, x))
         out += [start + f * h * w + y * w + x for f, y, x in sorted(cells, key=key)]
         start += t * h * w if offset else 0
     return np.array(out)
@@ -425,7 +425,7 @@ def seen_by(grids, config, full=None, patches=4, frames=True, edge=True, table=N
                 once = len(range(0, h // 2, side)) * len(range(0, w // 2, side))
                 lengths += lengths[-once:] * (t - 1)
         ends = np.array([0, *np.cumsum(lengths)])
-        rows = np.array([[a, b, a, b] for a, b in zip(ends[:-1], ends[1:], strict=True)])
+        rows = np.array([[a, b, a, b] for a, b in pairwise(ends)])
         out.append(table(rows) if table else rows)
     return tuple(out)
 
@@ -454,8 +454,7 @@ wrong("schedule", "swapped")(lambda g, c: seen_by(g, c, lambda b: b not in c.ful
 wrong("schedule", "no block is ever full")(lambda g, c: seen_by(g, c, lambda b: str(b) in c.fullatt_block_indexes))
 wrong("schedule", "every block is full")(lambda g, c: seen_by(g, c, lambda b: True))
 wrong("schedule", "across the frames")(lambda g, c: seen_by(g, c, frames=False))
-wrong("schedule", "counted in cells")(lambda g, c: tuple(t // 4 if b not in c.fullatt_block_indexes else t // 4
-                                                          for b, t in enumerate(seen_by(g, c))))
+wrong("schedule", "counted in cells")(lambda g, c: tuple(table // 4 for table in seen_by(g, c)))
 wrong("schedule", "whole ones")(lambda g, c: seen_by(g, c, edge=False))
 wrong("schedule", "count from 1")(lambda g, c: seen_by(g, c, lambda b: b + 1 in c.fullatt_block_indexes))
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...config import TextConfig, VisionConfig
 from ...passes import block as passes
 from ..draws import Draws
 from ..exercise import Exercise
-from .small import lin, matrix, text
+from .small import lin, matrix, text, vision
 
 
 def _draw_qkv(d: Draws) -> tuple:
     kv, group, head = d.whole(1, 2), d.whole(1, 3), 2 * d.whole(1, 2)
     heads = kv * group
-    config = text(hidden_size=heads * head, num_attention_heads=heads, num_key_value_heads=kv)
+    config: TextConfig | VisionConfig = text(hidden_size=heads * head, num_attention_heads=heads,
+                                             num_key_value_heads=kv)
+    if d.flag():                                                   # the tower's: as many of each
+        kv, config = heads, vision(hidden_size=heads * head, num_heads=heads)
     return d.floats(d.whole(1, 4), heads * head), d.linear(heads * head, (heads + 2 * kv) * head), config
 
 
@@ -25,8 +29,9 @@ QKV = Exercise(
     "project_qkv", "*.project_qkv", "query, key and value of every head: n d -> n a e, n k e, n k e",
     passes.project_qkv, _draw_qkv, lambda x, qkv, config: x.shape[1],
     {"fewer key-value heads than query heads": _grouped,
-     "more than one query head": lambda x, qkv, config: config.heads > 1},
-    reads=("hidden_size", "num_attention_heads", "num_key_value_heads"))
+     "more than one query head": lambda x, qkv, config: config.heads > 1,
+     "the tower's config": lambda x, qkv, config: isinstance(config, VisionConfig)},
+    reads=("heads", "kv_heads", "head_dim"))
 
 
 def _heads(x, qkv, config):

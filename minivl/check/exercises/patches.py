@@ -77,7 +77,8 @@ def _(frames, config):
     return _cut(frames, config, (0, 3, 6, 4, 7, 2, 1, 8, 5))
 
 
-@PATCHIFY.mistake("a pair that lacks a frame is filled with zeros; the last frame is repeated: a picture is shown twice")
+@PATCHIFY.mistake("a pair that lacks a frame is filled with zeros; the last frame is repeated: a picture is shown "
+                  "twice")
 def _(frames, config):
     return _cut(frames, config, fill="zeros")
 

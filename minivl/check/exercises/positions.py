@@ -30,9 +30,11 @@ def _draw_mrope(d: Draws) -> tuple:
             d.pick(["max_plus_one", "tf5"]))
 
 
-def _mrope(ids, grids, ticks, pads, merge, after_video, time=None, start=True, order=(0, 1, 2), after=None, cells=None):
+def _mrope(ids, grids, ticks, pads, merge, after_video, *, time=None, start=True, order=(0, 1, 2), after=None,
+           cells=None):
     """Positions token by token, with one thing at a time made another way."""
-    out, p, at = [], 0, 0
+    out: list[tuple[int, ...]] = []
+    p = at = 0
     for grid, tick in zip(grids.tolist(), ticks, strict=True):
         while ids[at] not in pads:
             out.append((p, p, p))
@@ -232,8 +234,9 @@ def _angles_variant(d: Draws) -> Variant:
     order, turns = d.pick([(2, 1, 0), (1, 0, 2), (0, 2, 1)]), d.flag()
     names = ("time", "height", "width")
     words = ", ".join(names[n] for n in order)
-    return Variant(f"frequencies go to the axes in turn, {words}, {words}, ..., whatever mrope_section says" if turns else
-                   f"the sections of mrope_section belong to {words}, in this order", plain.sharing(order, turns))
+    asks = (f"frequencies go to the axes in turn, {words}, {words}, ..., whatever mrope_section says" if turns else
+            f"the sections of mrope_section belong to {words}, in this order")
+    return Variant(asks, plain.sharing(order, turns))
 
 
 ANGLES = Exercise(
@@ -248,8 +251,8 @@ def _(positions, config):
     return _shared(positions, config, _axis(config, (0, 0, 0)))
 
 
-@ANGLES.mistake("frequencies take the axes in turn, as in Qwen3-VL; here they go in chunks: the first section time, the "
-                "next height, the last width")
+@ANGLES.mistake("frequencies take the axes in turn, as in Qwen3-VL; here they go in chunks: the first section time, "
+                "the next height, the last width")
 def _(positions, config):
     left, axis = list(config.mrope_section), []
     while any(left):

@@ -117,7 +117,7 @@ def _draw_narrow(d: Draws) -> tuple:
     return logits, temperature, top_k, top_p
 
 
-def _narrow(logits, temperature, top_k, top_p, lowest=None, ties=True, k_last=False, reach=True, scale=None):
+def _narrow(logits, temperature, top_k, top_p, *, lowest=None, ties=True, k_last=False, reach=True, scale=None):
     """Temperature, top-k, top-p, with one thing at a time made another way."""
     lowest = np.finfo(np.float32).min if lowest is None else lowest
     out = scale(logits) if scale else logits / temperature
@@ -160,8 +160,8 @@ NARROW = Exercise(
     variants=_narrow_variant)
 
 
-@NARROW.mistake("what falls out is -inf; the lowest finite number is asked for (np.finfo(dtype).min), because what comes "
-                "out of a stage is finite")
+@NARROW.mistake("what falls out is -inf; the lowest finite number is asked for (np.finfo(dtype).min), because what "
+                "comes out of a stage is finite")
 def _(*args):
     return _narrow(*args, lowest=-np.inf)
 

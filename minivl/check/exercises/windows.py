@@ -49,7 +49,7 @@ def _order(grids, config, key=None, inner=None, offset=True, side=None):
 # ---------------------------------------------------------------------------------------------- window_order
 
 def _order_variant(d: Draws) -> Variant:
-    tall, wide, by_columns = d.pick([(1, 3), (3, 1), (2, 3), (3, 2)]) + (d.flag(),)
+    (tall, wide), by_columns = d.pick([(1, 3), (3, 1), (2, 3), (3, 2)]), d.flag()
     return Variant(f"windows are {tall} x {wide} cells (height x width), whatever the config says, and go "
                    f"{'column by column' if by_columns else 'row by row'}; inside a window cells keep reading order",
                    plain.window_ordering(tall, wide, by_columns))
@@ -60,8 +60,8 @@ ORDER = Exercise("window_order", "vision.window_order", "the cells' numbers, win
                  reads=("window_size", "patch_size", "spatial_merge_size"), variants=_order_variant)
 
 
-@ORDER.mistake("your cells are in raster order: no window is looked at, or windows are too large (window_size is in pixels; a "
-               "window is window_size / patch_size / spatial_merge_size cells wide)")
+@ORDER.mistake("your cells are in raster order: no window is looked at, or windows are too large (window_size is in "
+               "pixels; a window is window_size / patch_size / spatial_merge_size cells wide)")
 def _(grids, config):
     return _order(grids, config, side=999)
 
@@ -93,7 +93,7 @@ def _(grids, config):
 
 @ORDER.mistake("that is the inverse: for each cell its new place. Asked is which cell comes at each place")
 def _(grids, config):
-    return np.argsort(passes.window_order.definition(grids, config))
+    return np.argsort(_order(grids, config))
 
 
 @ORDER.mistake("your windows are always 4 cells wide; their size comes from the config")
@@ -232,10 +232,12 @@ def _own_inverse(rows, order):
 
 
 def _by_window_variant(d: Draws) -> Variant:
-    patches, back = d.pick([(2, False), (2, True), (1, True), (9, False), (9, True)])
-    return Variant(f"a cell has {patches} patch{'es' * (patches > 1)}, and "
-                   + ("cell i goes to place order[i]" if back else "cell order[i] comes to place i"),
-                   plain.moving(patches, back), lambda other: _draw_order(other, patches))
+    patches, back = d.pick([2, 9, 3]), d.flag()
+    flip = not back or d.flag()                                    # one of the two, or the model's own pass is right
+    return Variant(f"a cell has {patches} patches, "
+                   + ("cell i goes to place order[i]" if back else "cell order[i] comes to place i")
+                   + ", and inside a cell the rows come in reverse" * flip,
+                   plain.moving(patches, back, flip), lambda other: _draw_order(other, patches))
 
 
 BY_WINDOW = Exercise(
