@@ -173,14 +173,14 @@ def _replaying(made: Sequence[int]) -> Whole:
 
 def _shrink(draw: Callable[[Draws], tuple], fails: Callable[[Case], bool], made: list[int], rounds: int = 3) -> None:
     """Lower one decision after the other for as long as the case still fails."""
+    def still(place: int, lower: int) -> bool:
+        trial = [*made[:place], lower, *made[place + 1:]]
+        return fails(_case(draw, Draws(_replaying(trial))))
     for _ in range(rounds):
         before = list(made)
         for place in range(len(made)):
-            for lower in _lower(made[place]):
-                trial = [*made[:place], lower, *made[place + 1:]]
-                if fails(_case(draw, Draws(_replaying(trial)))):
-                    made = trial
-                    break
+            while (lower := next((n for n in _lower(made[place]) if still(place, n)), None)) is not None:
+                made[place] = lower
         if made == before:
             return
 

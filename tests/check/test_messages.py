@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import minivl
+from minivl.check.draws import search
 from minivl.check.exercises import EXERCISES
 from minivl.plot import board
 
@@ -166,6 +167,17 @@ def test_without_hypothesis_it_works_as_well(stage, monkeypatch):
         assert not result and all(word in result.mistake for word in words)
     if stage == "rms_norm":
         assert minivl.check(stage, WRONG[stage][0][1]).input["x"].shape == (1, 1)        # as small as it gets
+
+
+@pytest.mark.parametrize("without", [False, True])
+def test_the_search_ends_at_the_smallest_input(without, monkeypatch):
+    if without:
+        monkeypatch.setitem(sys.modules, "hypothesis", None)
+
+    def draw(d):
+        return d.whole(1, 40), d.whole(1, 40), d.pick(["plain", "odd"]), d.floats(2)
+    found = search(draw, lambda case: case.args[0] >= 7 and case.args[1] >= 13, 0, 100, time.perf_counter() + 60)
+    assert found.args[:3] == (7, 13, "plain") and not found.strided
 
 
 def test_another_seed_draws_other_inputs_and_the_same_seed_the_same():
