@@ -699,6 +699,8 @@ def differences(right: np.ndarray, got: np.ndarray, wrong: np.ndarray, rows: str
         cmap, ends = ("Greys", (0.0, 1.0)) if array is wrong else (MAGNITUDE, (low, high))
         ax.imshow(array, aspect="auto", interpolation="nearest", cmap=cmap, vmin=ends[0], vmax=ends[1])
         _dress(ax, name, columns, rows)
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.get_major_locator().set_params(integer=True)
         for y, x in np.argwhere(wrong):
             ax.plot(x, y, marker="x", color=ORANGE, markersize=6)
     figure.suptitle(title, size=10)
