@@ -685,3 +685,23 @@ def costs(profile: dict[str, Any], ax: Any = None) -> Any:
     ax.invert_yaxis()
     ax.set_xlim(0, 1.15 * max((n for n, _ in ranked), default=1))
     return _dress(ax, f"{sum(sums.values()):.3g} floating-point operations", "operations", "")
+
+
+# ---------------------------------------------------------------------------------------- two arrays that differ
+
+def differences(right: np.ndarray, got: np.ndarray, wrong: np.ndarray, rows: str = "row", columns: str = "column",
+                title: str = "") -> Any:
+    """A figure of three panes, all (n, m): what was expected, what came, and which cells are wrong."""
+    figure = board(1, 3, size=(10.0, 3.6))
+    finite = right[np.isfinite(right)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    for ax, array, name in zip(figure.axes, (right, got, wrong), ("expected", "yours", "wrong cells"), strict=True):
+        cmap, ends = ("Greys", (0.0, 1.0)) if array is wrong else (MAGNITUDE, (low, high))
+        ax.imshow(array, aspect="auto", interpolation="nearest", cmap=cmap, vmin=ends[0], vmax=ends[1])
+        _dress(ax, name, columns, rows)
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.get_major_locator().set_params(integer=True)
+        for y, x in np.argwhere(wrong):
+            ax.plot(x, y, marker="x", color=ORANGE, markersize=6)
+    figure.suptitle(title, size=10)
+    return figure
