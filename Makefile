@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest
 export OPENBLAS_NUM_THREADS ?= 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-full lint clean
+.PHONY: demo test test-full lint clean tiny-release
 
 demo: .venv/.demo            ## install minivl and let the embedded model look at sample pictures
 	$(BIN)/minivl demo
@@ -33,3 +33,6 @@ lint: .venv/.dev
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+tiny-release: .venv/.dev     ## put a trained checkpoint into the package: make tiny-release CKPT=runs/a/checkpoint
+	$(BIN)/python -m tools.train_tiny release $(CKPT)

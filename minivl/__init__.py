@@ -10,6 +10,7 @@ Start reading at `model.py`: the whole forward pass on one screen.
 """
 
 from .api import VLM, load
+from .check import check
 from .contract import AXES, ContractError
 from .inputs import Inputs
 from .provenance import provenance, where_pixel, where_token
@@ -18,5 +19,5 @@ from .watch import read_dump
 
 __version__ = "0.1.0"
 
-__all__ = ["AXES", "VLM", "ContractError", "Inputs", "Session", "Stopped", "load", "provenance", "read_dump",
+__all__ = ["AXES", "VLM", "ContractError", "Inputs", "Session", "Stopped", "check", "load", "provenance", "read_dump",
            "session", "until", "using", "where_pixel", "where_token"]

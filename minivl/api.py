@@ -22,6 +22,7 @@ from .checkpoint.read import Tensors, load_model
 from .checkpoint.weight import Model
 from .config import GenerationConfig, ModelConfig, read_generation, read_preprocessor
 from .generation import Settings, write
+from .grounding import Grounding, locate
 from .inputs import Batch, Inputs
 from .kernels import INTERPRETERS
 from .passes.prompt import load_template
@@ -152,6 +153,23 @@ class VLM:
         content = [{"type": "image", "image": one} for one in images] + [{"type": "text", "text": question}]
         return self.chat([{"role": "user", "content": content}], max_new_tokens, **options)
 
+    def ground(self, image: Any, question: str, max_new_tokens: int = 512, temperature: float | None = 0,
+               **options: Any) -> Grounding:
+        """Where things are in one picture: a list of Found (label, box or point) in pixels of the picture as it
+        came; see `grounding.py`.
+
+        The question is asked as it stands; official models name boxes when they are asked for bbox coordinates
+        in JSON format. An answer that names none gives an empty list, whose `.answer` and `.notes` say what came
+        instead. Options as for `chat`; decoding is greedy unless a temperature is given.
+        """
+        content = [{"type": "image", "image": image}, {"type": "text", "text": question}]
+        known = {name: options.pop(name) for name in PREPARING if name in options}
+        inputs = self.prepare([{"role": "user", "content": content}], **known)
+        answer = "".join(self._answer(inputs, max_new_tokens, temperature, options))
+        (seen,) = inputs.media
+        with self._session():
+            return locate(answer, seen.size, seen.source_size)
+
     def chat(self, messages: list[dict[str, Any]], max_new_tokens: int = 128, temperature: float | None = None,
              stream: bool = False, **options: Any) -> Any:
         """Go on with a conversation in the official message format; a str, or an iterator of str when streaming.
@@ -164,13 +182,16 @@ class VLM:
         if not isinstance(inputs, Inputs):
             raise ValueError(f"chat goes on with one conversation, these are {len(inputs)}; prepare and generate take "
                              "a list of them")
+        pieces = self._answer(inputs, max_new_tokens, temperature, options)
+        return pieces if stream else "".join(pieces)
+
+    def _answer(self, inputs: Inputs, max_new_tokens: int, temperature: float | None, options: dict[str, Any]
+                ) -> Iterator[str]:
         if temperature is None:
             options.setdefault("do_sample", self.generation.do_sample)
         else:
             options |= {"do_sample": temperature != 0, "temperature": temperature or None}
-        steps = self._write([inputs], self._settings(max_new_tokens, **options))
-        pieces = self._pieces(steps)
-        return pieces if stream else "".join(pieces)
+        return self._pieces(self._write([inputs], self._settings(max_new_tokens, **options)))
 
     def _pieces(self, steps: Iterator[list[int | None]]) -> Iterator[str]:
         text = Stream(self.tokenizer)

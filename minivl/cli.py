@@ -55,7 +55,7 @@ def _explained(error: Exception) -> tuple[str, int]:
     if hasattr(error, "format_message"):                       # the command line's own: an unknown option, say
         context = getattr(error, "ctx", None)
         said = error.format_message()
-        hint = " The question comes last, after the pictures." if "Missing argument 'IMAGE'" in said else ""
+        hint = " The question comes last, after the pictures." if "Missing argument 'IMAGE" in said else ""
         return clean(f"{said}{hint}  ({context.command_path if context else 'minivl'} --help)"), 2
     from .checkpoint.weight import CheckpointError
     from .contract import ContractError
@@ -137,6 +137,22 @@ def ask(images: Images, question: Question, model: Model = None, precision: Prec
 
 
 @app.command()
+def ground(image: Image, question: Question,
+           output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.png", help=(
+               "Where the picture with the boxes goes."))] = Path("minivl-ground.png"),
+           model: Model = None, precision: Precision = "float32", max_new_tokens: Length = 512,
+           as_json: AsJson = False) -> None:
+    """Find things in a picture, and draw boxes on it. Greedily; exit code 1 when the answer names no place.
+
+    JSON: image, question, answer, source_size, resized_size, notes, picture, found: [label, box, point, said].
+    Sizes are [height, width]; box (x0, y0, x1, y1) and point (x, y) are in pixels of the picture as it came,
+    turned upright; said is what the model wrote, in pixels of the resized picture.
+    """
+    from .commands.ground import ground
+    raise typer.Exit(0 if ground(image, question, output, model, precision, max_new_tokens, as_json) else 1)
+
+
+@app.command()
 def passes(image: Annotated[str | None, typer.Argument(metavar="[IMAGE]", show_default=False, help=(
                "Without it: a sample picture."))] = None,
            question: Annotated[str | None, typer.Argument(metavar="[QUESTION]", show_default=False)] = None,
@@ -170,6 +186,22 @@ def run(image: Image, question: Question, model: Model = None, precision: Precis
     """Answer while every pass is watched. Greedily; labels and patterns are those that `minivl passes` lists."""
     from .commands.run import run
     run(image, question, model, precision, max_new_tokens, print_after, record, dump, stop_after, verify_each, profile)
+
+
+@app.command()
+def explore(words: Annotated[list[str], typer.Argument(metavar="IMAGE... QUESTION", help=(
+                "Pictures, then a question; or the folder of a dump alone (minivl run --dump)."))],
+            output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.html", help="Where the page goes.")]
+            = Path("minivl-run.html"),
+            beside: Annotated[list[str], typer.Option(metavar="WORD", help=(
+                "A second run beside the first: another question, picture or dump. May be given again."))]
+            = [],  # noqa: B006
+            fps: Annotated[float | None, typer.Option(min=0, metavar="F", show_default=False, help=(
+                "The pictures are the frames of one video, F of them a second."))] = None,
+            model: Model = None, precision: Precision = "float32", max_new_tokens: Length = 64) -> None:
+    """Make a page of a run. Point at a pixel, token, window or stage and see what belongs to it; one HTML file."""
+    from .commands.explore import explore
+    explore(words, beside, output, fps, model, precision, max_new_tokens)
 
 
 @app.command()

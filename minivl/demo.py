@@ -22,12 +22,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .api import VLM, load
+from .api import TINY, VLM, load
 from .checkpoint.names import shapes
+from .config import read_preprocessor
 from .files import write_whole
+from .grounding import locate
 from .inputs import Inputs
 from .listing import Row, fold, lister, total
-from .samples import Sample, load_samples
+from .passes.picture import target_size
+from .samples import WORLD, Sample, load_samples
 from .stage import Session, session
 
 if TYPE_CHECKING:
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
 
 OUTPUT = Path("minivl-demo.png")
 SHOWN = "odd-size"                        # the sample whose answer is taken apart: its resizing shows
-WORLD = "coloured shapes on plain, shaded or grainy ground, single digits, and short videos of shapes"
+GALLERY = ("left-right", "box", "number", "when", "screen", "word")      # answers that the picture shows, in two rows
 
 
 def main(output: Path = OUTPUT, console: Console | None = None) -> None:
@@ -44,9 +47,9 @@ def main(output: Path = OUTPUT, console: Console | None = None) -> None:
     with load() as vlm:
         _say(screen, introduction(vlm), style="bold")
         samples = load_samples()
-        answer_all(vlm, samples, screen)
+        said = answer_all(vlm, samples, screen)
         sample = next((s for s in samples if s.name == SHOWN), samples[0])
-        run = take_apart(vlm, sample)
+        run = take_apart(vlm, sample)._replace(said=said)
         _say(screen, f"\nEvery pass behind one answer ({sample.name}): {sample.question}  {run.answer}", style="bold")
         screen.print(table_of_passes(run.rows))
         _say(screen, picture_of(run, vlm, Path(output)))
@@ -84,12 +87,12 @@ def introduction(vlm: VLM) -> str:
 
 # ---- answers -----------------------------------------------------------------------------------------------
 
-def answer_all(vlm: VLM, samples: list[Sample], screen: Console) -> None:
-    """Ask about every sample, and print each answer beside the truth as it comes."""
-    verdicts, start = Counter[bool](), perf_counter()
+def answer_all(vlm: VLM, samples: list[Sample], screen: Console) -> dict[str, str]:
+    """Ask about every sample, and print each answer beside the truth as it comes; the answers by name."""
+    verdicts, start, answers = Counter[bool](), perf_counter(), {}
     for sample in samples:
         begin = perf_counter()
-        said = vlm.chat(sample.messages())
+        said = answers[sample.name] = vlm.chat(sample.messages())
         seconds, right = perf_counter() - begin, sample.is_right(said)
         verdicts[right] += 1
         _say(screen, f"\n{sample.name}: {sample.question}   ({size_of(sample)}; {sample.note})", style="dim")
@@ -100,6 +103,7 @@ def answer_all(vlm: VLM, samples: list[Sample], screen: Console) -> None:
     kept = sum(sample.kept_as_failure for sample in samples)
     _say(screen, f"\n{verdicts[True]} right, {verdicts[False]} wrong in {perf_counter() - start:.1f} s. The pictures "
                  f"were chosen, {kept} of them because the model failed: examples, not a measure.")
+    return answers
 
 
 def size_of(sample: Sample) -> str:
@@ -119,6 +123,7 @@ class Run(NamedTuple):
     session: Session
     rows: list[Row]
     answer: str
+    said: dict[str, str] = {}                             # noqa: RUF012  (answers to the samples, by name)
 
 
 def take_apart(vlm: VLM, sample: Sample) -> Run:
@@ -167,7 +172,8 @@ def picture_of(run: Run, vlm: VLM, output: Path) -> str:
 
 
 def draw(run: Run, vlm: VLM) -> Any:
-    """Nine panels: the picture cut up, the tower, the decoder. A row each, in the order of the passes."""
+    """Two rows of answers, then nine panels: the picture cut up, the tower, the decoder, a row each, in the order of
+    the passes."""
     from . import plot
     from .provenance import provenance
     trace, config = run.session.trace, vlm.config
@@ -175,8 +181,11 @@ def draw(run: Run, vlm: VLM) -> Any:
     pixels, preprocessor = trace["picture.resize"], vlm.processor.preprocessor
     windowed, full = trace["vision.schedule"][0], trace["vision.schedule"][config.vision.fullatt_block_indexes[-1]]
     last = f"vision.blocks.{config.vision.depth - 1}.add_mlp"
-    figure = plot.board(3, 3, (14.6, 11.2))
+    figure = plot.board(5, 3, (14.6, 18.0))
     a = iter(figure.axes)
+    samples = {sample.name: sample for sample in load_samples()}
+    for name in GALLERY:
+        _answer_panel(plot, samples[name], run.said.get(name, ""), next(a))
     _panel(plot.picture(_source(run.sample), ax=next(a)), "the picture as it came", "{}")
     _panel(plot.patch_grid(pixels, grid, config, next(a)), "picture.resize", "to whole cells: {}")
     _panel(plot.patches(run.inputs.pixel_values, grid, preprocessor, next(a)), "patches.patchify", "{}: cell by cell")
@@ -201,9 +210,22 @@ def _panel(ax: Any, label: str, words: str) -> None:
     note.set_in_layout(False)                             # or a long line would push the panels apart
 
 
-def _source(sample: Sample) -> np.ndarray:
+def _answer_panel(plot: Any, sample: Sample, said: str, ax: Any) -> None:
+    """A sample with its question and answer; boxes and points of the answer are drawn where it puts them."""
+    frames = np.stack([_source(sample, n) for n in range(len(sample.paths))])
+    size = target_size(frames.shape[1:3], read_preprocessor(TINY))
+    found = locate(said, (int(size[0]), int(size[1])), frames.shape[1:3])
+    ax = plot.found(frames[0], found, ax) if found else plot.picture(frames, ax=ax)
+    if sample.fps:
+        ax.set_xlabel(f"{len(frames)} frames, {sample.fps:g} a second", size=8)
+    mark = "" if sample.is_right(said) else "   (wrong)"
+    ax.set_title("")
+    ax.set_title(f"{sample.question}\n{said if len(said) < 60 else said[:57] + '...'}{mark}", loc="left", size=9)
+
+
+def _source(sample: Sample, frame: int = 0) -> np.ndarray:
     from .passes.picture import load_picture
-    return load_picture(sample.paths[0])
+    return load_picture(sample.paths[frame])
 
 
 def _both_schedules(plot: Any, windowed: np.ndarray, full: np.ndarray, ax: Any) -> Any:

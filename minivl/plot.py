@@ -29,6 +29,7 @@ from .stage import unwatched
 
 # Okabe and Ito's colours, which stay apart for every kind of colour vision
 BLUE, ORANGE, GREEN, INK, PAPER = "#0072B2", "#E69F00", "#009E73", "#222222", "#ffffff"
+COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#D55E00")      # for things that are told apart by number
 MAGNITUDE, SIGNED = "viridis", "RdBu_r"
 GAP = 14                    # pixels between two frames of a video
 LEAST_POINTS = 4.0          # numbers smaller than this are not drawn
@@ -103,6 +104,30 @@ def picture(pixels: np.ndarray, config: Any = None, ax: Any = None) -> Any:
     ax.imshow(_strip(frames))
     many = f"{len(frames)} frames of " if len(frames) > 1 else ""
     return _dress(ax, f"{many}{height} x {width} pixels", "column (pixels)", "row (pixels)")
+
+
+def found(pixels: np.ndarray, things: Sequence[Any], ax: Any = None) -> Any:
+    """A picture (y, b, 3) as it came, with the boxes and points that `VLM.ground` gives, numbered from 1."""
+    ax = picture(pixels, ax=ax)
+    for number, thing in enumerate(things):
+        x0, y0, x1, y1 = (n - 0.5 for n in thing.box or thing.point * 2)              # imshow: pixel 0 is at 0
+        colour = COLOURS[number % len(COLOURS)]
+        if thing.box:
+            ax.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color=PAPER, lw=3.4)
+            ax.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color=colour, lw=2)
+        else:
+            ax.plot([x0], [y0], "o", color=colour, mec=PAPER, ms=8)
+        corner = (x0 > pixels.shape[1] * 0.7, y0 < pixels.shape[0] * 0.1)
+        _tag(ax, (x1 if corner[0] else x0, y0), f"{number + 1} {thing.label[:40]}".strip(), colour, *corner)
+    return _dress(ax, f"{len(things)} found", "column (pixels)", "row (pixels)")
+
+
+def _tag(ax: Any, at: tuple[float, float], text: str, colour: str, leftwards: bool, below: bool) -> None:
+    """A name at a place: above it unless the picture begins there. It takes no room of its own."""
+    note = ax.annotate(text.replace("$", r"\$"), at, (0, -6 if below else 6), textcoords="offset points",
+                       ha="right" if leftwards else "left", va="top" if below else "bottom", size=7, color=PAPER,
+                       clip_on=True, bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.5})
+    note.set_in_layout(False)
 
 
 def patch_grid(pixels: np.ndarray, grid: np.ndarray, config: Any, ax: Any = None) -> Any:
@@ -496,3 +521,187 @@ def heat(array: np.ndarray, ax: Any = None) -> Any:
     image = ax.imshow(flat, aspect="auto", interpolation="nearest", **_scale(flat))
     _colour_bar(ax, image, "value")
     return _dress(ax, f"{np.asarray(array).dtype} {list(values.shape)}", "value in the row", "row")
+
+
+def table(array: np.ndarray, ax: Any = None, title: str = "", rows: Sequence[str] = (), columns: Sequence[str] = (),
+          form: str = "{:.3g}") -> Any:
+    """A small array (n, d) with its numbers in it, pale red above zero and pale blue below; 0.0 is written as a dot.
+
+    rows, columns: names for the two axes. Raises ValueError for more numbers than can be read.
+    """
+    values = np.atleast_2d(np.asarray(array))
+    if values.ndim != 2 or values.size > 400:
+        raise ValueError(f"a table shows up to 400 numbers on two axes, not {list(values.shape)}; see `heat`")
+    ax = _axes(ax)
+    most = 1.8 * float(np.abs(values).max(initial=0)) or 1.0
+    ax.imshow(values.astype(np.float64), cmap=SIGNED, vmin=-most, vmax=most, aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        shown = form.format(value) if value or values.dtype.kind in "iu" else "\N{MIDDLE DOT}"
+        shown = shown if shown.strip("-0.") else shown.lstrip("-")            # -0.0 would raise a question
+        ax.text(column, row, shown, ha="center", va="center", size=8)
+    ax.set_xticks(range(len(columns)), columns)
+    ax.set_yticks(range(len(rows)), rows)
+    return _dress(ax, title or f"{np.asarray(array).dtype} {list(np.shape(array))}", "", "")
+
+
+def similarity(array: np.ndarray, names: Sequence[str] = (), ax: Any = None) -> Any:
+    """How alike the rows of (n, d) are: the cosine between each two, 1 for the same direction, 0 for a right angle."""
+    cosine = cosines(array)
+    ax = _axes(ax)
+    image = ax.imshow(cosine, cmap=SIGNED, vmin=-1, vmax=1, interpolation="nearest")
+    _colour_bar(ax, image, "cosine")
+    ax.set_xticks(range(len(names)), names, rotation=90)
+    ax.set_yticks(range(len(names)), names)
+    return _dress(ax, f"how alike {len(cosine)} rows are", "", "")
+
+
+def cosines(array: np.ndarray) -> np.ndarray:
+    """Cosine between each two rows, n d -> n n, in float64; a row of zeros is like none, itself included."""
+    flat = np.asarray(array).astype(np.float64).reshape(len(array), -1)               # n ... -> n d
+    length = np.linalg.norm(flat, axis=1, keepdims=True)
+    unit = np.divide(flat, length, out=np.zeros_like(flat), where=length > 0)
+    return unit @ unit.T
+
+
+def filters(matrix: np.ndarray, config: Any, ax: Any = None, *, count: int = 24, across: int = 12) -> Any:
+    """Rows of the matrix that patches meet first, (d, 1176), as small pictures: what each of them looks for.
+
+    config: the PreprocessorConfig that patches are cut with. The `count` rows with the largest numbers are drawn, each
+    scaled by itself, zero in mid-grey; of the two frames in a patch the first.
+    """
+    values = np.asarray(matrix).astype(np.float64)
+    pair, size = config.temporal_patch_size, config.patch_size
+    if values.ndim != 2 or values.shape[1] != 3 * pair * size * size:
+        raise ValueError(f"a row of {list(values.shape)} is no patch of 3 x {pair} x {size} x {size} numbers")
+    strongest = np.argsort(-np.abs(values).mean(axis=1), kind="stable")[:count]
+    frames = values[strongest].reshape(-1, 3, pair, size, size)[:, :, 0].transpose(0, 2, 3, 1)      # x -> py px c
+    frames = 0.5 + 0.5 * frames / np.abs(frames).max(axis=(1, 2, 3), keepdims=True, initial=1e-30)
+    across = min(across, len(frames))
+    tiles = np.ones((-(-len(frames) // across) * across, size + 2, size + 2, 3))
+    tiles[: len(frames), 1:-1, 1:-1] = frames
+    sheet = tiles.reshape(-1, across, size + 2, size + 2, 3).swapaxes(1, 2)           # line n y x -> line y n x
+    ax = _axes(ax)
+    ax.imshow(sheet.reshape(-1, across * (size + 2), 3), interpolation="nearest")
+    ax.set_xticks([])
+    ax.set_yticks([])
+    return _dress(ax, f"{len(frames)} of the {len(values)} rows, as pictures", "", "")
+
+
+# ------------------------------------------------------------------------------------------------- rotary angles
+
+def angles(array: np.ndarray, ax: Any = None, *, sections: Sequence[tuple[str, int]] = ()) -> Any:
+    """Rotary angles (n, f), in radians, as colours that come round again after a full turn.
+
+    sections: (name, how many) of the columns, such as [("row", 10), ("column", 10)], drawn as borders.
+    """
+    values = np.asarray(array).astype(np.float64)
+    ax = _axes(ax)
+    image = ax.imshow(np.angle(np.exp(1j * values)), cmap="twilight", vmin=-np.pi, vmax=np.pi, aspect="auto",
+                      interpolation="nearest")
+    _colour_bar(ax, image, "angle within a turn (radians)")
+    start = 0
+    for name, many in sections:
+        ax.axvline(start - 0.5, color=ORANGE, lw=1.6)
+        ax.text(start + many / 2 - 0.5, -0.02 * len(values) - 0.5, name, ha="center", va="bottom", size=8)
+        start += many
+    if sections:
+        ax.set_title(" ", size=9)                          # room for the names
+    return _dress(ax, "" if sections else f"angles {list(values.shape)}", "number of the angle", "row")
+
+
+def turned(before: np.ndarray, after: np.ndarray, ax: Any = None) -> Any:
+    """What `rotate` does to one row of one head, (e,): each pair (i, i + e/2), dotted before, solid after."""
+    pairs = [np.asarray(row).astype(np.float64).reshape(2, -1) for row in (before, after)]        # e -> 2 f
+    ax = _axes(ax)
+    for number in range(pairs[0].shape[1]):
+        colour = (BLUE, ORANGE, GREEN, INK)[number % 4]
+        for pair, style in zip(pairs, (":", "-"), strict=True):
+            ax.plot([0, pair[0, number]], [0, pair[1, number]], style, color=colour, lw=1.6)
+        ax.plot(*pairs[1][:, number], "o", color=colour, ms=4)
+        ax.annotate(str(number), pairs[1][:, number], textcoords="offset points", xytext=(4, 4), size=8, color=colour)
+    most = 1.15 * max(np.hypot(*pair).max() for pair in pairs) or 1.0
+    ax.set_xlim(-most, most)
+    ax.set_ylim(-most, most)
+    ax.set_aspect("equal")
+    ax.axhline(0, color=INK, lw=0.4)
+    ax.axvline(0, color=INK, lw=0.4)
+    return _dress(ax, f"{pairs[0].shape[1]} pairs, dotted before and solid after", "number i", "number i + e/2")
+
+
+# --------------------------------------------------------------------------------------------- size along a run
+
+def stream(trace: dict[str, Any], part: str = "vision.blocks", ax: Any = None) -> Any:
+    """How large the residual stream is after each half of each block: its rms, and the largest number in it.
+
+    trace: what a session recorded, at least `PART.*.add_*`; part: "vision.blocks" or "decoder.layers" (with "decoder@1"
+    for a step of decoding). Raises ValueError when nothing of it is there.
+    """
+    keys = [key for key in trace if key.startswith(part + ".") and key.endswith((".add_attended", ".add_mlp"))]
+    if not keys:
+        raise ValueError(f"the trace holds no {part}.N.add_attended or add_mlp: record \"{part}.*\"")
+    arrays = [np.asarray(trace[key]).astype(np.float64) for key in keys]
+    ax = _axes(ax)
+    ax.plot([np.abs(array).max() for array in arrays], "s-", color=ORANGE, ms=4, label="largest")
+    ax.plot([np.sqrt((array**2).mean()) for array in arrays], "o-", color=BLUE, ms=4, label="rms")
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(_matplotlib("ticker").StrMethodFormatter("{x:g}"))
+    ax.yaxis.set_minor_formatter(_matplotlib("ticker").NullFormatter())
+    names = [key[len(part) + 1 :].replace(".add_attended", " attn").replace(".add_mlp", " mlp") for key in keys]
+    every = -(-len(keys) // 24)
+    ax.set_xticks(range(0, len(keys), every), names[::every], rotation=90)
+    ax.legend(fontsize=7)
+    return _dress(ax, f"the residual stream of {part}", "after", "size of its numbers")
+
+
+def channels(array: np.ndarray, ax: Any = None, *, name: int = 3) -> Any:
+    """The largest |number| in each channel of (n, d), as bars; the `name` largest channels are numbered.
+
+    Real checkpoints have a few channels far larger than all others (outliers), on which float16 breaks.
+    """
+    most = np.abs(np.asarray(array).astype(np.float64)).reshape(-1, np.shape(array)[-1]).max(axis=0)     # n d -> d
+    ax = _axes(ax)
+    ax.vlines(np.arange(len(most)), 0, most, color=BLUE, lw=max(0.5, 180 / len(most)))
+    usual = float(np.median(most))
+    ax.axhline(usual, color=ORANGE, lw=1, label=f"median {usual:.3g}")
+    for channel in np.argsort(-most, kind="stable")[:name]:
+        ax.annotate(f"{channel}: {most[channel]:.3g}", (channel, most[channel]), textcoords="offset points",
+                    xytext=(0, 3), ha="center", size=7)
+    ax.set_ylim(0, 1.12 * float(most.max()) or 1.0)
+    ax.legend(fontsize=7, loc="upper right")
+    return _dress(ax, f"{len(most)} channels of {len(np.asarray(array))} rows", "channel", "largest |number|")
+
+
+def costs(profile: dict[str, Any], ax: Any = None) -> Any:
+    """Operations of each kind of stage, from a session with profile=True: blocks added up, the dearest at the top."""
+    sums: dict[str, int] = {}
+    for key, cost in profile.items():
+        part, *_, last = key.split(".")
+        name = f"{part.partition('@')[0]}.{last.partition('@')[0]}"
+        sums[name] = sums.get(name, 0) + cost.flops
+    ranked = sorted(((n, name) for name, n in sums.items() if n), reverse=True)
+    ax = _axes(ax)
+    bars = ax.barh([name for _, name in ranked], [n for n, _ in ranked], color=BLUE)
+    ax.bar_label(bars, [f"{100 * n / sum(sums.values()):.1f} %" for n, _ in ranked], size=7, padding=3)
+    ax.invert_yaxis()
+    ax.set_xlim(0, 1.15 * max((n for n, _ in ranked), default=1))
+    return _dress(ax, f"{sum(sums.values()):.3g} floating-point operations", "operations", "")
+
+
+# ---------------------------------------------------------------------------------------- two arrays that differ
+
+def differences(right: np.ndarray, got: np.ndarray, wrong: np.ndarray, rows: str = "row", columns: str = "column",
+                title: str = "") -> Any:
+    """A figure of three panes, all (n, m): what was expected, what came, and which cells are wrong."""
+    figure = board(1, 3, size=(10.0, 3.6))
+    finite = right[np.isfinite(right)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    for ax, array, name in zip(figure.axes, (right, got, wrong), ("expected", "yours", "wrong cells"), strict=True):
+        cmap, ends = ("Greys", (0.0, 1.0)) if array is wrong else (MAGNITUDE, (low, high))
+        ax.imshow(array, aspect="auto", interpolation="nearest", cmap=cmap, vmin=ends[0], vmax=ends[1])
+        _dress(ax, name, columns, rows)
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.get_major_locator().set_params(integer=True)
+        for y, x in np.argwhere(wrong):
+            ax.plot(x, y, marker="x", color=ORANGE, markersize=6)
+    figure.suptitle(title, size=10)
+    return figure

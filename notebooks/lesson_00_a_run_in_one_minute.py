@@ -8,14 +8,16 @@
 # than a minute; reading it takes about 25 minutes, the two exercises another 25. Nothing is downloaded: a
 # small trained model comes with the package.
 #
-# The computation is a list of *passes*. A pass is a plain function: arrays in, arrays out. Each has a label,
-# and the label is what you use to look at it, stop after it, or replace it.
+# The computation is a list of **passes**. A pass is a plain function: arrays in, arrays out. Each has a
+# label, and the label is what you use to look at it, stop after it, or replace it. Labels that begin with
+# `vision` belong to the **vision tower**, which reads the picture; those that begin with `decoder` to the
+# **decoder**, which reads words and writes the answer.
 #
 # ```
-# picture.target_size   picture.resize   picture.normalise     lesson 1: the pixels that the model sees
-# patches.patchify                                             lesson 2: pixels cut into rows of numbers
+# picture.target_size   picture.resize   picture.normalise     lesson 2: the pixels that the model sees
+# patches.patchify                                             lesson 3: pixels cut into rows of numbers
 # prompt.encode   prompt.expand   positions.mrope              words as numbers, and their places
-# vision.embed_patches   vision.blocks.0.attend                lesson 3: patches look at each other
+# vision.embed_patches   vision.blocks.0.attend                lesson 4: patches look at each other
 # vision.merge_2x2   vision.restore_order                      four patches become one visual token
 # decoder.embed_tokens   decoder.place_features                words and visual tokens in one sequence
 # decoder.layers.0.attend   decoder.logits                     tokens look back; a score for each next token
@@ -31,14 +33,16 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import minivl
+from minivl import plot
+from minivl.exercises import check
 
 vlm = minivl.load()  # without a name: the small model in the package
 
 # %% [markdown]
 # ## 1. A picture and a question
 #
-# This model has been trained on drawings of five shapes in eight colours, so we draw one. `draw_scene` takes
-# a list of `(shape, colour, x, y, radius)`, in pixels from the upper left corner.
+# This model has been trained on drawings: six shapes in eight colours, writing, simple pages. So we draw one.
+# `draw_scene` takes a list of `(shape, colour, x, y, radius)`, in pixels from the upper left corner.
 
 # %%
 COLOURS = {"red": (222, 40, 40), "green": (40, 165, 60), "blue": (45, 75, 225),
@@ -102,9 +106,9 @@ plt.show()
 # %% [markdown]
 # ## 3. The text is an array too: tokens
 #
-# A model computes with numbers, so the text is cut into pieces from a fixed list, the *vocabulary*, and each
-# piece is replaced by its number in that list. Such a piece is a **token**, its number is the token's **id**.
-# A piece may be a word, part of a word, or a single letter; the space before a word belongs to it.
+# A model computes with numbers, so the text is cut into pieces from a fixed list, the **vocabulary**, and
+# each piece is replaced by its number in that list. Such a piece is a **token**, its number is the token's
+# **id**. A piece may be a word, part of a word, or a single letter; the space before a word belongs to it.
 
 # %%
 ids = vlm.tokenizer.encode(question)
@@ -121,9 +125,11 @@ axis.axis("off")
 plt.show()
 
 # %% [markdown]
-# The question is put into a frame that says who speaks, the *chat template*. Its marks, such as
-# `<|im_start|>`, are tokens of their own. And where the picture belongs, the prompt has one *placeholder*
-# token for each piece of 28 x 28 pixels. Their places will later be taken by what the model saw there.
+# The question is put into a frame that says who speaks, the **chat template**. Its marks, such as
+# `<|im_start|>`, are tokens of their own. And where the picture belongs, the prompt has one **placeholder**
+# token for each piece of 28 x 28 pixels. Its place will later be taken by a **visual token**: one row of
+# numbers that says what the model saw there. The tower itself reads smaller pieces, **patches** of 14 x 14
+# pixels.
 
 # %%
 def about(image, text):
@@ -161,7 +167,7 @@ plt.show()
 # ## 4. Weights: the numbers that were learned
 #
 # The program is fixed; what the model *knows* sits in its **weights**, arrays of numbers that training has
-# set. Nearly all of them are matrices $W$ used in one way, the *linear map*
+# set. Nearly all of them are matrices $W$ used in one way, the **linear map**
 #
 # $$ y = x\,W^\top + b \qquad (n \times d) \to (n \times o) $$
 #
@@ -186,29 +192,23 @@ print("the first matrix that a patch meets:", patch_matrix.shape, patch_matrix.d
 
 # %% [markdown]
 # Each row of that first matrix has as many numbers as a patch has (14 x 14 pixels x 3 colours, twice because
-# of video, as lesson 2 shows). So a row *is* a small picture, and $x\,W^\top$ asks of a patch: how much do
+# of video, as lesson 3 shows). So a row *is* a small picture, and $x\,W^\top$ asks of a patch: how much do
 # you look like it?
 
 # %%
-filters = patch_matrix.reshape(-1, 3, 2, 14, 14)[:, :, 0].transpose(0, 2, 3, 1)  # -> o 14 14 3
-strongest = np.argsort(-np.abs(filters).mean(axis=(1, 2, 3)))[:24]
-figure, axes = plt.subplots(2, 12, figsize=(11, 2.3))
-for axis, n in zip(axes.flat, strongest, strict=True):
-    one = filters[n]
-    axis.imshow((one - one.min()) / (one.max() - one.min()))
-    axis.set_title(int(n), fontsize=7)
-    axis.axis("off")
-figure.suptitle(f"24 of the {len(filters)} rows of the patch matrix, as pictures (each scaled by itself)")
-plt.show()
+figure = plot.board(1, 1, (11, 2.4))
+plot.filters(patch_matrix, vlm.processor.preprocessor, figure.axes[0])
+figure
 
 # %% [markdown]
 # ## 5. Logits: a score for every token of the vocabulary
 #
 # What comes out of one run of the model is not a sentence. It is a table with one row for each token of the
 # prompt and one column for each token of the vocabulary: the score of that token as *the next one*. These
-# scores are called **logits**. Only the last row is about something that is not there yet. (There are some
-# more columns than the vocabulary printed above has tokens. The table is padded to a round width, in the
-# official models too; the last columns belong to no token.)
+# scores are called **logits**. The other rows foretell tokens that are there already; training learns from
+# these. Only the last row is about something that is not there yet. (There are some more columns than the
+# vocabulary printed above has tokens. The table is padded to a round width, in the official models too; the
+# last columns belong to no token.)
 
 # %%
 logits = vlm.logits(inputs)
@@ -226,11 +226,11 @@ plt.tight_layout()
 plt.show()
 
 # %% [markdown]
-# The rule that turns scores $z$ into probabilities is called *softmax*:
+# The rule that turns scores $z$ into probabilities is called **softmax**:
 #
 # $$ p_i = \frac{e^{z_i}}{\sum_j e^{z_j}} $$
 #
-# Exercise 0.1 is about it. Here the model simply takes the highest score (*greedy* choice), puts that token
+# Exercise 0.1 is about it. Here the model simply takes the highest score (**greedy** choice), puts that token
 # at the end of the sequence, and runs again: one run for each token of the answer, until the token that means
 # "end" comes.
 
@@ -245,7 +245,7 @@ print("together:", repr(vlm.tokenizer.decode(answer)))
 #
 # Between the arrays above lie the passes. `minivl.session` lets you look at what comes out of each, without
 # changing the model's code. Print one line after every pass whose label fits a pattern: type, shape, smallest
-# and largest value, and *rms*, the root of the mean square, the usual measure of how big the numbers are.
+# and largest value, and **rms**, the root of the mean square, the usual measure of how big the numbers are.
 
 # %%
 with minivl.session(print_after=["picture.*", "patches.*", "vision.blocks.0.*"]):
@@ -284,7 +284,7 @@ plt.show()
 #
 # ## 7. What this small model knows, and a picture on which it must fail
 #
-# Its world: one to four shapes, five kinds, eight colours. We ask about single shapes in half of the colours
+# Its world: one to six shapes, six kinds, eight colours. We ask about single shapes in half of the colours
 # and compare with the truth, because a claim about a model is worth what was measured.
 
 # %%
@@ -411,40 +411,16 @@ plt.show()
 # %%
 def top_tokens(scores, n):
     """Ids (n,) and probabilities (n,) of the n most likely tokens, from one row of logits (v,)."""
-    # BEGIN SOLUTION
+    ### BEGIN SOLUTION
     p = np.exp(scores - scores.max())  # v, the highest is exp(0) = 1: nothing overflows
     p = p / p.sum()
     best = np.argsort(-p)[:n]
     return best, p[best]
-    # END SOLUTION
+    ### END SOLUTION
 
 
 # %% tags=["check"]
-def check_top_tokens(mine):
-    got = mine(np.log([1.0, 5.0, 4.0]), 2)
-    assert got is not None, "exercise 0.1: top_tokens gives None; fill it in and return two arrays"
-    assert isinstance(got, tuple) and len(got) == 2, "exercise 0.1: return two arrays: ids, probabilities"
-    ids, p = map(np.asarray, got)
-    assert ids.shape == (2,), f"exercise 0.1: n = 2 asks for ids of shape (2,), yours have {ids.shape}"
-    assert ids.tolist() == [1, 2], (
-        "exercise 0.1: of scores log 1, log 5, log 4 the two most likely ids are 1, 2; yours are "
-        f"{ids.tolist()}")
-    assert p.shape == (2,) and p.dtype.kind in "fiu", (
-        f"exercise 0.1: two ids need two probabilities, theirs; yours have shape {p.shape} and are {p.dtype}")
-    assert not np.allclose(p, [5 / 9, 4 / 9]), (
-        "exercise 0.1: your probabilities sum to one over the n tokens; they should over the whole row")
-    assert np.allclose(p, [0.5, 0.4]), (
-        f"exercise 0.1: the probabilities should be 0.5 and 0.4, yours are {p.round(4).tolist()}")
-    with np.errstate(all="ignore"):
-        p = np.asarray(mine(np.array([1000.0, 999.0]), 2)[1])
-    assert np.isfinite(p).all(), (
-        "exercise 0.1: scores of 1000 give NaN: exp overflows; subtract the largest score first")
-    assert np.allclose(p, [0.7310586, 0.2689414]), (
-        f"exercise 0.1: scores 1000 and 999 should give 0.731 and 0.269, not {p.round(4).tolist()}")
-    print("exercise 0.1: right")
-
-
-check_top_tokens(top_tokens)
+check("0.1", top_tokens)
 for token, p in zip(*top_tokens(logits[-1], 4), strict=True):
     print(f"   {vlm.tokenizer.decode([int(token)], False)!r:10} {p:.4f}")
 
@@ -457,7 +433,7 @@ for token, p in zip(*top_tokens(logits[-1], 4), strict=True):
 # or after `most` tokens.
 #
 # (`generate` does the same but keeps what it computed for the earlier tokens, so that each step costs one row
-# instead of all of them: the *KV cache* of a later lesson.)
+# instead of all of them. A later lesson shows how.)
 #
 # <details><summary>Hint 1</summary>You need one growing list of ids: the prompt's, then your own. Each turn
 # of the loop runs the model on all of it.</details>
@@ -470,7 +446,7 @@ for token, p in zip(*top_tokens(logits[-1], 4), strict=True):
 # %%
 def write_greedily(vlm, inputs, stop_ids, most):
     """Ids of the answer to `inputs`, greedily chosen, without a cache."""
-    # BEGIN SOLUTION
+    ### BEGIN SOLUTION
     new = []
     for _ in range(most):
         ids = list(inputs.input_ids) + new
@@ -479,39 +455,11 @@ def write_greedily(vlm, inputs, stop_ids, most):
         if new[-1] in stop_ids:
             break
     return new
-    # END SOLUTION
+    ### END SOLUTION
 
 
 # %% tags=["check"]
-def check_write_greedily(mine):
-    stop_ids = vlm.generation.eos_token_ids
-    wanted = vlm.generate(inputs, max_new_tokens=20, repetition_penalty=1.0)
-    got = mine(vlm, inputs, stop_ids, 20)
-    assert got is not None, "exercise 0.2: write_greedily gives None; fill it in and return a list of ids"
-    assert isinstance(got, list | tuple | np.ndarray), (
-        f"exercise 0.2: return a list of ids, one integer a token, not {type(got).__name__}")
-    got = list(got)
-    odd = [token for token in got if not isinstance(token, int | np.integer)]
-    assert not odd, f"exercise 0.2: each id should be an integer, one of yours is {type(odd[0]).__name__}"
-    got = [int(token) for token in got]
-    assert got, "exercise 0.2: your list is empty; does the loop run, and append each id?"
-    assert got != wanted[:-1], (
-        "exercise 0.2: all tokens are right but the stop token is missing: it belongs to the answer")
-    assert got[: len(inputs.input_ids)] != inputs.input_ids.tolist(), (
-        "exercise 0.2: give back the new ids only, without the prompt")
-    for n, (a, b) in enumerate(zip(got, wanted, strict=False)):
-        assert a == b, (
-            f"exercise 0.2: token {n} should be {b} ({vlm.tokenizer.decode([b], False)!r}), yours is {a}; "
-            "which row did you take the argmax of?")
-    assert len(got) >= len(wanted), (
-        f"exercise 0.2: {len(got)} tokens where {len(wanted)} are right: yours ends too early")
-    assert len(got) == len(wanted), (
-        f"exercise 0.2: {len(got)} tokens where {len(wanted)} are right; do you stop after a stop id?")
-    assert len(mine(vlm, inputs, stop_ids, 2)) == 2, "exercise 0.2: with most=2 there should be two tokens"
-    print("exercise 0.2: right:", vlm.tokenizer.decode(got))
-
-
-check_write_greedily(write_greedily)
+check("0.2", write_greedily)
 
 # %% [markdown]
 # ## What the reference calls these things
@@ -532,4 +480,4 @@ check_write_greedily(write_greedily)
 # ## Read next
 #
 # - `minivl/model.py`: the whole forward pass on one screen. Find the labels that you have just printed.
-# - Lesson 1 starts where the picture does: which size, and which pixels, does the model see?
+# - Lesson 2 starts where the picture does: which size, and which pixels, does the model see?

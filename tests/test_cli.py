@@ -58,7 +58,7 @@ def test_version_and_help_name_every_command():
     assert minivl_("--version")[0] == f"minivl {minivl.__version__}\n"
     out = minivl_("--help")[0]
     assert minivl_()[0] == out
-    for name in ("demo", "ask", "passes", "run", "inspect", "tokens", "where", "doctor"):
+    for name in ("demo", "ask", "ground", "explore", "passes", "run", "inspect", "tokens", "where", "doctor"):
         assert f"  {name} " in out
         assert "Usage: " in minivl_(name, "--help")[0]
 
@@ -100,7 +100,7 @@ def test_limits_are_refused_for_what_was_given(options, blamed, own):
 
 
 @pytest.mark.parametrize("command", [["ask", None, "what?"], ["passes", None], ["run", None, "what?"], ["tokens", None],
-                                     ["where", None, "--token", "0"]])
+                                     ["ground", None, "what?"], ["where", None, "--token", "0"]])
 def test_what_is_no_picture_is_refused_by_name(command, tmp_path):
     words = tmp_path / "a note é.txt"
     words.write_text("not a picture", encoding="utf-8")

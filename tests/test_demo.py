@@ -151,18 +151,18 @@ def test_what_is_folded_is_a_pass_in_all_blocks_and_all_after_the_first_token():
 
 def test_the_samples_show_what_they_should():
     sizes = {s.name: Image.open(s.paths[0]).size[::-1] for s in SAMPLES}
-    assert sum(path.stat().st_size for path in FOLDER.glob("*.png")) < 60_000
+    assert sum(path.stat().st_size for path in FOLDER.glob("*.png")) < 130_000
     assert {path for s in SAMPLES for path in s.paths} == set(FOLDER.glob("*.png"))
     assert any(h % 56 and w % 56 and not (h % 28 or w % 28) for h, w in sizes.values())       # ragged both ways
     assert any(h % 28 and w % 28 for h, w in sizes.values())                                  # must be resized
     assert any(min(size) < 56 for size in sizes.values())                                     # thinner than a window
-    assert any(s.fps for s in SAMPLES) and any(s.answer.isdigit() and s.name == "digit" for s in SAMPLES)
+    assert any(s.fps for s in SAMPLES) and any(s.answer.isdigit() and s.name == "number" for s in SAMPLES)
     assert 0 < sum(s.kept_as_failure for s in SAMPLES) < len(SAMPLES) / 2
     assert demo.SHOWN in sizes
 
 
 def test_the_samples_were_made_with_this_model():
-    """When this fails after a change of the embedded checkpoint: python tools/make_samples.py"""
+    """When this fails after a change of the embedded checkpoint: python -m tools.make_samples"""
     with minivl.load() as vlm:
         for sample in SAMPLES:
             assert sample.is_right(vlm.chat(sample.messages())) != sample.kept_as_failure, sample.name

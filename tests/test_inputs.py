@@ -8,7 +8,7 @@ from minivl.inputs import Batch
 
 CONFIG = minivl.load().config
 IMAGE, VIDEO = CONFIG.image_token_id, CONFIG.video_token_id
-TEXT = 7
+TEXT, VOCABULARY = 7, CONFIG.text.vocab_size
 FOUR = np.zeros((4, 1176), np.float32)
 
 
@@ -63,7 +63,7 @@ def test_arrays_that_do_not_fit_are_refused(options, says):
 
 @pytest.mark.parametrize(("ids", "says"), [
     ([], "one row of token ids"), ([[1]], "one row of token ids"), ([-1], r"input_ids\[0\] is -1"),
-    ([1, 576], r"input_ids\[1\] is 576, the vocabulary has ids 0..575")])
+    ([1, VOCABULARY], rf"input_ids\[1\] is {VOCABULARY}, the vocabulary has ids 0..{VOCABULARY - 1}")])
 def test_ids_outside_of_the_vocabulary_are_refused(ids, says):
     with pytest.raises(ValueError, match=says):
         minivl.Inputs.from_ids(ids, CONFIG)

@@ -1,6 +1,8 @@
 """The shape of the house: what model.py may hold, that contracts speak the glossary's letters, and precision."""
 
 import ast
+import importlib
+import pkgutil
 import re
 import statistics
 from pathlib import Path
@@ -50,9 +52,9 @@ def test_model_code_knows_no_tool():
 
 
 def every_door():
-    from minivl import model
-    from minivl.passes import block, decoder, patches, picture, positions, prompt, sampling, video, vision, windows
-    modules = (model, block, decoder, patches, picture, positions, prompt, sampling, video, vision, windows, kernels)
+    from minivl import model, passes
+    names = [module.name for module in pkgutil.iter_modules(passes.__path__)]
+    modules = [model, kernels, *(importlib.import_module(f"minivl.passes.{name}") for name in names)]
     return {id(v): v for m in modules for v in vars(m).values() if hasattr(v, "contract")}.values()
 
 

@@ -21,6 +21,7 @@ from minivl.passes.patches import patchify
 from minivl.passes.picture import bicubic_weights, normalise
 from minivl.passes.windows import window_order
 from minivl.provenance import provenance
+from minivl.watch import Cost
 
 FEW = settings(max_examples=15)
 PATCH, CELL = 14, 28
@@ -304,3 +305,90 @@ def test_takes_what_the_model_gives():
         plot.positions(inputs.position_ids, next(a))
         plot.logits(s.trace["decoder.logits"][-1], vlm.tokenizer, 5, next(a))
         figure.savefig(io.BytesIO(), format="png")
+
+
+# ---- small tables, angles, sizes ---------------------------------------------------------------------------
+
+def texts_of(ax):
+    """(column, row) -> text, of everything written at whole places."""
+    return {tuple(map(round, text.get_position())): text.get_text() for text in ax.texts}
+
+
+@FEW
+@given(st.integers(1, 4), st.integers(1, 5), st.sampled_from([np.int64, np.float64]))
+def test_a_table_writes_each_number_at_its_place(rows, columns, dtype):
+    values = np.random.default_rng(rows).integers(-2, 3, (rows, columns)).astype(dtype)
+    written = texts_of(plot.table(values, rows=range(rows), columns=range(columns)))
+    for (row, column), value in np.ndenumerate(values):
+        assert written[column, row] == (f"{value:.3g}" if value or dtype is np.int64 else "\N{MIDDLE DOT}")
+
+
+def test_a_table_shows_no_minus_zero_and_refuses_what_cannot_be_read():
+    assert texts_of(plot.table(np.array([[-0.0001, -0.5]]), form="{:.1f}")) == {(0, 0): "0.0", (1, 0): "-0.5"}
+    with pytest.raises(ValueError, match="up to 400 numbers"):
+        plot.table(np.zeros((30, 30)))
+
+
+def test_likeness_of_rows_is_their_cosine():
+    rows = np.array([[3.0, 0, 0], [-2, 0, 0], [1, 1, 0], [0, 0, 0]])
+    drawn = np.asarray(plot.similarity(rows, "abcd").images[0].get_array())
+    half = 0.5**0.5
+    assert np.allclose(drawn, [[1, -1, half, 0], [-1, 1, -half, 0], [half, -half, 1, 0], [0, 0, 0, 0]])
+
+
+@FEW
+@given(st.integers(1, 9), st.integers(1, 4))
+def test_filters_are_the_strongest_rows_as_pictures(count, across):
+    small = PreprocessorConfig(3136, 12845056, 2, 2, 2, (0.5,) * 3, (0.5,) * 3)
+    matrix = np.random.default_rng(count).standard_normal((7, 3 * 2 * 2 * 2)) * np.array([1, 7, 3, 2, 5, 6, 4])[:, None]
+    sheet = np.asarray(plot.filters(matrix, small, count=count, across=across).images[0].get_array())
+    across = min(across, count, 7)
+    strongest = np.argsort(-np.abs(matrix).mean(axis=1))[:count]
+    for place, row in enumerate(strongest):
+        top, left = place // across * 4 + 1, place % across * 4 + 1
+        frame = matrix[row].reshape(3, 2, 2, 2)[:, 0]                      # c y x of the first frame
+        for c, y, x in np.ndindex(3, 2, 2):
+            wanted = 0.5 + 0.5 * frame[c, y, x] / np.abs(frame).max()
+            assert np.isclose(sheet[top + y, left + x, c], wanted)
+    with pytest.raises(ValueError, match="no patch of 3 x 2 x 2 x 2"):
+        plot.filters(matrix[:, 1:], small)
+
+
+def test_angles_are_drawn_within_a_turn():
+    values = np.array([[0.0, 1.0], [7.0, -4.0]])
+    ax = plot.angles(values, sections=[("row", 1), ("column", 1)])
+    assert np.allclose(ax.images[0].get_array(), [[0, 1], [7 - 2 * np.pi, 2 * np.pi - 4]])
+    assert [text.get_text() for text in ax.texts] == ["row", "column"]
+
+
+def test_a_turned_row_is_drawn_pair_by_pair():
+    before, after = np.array([1.0, 2, 3, 4]), np.array([-3.0, 2, 1, 4])
+    lines = [line.get_xydata().tolist() for line in plot.turned(before, after).lines if len(line.get_xdata()) == 2]
+    for pair in ([[0, 0], [1, 3]], [[0, 0], [-3, 1]], [[0, 0], [2, 4]]):
+        assert pair in lines
+
+
+def test_the_stream_is_drawn_after_each_half_of_each_block():
+    trace = {"vision.blocks.0.add_attended": np.array([[3.0, -4.0]]), "vision.blocks.0.attend": np.ones((1, 2)),
+             "vision.blocks.0.add_mlp": np.array([[0.0, 10.0]]), "vision.blocks.1.add_mlp": np.array([[1.0, 1.0]])}
+    ax = plot.stream(trace)
+    assert ax.lines[0].get_ydata().tolist() == [4, 10, 1]
+    assert np.allclose(ax.lines[1].get_ydata(), [12.5**0.5, 50**0.5, 1])
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0 attn", "0 mlp", "1 mlp"]
+    with pytest.raises(ValueError, match=r"record \"decoder.layers"):
+        plot.stream(trace, "decoder.layers")
+
+
+def test_channels_show_the_largest_number_and_name_outliers():
+    array = np.array([[1.0, -90, 2, 1], [1, 3, -5, 1]])
+    ax = plot.channels(array, name=2)
+    assert [segment[1][1] for segment in ax.collections[0].get_segments()] == [1, 90, 5, 1]
+    assert [text.get_text() for text in ax.texts] == ["1: 90", "2: 5"]
+
+
+def test_costs_add_up_blocks_and_steps():
+    profile = {"vision.blocks.0.attend": Cost(0, 3), "vision.blocks.1.attend": Cost(0, 4),
+               "decoder@1.logits": Cost(0, 2), "decoder.logits": Cost(0, 1), "prompt.encode": Cost(1, 0)}
+    ax = plot.costs(profile)
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names == ["vision.attend", "decoder.logits"] and [bar.get_width() for bar in ax.patches] == [7, 3]

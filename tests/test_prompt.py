@@ -26,7 +26,8 @@ TINY = Path(minivl.__file__).parent / "tiny"
 SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
 ASSISTANT = "<|im_start|>assistant\n"
 IMAGE, VIDEO = "<|vision_start|><|image_pad|><|vision_end|>", "<|vision_start|><|video_pad|><|vision_end|>"
-TOKENIZER, PADS = Tokenizer.from_folder(TINY), (541, 542)
+TOKENIZER = Tokenizer.from_folder(TINY)
+PADS = PICTURE_PAD, VIDEO_PAD = TOKENIZER.id("<|image_pad|>"), TOKENIZER.id("<|video_pad|>")
 
 
 def picture(name: str = "a.png") -> dict:
@@ -90,7 +91,7 @@ def test_the_template_of_the_family_is_the_checkpoints_own(messages, generation,
 def test_each_medium_has_one_placeholder_in_its_place(messages):
     """Texts drawn here hold no literal placeholder, so kinds in order are the placeholders in order."""
     ids = prompt.encode(prompt.render(messages), TOKENIZER)
-    kinds = [{"image": 541, "video": 542}[kind] for kind, _ in prompt.media_of(messages)]
+    kinds = [{"image": PICTURE_PAD, "video": VIDEO_PAD}[kind] for kind, _ in prompt.media_of(messages)]
     assert [id for id in ids.tolist() if id in PADS] == kinds
 
 
@@ -301,11 +302,11 @@ def test_each_placeholder_becomes_as_many_as_its_features(ids, data):
 
 
 @pytest.mark.parametrize("ids, counts, said", [
-    ([1, 541, 2], [], "1 placeholders for 0.*no pictures or videos were passed"),
+    ([1, PICTURE_PAD, 2], [], "1 placeholders for 0.*no pictures or videos were passed"),
     ([1, 2], [4], "0 placeholders for 1.*without placeholders"),
-    ([541, 541, 542], [4, 4], "3 placeholders for 2.*literal"),
-    ([541], [4, 4], "1 placeholders for 2.*dropped"),
-    ([541, 542], [4, 0], "picture or video 1 has 0 rows"),
+    ([PICTURE_PAD, PICTURE_PAD, VIDEO_PAD], [4, 4], "3 placeholders for 2.*literal"),
+    ([PICTURE_PAD], [4, 4], "1 placeholders for 2.*dropped"),
+    ([PICTURE_PAD, VIDEO_PAD], [4, 0], "picture or video 1 has 0 rows"),
 ])
 def test_placeholders_that_do_not_match_are_refused(ids, counts, said):
     with pytest.raises(PromptError, match=said):
@@ -315,12 +316,12 @@ def test_placeholders_that_do_not_match_are_refused(ids, counts, said):
 @pytest.mark.parametrize("count, said", [(0, "no pictures"), (2, "literal"), (4, "dropped")])
 def test_features_that_do_not_match_are_refused(count, said):
     with pytest.raises(PromptError, match=rf"3 placeholder tokens for {count} rows.*{said}"):
-        prompt.check_features(np.array([1, 541, 541, 542]), PADS, count)
+        prompt.check_features(np.array([1, PICTURE_PAD, PICTURE_PAD, VIDEO_PAD]), PADS, count)
 
 
 def test_a_literal_placeholder_in_a_text_is_a_token_and_is_counted():
     ids = prompt.encode(prompt.render([user(picture(), text("what is <|image_pad|>?"))]), TOKENIZER)
-    assert ids.tolist().count(541) == 2
+    assert ids.tolist().count(PICTURE_PAD) == 2
     with pytest.raises(PromptError, match="2 placeholders for 1"):
         prompt.expand(ids, np.array([6]), PADS)
 

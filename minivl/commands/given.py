@@ -16,11 +16,10 @@ from ..config import PreprocessorConfig, read_config
 from ..passes.patches import grid_of
 from ..passes.picture import load_picture, target_size
 from ..prepare import Processor
-from ..samples import load_samples
+from ..samples import WORLD, load_samples
 from .console import note, working
 
-EMBEDDED = ("the embedded model knows coloured shapes and digits on small pictures (56 to 196 pixels a side); "
-            "what it says about other pictures means nothing")
+EMBEDDED = f"the embedded model knows {WORLD}; what it says about other pictures means nothing"
 
 
 def open_model(model: str | None, precision: str = "float32") -> api.VLM:
@@ -52,9 +51,11 @@ def named(image: str) -> str:
     return "data URL" if image.startswith("data:") else image
 
 
-def conversation(images: Sequence[str], question: str) -> list[dict[str, Any]]:
-    """One user's message: the pictures, then the question."""
-    content = [{"type": "image", "image": image} for image in images]
+def conversation(images: Sequence[str], question: str, fps: float | None = None) -> list[dict[str, Any]]:
+    """One user's message: the pictures, then the question. With `fps` the pictures are the frames of one video."""
+    content: list[dict[str, Any]] = [{"type": "image", "image": image} for image in images]
+    if fps is not None:
+        content = [{"type": "video", "video": list(images), "fps": fps}]
     return [{"role": "user", "content": [*content, {"type": "text", "text": question}]}]
 
 

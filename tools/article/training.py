@@ -21,12 +21,12 @@ def asks(*words: str) -> Callable[[Sample], bool]:
 KINDS: tuple[tuple[str, Callable[[Sample], bool]], ...] = (
     ("captions of pictures", asks("Describe")),
     ("questions about a picture", asks("How many", "What color", "What shape", "Is there")),
-    ("boxes and points", asks("Locate", "Point")),
-    ("text in pictures (OCR)", asks("What number", "Read")),
+    ("boxes and points", asks("Find", "Detect", "What is at")),
+    ("text in pictures (OCR)", asks("What number", "What word", "Read the number", "Read the word")),
     ("videos", lambda sample: sample.fps is not None),
     ("interleaved text and pictures", lambda sample: False),
-    ("documents, tables, charts", lambda sample: False),
-    ("screens and agents", lambda sample: False),
+    ("documents, tables, charts", asks("Read the form", "Read the table", "What is the value")),
+    ("screens and agents", asks("Click", "Where do I click")),
     ("text alone", lambda sample: False),
 )
 
@@ -35,7 +35,7 @@ KINDS: tuple[tuple[str, Callable[[Sample], bool]], ...] = (
 def training_data() -> Finding:
     """It agrees with the technical report (arXiv 2502.13923): from 1.2 trillion tokens (Qwen2-VL) to 4.1.
     Neither the data nor the weights' history can be inspected from outside. The table sets the report's
-    kinds of data beside what the small embedded model was made from: coloured shapes and digits, drawn by
+    kinds of data beside what the small embedded model was made from: shapes, writing and pages, drawn by
     a program.
     """
     samples = load_samples()

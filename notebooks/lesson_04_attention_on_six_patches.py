@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Lesson 3: attention on six patches
+# # Lesson 4: attention on six patches
 #
 # **The question.** Every patch is a row of numbers, and so far each row knows its own 14 x 14 pixels only.
 # How do rows exchange what they know? With six rows, so that every number can be printed.
@@ -9,8 +9,8 @@
 # exercises another 35.
 #
 # ```
-# picture.target_size   picture.resize   picture.normalise     lesson 1
-# patches.patchify                                             lesson 2
+# picture.target_size   picture.resize   picture.normalise     lesson 2
+# patches.patchify                                             lesson 3
 # vision.window_order   vision.schedule                        who may look at whom (section 7)
 # vision.embed_patches   vision.order_by_window
 # vision.blocks.0.project_qkv                                  section 2
@@ -27,21 +27,12 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import minivl
+from minivl.exercises import check
 from minivl.kernels import definition as kernels
 from minivl.passes import windows
+from minivl.plot import table
 
 np.set_printoptions(precision=3, suppress=True)
-
-
-def table(axis, array, title, rows=(), columns=()):
-    """Draw a small array with its numbers."""
-    limit = np.abs(array).max() or 1
-    axis.imshow(array, cmap="RdBu_r", vmin=-1.6 * limit, vmax=1.6 * limit, aspect="auto")
-    for (i, j), value in np.ndenumerate(array):
-        axis.text(j, i, f"{value:.3g}", ha="center", va="center", fontsize=8)
-    axis.set_title(title, fontsize=10)
-    axis.set(xticks=range(len(columns)), xticklabels=columns, yticks=range(len(rows)), yticklabels=rows)
-
 
 # %% [markdown]
 # ## 1. Six patches
@@ -68,7 +59,7 @@ axes[0].imshow(colours.reshape(2, 3, 3), alpha=0.7)
 for n, name in enumerate(names):
     axes[0].text(n % 3, n // 3, name, ha="center", va="center", fontsize=18, color="white")
 axes[0].set(xticks=[], yticks=[], title="the picture")
-table(axes[1], x, f"x {x.shape}: n patches, d = 4 numbers each", names, says)
+table(x, axes[1], f"x {x.shape}: n patches, d = 4 numbers each", names, says)
 plt.show()
 
 # %% [markdown]
@@ -99,7 +90,7 @@ q, k, v = x @ wq.T, x @ wk.T, x @ wv.T  # n d, d d -> n d
 figure, axes = plt.subplots(1, 3, figsize=(12, 2.8))
 made = {"q: looks for": q, "k: is found by": k, "v: hands over": v}
 for axis, name in zip(axes, made, strict=True):
-    table(axis, made[name], f"{name} {made[name].shape}", names, ["0.0", "0.1", "1.0", "1.1"])
+    table(made[name], axis, f"{name} {made[name].shape}", names, ["0.0", "0.1", "1.0", "1.1"])
     axis.axvline(1.5, color="black")
     axis.set_xlabel("head.number")
 plt.tight_layout()
@@ -109,7 +100,7 @@ plt.show()
 # ## 3. Scores: every query against every key
 #
 # First head 0 alone: two numbers a row, its width is $e = 2$. How well does key $j$ fit query $i$? Multiply
-# number by number and add up (the *dot product*), then divide by $\sqrt{e}$:
+# number by number and add up (the *dot product*: a **score**), then divide by $\sqrt{e}$:
 #
 # $$ s_{ij} = \frac{1}{\sqrt e}\sum_c q_{ic}\,k_{jc} \qquad (n \times e), (n \times e) \to (n \times n) $$
 
@@ -164,8 +155,8 @@ def softmax(scores):
 
 shares = softmax(scores)
 figure, axes = plt.subplots(1, 2, figsize=(11, 3.4))
-table(axes[0], scores, "scores of head 0", names, names)
-table(axes[1], shares, "shares of head 0: each row sums to 1", names, names)
+table(scores, axes[0], "scores of head 0", names, names)
+table(shares, axes[1], "shares of head 0: each row sums to 1", names, names)
 for axis in axes:
     axis.set(xlabel="key: who is looked at", ylabel="query: who looks")
 plt.show()
@@ -175,7 +166,8 @@ plt.show()
 #
 # ## 5. The weighted sum
 #
-# Each row now collects the values, in these shares:
+# Each row now collects the values, in these shares. Query, key, value, scores, shares and this sum together
+# are called **attention**:
 #
 # $$ o_i = \sum_j w_{ij}\,v_j \qquad (n \times n)\,(n \times e) \to (n \times e) $$
 
@@ -187,7 +179,7 @@ print("   sum   ", sum(shares[0, j] * v0[j] for j in range(6)))
 
 out0 = shares @ v0  # n n, n e -> n e
 figure, axis = plt.subplots(figsize=(4, 3))
-table(axis, out0, f"what head 0 brings {out0.shape}", names, ["top", "bottom"])
+table(out0, axis, f"what head 0 brings {out0.shape}", names, ["top", "bottom"])
 plt.show()
 
 # %% [markdown]
@@ -198,10 +190,11 @@ plt.show()
 #
 # ## 6. Heads, and why a reshape alone is wrong
 #
-# Head 1 does the same with columns 2 and 3, at the same time and independently. So we want `a` = 2 heads of
-# width `e` = 2 instead of one row of 4. Splitting is a reshape: $(n \times d) \to (n \times a \times e)$. To
-# work head by head, heads must come first: $(a \times n \times e)$. And here is the trap. Both lines below
-# give the shape (2, 6, 2):
+# Scores, shares, weighted sum: one such attention, on its own columns, is a **head**. Head 1 does the same
+# with columns 2 and 3, at the same time and independently. So we want `a` = 2 heads of width `e` = 2
+# instead of one row of 4. Splitting is a reshape: $(n \times d) \to (n \times a \times e)$. To work head by
+# head, heads must come first: $(a \times n \times e)$. And here is the trap. Both lines below give the
+# shape (2, 6, 2):
 
 # %%
 labels = np.array([[f"{name}{h}.{c}" for h in range(2) for c in range(2)] for name in names])  # head.number
@@ -232,7 +225,7 @@ print("shapes:", q.shape, "->", qh.shape, "-> attention ->", out.shape, "-> join
 print("head 0 as before:", np.allclose(out[:, 0], out0))
 
 figure, axis = plt.subplots(figsize=(6, 3))
-table(axis, out.reshape(6, 4), "both heads, side by side", names, ["top", "bottom", "red", "blue"])
+table(out.reshape(6, 4), axis, "both heads, side by side", names, ["top", "bottom", "red", "blue"])
 axis.set_xlabel("of my colour (head 0)          in the other row (head 1)")
 plt.show()
 
@@ -247,10 +240,10 @@ plt.show()
 # that news can travel between windows.
 #
 # In our toy, a window is two patches wide: A B D E in one, C F in the other (it would be wider, but the
-# picture ends). As a table of yes and no, a *mask*, that looks scattered. But if we **sort the rows by
+# picture ends). As a table of yes and no, a **mask**, that looks scattered. But if we **sort the rows by
 # window**, every window is a run of consecutive rows, and all that needs saying is where the runs begin and
 # end: a table of **segments**, one line `q0 q1 k0 k1` each: *queries q0 to q1 see keys k0 to k1*, the last
-# one not included. (The real model moves whole cells, four rows at a time, so the 2x2 order of lesson 2
+# one not included. (The real model moves whole cells, four rows at a time, so the 2x2 order of lesson 3
 # survives.)
 
 # %%
@@ -261,9 +254,9 @@ print("order:", order, "=", [names[n] for n in order], "  segments:", segments.t
 
 mask = window[:, None] == window[None, :]  # n n: may i see j?
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.6))
-table(axes[0], mask.astype(float), "who sees whom, in reading order", names, names)
+table(mask.astype(float), axes[0], "who sees whom, in reading order", names, names)
 ordered = [names[n] for n in order]
-table(axes[1], mask[order][:, order].astype(float), "sorted by window: two segments", ordered, ordered)
+table(mask[order][:, order].astype(float), axes[1], "sorted by window: two segments", ordered, ordered)
 plt.show()
 
 
@@ -289,7 +282,7 @@ print("sorting back with `order` instead of argsort(order) gives:", [ordered[n] 
 #
 # ## 8. The same through the model's kernel
 #
-# A *kernel* is one of the dozen functions that do all arithmetic of the model. `attend` takes exactly our
+# A kernel is one of the dozen functions that do all arithmetic of the model. `attend` takes exactly our
 # arrays:
 
 # %%
@@ -299,15 +292,15 @@ windowed_out = kernels.attend(qh[order], kh[order], vh[order], segments, False)
 print("windows:       ", np.allclose(windowed_out, by_segment))
 
 # %% [markdown]
-# Its last argument is `causal`. The language part (the decoder) writes one token after the other, and a token
-# may only look *back*: query $i$ sees key $j$ when $j \le i$. Then the first row can only see itself, and the
-# table of shares is a triangle:
+# Its last argument is `causal`. The language part (the decoder) writes one token after the other, and a
+# token may only look *back* (**causal** attention): query $i$ sees key $j$ when $j \le i$. Then the first
+# row can only see itself, and the table of shares is a triangle:
 
 # %%
 causal_scores = np.where(np.tri(6, dtype=bool), np.einsum("nae,mae->anm", qh, kh) / np.sqrt(2), -np.inf)
 causal_shares = softmax(causal_scores)
 figure, axis = plt.subplots(figsize=(5, 3.2))
-table(axis, causal_shares[0], "shares of head 0, looking back only", names, names)
+table(causal_shares[0], axis, "shares of head 0, looking back only", names, names)
 plt.show()
 by_hand = np.einsum("anm,mae->nae", causal_shares, vh)
 print("causal:        ", np.allclose(kernels.attend(qh, kh, vh, full, True), by_hand))
@@ -339,7 +332,7 @@ trace = session.trace
 
 full_block = vlm.config.vision.fullatt_block_indexes[0]
 windowed = next(n for n in range(vlm.config.vision.depth) if n not in vlm.config.vision.fullatt_block_indexes)
-print("windowed block:", windowed, "  full block:", full_block)
+print("windowed block:", windowed, "  one without windows:", full_block)
 print("a window is", vlm.config.vision.window_size, "pixels wide in this small model")
 for block in (windowed, full_block):
     q_real, k_real = trace[f"vision.blocks.{block}.rotate"]
@@ -350,14 +343,15 @@ for block in (windowed, full_block):
           f"ours against the model: {np.abs(ours - trace[f'vision.blocks.{block}.attend']).max():.1e}")
 
 # %% [markdown]
-# Where does one patch look? Rows are in window order, so we need the patch behind each row: `provenance`
+# Where does one patch look? Rows are sorted by window, so we need the patch behind each row: `provenance`
 # knows (it sends coordinates through the same passes). We ask for a patch on the rim of the left disc.
 
 # %%
 at = minivl.provenance(inputs, vlm.config)["w"][:, 2:]  # w 2: row and column of the patch behind every row
 patch = (4, 4)
 asking = int(np.flatnonzero((at == patch).all(axis=1))[0])
-figure, axes = plt.subplots(2, 5, figsize=(14, 4.6))
+heads = min(4, vlm.config.vision.heads)
+figure, axes = plt.subplots(2, 1 + heads, figsize=(14, 4.6))
 for line, block in zip(axes, (windowed, full_block), strict=True):
     q_real, k_real = trace[f"vision.blocks.{block}.rotate"]
     q0, q1, k0, k1 = next(s for s in trace["vision.schedule"][block] if s[0] <= asking < s[1])
@@ -379,9 +373,9 @@ plt.tight_layout()
 plt.show()
 
 # %% [markdown]
-# In the upper line nothing outside the window has a share: not a small one, none. In the lower line the patch
-# can find the other disc. (Four heads are drawn. Beware of reading too much into such maps: a share says
-# where numbers came from, not what they were used for.)
+# In the upper line nothing outside the window has a share: not a small one, none. In the lower line the
+# patch can find the other disc. (Not more than four heads are drawn. Beware of reading too much into such
+# maps: a share says where numbers came from, not what they were used for.)
 #
 # ## 10. Now break it
 #
@@ -417,7 +411,7 @@ def looking_back(q, k, v, segments):
 
 
 def every_block_as(block):
-    """A schedule that gives all blocks the segments of this one."""
+    """All blocks get the segments of this one."""
     return lambda grids, config: (windows.schedule.definition(grids, config)[block],) * config.depth
 
 
@@ -462,7 +456,7 @@ for name, fault in faults.items():
 # And look at the column of the small picture. Wherever it says 0.0 %, a test on small pictures would have
 # passed.
 #
-# ## Exercise 3.1: attention with a mask (about 15 minutes)
+# ## Exercise 4.1: attention with a mask (about 15 minutes)
 #
 # Write `attend_masked(q, k, v, seen)`: `q` (n, e), `k` and `v` (m, e), one head; `seen` (n, m) is True where
 # query i may look at key j. What may not be seen gets no share at all, whatever its score. Every row sees
@@ -478,65 +472,23 @@ for name, fault in faults.items():
 # %%
 def attend_masked(q, k, v, seen):
     """One head: n e, m e, m e, n m -> n e."""
-    # BEGIN SOLUTION
+    ### BEGIN SOLUTION
     scores = np.where(seen, q @ k.T / np.sqrt(q.shape[-1]), -np.inf)  # n m
     powers = np.exp(scores - scores.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True) @ v  # n m, m e -> n e
-    # END SOLUTION
+    ### END SOLUTION
 
 
 # %% tags=["check"]
-def check_attend_masked(mine):
-    q = np.array([[2.0, 0, 0, 0], [0, 0, 0, 0]])
-    k = np.array([[np.log(3), 0, 0, 0], [0, 0, 0, 0], [9, 0, 0, 0]])
-    v, seen = np.array([[4.0], [8.0], [100.0]]), np.array([[True, True, False], [True, False, False]])
-    got = mine(q, k, v, seen)
-    assert got is not None, "exercise 3.1: attend_masked gives None; fill it in and return an array (n, e)"
-    got = np.asarray(got)
-    assert got.shape == (2, 1), (
-        f"exercise 3.1: two queries and values of width 1 should give (2, 1), yours is {got.shape}")
-    everything = np.ones((2, 3), bool)
-    with np.errstate(all="ignore"):
-        shares = np.asarray(mine(q, k, np.eye(3), everything))  # such values give the shares
-    assert not np.allclose(shares.sum(axis=0), 1), (
-        "exercise 3.1: your shares sum to one for each key, down the columns; they should for each query, "
-        "along the rows")
-    assert np.isfinite(got).all(), (
-        "exercise 3.1: NaN or infinity comes out; print the scores and the powers: where does it begin?")
-    hidden = np.asarray(mine(q, k, np.array([[4.0], [8.0], [0.0]]), seen))
-    assert np.allclose(hidden, got), (
-        "exercise 3.1: a forbidden key has a share: your result changes with its value (100, then 0)")
-    # the exact answers: scores log 3 and 0 give shares 3/4 and 1/4; a single key has all of it
-    assert not np.isclose(got[0, 0], (4 * 9 + 8) / 10), (
-        "exercise 3.1: divide the scores by sqrt(e); the width e is 4")
-    assert np.isclose(got[1, 0], 4), (f"exercise 3.1: a row that sees one key must give its value, 4, not "
-                                      f"{got[1, 0]:.3g}; do the shares sum to one?")
-    assert np.isclose(got[0, 0], 5), (
-        f"exercise 3.1: shares 3/4 and 1/4 of 4 and 8 are 5, yours is {got[0, 0]:.3g}")
-    with np.errstate(all="ignore"):
-        far, far_open = (np.asarray(mine(1e4 * q, k, v, mask)) for mask in (seen, everything))
-        low = np.asarray(mine(np.array([[-4e30, 0, 0, 0]]), np.eye(4)[[0, 0, 1]], v, seen[:1]))
-    assert np.isfinite(far_open).all(), "exercise 3.1: large scores overflow; subtract the largest of the row"
-    assert np.isfinite(far).all(), (
-        "exercise 3.1: NaN where a forbidden key has by far the largest score: mask before the softmax, and "
-        "take the largest after masking")
-    assert np.isclose(far[0, 0], 4), (
-        f"exercise 3.1: with q 10,000 times as large the first row should give 4, yours is {far[0, 0]:.3g}")
-    assert np.allclose(low, 6), (
-        f"exercise 3.1: two seen keys with scores of -2e30 each should give (4 + 8) / 2 = 6, yours is "
-        f"{low.ravel()[0]:.3g}: no finite number is low enough for a mask; which score has the power 0?")
-    print("exercise 3.1: right")
-
-
-check_attend_masked(attend_masked)
+check("4.1", attend_masked)
 
 # %% [markdown]
-# ## Exercise 3.2: four query heads, two key-value heads (about 20 minutes)
+# ## Exercise 4.2: four query heads, two key-value heads (about 20 minutes)
 #
-# The decoder saves memory: several query heads share one key and value head (*grouped-query attention*). With
-# `a` query heads and `k` key-value heads, the first `a/k` query heads use key-value head 0, the next `a/k`
-# use head 1, and so on. Write `attend_grouped(q, k, v)`: `q` (n, a, e), `k` and `v` (m, k, e), everyone sees
-# everyone; out comes (n, a, e).
+# The decoder saves memory: several query heads share one key and value head (**grouped-query attention**).
+# With `a` query heads and `k` key-value heads, the first `a/k` query heads use key-value head 0, the next
+# `a/k` use head 1, and so on. Write `attend_grouped(q, k, v)`: `q` (n, a, e), `k` and `v` (m, k, e),
+# everyone sees everyone; out comes (n, a, e).
 #
 # <details><summary>Hint 1</summary>You have attend_all for equal numbers of heads. Which key-value head
 # belongs to query head 0, 1, 2, 3 when there are four and two?</details>
@@ -548,40 +500,15 @@ check_attend_masked(attend_masked)
 # %%
 def attend_grouped(q, k, v):
     """n a e, m k e, m k e -> n a e."""
-    # BEGIN SOLUTION
+    ### BEGIN SOLUTION
     heads, shared = q.shape[1], k.shape[1]
     partner = np.arange(heads) // (heads // shared)  # a: 0 0 1 1 for four and two
     return attend_all(q, k[:, partner], v[:, partner])  # m k e -> m a e
-    # END SOLUTION
+    ### END SOLUTION
 
 
 # %% tags=["check"]
-def check_attend_grouped(mine):
-    draw = np.random.default_rng(1)
-    q, k = draw.standard_normal((5, 4, 3)), draw.standard_normal((7, 2, 3))
-    only = np.zeros((7, 2, 3)) + np.array([10.0, 20.0])[None, :, None]  # head 0 holds tens, head 1 twenties
-    got = mine(q, k, only)
-    assert got is not None, (
-        "exercise 3.2: attend_grouped gives None; fill it in and return an array (n, a, e)")
-    got = np.asarray(got)
-    assert got.shape == (5, 4, 3), (
-        f"exercise 3.2: q of (5, 4, 3) should give (5, 4, 3), yours is {got.shape}")
-    partners = got.mean(axis=(0, 2)).round(6).tolist()
-    assert partners != [10, 20, 10, 20], (
-        "exercise 3.2: heads 0 1 2 3 read heads 0 1 0 1: that is %, it should be // : 0 0 1 1")
-    assert partners == [10, 10, 20, 20], (
-        f"exercise 3.2: values of heads 0 0 1 1 are 10 10 20 20, yours are {partners}")
-    v = draw.standard_normal((7, 2, 3))
-    got = np.asarray(mine(q, k, v))
-    for head in range(4):
-        powers = np.exp(q[:, head] @ k[:, head // 2].T / 3**0.5)
-        wanted = powers / powers.sum(axis=1, keepdims=True) @ v[:, head // 2]
-        assert np.allclose(got[:, head], wanted), (
-            f"exercise 3.2: query head {head} has the right values but wrong shares; which keys are used?")
-    print("exercise 3.2: right")
-
-
-check_attend_grouped(attend_grouped)
+check("4.2", attend_grouped)
 
 # %% [markdown]
 # ## What the reference calls these things

@@ -1,19 +1,19 @@
 # %% [markdown]
-# # Lesson 2: patches and the 2x2 order
+# # Lesson 3: patches and the 2x2 order
 #
 # **The question.** The model does not read pixels one by one, it reads rows of 1,176 numbers. Which numbers
 # are in a row, and in which order do the rows come? (Not in reading order. That is the point of this lesson.)
 #
-# **You need** NumPy (`reshape`, `transpose`), and from lesson 1: the picture is resized so that both sides
+# **You need** NumPy (`reshape`, `transpose`), and from lesson 2: the picture is resized so that both sides
 # are multiples of 28 pixels. A *patch* is a square of 14 x 14 pixels, a *cell* is a square of 2 x 2 patches,
 # and each cell becomes one *visual token* in the end. Reading takes about 30 minutes, the two exercises
 # another 35.
 #
 # ```
-# picture.target_size   picture.resize   picture.normalise     lesson 1
+# picture.target_size   picture.resize   picture.normalise     lesson 2
 # patches.patchify                                             <== you are here
 # prompt.encode   prompt.expand   positions.mrope
-# vision.embed_patches   vision.blocks.0.attend                lesson 3
+# vision.embed_patches   vision.blocks.0.attend                lesson 4
 # vision.merge_2x2                                             the pass for whose sake the order is what it is
 # vision.restore_order   decoder.embed_tokens   decoder.layers.0.attend   decoder.logits
 # sampling.most_likely
@@ -25,6 +25,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import minivl
+from minivl.exercises import check
 from minivl.passes import patches
 
 vlm = minivl.load()
@@ -94,8 +95,8 @@ plt.show()
 # ## 3. Block order
 #
 # But the model wants them block by block: the four patches of a 2 x 2 square one after the other, then the
-# next square. The same three steps; the rows of patches are split once more, into (2 rows of blocks, 2
-# patches in each), and the columns into (3, 2).
+# next square. This is the **block order**. The same three steps; the rows of patches are split once more,
+# into (2 rows of blocks, 2 patches in each), and the columns into (3, 2).
 
 # %%
 split = toy.reshape(GH // 2, 2, SIZE, GW // 2, 2, SIZE)  # y x -> block_row in_row py block_col in_col px
@@ -136,7 +137,7 @@ plt.show()
 # %%
 def token_of_pixel(rows):
     """For a table of patches: a picture in which every pixel holds the number of its merged row."""
-    merged = rows.reshape(len(rows) // 4, 4 * rows.shape[1])  # p x -> p/4 4x: the merger's reshape
+    merged = rows.reshape(len(rows) // 4, 4 * rows.shape[1])  # p x -> p/4 4x: merged by a reshape
     where = np.empty_like(toy)
     for token, values in enumerate(merged):
         where[np.isin(toy, values)] = token
@@ -159,10 +160,10 @@ plt.show()
 #
 # This answers three questions that readers of the original code have asked:
 #
-# - *Is the order of axes there a bug?* No: without it, the reshape in the merger would be one
+# - *Is the order of axes there a bug?* No: without it, the reshape of `vision.merge_2x2` would be one
 #   (QwenLM/Qwen3-VL#263).
-# - *The merger seems to merge only along the width.* It would, if the rows came in raster order (#485, #633).
-# - *Is a patch 14 or 28 pixels?* Patches are 14; what the merger makes of four of them covers 28 (#987).
+# - *It seems to merge only along the width.* It would, if the rows came in raster order (#485, #633).
+# - *Is a patch 14 or 28 pixels?* Patches are 14; what is made of four of them covers 28 (#987).
 #
 # ## 5. The real thing: three colours, two frames, 1,176 numbers
 #
@@ -185,7 +186,7 @@ messages = [{"role": "user", "content": content}]
 inputs = vlm.prepare(messages)
 
 mean, std = np.float32(config.image_mean), np.float32(config.image_std)
-frame = ((np.asarray(image) / 255).astype(np.float32) - mean) / std  # h u 3, as in lesson 1
+frame = ((np.asarray(image) / 255).astype(np.float32) - mean) / std  # h u 3, as in lesson 2
 frames = np.stack([frame, frame]).transpose(0, 3, 1, 2)  # shown twice: 2 h u 3 -> 2 3 h u
 gh, gw = frames.shape[2] // 14, frames.shape[3] // 14
 
@@ -340,7 +341,7 @@ for name, fault in faults.items():
           f"{moved(vlm.logits(wrong)[-1], wanted[1]):7.1%}   {answer}")
 
 # %% [markdown]
-# ## Exercise 2.1: which row is it? (about 15 minutes)
+# ## Exercise 3.1: which row is it? (about 15 minutes)
 #
 # Write `row_of_patch(row, col, gw)`: the row of `pixel_values` that holds the patch at (row, col) of a
 # picture that is `gw` patches wide. Try it on paper with the path of section 3 first. (You have seen a
@@ -356,52 +357,18 @@ for name, fault in faults.items():
 # %%
 def row_of_patch(row, col, gw):
     """The row of pixel_values of the patch at (row, col), for a picture gw patches wide."""
-    # BEGIN SOLUTION
+    ### BEGIN SOLUTION
     blocks_before = (row // 2) * (gw // 2) + col // 2
     inside = 2 * (row % 2) + col % 2
     return 4 * blocks_before + inside
-    # END SOLUTION
+    ### END SOLUTION
 
 
 # %% tags=["check"]
-def check_row_of_patch(mine):
-    wide = [(0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (0, 3), (1, 2), (1, 3), (0, 4), (0, 5), (1, 4), (1, 5),
-            (2, 0), (2, 1), (3, 0), (3, 1), (2, 2), (2, 3), (3, 2), (3, 3), (2, 4), (2, 5), (3, 4), (3, 5)]
-    narrow = [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1)]
-    for gw, order in ((6, wide), (2, narrow)):
-        got = [mine(row, col, gw) for row, col in order]
-        assert not any(number is None for number in got), (
-            "exercise 2.1: row_of_patch gives None; fill it in and return one integer")
-        odd = [number for number in got if not isinstance(number, int | np.integer)]
-        assert not odd, (
-            f"exercise 2.1: return one integer (// divides without a rest), not {type(odd[0]).__name__}")
-        wrong = [n for n, number in enumerate(got) if number != n]
-        if wrong:
-            row, col = order[wrong[0]]
-            said = got[wrong[0]]
-            n = wrong[0]
-            mistakes = [  # what a mistake would give for all patches, and the remark about it
-                ([r * gw + c for r, c in order], "that is raster order"),
-                ([4 * (m // 4) + [0, 2, 1, 3][m % 4] for m in range(len(order))],
-                 "inside a block, go along the row first"),
-                ([4 * (r // 2 * gw + c // 2) + 2 * (r % 2) + c % 2 for r, c in order],
-                 "gw counts patches, not blocks"),
-                ([m // 4 + m % 4 for m in range(len(order))], "each block before it holds 4 patches"),
-                ([m // 4 * 4 for m in range(len(order))], "the place inside the block is missing"),
-                ([m + 1 for m in range(len(order))], "all yours are one too high; rows are counted from 0"),
-                ([m - 1 for m in range(len(order))], "all yours are one too low; rows are counted from 0"),
-            ]
-            why = next((remark for rows, remark in mistakes if got == rows),
-                       f"{n // 4} whole blocks come before its own, and {n % 4} patches of its own block")
-            raise AssertionError(f"exercise 2.1: {gw} patches wide, patch ({row}, {col}) is row {wrong[0]}, "
-                                 f"you say {said}: {why}")
-    print("exercise 2.1: right")
-
-
-check_row_of_patch(row_of_patch)
+check("3.1", row_of_patch)
 
 # %% [markdown]
-# ## Exercise 2.2: put the puzzle together (about 20 minutes)
+# ## Exercise 3.2: put the puzzle together (about 20 minutes)
 #
 # Write `to_picture(rows, gh, gw)`: from the rows (p, 1176) of one picture back to its first frame (3, 14 gh,
 # 14 gw). With it you can always look at what a model was *really* given.
@@ -417,44 +384,16 @@ check_row_of_patch(row_of_patch)
 # %%
 def to_picture(rows, gh, gw):
     """(p, 1176) -> (3, 14 gh, 14 gw): the first frame."""
-    # BEGIN SOLUTION
+    ### BEGIN SOLUTION
     split = rows.reshape(gh // 2, gw // 2, 2, 2, 3, 2, 14, 14)  # block_row block_col in_row in_col c t y x
     first = split[:, :, :, :, :, 0]  # -> block_row block_col in_row in_col c y x
     together = first.transpose(4, 0, 2, 5, 1, 3, 6)  # -> c block_row in_row y block_col in_col x
     return together.reshape(3, 14 * gh, 14 * gw)
-    # END SOLUTION
+    ### END SOLUTION
 
 
 # %% tags=["check"]
-def check_to_picture(mine):
-    for gh, gw in ((2, 2), (4, 6), (6, 2)):
-        wanted = np.random.default_rng(gh).permutation(3 * 14 * gh * 14 * gw)
-        wanted = wanted.reshape(3, 14 * gh, 14 * gw) + 1.0  # all different and positive
-        rows = []
-        for block_row, block_col, in_row, in_col in np.ndindex(gh // 2, gw // 2, 2, 2):
-            y, x = 14 * (2 * block_row + in_row), 14 * (2 * block_col + in_col)
-            patch = wanted[:, y : y + 14, x : x + 14]
-            rows.append(np.stack([patch, -patch], axis=1).reshape(-1))  # the second frame is the negative
-        got = mine(np.array(rows), gh, gw)
-        assert got is not None, "exercise 2.2: to_picture gives None; fill it in and return the picture"
-        got = np.asarray(got)
-        assert got.shape == wanted.shape, (f"exercise 2.2: a grid of {gh} x {gw} should give {wanted.shape}, "
-                                           f"yours has {got.shape}")
-        assert not np.array_equal(got, -wanted), (
-            "exercise 2.2: that is the second frame; take the first, t = 0")
-        bad = np.argwhere(got != wanted)
-        if len(bad):
-            c, y, x = bad[0].tolist()
-            at = np.argwhere(wanted == got[c, y, x])
-            truth = (f"comes from {at[0].tolist()}" if len(at) == 1 else
-                     "is one of the second frame's" if (wanted == -got[c, y, x]).any() else
-                     f"is {got[c, y, x]:g}, a number that neither frame holds")
-            raise AssertionError(f"exercise 2.2: grid {gh} x {gw}: {len(bad)} of {got.size} values are "
-                                 f"wrong; the first, at (colour, row, column) {[c, y, x]}, {truth}")
-    print("exercise 2.2: right")
-
-
-check_to_picture(to_picture)
+check("3.2", to_picture)
 back = to_picture(inputs.pixel_values, 6, 8)  # a look at what the model was given
 plt.imshow((back.transpose(1, 2, 0) * std + mean).clip(0, 1))
 plt.title(f"to_picture(pixel_values) {back.shape}")
@@ -478,4 +417,4 @@ plt.show()
 # ## Read next
 #
 # - `minivl/passes/patches.py`: the same in twenty lines, for any number of frames.
-# - Lesson 3: each patch is a row of numbers. How do the rows look at each other?
+# - Lesson 4: each patch is a row of numbers. How do the rows look at each other?

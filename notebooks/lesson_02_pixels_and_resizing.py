@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Lesson 1: pixels and resizing
+# # Lesson 2: pixels and resizing
 #
 # **The question.** A photo has any size. Which size does the model see, which pixels, and in which numbers?
 #
@@ -9,7 +9,7 @@
 #
 # ```
 # picture.target_size   picture.resize   picture.normalise     <== you are here
-# patches.patchify                                             lesson 2: pixels cut into rows of numbers
+# patches.patchify                                             lesson 3: pixels cut into rows of numbers
 # prompt.encode   prompt.expand   positions.mrope
 # vision.embed_patches   vision.blocks.0.attend   vision.merge_2x2   vision.restore_order
 # decoder.embed_tokens   decoder.layers.0.attend   decoder.logits
@@ -28,6 +28,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import minivl
+from minivl import plot
+from minivl.exercises import check
 from minivl.passes import picture
 
 vlm = minivl.load()
@@ -133,7 +135,7 @@ for y, b in [(75, 100), (480, 640), (42, 42), (70, 70), (14, 14), (10, 30), (108
 # %% [markdown]
 # The last column is the price: each token is a row in every later computation. `min_pixels` and `max_pixels`
 # are the knobs for it, and they are **areas**. (The reference now calls them `shortest_edge` and
-# `longest_edge`, yet they are still areas.) Exercise 1.1 is to write the rule.
+# `longest_edge`, yet they are still areas.) Exercise 2.1 is to write the rule.
 #
 # ## 3. New pixels out of old ones: a table of weights
 #
@@ -190,19 +192,13 @@ def weight_table(n_in, n_out, stretch=None, slope=-0.5):
     return a / a.sum(axis=1, keepdims=True)  # each row sums to one: a grey picture stays grey
 
 
-def numbers(axis, table, title):
-    """Draw a small table with its numbers."""
-    axis.imshow(table, cmap="RdBu_r", vmin=-1.8, vmax=1.8)
-    for (i, j), value in np.ndenumerate(table):
-        axis.text(j, i, f"{value:.2f}" if value else ".", ha="center", va="center", fontsize=8)
-    axis.set(title=title, xlabel="old pixel", ylabel="new pixel",
-             xticks=range(table.shape[1]), yticks=range(table.shape[0]))
-
-
 grow, shrink = weight_table(5, 8), weight_table(10, 4)
 figure, axes = plt.subplots(1, 2, figsize=(12, 4.4))
-numbers(axes[0], grow, "5 pixels grow to 8:\neach new one looks at up to 4 old ones")
-numbers(axes[1], shrink, "10 pixels shrink to 4:\nthe curve is 2.5 times as wide")
+for axis, table, title in [(axes[0], grow, "5 pixels grow to 8:\neach new one looks at up to 4 old ones"),
+                           (axes[1], shrink, "10 pixels shrink to 4:\nthe curve is 2.5 times as wide")]:
+    new, old = table.shape
+    plot.table(table, axis, title, range(new), range(old), "{:.2f}")
+    axis.set(xlabel="old pixel", ylabel="new pixel")
 plt.tight_layout()
 plt.show()
 print("sums of the rows:", grow.sum(axis=1), shrink.sum(axis=1))
@@ -388,12 +384,12 @@ for name, table in faults.items():
 # "Blue first" is a classic: OpenCV reads pictures as blue, green,
 # red.
 #
-# ## Exercise 1.1: the size rule (about 15 minutes)
+# ## Exercise 2.1: the size rule (about 15 minutes)
 #
 # Write `target_size(y, b, least, most)`: height and width, as two integers, from the three cases of section
-# 2. (The limit `most` is 12,845,056 here and was 200,704 in the table of section 2. Both are `max_pixels`:
-# the first from the official model's file, the second from that of the small model in the package, which need
-# not look at large photos.)
+# 2. (The limit `most` is 12,845,056 here, and was far smaller in the table of section 2. Both are
+# `max_pixels`: the first from the official model's file, the second from that of the small model in the
+# package, which need not look at large photos.)
 #
 # <details><summary>Hint 1</summary>Write the rounding first, then two ifs. The ifs test the rounded area,
 # their scale uses y and b.</details>
@@ -406,7 +402,7 @@ for name, table in faults.items():
 # %%
 def target_size(y, b, least=3136, most=12_845_056):
     """Height and width (two integers) that the model sees, for a picture of height y and width b."""
-    # BEGIN SOLUTION
+    ### BEGIN SOLUTION
     h, u = (28 * round(side / 28) for side in (y, b))
     if h * u > most:
         s = math.sqrt(y * b / most)
@@ -415,41 +411,14 @@ def target_size(y, b, least=3136, most=12_845_056):
         s = math.sqrt(least / (y * b))
         h, u = (math.ceil(side * s / 28) * 28 for side in (y, b))
     return h, u
-    # END SOLUTION
+    ### END SOLUTION
 
 
 # %% tags=["check"]
-def check_target_size(mine):
-    """The wanted sizes were taken from the reference, not from minivl."""
-    cases = [  # y, b, most, wanted, what it tests
-        (480, 640, 12_845_056, (476, 644), "plain rounding"),
-        (42, 42, 12_845_056, (56, 56), "42 / 28 = 1.5 rounds to 2"),
-        (70, 70, 12_845_056, (56, 56), "70 / 28 = 2.5 rounds to 2, the even neighbour, not to 3"),
-        (4000, 6000, 12_845_056, (2912, 4368), "too big: round down"),
-        (1080, 1920, 1_003_520, (728, 1316), "too big under a lower limit"),
-        (28, 5000, 12_845_056, (28, 5012), "long and thin"),
-        (14, 14, 12_845_056, (56, 56), "rounds to 0 x 0, too small: round up from the original size"),
-        (10, 30, 12_845_056, (56, 112), "too small: the scale comes from the original area"),
-        (13, 100, 12_845_056, (28, 168), "a side that rounds to 0 stays 0 when the area is tested"),
-    ]
-    for y, b, most, wanted, reason in cases:
-        got = mine(y, b, 3136, most)
-        assert got is not None, "exercise 1.1: target_size gives None; fill it in and return height, width"
-        assert isinstance(got, tuple | list | np.ndarray) and np.shape(got) == (2,), (
-            f"exercise 1.1: return two integers, height and width; yours is {got!r}")
-        assert all(isinstance(side, int | np.integer) for side in got), (
-            f"exercise 1.1: height and width should be integers, yours are {type(got[0]).__name__} and "
-            f"{type(got[1]).__name__}")
-        got = tuple(int(side) for side in got)
-        assert got != wanted[::-1] or y == b, f"exercise 1.1: {y} x {b}: height comes first, then width"
-        assert got == wanted, f"exercise 1.1: {y} x {b} should become {wanted}, yours is {got} ({reason})"
-    print("exercise 1.1: right")
-
-
-check_target_size(target_size)
+check("2.1", target_size)
 
 # %% [markdown]
-# ## Exercise 1.2: a box back to the photo (about 10 minutes)
+# ## Exercise 2.2: a box back to the photo (about 10 minutes)
 #
 # Asked where something is, the model answers with a box `x0, y0, x1, y1` in pixels of the picture **that it
 # saw**. You want it in pixels of the photo **as it came**. (The most frequent question of users:
@@ -467,41 +436,15 @@ check_target_size(target_size)
 # %%
 def box_to_photo(box, seen, photo):
     """A box (x0, y0, x1, y1) in the picture that the model saw -> the same box in the photo, 4 floats."""
-    # BEGIN SOLUTION
+    ### BEGIN SOLUTION
     down, across = photo[0] / seen[0], photo[1] / seen[1]
     moved = np.asarray(box, np.float64) * [across, down, across, down]
     return np.clip(moved, 0, [photo[1], photo[0], photo[1], photo[0]])
-    # END SOLUTION
+    ### END SOLUTION
 
 
 # %% tags=["check"]
-def check_box_to_photo(mine):
-    seen, photo = (476, 644), (480, 640)
-    got = mine((161, 119, 322, 238), seen, photo)
-    assert got is not None, "exercise 1.2: box_to_photo gives None; fill it in and return four numbers"
-    got = np.asarray(got)
-    assert got.shape == (4,), f"exercise 1.2: four numbers should come out, yours have shape {got.shape}"
-    assert got.dtype.kind == "f", f"exercise 1.2: four floats should come out, yours are {got.dtype}"
-    swapped = np.array([161 * 480 / 476, 119 * 640 / 644, 322 * 480 / 476, 238 * 640 / 644])
-    assert not np.allclose(got, swapped), (
-        "exercise 1.2: x was scaled with the height; sizes are (height, width), boxes (x, y)")
-    inverse = np.array([161 * 644 / 640, 119 * 476 / 480, 322 * 644 / 640, 238 * 476 / 480])
-    assert not np.allclose(got, inverse), (
-        "exercise 1.2: that is the way from the photo to what the model saw; turn the factors round")
-    assert np.allclose(got, [160, 120, 320, 240]), (
-        f"exercise 1.2: a quarter to a half should be 160, 120, 320, 240, not {got.tolist()}")
-    got = np.asarray(mine((10.5, 20.25, 30.75, 40.5), seen, photo))
-    wanted = np.array([10.5 * 640 / 644, 20.25 * 480 / 476, 30.75 * 640 / 644, 40.5 * 480 / 476])
-    assert np.allclose(got, wanted), (
-        f"exercise 1.2: the box 10.5, 20.25, 30.75, 40.5 should become {wanted.round(3).tolist()}, yours is "
-        f"{got.tolist()}" + ("; keep the fractions of a pixel" if np.array_equal(got, np.rint(got)) else ""))
-    got = np.asarray(mine((-3, 0, 646, 476), seen, photo))
-    assert np.allclose(got, [0, 0, 640, 480]), (
-        f"exercise 1.2: a box beyond the border should be cut at 0, 0, 640, 480, yours is {got.tolist()}")
-    print("exercise 1.2: right")
-
-
-check_box_to_photo(box_to_photo)
+check("2.2", box_to_photo)
 
 # %% [markdown]
 # ## What the reference calls these things
@@ -520,4 +463,4 @@ check_box_to_photo(box_to_photo)
 # ## Read next
 #
 # - `minivl/passes/picture.py`: everything above, and what it takes to open any picture file.
-# - Lesson 2: the pixels have a size that fits. How are they cut into rows, and in which order?
+# - Lesson 3: the pixels have a size that fits. How are they cut into rows, and in which order?

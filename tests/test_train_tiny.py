@@ -1,0 +1,188 @@
+"""The maker of the embedded model: its network is the reference's, its rows are minivl's, a kill loses nothing."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch", reason="the maker of the embedded model needs the extra `oracle`")
+
+import minivl  # noqa: E402
+from minivl.config import OFFICIAL_PICTURES  # noqa: E402
+from minivl.passes.picture import target_size  # noqa: E402
+from tools.train_tiny import network, packing, world  # noqa: E402
+from tools.train_tiny.export import export  # noqa: E402
+from tools.train_tiny.grade import grade  # noqa: E402
+from tools.train_tiny.network import Lean, config_for, new_model, tensors  # noqa: E402
+from tools.train_tiny.packing import Packer, Sample, collate  # noqa: E402
+from tools.train_tiny.phases import Phase  # noqa: E402
+from tools.train_tiny.preference import dpo_loss, slip  # noqa: E402
+from tools.train_tiny.release import check  # noqa: E402
+from tools.train_tiny.rows import messages  # noqa: E402
+from tools.train_tiny.targets import targets  # noqa: E402
+from tools.train_tiny.tasks import KINDS_OF_SAMPLE  # noqa: E402
+from tools.train_tiny.tokens import load_tokenizer  # noqa: E402
+from tools.train_tiny.train import Run, train  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def lean() -> Lean:
+    return Lean(new_model(config_for(load_tokenizer()), seed=3)).eval()
+
+
+@pytest.fixture(scope="module")
+def packer() -> Packer:
+    return Packer(load_tokenizer())
+
+
+def pixels(lean: Lean, row: packing.Row) -> torch.Tensor:
+    x = (torch.from_numpy(row.patches).view(len(row.patches), 3, -1).float() - lean.mean) * lean.scale
+    return x.view(len(x), -1)
+
+
+def reference_logits(lean: Lean, sample: Sample, row: packing.Row, number: int) -> torch.Tensor:
+    """Logits of the class itself on one branch of a row, as a conversation of its own."""
+    kept = (row.branch == 0) | (row.branch == number + 1)
+    ids = torch.from_numpy(row.ids[kept])[None]
+    video = sample.clips[0].fps is not None
+    kind = "video" if video else "image"
+    config = lean.model.config
+    types = (ids == config.image_token_id).int() + 2 * (ids == config.video_token_id).int()
+    media = {f"pixel_values{'_videos' * video}": pixels(lean, row), f"{kind}_grid_thw": torch.tensor(row.grids)}
+    positions = torch.from_numpy(np.ascontiguousarray(row.positions[:, kept]))[:, None]
+    out = lean.model(input_ids=ids, mm_token_type_ids=types, attention_mask=torch.ones_like(ids),
+                     position_ids=positions, **media)
+    return out.logits[0][torch.from_numpy(row.target[kept]) >= 0]
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_SAMPLE)
+def test_the_lean_network_gives_the_logits_of_the_class_itself(kind, lean, packer):
+    rng = np.random.default_rng(5)
+    samples = [KINDS_OF_SAMPLE[kind](rng) for _ in range(3)]
+    rows = [packer.pack(sample) for sample in samples]
+    b = tensors(collate(rows, packer.pad))
+    with torch.no_grad():
+        ours = lean.read(b, lean.see(b))
+        theirs = torch.cat([reference_logits(lean, sample, row, number)
+                            for sample, row in zip(samples, rows, strict=True) for number in range(len(row.tasks))])
+    assert ours.shape == theirs.shape
+    assert float((ours - theirs).abs().max()) < 2e-4 * float(theirs.abs().max())
+
+
+@given(st.integers(20, 900), st.integers(20, 900))
+@settings(deadline=None)
+def test_the_size_is_that_of_the_pass(h, w):
+    if max(h, w) > 100 * min(h, w):
+        return
+    config = replace(OFFICIAL_PICTURES, min_pixels=world.MIN_PIXELS, max_pixels=world.MAX_PIXELS)
+    assert world.target((h, w)) == tuple(target_size((h, w, 3), config))
+
+
+@pytest.fixture(scope="module")
+def vlm(tmp_path_factory, lean):
+    """A checkpoint of untrained weights, exported and loaded as a user's would be."""
+    folder = tmp_path_factory.mktemp("made")
+    torch.save(lean.state_dict(), folder / "weights.pt")
+    export(folder / "weights.pt", folder / "checkpoint")
+    with minivl.load(folder / "checkpoint") as loaded:
+        yield loaded
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_SAMPLE)
+def test_a_row_is_what_a_user_would_prepare(kind, vlm, packer):
+    """Ids, positions and grids of every branch against messages through the template."""
+    rng = np.random.default_rng(8)
+    for _ in range(6):
+        sample = KINDS_OF_SAMPLE[kind](rng)
+        row = packer.pack(sample)
+        for number, turn in enumerate(sample.turns):
+            inputs = vlm.prepare(messages(sample.clips, turn))
+            first = int(np.flatnonzero(row.answer == number)[0]) + 1              # the answer starts here
+            kept = (row.branch == 0) | ((row.branch == number + 1) & (np.arange(len(row.ids)) < first))
+            assert row.ids[kept].tolist() == inputs.input_ids.tolist()
+            assert row.positions[:, kept].tolist() == inputs.position_ids.tolist()
+            assert [tuple(m.grid) for m in inputs.media] == row.grids
+
+
+@pytest.mark.parametrize("fps", [*world.FPS, *world.FPS_UNSEEN])
+def test_a_video_stands_where_minivl_puts_it(fps, vlm, packer):
+    sample = KINDS_OF_SAMPLE["video"](np.random.default_rng(2), fps=fps)
+    row = packer.pack(sample)
+    inputs = vlm.prepare(messages(sample.clips, sample.turns[0]))
+    shared = row.branch == 0
+    assert row.positions[:, shared].tolist() == inputs.position_ids[:, :shared.sum()].tolist()
+
+
+def test_truth_lies_where_it_is_said_to():
+    """Owners, boxes and dense targets of a picture agree, also after resizing."""
+    rng = np.random.default_rng(4)
+    for _ in range(20):
+        clip = world.fitted(world.picture_of_shapes(rng, most=1))
+        (thing,), owner = clip.things, clip.owner[0]
+        ys, xs = np.nonzero(owner == 0)
+        box = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
+        assert np.abs(box - thing.box).max() <= 2
+        made = targets(clip)
+        assert set(np.unique(made.kind)) <= {0, world.SHAPES.index(thing.kind) + 1}
+        assert set(np.unique(made.edges[made.edges[:, 0] >= 0] - np.array([0, 0, -1, -1]), axis=0).ravel()) \
+            == set(thing.box) or not (made.edges[:, 0] >= 0).any()
+
+
+@pytest.mark.parametrize(("task", "said", "truth", "right"), [
+    ("describe", "A red star and a blue ring.", "A blue ring and a red star.", 1),
+    ("describe", "A red star.", "A red star and a red star.", 0),
+    ("describe", "", "A red star.", 0),
+    ("find", '[{"bbox_2d": [0, 0, 10, 10], "label": "x"}]', '[{"bbox_2d": [0, 0, 10, 19], "label": "x"}]', 1),
+    ("find", '[{"bbox_2d": [0, 0, 10, 10], "label": "x"}]', '[{"bbox_2d": [0, 0, 10, 20], "label": "x"}]', 0),
+    ("find", '[{"bbox_2d": [0, 0, 10', '[{"bbox_2d": [0, 0, 10, 20], "label": "x"}]', 0),
+    ("detect", '[{"bbox_2d": [0, 0, 9, 9], "label": "y"}]', '[{"bbox_2d": [0, 0, 9, 9], "label": "x"}]', 0),
+    ("when", "At 1.5 s.", "At 2.0 s.", 1), ("when", "At 1.4 s.", "At 2.0 s.", 0), ("when", "soon", "At 2.0 s.", 0),
+    ("click", '[{"point_2d": [5, 5], "label": "a"}]', '[{"bbox_2d": [0, 0, 6, 6], "label": "a"}]', 1),
+    ("click", '[{"point_2d": [6, 5], "label": "a"}]', '[{"bbox_2d": [0, 0, 6, 6], "label": "a"}]', 0),
+    ("form", '{"date": "1", "number": "2"}', '{"number": "2", "date": "1"}', 1),
+    ("number", " 12", "12", 1), ("number", "1 2", "12", 0)])
+def test_grades(task, said, truth, right):
+    assert grade(task, said, truth)["right"] == right
+
+
+def test_a_slip_changes_one_detail_and_stays_an_answer():
+    rng = np.random.default_rng(0)
+    for answer in ("Yes.", "3", "An orange star and a red ring.", '[{"bbox_2d": [1, 22, 3, 4], "label": "red ring"}]'):
+        wrong = {slip(rng, answer) for _ in range(40)}
+        assert answer not in wrong and len(wrong) >= (1 if answer == "Yes." else 4)
+        assert not any("a orange" in text.lower() or "an red" in text.lower() for text in wrong)
+        assert all('"bbox_2d"' in text for text in wrong) or "bbox" not in answer
+
+
+def test_the_loss_of_a_pair_is_its_formula():
+    assert dpo_loss(-1.0, -2.0, -1.0, -2.0) == pytest.approx(np.log(2))
+    assert dpo_loss(0.0, -9.0, -1.0, -2.0) < np.log(2) < dpo_loss(-9.0, 0.0, -2.0, -1.0)
+
+
+SHORT = Phase("short", 8, 6, {"shapes": 0.5, "video": 0.5}, dense=0.1, batch=4, matrix_rate=1e-3, plain_rate=1e-3)
+
+
+def test_a_killed_run_ends_where_an_unbroken_one_does(tmp_path, monkeypatch):
+    """Stopped after three of six steps and started again: the same weights, bit for bit."""
+    monkeypatch.setattr(network, "ROUND", False)          # training sets it; the other tests are in float32
+    monkeypatch.setattr(Run, "rates", lambda run: (1e-4 * (run.step + 1), 1e-4 * (run.step + 1)))
+    train(replace(SHORT, steps=3), tmp_path / "broken")
+    broken = torch.load(train(SHORT, tmp_path / "broken"), weights_only=True)
+    whole = torch.load(train(SHORT, tmp_path / "whole"), weights_only=True)
+    assert all(torch.equal(weight, whole[name]) for name, weight in broken.items())
+    start = torch.load(train(replace(SHORT, steps=1), tmp_path / "start"), weights_only=True)
+    assert not all(torch.equal(weight, start[name]) for name, weight in broken.items())
+
+
+def test_a_damaged_export_is_refused_before_anything_is_touched(tmp_path, vlm):
+    folder = tmp_path / "spoilt"
+    shutil.copytree(vlm.folder, folder)
+    check(folder)
+    (folder / "merges.txt").unlink()
+    with pytest.raises(ValueError, match=r"lacks merges\.txt"):
+        check(folder)

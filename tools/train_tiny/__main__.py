@@ -1,0 +1,120 @@
+"""Make the embedded model, one command a step:
+
+    python -m tools.train_tiny tokenizer                     learn the small vocabulary
+    python -m tools.train_tiny train visual --run runs/a     train one phase; again after a kill, it goes on
+
+See README.md for the whole way.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+
+
+@app.command()
+def tokenizer() -> None:
+    """Learn the merges anew and write tokenizer.json. A new vocabulary makes all earlier checkpoints useless."""
+    from .tokens import PATH, learn
+    print(f"{learn().get_vocab_size()} tokens in {PATH}")
+
+
+@app.command()
+def train(phase: str, run: Annotated[Path, typer.Option(help="folder of the whole run; each phase has one inside")],
+          start: Annotated[Path | None, typer.Option(help="weights.pt or an exported folder to start from")] = None,
+          steps: int | None = None, batch: int | None = None, seed: int = 1) -> None:
+    """Train one phase; killed, the same command goes on from the last checkpoint."""
+    from .phases import PHASES
+    from .train import train as train_phase
+    if phase not in PHASES:
+        raise typer.BadParameter(f"there is no phase {phase}; there are {', '.join(PHASES)}")
+    print(f"weights: {train_phase(PHASES[phase], run / phase, start, steps, batch, seed)}")
+
+
+@app.command()
+def export(weights: Path, target: Path) -> None:
+    """Write a phase's weights.pt as a checkpoint folder in the official layout."""
+    from .export import export as write
+    write(weights, target)
+    print(f"{target}: {(target / 'model.safetensors').stat().st_size:,} bytes of weights")
+
+
+@app.command()
+def evaluate(checkpoint: Path, samples: int = 1000, engine: Annotated[list[str] | None, typer.Option()] = None,
+             output: Path | None = None, tiers: str = "ABC", seed: int = 0) -> None:
+    """Ask held-out questions and print a line a row. engine: minivl, transformers; both unless said."""
+    from . import evaluate as work
+    rows = []
+    for row in work.evaluate(checkpoint, samples, engine or ["minivl", "transformers"], seed, tiers):
+        rows.append(row)
+        print(work.line(row), flush=True)
+    if output is not None:
+        work.write(rows, output, seed)
+
+
+@app.command()
+def curve(run: Path, target: Path) -> None:
+    """Draw the learning curve of a run as a PNG."""
+    from .curve import draw
+    draw(run, target)
+    print(target)
+
+
+@app.command()
+def history(run: Path) -> None:
+    """Write down what each phase of a run saw, for the model card."""
+    from .release import history as write
+    for row in write(run):
+        print(row)
+
+
+@app.command()
+def card(checkpoint: Path) -> None:
+    """Write the model card from the results of the evaluation and the history."""
+    from .card import write
+    write(checkpoint)
+    print(checkpoint / "README.md")
+
+
+@app.command()
+def golden(checkpoint: Path) -> None:
+    """Choose 200 answers of the reference that rounding cannot change, for the tests."""
+    from .golden import PATH, write
+    print(f"{write(checkpoint)} golden answers in {PATH}")
+
+
+@app.command()
+def ablate(checkpoint: Annotated[Path | None, typer.Argument()] = None, samples: int = 200) -> None:
+    """Ask the trained model with one mechanism changed at a time, and write docs/ablations.md."""
+    from . import ablate as work
+    rows = []
+    for row in work.measure(checkpoint, samples):
+        rows.append(row)
+        print(row["change"], row["figures"], flush=True)
+    work.write(rows)
+
+
+@app.command()
+def pair(run: Path, start: Path, steps: int = 500, samples: int = 400) -> None:
+    """Train twice on the same budget, with and without the time axis, from the weights of the visual phase."""
+    from . import ablate as work
+    from .release import keep
+    found = work.train_pair(run, start, steps, samples)
+    keep("pair", found)
+    for row in found:
+        print(row)
+
+
+@app.command()
+def release(checkpoint: Path, samples: int = 1000, ablation_samples: int = 200) -> None:
+    """Put a checkpoint folder into the package, with everything that follows from it."""
+    from .release import release as work
+    work(checkpoint, samples, ablation_samples)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,136 @@
+"""What the trained model relies on: the same weights with one mechanism changed, asked the same questions.
+
+    python -m tools.train_tiny ablate --samples 200        # writes docs/ablations.md
+
+Each change is a wrong pass under the right label, laid over the model through the door. What a row loses tells what
+*these weights rely on*, having been trained with the mechanism. It does not tell what the mechanism is good for: a
+network trained without it might do as well. For that, two networks must be trained, on the same budget, with and
+without it; `pair` does so for the time axis.
+
+Read next: `minivl/stage.py`, which lets it happen.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import minivl
+from minivl.files import write_whole
+from minivl.passes import positions, windows
+
+from .card import RESULTS, percent
+from .evaluate import answer_by_minivl, row_of
+from .export import export
+from .optimiser import WORKERS
+from .phases import PAIR
+from .rows import ROWS
+from .train import train
+
+PAGE = Path(__file__).parents[2] / "docs" / "ablations.md"
+TEMPLATE = Path(__file__).parent / "ablations.md"
+TASKS = ("describe", "count", "exists", "find", "number", "what", "when", "relation", "word", "point", "form", "click")
+Change = Mapping[str, Callable]
+
+
+def no_time(ids, grids, ticks, pads, merge, after_video):
+    """MRoPE without its time axis: all frames of a video at one moment; what follows stays where it was."""
+    at = positions.mrope.definition(ids, grids, ticks, pads, merge, after_video).copy()
+    rows, start = np.flatnonzero(np.isin(ids, pads)), 0
+    for t, h, w in np.asarray(grids) // (1, merge, merge):
+        mine = rows[start:start + t * h * w]
+        at[0, mine] = at[0, mine[0]]
+        start += t * h * w
+    return at
+
+
+def _as_block(kind: str) -> Callable:
+    """A schedule in which every block has the segments of one kind: "windows" or "frames"."""
+    def schedule(grids, config):
+        tables = windows.schedule.definition(grids, config)
+        full = config.fullatt_block_indexes
+        source = next(i for i in range(config.depth) if (i in full) == (kind == "frames"))
+        return tuple(tables[source] for _ in range(config.depth))
+    return schedule
+
+
+def shuffled(rows, merger):
+    """The merger fed the four patches of a cell in another order."""
+    from minivl.passes.vision import merge_2x2
+    mixed = rows.reshape(-1, 4, rows.shape[1])[:, [2, 0, 3, 1]].reshape(rows.shape)         # 4c d -> c 4 d -> 4c d
+    return merge_2x2.definition(mixed, merger)
+
+
+CHANGES: dict[str, Change] = {
+    "as trained": {},
+    "no time axis": {"positions.mrope": no_time},
+    "windows off: every block sees whole frames": {"vision.schedule": _as_block("frames")},
+    "full blocks off: every block sees windows": {"vision.schedule": _as_block("windows")},
+    "order inside the merger's cells shuffled": {"vision.merge_2x2": shuffled},
+}
+
+
+def measure(folder: Path | None, samples: int, seed: int = 3) -> Iterator[dict[str, Any]]:
+    """For every change a row with the figures of all tasks."""
+    asked = [row for row in ROWS if row.task in TASKS and row.tier in "AB" and "never" not in row.name]
+    drawn = [(row, row.samples(samples, seed)) for row in asked]
+    with minivl.load(folder) as vlm:
+        engine = answer_by_minivl(vlm)
+        for name, change in CHANGES.items():
+            figures = {}
+            with minivl.using(change):
+                for row, given in drawn:
+                    out = row_of(row, given, vlm, {"minivl": engine})
+                    figures[row.task] = out["figures"]["minivl"]["right"]
+                    figures[f"blind {row.task}"] = out["blind"].get("right", 0.0)
+            yield {"change": name, "samples": samples, "figures": figures}
+
+
+def train_pair(run: Path, start: Path, steps: int, samples: int) -> list[dict[str, Any]]:
+    """Train both networks of the pair, one after the other, and ask each the questions of the row "when"."""
+    row, out = next(one for one in ROWS if one.task == "when"), []
+    given = row.samples(samples, seed=4)
+    for name, phase in PAIR.items():
+        folder = run / name.replace(" ", "-")
+        export(train(phase, folder, start, steps), folder / "checkpoint")
+        log = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+        change = {} if phase.time_axis else CHANGES["no time axis"]
+        with minivl.load(folder / "checkpoint") as vlm, minivl.using(change):
+            found = row_of(row, given, vlm, {"minivl": answer_by_minivl(vlm)})
+        out.append({"name": name, "samples": log[-1]["samples"], "minutes": WORKERS * log[-1]["minutes"],
+                    "right": found["figures"]["minivl"]["right"], "blind": found["blind"]["right"]})
+    return out
+
+
+def page(rows: list[dict[str, Any]], pair: list[dict[str, Any]]) -> str:
+    names = [task for task in TASKS if task in rows[0]["figures"]]
+    lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for row in rows:
+        lines.append(f"| {row['change']} | " + " | ".join(percent(row["figures"][n]) for n in names) + " |")
+    blind = rows[0]["figures"]
+    lines.append("| *a blind guess* | " + " | ".join(percent(blind[f"blind {n}"]) for n in names) + " |")
+    text = TEMPLATE.read_text(encoding="utf-8")
+    return text.format(samples=rows[0]["samples"], table="\n".join(lines), pair=paired(pair),
+                       minutes=f"{pair[0]['minutes']:.0f}" if pair else "20")
+
+
+def paired(pair: list[dict[str, Any]]) -> str:
+    if not pair:
+        return "The pair of trainings has not been run yet: `python -m tools.train_tiny pair RUN`."
+    lines = ["| trained | samples | when, within 0.5 s | a blind guess |", "|---|---|---|---|"]
+    for one in pair:
+        cells = [one["name"], f"{one['samples']:,}", percent(one["right"]), percent(one["blind"])]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def write(rows: list[dict[str, Any]]) -> None:
+    """Keep the figures and write the page from them and from those of the pair, if there are any."""
+    found = RESULTS / "pair.json"
+    pair = json.loads(found.read_text(encoding="utf-8")) if found.exists() else []
+    for path, text in ((RESULTS / "ablations.json", json.dumps(rows, indent=1) + "\n"), (PAGE, page(rows, pair))):
+        write_whole(path, lambda file, text=text: file.write(text.encode("utf-8")))

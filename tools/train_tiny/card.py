@@ -1,0 +1,80 @@
+"""The model card, written from the evaluation's own output and the run's own log."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from minivl.files import write_whole
+from minivl.samples import WORLD
+
+from .evaluate import verdict
+
+RESULTS = Path(__file__).parent / "results"
+TEMPLATE = Path(__file__).parent / "card.md"
+MARK = {"aim": "aim reached", "floor": "floor reached", "below": "**below the floor**", "stated": "stated"}
+CLOSE = {
+    "describe": "more joint training on crowded pictures: single names are read well before their order is",
+    "count": "more joint training on pictures of four to six things",
+    "exists": "more joint training with hard negatives",
+    "find": "more joint training: the tower's own heads locate edges better than the answers say them",
+    "number": "more visual training on writing below 20 pixels",
+    "what": "more joint training on videos", "when": "more joint training on videos",
+    "relation": "more joint training", "detect": "more joint training: every box is a `find`",
+    "word": "more visual training on writing below 20 pixels", "deny": "more training on requests for absent things",
+    "point": "more joint training", "form": "more visual training on small writing, then more of the `long` phase",
+    "click": "more of the `long` phase"}
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The evaluation as Markdown: a line a measure."""
+    lines = ["| tier | row | measure | minivl | transformers | blind guess | floor | aim | |",
+             "|---|---|---|---|---|---|---|---|---|"]
+    for row in rows:
+        ours = row["figures"].get("minivl") or row["figures"]["transformers"]
+        theirs = row["figures"].get("transformers", ours)
+        for name in row["measures"] or {"right": None}:
+            floor, aim = row["measures"].get(name, (None, None)) if row["measures"] else (None, None)
+            cells = [row["tier"], row["name"], name, percent(ours[name]), percent(theirs[name]),
+                     percent(row["blind"].get(name, 0)), "" if floor is None else percent(floor),
+                     "" if aim is None else percent(aim), MARK[verdict(row, ours)]]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def phases(history: list[dict[str, Any]]) -> str:
+    lines = ["| phase | samples | minutes on 2 cores | what |", "|---|---|---|---|"]
+    lines += [f"| {one['phase']} | {one['samples']:,} | {one['minutes']:.0f} | {one['what']} |" for one in history]
+    return "\n".join(lines)
+
+
+def missing(rows: list[dict[str, Any]]) -> str:
+    """What fails, and what would close it."""
+    below = [row for row in rows if row["measures"] and verdict(row, row["figures"]["minivl"]) == "below"]
+    if not below:
+        return "Every row with a floor reaches it."
+    return "\n".join(f"- {row['name']}: {CLOSE.get(row['task'], 'more training')}." for row in below)
+
+
+def card(evaluation: dict[str, Any], history: list[dict[str, Any]], size: int) -> str:
+    rows = evaluation["rows"]
+    same = sum(row.get("same_tokens", 0) for row in rows)
+    asked = sum(row["samples"] for row in rows)
+    hours = sum(one["minutes"] for one in history) * 2 / 60
+    return TEMPLATE.read_text(encoding="utf-8").format(
+        size=f"{size / 1e6:.1f}", world=WORLD, each=f"{rows[0]['samples']:,}", same=f"{same:,}", asked=f"{asked:,}",
+        table=table(rows), missing=missing(rows), phases=phases(history), hours=f"{hours:.1f}",
+        samples=f"{sum(one['samples'] for one in history):,}")
+
+
+def write(folder: Path) -> None:
+    """Write README.md of a checkpoint folder."""
+    evaluation, history = (json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+                           for name in ("evaluation", "history"))
+    text = card(evaluation, history, (folder / "model.safetensors").stat().st_size)
+    write_whole(folder / "README.md", lambda file: file.write(text.encode("utf-8")))

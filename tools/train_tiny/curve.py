@@ -1,0 +1,75 @@
+"""The learning curve of a run, phase after phase, as a PNG: losses above, held-out answers below.
+
+    python -m tools.train_tiny curve runs/a docs/training.png
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .phases import PHASES
+
+INK, GRID = "#222222", "#dddddd"
+LOSSES = {"answer": "#000000", "kind": "#0072b2", "glyph": "#d55e00", "tens": "#009e73"}
+WORDS = {"answer": "answers", "kind": "which shape, each patch", "glyph": "which character, each slot",
+         "tens": "edges, tens of pixels"}
+ROWS = ("describe", "count", "exists", "find", "number", "what", "when", "relation", "word")
+HUES = ("#000000", "#0072b2", "#56b4e9", "#009e73", "#d55e00", "#cc79a7", "#e69f00", "#999999", "#8c564b")
+
+
+def read(run: Path) -> list[dict[str, Any]]:
+    """All lines of all phases, with minutes since the first began. A line that a kill cut short is left out, and what a
+    run did after its last checkpoint, and did again, counts once."""
+    out: list[dict[str, Any]] = []
+    before = 0.0
+    for phase in PHASES:
+        path = run / phase / "log.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        facts: dict[tuple[int, bool], dict[str, Any]] = {}
+        for line in lines:
+            try:
+                one = json.loads(line)
+            except ValueError:
+                continue
+            facts[one["step"], "held_out" in one] = one
+        rows = [facts[key] for key in sorted(facts)]
+        out += [row | {"at": before + row["minutes"]} for row in rows]
+        before = out[-1]["at"] if out else before
+    return out
+
+
+def seen(lines: list[dict[str, Any]]) -> dict[str, tuple[int, float]]:
+    """Samples and minutes of each phase."""
+    last = {line["phase"]: line for line in lines}
+    return {phase: (line["samples"], line["minutes"]) for phase, line in last.items()}
+
+
+def draw(run: Path, target: Path) -> None:
+    """Write the picture. Raises FileNotFoundError when the run has no log."""
+    import matplotlib
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    lines = read(run)
+    if not lines:
+        raise FileNotFoundError(f"{run} has no log.jsonl in a phase's folder: nothing was trained there")
+    figure, (above, below) = pyplot.subplots(2, 1, figsize=(9, 7.5), sharex=True, constrained_layout=True)
+    for name, colour in LOSSES.items():
+        points = [(line["at"], line[name]) for line in lines if name in line]
+        above.plot(*zip(*points, strict=True), color=colour, label=WORDS[name], linewidth=1.3)
+    above.set(yscale="log", ylabel="loss, nats", title="Training of the embedded model")
+    for name, colour in zip(ROWS, HUES, strict=True):
+        points = [(line["at"], line["held_out"][name]) for line in lines if name in line.get("held_out", {})]
+        if points:
+            below.plot(*zip(*points, strict=True), color=colour, label=name, linewidth=1.3, marker=".")
+    below.set(ylim=(0, 1), ylabel="held-out answers, exactly right", xlabel="minutes of training on 2 cores")
+    for axes in (above, below):
+        axes.grid(color=GRID, linewidth=0.6)
+        for phase in {line["phase"] for line in lines}:
+            start = next(line["at"] for line in lines if line["phase"] == phase)
+            axes.axvline(start, color=INK, linewidth=0.8, linestyle=":")
+            axes.annotate(phase, (start, 1), (3, -3), ("data", "axes fraction"), "offset points",
+                          va="top", size=8, color=INK)
+        axes.legend(fontsize=8, ncol=3, frameon=False, loc="lower right" if axes is below else "best")
+    figure.savefig(target, dpi=110, metadata={"Software": "minivl"})

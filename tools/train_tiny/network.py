@@ -1,0 +1,259 @@
+"""The network in training: the transformers class holds the weights; a lean forward pass computes the same numbers.
+
+`Lean` gathers windows into padded batches instead of looping over them, shares one pass of the tower among all
+questions about a picture, and scores answers only. A test holds its logits to those of the class itself.
+
+Not here: what is learned (`targets.py`, `tasks.py`) and in which order (`train.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+from .targets import COLOUR_COUNT, GLYPH_COUNT, KIND_COUNT, TENS, UNITS
+
+WIDTH, HEADS, KV_HEADS, LAYERS, MLP = 192, 4, 2, 5, 512
+DEPTH, FULL_BLOCKS, WINDOW = 6, (1, 3, 5), 56
+SECTIONS, THETA = (6, 9, 9), 1000.0
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+ROUND = False                                             # products of matrices in bfloat16; float32 for tests
+
+
+def config_for(tokenizer: Any) -> Qwen2_5_VLConfig:
+    """The architecture: 12 MB in bfloat16, and every mechanism of the official sizes in use."""
+    ids = {name: tokenizer.token_to_id(f"<|{name}|>") for name in
+           ("endoftext", "im_end", "image_pad", "video_pad", "vision_start", "vision_end")}
+    vocabulary = -(-tokenizer.get_vocab_size() // 64) * 64
+    turn = {"rope_type": "default", "rope_theta": THETA, "mrope_section": list(SECTIONS)}
+    text = {"vocab_size": vocabulary, "hidden_size": WIDTH, "intermediate_size": MLP, "num_hidden_layers": LAYERS,
+            "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS, "max_position_embeddings": 4096,
+            "rms_norm_eps": 1e-6, "tie_word_embeddings": True, "use_sliding_window": False, "rope_parameters": turn,
+            "bos_token_id": ids["endoftext"], "eos_token_id": ids["im_end"], "pad_token_id": ids["endoftext"]}
+    vision = {"depth": DEPTH, "hidden_size": WIDTH, "intermediate_size": MLP, "num_heads": HEADS, "in_channels": 3,
+              "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2, "tokens_per_second": 2,
+              "window_size": WINDOW, "out_hidden_size": WIDTH, "fullatt_block_indexes": list(FULL_BLOCKS)}
+    return Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True,
+                            image_token_id=ids["image_pad"], video_token_id=ids["video_pad"],
+                            vision_start_token_id=ids["vision_start"], vision_end_token_id=ids["vision_end"])
+
+
+def new_model(config: Qwen2_5_VLConfig, seed: int) -> Qwen2_5_VLForConditionalGeneration:
+    """Fan-in initialisation: the class's own 0.02 is far too small for so narrow a network, and a tied embedding as
+    small as that would be drowned, so it starts at 0.5 and the final norm's gain at 0.15 keeps logits near one."""
+    torch.manual_seed(seed)
+    model = Qwen2_5_VLForConditionalGeneration(config)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if p.ndim >= 2:
+                p.normal_(0, _spread(name, p))
+            elif name.endswith("bias"):
+                p.zero_()
+            elif name == "model.language_model.norm.weight":
+                p.fill_(0.15)
+    return model
+
+
+def _spread(name: str, p: torch.Tensor) -> float:
+    if "embed_tokens" in name:
+        return 0.5
+    fan_in = p[0].numel() ** -0.5
+    if name.endswith(("o_proj.weight", "down_proj.weight", "attn.proj.weight")):
+        return fan_in / (2 * LAYERS) ** 0.5
+    return 0.6 * fan_in if name.endswith("merger.mlp.2.weight") else fan_in
+
+
+# ------------------------------------------------------------------------------------------------- operations
+
+def linear(x: torch.Tensor, layer: nn.Linear) -> torch.Tensor:
+    if not ROUND:
+        return F.linear(x, layer.weight, layer.bias)
+    bias = None if layer.bias is None else layer.bias.bfloat16()
+    return F.linear(x.bfloat16(), layer.weight.bfloat16(), bias)
+
+
+def rms_norm(x: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
+    x = x.float()
+    return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * gain
+
+
+def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """The two halves of each head turned against each other, float32."""
+    a, b = x.float().chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
+
+
+def gated_mlp(x: torch.Tensor, gain: torch.Tensor, mlp: Any) -> torch.Tensor:
+    h = rms_norm(x, gain)
+    h = h.bfloat16() if ROUND else h
+    return x + linear(F.silu(linear(h, mlp.gate_proj)) * linear(h, mlp.up_proj), mlp.down_proj).float()
+
+
+class Gather(torch.autograd.Function):
+    """x (p, d) -> (g, n, d) by a table in which every row of x stands once; index p is a row of zeros."""
+
+    @staticmethod
+    def forward(ctx, x, table, place):
+        ctx.save_for_backward(place)
+        return torch.cat([x, x.new_zeros(1, x.shape[1])]).index_select(0, table.reshape(-1)).view(*table.shape, -1)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad.reshape(-1, grad.shape[-1]).index_select(0, ctx.saved_tensors[0]), None, None
+
+
+class Scatter(torch.autograd.Function):
+    """The inverse of `Gather`: (g, n, d) -> (p, d)."""
+
+    @staticmethod
+    def forward(ctx, y, table, place):
+        ctx.save_for_backward(table)
+        return y.reshape(-1, y.shape[-1]).index_select(0, place)
+
+    @staticmethod
+    def backward(ctx, grad):
+        table, = ctx.saved_tensors
+        padded = torch.cat([grad, grad.new_zeros(1, grad.shape[1])])
+        return padded.index_select(0, table.reshape(-1)).view(*table.shape, -1), None, None
+
+
+# ------------------------------------------------------------------------------------------------- the network
+
+class Lean(nn.Module):
+    """Tower, merger, decoder and the heads of pre-training, on the batches of `packing.collate`."""
+
+    def __init__(self, model: Qwen2_5_VLForConditionalGeneration):
+        super().__init__()
+        self.model = model
+        self.heads = nn.ModuleDict({
+            "colour": nn.Linear(WIDTH, 8 * COLOUR_COUNT), "kind": nn.Linear(WIDTH, 8 * KIND_COUNT),
+            "outline": nn.Linear(WIDTH, 64), "glyph": nn.Linear(WIDTH, 8 * GLYPH_COUNT),
+            "tens": nn.Linear(WIDTH, 4 * TENS), "units": nn.Linear(WIDTH, 4 * UNITS)})
+        vision_width, text_width = WIDTH // HEADS // 2, WIDTH // HEADS
+        self.register_buffer("vision_turn", 1e4 ** -(torch.arange(0, vision_width, 2).float() / vision_width), False)
+        self.register_buffer("text_turn", THETA ** -(torch.arange(0, text_width, 2).float() / text_width), False)
+        self.register_buffer("mean", 255 * torch.tensor(MEAN).view(1, 3, 1), False)
+        self.register_buffer("scale", 1 / (255 * torch.tensor(STD).view(1, 3, 1)), False)
+
+    def see(self, b: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Visual tokens (m, d), in prompt order."""
+        tower = self.model.model.visual
+        p = len(b["patches"])
+        x = ((b["patches"].view(p, 3, -1).float() - self.mean) * self.scale).view(p, -1)
+        weight = tower.patch_embed.proj.weight.view(WIDTH, -1)
+        x = F.linear(x.bfloat16(), weight.bfloat16()).float() if ROUND else F.linear(x, weight)
+        turn = torch.cat([b["rows"][:, None] * self.vision_turn, b["columns"][:, None] * self.vision_turn], dim=-1)
+        cos, sin = turn.cos()[:, None, None], turn.sin()[:, None, None]
+        for i, block in enumerate(tower.blocks):
+            kind = "frame" if i in FULL_BLOCKS else "window"
+            qkv = linear(rms_norm(x, block.norm1.weight), block.attn.qkv).view(p, 3, HEADS, -1)
+            qk = rotate(qkv[:, :2], cos, sin).reshape(p, -1)
+            rows = torch.cat([qk, qkv[:, 2].reshape(p, -1).float()], dim=1)
+            table, place = b[f"{kind}_table"], b[f"{kind}_place"]
+            q, k, v = Gather.apply(rows, table, place).view(*table.shape, 3, HEADS, -1).permute(2, 0, 3, 1, 4)
+            o = F.scaled_dot_product_attention(q, k, v, attn_mask=b[f"{kind}_mask"])
+            o = Scatter.apply(o.transpose(1, 2).reshape(*table.shape, WIDTH), table, place)
+            x = gated_mlp(x + linear(o, block.attn.proj).float(), block.norm2.weight, block.mlp)
+        merger = tower.merger
+        x = rms_norm(x, merger.ln_q.weight).view(p // 4, -1)
+        return linear(F.gelu(linear(x, merger.mlp[0])), merger.mlp[2]).float()
+
+    def read(self, b: dict[str, torch.Tensor], features: torch.Tensor) -> torch.Tensor:
+        """Logits (n, v) of the tokens of all answers."""
+        decoder = self.model.model.language_model
+        (batch, length), vocabulary = b["ids"].shape, decoder.embed_tokens.weight.shape[0]
+        ids = b["ids"].reshape(-1).clone()
+        ids[b["visual"]] = vocabulary + torch.arange(len(features))
+        x = F.embedding(ids.view(batch, length), torch.cat([decoder.embed_tokens.weight, features]))
+        parts = (b["positions"][..., None].float() * self.text_turn).split(SECTIONS, dim=-1)
+        turn = torch.cat([part[i] for i, part in enumerate(parts)], dim=-1)               # b s f
+        cos, sin = turn.cos()[:, :, None], turn.sin()[:, :, None]
+        for layer in decoder.layers:
+            x = self._layer(x, layer, cos, sin, b["mask"])
+        x = F.embedding(b["asked"], x.reshape(batch * length, -1))
+        return F.linear(rms_norm(x, decoder.norm.weight), decoder.embed_tokens.weight)
+
+    @staticmethod
+    def _layer(x, layer, cos, sin, mask):
+        batch, length, _ = x.shape
+        h, a = rms_norm(x, layer.input_layernorm.weight), layer.self_attn
+        h = h.bfloat16() if ROUND else h
+        q = rotate(linear(h, a.q_proj).view(batch, length, HEADS, -1), cos, sin)
+        k = rotate(linear(h, a.k_proj).view(batch, length, KV_HEADS, -1), cos, sin)
+        v = linear(h, a.v_proj).view(batch, length, KV_HEADS, -1).float()
+        k, v = (t.repeat_interleave(HEADS // KV_HEADS, dim=2) for t in (k, v))
+        o = F.scaled_dot_product_attention(*(t.transpose(1, 2) for t in (q, k, v)), attn_mask=mask)
+        x = x + linear(o.transpose(1, 2).reshape(batch, length, -1), a.o_proj).float()
+        return gated_mlp(x, layer.post_attention_layernorm.weight, layer.mlp)
+
+    def dense(self, b: dict[str, torch.Tensor], features: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The losses of visual pre-training, nats."""
+        said = {name: head(features) for name, head in self.heads.items()}
+        asked, known = b["glyph"].reshape(-1) < 255, b["edges"][:, 0] >= 0
+        edges = b["edges"][known].reshape(-1)
+        losses = {
+            "colour": _balanced(said["colour"].view(-1, COLOUR_COUNT), b["colour"].reshape(-1)),
+            "kind": _balanced(said["kind"].view(-1, KIND_COUNT), b["kind"].reshape(-1)),
+            "outline": F.binary_cross_entropy_with_logits(said["outline"], b["outline"].float()),
+            "glyph": _balanced(said["glyph"].view(-1, GLYPH_COUNT)[asked], b["glyph"].reshape(-1)[asked]),
+        }
+        for name, count, truth in (("tens", TENS, edges // 10), ("units", UNITS, edges % 10)):
+            losses[name] = _mean(F.cross_entropy(said[name][known].view(-1, count), truth, reduction="none"))
+        return losses
+
+
+def _mean(values: torch.Tensor) -> torch.Tensor:
+    """The mean; of nothing, zero."""
+    return values.sum() / max(1, len(values))
+
+
+def _balanced(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of what is there and, apart from it, of where nothing is (class 0): most of a picture is ground,
+    and most of a page is blank, so that one mean over all would hardly ask which character stands there."""
+    each, there = F.cross_entropy(logits, truth, reduction="none"), truth > 0
+    return 0.8 * _mean(each[there]) + 0.2 * _mean(each[~there])
+
+
+def tensors(batch: dict[str, Any]) -> dict[str, Any]:
+    """A batch of `packing.collate` as tensors, with the masks and inverse tables that follow from it."""
+    b: dict[str, Any] = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in batch.items()
+                         if isinstance(value, np.ndarray)}
+    for name in ("colour", "kind", "glyph", "edges"):
+        b[name] = b[name].long()
+    b["rows"], b["columns"] = b["rows"].float(), b["columns"].float()
+    count = len(b["patches"])
+    for kind in ("window", "frame"):
+        table = b[f"{kind}_table"]
+        real = table < count
+        place = torch.empty(count, dtype=torch.long)
+        place[table[real]] = torch.nonzero(real.reshape(-1))[:, 0]
+        b[f"{kind}_place"] = place
+        b[f"{kind}_mask"] = None if bool(real.all()) else real[:, None, None]
+    b["tasks"] = batch["tasks"]
+    if "ids" in b:
+        b |= _answers(b)
+    return b
+
+
+def _answers(b: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Who sees whom in the sequences, and the targets that are asked."""
+    branch, i = b["branch"], torch.arange(b["ids"].shape[1])
+    causal = i[:, None] >= i
+    same = (branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None])
+    seen = causal & same & ((branch[:, None, :] >= 0) | (i[:, None] == i))
+    asked = torch.nonzero(b["target"].reshape(-1) >= 0)[:, 0]
+    flat = {name: b[name].reshape(-1)[asked] for name in ("target", "weight", "answer")}
+    return {"mask": seen[:, None], "asked": asked, **flat}
+
+
+def answer_loss(logits: torch.Tensor, b: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Cross-entropy of answer tokens, each answer weighted by its length to the power 1/4."""
+    each = F.cross_entropy(logits.float(), b["target"], reduction="none")
+    return (each * b["weight"]).sum() / b["weight"].sum()
+
+

@@ -1,0 +1,125 @@
+"""All numbers of a training run in one flat, shared buffer, and the two rules that move them.
+
+Muon (momentum, then the nearest orthogonal matrix by five Newton-Schulz steps) for the matrices inside the blocks,
+AdamW for the rest. Two worker processes share the buffers: each adds up the gradient of its half batch in its own, then
+each moves half of the parameters by the mean of both. There is nothing to send and nothing to keep in step.
+
+Sources: Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024); Loshchilov and Hutter,
+"Decoupled weight decay regularization" (2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+WORKERS = 2
+DECAY, MOMENTUM, BETAS, CLIP = 0.02, 0.95, (0.9, 0.98), 1.0
+ORDER = ("dense", "bare", "matrix")                       # AdamW with decay, AdamW without, Muon
+
+
+def rule_of(name: str, p: torch.Tensor) -> str:
+    if p.ndim < 2:
+        return "bare"
+    outer = "embed_tokens" in name or "merger.mlp.0" in name or "patch_embed" in name or name.startswith("heads.")
+    return "dense" if outer else "matrix"
+
+
+class Flat:
+    """Parameters of a network as views into one buffer, sorted by rule; gradients and moments alike.
+
+    trained: names of parameters that move; the others keep their values.
+    """
+
+    def __init__(self, network: nn.Module):
+        named = sorted(network.named_parameters(), key=lambda item: ORDER.index(rule_of(*item)))
+        self.names = [name for name, _ in named]
+        self.parameters = [p for _, p in named]
+        sizes = [p.numel() for p in self.parameters]
+        self.offsets = [sum(sizes[:i]) for i in range(len(sizes))]
+        self.values, self.first, self.second = (self._buffer(sum(sizes)) for _ in range(3))
+        self.gradients = [self._buffer(sum(sizes)) for _ in range(WORKERS)]
+        for p, view in zip(self.parameters, self.views(self.values), strict=True):
+            view.copy_(p.data)
+            p.data = view
+
+    @staticmethod
+    def _buffer(size: int) -> torch.Tensor:
+        return torch.zeros(size).share_memory_()
+
+    def views(self, buffer: torch.Tensor) -> list[torch.Tensor]:
+        return [buffer[at:at + p.numel()].view(p.shape) for at, p in zip(self.offsets, self.parameters, strict=True)]
+
+    def collect_in(self, worker: int) -> None:
+        """Let this process's gradients be added up in the worker's buffer."""
+        for p, view in zip(self.parameters, self.views(self.gradients[worker]), strict=True):
+            p.grad = view
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {name: getattr(self, name).clone() for name in ("values", "first", "second")}
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        for name, buffer in state.items():
+            getattr(self, name).copy_(buffer)
+
+
+class Mover:
+    """One worker's half of the parameters that are trained, and how they move."""
+
+    def __init__(self, flat: Flat, worker: int, trained: Iterable[str]):
+        self.flat, trained = flat, set(trained)
+        chosen = [i for i, name in enumerate(flat.names) if name in trained]
+        rules = {i: rule_of(flat.names[i], flat.parameters[i]) for i in chosen}
+        self.plain = [i for i in chosen if rules[i] != "matrix"][worker::WORKERS]
+        self.decayed = {i for i in chosen if rules[i] == "dense"}
+        self.stacks: dict[tuple[int, ...], list[int]] = {}
+        for i in chosen:
+            if rules[i] == "matrix":
+                self.stacks.setdefault(tuple(flat.parameters[i].shape), []).append(i)
+        self.stacks = {shape: members[worker::WORKERS] for shape, members in self.stacks.items()}
+        views = [flat.views(b) for b in (flat.values, flat.first, flat.second, *flat.gradients)]
+        self.values, self.first, self.second, *self.gradients = views
+
+    @torch.no_grad()
+    def move(self, step: int, matrix_rate: float, plain_rate: float) -> None:
+        """step counts from 1, for the bias of AdamW's moments."""
+        for i in self.plain:
+            self._adam(i, step, plain_rate)
+        for members in self.stacks.values():
+            if members:
+                self._muon(members, matrix_rate)
+
+    def _gradient(self, i: int) -> torch.Tensor:
+        return sum(g[i] for g in self.gradients) / WORKERS                  # type: ignore[return-value]
+
+    def _adam(self, i: int, step: int, rate: float) -> None:
+        p, m, v, g = self.values[i], self.first[i], self.second[i], self._gradient(i)
+        g = g * min(1.0, CLIP / (float(g.norm()) + 1e-6))
+        m.lerp_(g, 1 - BETAS[0])
+        v.lerp_(g * g, 1 - BETAS[1])
+        size = (v / (1 - BETAS[1]**step)).sqrt_().add_(1e-8)
+        if i in self.decayed:
+            p.mul_(1 - rate * DECAY)
+        p.addcdiv_(m, size, value=-rate / (1 - BETAS[0]**step))
+
+    def _muon(self, members: list[int], rate: float) -> None:
+        gradients = torch.stack([self._gradient(i) for i in members])
+        momenta = torch.stack([self.first[i] for i in members]).lerp_(gradients, 1 - MOMENTUM)
+        update = orthogonal(gradients.lerp(momenta, MOMENTUM))
+        reach = 0.2 * max(update.shape[1:]) ** 0.5        # an update as large as AdamW's would be
+        for i, momentum, u in zip(members, momenta, update, strict=True):
+            self.first[i].copy_(momentum)
+            self.values[i].mul_(1 - rate * DECAY).add_(u, alpha=-rate * reach)
+
+
+def orthogonal(stack: torch.Tensor) -> torch.Tensor:
+    """Matrices (n, o, i) with their singular values pushed towards one: an odd polynomial, five times."""
+    tall = stack.shape[1] > stack.shape[2]
+    x = stack.transpose(1, 2) if tall else stack
+    x = (x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).bfloat16()
+    for _ in range(5):
+        square = x @ x.transpose(1, 2)
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=-4.775, alpha=2.0315), x, beta=3.4445)
+    return (x.transpose(1, 2) if tall else x).float()

@@ -1,0 +1,235 @@
+"""From samples to the arrays of a training step: patches, segments of attention, one sequence for each sample.
+
+One row of a batch is one sample: the shared prompt with its pictures, then every question as a *branch* that starts at
+the same MRoPE position and sees the prompt and itself alone. That equals separate conversations exactly (a test holds
+it against transformers) and lets one pass of the tower serve all questions about a picture.
+
+Read next: `network.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .targets import Targets, targets
+from .world import FACTOR, Clip, fitted
+
+PATCH, CELLS = FACTOR // 2, 2                             # pixels; cells along one side of a window of 56 pixels
+TOKENS_PER_SECOND = 2
+SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
+ANSWER = "<|im_end|>\n<|im_start|>assistant\n"
+START, END, PICTURE, VIDEO = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"
+STOP, PAD = "<|im_end|>", "<|endoftext|>"
+
+
+@dataclass
+class Turn:
+    """A question and its answer; `task` names the row of the evaluation.
+
+    before: earlier turns of a dialogue; wrong: a plausible wrong answer, for preferences; truth: what a grader
+    compares with, where that is not the answer.
+    """
+    task: str
+    question: str
+    answer: str
+    before: tuple[tuple[str, str], ...] = ()
+    wrong: str = ""
+    truth: str = ""
+
+
+@dataclass
+class Sample:
+    """Clips (pictures or a video, native size) and what is asked about them."""
+    clips: list[Clip]
+    turns: list[Turn] = field(default_factory=list)
+
+
+@dataclass
+class Row:
+    """One sample as token ids and patches. s: tokens; branch 0 is the shared prompt; target -100 is not learned."""
+    patches: np.ndarray                                   # p 3 2 14 14, uint8
+    grids: list[tuple[int, int, int]]
+    targets: list[Targets]
+    ids: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+    branch: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+    target: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+    weight: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    answer: np.ndarray = field(default_factory=lambda: np.zeros(0, int))      # which answer a target belongs to
+    positions: np.ndarray = field(default_factory=lambda: np.zeros((3, 0), int))
+    visual: np.ndarray = field(default_factory=lambda: np.zeros(0, int))      # where the visual tokens stand
+    tasks: list[str] = field(default_factory=list)
+
+
+def patches_of(clip: Clip) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """Patches of a fitted clip in the official order, uint8, and the grid (t, gh, gw)."""
+    frames = clip.frames if len(clip.frames) % 2 == 0 else np.concatenate([clip.frames, clip.frames[-1:]])
+    t, h, w, _ = frames.shape
+    grid = (t // 2, h // PATCH, w // PATCH)
+    cut = frames.reshape(grid[0], 2, h // FACTOR, 2, PATCH, w // FACTOR, 2, PATCH, 3)
+    return np.ascontiguousarray(cut.transpose(0, 2, 5, 3, 6, 8, 1, 4, 7).reshape(-1, 3, 2, PATCH, PATCH)), grid
+
+
+def see(sample: Sample) -> Row:
+    """The visual half of a row."""
+    clips = [fitted(clip) for clip in sample.clips]
+    cut = [patches_of(clip) for clip in clips]
+    return Row(np.concatenate([p for p, _ in cut]), [g for _, g in cut], [targets(clip) for clip in clips])
+
+
+class Packer:
+    """Turns samples into rows with one tokenizer. time_axis: False puts all frames of a video at one moment."""
+
+    def __init__(self, tokenizer: Any, time_axis: bool = True):
+        self._time_axis = time_axis
+        self._encode = lambda text: tokenizer.encode(text, add_special_tokens=False).ids
+        self._known: dict[str, list[int]] = {}
+        self.pad = tokenizer.token_to_id(PAD)
+        self.pads = {False: tokenizer.token_to_id(PICTURE), True: tokenizer.token_to_id(VIDEO)}
+
+    def ids(self, text: str) -> list[int]:
+        found = self._known.get(text)
+        if found is None:
+            found = self._encode(text)
+            if len(self._known) < 50_000:
+                self._known[text] = found
+        return found
+
+    def pack(self, sample: Sample) -> Row:
+        """The whole row: shared prompt, then a branch for each turn."""
+        row, build = see(sample), _Builder()
+        build.text(self.ids(SYSTEM + START if sample.clips else SYSTEM))
+        for i, (clip, grid) in enumerate(zip(sample.clips, row.grids, strict=True)):
+            if i:
+                build.text(self.ids(START))
+            build.picture(self.pads[clip.fps is not None], grid, clip.fps, self._time_axis)
+            build.text(self.ids(END))
+        start = build.next
+        for number, turn in enumerate(sample.turns):
+            build.branch(number + 1, start)
+            for question, answer in turn.before:
+                build.text(self.ids(question + ANSWER))
+                build.text(self.ids(answer + STOP + "\n<|im_start|>user\n"))
+            build.text(self.ids(turn.question + ANSWER))
+            build.answer(self.ids(turn.answer + STOP), number)
+        build.finish(row)
+        row.tasks = [turn.task for turn in sample.turns]
+        return row
+
+
+class _Builder:
+    """Grows the arrays of a row, token by token, with the positions of `positions.mrope` (`max_plus_one`)."""
+
+    def __init__(self) -> None:
+        self.columns: dict[str, list] = {name: [] for name in ("ids", "branch", "target", "weight", "answer")}
+        self.positions: list[np.ndarray] = []
+        self.visual: list[int] = []
+        self.next, self._branch = 0, 0
+
+    def _add(self, ids: list[int], positions: np.ndarray) -> None:
+        n = len(ids)
+        for name, values in (("ids", ids), ("branch", [self._branch] * n), ("target", [-100] * n),
+                             ("weight", [0.0] * n), ("answer", [-1] * n)):
+            self.columns[name].extend(values)
+        self.positions.append(positions)
+
+    def text(self, ids: list[int]) -> None:
+        self._add(ids, np.broadcast_to(self.next + np.arange(len(ids)), (3, len(ids))))
+        self.next += len(ids)
+
+    def picture(self, pad: int, grid: tuple[int, int, int], fps: float | None, time_axis: bool = True) -> None:
+        t, h, w = grid[0], grid[1] // 2, grid[2] // 2
+        seconds = np.float32(1 if fps is None else 2 / fps * TOKENS_PER_SECOND)      # as `positions.mrope`
+        at = np.stack(np.meshgrid(np.floor(np.arange(t) * seconds).astype(int), np.arange(h), np.arange(w),
+                                  indexing="ij")).reshape(3, -1)
+        self.visual.extend(range(len(self.columns["ids"]), len(self.columns["ids"]) + at.shape[1]))
+        after = self.next + int(at.max()) + 1
+        at[0] *= time_axis
+        self._add([pad] * at.shape[1], self.next + at)
+        self.next = after
+
+    def branch(self, number: int, start: int) -> None:
+        self._branch, self.next = number, start
+
+    def answer(self, ids: list[int], number: int) -> None:
+        """The answer's tokens: each is the target of the token before it; the last one is never read."""
+        first = len(self.columns["ids"]) - 1
+        self.text(ids[:-1])
+        stop = first + len(ids)
+        self.columns["target"][first:stop] = ids
+        self.columns["weight"][first:stop] = [len(ids) ** -0.75] * len(ids)
+        self.columns["answer"][first:stop] = [number] * len(ids)
+
+    def finish(self, row: Row) -> None:
+        for name, values in self.columns.items():
+            setattr(row, name, np.array(values, np.float32 if name == "weight" else np.int64))
+        row.positions = np.concatenate(self.positions, axis=1)
+        row.visual = np.array(self.visual)
+
+
+def cost(row: Row) -> float:
+    """What a row costs, roughly, so that rows of a like size share a batch."""
+    return len(row.ids) + 1.1 * len(row.patches)
+
+
+# ------------------------------------------------------------------------------------------------- batches
+
+def collate(rows: list[Row], pad: int) -> dict[str, Any]:
+    """Rows as the arrays of one step, sequences padded to the longest; segments of attention as gather tables."""
+    batch: dict[str, Any] = {"patches": np.concatenate([row.patches for row in rows])}
+    for name in Targets._fields:
+        batch[name] = np.concatenate([getattr(t, name) for row in rows for t in row.targets])
+    grids = [grid for row in rows for grid in row.grids]
+    batch |= _segments(grids)
+    batch["tasks"] = [task for row in rows for task in row.tasks]
+    longest = max(len(row.ids) for row in rows)
+    if longest:
+        batch |= _sequences(rows, longest, pad)
+    return batch
+
+
+def _segments(grids: list[tuple[int, int, int]]) -> dict[str, np.ndarray]:
+    """Windows and frames of all grids as padded gather tables, rows and columns of all patches."""
+    windows, frames, rows, columns, offset = [], [], [], [], 0
+    for t, gh, gw in grids:
+        cells = np.arange(gh // 2 * (gw // 2)).reshape(gh // 2, gw // 2)
+        blocks = [cells[i:i + CELLS, j:j + CELLS].reshape(-1)
+                  for i in range(0, gh // 2, CELLS) for j in range(0, gw // 2, CELLS)]
+        inside = [(block[:, None] * 4 + np.arange(4)).reshape(-1) for block in blocks]
+        row, column = np.divmod(np.arange(gh * gw), gw)
+        order = np.arange(gh * gw).reshape(gh // 2, 2, gw // 2, 2).transpose(0, 2, 1, 3).reshape(-1)
+        for _ in range(t):
+            windows += [offset + one for one in inside]
+            frames.append(offset + np.arange(gh * gw))
+            rows.append(row[order])
+            columns.append(column[order])
+            offset += gh * gw
+    return {"window_table": _padded(windows, offset), "frame_table": _padded(frames, offset),
+            "rows": np.concatenate(rows), "columns": np.concatenate(columns)}
+
+
+def _padded(segments: list[np.ndarray], fill: int) -> np.ndarray:
+    """Segments of patches as one (g, n) table; `fill`, the index of a zero row, makes up the length."""
+    table = np.full((len(segments), max(map(len, segments))), fill, np.int64)
+    for line, segment in zip(table, segments, strict=True):
+        line[:len(segment)] = segment
+    return table
+
+
+def _sequences(rows: list[Row], longest: int, pad: int) -> dict[str, np.ndarray]:
+    shape, answers, out = (len(rows), longest), 0, {}
+    fills = {"ids": pad, "branch": -1, "target": -100, "weight": 0, "answer": -1}
+    for name, value in fills.items():
+        out[name] = np.full(shape, value, np.float32 if name == "weight" else np.int64)
+    out["positions"] = np.zeros((3, *shape), np.int64)
+    for i, row in enumerate(rows):
+        n = len(row.ids)
+        for name in fills:
+            out[name][i, :n] = getattr(row, name)
+        out["answer"][i, :n] += np.where(row.answer >= 0, answers, 0)
+        out["positions"][:, i, :n] = row.positions
+        answers += len(row.tasks)
+    out["visual"] = np.concatenate([i * longest + row.visual for i, row in enumerate(rows)])
+    return out

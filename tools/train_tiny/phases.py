@@ -1,0 +1,79 @@
+"""The recipe: phases in their order, what each draws, and how fast it learns.
+
+    visual    the tower alone, on dense targets in every cell
+    words     tower and decoder together for a short time: what questions and answers look like
+    writing   the tower alone again, mostly on characters
+    joint     tower and decoder together, on questions about single pictures, pages and videos
+    long      several pictures, longer videos, forms, screens, tables and charts
+    sft       dialogues of several turns
+    dpo       pairs of a right and a plausible wrong answer (`preference.py`)
+
+The order is the technical report's (visual pre-training, multimodal, long context; then fine-tuning and preference
+optimisation), in small. Source: Bai et al., "Qwen2.5-VL Technical Report" (2025), section 2.2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .packing import Sample
+from .preference import paired
+from .tasks import KINDS_OF_SAMPLE
+from .world import Rng
+
+
+@dataclass(frozen=True)
+class Phase:
+    """mix: kind of sample -> share; rates are multiplied by a cosine from rate_start to rate_end.
+
+    dense: weight of the dense targets; easy: share of the phase in which samples start small and simple.
+    """
+    name: str
+    number: int
+    steps: int
+    mix: dict[str, float]
+    visual_only: bool = False
+    dense: float = 0.0
+    easy: float = 0.0
+    batch: int = 48
+    turns: int = 5
+    matrix_rate: float = 4e-3
+    plain_rate: float = 2e-3
+    rate_start: float = 1.0
+    rate_end: float = 1.0
+    preference: bool = False
+    time_axis: bool = True
+
+
+PHASES = {phase.name: phase for phase in (
+    Phase("visual", 1, 1500, {"shapes": 0.45, "number": 0.17, "word": 0.15, "video": 0.13, "document": 0.10},
+          visual_only=True, dense=1.0, easy=0.15, rate_end=0.7),
+    Phase("words", 2, 550, {"shapes": 0.56, "number": 0.13, "word": 0.09, "video": 0.15, "document": 0.07},
+          dense=0.4, easy=0.12, rate_start=0.8, rate_end=0.8),
+    Phase("writing", 3, 800, {"number": 0.55, "word": 0.20, "document": 0.13, "shapes": 0.12},
+          visual_only=True, dense=1.0, rate_start=0.9, rate_end=0.35),
+    Phase("joint", 4, 700, {"shapes": 0.52, "number": 0.15, "word": 0.10, "video": 0.15, "document": 0.08},
+          dense=0.25, turns=9, rate_start=0.75, rate_end=0.15),
+    Phase("long", 5, 140, {"shapes": 0.34, "number": 0.1, "word": 0.08, "video": 0.12, "document": 0.14,
+                           "differ": 0.12, "odd": 0.1}, dense=0.1, rate_start=0.15, rate_end=0.1),
+    Phase("sft", 6, 140, {"dialogue": 0.3, "shapes": 0.25, "number": 0.1, "word": 0.07, "video": 0.12,
+                          "document": 0.1, "differ": 0.03, "odd": 0.03}, rate_start=0.1, rate_end=0.0),
+    Phase("dpo", 7, 30, {"shapes": 0.6, "number": 0.15, "word": 0.1, "video": 0.15}, preference=True,
+          matrix_rate=1e-4, plain_rate=5e-5, rate_end=0.0),
+)}
+PAIR = {name: Phase(name, 9, 500, {"video": 1.0}, dense=0.1, easy=0.1, rate_end=0.02, time_axis=axis)
+        for name, axis in (("with the time axis", True), ("without the time axis", False))}       # `ablate.py`
+
+
+def draw(rng: Rng, phase: Phase, progress: float = 1.0) -> Sample:
+    """One sample of a phase. Early in the phase (progress below `easy`) most samples are easy, and some stay so."""
+    kinds = list(phase.mix)
+    kind = kinds[int(np.searchsorted(np.cumsum(list(phase.mix.values())), rng.random() * sum(phase.mix.values())))]
+    hard = 0.92 if not phase.easy else min(0.92, progress / phase.easy)
+    sample = KINDS_OF_SAMPLE[kind](rng, easy=rng.random() > hard, turns=phase.turns)
+    if not phase.preference:
+        return sample
+    pairs = paired(rng, sample)
+    return pairs if pairs.turns else draw(rng, phase, progress)

@@ -1,0 +1,100 @@
+"""Put a checkpoint into the package, and make everything anew that follows from it.
+
+    make tiny-release CKPT=runs/a/checkpoint
+
+The checkpoint is checked and evaluated before anything is replaced. Then, in this order: the files of `minivl/tiny`,
+the model card, the golden answers, the samples, the page of ablations, the page about the article. Each is
+written whole; run again, it starts again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import minivl
+from minivl.api import TINY
+from minivl.files import write_whole
+
+from . import ablate, card, evaluate, golden
+from .card import RESULTS
+from .curve import read, seen
+from .packing import VIDEO
+
+MOST_BYTES = 12_000_000
+FILES = ("config.json", "generation_config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json",
+         "tokenizer_config.json", "chat_template.json", "vocab.json", "merges.txt")
+WHAT = {"visual": "the tower alone, on dense targets in every cell: shapes, colours, outlines, edges, characters",
+        "words": "tower and decoder, briefly: what questions and answers look like",
+        "writing": "the tower alone, mostly on characters",
+        "joint": "tower and decoder, on questions about pictures, writing, pages and videos",
+        "long": "two pictures, more pages and videos", "sft": "dialogues of several turns",
+        "dpo": "pairs of a right and a plausible wrong answer"}
+
+
+def keep(name: str, values: Any) -> None:
+    """Write one of the results that pages and card are made from."""
+    RESULTS.mkdir(exist_ok=True)
+    text = json.dumps(values, indent=1) + "\n"
+    write_whole(RESULTS / f"{name}.json", lambda file: file.write(text.encode("utf-8")))
+
+
+def history(run: Path) -> list[dict[str, Any]]:
+    """What each phase of a run saw. Raises FileNotFoundError where there was no run."""
+    found = seen(read(run))
+    if not found:
+        raise FileNotFoundError(f"{run} has no log.jsonl in a phase's folder: nothing was trained there")
+    rows = [{"phase": phase, "samples": samples, "minutes": minutes, "what": WHAT[phase]}
+            for phase, (samples, minutes) in found.items()]
+    keep("history", rows)
+    return rows
+
+
+def check(folder: Path) -> None:
+    """Raise ValueError, before anything is touched, for a folder that cannot be shipped."""
+    absent = [name for name in FILES if not (folder / name).is_file()]
+    if absent:
+        raise ValueError(f"{folder} lacks {', '.join(absent)}; `python -m tools.train_tiny export` makes it whole")
+    size = (folder / "model.safetensors").stat().st_size
+    if size > MOST_BYTES:
+        raise ValueError(f"{folder / 'model.safetensors'} has {size:,} bytes, the package takes {MOST_BYTES:,}")
+    with minivl.load(folder) as vlm:                      # the audit of the loader: every tensor in its place
+        if len(vlm.tokenizer.encode(VIDEO)) != 1:
+            raise ValueError(f"{folder / 'tokenizer.json'} does not know {VIDEO}")
+
+
+def put(folder: Path) -> None:
+    """The files of the package, replaced one by one, the weights last."""
+    for old in TINY.iterdir():
+        if old.name not in FILES:
+            old.unlink()
+    for name in sorted(FILES, key=lambda name: name == "model.safetensors"):
+        with (folder / name).open("rb") as source:
+            write_whole(TINY / name, lambda file, source=source: shutil.copyfileobj(source, file))
+
+
+def module(*words: str) -> None:
+    subprocess.run([sys.executable, "-m", *words], check=True)
+
+
+def release(folder: Path, samples: int, ablation_samples: int,
+            engines: Sequence[str] = ("minivl", "transformers")) -> None:
+    """See the module's text."""
+    check(folder)
+    rows = []
+    for row in evaluate.evaluate(folder, samples, engines):
+        rows.append(row)
+        print(evaluate.line(row), flush=True)
+    RESULTS.mkdir(exist_ok=True)
+    evaluate.write(rows, RESULTS / "evaluation.json", 0)
+    put(folder)
+    card.write(TINY)
+    print(f"{golden.write(TINY)} golden answers", flush=True)
+    module("tools.make_samples")
+    ablate.write(list(ablate.measure(None, ablation_samples)))
+    module("tools.article")

@@ -1,0 +1,78 @@
+"""Dense targets of visual pre-training: what every 28 x 28 cell of a clip shows, as numbers to predict.
+
+The language side tells the tower little about what a shape looks like (one token of an answer in fifty); these targets
+tell it in every cell. The heads that predict them are thrown away at export. Rows are in the order of the model's
+visual tokens: pair of frames, row, column.
+
+Read next: `network.py`, whose heads are trained on them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .world import CHARACTERS, COLOUR_NAMES, FACTOR, SHAPES, Clip, Thing
+
+HALF = FACTOR // 2
+KINDS = [*SHAPES, "text", "button", "field", "bar", "panel"]
+COLOUR_COUNT, KIND_COUNT, GLYPH_COUNT = len(COLOUR_NAMES) + 1, len(KINDS) + 1, len(CHARACTERS) + 1
+TENS, UNITS = 32, 10                                      # an edge in pixels as a digit and what stands before it
+SAMPLED = np.array([1, 5, 8, 12])                         # rows and columns of a patch at which its outline is asked
+
+
+NOTHING = Thing(KINDS[0], "", (0, 0, 0, 0))               # owns no pixel: an empty picture has targets too
+
+
+class Targets(NamedTuple):
+    """m: one row a visual token (cell and pair of frames)."""
+    colour: np.ndarray                                    # m 2 4    of each patch in each frame, 0 for background
+    kind: np.ndarray                                      # m 2 4    likewise
+    outline: np.ndarray                                   # m 64     is there a thing at this sampled pixel
+    edges: np.ndarray                                     # m 4      x0 y0 x1 y1 of the cell's thing, -1 when none
+    glyph: np.ndarray                                     # m 8      character in each 14 x 7 slot; 255: not asked
+
+
+def targets(clip: Clip) -> Targets:
+    """The truth about a fitted clip, cell by cell."""
+    frames = clip.owner.shape[0]
+    owner = clip.owner if frames % 2 == 0 else np.concatenate([clip.owner, clip.owner[-1:]])     # t h w
+    patches = _patches(owner)                                                             # m 2 4 14 14
+    things = clip.things or (NOTHING,)
+    covered = np.stack([(patches == i).sum(axis=(3, 4)) for i in range(len(things))], axis=-1)      # m 2 4 n
+    best, seen = covered.argmax(axis=-1), covered.max(axis=-1) >= 20
+    colours = np.array([COLOUR_NAMES.index(t.colour) + 1 if t.colour else 0 for t in things])
+    kinds = np.array([KINDS.index(t.kind) + 1 for t in things])
+    return Targets(np.where(seen, colours[best], 0).astype(np.uint8), np.where(seen, kinds[best], 0).astype(np.uint8),
+                   _outline(patches), _edges(things, covered.sum(axis=(1, 2))), _glyphs(clip, len(patches)))
+
+
+def _patches(owner: np.ndarray) -> np.ndarray:
+    """(t, h, w) -> (m, 2, 4, 14, 14): cells in raster order, the four patches of each."""
+    t, h, w = owner.shape
+    cut = owner.reshape(t // 2, 2, h // FACTOR, 2, HALF, w // FACTOR, 2, HALF)
+    return cut.transpose(0, 2, 5, 1, 3, 6, 4, 7).reshape(-1, 2, 4, HALF, HALF)
+
+
+def _outline(patches: np.ndarray) -> np.ndarray:
+    return (patches[:, 0][:, :, SAMPLED][:, :, :, SAMPLED] >= 0).reshape(-1, 64).astype(np.uint8)
+
+
+def _edges(things: tuple[Thing, ...], covered: np.ndarray) -> np.ndarray:
+    """Whose pixels a cell holds most of, as edges in pixels of the picture: (m, n) -> (m, 4)."""
+    boxes = np.array([t.box for t in things], np.int16)
+    boxes[:, 2:] -= 1                                     # the last pixel that is inside
+    boxes = boxes.clip(0, 10 * TENS - 1)
+    return np.where((covered.max(axis=-1) >= 40)[:, None], boxes[covered.argmax(axis=-1)], -1).astype(np.int16)
+
+
+def _glyphs(clip: Clip, cells: int) -> np.ndarray:
+    """The character that fills most of each slot of 14 x 7 pixels."""
+    if clip.glyphs is None:
+        return np.full((cells, 8), 0 if len(clip.frames) == 1 else 255, np.uint8)
+    h, w = clip.glyphs.shape
+    slots = clip.glyphs.reshape(h // FACTOR, 2, HALF, w // FACTOR, 4, HALF // 2).transpose(0, 3, 1, 4, 2, 5)
+    middle = slots[:, :, :, :, 2:12:3, 1:6:2].reshape(cells, 8, -1)         # 12 of 98 pixels vote
+    counts = (middle[:, :, :, None] == middle[:, :, None, :]).sum(axis=-1)
+    return np.take_along_axis(middle, counts.argmax(axis=-1)[:, :, None], axis=-1)[:, :, 0].astype(np.uint8)
