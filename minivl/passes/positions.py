@@ -77,6 +77,16 @@ def cos_sin(angles: np.ndarray, dtype) -> tuple[np.ndarray, np.ndarray]:
     return narrow(np.cos(wide), dtype), narrow(np.sin(wide), dtype)
 
 
+@stage("positions.ticks", "i, _ -> i")
+def ticks(seconds: np.ndarray, per_second: int) -> np.ndarray:
+    """Temporal positions from one pair of frames to the next, float32: absolute time, whatever the frame rate.
+
+    seconds (i,): between pairs of frames of each video; per_second: `tokens_per_second` of the model. Neither factor is
+    rounded: whole seconds made every video above 2 frames a second stand still (huggingface/transformers#48669).
+    """
+    return (per_second * seconds).astype(np.float32)
+
+
 @stage("positions.mrope", "s, i 3, i, _, _, _ -> 3 s")
 def mrope(ids: np.ndarray, grids: np.ndarray, ticks: np.ndarray, pads: tuple[int, ...], merge: int,
           after_video: str) -> np.ndarray:
