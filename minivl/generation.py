@@ -81,17 +81,17 @@ def write(conversations: Sequence[Inputs], model: Model, settings: Settings,
     batch = Batch.of(conversations, model.config, model.decoder.dtype)
     cache = KVCache(model.config.text, batch.lengths + settings.max_new_tokens, model.decoder.dtype)
     seen = [c.input_ids for c in conversations]
-    last = batch.positions[:, batch.asked]                               # 3 conversations
+    rows, offsets = batch.lengths, batch.positions[:, batch.asked] - batch.lengths + 1        # n, 3 n
     going = np.ones(len(conversations), bool)
     tokens = np.zeros(len(conversations), np.int64)
     for number in range(settings.max_new_tokens):
         with enter():
             logits = step(batch, batch.no_features, cache, model) if number else prefill(batch, cache, model)
             tokens[going] = choose(logits, tuple(s for s, on in zip(seen, going, strict=True) if on), settings, number)
-            last = advance(last)
+            place = advance(rows + number, offsets)
         yield [int(token) if on else None for token, on in zip(tokens, going, strict=True)]
         seen = [np.append(s, token) if on else s for s, token, on in zip(seen, tokens, going, strict=True)]
         going &= ~np.isin(tokens, settings.stop_ids)
         if not going.any():
             return
-        batch = batch.followed_by(tokens, last, going)
+        batch = batch.followed_by(tokens, place, going)

@@ -123,8 +123,12 @@ def _cell_positions(grid: np.ndarray, tick: np.float32, merge: int) -> np.ndarra
     return np.stack([np.floor(t.astype(np.float32) * np.float32(tick)).astype(np.int64), h, w])
 
 
-@stage("positions.advance", "3 n -> 3 n")
-def advance(last: np.ndarray) -> np.ndarray:
-    """Positions of the next token of n conversations: one more on every axis. Kept with the request, never on the
-    model, where it leaks into the next one (huggingface/transformers#43952)."""
-    return last + 1
+@stage("positions.advance", "n, 3 n -> 3 n")
+def advance(rows: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Positions of the token in row `rows` of each of n conversations: on every axis one more than the last one's.
+
+    offsets (3, n): how far positions lag behind rows since the prompt, because a picture takes more rows than numbers.
+    It is kept with the request, never on the model, where it leaks into the next one (huggingface/transformers#43952),
+    and never forgotten: that is decoding with ordinary positions after a prompt with MRoPE (jundot/omlx#689).
+    """
+    return rows + offsets                                                # n, 3 n -> 3 n
