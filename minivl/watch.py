@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import reprlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -69,7 +70,9 @@ def printer(asked: tuple[str, ...]) -> Watcher:
 
 
 def summary(array: np.ndarray) -> str:
-    """`float32 [64, 192]  -2.1..1.9  rms 0.53`: one array in one phrase; small integer arrays in full."""
+    """`float32 [64, 192]  -2.1..1.9  rms 0.53`: one array in one phrase; small integer arrays in full, the ends of a text."""
+    if array.dtype.kind == "U":
+        return f"text of {len(str(array))} characters  {reprlib.repr(str(array))}"
     head = f"{array.dtype} {list(array.shape)}"
     if array.size == 0:
         return f"{head} empty"
@@ -101,8 +104,9 @@ def shadower(table: Mapping[str, Wrap], guilty: dict[str, float], failures: dict
         if not distance <= tolerance:
             guilty[visit.key] = distance
         if not distance < float("inf"):
-            failures[visit.key] = ValueError("gave a number that is not finite" if same else
-                                             f"gave {_kinds(theirs)}, the model's own pass {_kinds(ours)}")
+            reason = f"gave {_kinds(theirs)}, the model's own pass {_kinds(ours)}" if not same else \
+                "gave another text" if isinstance(visit.output, np.str_) else "gave a number that is not finite"
+            failures[visit.key] = ValueError(reason)
     return look
 
 
@@ -116,9 +120,11 @@ def _kinds(values: tuple) -> str:
 
 
 def relative_error(candidate: np.ndarray, reference: np.ndarray) -> float:
-    """||candidate - reference|| / ||reference||, in float64; infinite when shapes differ or a NaN comes in."""
+    """||candidate - reference|| / ||reference||, in float64; infinite when shapes or texts differ or a NaN comes in."""
     if candidate is None or np.shape(candidate) != np.shape(reference):
         return float("inf")
+    if np.asarray(reference).dtype.kind == "U":
+        return 0.0 if str(candidate) == str(reference) else float("inf")
     a, b = np.asarray(candidate).astype(np.float64), np.asarray(reference).astype(np.float64)
     distance, size = np.linalg.norm(a - b), np.linalg.norm(b)
     if not np.isfinite(distance):
