@@ -88,7 +88,7 @@ def write(conversations: Sequence[Inputs], model: Model, settings: Settings,
     for number in range(settings.max_new_tokens):
         with enter():
             logits = step(batch, batch.no_features, cache, model) if number else prefill(batch, cache, model)
-            asked = np.flatnonzero(going)
+            asked = np.flatnonzero(going).tolist()
             tokens[going] = choose(logits, tuple(conversations[n].input_ids for n in asked),
                                    tuple(answers[n] for n in asked), settings, number)
             place = advance(rows + number, offsets)

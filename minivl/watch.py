@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import json
-import reprlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -70,9 +69,9 @@ def printer(asked: tuple[str, ...]) -> Watcher:
 
 
 def summary(array: np.ndarray) -> str:
-    """`float32 [64, 192]  -2.1..1.9  rms 0.53`: one array in one phrase; small integer arrays in full, the ends of a text."""
+    """`float32 [64, 192]  -2.1..1.9  rms 0.53`: one array in one phrase; small integer arrays and texts in full."""
     if array.dtype.kind == "U":
-        return f"text of {len(str(array))} characters  {reprlib.repr(str(array))}"
+        return f"text {shortened(str(array))!r}"
     head = f"{array.dtype} {list(array.shape)}"
     if array.size == 0:
         return f"{head} empty"
@@ -80,6 +79,11 @@ def summary(array: np.ndarray) -> str:
         return f"{head} {array.tolist()}" if array.size <= 8 else f"{head} {array.min()}..{array.max()}"
     wide = array.astype(np.float64)
     return f"{head} {wide.min():.3g}..{wide.max():.3g} rms {np.sqrt((wide * wide).mean()):.4g}"
+
+
+def shortened(text: str, most: int = 400) -> str:
+    """A text, or the two ends of a long one."""
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
 
 
 def profiler(profile: dict[str, Cost]) -> Watcher:
