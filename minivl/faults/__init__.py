@@ -13,7 +13,9 @@ Read next: `fault.py` (what an exhibit is), then the families: `pictures.py`, `w
 
 from __future__ import annotations
 
-from . import pictures, windows, positions, attention, arithmetic, decoding  # noqa: F401, I001 - in the order of the data
+# isort: off
+from . import pictures, windows, positions, attention, arithmetic, decoding  # noqa: F401 - in the order of the data
+# isort: on
 from .fault import FAULTS, Fault
 from .hunt import Private, changes, get, guilty, private
 

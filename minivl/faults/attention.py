@@ -47,43 +47,47 @@ def _row_by_row(heard: Positions, segments: np.ndarray, first_and_last) -> np.nd
     return np.array(table, np.int64).reshape(-1, 4)
 
 
-@fault("decoder.layers.*.attend", ["ggml-org/llama.cpp#15474", "ggml-org/llama.cpp#16745"], 2025, "boxes drift",
+@fault("decoder.layers.*.attend", ["ggml-org/llama.cpp#15474", "ggml-org/llama.cpp#16745"], 2025,
+       "boxes drift",
        shows=cases.wide, passes=("same", cases.text), hears=Positions)
 def causal_mask_from_positions(heard, right, q, k, v, segments):
-    """Who comes before whom was read off the positions, which in a language model are the rows. All cells of a picture
-    have the same time, so that each sees those after it as well. The model was trained to read a picture cell by
-    cell."""
+    """Who comes before whom was read off the positions, which in a language model are the rows. All cells of
+    a picture have the same time, so that each sees those after it as well. The model was trained to read a
+    picture cell by cell."""
     return right(q, k, v, _row_by_row(heard, segments, lambda time, row: (0, np.flatnonzero(time <= time[row])[-1])))
 
 
 @fault("decoder.layers.*.attend", ["huggingface/transformers#40154", "huggingface/transformers#40490"], 2025,
-       "benchmarks fall by several points after an update", shows=cases.wide, passes=("same", cases.text), hears=Positions)
+       "benchmarks fall by several points after an update",
+       shows=cases.wide, passes=("same", cases.text), hears=Positions)
 def packing_guessed_from_positions(heard, right, q, k, v, segments):
-    """Where positions do not go on by one, a helper for packed training data takes a new text to begin, and it was given
-    the time axis of a picture. The question then sees neither the picture nor what was said before it. Generation tests
-    did not fail: the answers were as fluent as ever."""
+    """Where positions do not go on by one, a helper for packed training data takes a new text to begin, and
+    it was given the time axis of a picture. The question then sees neither the picture nor what was said
+    before it. Generation tests did not fail: the answers were as fluent as ever."""
     def since_last_break(time, row):
         breaks = np.flatnonzero(np.diff(time[: row + 1]) != 1)
         return (breaks[-1] + 1 if len(breaks) else 0), row
     return right(q, k, v, _row_by_row(heard, segments, since_last_break))
 
 
-@fault("decoder.layers.*.attend", ["onnx/onnx#7274", "apple/axlearn#842"], 2024, "fluent nonsense",
+@fault("decoder.layers.*.attend", ["onnx/onnx#7274", "apple/axlearn#842"], 2024,
+       "fluent nonsense",
        shows=cases.text)
 def wrong_kv_head(right, q, k, v, segments):
-    """Four query heads share two heads of keys: 0 0 1 1, not 0 1 0 1; `tile` is not `repeat`. Every query looks through
-    the wrong keys from the second head on. With one query head for each key head, as in the tower, the two are the
-    same."""
+    """Four query heads share two heads of keys: 0 0 1 1, not 0 1 0 1; `tile` is not `repeat`. Every query
+    looks through the wrong keys from the second head on. With one query head for each key head, as in the
+    tower, the two are the same."""
     tiled = np.arange(q.shape[1]) % k.shape[1]
     return right(q, k[:, tiled], v[:, tiled], segments)
 
 
-@fault("vision.blocks.*.attend", ["vllm-project/vllm-gaudi#831"], 2026, "nine points less on a benchmark",
+@fault("vision.blocks.*.attend", ["vllm-project/vllm-gaudi#831"], 2026,
+       "nine points less on a benchmark",
        shows=cases.cell, passes=("same", cases.whole_bucket))
 def padded_rows_attended(right, q, k, v, segments):
-    """Rows are padded to a few fixed lengths, so that a device need not compile anew, and the mask that hides the padding
-    was made and not used. A key of zeros has the score 0, which is not nothing: it takes weight from real ones. A
-    picture whose length is one of those lengths is right."""
+    """Rows are padded to a few fixed lengths, so that a device need not compile anew, and the mask that hides
+    the padding was made and not used. A key of zeros has the score 0, which is not nothing: it takes weight
+    from real ones. A picture whose length is one of those lengths is right."""
     missing = -len(k) % BUCKET
     padding = np.zeros((missing, *k.shape[1:]), k.dtype)
     last = segments[:, 3:] == len(k)
@@ -91,11 +95,12 @@ def padded_rows_attended(right, q, k, v, segments):
 
 
 @fault("vision.blocks.*.attend", ["openvinotoolkit/openvino#33880", "openvinotoolkit/openvino#35959"], 2026,
-       "nothing but exclamation marks", shows=cases.two_windows, passes=("same", cases.one_window))
+       "nothing but exclamation marks",
+       shows=cases.two_windows, passes=("same", cases.one_window))
 def nan_from_a_masked_row(right, q, k, v, segments):
-    """Keys come in blocks, and the largest score so far is kept. A row for which all of the first block is masked has
-    minus infinity there, minus infinity from itself is not a number, and one such number spoils the picture. A picture
-    of one window masks nothing."""
+    """Keys come in blocks, and the largest score so far is kept. A row for which all of the first block is
+    masked has minus infinity there, minus infinity from itself is not a number, and one such number spoils
+    the picture. A picture of one window masks nothing."""
     group = np.repeat(np.arange(len(segments)), segments[:, 1] - segments[:, 0])
     highest, total, out = np.full(q.shape[:2], -np.inf), np.zeros(q.shape[:2]), np.zeros(q.shape)
     for at in range(0, len(k), BLOCK):
@@ -112,12 +117,14 @@ def nan_from_a_masked_row(right, q, k, v, segments):
 
 
 @fault("kernel.attend", ["huggingface/transformers#35749", "huggingface/transformers#37363",
-                         "vllm-project/vllm-gaudi#831"], 2025, "charts are read worse by one way of attending than by another",
-       shows=cases.text, passes=("cosine", cases.small), leaves=["vision.blocks.*.attend", "decoder.layers.*.attend"])
+                         "vllm-project/vllm-gaudi#831"], 2025,
+       "charts are read worse by one way of attending than by another",
+       shows=cases.text, passes=("cosine", cases.small),
+       leaves=["vision.blocks.*.attend", "decoder.layers.*.attend"])
 def softmax_in_half_precision(right, q, k, v, segments, causal):
-    """Scores and their softmax are formed in sixteen bits. A score of 60 has neighbours that are a thirtieth apart, and a
-    sum of thousands of small weights loses the smallest. Each layer is a little off, long inputs more than short ones;
-    users cannot tell it from rounding."""
+    """Scores and their softmax are formed in sixteen bits. A score of 60 has neighbours that are a thirtieth
+    apart, and a sum of thousands of small weights loses the smallest. Each layer is a little off, long inputs
+    more than short ones; users cannot tell it from rounding."""
     out, group = np.zeros_like(q), q.shape[1] // k.shape[1]
     for q0, q1, k0, k1 in segments.tolist():
         for head in range(q.shape[1]):

@@ -24,7 +24,7 @@ SEEN = ("prompt.expand", "decoder.logits", "sampling.penalise")
 
 @dataclass(frozen=True)
 class Case:
-    """One or more conversations and what is asked of the model. `name` goes into sentences: "the same logits on ..."."""
+    """One or more conversations and what is asked of the model. `name` goes into sentences."""
     name: str
     build: Callable[[VLM], list[Any]]    # messages, or Inputs where messages cannot say it
     tokens: int = 1

@@ -5,16 +5,21 @@ Read next: `checks.py`, for laws that find faults without a right model beside t
 
 from __future__ import annotations
 
+import ast
+import inspect
+import textwrap
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from functools import lru_cache
 
 import numpy as np
 
 from ..api import VLM, load
 from ..contract import outputs
-from ..stage import Session, Wrap
+from ..kernels import definition as kernels
+from ..stage import Session, Visit, Wrap
 from ..watch import relative_error
 from .cases import SEEN, Case
 from .fault import FAULTS, Fault
@@ -46,6 +51,32 @@ def guilty(found: Fault, vlm: VLM | None = None, case: Case | None = None) -> di
     with quietly(), s:
         (case or found.shows).run(vlm or embedded())
     return s.guilty
+
+
+def right_of(found: Fault) -> Callable | None:
+    """The pass or kernel that the fault stands in for, as the function that defines it; None when there are several."""
+    if found.label.startswith("kernel."):
+        return getattr(kernels, found.label.removeprefix("kernel.")).definition
+    definitions: set[Callable] = set()
+
+    def look(session: Session, visit: Visit) -> None:
+        if fnmatchcase(visit.label, found.label):
+            definitions.add(visit.door.definition)
+    with quietly(), Session() as s:
+        s.watchers.append(look)
+        found.shows.run(embedded())
+    return definitions.pop() if len(definitions) == 1 else None
+
+
+def code_of(function: Callable) -> str:
+    """A function's source without its decorators and its docstring, which are told elsewhere."""
+    lines = textwrap.dedent(inspect.getsource(function)).splitlines()
+    node = ast.parse("\n".join(lines)).body[0]
+    assert isinstance(node, ast.FunctionDef)
+    first = node.body[0]
+    if isinstance(first, ast.Expr) and ast.get_docstring(node) is not None:
+        del lines[first.lineno - 1 : first.end_lineno]
+    return "\n".join(lines[node.lineno - 1 :])
 
 
 def seen(vlm: VLM, case: Case, table: Mapping[str, Wrap]) -> dict[str, np.ndarray]:
@@ -104,7 +135,7 @@ class Private:
         return f"a private fault (seed {self.seed})"
 
     def table(self) -> dict[str, Wrap]:
-        """What a session takes as `replace` or `shadow`. Its keys are labels, and those tell; so does looking inside."""
+        """What a session takes as `replace` or `shadow`. Its keys are labels, and they tell."""
         return self.__found.table()
 
     def is_it(self, name: str) -> bool:
