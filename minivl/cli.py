@@ -146,15 +146,18 @@ def ground(image: Image, question: Question,
            output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.png", help=(
                "Where the picture with the boxes goes."))] = Path("minivl-ground.png"),
            model: Model = None, precision: Precision = "float32", max_new_tokens: Length = 512,
-           as_json: AsJson = False) -> None:
+           as_json: AsJson = False, fault: FaultName = None) -> None:
     """Find things in a picture, and draw boxes on it. Greedily; exit code 1 when the answer names no place.
 
     JSON: image, question, answer, source_size, resized_size, notes, picture, found: [label, box, point, said].
     Sizes are [height, width]; box (x0, y0, x1, y1) and point (x, y) are in pixels of the picture as it came,
     turned upright; said is what the model wrote, in pixels of the resized picture.
     """
+    from .commands.faults import planted
     from .commands.ground import ground
-    raise typer.Exit(0 if ground(image, question, output, model, precision, max_new_tokens, as_json) else 1)
+    with planted(fault):
+        found = ground(image, question, output, model, precision, max_new_tokens, as_json)
+    raise typer.Exit(0 if found else 1)
 
 
 @app.command()

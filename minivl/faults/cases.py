@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 
 from ..api import VLM
+from ..grounding import locate
 from ..inputs import Inputs
 
 CELL = 28                                # pixels
 SEED = 5
-SEEN = ("prompt.expand", "decoder.logits", "sampling.penalise")
+SEEN = ("prompt.expand", "decoder.logits", "sampling.penalise", "answer.boxes_to_original")
+A_BOX = '[{"bbox_2d": [7, 14, 28, 49], "label": "it"}]'
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Case:
     build: Callable[[VLM], list[Any]]    # messages, or Inputs where messages cannot say it
     tokens: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
+    says: str = ""                       # an answer about the first picture whose boxes are to be located
 
     def prepare(self, vlm: VLM) -> list[Inputs]:
         """The conversations, ready for the model."""
@@ -37,7 +40,12 @@ class Case:
     def run(self, vlm: VLM) -> None:
         """From the picture to the last token; whoever wants to see it opens a session."""
         options = {"repetition_penalty": 1.0, **self.options}
-        vlm.generate(self.prepare(vlm), self.tokens, stop_ids=(), **options)
+        conversations = self.prepare(vlm)
+        vlm.generate(conversations, self.tokens, stop_ids=(), **options)
+        if self.says:
+            medium = conversations[0].media[0]
+            assert medium.size is not None and medium.source_size is not None
+            locate(self.says, medium.size, medium.source_size)
 
 
 def noise(rows: int, columns: int, seed: int = SEED) -> np.ndarray:
@@ -113,6 +121,8 @@ shrunk = Case("a picture shrunk to half", lambda vlm: [
     user({"type": "image", "image": noise(4 * CELL, 4 * CELL), "max_pixels": 4 * CELL**2, "min_pixels": CELL**2})])
 enlarged = Case("a picture that grows by a quarter", lambda vlm: [
     user(unlimited("image", noise(45, 45)))])
+located = Case("a box in a picture that was resized", enlarged.build, says=A_BOX)
+located_as_it_is = Case("a box in a picture of whole cells", small.build, says=A_BOX)
 square = Case("a square picture", small.build)
 exact_either_way = Case("a picture of 224 x 224 pixels", lambda vlm: [user(picture(8, 8))])
 largest = Case("a picture at the limit of its area", lambda vlm: [

@@ -392,6 +392,14 @@ def the_penalty_counts_prompt_and_answer(vlm: VLM) -> None:
 
 
 @law
+def boxes_grow_with_the_picture(vlm: VLM) -> None:
+    """A box of an answer covers the same part of the picture that was sent as of the one that was seen."""
+    for case, sides in ((cases.located, (45, 45)), (cases.located_as_it_is, (56, 56))):
+        (box,), (height, width) = traced(vlm, case)["answer.boxes_to_original"], sides
+        near(box, [7 * width / 56, 14 * height / 56, 28 * width / 56, 49 * height / 56], EXACT)
+
+
+@law
 def every_number_is_finite(vlm: VLM) -> None:
     """No pass gives an infinity or something that is no number."""
     for case in (cases.ragged, cases.two_frames, cases.bright):

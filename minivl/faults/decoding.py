@@ -1,4 +1,4 @@
-"""Faults of the two ends of the decoder: how the prompt is put together, and how a token is chosen from scores."""
+"""Faults of both ends of the decoder: how the prompt is put together, how a token is chosen, what is made of words."""
 
 from __future__ import annotations
 
@@ -69,3 +69,13 @@ def penalty_on_new_tokens_only(right, logits, prompts, answers, penalty):
     counts. Words of the question come up more readily. Scores before the penalty are the same to the last
     bit."""
     return right(logits, tuple(prompt[:0] for prompt in prompts), answers, penalty)
+
+
+@fault("answer.boxes_to_original", ["QwenLM/Qwen3-VL#1355", "QwenLM/Qwen3-VL#676", "om-ai-lab/VLM-R1#198"], 2025,
+       "boxes shifted and scaled, more so in large pictures",
+       shows=cases.located, passes=("same", cases.located_as_it_is))
+def boxes_in_original_pixels(right, boxes, size, source_size):
+    """The model speaks in pixels of the picture that it saw, and whoever draws takes them for pixels of the
+    picture that was sent. The two differ by the rounding to whole cells, and by a factor where a limit shrank the
+    picture. A picture whose sides are multiples of 28 has one kind of pixels."""
+    return boxes
