@@ -96,6 +96,8 @@ Model = Annotated[str | None, typer.Option("--model", metavar="DIR", show_defaul
     "A checkpoint's folder, or a hub name that is in the local cache. Without it: the embedded model."))]
 Precision = Annotated[str, typer.Option(help="Of the activations: float64, float32, float16 or bfloat16.")]
 Length = Annotated[int, typer.Option("--max-new-tokens", min=1, metavar="N", help="The answer has at most N tokens.")]
+FaultName = Annotated[str | None, typer.Option("--fault", metavar="NAME", show_default=False, help=(
+    "Run with a known fault in the model; `minivl faults` lists them."))]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 
 
@@ -130,10 +132,13 @@ def ask(images: Images, question: Question, model: Model = None, precision: Prec
             "0 is greedy; without it the checkpoint decides."))] = None,
         seed: Annotated[int | None, typer.Option(min=0, metavar="N", show_default=False, help=(
             "For drawing tokens; 0 without it."))] = None,
-        stream: Annotated[bool, typer.Option("--stream", help="Print words as they come.")] = False) -> None:
+        stream: Annotated[bool, typer.Option("--stream", help="Print words as they come.")] = False,
+        fault: FaultName = None) -> None:
     """Answer a question about pictures. The question comes last."""
     from .commands.ask import ask
-    ask(images, question, model, precision, max_new_tokens, temperature, seed, stream)
+    from .commands.faults import planted
+    with planted(fault):
+        ask(images, question, model, precision, max_new_tokens, temperature, seed, stream)
 
 
 @app.command()
@@ -141,15 +146,18 @@ def ground(image: Image, question: Question,
            output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.png", help=(
                "Where the picture with the boxes goes."))] = Path("minivl-ground.png"),
            model: Model = None, precision: Precision = "float32", max_new_tokens: Length = 512,
-           as_json: AsJson = False) -> None:
+           as_json: AsJson = False, fault: FaultName = None) -> None:
     """Find things in a picture, and draw boxes on it. Greedily; exit code 1 when the answer names no place.
 
     JSON: image, question, answer, source_size, resized_size, notes, picture, found: [label, box, point, said].
     Sizes are [height, width]; box (x0, y0, x1, y1) and point (x, y) are in pixels of the picture as it came,
     turned upright; said is what the model wrote, in pixels of the resized picture.
     """
+    from .commands.faults import planted
     from .commands.ground import ground
-    raise typer.Exit(0 if ground(image, question, output, model, precision, max_new_tokens, as_json) else 1)
+    with planted(fault):
+        found = ground(image, question, output, model, precision, max_new_tokens, as_json)
+    raise typer.Exit(0 if found else 1)
 
 
 @app.command()
@@ -182,10 +190,32 @@ def run(image: Image, question: Question, model: Model = None, precision: Precis
         record: Annotated[list[str], typer.Option(metavar="PATTERN", help=(
             "With --dump: write matching passes only. May be given again."))] = [],  # noqa: B006
         profile: Annotated[bool, typer.Option("--profile", help=(
-            "Print seconds and FLOPs of the passes."))] = False) -> None:
+            "Print seconds and FLOPs of the passes."))] = False,
+        fault: FaultName = None) -> None:
     """Answer while every pass is watched. Greedily; labels and patterns are those that `minivl passes` lists."""
+    from .commands.faults import planted
     from .commands.run import run
-    run(image, question, model, precision, max_new_tokens, print_after, record, dump, stop_after, verify_each, profile)
+    with planted(fault):
+        run(image, question, model, precision, max_new_tokens, print_after, record, dump, stop_after, verify_each,
+            profile)
+
+
+@app.command()
+def faults(name: Annotated[str | None, typer.Argument(metavar="[NAME]", show_default=False, help=(
+               "One fault: its story, and the wrong code beside the right one."))] = None,
+           score: Annotated[bool, typer.Option("--score", help="Which check finds which fault.")] = False,
+           markdown: Annotated[bool, typer.Option("--markdown", help=(
+               "With --score: the page docs/bug-museum.md."))] = False,
+           shadow: Annotated[bool, typer.Option("--shadow", help=(
+               "Run it beside the model on its smallest input and name the passes that differ."))] = False,
+           as_json: AsJson = False) -> None:
+    """Walk through the bug museum. Wrong passes from public incidents; exit code 1 when one is not found.
+
+    JSON: a list of name, label, incidents, year, symptom, story, shows_on, ordinary_check; with --shadow: name, label,
+    guilty: {pass: error}, right, seconds; with --score: {fault: [check]}.
+    """
+    from .commands.faults import faults
+    raise typer.Exit(faults(name, score, shadow, markdown, as_json))
 
 
 @app.command()

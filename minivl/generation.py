@@ -62,10 +62,11 @@ class Settings:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be {rule}")
 
 
-def choose(logits: np.ndarray, seen: tuple[np.ndarray, ...], settings: Settings, number: int) -> np.ndarray:
+def choose(logits: np.ndarray, prompts: tuple[np.ndarray, ...], answers: tuple[np.ndarray, ...], settings: Settings,
+           number: int) -> np.ndarray:
     """The next token of each conversation: n v -> n. `number` counts the tokens written so far."""
     if settings.repetition_penalty != 1:
-        logits = penalise(logits, seen, settings.repetition_penalty)
+        logits = penalise(logits, prompts, answers, settings.repetition_penalty)
     if not settings.do_sample:
         return most_likely(logits)
     logits = narrow_choice(logits, settings.temperature, settings.top_k, settings.top_p)
@@ -80,18 +81,20 @@ def write(conversations: Sequence[Inputs], model: Model, settings: Settings,
     """
     batch = Batch.of(conversations, model.config, model.decoder.dtype)
     cache = KVCache(model.config.text, batch.lengths + settings.max_new_tokens, model.decoder.dtype)
-    seen = [c.input_ids for c in conversations]
-    last = batch.positions[:, batch.asked]                               # 3 conversations
+    answers = [np.zeros(0, np.int64) for _ in conversations]
+    rows, offsets = batch.lengths, batch.positions[:, batch.asked] - batch.lengths + 1        # n, 3 n
     going = np.ones(len(conversations), bool)
     tokens = np.zeros(len(conversations), np.int64)
     for number in range(settings.max_new_tokens):
         with enter():
             logits = step(batch, batch.no_features, cache, model) if number else prefill(batch, cache, model)
-            tokens[going] = choose(logits, tuple(s for s, on in zip(seen, going, strict=True) if on), settings, number)
-            last = advance(last)
+            asked = np.flatnonzero(going).tolist()
+            tokens[going] = choose(logits, tuple(conversations[n].input_ids for n in asked),
+                                   tuple(answers[n] for n in asked), settings, number)
+            place = advance(rows + number, offsets)
         yield [int(token) if on else None for token, on in zip(tokens, going, strict=True)]
-        seen = [np.append(s, token) if on else s for s, token, on in zip(seen, tokens, going, strict=True)]
+        answers = [np.append(a, token) if on else a for a, token, on in zip(answers, tokens, going, strict=True)]
         going &= ~np.isin(tokens, settings.stop_ids)
         if not going.any():
             return
-        batch = batch.followed_by(tokens, last, going)
+        batch = batch.followed_by(tokens, place, going)

@@ -139,8 +139,9 @@ def _in_prompt_order(ids: np.ndarray, config: ModelConfig, image_grids: np.ndarr
     Raises ValueError when a run is not exactly filled: grids in another order, a picture torn apart, kinds confused.
     """
     cells = config.vision.spatial_merge_size ** 2
+    ticks = positions.ticks(seconds, config.vision.tokens_per_second) if len(seconds) else seconds
     waiting = {config.image_token_id: _media("image", image_grids, np.ones(len(image_grids))),
-               config.video_token_id: _media("video", video_grids, config.vision.tokens_per_second * seconds)}
+               config.video_token_id: _media("video", video_grids, ticks)}
     media: list[Medium] = []
     for token, start, length in _runs(ids, list(waiting)):
         left = length
@@ -166,7 +167,7 @@ def _runs(ids: np.ndarray, pads: list[int]) -> Iterator[tuple[int, int, int]]:
 
 def _media(kind: str, grids: np.ndarray, ticks: np.ndarray) -> list[Medium]:
     starts = np.cumsum(grids.prod(axis=1)) - grids.prod(axis=1)
-    return [Medium(kind, (int(t), int(h), int(w)), float(np.float32(tick)), int(start))
+    return [Medium(kind, (int(t), int(h), int(w)), float(tick), int(start))
             for (t, h, w), tick, start in zip(grids, ticks, starts, strict=True)]
 
 

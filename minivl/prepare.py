@@ -42,10 +42,10 @@ def prepare(messages: list[dict[str, Any]], parts: Processor, add_vision_id: boo
 
     Raises PictureError, PromptError, TemplateError or TokenizerError (all ValueErrors) naming what was wrong.
     """
-    text = prompt.render(messages, parts.template, add_generation_prompt, add_vision_id)
     cuts = [_cut(kind, item, parts.preprocessor) for kind, item in prompt.media_of(messages)]
     cells = np.array([len(cut.patches) for cut in cuts], np.int64) // parts.config.vision.spatial_merge_size ** 2
     pads = (parts.config.image_token_id, parts.config.video_token_id)
+    text = prompt.render(messages, parts.template, add_generation_prompt, add_vision_id)
     ids = prompt.expand(prompt.encode(text, parts.tokenizer), cells, pads)
     images, videos = ([cut for cut in cuts if cut.kind == kind] for kind in ("image", "video"))
     pixel_values, image_grids = _stacked(images)

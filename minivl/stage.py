@@ -86,7 +86,9 @@ def kernel(contract: str, flops: Callable[..., int] | None = None) -> Callable[[
 
 def _positional(definition: Callable, args: tuple, named: dict[str, Any]) -> tuple:
     """Arguments in the order of the definition: what stands in for it need not use the same names."""
-    return inspect.signature(definition).bind(*args, **named).args
+    bound = inspect.signature(definition).bind(*args, **named)
+    bound.apply_defaults()                                # or `.args` would end before the first that was left out
+    return bound.args
 
 
 def _furnish(door, definition, **facts):

@@ -77,6 +77,16 @@ def cos_sin(angles: np.ndarray, dtype) -> tuple[np.ndarray, np.ndarray]:
     return narrow(np.cos(wide), dtype), narrow(np.sin(wide), dtype)
 
 
+@stage("positions.ticks", "i, _ -> i")
+def ticks(seconds: np.ndarray, per_second: int) -> np.ndarray:
+    """Temporal positions from one pair of frames to the next, float32: absolute time, whatever the frame rate.
+
+    seconds (i,): between pairs of frames of each video; per_second: `tokens_per_second` of the model. Neither factor is
+    rounded: whole seconds made every video above 2 frames a second stand still (huggingface/transformers#48669).
+    """
+    return (per_second * seconds).astype(np.float32)
+
+
 @stage("positions.mrope", "s, i 3, i, _, _, _ -> 3 s")
 def mrope(ids: np.ndarray, grids: np.ndarray, ticks: np.ndarray, pads: tuple[int, ...], merge: int,
           after_video: str) -> np.ndarray:
@@ -113,8 +123,12 @@ def _cell_positions(grid: np.ndarray, tick: np.float32, merge: int) -> np.ndarra
     return np.stack([np.floor(t.astype(np.float32) * np.float32(tick)).astype(np.int64), h, w])
 
 
-@stage("positions.advance", "3 n -> 3 n")
-def advance(last: np.ndarray) -> np.ndarray:
-    """Positions of the next token of n conversations: one more on every axis. Kept with the request, never on the
-    model, where it leaks into the next one (huggingface/transformers#43952)."""
-    return last + 1
+@stage("positions.advance", "n, 3 n -> 3 n")
+def advance(rows: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Positions of the token in row `rows` of each of n conversations: on every axis one more than the last one's.
+
+    offsets (3, n): how far positions lag behind rows since the prompt, because a picture takes more rows than numbers.
+    It is kept with the request, never on the model, where it leaks into the next one (huggingface/transformers#43952),
+    and never forgotten: that is decoding with ordinary positions after a prompt with MRoPE (jundot/omlx#689).
+    """
+    return rows + offsets                                                # n, 3 n -> 3 n

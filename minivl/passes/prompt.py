@@ -126,17 +126,18 @@ def _as_image(item: dict[str, Any]) -> dict[str, Any]:
 
 # ---- messages to text --------------------------------------------------------------------------------------
 
+@stage("prompt.render", "_, _, _, _ -> _")
 def render(messages: Messages, template: str | None = None, add_generation_prompt: bool = True,
-           add_vision_id: bool = False) -> str:
-    """The prompt as text, with one placeholder for each picture and video.
+           add_vision_id: bool = False) -> np.str_:
+    """The prompt as text, with one placeholder for each picture and video; NumPy's text, for a stage gives arrays.
 
     `template` is the checkpoint's own (`load_template`); None is the family's. `add_vision_id` numbers
     pictures and videos (`Picture 1: `). Raises PromptError for the messages and TemplateError for the
     template.
     """
     check_messages(messages)
-    return run(template, {"messages": messages, "add_generation_prompt": bool(add_generation_prompt),
-                          "add_vision_id": bool(add_vision_id)})
+    return np.str_(run(template, {"messages": messages, "add_generation_prompt": bool(add_generation_prompt),
+                                  "add_vision_id": bool(add_vision_id)}))
 
 
 # ---- text to ids -------------------------------------------------------------------------------------------
@@ -144,7 +145,7 @@ def render(messages: Messages, template: str | None = None, add_generation_promp
 @stage("prompt.encode", "_, _ -> n")
 def encode(text: str, tokenizer: Tokenizer) -> np.ndarray:
     """Ids of the rendered prompt, int64 (s,), with one placeholder for each picture and video."""
-    return np.array(tokenizer.encode(text), dtype=np.int64)
+    return np.array(tokenizer.encode(str(text)), dtype=np.int64)
 
 
 @stage("prompt.expand", "_, i, _ -> s")

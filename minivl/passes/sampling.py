@@ -13,17 +13,19 @@ from ..kernels.definition import log_softmax, wide
 from ..stage import stage
 
 
-@stage("sampling.penalise", "n v, _, _ -> n v")
-def penalise(logits: np.ndarray, seen: tuple[np.ndarray, ...], penalty: float) -> np.ndarray:
+@stage("sampling.penalise", "n v, _, _, _ -> n v")
+def penalise(logits: np.ndarray, prompts: tuple[np.ndarray, ...], answers: tuple[np.ndarray, ...], penalty: float
+             ) -> np.ndarray:
     """Make every id that was seen, prompt and placeholders included, less likely: x/penalty, or x*penalty if negative.
 
+    prompts, answers: the ids that each row was given and those that it has written so far; each id counts once.
     The official files ask for 1.05, also when decoding greedily, so an official answer is not the argmax of raw logits.
     Source: Keskar et al., 2019 (CTRL), section 4.1.
     """
     out = wide(logits).copy()
     factor = out.dtype.type(penalty)
-    for row, ids in zip(out, seen, strict=True):
-        known = np.unique(ids)
+    for row, prompt, answer in zip(out, prompts, answers, strict=True):
+        known = np.union1d(prompt, answer)
         row[known] = np.where(row[known] < 0, row[known] * factor, row[known] / factor)
     return out
 

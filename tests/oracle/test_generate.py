@@ -160,7 +160,8 @@ rows = st.integers(0, 2**32 - 1).map(lambda seed: np.random.default_rng(seed).st
 def test_repetition_penalty(x, penalty, seed):
     seen = np.random.default_rng(seed).integers(0, 40, (3, 25))
     theirs = RepetitionPenaltyLogitsProcessor(penalty)(torch.tensor(seen), torch.tensor(x)).numpy()
-    np.testing.assert_array_equal(penalise(x, tuple(seen), penalty), theirs)
+    prompts, answers = zip(*((ids[:20], ids[20:]) for ids in seen), strict=True)
+    np.testing.assert_array_equal(penalise(x, prompts, answers, penalty), theirs)
 
 
 @given(rows.map(lambda x: x.astype(np.float32)), st.sampled_from([1e-6, 0.3, 1.0, 1.7]),

@@ -1,16 +1,13 @@
 """Small random models and prompts for laws that need no oracle: no checkpoint, no torch, awkward shapes on purpose."""
 
-from pathlib import Path
-
 import numpy as np
 from hypothesis import strategies as st
 
-from minivl.api import VLM
-from minivl.checkpoint.names import build, shapes
-from minivl.checkpoint.weight import weight
-from minivl.config import ModelConfig, TextConfig, VisionConfig, read_generation
+from minivl.config import ModelConfig, TextConfig, VisionConfig
+from minivl.faults.world import random_model
 from minivl.inputs import Inputs
 
+model = random_model
 IMAGE, VIDEO, START, END, STOP = 60, 61, 62, 63, 59
 
 
@@ -32,20 +29,6 @@ def configs(draw):
                       rms_norm_eps=1e-6, rope_theta=draw(st.sampled_from([100.0, 1e4, 1e6])),
                       mrope_section=(time, height, half - time - height), max_position_embeddings=4096)
     return ModelConfig(vision, text, draw(st.booleans()), IMAGE, VIDEO, START, END, None, STOP)
-
-
-def model(config: ModelConfig, seed: int = 0, dtype=np.float32) -> VLM:
-    """A model of random float32 weights with signals of about unit size at every stage."""
-    rng = np.random.default_rng(seed)
-
-    def draw(name, shape):
-        if len(shape) == 1:
-            norm = "norm" in name or "ln_q" in name
-            return 1 + 0.1 * rng.normal(size=shape) if norm else 0.05 * rng.normal(size=shape)
-        return rng.normal(size=shape) / np.sqrt(np.prod(shape[1:]))
-    tensors = {name: weight(draw(name, shape).astype(np.float32)) for name, shape in shapes(config).items()}
-    folder = Path("a folder that is not there")
-    return VLM(folder, build(tensors, config, np.dtype(dtype)), read_generation(folder, config), None, None, {})
 
 
 def even(most):
