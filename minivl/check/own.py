@@ -33,8 +33,10 @@ PLACES: dict[str, tuple[str, Any]] = {
     "video.resize": ("video.resize", video.resize_frames),
     "video.normalise": ("video.normalise", video.normalise_frames),
     "patchify": ("patches.patchify", patches.patchify),
+    "render": ("prompt.render", prompt.render),
     "encode": ("prompt.encode", prompt.encode),
     "expand": ("prompt.expand", prompt.expand),
+    "ticks": ("positions.ticks", positions.ticks),
     "mrope": ("positions.mrope", positions.mrope),
     "window_order": ("vision.window_order", windows.window_order),
     "schedule": ("vision.schedule", windows.schedule),
@@ -62,8 +64,8 @@ PLACES: dict[str, tuple[str, Any]] = {
     "draw": ("sampling.draw", sampling.draw),
     "advance": ("positions.advance", positions.advance),
 }
-LENT = ("encode",)                                     # the tokenizer's: it is no array code
-OPTIONAL = ("video.resize", "video.normalise", "narrow_choice", "draw")       # only in runs with a video, or a draw
+LENT = ("render", "encode")                            # the template's and the tokenizer's: no array code
+OPTIONAL = ("ticks", "video.resize", "video.normalise", "narrow_choice", "draw")     # only with a video, or a draw
 
 
 class NotYours(RuntimeError):

@@ -99,8 +99,9 @@ def sharing(order: Sequence[int], turns: bool) -> Callable:
 
 def moving_on(steps: Sequence[int]) -> Callable:
     """advance by another step on each axis."""
-    def advance(last: np.ndarray) -> np.ndarray:
-        return np.array([[p + step for p in row] for row, step in zip(last.tolist(), steps, strict=True)], np.int64)
+    def advance(rows: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+        last = (rows - 1 + offsets).tolist()
+        return np.array([[p + step for p in row] for row, step in zip(last, steps, strict=True)], np.int64)
     return advance
 
 
@@ -258,10 +259,12 @@ def filling(back: bool, add: bool) -> Callable:
 
 def charging(each: bool, power: int) -> Callable:
     """penalise by a sum that is taken off."""
-    def penalise(logits: np.ndarray, seen: tuple[np.ndarray, ...], penalty: float) -> np.ndarray:
+    def penalise(logits: np.ndarray, prompts: tuple[np.ndarray, ...], answers: tuple[np.ndarray, ...], penalty: float
+                 ) -> np.ndarray:
         out = logits.astype(np.float64)
-        for row, ids in zip(out, seen, strict=True):
-            for i in ids.tolist() if each else set(ids.tolist()):
+        for row, prompt, answer in zip(out, prompts, answers, strict=True):
+            ids = prompt.tolist() + answer.tolist()
+            for i in ids if each else set(ids):
                 row[i] -= penalty**power
         return out
     return penalise

@@ -11,8 +11,18 @@ from minivl.check.exercises import EXERCISES
 
 from .versions import load
 from .versions_arithmetic import gated, turned
-from .versions_pictures import patched, plane, positions, repeated, sections, seen_by, window_by_window, zipped
-from .versions_text import placed, punished
+from .versions_pictures import (
+    after_last,
+    patched,
+    plane,
+    positions,
+    repeated,
+    sections,
+    seen_by,
+    window_by_window,
+    zipped,
+)
+from .versions_text import of_all, placed, punished
 
 RIGHT, _ = load()
 VARIED = [exercise for exercise in EXERCISES if exercise.variants]
@@ -68,9 +78,9 @@ def neighbours(x, cos, sin):
     ("place_features", plain.filling(True, False), lambda *a: placed(*a, where=lambda n, at: at[len(at) - 1 - n])),
     ("gated_mlp", plain.gating("silu", True), lambda x, w: gated(x, w, split=lambda y: np.split(y, 2, 1)[::-1])),
     ("gated_mlp", plain.gating("sigmoid", False), lambda x, w: gated(x, w, gate=lambda g: 1 / (1 + np.exp(-g)))),
-    ("advance", plain.moving_on((1, 0, 0)), lambda last: np.stack([last[0] + 1, last[1], last[2]])),
+    ("advance", plain.moving_on((1, 0, 0)), after_last(lambda last: np.stack([last[0] + 1, last[1], last[2]]))),
     ("penalise", plain.charging(True, 1),
-     lambda *a: punished(*a, low=lambda v, p: v - p, high=lambda v, p: v - p, ids=lambda s: s)),
+     of_all(lambda *a: punished(*a, low=lambda v, p: v - p, high=lambda v, p: v - p, ids=lambda s: s))),
     ("target_size", plain.stepping(True, False),
      lambda s, c: np.array([-(-s[0] // c.factor) * c.factor, -(-s[1] // c.factor) * c.factor])),
 ])

@@ -344,14 +344,20 @@ wrong("cos_sin", "twice")(lambda a, dtype: tuple(f(np.concatenate([a, a], 1)) fo
 wrong("cos_sin", "sign changed")(lambda a, dtype: (np.exp(-1j * a).real, np.exp(-1j * a).imag))
 wrong("cos_sin", "cosine twice")(lambda a, dtype: (np.cos(a),) * 2)
 
-right("advance")(lambda last: 1 + last)
-right("advance")(lambda last: np.array([[p + 1 for p in row] for row in last]))
-right("advance")(lambda last: np.add(last, np.ones_like(last)).T.copy().T)
-wrong("advance", "only time")(lambda last: np.stack([last[0] + 1, last[1], last[2]]))
-wrong("advance", "largest of the three")(lambda last: np.array([[c.max() + 1 for c in last.T]] * 3))
-wrong("advance", "nothing moves")(lambda last: last.copy())
-wrong("advance", "go on at time")(lambda last: np.array([last[0] + 1] * 3))
-wrong("advance", "largest position")(lambda last: np.full(last.shape, last.max() + 1))
+def after_last(version):
+    return lambda rows, offsets: version(rows - 1 + offsets)
+
+
+right("advance")(lambda rows, offsets: offsets + rows)
+right("advance")(after_last(lambda last: 1 + last))
+right("advance")(after_last(lambda last: np.array([[p + 1 for p in row] for row in last])))
+right("advance")(after_last(lambda last: np.add(last, np.ones_like(last)).T.copy().T))
+wrong("advance", "only time")(after_last(lambda last: np.stack([last[0] + 1, last[1], last[2]])))
+wrong("advance", "largest of the three")(after_last(lambda last: np.array([[c.max() + 1 for c in last.T]] * 3)))
+wrong("advance", "nothing moves")(after_last(lambda last: last.copy()))
+wrong("advance", "go on at time")(after_last(lambda last: np.array([last[0] + 1] * 3)))
+wrong("advance", "largest position")(after_last(lambda last: np.full(last.shape, last.max() + 1)))
+wrong("advance", "offset is forgotten")(lambda rows, offsets: np.stack([rows] * 3))
 
 
 # ---- windows

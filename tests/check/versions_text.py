@@ -112,16 +112,22 @@ def punished(x, seen, penalty, low=lambda v, p: v * p, high=lambda v, p: v / p, 
     return out
 
 
-right("penalise")(punished)
+def of_all(version):
+    return lambda x, prompts, answers, p: version(x, tuple(map(np.append, prompts, answers)), p)
+
+
+right("penalise")(of_all(punished))
 
 
 @right("penalise")
+@of_all
 def _(x, seen, penalty):
     hit = np.stack([np.isin(np.arange(x.shape[1]), ids) for ids in seen])
     return np.where(hit, np.where(x < 0, x * penalty, x / penalty), x)
 
 
 @right("penalise")
+@of_all
 def _(x, seen, penalty):
     out = x.astype(np.float64)
     for row, ids in zip(out, seen, strict=True):
@@ -129,12 +135,15 @@ def _(x, seen, penalty):
     return out
 
 
-wrong("penalise", "divided too")(lambda *a: punished(*a, low=lambda v, p: v / p))
-wrong("penalise", "twice")(lambda *a: punished(*a, ids=lambda s: s))
-wrong("penalise", "two cases are swapped")(lambda *a: punished(*a, low=lambda v, p: v / p, high=lambda v, p: v * p))
-wrong("penalise", "subtracted")(lambda *a: punished(*a, low=lambda v, p: v - p, high=lambda v, p: v - p))
-wrong("penalise", "nothing is punished")(lambda x, s, p: np.array(x))
-wrong("penalise", "*not* seen")(lambda x, s, p: punished(x, s, p, ids=lambda s: set(range(x.shape[1])) - set(s)))
+wrong("penalise", "divided too")(of_all(lambda *a: punished(*a, low=lambda v, p: v / p)))
+wrong("penalise", "twice")(of_all(lambda *a: punished(*a, ids=lambda s: s)))
+wrong("penalise", "two cases are swapped")(
+    of_all(lambda *a: punished(*a, low=lambda v, p: v / p, high=lambda v, p: v * p)))
+wrong("penalise", "subtracted")(of_all(lambda *a: punished(*a, low=lambda v, p: v - p, high=lambda v, p: v - p)))
+wrong("penalise", "nothing is punished")(of_all(lambda x, s, p: np.array(x)))
+wrong("penalise", "*not* seen")(
+    of_all(lambda x, s, p: punished(x, s, p, ids=lambda s: set(range(x.shape[1])) - set(s))))
+wrong("penalise", "prompt is forgotten")(lambda x, prompts, answers, p: punished(x, answers, p))
 
 # ---- narrow_choice
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ...passes import positions as passes
@@ -344,48 +346,75 @@ def _advance_variant(d: Draws) -> Variant:
     return Variant(f"time, height and width move by {steps[0]}, {steps[1]} and {steps[2]}", plain.moving_on(steps))
 
 
-ADVANCE = Exercise("advance", "positions.advance", "positions of the next token: one more on every axis, 3 n -> 3 n",
-                   passes.advance, lambda d: (d.generator().integers(0, 99, (3, d.whole(1, 4))),),
-                   facts={"axes that differ": lambda last: bool((last != last[:1]).any()),
-                          "several conversations": lambda last: last.shape[1] > 1}, variants=_advance_variant)
+def _draw_advance(d: Draws) -> tuple:
+    """Rows of the next tokens, and offsets as a picture leaves them: positions lag behind rows."""
+    count = d.whole(1, 4)
+    return d.generator().integers(40, 99, count), -d.generator().integers(0, 40, (3, count))
+
+
+def _after_last(function: Callable) -> Callable:
+    """A version that goes on from the last token's positions, under the pass's own arguments."""
+    def version(rows, offsets):
+        return function(rows - 1 + offsets)
+    return version
+
+
+ADVANCE = Exercise("advance", "positions.advance",
+                   "positions of the next token: its row, plus how far positions lag behind rows: n, 3 n -> 3 n",
+                   passes.advance, _draw_advance,
+                   facts={"axes that differ": lambda rows, offsets: bool((offsets != offsets[:1]).any()),
+                          "several conversations": lambda rows, offsets: len(rows) > 1}, variants=_advance_variant)
+
+
+@ADVANCE.mistake("the offset is forgotten: after a picture, positions lag behind rows")
+def _(rows, offsets):
+    return rows + offsets * 0
 
 
 @ADVANCE.mistake("only time moves: text has the same number on all three axes, so each gets one more")
+@_after_last
 def _(last):
     return last + np.array([[1], [0], [0]])
 
 
 @ADVANCE.mistake("you go on at the largest of the three axes: each axis gets one more than its own last")
+@_after_last
 def _(last):
     return np.tile(last.max(0) + 1, (3, 1))
 
 
 @ADVANCE.mistake("nothing moves: the next token stands one further on")
+@_after_last
 def _(last):
     return last + 0
 
 
 @ADVANCE.mistake("all conversations go on at the largest position: each has its own")
+@_after_last
 def _(last):
     return last * 0 + last.max() + 1
 
 
 @ADVANCE.mistake("you go on at time: each axis gets one more than its own last")
+@_after_last
 def _(last):
     return np.tile(last[0] + 1, (3, 1))
 
 
 @ADVANCE.mistake("you go back by one")
+@_after_last
 def _(last):
     return last - 1
 
 
 @ADVANCE.mistake("time stands still: it gets one more too")
+@_after_last
 def _(last):
     return last + np.array([[0], [1], [1]])
 
 
 @ADVANCE.mistake("conversation n moves by n: each one moves by one")
+@_after_last
 def _(last):
     return last + np.arange(last.shape[1])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ...passes import sampling as passes
@@ -15,8 +17,16 @@ from .kernels import softmax
 
 def _draw_penalty(d: Draws) -> tuple:
     rows, words = d.whole(1, 3), d.whole(2, 8)
-    seen = tuple(d.generator().integers(0, words, d.whole(0, 5)) for _ in range(rows))
-    return d.floats(rows, words), seen, d.pick([1.5, 1.05, 2.0])
+    prompts, answers = (tuple(d.generator().integers(0, words, d.whole(0, most)) for _ in range(rows))
+                        for most in (4, 3))
+    return d.floats(rows, words), prompts, answers, d.pick([1.5, 1.05, 2.0])
+
+
+def _of_all(function: Callable) -> Callable:
+    """A version that takes the ids of prompt and answer together, under the pass's own arguments."""
+    def version(logits, prompts, answers, penalty):
+        return function(logits, tuple(map(np.append, prompts, answers)), penalty)
+    return version
 
 
 def _penalised(logits, seen, change):
@@ -37,18 +47,30 @@ def _penalty_variant(d: Draws) -> Variant:
 PENALISE = Exercise(
     "penalise", "sampling.penalise", "ids that were seen become less likely: n v -> n v", passes.penalise,
     _draw_penalty,
-    facts={"negative scores among the seen": lambda x, seen, p: any((row[ids] < 0).any() for row, ids in
-                                                                    zip(x, seen, strict=True)),
-           "an id that was seen twice": lambda x, seen, p: any(len(set(ids)) < len(ids) for ids in seen),
-           "several conversations": lambda x, seen, p: len(x) > 1}, variants=_penalty_variant)
+    facts={"negative scores among the seen": _of_all(lambda x, seen, p: any((row[ids] < 0).any() for row, ids in
+                                                                            zip(x, seen, strict=True))),
+           "an id that was seen twice": _of_all(lambda x, seen, p: any(len(set(ids)) < len(ids) for ids in seen)),
+           "several conversations": lambda x, prompts, answers, p: len(x) > 1}, variants=_penalty_variant)
+
+
+@PENALISE.mistake("the prompt is forgotten: only ids of the answer are punished")
+def _(logits, prompts, answers, penalty):
+    return _penalised(logits, answers, lambda x: x * penalty if x < 0 else x / penalty)
+
+
+@PENALISE.mistake("the answer is forgotten: only ids of the prompt are punished")
+def _(logits, prompts, answers, penalty):
+    return _penalised(logits, prompts, lambda x: x * penalty if x < 0 else x / penalty)
 
 
 @PENALISE.mistake("negative scores are divided too, which makes them more likely: a negative one is multiplied")
+@_of_all
 def _(logits, seen, penalty):
     return _penalised(logits, seen, lambda x: x / penalty)
 
 
 @PENALISE.mistake("an id that was seen twice is punished twice: each id once, however often it was seen")
+@_of_all
 def _(logits, seen, penalty):
     out = logits.copy()
     for row, ids in zip(out, seen, strict=True):
@@ -58,43 +80,51 @@ def _(logits, seen, penalty):
 
 
 @PENALISE.mistake("the two cases are swapped: a positive score is divided, a negative one multiplied")
+@_of_all
 def _(logits, seen, penalty):
     return _penalised(logits, seen, lambda x: x / penalty if x < 0 else x * penalty)
 
 
 @PENALISE.mistake("the penalty is subtracted; scores are divided by it, or multiplied if negative")
+@_of_all
 def _(logits, seen, penalty):
     return _penalised(logits, seen, lambda x: x - penalty)
 
 
 @PENALISE.mistake("every conversation pays for the ids of the first: each has its own")
+@_of_all
 def _(logits, seen, penalty):
     return _penalised(logits, seen[:1] * len(seen), lambda x: x * penalty if x < 0 else x / penalty)
 
 
 @PENALISE.mistake("ids seen in any conversation are punished in all: each has its own")
+@_of_all
 def _(logits, seen, penalty):
     together = (np.concatenate(seen).astype(int),) * len(seen)
     return _penalised(logits, together, lambda x: x * penalty if x < 0 else x / penalty)
 
 
 @PENALISE.mistake("ids that were *not* seen are punished")
+@_of_all
 def _(logits, seen, penalty):
     others = tuple(np.setdiff1d(np.arange(logits.shape[1]), ids) for ids in seen)
     return _penalised(logits, others, lambda x: x * penalty if x < 0 else x / penalty)
 
 
 @PENALISE.mistake("seen scores are multiplied by the penalty, positive ones too, which makes them more likely")
+@_of_all
 def _(logits, seen, penalty):
     return _penalised(logits, seen, lambda x: x * penalty)
 
 
 @PENALISE.mistake("seen ids are forbidden altogether; they only become less likely")
+@_of_all
 def _(logits, seen, penalty):
     return _penalised(logits, seen, lambda x: -np.inf)
 
 
 @PENALISE.mistake("nothing is punished")
+@_of_all
 def _(logits, seen, penalty):
     return logits.copy()
 
