@@ -92,7 +92,7 @@ def answer_all(vlm: VLM, samples: list[Sample], screen: Console) -> dict[str, st
     verdicts, start, answers = Counter[bool](), perf_counter(), {}
     for sample in samples:
         begin = perf_counter()
-        said = answers[sample.name] = vlm.chat(sample.messages())
+        said = answers[sample.name] = vlm.chat(sample.messages(), 256)
         seconds, right = perf_counter() - begin, sample.is_right(said)
         verdicts[right] += 1
         _say(screen, f"\n{sample.name}: {sample.question}   ({size_of(sample)}; {sample.note})", style="dim")
@@ -184,7 +184,7 @@ def draw(run: Run, vlm: VLM) -> Any:
     figure = plot.board(5, 3, (14.6, 18.0))
     a = iter(figure.axes)
     samples = {sample.name: sample for sample in load_samples()}
-    for name in GALLERY:
+    for name in filter(samples.__contains__, GALLERY):
         _answer_panel(plot, samples[name], run.said.get(name, ""), next(a))
     _panel(plot.picture(_source(run.sample), ax=next(a)), "the picture as it came", "{}")
     _panel(plot.patch_grid(pixels, grid, config, next(a)), "picture.resize", "to whole cells: {}")

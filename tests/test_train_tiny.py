@@ -136,7 +136,9 @@ def test_truth_lies_where_it_is_said_to():
 @pytest.mark.parametrize(("task", "said", "truth", "right"), [
     ("describe", "A red star and a blue ring.", "A blue ring and a red star.", 1),
     ("describe", "A red star.", "A red star and a red star.", 0),
-    ("describe", "", "A red star.", 0),
+    ("describe", "", "A red star.", 0), ("describe", "There is no red star.", "A red star.", 0),
+    ("deny", "There is no red star.", "There is no red star.", 1), ("deny", "There is no", "There is no red star.", 0),
+    ("deny", "There is no red star.", '[{"bbox_2d": [0, 0, 9, 9], "label": "x"}]', 0), ("deny", "[1]", "[2]", 1),
     ("find", '[{"bbox_2d": [0, 0, 10, 10], "label": "x"}]', '[{"bbox_2d": [0, 0, 10, 19], "label": "x"}]', 1),
     ("find", '[{"bbox_2d": [0, 0, 10, 10], "label": "x"}]', '[{"bbox_2d": [0, 0, 10, 20], "label": "x"}]', 0),
     ("find", '[{"bbox_2d": [0, 0, 10', '[{"bbox_2d": [0, 0, 10, 20], "label": "x"}]', 0),

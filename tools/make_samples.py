@@ -98,7 +98,7 @@ def fitting(slot: Slot, seed: list[int], vlm: minivl.VLM, folder: Path) -> Sampl
         for path, content in zip(paths, data, strict=True):
             path.write_bytes(content)
         sample = Sample(slot.name, paths, clip.fps, turn.question, turn.truth or turn.answer, False, slot.note)
-        said = vlm.chat(sample.messages())
+        said = vlm.chat(sample.messages(), 256)
         right = sample.is_right(said)
         if right == slot.right or attempt == TRIES - 1:
             break

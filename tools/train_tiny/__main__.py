@@ -32,6 +32,8 @@ def train(phase: str, run: Annotated[Path, typer.Option(help="folder of the whol
     from .train import train as train_phase
     if phase not in PHASES:
         raise typer.BadParameter(f"there is no phase {phase}; there are {', '.join(PHASES)}")
+    if start is None and phase != "visual":
+        raise typer.BadParameter(f"{phase} goes on from weights: --start RUN/PHASE-BEFORE/weights.pt, or minivl/tiny")
     print(f"weights: {train_phase(PHASES[phase], run / phase, start, steps, batch, seed)}")
 
 
@@ -81,6 +83,14 @@ def card(checkpoint: Path) -> None:
 
 
 @app.command()
+def compare(before: Path, after: Path, samples: int = 200) -> None:
+    """Ask two checkpoints the same questions, and keep both figures for the card: what the last phase changed."""
+    from .release import compare as work
+    for row in work(before, after, samples):
+        print(row)
+
+
+@app.command()
 def golden(checkpoint: Path) -> None:
     """Choose 200 answers of the reference that rounding cannot change, for the tests."""
     from .golden import PATH, write
@@ -99,7 +109,8 @@ def ablate(checkpoint: Annotated[Path | None, typer.Argument()] = None, samples:
 
 
 @app.command()
-def pair(run: Path, start: Path, steps: int = 500, samples: int = 400) -> None:
+def pair(run: Path, start: Annotated[Path, typer.Option(help="weights.pt of the visual phase")], steps: int = 500,
+         samples: int = 400) -> None:
     """Train twice on the same budget, with and without the time axis, from the weights of the visual phase."""
     from . import ablate as work
     from .release import keep

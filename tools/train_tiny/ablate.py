@@ -23,7 +23,7 @@ import minivl
 from minivl.files import write_whole
 from minivl.passes import positions, windows
 
-from .card import RESULTS, percent
+from .card import RESULTS, kept, percent
 from .evaluate import answer_by_minivl, row_of
 from .export import export
 from .optimiser import WORKERS
@@ -120,7 +120,7 @@ def page(rows: list[dict[str, Any]], pair: list[dict[str, Any]]) -> str:
 
 def paired(pair: list[dict[str, Any]]) -> str:
     if not pair:
-        return "The pair of trainings has not been run yet: `python -m tools.train_tiny pair RUN`."
+        return "The pair of trainings has not been run yet: `python -m tools.train_tiny pair RUN --start WEIGHTS`."
     lines = ["| trained | samples | when, within 0.5 s | a blind guess |", "|---|---|---|---|"]
     for one in pair:
         cells = [one["name"], f"{one['samples']:,}", percent(one["right"]), percent(one["blind"])]
@@ -130,7 +130,7 @@ def paired(pair: list[dict[str, Any]]) -> str:
 
 def write(rows: list[dict[str, Any]]) -> None:
     """Keep the figures and write the page from them and from those of the pair, if there are any."""
-    found = RESULTS / "pair.json"
-    pair = json.loads(found.read_text(encoding="utf-8")) if found.exists() else []
+    RESULTS.mkdir(exist_ok=True)
+    pair = kept("pair")
     for path, text in ((RESULTS / "ablations.json", json.dumps(rows, indent=1) + "\n"), (PAGE, page(rows, pair))):
         write_whole(path, lambda file, text=text: file.write(text.encode("utf-8")))

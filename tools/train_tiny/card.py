@@ -27,6 +27,12 @@ CLOSE = {
     "click": "more of the `long` phase"}
 
 
+def kept(name: str) -> Any:
+    """One of the results; nothing where it has not been made."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+
+
 def percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
@@ -39,10 +45,11 @@ def table(rows: list[dict[str, Any]]) -> str:
         ours = row["figures"].get("minivl") or row["figures"]["transformers"]
         theirs = row["figures"].get("transformers", ours)
         for name in row["measures"] or {"right": None}:
-            floor, aim = row["measures"].get(name, (None, None)) if row["measures"] else (None, None)
+            floor, aim = row["measures"].get(name, (None, None))
+            alone = row | {"measures": {} if floor is None else {name: (floor, aim)}}
             cells = [row["tier"], row["name"], name, percent(ours[name]), percent(theirs[name]),
                      percent(row["blind"].get(name, 0)), "" if floor is None else percent(floor),
-                     "" if aim is None else percent(aim), MARK[verdict(row, ours)]]
+                     "" if aim is None else percent(aim), MARK[verdict(alone, ours)]]
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -50,6 +57,17 @@ def table(rows: list[dict[str, Any]]) -> str:
 def phases(history: list[dict[str, Any]]) -> str:
     lines = ["| phase | samples | minutes on 2 cores | what |", "|---|---|---|---|"]
     lines += [f"| {one['phase']} | {one['samples']:,} | {one['minutes']:.0f} | {one['what']} |" for one in history]
+    return "\n".join(lines)
+
+
+def changed(rows: list[dict[str, Any]]) -> str:
+    """What the last phase changed, a line a row."""
+    if not rows:
+        return "Not measured: `python -m tools.train_tiny compare`."
+    lines = ["| row | before | after |", "|---|---|---|"]
+    for row in rows:
+        name = next(iter(row["before"]))
+        lines.append(f"| {row['name']} | {percent(row['before'][name])} | {percent(row['after'][name])} |")
     return "\n".join(lines)
 
 
@@ -61,20 +79,21 @@ def missing(rows: list[dict[str, Any]]) -> str:
     return "\n".join(f"- {row['name']}: {CLOSE.get(row['task'], 'more training')}." for row in below)
 
 
-def card(evaluation: dict[str, Any], history: list[dict[str, Any]], size: int) -> str:
+def card(evaluation: dict[str, Any], history: list[dict[str, Any]], dpo: list[dict[str, Any]],
+         size: int) -> str:
     rows = evaluation["rows"]
     same = sum(row.get("same_tokens", 0) for row in rows)
     asked = sum(row["samples"] for row in rows)
     hours = sum(one["minutes"] for one in history) * 2 / 60
     return TEMPLATE.read_text(encoding="utf-8").format(
         size=f"{size / 1e6:.1f}", world=WORLD, each=f"{rows[0]['samples']:,}", same=f"{same:,}", asked=f"{asked:,}",
-        table=table(rows), missing=missing(rows), phases=phases(history), hours=f"{hours:.1f}",
+        table=table(rows), missing=missing(rows), changed=changed(dpo), pairs=dpo[0]["samples"] if dpo else 0,
+        phases=phases(history), hours=f"{hours:.1f}",
         samples=f"{sum(one['samples'] for one in history):,}")
 
 
 def write(folder: Path) -> None:
     """Write README.md of a checkpoint folder."""
-    evaluation, history = (json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-                           for name in ("evaluation", "history"))
-    text = card(evaluation, history, (folder / "model.safetensors").stat().st_size)
+    size = (folder / "model.safetensors").stat().st_size
+    text = card(kept("evaluation"), kept("history"), kept("dpo"), size)
     write_whole(folder / "README.md", lambda file: file.write(text.encode("utf-8")))

@@ -80,7 +80,7 @@ def amount(rng: Rng) -> str:
 
 
 def invoice(rng: Rng) -> Drawn:
-    """Number, date and amount, each behind a name, in any order, among other lines."""
+    """Number, date and amount, each behind a name, in any order."""
     face_name = FACES[rng.integers(len(FACES))]
     face = font(face_name, int(rng.integers(13, 18)))
     truth = {"number": number(rng, int(rng.integers(3, 6))), "date": date(rng), "amount": amount(rng)}
@@ -105,7 +105,7 @@ def invoice(rng: Rng) -> Drawn:
 
 
 def screen(rng: Rng) -> Drawn:
-    """A window with a title, two to five controls, perhaps a field. truth: label -> box of each control."""
+    """A window with a title, one to five controls. truth: label -> box of each control."""
     size = _sheet(rng, (4, 7), (4, 8))
     page = Page(size, rng.uniform(120, 250) + rng.uniform(-25, 25, 3))
     face_name, light = FACES[rng.integers(len(FACES))], rng.random() < 0.5
@@ -174,8 +174,7 @@ def chart(rng: Rng) -> Drawn:
     floor, face = size[0] - int(rng.integers(6, 12)), font(FACES[rng.integers(len(FACES))], 12)
     for value in range(10):
         page.image[floor - value * unit, 16:size[1] - 4] = 0.75 * page.image[0, 0] + 0.25 * rgb
-    for value in (5,):
-        page.text(str(value), face, (4, floor - value * unit - 5), rgb)
+    page.text("5", face, (4, floor - 5 * unit - 5), rgb)
     values = {}
     for i, colour in enumerate(rng.permutation(COLOUR_NAMES)[:count]):
         value, x = int(rng.integers(1, 10)), 22 + i * (bar + gap)

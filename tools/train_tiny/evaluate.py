@@ -27,7 +27,7 @@ from .grade import Scores, blind_guess, grade, summary
 from .packing import Sample
 from .rows import ROWS, Row, messages
 
-BATCH, MOST_TOKENS = 25, 160
+BATCH, MOST_TOKENS = 25, 256                              # the longest true answer has about 190
 Answer = Callable[[list[Inputs]], list[list[int]]]
 
 

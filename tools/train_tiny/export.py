@@ -45,7 +45,10 @@ def generation_settings() -> dict[str, Any]:
 def export(weights: Path, target: Path) -> None:
     """Write the checkpoint of `weights` (a phase's weights.pt) into the folder `target`, replacing an older one."""
     lean = Lean(new_model(config_for(load_tokenizer()), 0))
-    lean.load_state_dict(torch.load(weights, weights_only=True))
+    state = torch.load(weights, weights_only=True)
+    if "flat" in state:
+        raise ValueError(f"{weights} is a checkpoint in training; export takes the weights.pt of a phase that is done")
+    lean.load_state_dict(state)
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     lean.model.to(torch.bfloat16).save_pretrained(partial)
@@ -61,6 +64,7 @@ def export(weights: Path, target: Path) -> None:
     shutil.copyfile(PATH, partial / "tokenizer.json")
     old = target.with_name(target.name + ".old")
     if target.exists():
+        shutil.rmtree(old, ignore_errors=True)            # left by an export that was killed
         target.rename(old)
     partial.rename(target)
     shutil.rmtree(old, ignore_errors=True)

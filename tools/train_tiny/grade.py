@@ -19,6 +19,7 @@ import numpy as np
 from minivl.samples import overlap
 
 Scores = dict[str, float]
+DENIAL = "There is no"
 NAMED = re.compile(r"\b([a-z]+) (circle|square|triangle|star|cross|ring)\b")
 
 
@@ -27,9 +28,17 @@ def same(said: str, truth: str) -> Scores:
 
 
 def same_set(said: str, truth: str) -> Scores:
-    """The same things, in whatever order they are named."""
-    return {"right": float(Counter(NAMED.findall(said.lower())) == Counter(NAMED.findall(truth.lower()))
-                           and bool(NAMED.search(said.lower())))}
+    """The same things, in whatever order they are named, and nothing else said."""
+    left = set(re.findall(r"\w+", NAMED.sub("", said.lower()))) - {"a", "an", "and"}
+    ours, theirs = (Counter(NAMED.findall(text.lower())) for text in (said, truth))
+    return {"right": float(ours == theirs and not left)}
+
+
+def denied(said: str, truth: str) -> Scores:
+    """What is not there must be denied in the right words; what is there must not be denied."""
+    if truth.startswith(DENIAL):
+        return same(said, truth)
+    return {"right": float(not said.startswith(DENIAL))}
 
 
 def read_json(text: str) -> Any:
@@ -94,7 +103,8 @@ def inside(said: str, truth: str) -> Scores:
 
 
 GRADERS: dict[str, Callable[[str, str], Scores]] = {
-    "describe": same_set, "find": one_box, "detect": all_boxes, "when": moment, "form": fields, "click": inside}
+    "describe": same_set, "find": one_box, "detect": all_boxes, "when": moment, "form": fields, "click": inside,
+    "deny": denied}
 
 
 def grade(task: str, said: str, truth: str) -> Scores:
@@ -119,7 +129,9 @@ def blind_guess(task: str, truths: list[str]) -> Scores:
         x, y = (middle[0] + middle[2]) // 2, (middle[1] + middle[3]) // 2
         key = {"find": {"bbox_2d": middle}, "click": {"point_2d": [x, y]}}[task]
         guesses = [json.dumps([key | {"label": ""}])]
+    if task == "deny":
+        guesses.append(DENIAL)
     if task == "when":
-        guesses = [f"At {t / 4} s." for t in range(1, 32)]
+        guesses = [f"At {t / 20} s." for t in range(200)]
     tried = [summary(task, [grade(task, guess, truth) for truth in truths]) for guess in guesses]
     return max(tried, key=lambda one: one.get("f1", one["right"]))

@@ -24,7 +24,7 @@ SAMPLES, BATCH, HELD_OUT = 320, 32, 987_654_321
 class Look:
     """Draws its samples at the first look and keeps them."""
 
-    def __init__(self, phase: Phase, seed: int):
+    def __init__(self, phase: Phase):
         self.phase, self.batches = phase, list[dict[str, Any]]()
 
     def _draw(self) -> None:

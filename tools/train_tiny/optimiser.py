@@ -28,10 +28,7 @@ def rule_of(name: str, p: torch.Tensor) -> str:
 
 
 class Flat:
-    """Parameters of a network as views into one buffer, sorted by rule; gradients and moments alike.
-
-    trained: names of parameters that move; the others keep their values.
-    """
+    """Parameters of a network as views into one buffer, sorted by rule; gradients and moments alike."""
 
     def __init__(self, network: nn.Module):
         named = sorted(network.named_parameters(), key=lambda item: ORDER.index(rule_of(*item)))

@@ -29,14 +29,12 @@ STOP, PAD = "<|im_end|>", "<|endoftext|>"
 class Turn:
     """A question and its answer; `task` names the row of the evaluation.
 
-    before: earlier turns of a dialogue; wrong: a plausible wrong answer, for preferences; truth: what a grader
-    compares with, where that is not the answer.
+    before: earlier turns of a dialogue; truth: what a grader compares with, where that is not the answer.
     """
     task: str
     question: str
     answer: str
     before: tuple[tuple[str, str], ...] = ()
-    wrong: str = ""
     truth: str = ""
 
 

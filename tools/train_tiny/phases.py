@@ -4,7 +4,7 @@
     words     tower and decoder together for a short time: what questions and answers look like
     writing   the tower alone again, mostly on characters
     joint     tower and decoder together, on questions about single pictures, pages and videos
-    long      several pictures, longer videos, forms, screens, tables and charts
+    long      two pictures, the odd one out, more pages: forms, screens, tables and charts
     sft       dialogues of several turns
     dpo       pairs of a right and a plausible wrong answer (`preference.py`)
 

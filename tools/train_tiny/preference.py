@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from .grade import grade
 from .network import Lean
 from .packing import Sample, Turn
 from .world import COLOUR_NAMES, SHAPES, Rng
@@ -49,7 +50,8 @@ def paired(rng: Rng, sample: Sample) -> Sample:
     turns: list[Turn] = []
     for turn in sample.turns[:3]:
         wrong = slip(rng, turn.answer)
-        if wrong != turn.answer:
+        task = "find" if turn.task == "find_text" else turn.task
+        if not grade(task, wrong, turn.truth or turn.answer)["right"]:         # a box one pixel off is still right
             turns += [turn, replace(turn, answer=wrong)]
     return Sample(sample.clips, turns)
 
@@ -70,7 +72,7 @@ class Preference:
             p.requires_grad_(False)
 
     def __call__(self, lean: Lean, b: dict[str, Any]) -> dict[str, torch.Tensor]:
-        """`loss`, and the share of pairs in which the right answer gained on the wrong one."""
+        """`preference`, the loss, and the share of pairs in which the right answer gained on the wrong one."""
         with torch.no_grad():
             start = log_probabilities(self.first, b)
         gain = log_probabilities(lean, b) - start

@@ -3,8 +3,8 @@
     make tiny-release CKPT=runs/a/checkpoint
 
 The checkpoint is checked and evaluated before anything is replaced. Then, in this order: the files of `minivl/tiny`,
-the model card, the golden answers, the samples, the page of ablations, the page about the article. Each is
-written whole; run again, it starts again.
+the model card, the golden answers, the samples, the page of ablations, the page about the article, the
+pictures of the questions. Each is written whole; run again, it starts again.
 """
 
 from __future__ import annotations
@@ -63,6 +63,8 @@ def check(folder: Path) -> None:
     size = (folder / "model.safetensors").stat().st_size
     if size > MOST_BYTES:
         raise ValueError(f"{folder / 'model.safetensors'} has {size:,} bytes, the package takes {MOST_BYTES:,}")
+    if not (RESULTS / "history.json").is_file():
+        raise ValueError("the card needs to know what was trained: `python -m tools.train_tiny history RUN` first")
     with minivl.load(folder) as vlm:                      # the audit of the loader: every tensor in its place
         if len(vlm.tokenizer.encode(VIDEO)) != 1:
             raise ValueError(f"{folder / 'tokenizer.json'} does not know {VIDEO}")
@@ -76,6 +78,15 @@ def put(folder: Path) -> None:
     for name in sorted(FILES, key=lambda name: name == "model.safetensors"):
         with (folder / name).open("rb") as source:
             write_whole(TINY / name, lambda file, source=source: shutil.copyfileobj(source, file))
+
+
+def compare(before: Path, after: Path, samples: int) -> list[dict[str, Any]]:
+    """Figures of two checkpoints on the same questions of tiers A and B."""
+    pairs = [list(evaluate.evaluate(folder, samples, ["minivl"], seed=6, tiers="AB")) for folder in (before, after)]
+    rows = [{"name": a["name"], "samples": samples, "before": a["figures"]["minivl"], "after": b["figures"]["minivl"]}
+            for a, b in zip(*pairs, strict=True)]
+    keep("dpo", rows)
+    return rows
 
 
 def module(*words: str) -> None:
@@ -98,3 +109,4 @@ def release(folder: Path, samples: int, ablation_samples: int,
     module("tools.make_samples")
     ablate.write(list(ablate.measure(None, ablation_samples)))
     module("tools.article")
+    module("tools.question_pictures")

@@ -16,7 +16,7 @@ import numpy as np
 from .world import CHARACTERS, COLOUR_NAMES, FACTOR, SHAPES, Clip, Thing
 
 HALF = FACTOR // 2
-KINDS = [*SHAPES, "text", "button", "field", "bar", "panel"]
+KINDS = [*SHAPES, "text", "button", "field", "bar", "panel"]   # "field" keeps its place: heads were trained with it
 COLOUR_COUNT, KIND_COUNT, GLYPH_COUNT = len(COLOUR_NAMES) + 1, len(KINDS) + 1, len(CHARACTERS) + 1
 TENS, UNITS = 32, 10                                      # an edge in pixels as a digit and what stands before it
 SAMPLED = np.array([1, 5, 8, 12])                         # rows and columns of a patch at which its outline is asked

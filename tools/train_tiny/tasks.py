@@ -36,6 +36,7 @@ from .world import (
 
 Ask = Callable[[Rng, Clip], Turn | None]
 PLURAL = {"cross": "crosses"}
+ROOMY = ("square", "circle", "ring")                      # shapes that fill their box enough to have an inside
 
 
 def some_name(rng: Rng) -> tuple[str, str]:
@@ -182,12 +183,12 @@ def relation(rng: Rng, clip: Clip) -> Turn | None:
         return _yes_no(f"Is the {one.label} {word_} than the {other.label}?",
                        (one.area > other.area) == (word_ == "larger"))
     if overlap(one.box, other.box):
-        return None
+        return None                                       # about these there is doubt
     return _yes_no(f"Is the {one.label} inside the {other.label}?", False)
 
 
 def _inside_pair(things: list[Thing]) -> tuple[Thing, Thing] | None:
-    pairs = [(p, q) for p in things for q in things if p is not q and within(p.box, q.box)]
+    pairs = [(p, q) for p in things for q in things if p is not q and q.kind in ROOMY and within(p.box, q.box)]
     return pairs[0] if pairs else None
 
 

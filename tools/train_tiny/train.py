@@ -32,6 +32,7 @@ from .tokens import load_tokenizer
 
 POOL, WARM_UP = 4, 60                                     # batches drawn and sorted together; steps
 SAVE_SECONDS, LOOK_SECONDS, SAY_STEPS = 120, 300, 25
+PATIENCE = 900                                            # seconds until a worker takes another for dead
 EVERY_STEP = {"kind": 1.0, "colour": 1.0, "outline": 2.0, "glyph": 1.0, "tens": 0.5, "units": 0.25}
 
 
@@ -168,7 +169,7 @@ def _work(run: Run, index: int, queue: Any, barrier: Any, look: Any) -> None:
     saved = looked = time.time()
     while run.step < run.steps:
         begin = time.time()
-        half = queue.get()
+        half = queue.get(timeout=PATIENCE)
         run.flat.gradients[index].zero_()
         losses = half_step(run, half)
         barrier.wait()
@@ -201,19 +202,18 @@ def train(phase: Phase, folder: Path, start: Path | None = None, steps: int | No
     Killed, it is called again in the same way and goes on from the last checkpoint (at most two minutes are lost).
     """
     from .looking import Look
-    os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
     weights = folder / "weights.pt"
     run = Run(phase, folder, start, steps or phase.steps, batch or phase.batch, seed)
     context = mp.get_context("fork")
     queues = [context.Queue(8) for _ in range(WORKERS)]
-    barrier = context.Barrier(WORKERS)
+    barrier = context.Barrier(WORKERS, timeout=PATIENCE)
     helpers = [context.Process(target=feed, args=(queues, phase, seed, run.steps, run.batch, run.step), daemon=True),
                context.Process(target=worker, args=(run, 1, queues[1], barrier, None), daemon=True)]
     for process in helpers:
         process.start()
     try:
-        worker(run, 0, queues[0], barrier, Look(phase, seed))
+        worker(run, 0, queues[0], barrier, Look(phase))
     finally:
         for process in helpers:
             process.terminate()

@@ -337,7 +337,7 @@ def picture_of_shapes(rng: Rng, most: int = 6, easy: bool = False, size: tuple[i
         tones[index:index + 1] = [] if new is None else [tones[index]]
     for index, ((thing, mask), shift) in enumerate(zip(drawn, tones, strict=True)):
         paint(image, owner, index, thing.box, mask, np.clip(np.array(COLOURS[thing.colour]) + shift, 0, 255))
-    if change is None and names is None and rng.random() < 0.08:
+    if names is None and rng.random() < 0.08:             # with and without `change` alike
         image = _blurred(rng, image)
     return Clip(to_bytes(image)[None], tuple(thing for thing, _ in drawn), owner[None])
 
