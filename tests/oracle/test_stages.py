@@ -86,7 +86,10 @@ def test_each_stage_by_itself_has_the_references_bits_in_16_bits(name, precision
             elif stage in (*ANGLES, "vision.cos_sin"):               # float32 tables
                 assert relative_l2(a, b) <= LAST_DIGITS, stage
             else:
-                assert np.mean(a.astype(np.float32) != b) <= share, stage
+                # the merger is two products in one stage, and a digit that the first rounds otherwise goes through the
+                # second; processors with bfloat16 products of their own (AVX512-BF16) round more of them so
+                room = 3 if stage.endswith("merge_2x2") else 1
+                assert np.mean(a.astype(np.float32) != b) <= room * share, stage
 
 
 @examples(6)
