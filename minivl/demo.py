@@ -82,7 +82,7 @@ def introduction(vlm: VLM) -> str:
     """One line: what the model is and what it knows."""
     million = sum(map(prod, shapes(vlm.config).values())) / 1e6
     return (f"The model in the package: {million:.1f} million parameters, {vlm.config.vision.depth} vision blocks, "
-            f"{vlm.config.text.num_hidden_layers} decoder layers. All it knows is {WORLD}.")
+            f"{vlm.config.text.num_hidden_layers} decoder layers. All it was ever shown is {WORLD}.")
 
 
 # ---- answers -----------------------------------------------------------------------------------------------

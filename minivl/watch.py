@@ -69,9 +69,7 @@ def printer(asked: tuple[str, ...]) -> Watcher:
 
 
 def summary(array: np.ndarray) -> str:
-    """`float32 [64, 192]  -2.1..1.9  rms 0.53`: one array in one phrase; small integer arrays and texts in full."""
-    if array.dtype.kind == "U":
-        return f"text {shortened(str(array))!r}"
+    """`float32 [64, 192]  -2.1..1.9  rms 0.53`: one array in one phrase; small integer arrays in full."""
     head = f"{array.dtype} {list(array.shape)}"
     if array.size == 0:
         return f"{head} empty"
@@ -79,11 +77,6 @@ def summary(array: np.ndarray) -> str:
         return f"{head} {array.tolist()}" if array.size <= 8 else f"{head} {array.min()}..{array.max()}"
     wide = array.astype(np.float64)
     return f"{head} {wide.min():.3g}..{wide.max():.3g} rms {np.sqrt((wide * wide).mean()):.4g}"
-
-
-def shortened(text: str, most: int = 400) -> str:
-    """A text, or the two ends of a long one."""
-    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
 
 
 def profiler(profile: dict[str, Cost]) -> Watcher:
@@ -108,9 +101,8 @@ def shadower(table: Mapping[str, Wrap], guilty: dict[str, float], failures: dict
         if not distance <= tolerance:
             guilty[visit.key] = distance
         if not distance < float("inf"):
-            reason = f"gave {_kinds(theirs)}, the model's own pass {_kinds(ours)}" if not same else \
-                "gave another text" if isinstance(visit.output, np.str_) else "gave a number that is not finite"
-            failures[visit.key] = ValueError(reason)
+            failures[visit.key] = ValueError("gave a number that is not finite" if same else
+                                             f"gave {_kinds(theirs)}, the model's own pass {_kinds(ours)}")
     return look
 
 
@@ -124,11 +116,9 @@ def _kinds(values: tuple) -> str:
 
 
 def relative_error(candidate: np.ndarray, reference: np.ndarray) -> float:
-    """||candidate - reference|| / ||reference||, in float64; infinite when shapes or texts differ or a NaN comes in."""
+    """||candidate - reference|| / ||reference||, in float64; infinite when shapes differ or a NaN comes in."""
     if candidate is None or np.shape(candidate) != np.shape(reference):
         return float("inf")
-    if np.asarray(reference).dtype.kind == "U":
-        return 0.0 if str(candidate) == str(reference) else float("inf")
     a, b = np.asarray(candidate).astype(np.float64), np.asarray(reference).astype(np.float64)
     distance, size = np.linalg.norm(a - b), np.linalg.norm(b)
     if not np.isfinite(distance):

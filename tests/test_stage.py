@@ -248,21 +248,6 @@ def test_a_keyword_after_a_default_that_was_left_out_arrives():
     assert np.array_equal(s.trace["scale"], X + 2)
 
 
-def test_a_stage_may_give_a_text(tmp_path, capsys):
-    @stage("words", "_ -> _")
-    def words(text):
-        return np.str_(text)
-    other = {"words": lambda original: lambda text: np.str_(text + "!")}
-    with session(print_after="words", dump=tmp_path / "dump", shadow=other, verify=True) as s:
-        assert words("one") == "one"
-    assert s.guilty == {"words": np.inf} and str(s.failures["words"]) == "gave another text"
-    assert "text 'one'" in capsys.readouterr().out
-    assert read_dump(tmp_path / "dump")["words"] == "one"
-    with session(shadow={"words": lambda original: original}) as s:
-        words("one")
-    assert not s.guilty
-
-
 def test_verifying_leaves_the_callers_arrays_alone():
     mine = X.copy()
     with session(verify=True, given={"tower.blocks.0.join": mine}):

@@ -33,7 +33,7 @@ PLACES: dict[str, tuple[str, Any]] = {
     "video.resize": ("video.resize", video.resize_frames),
     "video.normalise": ("video.normalise", video.normalise_frames),
     "patchify": ("patches.patchify", patches.patchify),
-    "render": ("prompt.render", prompt.render),
+    "render": ("prompt.render", prompt.render_bytes),
     "encode": ("prompt.encode", prompt.encode),
     "expand": ("prompt.expand", prompt.expand),
     "ticks": ("positions.ticks", positions.ticks),

@@ -19,7 +19,7 @@ from ..prepare import Processor
 from ..samples import WORLD, load_samples
 from .console import note, working
 
-EMBEDDED = f"the embedded model knows {WORLD}; what it says about other pictures means nothing"
+EMBEDDED = f"the embedded model was trained on {WORLD}; what it says about other pictures means nothing"
 
 
 def open_model(model: str | None, precision: str = "float32") -> api.VLM:

@@ -81,7 +81,7 @@ def _stage(run: Run, label: str) -> Stage:
 
 def _array(run: Run, label: str, n: int, axes: list[str]) -> Array:
     first = np.asarray(run.runs[label][0][n])
-    values = np.zeros(0) if first.dtype.kind == "U" else first.astype(np.float64).ravel()        # a text has none
+    values = first.astype(np.float64).ravel()
     if not values.size:
         return Array(" ".join(axes), str(first.dtype), first.shape, 0.0, 0.0, 0.0, [0] * BINS, "", None)
     bins = np.histogram(values[np.isfinite(values)], BINS)[0].tolist()

@@ -38,7 +38,7 @@ def score(names: Iterable[str] | None = None) -> Score:
     return found
 
 
-RENDERED: dict[str, np.str_] = {}
+RENDERED: dict[str, np.ndarray] = {}
 
 
 def remembering(right: Callable) -> Callable:

@@ -126,18 +126,26 @@ def _as_image(item: dict[str, Any]) -> dict[str, Any]:
 
 # ---- messages to text --------------------------------------------------------------------------------------
 
-@stage("prompt.render", "_, _, _, _ -> _")
 def render(messages: Messages, template: str | None = None, add_generation_prompt: bool = True,
-           add_vision_id: bool = False) -> np.str_:
-    """The prompt as text, with one placeholder for each picture and video; NumPy's text, for a stage gives arrays.
+           add_vision_id: bool = False) -> str:
+    """The prompt as text, with one placeholder for each picture and video.
 
     `template` is the checkpoint's own (`load_template`); None is the family's. `add_vision_id` numbers
     pictures and videos (`Picture 1: `). Raises PromptError for the messages and TemplateError for the
     template.
     """
+    text = render_bytes(messages, template, bool(add_generation_prompt), bool(add_vision_id))
+    return text.tobytes().decode("utf-8", "surrogatepass")
+
+
+@stage("prompt.render", "_, _, _, _ -> _")
+def render_bytes(messages: Messages, template: str | None, add_generation_prompt: bool, add_vision_id: bool
+                 ) -> np.ndarray:
+    """What `render` does, as bytes of UTF-8: uint8, because a stage gives numbers and a trace holds nothing else."""
     check_messages(messages)
-    return np.str_(run(template, {"messages": messages, "add_generation_prompt": bool(add_generation_prompt),
-                                  "add_vision_id": bool(add_vision_id)}))
+    text = run(template, {"messages": messages, "add_generation_prompt": add_generation_prompt,
+                          "add_vision_id": add_vision_id})
+    return np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
 
 
 # ---- text to ids -------------------------------------------------------------------------------------------
@@ -145,7 +153,7 @@ def render(messages: Messages, template: str | None = None, add_generation_promp
 @stage("prompt.encode", "_, _ -> n")
 def encode(text: str, tokenizer: Tokenizer) -> np.ndarray:
     """Ids of the rendered prompt, int64 (s,), with one placeholder for each picture and video."""
-    return np.array(tokenizer.encode(str(text)), dtype=np.int64)
+    return np.array(tokenizer.encode(text), dtype=np.int64)
 
 
 @stage("prompt.expand", "_, i, _ -> s")

@@ -105,8 +105,6 @@ def taker(out: Writer, chosen: Selection, kin: Kin) -> Callable[[Session, Visit]
     """A watcher that writes each leaf as it comes by."""
     def look(session: Session, visit: Visit) -> None:
         arrays = outputs(visit.output)
-        if any(array.dtype.kind == "U" for array in arrays):
-            return                                        # the prompt as text: its ids are the next stage's
         axes = tuple(axes_of(visit.label, visit.door.contract, len(arrays)))
         stage = Stage(visit.key, visit.label, visit.door.contract, axes, kin.parents(visit))
         kept = chosen.wants(visit.key, visit.label)

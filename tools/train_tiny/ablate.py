@@ -33,6 +33,13 @@ from .train import train
 
 PAGE = Path(__file__).parents[2] / "docs" / "ablations.md"
 TEMPLATE = Path(__file__).parent / "ablations.md"
+PAIRED = """Two networks, trained from the same weights of the visual phase on the same budget ({minutes:.0f} minutes of
+CPU time each), on one task, *when does it appear or leave*: one with the time axis of MRoPE, one whose frames all stand
+at one moment. One seed each: a difference of a few percent means nothing.
+
+{table}
+
+Written by `python -m tools.train_tiny pair`."""
 TASKS = ("describe", "count", "exists", "find", "number", "what", "when", "relation", "word", "point", "form", "click")
 Change = Mapping[str, Callable]
 
@@ -113,9 +120,8 @@ def page(rows: list[dict[str, Any]], pair: list[dict[str, Any]]) -> str:
         lines.append(f"| {row['change']} | " + " | ".join(percent(row["figures"][n]) for n in names) + " |")
     blind = rows[0]["figures"]
     lines.append("| *a blind guess* | " + " | ".join(percent(blind[f"blind {n}"]) for n in names) + " |")
-    text = TEMPLATE.read_text(encoding="utf-8")
-    return text.format(samples=rows[0]["samples"], table="\n".join(lines), pair=paired(pair),
-                       minutes=f"{pair[0]['minutes']:.0f}" if pair else "20")
+    return TEMPLATE.read_text(encoding="utf-8").format(samples=rows[0]["samples"], table="\n".join(lines),
+                                                       pair=paired(pair))
 
 
 def paired(pair: list[dict[str, Any]]) -> str:
@@ -125,7 +131,7 @@ def paired(pair: list[dict[str, Any]]) -> str:
     for one in pair:
         cells = [one["name"], f"{one['samples']:,}", percent(one["right"]), percent(one["blind"])]
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return PAIRED.format(minutes=pair[0]["minutes"], table="\n".join(lines))
 
 
 def write(rows: list[dict[str, Any]]) -> None:

@@ -13,7 +13,8 @@ from .phases import PHASES
 
 INK, GRID = "#222222", "#dddddd"
 LOSSES = {"answer": "#000000", "kind": "#0072b2", "glyph": "#d55e00", "tens": "#009e73"}
-WORDS = {"answer": "answers", "kind": "which shape, each patch", "glyph": "which character, each slot",
+WORDS = {"answer": "answers", "kind": "which shape, each patch",
+         "glyph": "which character (blanks counted apart from `writing` on)",
          "tens": "edges, tens of pixels"}
 ROWS = ("describe", "count", "exists", "find", "number", "what", "when", "relation", "word")
 HUES = ("#000000", "#0072b2", "#56b4e9", "#009e73", "#d55e00", "#cc79a7", "#e69f00", "#999999", "#8c564b")
