@@ -15,13 +15,14 @@ torch = pytest.importorskip("torch", reason="the maker of the embedded model nee
 import minivl  # noqa: E402
 from minivl.config import OFFICIAL_PICTURES  # noqa: E402
 from minivl.passes.picture import target_size  # noqa: E402
-from tools.train_tiny import network, packing, world  # noqa: E402
+from tools.article.training import preference_loss  # noqa: E402
+from tools.train_tiny import network, packing, preference, world  # noqa: E402
 from tools.train_tiny.export import export  # noqa: E402
 from tools.train_tiny.grade import grade  # noqa: E402
 from tools.train_tiny.network import Lean, config_for, new_model, tensors  # noqa: E402
 from tools.train_tiny.packing import Packer, Sample, collate  # noqa: E402
 from tools.train_tiny.phases import Phase  # noqa: E402
-from tools.train_tiny.preference import dpo_loss, slip  # noqa: E402
+from tools.train_tiny.preference import slip  # noqa: E402
 from tools.train_tiny.release import check  # noqa: E402
 from tools.train_tiny.rows import messages  # noqa: E402
 from tools.train_tiny.targets import targets  # noqa: E402
@@ -161,9 +162,15 @@ def test_a_slip_changes_one_detail_and_stays_an_answer():
         assert all('"bbox_2d"' in text for text in wrong) or "bbox" not in answer
 
 
-def test_the_loss_of_a_pair_is_its_formula():
-    assert dpo_loss(-1.0, -2.0, -1.0, -2.0) == pytest.approx(np.log(2))
-    assert dpo_loss(0.0, -9.0, -1.0, -2.0) < np.log(2) < dpo_loss(-9.0, 0.0, -2.0, -1.0)
+def test_the_loss_of_preferences_is_the_formula_of_its_pairs(lean, monkeypatch):
+    """Right and wrong answers in turn; the four log probabilities of each pair, against the article page's formula."""
+    now, start = torch.tensor([-1.0, -2.0, -3.0, -1.5]), torch.tensor([-1.5, -1.0, -2.0, -2.5])
+    said = iter([start, now])
+    monkeypatch.setattr(preference, "log_probabilities", lambda network, batch: next(said))
+    found = preference.Preference(lean)(lean, {})
+    pairs = [preference_loss(*map(float, (now[i], now[i + 1], start[i], start[i + 1])), preference.BETA) for i in (0, 2)]
+    assert float(found["preference"]) == pytest.approx(np.mean(pairs), rel=1e-5)
+    assert float(found["gained"]) == 0.5
 
 
 SHORT = Phase("short", 8, 6, {"shapes": 0.5, "video": 0.5}, dense=0.1, batch=4, matrix_rate=1e-3, plain_rate=1e-3)

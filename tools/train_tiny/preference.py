@@ -15,7 +15,6 @@ import re
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -78,8 +77,3 @@ class Preference:
         gain = log_probabilities(lean, b) - start
         margin = gain[0::2] - gain[1::2]
         return {"preference": -F.logsigmoid(BETA * margin).mean(), "gained": (margin > 0).float().mean().detach()}
-
-
-def dpo_loss(right: float, wrong: float, right_start: float, wrong_start: float, beta: float = BETA) -> float:
-    """The loss of one pair from its four log probabilities."""
-    return float(np.logaddexp(0.0, -beta * ((right - right_start) - (wrong - wrong_start))))
