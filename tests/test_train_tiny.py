@@ -168,7 +168,8 @@ def test_the_loss_of_preferences_is_the_formula_of_its_pairs(lean, monkeypatch):
     said = iter([start, now])
     monkeypatch.setattr(preference, "log_probabilities", lambda network, batch: next(said))
     found = preference.Preference(lean)(lean, {})
-    pairs = [preference_loss(*map(float, (now[i], now[i + 1], start[i], start[i + 1])), preference.BETA) for i in (0, 2)]
+    pairs = [preference_loss(float(now[i]), float(now[i + 1]), float(start[i]), float(start[i + 1]), preference.BETA)
+             for i in (0, 2)]
     assert float(found["preference"]) == pytest.approx(np.mean(pairs), rel=1e-5)
     assert float(found["gained"]) == 0.5
 
