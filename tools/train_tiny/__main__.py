@@ -113,7 +113,7 @@ def pair(run: Path, start: Annotated[Path, typer.Option(help="weights.pt of the 
          samples: int = 400) -> None:
     """Train twice on the same budget, with and without the time axis, from the weights of the visual phase."""
     from . import ablate as work
-    from .release import keep
+    from .card import keep
     found = work.train_pair(run, start, steps, samples)
     keep("pair", found)
     for row in found:

@@ -23,7 +23,7 @@ import minivl
 from minivl.files import write_whole
 from minivl.passes import positions, windows
 
-from .card import RESULTS, kept, percent
+from .card import keep, kept, percent
 from .evaluate import answer_by_minivl, row_of
 from .export import export
 from .optimiser import WORKERS
@@ -136,7 +136,6 @@ def paired(pair: list[dict[str, Any]]) -> str:
 
 def write(rows: list[dict[str, Any]]) -> None:
     """Keep the figures and write the page from them and from those of the pair, if there are any."""
-    RESULTS.mkdir(exist_ok=True)
-    pair = kept("pair")
-    for path, text in ((RESULTS / "ablations.json", json.dumps(rows, indent=1) + "\n"), (PAGE, page(rows, pair))):
-        write_whole(path, lambda file, text=text: file.write(text.encode("utf-8")))
+    keep("ablations", rows)
+    text = page(rows, kept("pair"))
+    write_whole(PAGE, lambda file: file.write(text.encode("utf-8")))

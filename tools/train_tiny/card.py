@@ -27,6 +27,13 @@ CLOSE = {
     "click": "more of the `long` phase"}
 
 
+def keep(name: str, values: Any) -> None:
+    """Write one of the results that pages and card are made from."""
+    RESULTS.mkdir(exist_ok=True)
+    text = json.dumps(values, indent=1) + "\n"
+    write_whole(RESULTS / f"{name}.json", lambda file: file.write(text.encode("utf-8")))
+
+
 def kept(name: str) -> Any:
     """One of the results; nothing where it has not been made."""
     path = RESULTS / f"{name}.json"

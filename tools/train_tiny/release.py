@@ -9,7 +9,6 @@ pictures of the questions. Each is written whole; run again, it starts again.
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from minivl.api import TINY
 from minivl.files import write_whole
 
 from . import ablate, card, evaluate, golden
-from .card import RESULTS
+from .card import RESULTS, keep
 from .curve import read, seen
 from .packing import VIDEO
 
@@ -35,13 +34,6 @@ WHAT = {"visual": "the tower alone, on dense targets in every cell: shapes, colo
         "joint": "tower and decoder, on questions about pictures, writing, pages and videos",
         "long": "two pictures, more pages and videos", "sft": "dialogues of several turns",
         "dpo": "pairs of a right and a plausible wrong answer"}
-
-
-def keep(name: str, values: Any) -> None:
-    """Write one of the results that pages and card are made from."""
-    RESULTS.mkdir(exist_ok=True)
-    text = json.dumps(values, indent=1) + "\n"
-    write_whole(RESULTS / f"{name}.json", lambda file: file.write(text.encode("utf-8")))
 
 
 def history(run: Path) -> list[dict[str, Any]]:
@@ -101,8 +93,7 @@ def release(folder: Path, samples: int, ablation_samples: int,
     for row in evaluate.evaluate(folder, samples, engines):
         rows.append(row)
         print(evaluate.line(row), flush=True)
-    RESULTS.mkdir(exist_ok=True)
-    evaluate.write(rows, RESULTS / "evaluation.json", 0)
+    keep("evaluation", {"seed": 0, "rows": rows})
     put(folder)
     card.write(TINY)
     print(f"{golden.write(TINY)} golden answers", flush=True)
