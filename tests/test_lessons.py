@@ -21,9 +21,7 @@ import minivl
 from minivl import exercises
 
 ROOT = Path(__file__).parent.parent
-NAMES = ["lesson_00_a_run_in_one_minute", "lesson_01_arrays_that_learned", "lesson_02_pixels_and_resizing",
-         "lesson_03_patches_and_the_2x2_order", "lesson_04_attention_on_six_patches", "lesson_05_attention_at_scale",
-         "lesson_06_rotary_positions", "lesson_07_a_whole_block", "lesson_08_the_merger"]
+NAMES = sorted(path.stem for path in (ROOT / "notebooks").glob("lesson_*.py"))
 LABEL = re.compile(r"\b(?:picture|patches|prompt|positions|vision|decoder|sampling)\.[a-z_0-9.]+\b")
 
 _spec = importlib.util.spec_from_file_location("lessons", ROOT / "tools" / "lessons.py")

@@ -9,7 +9,7 @@ filled in. These are nbgrader's markers, and cells carry its metadata: the solve
 of an assignment. In FOLDER a notebook may hold somebody's work: none is written over without --force.
 
 `notebooks/lesson_*.ipynb` and `notebooks/solved/` are made of the sources alone, without outputs; a test keeps them in
-step. Not here: grading. Read next: notebooks/README.md, `minivl/exercises.py`.
+step. Not here: grading. Read next: notebooks/README.md, `minivl/exercises/`.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from .targets import COLOUR_COUNT, GLYPH_COUNT, KIND_COUNT, TENS, UNITS
+from .targets import COLOUR_COUNT, GLYPH_COUNT, KIND_COUNT, LINE, LINE_COUNT, TENS, UNASKED, UNITS
 
 WIDTH, HEADS, KV_HEADS, LAYERS, MLP = 192, 4, 2, 5, 512
 DEPTH, FULL_BLOCKS, WINDOW = 6, (1, 3, 5), 56
@@ -133,6 +133,7 @@ class Lean(nn.Module):
         self.heads = nn.ModuleDict({
             "colour": nn.Linear(WIDTH, 8 * COLOUR_COUNT), "kind": nn.Linear(WIDTH, 8 * KIND_COUNT),
             "outline": nn.Linear(WIDTH, 64), "glyph": nn.Linear(WIDTH, 8 * GLYPH_COUNT),
+            "place": nn.Linear(WIDTH, 8 * (LINE + 1)), "line": nn.Linear(WIDTH, LINE * LINE_COUNT),
             "tens": nn.Linear(WIDTH, 4 * TENS), "units": nn.Linear(WIDTH, 4 * UNITS)})
         vision_width, text_width = WIDTH // HEADS // 2, WIDTH // HEADS
         self.register_buffer("vision_turn", 1e4 ** -(torch.arange(0, vision_width, 2).float() / vision_width), False)
@@ -193,14 +194,17 @@ class Lean(nn.Module):
 
     def dense(self, b: dict[str, torch.Tensor], features: torch.Tensor) -> dict[str, torch.Tensor]:
         """The losses of visual pre-training, nats."""
-        said = {name: head(features) for name, head in self.heads.items()}
-        asked, known = b["glyph"].reshape(-1) < 255, b["edges"][:, 0] >= 0
+        written, known = b["line"][:, 0] != UNASKED, b["edges"][:, 0] >= 0
+        said = {name: head(features[written] if name == "line" else features) for name, head in self.heads.items()}
+        asked = b["glyph"].reshape(-1) != UNASKED
         edges = b["edges"][known].reshape(-1)
         losses = {
             "colour": _balanced(said["colour"].view(-1, COLOUR_COUNT), b["colour"].reshape(-1)),
             "kind": _balanced(said["kind"].view(-1, KIND_COUNT), b["kind"].reshape(-1)),
             "outline": F.binary_cross_entropy_with_logits(said["outline"], b["outline"].float()),
             "glyph": _balanced(said["glyph"].view(-1, GLYPH_COUNT)[asked], b["glyph"].reshape(-1)[asked]),
+            "place": _balanced(said["place"].view(-1, LINE + 1)[asked], b["place"].reshape(-1)[asked]),
+            "line": _balanced(said["line"].view(-1, LINE_COUNT), b["line"][written].reshape(-1)),
         }
         for name, count, truth in (("tens", TENS, edges // 10), ("units", UNITS, edges % 10)):
             losses[name] = _mean(F.cross_entropy(said[name][known].view(-1, count), truth, reduction="none"))
@@ -223,7 +227,7 @@ def tensors(batch: dict[str, Any]) -> dict[str, Any]:
     """A batch of `packing.collate` as tensors, with the masks and inverse tables that follow from it."""
     b: dict[str, Any] = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in batch.items()
                          if isinstance(value, np.ndarray)}
-    for name in ("colour", "kind", "glyph", "edges"):
+    for name in ("colour", "kind", "glyph", "place", "line", "edges"):
         b[name] = b[name].long()
     b["rows"], b["columns"] = b["rows"].float(), b["columns"].float()
     count = len(b["patches"])

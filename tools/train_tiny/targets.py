@@ -19,6 +19,7 @@ HALF = FACTOR // 2
 KINDS = [*SHAPES, "text", "button", "field", "bar", "panel"]   # "field" keeps its place: heads were trained with it
 COLOUR_COUNT, KIND_COUNT, GLYPH_COUNT = len(COLOUR_NAMES) + 1, len(KINDS) + 1, len(CHARACTERS) + 1
 TENS, UNITS = 32, 10                                      # an edge in pixels as a digit and what stands before it
+LINE, LINE_COUNT, UNASKED = 10, len(CHARACTERS) + 2, 255    # characters of a line that are asked; 0 is its end
 SAMPLED = np.array([1, 5, 8, 12])                         # rows and columns of a patch at which its outline is asked
 
 
@@ -32,6 +33,8 @@ class Targets(NamedTuple):
     outline: np.ndarray                                   # m 64     is there a thing at this sampled pixel
     edges: np.ndarray                                     # m 4      x0 y0 x1 y1 of the cell's thing, -1 when none
     glyph: np.ndarray                                     # m 8      character in each 14 x 7 slot; 255: not asked
+    place: np.ndarray                                     # m 8      its place in its line, from 1; likewise
+    line: np.ndarray                                      # m 10     what the whole line says; 255 where none is
 
 
 def targets(clip: Clip) -> Targets:
@@ -45,7 +48,8 @@ def targets(clip: Clip) -> Targets:
     colours = np.array([COLOUR_NAMES.index(t.colour) + 1 if t.colour else 0 for t in things])
     kinds = np.array([KINDS.index(t.kind) + 1 for t in things])
     return Targets(np.where(seen, colours[best], 0).astype(np.uint8), np.where(seen, kinds[best], 0).astype(np.uint8),
-                   _outline(patches), _edges(things, covered.sum(axis=(1, 2))), _glyphs(clip, len(patches)))
+                   _outline(patches), _edges(things, covered.sum(axis=(1, 2))), *_glyphs(clip, len(patches)),
+                   _lines(things, covered.sum(axis=(1, 2))))
 
 
 def _patches(owner: np.ndarray) -> np.ndarray:
@@ -68,11 +72,25 @@ def _edges(things: tuple[Thing, ...], covered: np.ndarray) -> np.ndarray:
 
 
 def _glyphs(clip: Clip, cells: int) -> np.ndarray:
-    """The character that fills most of each slot of 14 x 7 pixels."""
+    """The character that fills most of each slot of 14 x 7 pixels, and its place in its line: (2, m, 8)."""
     if clip.glyphs is None:
-        return np.full((cells, 8), 0 if len(clip.frames) == 1 else 255, np.uint8)
-    h, w = clip.glyphs.shape
-    slots = clip.glyphs.reshape(h // FACTOR, 2, HALF, w // FACTOR, 4, HALF // 2).transpose(0, 3, 1, 4, 2, 5)
-    middle = slots[:, :, :, :, 2:12:3, 1:6:2].reshape(cells, 8, -1)         # 12 of 98 pixels vote
-    counts = (middle[:, :, :, None] == middle[:, :, None, :]).sum(axis=-1)
-    return np.take_along_axis(middle, counts.argmax(axis=-1)[:, :, None], axis=-1)[:, :, 0].astype(np.uint8)
+        return np.full((2, cells, 8), 0 if len(clip.frames) == 1 else UNASKED, np.uint8)
+    h, w = clip.size
+    slots = clip.glyphs.reshape(2, h // FACTOR, 2, HALF, w // FACTOR, 4, HALF // 2).transpose(0, 1, 4, 2, 5, 3, 6)
+    middle = slots[..., 2:12:3, 1:6:2].reshape(2, cells, 8, -1)             # 12 of 98 pixels vote
+    counts = (middle[..., :, None] == middle[..., None, :]).sum(axis=-1)
+    said = np.take_along_axis(middle, counts.argmax(axis=-1)[..., None], axis=-1)[..., 0]
+    return np.minimum(said, [[[GLYPH_COUNT - 1]], [[LINE]]]).astype(np.uint8)
+
+
+def _lines(things: tuple[Thing, ...], covered: np.ndarray) -> np.ndarray:
+    """What is written on the thing that a cell holds most of, as classes: 0 after the end, the last for others."""
+    table = np.array([_line(thing) for thing in things], np.uint8)
+    return np.where((covered.max(axis=-1) >= 24)[:, None], table[covered.argmax(axis=-1)], UNASKED).astype(np.uint8)
+
+
+def _line(thing: Thing) -> list[int]:
+    if thing.kind not in ("text", "button"):
+        return [UNASKED] * LINE
+    said = [CHARACTERS.find(c) + 1 or LINE_COUNT - 1 for c in thing.label[:LINE]]
+    return said + [0] * (LINE - len(said))

@@ -322,8 +322,8 @@ def _follow_up(rng: Rng, clip: Clip) -> Turn | None:
 # ------------------------------------------------------------------------------------------------- samples
 
 PICTURE_TASKS: dict[str, tuple[Ask, float]] = {
-    "describe": (describe, 1.1), "count": (count, 0.9), "exists": (exists, 0.9), "find": (find, 1.3),
-    "detect": (detect, 0.5), "point": (at_point, 0.8), "attribute": (attribute, 0.5), "relation": (relation, 1.0),
+    "describe": (describe, 1.1), "count": (count, 0.9), "exists": (exists, 0.9), "find": (find, 1.5),
+    "detect": (detect, 0.7), "point": (at_point, 0.9), "attribute": (attribute, 0.4), "relation": (relation, 1.2),
     "deny": (deny, 0.5)}
 SINGLE = ("describe", "detect")                           # asked at most once about a picture
 

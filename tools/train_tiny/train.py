@@ -24,7 +24,7 @@ import torch
 
 from . import network
 from .network import Lean, answer_loss, config_for, new_model, tensors
-from .optimiser import WORKERS, Flat, Mover
+from .optimiser import FAST_HALVES, WORKERS, Flat, Mover
 from .packing import Packer, collate, cost, see
 from .phases import Phase, draw
 from .preference import Preference
@@ -33,7 +33,8 @@ from .tokens import load_tokenizer
 POOL, WARM_UP = 4, 60                                     # batches drawn and sorted together; steps
 SAVE_SECONDS, LOOK_SECONDS, SAY_STEPS = 120, 300, 25
 PATIENCE = 900                                            # seconds until a worker takes another for dead
-EVERY_STEP = {"kind": 1.0, "colour": 1.0, "outline": 2.0, "glyph": 1.0, "tens": 0.5, "units": 0.25}
+EVERY_STEP = {"kind": 1.0, "colour": 1.0, "outline": 2.0, "glyph": 1.0, "place": 0.4, "line": 0.6, "tens": 0.5,
+              "units": 0.25}
 
 
 # ------------------------------------------------------------------------------------------------- data
@@ -162,7 +163,7 @@ def worker(run: Run, index: int, queue: Any, barrier: Any, look: Any) -> None:
 
 def _work(run: Run, index: int, queue: Any, barrier: Any, look: Any) -> None:
     torch.set_num_threads(1)
-    network.ROUND = True
+    network.ROUND = FAST_HALVES
     run.flat.collect_in(index)
     mover = Mover(run.flat, index, run.trained())
     means: dict[str, float] = {}

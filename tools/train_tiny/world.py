@@ -80,7 +80,8 @@ class Clip:
     """A picture (one frame, fps None) or a video, with the truth about every pixel.
 
     frames: (t, h, w, 3) uint8; owner: (t, h, w) int8, index into `things`, -1 for the background;
-    glyphs: (h, w) uint8, 1 + index into CHARACTERS inside a character's cell, else 0; None where nothing is written.
+    glyphs: (2, h, w) uint8, inside the cell of a character 1 + its index in CHARACTERS (0: another one) and 1 + its
+    place in its line, else 0; None where nothing is written.
     """
     frames: np.ndarray
     things: tuple[Thing, ...]
@@ -135,7 +136,7 @@ def fitted(clip: Clip) -> Clip:
     rows = np.minimum((np.arange(h) + 0.5) / sy, clip.size[0] - 1).astype(int)
     columns = np.minimum((np.arange(w) + 0.5) / sx, clip.size[1] - 1).astype(int)
     things = tuple(replace(t, box=scaled(t.box, sx, sy), size=t.size * math.sqrt(sx * sy)) for t in clip.things)
-    glyphs = None if clip.glyphs is None else clip.glyphs[rows][:, columns]
+    glyphs = None if clip.glyphs is None else clip.glyphs[:, rows][:, :, columns]
     return Clip(frames, things, clip.owner[:, rows][:, :, columns], glyphs, clip.fps)
 
 
@@ -391,8 +392,8 @@ def write(image: np.ndarray, owner: np.ndarray, glyphs: np.ndarray, index: int, 
     tight = (tight[0] + corner[0], tight[1] + corner[1], tight[2] + corner[0], tight[3] + corner[1])
     for i, character in enumerate(text):
         start, stop = (round(x + face.getlength(text[:n])) for n in (i, i + 1))
-        known = CHARACTERS.find(character)
-        glyphs[tight[1]:tight[3], max(0, start):stop] = known + 1
+        glyphs[0, tight[1]:tight[3], max(0, start):stop] = CHARACTERS.find(character) + 1
+        glyphs[1, tight[1]:tight[3], max(0, start):stop] = i + 1
     return tight
 
 
@@ -434,7 +435,7 @@ def picture_of_text(rng: Rng, text: str, easy: bool = False) -> Clip:
             size, pixels = (size[0], size[1] + 2 * FACTOR), 20
     x = int(rng.integers(2, size[1] - (right - left) - 3))
     y = int(rng.integers(2, size[0] - (bottom - top) - 3))
-    image, owner, glyphs = ground(rng, size), np.full(size, -1, np.int8), np.zeros(size, np.uint8)
+    image, owner, glyphs = ground(rng, size), np.full(size, -1, np.int8), np.zeros((2, *size), np.uint8)
     under = image[y:y + int(bottom - top), x:x + int(right - left)]
     box = write(image, owner, glyphs, 0, text, face, (x, y), ink(rng, under))
     return Clip(to_bytes(image)[None], (Thing("text", text, box),), owner[None], glyphs)
