@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -16,16 +17,16 @@ import minivl  # noqa: E402
 from minivl.config import OFFICIAL_PICTURES  # noqa: E402
 from minivl.passes.picture import target_size  # noqa: E402
 from tools.article.training import preference_loss  # noqa: E402
-from tools.train_tiny import network, packing, preference, world  # noqa: E402
+from tools.train_tiny import card, evaluate, network, packing, preference, world  # noqa: E402
 from tools.train_tiny.export import export  # noqa: E402
 from tools.train_tiny.grade import grade  # noqa: E402
 from tools.train_tiny.network import Lean, config_for, new_model, tensors  # noqa: E402
 from tools.train_tiny.packing import Packer, Sample, collate  # noqa: E402
 from tools.train_tiny.phases import Phase  # noqa: E402
 from tools.train_tiny.preference import slip  # noqa: E402
-from tools.train_tiny.release import check  # noqa: E402
+from tools.train_tiny.release import all_or_nothing, check, history  # noqa: E402
 from tools.train_tiny.rows import messages  # noqa: E402
-from tools.train_tiny.targets import targets  # noqa: E402
+from tools.train_tiny.targets import LINE, UNASKED, targets  # noqa: E402
 from tools.train_tiny.tasks import KINDS_OF_SAMPLE  # noqa: E402
 from tools.train_tiny.tokens import load_tokenizer  # noqa: E402
 from tools.train_tiny.train import Run, train  # noqa: E402
@@ -134,6 +135,20 @@ def test_truth_lies_where_it_is_said_to():
             == set(thing.box) or not (made.edges[:, 0] >= 0).any()
 
 
+def test_the_writing_of_a_cell_is_that_of_the_line_that_runs_through_it():
+    """Characters, their places and the whole line, from the drawn text alone."""
+    rng = np.random.default_rng(6)
+    for text in ("7", "1234", "Zubo"):
+        made = targets(world.fitted(world.picture_of_text(rng, text)))
+        slots = set(zip(made.place.ravel().tolist(), made.glyph.ravel().tolist(), strict=True)) - {(0, 0)}
+        assert slots <= {(i + 1, world.CHARACTERS.index(c) + 1) for i, c in enumerate(text)}
+        assert {place for place, _ in slots} >= {1} and len(slots) >= len(text) - 1
+        (line,) = {tuple(row) for row in made.line.tolist()} - {(UNASKED,) * LINE}
+        assert line == (*(world.CHARACTERS.index(c) + 1 for c in text), *[0] * (LINE - len(text)))
+    clip = world.picture_of_shapes(rng)
+    assert (targets(world.fitted(clip)).line == UNASKED).all()
+
+
 @pytest.mark.parametrize(("task", "said", "truth", "right"), [
     ("describe", "A red star and a blue ring.", "A blue ring and a red star.", 1),
     ("describe", "A red star.", "A red star and a red star.", 0),
@@ -196,3 +211,64 @@ def test_a_damaged_export_is_refused_before_anything_is_touched(tmp_path, vlm):
     (folder / "merges.txt").unlink()
     with pytest.raises(ValueError, match=r"lacks merges\.txt"):
         check(folder)
+
+
+def test_a_run_is_not_gone_on_with_by_another_seed(tmp_path):
+    Run(SHORT, tmp_path, None, 6, 4, seed=1).save()
+    Run(SHORT, tmp_path, None, 6, 4, seed=1)
+    with pytest.raises(ValueError, match=r"begun with .*'seed': 1.*asks for .*'seed': 2"):
+        Run(SHORT, tmp_path, None, 6, 4, seed=2)
+
+
+def test_the_history_keeps_the_runs_that_a_run_goes_on_from(tmp_path, monkeypatch):
+    monkeypatch.setattr(card, "RESULTS", tmp_path / "results")
+    for name, samples in (("first", 10), ("second", 20), ("second", 30)):
+        folder = tmp_path / name / "joint"
+        folder.mkdir(parents=True, exist_ok=True)
+        row = {"phase": "joint", "step": 1, "samples": samples, "minutes": 1.0}
+        (folder / "log.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+        rows = history(tmp_path / name)
+    assert [(row["run"], row["samples"]) for row in rows] == [("first", 10), ("second", 30)]
+    assert [row["run"] for row in history(tmp_path / "second", anew=True)] == ["second"]
+
+
+def test_a_release_that_fails_leaves_everything_as_it_was(tmp_path):
+    one, folder = tmp_path / "page.md", tmp_path / "folder"
+    folder.mkdir()
+    one.write_text("old", encoding="utf-8")
+    (folder / "a").write_text("old", encoding="utf-8")
+    with pytest.raises(KeyboardInterrupt), all_or_nothing([one, folder]):
+        one.unlink()
+        (folder / "a").write_text("new", encoding="utf-8")
+        (folder / "b").write_text("new", encoding="utf-8")
+        raise KeyboardInterrupt
+    assert one.read_text(encoding="utf-8") == "old"
+    assert {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()} == {"a": "old"}
+    with all_or_nothing([one]):
+        one.write_text("new", encoding="utf-8")
+    assert one.read_text(encoding="utf-8") == "new"
+
+
+def test_an_evaluation_that_was_killed_goes_on(tmp_path, monkeypatch):
+    """Rows of the same weights and questions are taken from the file; others, and half a line, are not."""
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    kept, asked = tmp_path / "rows.jsonl", []
+
+    class Here:                                           # in place of the processes
+        def __init__(self, *_, **__): pass
+        def __enter__(self): return self
+        def __exit__(self, *_): pass
+        def map(self, work, jobs): return map(work, jobs)
+
+    monkeypatch.setattr(evaluate, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(evaluate, "_row_in_a_process", lambda job: asked.append(job[-1]) or {"name": job[-1]})
+    begun = evaluate.evaluate(tmp_path, 3, ["minivl"], kept=kept)
+    first, second = next(begun), next(begun)
+    begun.close()
+    with kept.open("a", encoding="utf-8") as file:
+        file.write('{"weights": "')
+    rows = list(evaluate.evaluate(tmp_path, 3, ["minivl"], kept=kept))
+    assert rows[:2] == [first, second] and asked == [row["name"] for row in rows]
+    assert list(evaluate.evaluate(tmp_path, 3, ["minivl"], kept=kept)) == rows and len(asked) == len(rows)
+    list(evaluate.evaluate(tmp_path, 4, ["minivl"], kept=kept))
+    assert asked[len(rows):] == [row["name"] for row in rows]

@@ -51,7 +51,8 @@ def evaluate(checkpoint: Path, samples: int = 1000, engine: Annotated[list[str] 
     """Ask held-out questions and print a line a row. engine: minivl, transformers; both unless said."""
     from . import evaluate as work
     rows = []
-    for row in work.evaluate(checkpoint, samples, engine or ["minivl", "transformers"], seed, tiers):
+    for row in work.evaluate(checkpoint, samples, engine or ["minivl", "transformers"], seed, tiers,
+                             kept=output and output.with_suffix(".part.jsonl")):
         rows.append(row)
         print(work.line(row), flush=True)
     if output is not None:
@@ -67,10 +68,11 @@ def curve(run: Path, target: Path) -> None:
 
 
 @app.command()
-def history(run: Path) -> None:
-    """Write down what each phase of a run saw, for the model card."""
+def history(run: Path, anew: Annotated[bool, typer.Option(help="forget earlier runs: this one began from nothing")]
+            = False) -> None:
+    """Write down what each phase of a run saw, for the model card, behind the runs that it went on from."""
     from .release import history as write
-    for row in write(run):
+    for row in write(run, anew):
         print(row)
 
 

@@ -62,8 +62,9 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def phases(history: list[dict[str, Any]]) -> str:
-    lines = ["| phase | samples | minutes on 2 cores | what |", "|---|---|---|---|"]
-    lines += [f"| {one['phase']} | {one['samples']:,} | {one['minutes']:.0f} | {one['what']} |" for one in history]
+    lines = ["| run | phase | samples | minutes on 2 cores | what |", "|---|---|---|---|---|"]
+    lines += [f"| {one['run']} | {one['phase']} | {one['samples']:,} | {one['minutes']:.0f} | {one['what']} |"
+              for one in history]
     return "\n".join(lines)
 
 

@@ -10,10 +10,12 @@ Read next: `rows.py`, `grade.py`, `card.py`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -119,14 +121,37 @@ def row_of(row: Row, samples: list[Sample], vlm: minivl.VLM, engines: dict[str, 
     return out
 
 
-
-
 def evaluate(folder: Path, samples: int, engines: Sequence[str], seed: int = 0, tiers: str = "ABC",
-             workers: int = 2) -> Iterator[dict[str, Any]]:
-    """Row after row, `workers` of them at a time. engines: "minivl", "transformers" or both."""
-    jobs = [(folder, samples, tuple(engines), seed, row.name) for row in ROWS if row.tier in tiers]
+             workers: int = 2, kept: Path | None = None) -> Iterator[dict[str, Any]]:
+    """Row after row, `workers` of them at a time. engines: "minivl", "transformers" or both.
+
+    kept: a file that every finished row is added to; rows that it holds of the same weights and questions are not asked
+    again, so that an evaluation that was killed goes on.
+    """
+    weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    about = {"weights": weights, "asked": [samples, list(engines), seed]}
+    done = {} if kept is None else _finished(kept, about)
+    jobs = {row.name: (folder, samples, tuple(engines), seed, row.name) for row in ROWS if row.tier in tiers}
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_row_in_a_process, jobs)
+        fresh = pool.map(_row_in_a_process, [job for name, job in jobs.items() if name not in done])
+        for name in jobs:
+            if name not in done:
+                done[name] = next(fresh)
+                if kept is not None:
+                    with kept.open("a", encoding="utf-8") as file:
+                        file.write("\n" + json.dumps(about | {"row": done[name]}))
+            yield done[name]
+
+
+def _finished(kept: Path, about: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Rows of a file of `evaluate` that were asked of these weights; a line that a kill cut short counts for none."""
+    found = {}
+    for line_ in kept.read_text(encoding="utf-8").splitlines() if kept.exists() else []:
+        with suppress(ValueError):
+            said = json.loads(line_)
+            if {name: said.get(name) for name in about} == about:
+                found[said["row"]["name"]] = said["row"]
+    return found
 
 
 def _row_in_a_process(job: tuple[Path, int, tuple[str, ...], int, str]) -> dict[str, Any]:

@@ -3,8 +3,9 @@
     make tiny-release CKPT=runs/a/checkpoint
 
 The checkpoint is checked and evaluated before anything is replaced. Then, in this order: the files of `minivl/tiny`,
-the model card, the golden answers, the samples, the page of ablations, the page about the article, the
-pictures of the questions. Each is written whole; run again, it starts again.
+the model card, the golden answers, the samples, the page of ablations, the page about the article, the pictures of the
+questions. Should one of these steps fail, or be interrupted, all of them are put back as they were. The evaluation,
+which takes most of the time, is kept beside the checkpoint and goes on where it was.
 """
 
 from __future__ import annotations
@@ -12,22 +13,27 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import minivl
 from minivl.api import TINY
 from minivl.files import write_whole
+from minivl.samples import FOLDER
 
 from . import ablate, card, evaluate, golden
-from .card import RESULTS, keep
+from .card import RESULTS, keep, kept
 from .curve import read, seen
 from .packing import VIDEO
 
 MOST_BYTES = 12_000_000
 FILES = ("config.json", "generation_config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json",
          "tokenizer_config.json", "chat_template.json", "vocab.json", "merges.txt")
+ROOT = Path(__file__).parents[2]
+MADE = (TINY, RESULTS, golden.PATH, FOLDER, ablate.PAGE, ROOT / "docs" / "the-article.md", ROOT / "docs" / "pictures")
 WHAT = {"visual": "the tower alone, on dense targets in every cell: shapes, colours, outlines, edges, characters",
         "words": "tower and decoder, briefly: what questions and answers look like",
         "writing": "the tower alone, mostly on characters",
@@ -36,13 +42,17 @@ WHAT = {"visual": "the tower alone, on dense targets in every cell: shapes, colo
         "dpo": "pairs of a right and a plausible wrong answer"}
 
 
-def history(run: Path) -> list[dict[str, Any]]:
-    """What each phase of a run saw. Raises FileNotFoundError where there was no run."""
+def history(run: Path, anew: bool = False) -> list[dict[str, Any]]:
+    """Write down what each phase of a run saw, behind the runs that it goes on from; anew: it began from nothing.
+
+    Raises FileNotFoundError where there was no run.
+    """
     found = seen(read(run))
     if not found:
         raise FileNotFoundError(f"{run} has no log.jsonl in a phase's folder: nothing was trained there")
-    rows = [{"phase": phase, "samples": samples, "minutes": minutes, "what": WHAT[phase]}
-            for phase, (samples, minutes) in found.items()]
+    earlier = [] if anew else [row for row in kept("history") if row["run"] != run.name]
+    rows = earlier + [{"run": run.name, "phase": phase, "samples": samples, "minutes": minutes, "what": WHAT[phase]}
+                      for phase, (samples, minutes) in found.items()]
     keep("history", rows)
     return rows
 
@@ -90,14 +100,37 @@ def release(folder: Path, samples: int, ablation_samples: int,
     """See the module's text."""
     check(folder)
     rows = []
-    for row in evaluate.evaluate(folder, samples, engines):
+    for row in evaluate.evaluate(folder, samples, engines, kept=folder / "evaluation.jsonl"):
         rows.append(row)
         print(evaluate.line(row), flush=True)
-    keep("evaluation", {"seed": 0, "rows": rows})
-    put(folder)
-    card.write(TINY)
-    print(f"{golden.write(TINY)} golden answers", flush=True)
-    module("tools.make_samples")
-    ablate.write(list(ablate.measure(None, ablation_samples)))
-    module("tools.article")
-    module("tools.question_pictures")
+    with all_or_nothing(MADE):
+        keep("evaluation", {"seed": 0, "rows": rows})
+        put(folder)
+        card.write(TINY)
+        print(f"{golden.write(TINY)} golden answers", flush=True)
+        module("tools.make_samples")
+        ablate.write(list(ablate.measure(None, ablation_samples)))
+        module("tools.article")
+        module("tools.question_pictures")
+
+
+@contextmanager
+def all_or_nothing(paths: Sequence[Path]) -> Iterator[None]:
+    """Put files and folders back as they were when the block does not come to its end."""
+    with tempfile.TemporaryDirectory() as aside:
+        for i, path in enumerate(paths):
+            (shutil.copytree if path.is_dir() else shutil.copy2)(path, Path(aside) / str(i))
+        try:
+            yield
+        except BaseException:
+            for i, path in enumerate(paths):
+                _put_back(Path(aside) / str(i), path)
+            raise
+
+
+def _put_back(saved: Path, path: Path) -> None:
+    if saved.is_file():
+        shutil.copy2(saved, path)
+        return
+    shutil.rmtree(path)
+    shutil.copytree(saved, path)

@@ -86,13 +86,18 @@ class Run:
 
     def _restore(self) -> None:
         saved = torch.load(self.checkpoint, weights_only=True)
+        asked = {"seed": self.seed, "batch": self.batch}
+        if (known := {name: saved.get(name, value) for name, value in asked.items()}) != asked:
+            raise ValueError(f"{self.checkpoint} was begun with {known}, and this run asks for {asked}: "
+                             "ask for the same, or give another --run")
         self.flat.restore(saved["flat"])
         self.step, self.seen, self.seconds = saved["step"], saved["seen"], saved["seconds"]
         print(f"goes on at step {self.step}", flush=True)
 
     def save(self) -> None:
         """Replace the checkpoint as a whole: a kill while writing leaves the old one."""
-        state = {"flat": self.flat.state(), "step": self.step, "seen": self.seen, "seconds": self.seconds}
+        state = {"flat": self.flat.state(), "step": self.step, "seen": self.seen, "seconds": self.seconds,
+                 "seed": self.seed, "batch": self.batch}
         written = self.checkpoint.with_suffix(".part")
         torch.save(state, written)
         written.replace(self.checkpoint)
