@@ -266,7 +266,7 @@ def test_an_evaluation_that_was_killed_goes_on(tmp_path, monkeypatch):
     first, second = next(begun), next(begun)
     begun.close()
     with kept.open("a", encoding="utf-8") as file:
-        file.write('{"weights": "')
+        file.write('\n{"weights": "')
     rows = list(evaluate.evaluate(tmp_path, 3, ["minivl"], kept=kept))
     assert rows[:2] == [first, second] and asked == [row["name"] for row in rows]
     assert list(evaluate.evaluate(tmp_path, 3, ["minivl"], kept=kept)) == rows and len(asked) == len(rows)
