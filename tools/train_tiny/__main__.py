@@ -111,9 +111,9 @@ def ablate(checkpoint: Annotated[Path | None, typer.Argument()] = None, samples:
 
 
 @app.command()
-def pair(run: Path, start: Annotated[Path, typer.Option(help="weights.pt of the visual phase")], steps: int = 500,
+def pair(run: Path, start: Annotated[Path, typer.Option(help="weights.pt whose tower both take")], steps: int = 500,
          samples: int = 400) -> None:
-    """Train twice on the same budget, with and without the time axis, from the weights of the visual phase."""
+    """Train twice on the same budget, with and without the time axis, with one trained tower."""
     from . import ablate as work
     from .card import keep
     found = work.train_pair(run, start, steps, samples)

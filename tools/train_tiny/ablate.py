@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 import minivl
 from minivl.files import write_whole
@@ -26,16 +27,18 @@ from minivl.passes import positions, windows
 from .card import keep, kept, percent
 from .evaluate import answer_by_minivl, row_of
 from .export import export
+from .network import Lean, config_for, new_model
 from .optimiser import WORKERS
 from .phases import PAIR
 from .rows import ROWS
+from .tokens import load_tokenizer
 from .train import train
 
 PAGE = Path(__file__).parents[2] / "docs" / "ablations.md"
 TEMPLATE = Path(__file__).parent / "ablations.md"
-PAIRED = """Two networks, trained from the same weights of the visual phase on the same budget ({minutes:.0f} minutes of
-CPU time each), on one task, *when does it appear or leave*: one with the time axis of MRoPE, one whose frames all stand
-at one moment. One seed each: a difference of a few percent means nothing.
+PAIRED = """Two networks with the same trained tower and the same untrained decoder, trained on the same budget
+({minutes:.0f} minutes of CPU time each) on one task, *when does it appear or leave*: one with the time axis of MRoPE,
+one whose frames all stand at one moment. One seed each: a difference of a few percent means nothing.
 
 {table}
 
@@ -98,8 +101,14 @@ def measure(folder: Path | None, samples: int, seed: int = 3) -> Iterator[dict[s
 
 
 def train_pair(run: Path, start: Path, steps: int, samples: int) -> list[dict[str, Any]]:
-    """Train both networks of the pair, one after the other, and ask each the questions of the row "when"."""
+    """Train both networks of the pair, one after the other, and ask each the questions of the row "when".
+
+    Both take the tower of `start`, into which no time enters, and begin with the same untrained decoder: one that had
+    been trained with the time axis would favour it.
+    """
     row, out = next(one for one in ROWS if one.task == "when"), []
+    run.mkdir(parents=True, exist_ok=True)
+    start = tower_of(start, run / "tower.pt")
     given = row.samples(samples, seed=4)
     for name, phase in PAIR.items():
         folder = run / name.replace(" ", "-")
@@ -111,6 +120,16 @@ def train_pair(run: Path, start: Path, steps: int, samples: int) -> list[dict[st
         out.append({"name": name, "samples": log[-1]["samples"], "minutes": WORKERS * log[-1]["minutes"],
                     "right": found["figures"]["minivl"]["right"], "blind": found["blind"]["right"]})
     return out
+
+
+def tower_of(weights: Path, target: Path) -> Path:
+    """Weights whose tower and heads are those of `weights`, and whose decoder is untrained."""
+    lean = Lean(new_model(config_for(load_tokenizer()), seed=11))
+    seen = {name: value for name, value in torch.load(weights, weights_only=True).items()
+            if "visual" in name or name.startswith("heads.")}
+    lean.load_state_dict(seen, strict=False)
+    torch.save(lean.state_dict(), target)
+    return target
 
 
 def page(rows: list[dict[str, Any]], pair: list[dict[str, Any]]) -> str:
