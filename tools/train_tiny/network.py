@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from .targets import COLOUR_COUNT, GLYPH_COUNT, KIND_COUNT, LINE, LINE_COUNT, TENS, UNASKED, UNITS
+from .targets import ACROSS, COLOUR_COUNT, GLYPH_COUNT, KIND_COUNT, LINE, LINE_COUNT, TENS, UNASKED, UNITS
+from .world import FACTOR
 
 WIDTH, HEADS, KV_HEADS, LAYERS, MLP = 192, 4, 2, 5, 512
 DEPTH, FULL_BLOCKS, WINDOW = 6, (1, 3, 5), 56
@@ -134,7 +135,8 @@ class Lean(nn.Module):
             "colour": nn.Linear(WIDTH, 8 * COLOUR_COUNT), "kind": nn.Linear(WIDTH, 8 * KIND_COUNT),
             "outline": nn.Linear(WIDTH, 64), "glyph": nn.Linear(WIDTH, 8 * GLYPH_COUNT),
             "place": nn.Linear(WIDTH, 8 * (LINE + 1)), "line": nn.Linear(WIDTH, LINE * LINE_COUNT),
-            "tens": nn.Linear(WIDTH, 4 * TENS), "units": nn.Linear(WIDTH, 4 * UNITS)})
+            "tens": nn.Linear(WIDTH, 4 * TENS), "units": nn.Linear(WIDTH, 4 * UNITS),
+            "cell": nn.Linear(WIDTH, 4 * ACROSS), "offset": nn.Linear(WIDTH, 4 * FACTOR)})
         vision_width, text_width = WIDTH // HEADS // 2, WIDTH // HEADS
         self.register_buffer("vision_turn", 1e4 ** -(torch.arange(0, vision_width, 2).float() / vision_width), False)
         self.register_buffer("text_turn", THETA ** -(torch.arange(0, text_width, 2).float() / text_width), False)
@@ -206,7 +208,8 @@ class Lean(nn.Module):
             "place": _balanced(said["place"].view(-1, LINE + 1)[asked], b["place"].reshape(-1)[asked]),
             "line": _balanced(said["line"].view(-1, LINE_COUNT), b["line"][written].reshape(-1)),
         }
-        for name, count, truth in (("tens", TENS, edges // 10), ("units", UNITS, edges % 10)):
+        for name, count, truth in (("tens", TENS, edges // 10), ("units", UNITS, edges % 10),
+                                   ("cell", ACROSS, edges // FACTOR), ("offset", FACTOR, edges % FACTOR)):
             losses[name] = _mean(F.cross_entropy(said[name][known].view(-1, count), truth, reduction="none"))
         return losses
 

@@ -19,6 +19,7 @@ HALF = FACTOR // 2
 KINDS = [*SHAPES, "text", "button", "field", "bar", "panel"]   # "field" keeps its place: heads were trained with it
 COLOUR_COUNT, KIND_COUNT, GLYPH_COUNT = len(COLOUR_NAMES) + 1, len(KINDS) + 1, len(CHARACTERS) + 1
 TENS, UNITS = 32, 10                                      # an edge in pixels as a digit and what stands before it
+ACROSS = -(-TENS * UNITS // FACTOR)                       # and as a cell and a pixel in it: 12 cells of 28 pixels
 LINE, LINE_COUNT, UNASKED = 10, len(CHARACTERS) + 2, 255    # characters of a line that are asked; 0 is its end
 SAMPLED = np.array([1, 5, 8, 12])                         # rows and columns of a patch at which its outline is asked
 

@@ -34,7 +34,7 @@ POOL, WARM_UP = 4, 60                                     # batches drawn and so
 SAVE_SECONDS, LOOK_SECONDS, SAY_STEPS = 120, 300, 25
 PATIENCE = 900                                            # seconds until a worker takes another for dead
 EVERY_STEP = {"kind": 1.0, "colour": 1.0, "outline": 2.0, "glyph": 1.0, "place": 0.4, "line": 0.6, "tens": 0.5,
-              "units": 0.25}
+              "units": 0.25, "cell": 0.4, "offset": 0.4}
 
 
 # ------------------------------------------------------------------------------------------------- data
@@ -124,13 +124,16 @@ class Run:
 
 
 def load_weights(lean: Lean, path: Path) -> None:
-    """Weights of an earlier phase (.pt, with the heads) or of an exported folder (a warm restart, heads anew)."""
+    """Weights of an earlier phase (.pt, with the heads that it had) or of an exported folder (a warm restart, heads
+    anew). Raises ValueError for those of another network."""
     if path.is_dir():
         from transformers import Qwen2_5_VLForConditionalGeneration
         shipped = Qwen2_5_VLForConditionalGeneration.from_pretrained(path, dtype=torch.float32)
         lean.model.load_state_dict(shipped.state_dict())
     else:
-        lean.load_state_dict(torch.load(path, weights_only=True))
+        lacking, unknown = lean.load_state_dict(torch.load(path, weights_only=True), strict=False)
+        if strange := [name for name in lacking if not name.startswith("heads.")] + unknown:
+            raise ValueError(f"{path} holds another network: {', '.join(strange[:3])} in one of the two alone")
 
 
 def half_step(run: Run, half: dict[str, Any]) -> dict[str, float]:
