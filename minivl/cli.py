@@ -98,6 +98,8 @@ Precision = Annotated[str, typer.Option(help="Of the activations: float64, float
 Length = Annotated[int, typer.Option("--max-new-tokens", min=1, metavar="N", help="The answer has at most N tokens.")]
 FaultName = Annotated[str | None, typer.Option("--fault", metavar="NAME", show_default=False, help=(
     "Run with a known fault in the model; `minivl faults` lists them."))]
+FramesPerSecond = Annotated[float | None, typer.Option("--fps", min=0, metavar="F", show_default=False, help=(
+    "The pictures are the frames of one video, F of them a second."))]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 
 
@@ -127,18 +129,18 @@ def demo(output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.pn
 
 @app.command()
 def ask(images: Images, question: Question, model: Model = None, precision: Precision = "float32",
-        max_new_tokens: Length = 128,
+        max_new_tokens: Length = 128, fps: FramesPerSecond = None,
         temperature: Annotated[float | None, typer.Option(min=0, metavar="T", show_default=False, help=(
             "0 is greedy; without it the checkpoint decides."))] = None,
         seed: Annotated[int | None, typer.Option(min=0, metavar="N", show_default=False, help=(
             "For drawing tokens; 0 without it."))] = None,
         stream: Annotated[bool, typer.Option("--stream", help="Print words as they come.")] = False,
         fault: FaultName = None) -> None:
-    """Answer a question about pictures. The question comes last."""
+    """Answer a question about pictures, or about a video whose frames they are. The question comes last."""
     from .commands.ask import ask
     from .commands.faults import planted
     with planted(fault):
-        ask(images, question, model, precision, max_new_tokens, temperature, seed, stream)
+        ask(images, question, model, precision, max_new_tokens, temperature, seed, stream, fps)
 
 
 @app.command()
@@ -226,8 +228,7 @@ def explore(words: Annotated[list[str], typer.Argument(metavar="IMAGE... QUESTIO
             beside: Annotated[list[str], typer.Option(metavar="WORD", help=(
                 "A second run beside the first: another question, picture or dump. May be given again."))]
             = [],  # noqa: B006
-            fps: Annotated[float | None, typer.Option(min=0, metavar="F", show_default=False, help=(
-                "The pictures are the frames of one video, F of them a second."))] = None,
+            fps: FramesPerSecond = None,
             model: Model = None, precision: Precision = "float32", max_new_tokens: Length = 64) -> None:
     """Make a page of a run. Point at a pixel, token, window or stage and see what belongs to it; one HTML file."""
     from .commands.explore import explore

@@ -21,6 +21,7 @@ import minivl
 from minivl import api, cli, demo
 from minivl.commands import console, doctor
 from minivl.config import official_config, read_config, to_flat_json
+from minivl.samples import load_samples
 
 TINY = Path(minivl.__file__).parent / "tiny"
 VISION = read_config(TINY).vision
@@ -142,6 +143,16 @@ def test_control_characters_from_elsewhere_do_not_reach_the_terminal():
 
 
 # ---- ask, passes, run --------------------------------------------------------------------------------------
+
+def test_ask_takes_the_frames_of_a_video():
+    film = next(one for one in load_samples() if one.fps is not None)
+    with minivl.load() as vlm:
+        wanted = vlm.chat(film.messages(), temperature=0)
+    frames = [str(path) for path in film.paths]
+    out, _ = minivl_("ask", *frames, film.question, "--fps", str(film.fps), "--temperature", "0")
+    assert out.rstrip("\n") == wanted
+    assert "fps" in refused("ask", frames[0], "what?", "--fps", "0")
+
 
 def test_ask_gives_the_answer_alone_on_stdout(picture):
     with minivl.load() as vlm:
