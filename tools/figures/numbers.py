@@ -45,7 +45,7 @@ def draw_errors(axis: Any, traces: dict[str, dict[str, Any]], golden: dict[str, 
     axis.set_yscale("log")
     axis.set_xticks(range(len(labels)), [_short(key) for key in labels], rotation=90, size=7)
     axis.set_ylabel("error: |difference| / |golden|", size=8)
-    axis.legend(fontsize=8)
+    axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
 
 
 def _short(label: str) -> str:

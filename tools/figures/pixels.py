@@ -166,7 +166,8 @@ def raster_and_block_order() -> Any:
         axis.imshow(paint, cmap="Pastel1", vmin=0, vmax=8)
         axis.plot(way[:, 1], way[:, 0], color=plot.INK, lw=1)
         for row, (y, x) in enumerate(way):
-            axis.text(x, y, str(row), ha="center", va="center", size=9)
+            axis.text(x, y, str(row), ha="center", va="center", size=9,
+                      bbox={"facecolor": plot.PAPER, "edgecolor": "none", "pad": 1.5})
         axis.set(xticks=[], yticks=[])
         axis.set_title(f"{name}: colours are what a merge of four rows joins", size=9)
     return drawn
@@ -174,7 +175,7 @@ def raster_and_block_order() -> Any:
 
 @figure("one-row-of-numbers", 3, "A row of pixel_values taken apart: 3 colours, 2 frames, 14 x 14 pixels")
 def one_row_of_numbers() -> Any:
-    number = int(np.flatnonzero((scene().at["p"][:, 2:] == (4, 3)).all(axis=1))[0])   # on the rim of a disc
+    number = int(np.flatnonzero((scene().at["p"][:, 2:] == (3, 2)).all(axis=1))[0])   # on the rim of a disc
     row = scene().inputs.pixel_values[number].reshape(3, 2, 14, 14)                   # x -> c t y x
     drawn = plot.board(2, 3, (7, 4.6))
     for axis, (t, c) in zip(drawn.axes, np.ndindex(2, 3), strict=True):

@@ -56,8 +56,7 @@ def mrope_video_rates() -> Any:
         video = {"type": "video", "video": [two_discs(56, 84, 12)] * count, "fps": fps}
         inputs = asked([video, {"type": "text", "text": "What moves?"}])
         plot.positions(inputs.position_ids, axis)
-        axis.set_title(f"3 seconds at {fps:g} frames a second: time reaches "
-                       f"{int(inputs.position_ids[0].max())}", size=9)
+        axis.set_title(f"3 seconds, {fps:g} frames a second", size=9)
     return drawn
 
 
@@ -98,9 +97,8 @@ def prefill_and_decode() -> Any:
 def decoder_looks_at_picture() -> Any:
     s, text = scene(), model().config.text
     count = len(s.inputs.input_ids)
-    across = min(text.num_hidden_layers, 4)
-    drawn = plot.board(1, across, (3.2 * across, 2.6))
-    for layer, axis in enumerate(drawn.axes):
+    drawn = plot.board(2, 2, (9, 5.4))
+    for layer, axis in zip(range(text.num_hidden_layers), drawn.axes, strict=False):
         q, k = s.trace[f"decoder.layers.{layer}.rotate"]
         whole = np.array([[0, count, 0, count]])
         plot.attention(q, k, whole, count - 1, "s", s.at, axis, causal=True, pixels=s.pixels)

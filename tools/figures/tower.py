@@ -19,7 +19,7 @@ from tools.question_pictures import kinds_of_block
 from .scene import asked, model, scene, two_discs
 from .sheet import figure
 
-PATCH = (4, 3)                                       # row and column of the patch that looks, on the rim of a disc
+PATCH = (3, 2)                                       # row and column of the patch that looks, on the rim of a disc
 
 
 def shares(scores: np.ndarray) -> np.ndarray:
@@ -127,9 +127,8 @@ def how_news_travels() -> Any:
     other = minivl.Inputs.from_ids(s.inputs.input_ids, s.vlm.config, changed, s.inputs.image_grid_thw)
     with minivl.session(record="vision.*") as session:
         s.vlm.vision(other)
-    across = min(vision.depth, 6)
-    drawn = plot.board(1, across, (2.6 * across, 2.6))
-    for block, axis in enumerate(drawn.axes):
+    drawn = plot.board(2, 3, (9, 4.8))
+    for block, axis in zip(range(vision.depth), drawn.axes, strict=False):
         key = f"vision.blocks.{block}.add_mlp"
         reached = (s.trace[key] != session.trace[key]).any(axis=1)                    # w
         plot.rows(reached.astype(float), "w", s.at, axis, label="changed")
@@ -187,7 +186,8 @@ def rotary_speeds() -> Any:
     plot.angles(angles, drawn.axes[0])
     drawn.axes[0].set_title("angles of 40 places, 8 pairs: fast left, slow right", size=9)
     for pairs, colour in ((1, plot.ORANGE), (2, plot.GREEN), (8, plot.BLUE)):
-        drawn.axes[1].plot(np.cos(angles[:, :pairs]).mean(axis=1), color=colour, label=f"{pairs} pairs")
+        name = f"{pairs} pairs" if pairs > 1 else "1 pair"
+        drawn.axes[1].plot(np.cos(angles[:, :pairs]).mean(axis=1), color=colour, label=name)
     drawn.axes[1].set_title("score of equal q and k by distance", size=9)
     drawn.axes[1].legend(fontsize=8)
     return drawn
