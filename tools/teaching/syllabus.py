@@ -64,10 +64,10 @@ def questions(first: int, last: int, minutes: int) -> Talk:
     return Talk(minutes, f"[concept questions](concept-questions.md) {first} to {last}, in pairs, then together")
 
 
-HOW = """Minutes are those that the lessons state. Students are slower in their first week and faster from the third one
-on. What is done in class is done with the notebook open: the teacher reads the question aloud, and the class writes down
-what it expects of each "now break it" cell before the cell is run. [Instructor notes](instructor-notes.md) have the plan
-of each hour."""
+HOW = """Minutes are those that the lessons state. Students are slower in their first week and faster from the third
+on. What is done in class is done with the notebook open: the teacher reads the question aloud, and the class writes
+down what it expects of each *now break it* cell before the cell is run. [Instructor notes](instructor-notes.md) have
+the plan of each hour."""
 
 SIX = Course("syllabus-6-weeks", f"""# Six weeks
 
@@ -165,7 +165,7 @@ def line(item: Read | Do | Talk) -> tuple[str, int]:
     if isinstance(item, Read):
         return f"[{_named(item)}](../../notebooks/{lesson.notebook}): {lesson.title}", lesson.reading
     if item.exercise not in exercises():
-        raise ValueError(f"lesson {number} has no exercise {item.exercise}: mend the plan in tools/teaching/syllabus.py")
+        raise ValueError(f"lesson {number} has no exercise {item.exercise}: mend the plan in syllabus.py")
     anchor, long = exercises()[item.exercise]
     return f"[{_named(item)}](../../notebooks/{lesson.notebook}#{anchor})", long
 
