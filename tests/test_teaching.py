@@ -116,7 +116,7 @@ def test_minutes_are_those_of_the_lessons():
         said = re.search(r"[Rr]eading\s+(?:it\s+)?takes\s+about\s+(\d+)\s+minutes", source.replace("\n#", "\n"))
         assert said and int(said[1]) == lesson.reading, f"lesson {number}"
         own = [minutes for name, (_, minutes) in syllabus.exercises().items() if name.startswith(f"{number}.")]
-        assert len(own) == 2
+        assert len(own) >= 2
         assert syllabus.line(syllabus.Do(f"{number}.1"))[1] == own[0]
     assert set(syllabus.lessons()) == WRITTEN
 

@@ -7,6 +7,6 @@ Text in them is text: it can be searched, translated and set in another font. Th
 `minivl/plot.py` from runs of the embedded model, or from toy arrays of the lessons; the same model and the same
 Matplotlib give the same bytes. What they show of the model's numbers is of the embedded model as it is now.
 
-One file a part of the course: `pixels.py` (lessons 0 to 3), `tower.py` (4 to 8), `text.py` (9 to 12), `numbers.py`
-(13 and later). A figure is a function under `@figure`. Read next: `sheet.py`, which files and writes them.
+One file a part of the course: `pixels.py` (lessons 0 to 3), `tower.py` (4 to 8), `text.py` (9 to 12, and 14),
+`numbers.py` (13 and 15). A figure is a function under `@figure`. Read next: `sheet.py`, which files and writes them.
 """

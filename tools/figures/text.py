@@ -1,4 +1,4 @@
-"""Figures of lessons 9 to 12: positions in the prompt, the decoder, how a token is chosen.
+"""Figures of lessons 9 to 12 and 14: positions in the prompt, the decoder, how a token is chosen, two losses.
 
 Read next: `numbers.py`.
 """
@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+import minivl
 from minivl import plot
+from minivl.kernels.definition import log_softmax
 from minivl.passes.answer import boxes_to_original, boxes_to_resized
 from minivl.passes.picture import resize, target_size
 from minivl.passes.positions import mrope
@@ -142,4 +144,39 @@ def box_to_photo() -> Any:
         x0, y0, x1, y1 = box - 0.5
         axis.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color=plot.ORANGE, lw=2)
         axis.set_title(f"{pixels.shape[0]} x {pixels.shape[1]}: box {[round(float(n), 1) for n in box]}", size=9)
+    return drawn
+
+
+@figure("dialogue-loss", 14, "The surprise of each token; only those of the answer count in the loss")
+def dialogue_loss() -> Any:
+    s, tokenizer = scene(), model().tokenizer
+    stop = int(np.atleast_1d(s.vlm.config.eos_token_id)[0])
+    answer = [*tokenizer.encode("A red circle and a blue circle."), stop]
+    ids = np.array([*s.inputs.input_ids, *answer])
+    whole = minivl.Inputs.from_ids(ids, s.vlm.config, s.inputs.pixel_values, s.inputs.image_grid_thw)
+    log_p = log_softmax(s.vlm.logits(whole)[:-1].astype(np.float64))                  # row i is about token i + 1
+    surprise = -log_p[np.arange(len(log_p)), ids[1:]]
+    first = int(np.flatnonzero(ids == s.vlm.config.image_token_id)[-1])              # what comes after the picture
+    counted = np.arange(1, len(ids)) >= len(s.inputs.input_ids)
+    drawn = plot.board(1, 1, (9, 3.4))
+    axis = drawn.axes[0]
+    axis.bar(range(first, len(surprise)), surprise[first:],
+             color=np.where(counted[first:], plot.BLUE, "lightgrey"))
+    names = [plot.token_name(tokenizer, int(token)) for token in ids[1 + first :]]
+    axis.set_xticks(range(first, len(surprise)), names, rotation=90, size=7)
+    axis.set_ylabel("surprise (nats)", size=8)
+    axis.set_title(f"blue counts: loss {surprise[counted].mean():.3f}; grey is read, not learned", size=9)
+    return drawn
+
+
+@figure("preference-loss", 14, "The DPO loss of one pair by its margin: at zero it is log 2, and it never reaches zero")
+def preference_loss() -> Any:
+    margin = np.linspace(-60, 60, 241)
+    drawn = plot.board(1, 1, (6.5, 3))
+    axis = drawn.axes[0]
+    for beta, colour in ((0.1, plot.BLUE), (0.3, plot.ORANGE)):
+        axis.plot(margin, np.logaddexp(0, -beta * margin), color=colour, label=f"beta = {beta}")
+    axis.plot(0, np.log(2), "o", color=plot.INK)
+    axis.set(xlabel="margin: gain of the right answer minus gain of the wrong one (nats)", ylabel="loss")
+    axis.legend(fontsize=8)
     return drawn
