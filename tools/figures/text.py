@@ -147,11 +147,11 @@ def box_to_photo() -> Any:
     return drawn
 
 
-@figure("dialogue-loss", 14, "The surprise of each token; only those of the answer count in the loss")
+@figure("dialogue-loss", 14, "The surprise of each token, for an answer with a wrong colour; only the answer counts")
 def dialogue_loss() -> Any:
     s, tokenizer = scene(), model().tokenizer
     stop = int(np.atleast_1d(s.vlm.config.eos_token_id)[0])
-    answer = [*tokenizer.encode("A red circle and a blue circle."), stop]
+    answer = [*tokenizer.encode("A red circle and a green circle."), stop]
     ids = np.array([*s.inputs.input_ids, *answer])
     whole = minivl.Inputs.from_ids(ids, s.vlm.config, s.inputs.pixel_values, s.inputs.image_grid_thw)
     log_p = log_softmax(s.vlm.logits(whole)[:-1].astype(np.float64))                  # row i is about token i + 1
