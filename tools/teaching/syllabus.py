@@ -67,7 +67,7 @@ def questions(first: int, last: int, minutes: int) -> Talk:
 HOW = """Minutes are those that the lessons state. Students are slower in their first week and faster from the third
 on. What is done in class is done with the notebook open: the teacher reads the question aloud, and the class writes
 down what it expects of each *now break it* cell before the cell is run. [Instructor notes](instructor-notes.md) have
-the plan of each hour."""
+the plan of each hour. Exercises that are in no table are for those who want more."""
 
 SIX = Course("syllabus-6-weeks", f"""# Six weeks
 
@@ -90,12 +90,12 @@ fault](project-port-or-fault.md); the larger one fits into twelve weeks.
     Week("Positions of a prompt, and the decoder",
          (Talk(15, "the prompt of lesson 9 at the board: marks, placeholders, one row for each cell"), Read(10),
           Read(11), questions(41, 53, 25)),
-         (Read(9), Do("9.1"), Do("10.1"), Do("11.1"))),
+         (Read(9), Do("9.2"), Do("10.1"), Do("11.1"), Do("11.2"))),
     Week("Precision, and a port that is wrong",
          (Read(13), Read(15), questions(56, 60, 15),
           Talk(30, "a fault of the [bug museum](../bug-museum.md) that the teacher has planted, found in groups"),
           Talk(10, "the [project](project-port-or-fault.md): topics, rubric, date")),
-         (Do("13.1"), Do("15.1"), Talk(60, "project: the topic, and the first failing test"))),
+         (Do("13.1"), Do("15.1"), Do("15.2"), Talk(60, "project: the topic, and the first failing test"))),
     Week("Grounding, and the exam",
          (Talk(40, "three students show one plot of their project"), questions(54, 55, 10),
           Talk(90, "[exam](exam-6-weeks.md)")),
@@ -104,9 +104,10 @@ fault](project-port-or-fault.md); the larger one fits into twelve weeks.
 
 TWELVE = Course("syllabus-12-weeks", f"""# Twelve weeks
 
-One session of 90 minutes a week, and one to two hours at home. For students who have used NumPy in one course before.
-All lessons; the project is [your own minivl](project-own-minivl.md), which grows from the exercises, so it begins in
-week 3. The [exam](exam-12-weeks.md) takes 120 minutes and is held after the last week.
+One session of 90 minutes a week; at home an hour or less in the first weeks, two hours and more in the last ones. For
+students who have used NumPy in one course before. All lessons; the project is
+[your own minivl](project-own-minivl.md), which grows from the exercises, so it begins in week 3. The
+[exam](exam-12-weeks.md) takes 120 minutes and is held after the last week.
 
 {HOW}
 """, 90, (
@@ -128,14 +129,15 @@ week 3. The [exam](exam-12-weeks.md) takes 120 minutes and is held after the las
     Week("A whole block, and the merger", (Read(7), Read(8), questions(33, 40, 15)),
          (Do("7.1"), Do("7.2"), Do("8.1"), Do("8.2"), Talk(30, "project: `rms_norm`, `add_mlp`, `merge_2x2`"))),
     Week("The prompt and its positions", (Read(10), Do("10.1"), questions(41, 49, 15)),
-         (Read(9), Do("9.1"), Talk(45, "project: `expand`, `mrope`, `mrope_angles`"))),
+         (Read(9), Do("9.1"), Do("9.2"), Do("10.2"), Talk(30, "project: `expand`, `mrope`, `mrope_angles`"))),
     Week("The decoder, and boxes", (Read(11), Do("11.1"), questions(50, 55, 15)),
-         (Read(12), Do("12.1"), Talk(30, "project: `attend_backwards`, `most_likely`, `advance`"))),
+         (Do("11.2"), Read(12), Do("12.1"), Do("12.2"),
+          Talk(20, "project: `attend_backwards`, `most_likely`, `advance`"))),
     Week("Precision, and how it was trained", (Read(13), Do("13.1"), questions(56, 58, 10)),
-         (Read(14), Do("14.1"), Talk(45, "project: the first answer with nothing borrowed"))),
+         (Do("13.2"), Read(14), Do("14.1"), Do("14.2"), Talk(30, "project: the first answer with nothing borrowed"))),
     Week("A port that is wrong", (Read(15), questions(59, 60, 10),
                                   Talk(20, "three projects: one figure each")),
-         (Read(16), Do("15.1"), Talk(60, "project: the report"))),
+         (Do("15.1"), Do("15.2"), Read(16), Do("16.1"), Talk(40, "project: the report"))),
 ))
 COURSES = (SIX, TWELVE)
 
