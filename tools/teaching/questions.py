@@ -295,7 +295,8 @@ def _() -> Any:
 
 @concept("41")
 def _() -> Any:
-    ids = prompt.expand(np.array([WORD, START, PAD, END, WORD]), np.array([1 * 2 * 6 // 4]), (PAD,))
+    count = tokens_of(seen(56, 84))
+    ids = prompt.expand(np.array([WORD, START, PAD, END, WORD]), np.array([count]), (PAD,))
     return int((ids == PAD).sum())
 
 
