@@ -29,7 +29,8 @@ def test_no_lesson_uses_a_term_before_the_cell_that_defines_it(term):
 
 
 def test_links_are_as_the_lessons_are_now():
-    for path, fill in ((index.GLOSSARY, index.filled_glossary), (index.QUESTIONS, index.filled_questions)):
+    linking = [(page, index.filled_links) for page in index.linking()]
+    for path, fill in ((index.GLOSSARY, index.filled_glossary), *linking):
         text = path.read_text(encoding="utf-8")
         assert fill(text) == text, f"{path.name}: write it anew, python tools/lesson_index.py"
 
@@ -72,10 +73,12 @@ def test_a_definition_is_linked_by_the_section_in_which_it_stands(monkeypatch):
 
 def test_a_link_to_a_section_that_is_gone_is_an_error(monkeypatch):
     lesson_of(monkeypatch, "# A title")
-    linked = index.filled_questions("see [x](../notebooks/lesson_00_x.ipynb#a-title)")
+    linked = index.filled_links("see [x](../notebooks/lesson_00_x.ipynb#a-title)")
     assert linked == "see [lesson 0, cell 1](../notebooks/lesson_00_x.ipynb#a-title)"
     with pytest.raises(ValueError, match="no section of this name"):
-        index.filled_questions("[](../notebooks/lesson_00_x.ipynb#gone)")
+        index.filled_links("[](../notebooks/lesson_00_x.ipynb#gone)")
+    later = "[lesson 7, cell 2](../notebooks/lesson_07_y.ipynb#gone)"
+    assert index.filled_links(later) == later                                 # not written yet
 
 
 def test_code_is_read_for_what_it_says_to_a_reader():

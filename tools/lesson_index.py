@@ -1,9 +1,9 @@
-"""Which cell of which lesson: the links of docs/glossary.md and docs/questions.md, and terms that are used too early.
+"""Which cell of which lesson: the links of the glossary, the questions and docs/teaching, and terms used too early.
 
-    python tools/lesson_index.py        write both files anew, with the cells as they are now
+    python tools/lesson_index.py        write these files anew, with the cells as they are now
 
 A term is defined where it first stands in **bold** in a lesson. The last column of the glossary is made from that. In
-docs/questions.md the text of a link to a section of a lesson is made from where that section begins. Cells are counted
+the other files the text of a link to a section of a lesson is made from where that section begins. Cells are counted
 from 1, as they stand in the notebook. A glossary term with words in brackets, "key (of attention)", is an everyday
 word: its definition is looked for, its earlier uses are not. Read next: docs/glossary.md, tests/test_lesson_index.py.
 """
@@ -23,7 +23,7 @@ LESSONS = ROOT / "notebooks"
 GLOSSARY, QUESTIONS = ROOT / "docs" / "glossary.md", ROOT / "docs" / "questions.md"
 ROW = re.compile(r"^\| (?P<term>[^|]+) \| (?P<meaning>[^|]+) \|[^|]*\|$", re.MULTILINE)
 HEADING = re.compile(r"(?m)^#+ (.+)$")
-LINK = re.compile(r"\[[^\]]*\]\((?P<target>\.\./notebooks/(?P<name>lesson_\w+)\.ipynb#(?P<slug>[\w-]+))\)")
+LINK = re.compile(r"\[[^\]]*\]\((?P<target>(?:\.\./)+notebooks/(?P<name>lesson_\w+)\.ipynb#(?P<slug>[\w-]+))\)")
 
 
 class Cell(NamedTuple):
@@ -125,12 +125,22 @@ def filled_glossary(text: str) -> str:
     return ROW.sub(row, text)
 
 
-def filled_questions(text: str) -> str:
-    """The questions with the text of each link to a lesson's section as the lessons are now.
+def linking() -> list[Path]:
+    """The pages whose links to lessons' sections are named here; the syllabi are made by `python -m tools.teaching`."""
+    teaching = sorted((ROOT / "docs" / "teaching").glob("*.md"))
+    return [QUESTIONS, *(page for page in teaching if not page.name.startswith("syllabus"))]
 
-    Raises ValueError for a link to a section that is not there.
+
+def filled_links(text: str) -> str:
+    """A page with the text of each link to a lesson's section as the lessons are now.
+
+    Raises ValueError for a link to a section that is not there. A lesson that is not written yet keeps its links.
     """
+    written = {cell.lesson.split("_")[1] for cell in cells()}
+
     def link(match: re.Match) -> str:
+        if match["name"].split("_")[1] not in written:
+            return match[0]
         for cell in cells():
             if cell.lesson == match["name"] and match["slug"] in map(slug_of, HEADING.findall(cell.text)):
                 return f"[{cell.name}]({match['target']})"
@@ -140,7 +150,7 @@ def filled_questions(text: str) -> str:
 
 def main() -> None:
     from minivl.files import write_whole
-    for path, fill in ((GLOSSARY, filled_glossary), (QUESTIONS, filled_questions)):
+    for path, fill in ((GLOSSARY, filled_glossary), *((page, filled_links) for page in linking())):
         text = fill(path.read_text(encoding="utf-8"))
         write_whole(path, methodcaller("write", text.encode("utf-8")))
         print(path)
