@@ -422,6 +422,8 @@ def segments(table: np.ndarray, ax: Any = None, *, causal: bool = False) -> Any:
     ax.set_xlim(0, keys)
     ax.set_ylim(rows_, 0)
     ax.set_aspect("equal" if 0.2 < rows_ / keys < 5 else "auto")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.get_major_locator().set_params(integer=True)
     many = "1 segment" if len(table) == 1 else f"{len(table)} segments"
     return _dress(ax, f"who sees whom: {many}", "row of the key", "row of the query")
 

@@ -134,7 +134,7 @@ figure
 
 # %%
 def encode_plain(text):
-    """Text without special tokens (section 4) -> ids."""
+    """Text without marks (section 4) -> ids."""
     text = unicodedata.normalize("NFC", text)
     return [number[part] for word in WORD.findall(text) for part in joined(word)[-1]]
 

@@ -120,8 +120,8 @@ figure.axes[2].set_title("what the last row looks at, on the picture", size=9)
 figure
 
 # %% [markdown]
-# Above the diagonal there is nothing. (Roots are drawn so that small shares can be seen. A share of the first
-# row in nearly every line is usual: heads that have nothing to find look there.)
+# Above the diagonal there is nothing. (Roots are drawn so that small shares can be seen. In large models nearly
+# every head gives a share to the first row: those that have nothing to find look there.)
 #
 # From the triangle follows the most useful fact of this lesson: **a row never depends on the rows after it.**
 # We cut the prompt off after each of its last tokens and run the rest:
@@ -202,32 +202,32 @@ def next_row(token, place):
     return weights.embed.dense(np.float32)[[token]], place[:, -1:] + 1  # 1 d, 3 1
 
 
-def answer_with_cache(steps):
+def answer_with_cache(rows, place, most, stop=()):
+    """Scores of each token of a greedy answer, and the cache at its end."""
     cache = empty()
     scores = [run(rows, place, cache)[-1]]  # prefill
-    row, at = next_row(scores[-1].argmax(), place)
-    for _ in range(steps):
-        scores.append(run(row, at, cache)[-1])  # decoding: one row
-        row, at = next_row(scores[-1].argmax(), at)
+    while len(scores) < most and scores[-1].argmax() not in stop:
+        row, place = next_row(scores[-1].argmax(), place)
+        scores.append(run(row, place, cache)[-1])  # decoding: one row
     return np.array(scores), cache
 
 
-def answer_without(steps):
-    """Everything anew for each token."""
-    x, at, scores = rows, place, []
-    for _ in range(steps + 1):
-        scores.append(run(x, at, empty())[-1])
-        row, last = next_row(scores[-1].argmax(), at)
-        x, at = np.concatenate([x, row]), np.concatenate([at, last], axis=1)
+def answer_without(rows, place, most):
+    """The same with everything anew for each token."""
+    scores = [run(rows, place, empty())[-1]]
+    while len(scores) < most:
+        row, last = next_row(scores[-1].argmax(), place)
+        rows, place = np.concatenate([rows, row]), np.concatenate([place, last], axis=1)
+        scores.append(run(rows, place, empty())[-1])
     return np.array(scores)
 
 
 STEPS = 4
-cached, cache = answer_with_cache(STEPS)
-anew = answer_without(STEPS)
+cached, cache = answer_with_cache(rows, place, STEPS + 1)
+anew = answer_without(rows, place, STEPS + 1)
 print("tokens", cached.argmax(axis=1), "and without the cache", anew.argmax(axis=1))
 print("the package says", vlm.generate(inputs, max_new_tokens=STEPS + 1, repetition_penalty=1.0, stop_ids=[]))
-print("largest difference of the scores in each step:", np.abs(cached - anew).max(axis=1))
+print("largest difference of the scores:", " ".join(f"{off:.1e}" for off in np.abs(cached - anew).max(axis=1)))
 
 # %% [markdown]
 # The same up to rounding, and for a reason, not by luck. (Why not bit for bit? The products have other shapes,
@@ -283,27 +283,29 @@ print("together as alone:", vlm.generate([inputs, other], max_new_tokens=8) == a
 # %%
 with minivl.session(profile=True) as session:
     vlm.generate(inputs, max_new_tokens=STEPS + 1, stop_ids=[])
-work = {}
+work, seconds = {}, {}
 for key, cost in session.profile.items():
     part = key.split(".")[0]  # vision, decoder, decoder@1, ...
     work[part] = work.get(part, 0) + cost.flops
+    seconds[part] = seconds.get(part, 0) + cost.seconds
 runs = [n for part, n in work.items() if part.startswith("decoder")]
-without = [runs[0] * (s + n) / s for n in range(len(runs))]  # about: as many rows more
+without = [runs[0] * (s + n) / s for n in range(len(runs))]  # in proportion to the rows
 figure, axis = plt.subplots(figsize=(7, 2.6), layout="constrained")
 names = ["prefill", *(f"step {n}" for n in range(1, len(runs)))]
 axis.bar(np.arange(len(runs)) - 0.2, without, 0.4, color=plot.ORANGE, label="without a cache")
 axis.bar(np.arange(len(runs)) + 0.2, runs, 0.4, color=plot.BLUE, label="with one")
-axis.set(xticks=range(len(runs)), xticklabels=names, ylabel="operations of the decoder", yscale="log")
+axis.set(xticks=range(len(runs)), xticklabels=names, ylabel="operations of the decoder")
 axis.legend(fontsize=8)
 plt.show()
-print("operations:", {part: f"{n:,}" for part, n in work.items() if not part.startswith(("prompt", "positions"))})
-print(f"prefill over one step: {runs[0] / runs[1]:.0f} times; the prompt has {s} rows")
+print("operations:", {part: f"{n:,}" for part, n in work.items() if n})
+print(f"prefill over one step: {runs[0] / runs[1]:.0f} times the operations ({s} rows),",
+      f"{seconds['decoder'] / seconds['decoder@1']:.1f} times the seconds")
 
 # %% [markdown]
-# A step costs about as much as *one* row of the prefill. But it is not that much faster. The prefill reads
-# every weight once for all rows; a step reads every weight once for a single row, and two operations for each
-# weight is nothing. So decoding waits for memory: for the weights, and for the cache, which grows. For the
-# official sizes, weights of the decoder in two bytes a number:
+# In operations a step is about *one* row of the prefill. In seconds it is more. The prefill reads every weight
+# once for all rows; a step reads every weight once for a single row, and has two operations for each. So
+# decoding waits for memory: for the weights, and for the cache, which grows. For the official sizes, weights
+# of the decoder in two bytes a number:
 
 # %%
 def decoder_weights(c):
@@ -322,8 +324,9 @@ for size in ("3B", "7B", "32B", "72B"):
     print(f"{size:4s} {read / 1e9:15.1f} GB" + "".join(f" {n * each / 1e9:13.2f} GB" for n in lengths)
           + f" {read / each:20,.0f} tokens")
     length = np.geomspace(100, 1e6)
-    axis.loglog(length, length * each / 1e9, label=f"{size}: cache")
-axis.set(xlabel="tokens of a conversation", ylabel="gigabytes")
+    (line,) = axis.loglog(length, length * each / 1e9, label=size)
+    axis.axhline(read / 1e9, color=line.get_color(), ls=":")
+axis.set(xlabel="tokens of a conversation", ylabel="gigabytes", title="cache, and weights (dotted)")
 axis.legend(fontsize=8)
 plt.show()
 
@@ -340,7 +343,7 @@ plt.show()
 # - **top-k**: only the $k$ highest scores stay;
 # - **top-p**: only the smallest set of likeliest tokens stays whose probabilities together reach $p$.
 #
-# We take the step of our answer at which the model was least sure:
+# For an example we ask for a box, and take the step of the answer at which the model was least sure:
 
 # %%
 def softmax(z):
@@ -361,9 +364,15 @@ def top_p(z, p):
     return kept
 
 
-chances = np.array([softmax(z) for z in cached])
+found = about(image, "Find the red circle.")
+with minivl.session(record="decoder.place_features") as session:
+    vlm.logits(found)
+steps, _ = answer_with_cache(session.trace["decoder.place_features"], found.position_ids, 40,
+                             vlm.generation.eos_token_ids)
+print(tokenizer.decode(steps.argmax(axis=1)))
+chances = np.array([softmax(z) for z in steps])
 unsure = int(chances.max(axis=1).argmin())
-z = cached[unsure]
+z = steps[unsure]
 settings = {"T = 1": z, "T = 0.5": z / 0.5, "T = 2": z / 2, "T = 0.000001": z / 1e-6, "T = 2, top-k 3": top_k(z / 2, 3),
             "T = 2, top-p 0.8": top_p(z / 2, 0.8)}
 ids = np.argsort(-z, kind="stable")[:8]
@@ -430,17 +439,21 @@ def penalise(z, prompt, answer, r):
     return out
 
 
-written = cached[:unsure].argmax(axis=1)  # the answer so far
-R = np.float32(1.3)
-ours = penalise(z, inputs.input_ids, written, R)
-print("equal to the pass:", np.allclose(ours, sampling.penalise(z[None], (inputs.input_ids,), (written,), 1.3)[0]))
+R, prompt, tokens = np.float32(1.3), found.input_ids, steps.argmax(axis=1)
+after = np.array([penalise(z, prompt, tokens[:n], R) for n, z in enumerate(steps)])
+theirs = [sampling.penalise(z[None], (prompt,), (tokens[:n],), 1.3)[0] for n, z in enumerate(steps)]
+print("equal to the pass in every step:", np.allclose(after, theirs))
 
-seen = np.isin(ids, np.union1d(inputs.input_ids, written))
+most = int(np.abs(np.array([softmax(z) for z in after]) - chances).sum(axis=1).argmax())
+z, written = steps[most], tokens[:most]
+ids = np.argsort(-z, kind="stable")[:8]
+known = np.isin(ids, np.union1d(prompt, written))
 figure = plot.board(1, 1, (9, 2.2))
-table(np.stack([z[ids], ours[ids], penalise(z, [], written, R)[ids]]), figure.axes[0],
-      "scores of the eight likeliest; a star: the token was seen in prompt or answer",
+table(np.stack([z[ids], after[most][ids], penalise(z, [], written, R)[ids]]), figure.axes[0],
+      f"step {most}, which it changes most: scores of the eight likeliest; a star: seen before",
       ["raw", "penalty 1.3", "1.3, answer only"],
-      [plot.token_name(tokenizer, token) + "*" * bool(known) for token, known in zip(ids, seen, strict=True)], "{:.2f}")
+      [plot.token_name(tokenizer, token) + "*" * star for token, star in zip(ids, known.tolist(), strict=True)],
+      "{:.2f}")
 figure
 
 # %% [markdown]
