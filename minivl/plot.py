@@ -491,15 +491,15 @@ def position_space(position_ids: np.ndarray, ax: Any = None) -> Any:
     time, height, width = np.asarray(position_ids)
     text = (time == height) & (height == width)
     ax = board(1, 1, subplot_kw={"projection": "3d"}).axes[0] if ax is None else ax
-    ax.plot(width, time, height, color=INK, lw=0.6, alpha=0.5)
+    ax.plot(time, width, height, color=INK, lw=0.6, alpha=0.5)
     for rows_, colour, marker, name in ((text, BLUE, "o", "three equal numbers"), (~text, ORANGE, "s", "they differ")):
-        ax.scatter(width[rows_], time[rows_], height[rows_], color=colour, marker=marker, s=22, depthshade=False,
+        ax.scatter(time[rows_], width[rows_], height[rows_], color=colour, marker=marker, s=22, depthshade=False,
                    label=name)
     ax.set_zlabel("height", size=8)
     ax.invert_zaxis()                                      # row 0 of a picture is on top
-    ax.view_init(elev=18, azim=-62)
+    ax.view_init(elev=20, azim=-55)
     ax.legend(fontsize=7, loc="upper left")
-    return _dress(ax, f"{len(time)} tokens in time, height and width", "width", "time")
+    return _dress(ax, f"{len(time)} tokens in time, height and width", "time", "width")
 
 
 def logits(row: np.ndarray, tokenizer: Any, k: int = 8, ax: Any = None) -> Any:

@@ -128,7 +128,8 @@ figure
 # made is exercise 9.1.) So the model does not see letters: of a word that is one token it knows the spelling
 # only if it has learned it. "How many r are in strawberry?" is a hard question for that reason.
 #
-# The official models have 151,643 tokens made by 151,387 such pairs. Ours has a few hundred of each.
+# In the official models 256 bytes and 151,387 pairs make 151,643 tokens. How many pairs ours has is printed
+# above.
 #
 # Is our encoder the tokenizer? Cut, join, look up:
 
@@ -227,8 +228,7 @@ print("equal to the pass prompt.render:", text == prompt.render(dialogue, vlm.pr
 
 # %% [markdown]
 # An earlier answer stands in the prompt like any other text; the model has no other memory. Whether the
-# picture comes before or after the question is decided by the order of the items, and training nearly always
-# had it before.
+# picture comes before or after the question is decided by the order of the items.
 #
 # ## 6. One pad becomes as many as the picture has cells
 #

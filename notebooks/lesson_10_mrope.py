@@ -279,12 +279,14 @@ plot.positions(given.position_ids, figure.axes[0])
 figure
 
 # %% [markdown]
-# The same in space, without the first words. Text climbs the diagonal, where all three numbers are equal; a
-# picture is a sheet with one time, a video several sheets, one behind the other:
+# The same in space: a picture and a video, each with a few words around it. Text climbs the diagonal, where
+# all three numbers are equal; a picture is a sheet with one time, a video several sheets, one after the other:
 
 # %%
-figure = plot.board(1, 1, (8, 5.6), subplot_kw={"projection": "3d"})
-plot.position_space(given.position_ids[:, start - 4 :], figure.axes[0])
+figure = plot.board(1, 2, (12, 5), subplot_kw={"projection": "3d"})
+for axis, one in zip(figure.axes, (inputs, given), strict=True):
+    many = one.media[0].patches // 4
+    plot.position_space(one.position_ids[:, start - 4 : start + many + 5], axis)
 figure
 
 # %% [markdown]

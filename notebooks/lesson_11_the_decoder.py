@@ -295,7 +295,8 @@ names = ["prefill", *(f"step {n}" for n in range(1, len(runs)))]
 axis.bar(np.arange(len(runs)) - 0.2, without, 0.4, color=plot.ORANGE, label="without a cache")
 axis.bar(np.arange(len(runs)) + 0.2, runs, 0.4, color=plot.BLUE, label="with one")
 axis.set(xticks=range(len(runs)), xticklabels=names, ylabel="operations of the decoder")
-axis.legend(fontsize=8)
+axis.margins(y=0.3)
+axis.legend(fontsize=8, ncols=2)
 plt.show()
 print("operations:", {part: f"{n:,}" for part, n in work.items() if n})
 print(f"prefill over one step: {runs[0] / runs[1]:.0f} times the operations ({s} rows),",
@@ -343,7 +344,8 @@ plt.show()
 # - **top-k**: only the $k$ highest scores stay;
 # - **top-p**: only the smallest set of likeliest tokens stays whose probabilities together reach $p$.
 #
-# For an example we ask for a box, and take the step of the answer at which the model was least sure:
+# For an example we ask for a box, and take the step of the answer at which the likeliest token had about one
+# half of the probability:
 
 # %%
 def softmax(z):
@@ -371,7 +373,7 @@ steps, _ = answer_with_cache(session.trace["decoder.place_features"], found.posi
                              vlm.generation.eos_token_ids)
 print(tokenizer.decode(steps.argmax(axis=1)))
 chances = np.array([softmax(z) for z in steps])
-unsure = int(chances.max(axis=1).argmin())
+unsure = int(np.abs(chances.max(axis=1) - 0.5).argmin())
 z = steps[unsure]
 settings = {"T = 1": z, "T = 0.5": z / 0.5, "T = 2": z / 2, "T = 0.000001": z / 1e-6, "T = 2, top-k 3": top_k(z / 2, 3),
             "T = 2, top-p 0.8": top_p(z / 2, 0.8)}
@@ -407,7 +409,8 @@ figure, axis = plt.subplots(figsize=(8, 2.6), layout="constrained")
 axis.bar(np.arange(8) - 0.2, softmax(warm)[ids], 0.4, color=plot.BLUE, label="probability at T = 2")
 axis.bar(np.arange(8) + 0.2, counts[ids], 0.4, color=plot.ORANGE, label="share of 4,000 draws")
 axis.set_xticks(range(8), [plot.token_name(tokenizer, token) for token in ids], family="monospace")
-axis.legend(fontsize=8)
+axis.margins(y=0.25)
+axis.legend(fontsize=8, ncols=2)
 plt.show()
 
 seed, step = 7, 0  # the package draws number `step` of a seed, whatever was drawn before

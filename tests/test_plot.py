@@ -249,7 +249,7 @@ def test_positions_of_another_picture_are_refused():
 def test_positions_in_space_are_text_and_the_rest():
     place = np.array([[0, 1, 1, 1, 3], [0, 1, 1, 2, 3], [0, 1, 2, 1, 3]])
     ax = plot.position_space(place)
-    width, time, height = (np.array(axis) for axis in ax.collections[1]._offsets3d)      # the ones that differ
+    time, width, height = (np.array(axis) for axis in ax.collections[1]._offsets3d)      # the ones that differ
     assert [time.tolist(), height.tolist(), width.tolist()] == place[:, 2:4].tolist()
     assert len(ax.collections[0]._offsets3d[0]) == 3
     ax.figure.savefig(io.BytesIO())

@@ -121,7 +121,7 @@ def clocks() -> Any:
 def after_video() -> Any:
     vlm, _, pixels = scene()
     content = [{"type": "video", "video": [pixels[:56, :84]] * 8, "fps": 1.0}, {"type": "text", "text": "What moves?"}]
-    figure = plot.board(1, 2, (12, 3.2), sharey=True)
+    figure = plot.board(1, 2, (12, 3.2))
     for axis, rule in zip(figure.axes, ("max_plus_one", "tf5"), strict=True):
         plot.positions(vlm.prepare([{"role": "user", "content": content}], after_video=rule).position_ids, axis)
         axis.set_title(f"after_video={rule!r}", size=9)
@@ -141,7 +141,7 @@ def look_back() -> Any:
 
 
 def last_row() -> tuple[Any, Any, np.ndarray]:
-    """The model, the conversation, and scores of the token in the middle of a box: (1, v)."""
+    """The model, the ids so far, and the scores (1, v) of the step of a box at which it is half sure."""
     vlm, _, pixels = scene()
     content = [{"type": "image", "image": pixels}, {"type": "text", "text": "Find the red circle."}]
     inputs = vlm.prepare([{"role": "user", "content": content}])
@@ -149,7 +149,7 @@ def last_row() -> tuple[Any, Any, np.ndarray]:
         vlm.generate(inputs, max_new_tokens=40)
     rows = np.concatenate(list(session.trace.values()))                               # one a step: n v
     sure = np.array([plot.top_tokens(row, 1)[1][0] for row in rows])
-    step = int(sure.argmin())
+    step = int(np.abs(sure - 0.5).argmin())
     return vlm, np.append(inputs.input_ids, rows[:step].argmax(axis=1)), rows[step : step + 1]
 
 
