@@ -94,7 +94,8 @@ figure
 # Now one word. Start from its bytes. The tokenizer's file has a list of *pairs* that may be joined, and the
 # place of a pair in that list is its **rank**. Look at all neighbours, join the pair with the lowest rank
 # (of equals the leftmost), look again, until no pair of neighbours is in the list. What is left are tokens.
-# This is **BPE**, byte pair encoding (Gage, 1994; for words Sennrich et al., 2016). By hand on one word:
+# This is **BPE**, byte pair encoding (Gage, 1994; for words Sennrich et al., 2016), here on bytes and not on
+# letters, and so called byte-level. By hand on two words:
 
 # %%
 file = bpe.read(vlm.folder / "tokenizer.json")
@@ -243,7 +244,7 @@ inputs = vlm.prepare(dialogue)
 t, gh, gw = inputs.image_grid_thw[0]
 times = np.where(short == config.image_token_id, t * gh * gw // 4, 1)  # 1 1 1 .. 12 .. 1 1
 ids = np.repeat(short, times)
-print("ids", short.shape, "->", ids.shape, "   grid", (int(t), int(gh), int(gw)), "   pads", int(t * gh * gw // 4))
+print("ids", short.shape, "->", ids.shape, f"   grid ({t}, {gh}, {gw})    pads {t * gh * gw // 4}")
 print("equal to the inputs of the model:", np.array_equal(ids, inputs.input_ids))
 
 figure = plot.board(1, 1, (12, 4.2))
@@ -318,7 +319,8 @@ times[short == config.image_token_id] = counts  # the j-th pad, counts[j] times
 print("grids", grids.tolist(), "-> placeholders", counts.tolist())
 print("equal to the inputs:", np.array_equal(np.repeat(short, times), two.input_ids))
 starts = np.flatnonzero(two.input_ids == config.image_token_id)[np.cumsum(counts) - counts]
-print("they begin at rows", starts.tolist(), "of the sequence; visual tokens are cut at", np.cumsum(counts).tolist())
+print("they begin at rows", starts.tolist(), "of the sequence;",
+      "visual tokens are cut at", np.cumsum(counts).tolist())
 
 figure = plot.board(1, 1, (12, 4.2))
 plot.tokens(two.input_ids, tokenizer, [config.image_token_id], figure.axes[0])
@@ -372,7 +374,8 @@ def only_pads(text, tokenizer):
 
 def placed_as(arrange):
     """A `place_features` that arranges the visual tokens first."""
-    return {"decoder.place_features": lambda x, here, rows: decoder.place_features.definition(x, here, arrange(rows))}
+    right = decoder.place_features.definition
+    return {"decoder.place_features": lambda x, here, rows: right(x, here, arrange(rows))}
 
 
 SYSTEM = re.compile(r"<\|im_start\|>system.*?<\|im_end\|>\n", re.DOTALL)

@@ -123,7 +123,8 @@ figure
 start = int(np.flatnonzero(is_cell)[0])
 cells = start + cell_places(inputs.grids[0])
 print("cells as in the inputs:", np.array_equal(cells, inputs.position_ids[:, is_cell]))
-print("the text after them begins at", inputs.position_ids[:, start + cells.shape[1]], "= max + 1 =", cells.max() + 1)
+following = inputs.position_ids[:, start + cells.shape[1]]
+print("the text after them begins at", following, "= max + 1 =", cells.max() + 1)
 
 # %% [markdown]
 # ## 3. Seconds become numbers
@@ -145,10 +146,11 @@ print("the text after them begins at", inputs.position_ids[:, start + cells.shap
 per_second = config.vision.tokens_per_second
 PAIRS = np.arange(6)
 rates = (0.5, 1, 1.5, 2, 3, 4, 6)
-times = {fps: np.floor(PAIRS.astype(np.float32) * np.float32(per_second * 2 / fps)).astype(int) for fps in rates}
+ticks = {fps: np.float32(per_second * 2 / fps) for fps in rates}
+times = {fps: np.floor(PAIRS.astype(np.float32) * tick).astype(int) for fps, tick in ticks.items()}
 figure, axes = plt.subplots(1, 2, figsize=(12, 3.4), layout="constrained")
 table(np.array([times[fps] for fps in rates]), axes[0], "time number of each pair of frames",
-      [f"{fps:g} frames a second, tick {per_second * 2 / fps:.3g}" for fps in rates], [f"pair {k}" for k in PAIRS])
+      [f"{fps:g} frames a second, tick {tick:.3g}" for fps, tick in ticks.items()], [f"pair {k}" for k in PAIRS])
 for n, fps in enumerate(rates[1:6]):
     axes[1].plot(PAIRS * 2 / fps, times[fps], "osv^D"[n], ms=9 - n, label=f"{fps:g} frames a second")
 seconds = np.linspace(0, 10, 50)
@@ -229,9 +231,10 @@ for axis, rule in zip(figure.axes, ("max_plus_one", "tf5"), strict=True):
     ruled = about(video(frames, 1), asked, after_video=rule)
     plot.positions(ruled.position_ids, axis)
     axis.set_title(f"after_video={rule!r}", size=9)
-    first = int(np.flatnonzero(np.isin(ruled.input_ids, PADS))[-1]) + 1
-    print(f"{rule:14s} last cells {ruled.position_ids[0, first - 1]}, text goes on at {ruled.position_ids[0, first]}; ",
-          "answer", repr(vlm.tokenizer.decode(vlm.generate(ruled, max_new_tokens=12))))
+    end = int(np.flatnonzero(np.isin(ruled.input_ids, PADS))[-1])  # row of the last cell
+    said = vlm.tokenizer.decode(vlm.generate(ruled, max_new_tokens=12))
+    print(f"{rule:14s} time of the last cells {ruled.position_ids[0, end]},",
+          f"text goes on at {ruled.position_ids[0, end + 1]}; answer {said!r}")
 figure
 
 # %% [markdown]
@@ -242,7 +245,8 @@ figure
 # %%
 for minutes in (0, 1, 10):
     long = cell_places((1 + 60 * minutes, 28, 52), tick=2.0)
-    print(f"{minutes:2d} minutes: text goes on at p + {long.max() + 1} by the first rule, p + {52 // 2} by the second")
+    print(f"{minutes:2d} minutes: text goes on at p + {long.max() + 1} by the first rule,",
+          f"at p + {52 // 2} by the second")
 
 # %% [markdown]
 # ## 5. The whole rule
@@ -301,7 +305,8 @@ by_row = np.tri(place.shape[1], dtype=int)  # s s: query i sees key j <= i
 by_time = (place[0][:, None] >= place[0][None, :]).astype(int)
 figure = plot.board(1, 2, (9, 4))
 names = [*"abcd", *(f"cell {n}" for n in range(6)), *"efgh"]
-for axis, seen, title in zip(figure.axes, (by_row, by_time), ("by row: right", "by time number: wrong"), strict=True):
+tables = {"by row: right": by_row, "by time number: wrong": by_time}
+for axis, (title, seen) in zip(figure.axes, tables.items(), strict=True):
     table(seen, axis, title, names, ["" if len(name) > 1 else name for name in names])
     axis.set(xlabel="key: who is looked at", ylabel="query: who looks")
 figure
@@ -332,7 +337,8 @@ near = slice(start - 3, start + 27)  # three words, a pair of frames, and most o
 figure = plot.board(1, 2, (13, 4.2))
 plot.heat(given.position_ids[axis_of].T[near], figure.axes[0])
 figure.axes[0].set_title("what each pair counts: time, height, width", size=9)
-plot.angles(angles[near], figure.axes[1], sections=list(zip(("time", "height", "width"), sections, strict=True)))
+named = list(zip(("time", "height", "width"), sections, strict=True))
+plot.angles(angles[near], figure.axes[1], sections=named)
 figure
 
 # %% [markdown]
@@ -525,7 +531,8 @@ def offset_of(grids, ticks):
 check("10.2", offset_of)
 for name, given in prompts.items():
     theirs = given.position_ids.max() + 1 - len(given.input_ids)
-    print(f"{name:28s} offset {theirs:4d}, yours {offset_of(given.grids.tolist(), [m.ticks for m in given.media]):4d}")
+    yours = offset_of(given.grids.tolist(), [medium.ticks for medium in given.media])
+    print(f"{name:28s} offset {theirs:4d}, yours {yours:4d}")
 
 # %% [markdown]
 # ## What the reference calls these things

@@ -114,8 +114,8 @@ for head, axis in enumerate(figure.axes[:2]):
     axis.set(xlabel="key: row that is looked at", ylabel="query: row that looks")
 at = minivl.provenance(inputs, config)
 whole = np.array([[0, len(q), 0, len(q)]])  # one segment: queries 0..s, keys 0..s
-plot.attention(*trace[f"decoder.layers.{last}.rotate"], whole, len(q) - 1, "s", at, figure.axes[2], causal=True,
-               pixels=np.asarray(image))
+q_last, k_last = trace[f"decoder.layers.{last}.rotate"]
+plot.attention(q_last, k_last, whole, len(q) - 1, "s", at, figure.axes[2], causal=True, pixels=np.asarray(image))
 figure.axes[2].set_title("what the last row looks at, on the picture", size=9)
 figure
 
@@ -130,7 +130,8 @@ figure
 for cut in (3, 2, 1):
     shorter = minivl.Inputs.from_ids(inputs.input_ids[:-cut], config, inputs.pixel_values, inputs.image_grid_thw)
     off = np.abs(vlm.logits(shorter) - logits[:-cut]).max()
-    print(f"without the last {cut}: the other rows' scores move by {off:.1e} at most, of {np.abs(logits).max():.1f}")
+    print(f"without the last {cut}: the other rows' scores move by {off:.1e} at most,",
+          f"the largest is {np.abs(logits).max():.1f}")
 
 # %% [markdown]
 # ## 3. The whole decoder
@@ -375,8 +376,8 @@ print(tokenizer.decode(steps.argmax(axis=1)))
 chances = np.array([softmax(z) for z in steps])
 unsure = int(np.abs(chances.max(axis=1) - 0.5).argmin())
 z = steps[unsure]
-settings = {"T = 1": z, "T = 0.5": z / 0.5, "T = 2": z / 2, "T = 0.000001": z / 1e-6, "T = 2, top-k 3": top_k(z / 2, 3),
-            "T = 2, top-p 0.8": top_p(z / 2, 0.8)}
+settings = {"T = 1": z, "T = 0.5": z / 0.5, "T = 2": z / 2, "T = 0.000001": z / 1e-6,
+            "T = 2, top-k 3": top_k(z / 2, 3), "T = 2, top-p 0.8": top_p(z / 2, 0.8)}
 ids = np.argsort(-z, kind="stable")[:8]
 figure = plot.board(1, 1, (9, 3))
 table(np.array([softmax(scores)[ids] for scores in settings.values()]), figure.axes[0],
@@ -417,7 +418,8 @@ seed, step = 7, 0  # the package draws number `step` of a seed, whatever was dra
 number = np.random.default_rng((seed, step)).random()
 print("ours", draw(warm, number), "and sampling.draw", sampling.draw(warm[None], seed, step)[0])
 for seed in range(4):
-    print(f"T = 2, seed {seed}:", vlm.ask(image, "Describe the image.", max_new_tokens=12, temperature=2.0, seed=seed))
+    said = vlm.ask(image, "Describe the image.", max_new_tokens=12, temperature=2.0, seed=seed)
+    print(f"T = 2, seed {seed}: {said}")
 
 # %% [markdown]
 # A model that was right when greedy can be wrong by lot. For facts, boxes and text in pictures greedy is the
@@ -492,7 +494,9 @@ def partner_by_remainder(q, k, v, segments):
 def in_decoding(change):
     """Attention with other segments when a single row is asked, as in a step."""
     def attend(q, k, v, segments):
-        return kernels.attend(q, k, v, segments if len(q) > 1 else np.array([change(segments[0], len(k))]), True)
+        if len(q) == 1:
+            segments = np.array([change(segments[0], len(k))])
+        return kernels.attend(q, k, v, segments, True)
     return attend
 
 
@@ -543,9 +547,9 @@ for name, fault in faults.items():
 # looks at all of them. There is nothing to hide: everything in the cache lies before it.</details>
 # <details><summary>Hint 2</summary>np.concatenate([keys, k[None]]) makes (r + 1, k, e). Query head j uses
 # key-value head j // (a // k).</details>
-# <details><summary>Hint 3</summary>partner = np.arange(a) // (a // k.shape[0]); scores = np.einsum("ae,rae->ar",
-# q, keys[:, partner]) / np.sqrt(e); softmax along r; np.einsum("ar,rae->ae", share, values[:,
-# partner])</details>
+# <details><summary>Hint 3</summary>partner = np.arange(a) // (a // k.shape[0]); scores =
+# np.einsum("ae,rae->ar", q, keys[:, partner]) / np.sqrt(e); softmax along r; np.einsum("ar,rae->ae", share,
+# values[:, partner])</details>
 
 # %%
 def attend_next(q, k, v, keys, values):
