@@ -298,7 +298,7 @@ def nonsense(ids, table, dtype):
 
 
 with minivl.using({"decoder.embed_tokens": nonsense}):
-    print("scores are the same:", np.array_equal(vlm.logits(inputs), scores))
+    print("scores, equal to those before:", np.array_equal(vlm.logits(inputs), scores))
 
 # %% [markdown]
 # ## 8. Several pictures

@@ -122,7 +122,7 @@ figure
 # %%
 start = int(np.flatnonzero(is_cell)[0])
 cells = start + cell_places(inputs.grids[0])
-print("cells as in the inputs:", np.array_equal(cells, inputs.position_ids[:, is_cell]))
+print("cells, equal to those of the inputs:", np.array_equal(cells, inputs.position_ids[:, is_cell]))
 following = inputs.position_ids[:, start + cells.shape[1]]
 print("the text after them begins at", following, "= max + 1 =", cells.max() + 1)
 

@@ -53,6 +53,9 @@ def test_a_solved_lesson_runs_to_its_end(name):
     book = lessons.executed(lessons.notebook(source_of(name)))
     assert failures(book) == {}
     assert len(checks(book)) in (2, 3)
+    said = "".join(output.text for cell in book.cells for output in cell.get("outputs", [])
+                   if output["output_type"] == "stream")
+    assert not re.findall(r".*\bequal to\b.*: +False\b.*", said)        # a proof in code that is none
 
 
 def failures_here(book) -> dict[int, str]:
