@@ -477,8 +477,8 @@ def cell_positions(place: np.ndarray, grid: np.ndarray, config: Any, ax: Any = N
     for left in lefts:
         _ruling(ax, left, frames.shape[1:3], side, INK, 1.1, 0.5)
     for (time, row, column), three in zip(np.ndindex(t, rows_, columns), place.T, strict=True):
-        at = (lefts[time] + (column + 0.5) * side - 0.5, (row + 0.5) * side - 0.5)
-        _label(ax, at, " ".join(map(str, three)), 8, INK)
+        centre = np.array([lefts[time] + (column + 0.5) * side - 0.5, (row + 0.5) * side - 0.5])
+        _label(ax, centre, " ".join(map(str, three)), 8, INK)
     ax.set_axis_off()
     return _dress(ax, "time, height, width of each cell", "", "")
 
