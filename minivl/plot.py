@@ -422,6 +422,8 @@ def segments(table: np.ndarray, ax: Any = None, *, causal: bool = False) -> Any:
     ax.set_xlim(0, keys)
     ax.set_ylim(rows_, 0)
     ax.set_aspect("equal" if 0.2 < rows_ / keys < 5 else "auto")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.get_major_locator().set_params(integer=True)
     many = "1 segment" if len(table) == 1 else f"{len(table)} segments"
     return _dress(ax, f"who sees whom: {many}", "row of the key", "row of the query")
 
@@ -451,6 +453,53 @@ def positions(position_ids: np.ndarray, ax: Any = None) -> Any:
     ax.margins(x=0.01)
     ax.set_ylim(place.min() - 1, place.max() + 1)
     return _dress(ax, f"MRoPE positions of {place.shape[1]} tokens", "token (row of the sequence)", "position")
+
+
+def cell_positions(place: np.ndarray, grid: np.ndarray, config: Any, ax: Any = None, *, pixels: np.ndarray | None = None
+                   ) -> Any:
+    """The three positions of each cell of one picture or video, written where the cell lies: time, height, width.
+
+    place (3, n): the columns of `position_ids` that belong to its placeholders; grid (3,); config: any of the model's;
+    pixels: the resized picture or frames, drawn below. Pairs of frames stand side by side.
+    """
+    size, merge = _sizes(config)
+    t, rows_, columns = int(grid[0]), int(grid[1]) // merge, int(grid[2]) // merge
+    place = np.asarray(place)
+    if place.shape != (3, t * rows_ * columns):
+        raise ValueError(f"positions of shape {list(place.shape)} do not fit a grid of {list(map(int, grid))}: its "
+                         f"{t * rows_ * columns} cells need {[3, t * rows_ * columns]}")
+    side = size * merge
+    blank = np.full((t, rows_ * side, columns * side, 3), 230, np.uint8)
+    frames = blank if pixels is None else _pairs(_frames(pixels, config), grid)
+    ax = _axes(ax)
+    ax.imshow(_strip(frames), alpha=0.45)
+    lefts = _lefts(frames)
+    for left in lefts:
+        _ruling(ax, left, frames.shape[1:3], side, INK, 1.1, 0.5)
+    for (time, row, column), three in zip(np.ndindex(t, rows_, columns), place.T, strict=True):
+        centre = np.array([lefts[time] + (column + 0.5) * side - 0.5, (row + 0.5) * side - 0.5])
+        _label(ax, centre, " ".join(map(str, three)), 8, INK)
+    ax.set_axis_off()
+    return _dress(ax, "time, height, width of each cell", "", "")
+
+
+def position_space(position_ids: np.ndarray, ax: Any = None) -> Any:
+    """MRoPE positions (3, s) as points in space: text climbs the diagonal, a picture is a sheet, a video several.
+
+    ax: one with three dimensions, as `board(1, 1, subplot_kw={"projection": "3d"})` makes it.
+    """
+    time, height, width = np.asarray(position_ids)
+    text = (time == height) & (height == width)
+    ax = board(1, 1, subplot_kw={"projection": "3d"}).axes[0] if ax is None else ax
+    ax.plot(time, width, height, color=INK, lw=0.6, alpha=0.5)
+    for rows_, colour, marker, name in ((text, BLUE, "o", "three equal numbers"), (~text, ORANGE, "s", "they differ")):
+        ax.scatter(time[rows_], width[rows_], height[rows_], color=colour, marker=marker, s=22, depthshade=False,
+                   label=name)
+    ax.set_zlabel("height", size=8)
+    ax.invert_zaxis()                                      # row 0 of a picture is on top
+    ax.view_init(elev=20, azim=-55)
+    ax.legend(fontsize=7, loc="upper left")
+    return _dress(ax, f"{len(time)} tokens in time, height and width", "time", "width")
 
 
 def logits(row: np.ndarray, tokenizer: Any, k: int = 8, ax: Any = None) -> Any:
@@ -488,8 +537,7 @@ def token_name(tokenizer: Any, token: int) -> str:
         text = tokenizer.decode([int(token)], skip_special_tokens=False)
     except (ValueError, IndexError, KeyError):
         text = ""
-    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text).replace(" ", "\N{OPEN BOX}")
-    return shown.replace("$", r"\$") if shown else f"#{int(token)}"     # a dollar would start a formula
+    return _readable(text) or f"#{int(token)}"
 
 
 def resize_weights(first: np.ndarray, weights: np.ndarray, ax: Any = None) -> Any:
@@ -626,6 +674,69 @@ def turned(before: np.ndarray, after: np.ndarray, ax: Any = None) -> Any:
     ax.axhline(0, color=INK, lw=0.4)
     ax.axvline(0, color=INK, lw=0.4)
     return _dress(ax, f"{pairs[0].shape[1]} pairs, dotted before and solid after", "number i", "number i + e/2")
+
+
+# ------------------------------------------------------------------------------------------------------- text
+
+def pieces(lines: Sequence[Sequence[str]], ax: Any = None, names: Sequence[str] = ()) -> Any:
+    """A text cut into pieces, once on each line: boxes as wide as their pieces are long, spaces made visible.
+
+    lines: one list of pieces for each line, such as the steps of joining bytes; names: one for each line.
+    """
+    ax = _axes(ax)
+    for number, line in enumerate(lines):
+        left = 0
+        for piece in line:
+            right = left + len(piece)
+            ax.fill([left, right, right, left], [number - 0.38] * 2 + [number + 0.38] * 2,
+                    facecolor=BLUE if len(piece) > 1 else "#bbbbbb", alpha=0.3, edgecolor=INK, lw=0.8)
+            ax.text((left + right) / 2, number, _readable(piece), ha="center", va="center", size=8, family="monospace")
+            left = right
+    ax.set_xlim(-0.2, max((sum(map(len, line)) for line in lines), default=1) + 0.2)
+    ax.set_ylim(len(lines) - 0.5, -0.5)
+    ax.set_xticks([])
+    ax.set_yticks(range(len(names)), names, size=8)
+    for side in ("top", "right", "bottom", "left"):
+        ax.spines[side].set_visible(False)
+    return ax
+
+
+def tokens(ids: np.ndarray, tokenizer: Any, pads: Sequence[int] = (), ax: Any = None, *, across: int = 14) -> Any:
+    """A sequence of ids (s,) as boxes in reading order, `across` to a line, each with its text and the row it has.
+
+    Text is blue, special tokens are grey, and the placeholders (`pads`) orange, with the number of the visual token
+    that takes their row.
+    """
+    ids = np.asarray(ids)
+    is_pad = np.isin(ids, np.asarray(pads, np.int64))
+    number = np.cumsum(is_pad) - 1
+    ax = _axes(ax)
+    for row, token in enumerate(ids.tolist()):
+        x, y = row % across, row // across
+        colour = ORANGE if is_pad[row] else "#999999" if token in tokenizer.special_ids else BLUE
+        ax.fill([x, x + 0.94, x + 0.94, x], [y, y, y + 0.8, y + 0.8], facecolor=colour, alpha=0.3, lw=0)
+        name = f"visual\n{number[row]}" if is_pad[row] else _folded(token_name(tokenizer, token))
+        ax.text(x + 0.47, y + 0.46, name, ha="center", va="center", size=7, family="monospace")
+        ax.text(x + 0.03, y + 0.03, str(row), ha="left", va="top", size=5, color=INK)
+    ax.set_xlim(-0.1, across + 0.04)
+    ax.set_ylim(-(-len(ids) // across), -0.1)
+    ax.set_axis_off()
+    ax.set_title(f"{len(ids)} tokens, {is_pad.sum()} of them placeholders", size=9)
+    return ax
+
+
+def _folded(name: str, width: int = 9) -> str:
+    """A long name on two lines, cut at an underscore where there is one."""
+    if len(name) <= width:
+        return name
+    cut = name.find("_") + 1 or len(name) // 2
+    return f"{name[:cut]}\n{name[cut:]}"
+
+
+def _readable(text: str) -> str:
+    """Visible spaces and line ends; a dollar would start a formula."""
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text).replace(" ", "\N{OPEN BOX}")
+    return shown.replace("$", r"\$")
 
 
 # --------------------------------------------------------------------------------------------- size along a run

@@ -227,6 +227,55 @@ def test_positions_are_three_lines():
     assert drawn == {"time": place[0].tolist(), "height": place[1].tolist(), "width": place[2].tolist()}
 
 
+@FEW
+@given(GRIDS, st.integers(0, 30), st.booleans())
+def test_three_positions_stand_on_their_cell(grid, start, with_pixels):
+    places = [(start + 3 * t, start + r, start + c) for t in range(grid[0]) for r in range(grid[1] // 2)
+              for c in range(grid[2] // 2)]
+    ax = plot.cell_positions(np.array(places).T, grid, VISION, pixels=frames_of(grid) if with_pixels else None)
+    drawn = {text.get_text(): text.get_position() for text in ax.texts}
+    assert len(drawn) == len(places)
+    for t, r, c in places:
+        left = (t - start) // 3 * (grid[2] * PATCH + plot.GAP)
+        x, y = drawn[f"{t} {r} {c}"]
+        assert 0 <= x + 0.5 - left - (c - start) * CELL < CELL and 0 <= y + 0.5 - (r - start) * CELL < CELL
+
+
+def test_positions_of_another_picture_are_refused():
+    with pytest.raises(ValueError, match=r"its 6 cells need \[3, 6\]"):
+        plot.cell_positions(np.zeros((3, 5), int), (1, 4, 6), VISION)
+
+
+def test_positions_in_space_are_text_and_the_rest():
+    place = np.array([[0, 1, 1, 1, 3], [0, 1, 1, 2, 3], [0, 1, 2, 1, 3]])
+    ax = plot.position_space(place)
+    time, width, height = (np.array(axis) for axis in ax.collections[1]._offsets3d)      # the ones that differ
+    assert [time.tolist(), height.tolist(), width.tolist()] == place[:, 2:4].tolist()
+    assert len(ax.collections[0]._offsets3d[0]) == 3
+    ax.figure.savefig(io.BytesIO())
+
+
+def test_pieces_are_as_wide_as_they_are_long():
+    ax = plot.pieces([["a", "b", "c"], ["ab", " $"]], names=["bytes", "joined"])
+    widths = [np.ptp(patch.get_xy()[:, 0]) for patch in ax.patches]
+    heights = [round(patch.get_xy()[:, 1].mean()) for patch in ax.patches]
+    assert (widths, heights) == ([1, 1, 1, 2, 2], [0, 0, 0, 1, 1])
+    assert [text.get_text() for text in ax.texts] == ["a", "b", "c", "ab", "\N{OPEN BOX}\\$"]
+    ax.figure.savefig(io.BytesIO())
+
+
+def test_tokens_stand_in_reading_order_with_visual_tokens_numbered():
+    names = SimpleNamespace(decode=lambda ids, skip_special_tokens: ["a", " b", "<|im_start|>", "?"][ids[0]],
+                            special_ids={2})
+    ax = plot.tokens(np.array([2, 0, 3, 3, 1]), names, [3], across=3)
+    boxes = [tuple(np.floor(patch.get_xy().min(axis=0)).astype(int)) for patch in ax.patches]
+    assert boxes == [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1)]
+    said = [text.get_text() for text in ax.texts]
+    assert said[::2] == ["<|im_\nstart|>", "a", "visual\n0", "visual\n1", "\N{OPEN BOX}b"]
+    assert said[1::2] == ["0", "1", "2", "3", "4"]
+    assert len({patch.get_facecolor() for patch in ax.patches}) == 3 and "2 of them" in ax.get_title()
+
+
 def test_likeliest_tokens():
     names = SimpleNamespace(decode=lambda ids, skip_special_tokens: ["a$", " b", "\n", "", "e"][ids[0]])
     row = np.array([1.0, 3.0, 1.0, 2.0, -np.inf], np.float32)

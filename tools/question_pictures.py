@@ -20,7 +20,9 @@ import numpy as np
 import minivl
 from minivl import plot
 from minivl.files import write_whole
+from minivl.passes import sampling
 from minivl.passes.picture import bicubic_weights
+from minivl.passes.positions import ticks
 from minivl.passes.windows import schedule
 from minivl.provenance import provenance
 
@@ -93,9 +95,100 @@ def mrope() -> Any:
     return figure
 
 
+def prompt_tokens() -> Any:
+    vlm, _, pixels = scene()
+    content = [{"type": "text", "text": "Is this"}, {"type": "image", "image": pixels[:56, :84]},
+               {"type": "text", "text": "like this?"}, {"type": "image", "image": pixels[:56, :56]}]
+    figure = plot.board(1, 1, (12, 4))
+    plot.tokens(vlm.prepare([{"role": "user", "content": content}]).input_ids, vlm.tokenizer,
+                [vlm.config.image_token_id], figure.axes[0])
+    return figure
+
+
+def clocks() -> Any:
+    """Four frames a second, half a second from pair to pair: the time numbers by the rule and by three mistakes."""
+    per_second = scene()[0].config.vision.tokens_per_second
+    seconds = {"right: 0.5 s": 0.5, "cut to whole seconds": 0.0, "1 s taken for granted": 1.0,
+               "24 frames a second guessed": 2 / 24}
+    steps = ticks(np.array(list(seconds.values())), per_second)
+    numbers = np.floor(steps[:, None] * np.arange(8, dtype=np.float32)).astype(int)
+    figure = plot.board(1, 1, (8, 2))
+    plot.table(numbers, figure.axes[0], "time number of each pair of frames", list(seconds),
+               [f"pair {n}" for n in range(8)])
+    return figure
+
+
+def after_video() -> Any:
+    vlm, _, pixels = scene()
+    content = [{"type": "video", "video": [pixels[:56, :84]] * 8, "fps": 1.0}, {"type": "text", "text": "What moves?"}]
+    figure = plot.board(1, 2, (12, 3.2))
+    for axis, rule in zip(figure.axes, ("max_plus_one", "tf5"), strict=True):
+        plot.positions(vlm.prepare([{"role": "user", "content": content}], after_video=rule).position_ids, axis)
+        axis.set_title(f"after_video={rule!r}", size=9)
+    return figure
+
+
+def look_back() -> Any:
+    """Four tokens of text, six cells, four tokens of text."""
+    time = np.array([0, 1, 2, 3, *[4] * 6, 7, 8, 9, 10])
+    names = [*"abcd", *(f"cell {n}" for n in range(6)), *"efgh"]
+    figure = plot.board(1, 2, (10, 3.8))
+    tables = {"by row: right": np.tri(len(time), dtype=int), "by time number: wrong": time[:, None] >= time[None]}
+    for axis, (title, seen) in zip(figure.axes, tables.items(), strict=True):
+        plot.table(seen.astype(int), axis, title, names)
+        axis.set(xlabel="key: who is looked at", ylabel="query: who looks")
+    return figure
+
+
+def last_row() -> tuple[Any, Any, np.ndarray]:
+    """The model, the ids so far, and the scores (1, v) of the step of a box at which it is half sure."""
+    vlm, _, pixels = scene()
+    content = [{"type": "image", "image": pixels}, {"type": "text", "text": "Find the red circle."}]
+    inputs = vlm.prepare([{"role": "user", "content": content}])
+    with minivl.session(record="decoder*.logits") as session:
+        vlm.generate(inputs, max_new_tokens=40)
+    rows = np.concatenate(list(session.trace.values()))                               # one a step: n v
+    sure = np.array([plot.top_tokens(row, 1)[1][0] for row in rows])
+    step = int(np.abs(sure - 0.5).argmin())
+    return vlm, np.append(inputs.input_ids, rows[:step].argmax(axis=1)), rows[step : step + 1]
+
+
+def temperature() -> Any:
+    vlm, _, row = last_row()
+    figure = plot.board(1, 3, (12, 3))
+    for axis, heat in zip(figure.axes, (1e-6, 1.0, 2.0), strict=True):
+        plot.logits(sampling.narrow_choice(row, heat, None, None)[0], vlm.tokenizer, 6, axis)
+        axis.set_title(f"temperature {heat:g}", size=9)
+    return figure
+
+
+def penalty() -> Any:
+    vlm, seen, row = last_row()
+    figure = plot.board(1, 2, (10, 3))
+    for axis, strength in zip(figure.axes, (1.0, 1.3), strict=True):
+        plot.logits(sampling.penalise(row, (seen,), (seen[:0],), strength)[0], vlm.tokenizer, 8, axis)
+        axis.set_title("no penalty" if strength == 1 else f"repetition penalty {strength}", size=9)
+    return figure
+
+
+def kept_rows() -> Any:
+    """A prompt of 12 rows and an answer of 5 tokens: prefill, then steps."""
+    prompt, steps = 12, 5
+    rows = [np.array([[0, prompt + n] for n in range(steps)]),
+            np.array([[prompt + n - 1 if n else 0, prompt + n] for n in range(steps)])]
+    figure = plot.board(1, 2, (10, 2.4))
+    for axis, spans, title in zip(figure.axes, rows, ("without a cache", "with one"), strict=True):
+        done = np.array([[start <= row < stop for row in range(prompt + steps - 1)] for start, stop in spans])
+        plot.table(done.astype(int), axis, f"rows computed {title}: {done.sum()}",
+                   ["prefill", *(f"step {n}" for n in range(1, steps))])
+        axis.set_xlabel("row of the sequence")
+    return figure
+
+
 PICTURES: dict[str, Callable[[], Any]] = {
     "patch-order": patch_order, "resize-weights": resize_weights, "windows": windows, "attention": attention,
-    "mrope": mrope}
+    "mrope": mrope, "prompt-tokens": prompt_tokens, "clocks": clocks, "after-video": after_video,
+    "look-back": look_back, "temperature": temperature, "penalty": penalty, "cache": kept_rows}
 
 
 def main() -> None:

@@ -4,7 +4,8 @@
 
 Lessons call `check` and nothing else, so whoever puts another checker in its place does it there. A check
 knows its right answers by hand, by loops or from the reference, never from the model's passes, and tries the usual
-mistakes first, so that a remark can name them. `tests/test_lessons.py` gives each of them wrong answers.
+mistakes first, so that a remark can name them. `tests/test_lessons.py` and `tests/test_exercises_*.py` give each of
+them wrong answers.
 
 Not here: marks, and anything that stops a cheat. Read next: a lesson's cells tagged `check`, under `notebooks/`, then
 the file of its lesson here.
