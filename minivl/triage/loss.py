@@ -22,6 +22,7 @@ from ..inputs import Inputs
 from ..samples import Sample as Graded
 from .lines import Line
 from .runs import GOLDEN, SAME, Runs, Score
+from .samplers import OUR_OWN
 from .statistics import Interval, paired_interval
 
 # So many times minivl's own rounding is allowed. In 16 bits the type decides and honest runs are alike; in 32 and 64
@@ -29,7 +30,7 @@ from .statistics import Interval, paired_interval
 LEEWAY = {"float64": 8.0, "float32": 8.0, "float16": 2.0, "bfloat16": 2.0}
 LEAST = {"float64": 1e-4, "float32": 1e-4, "float16": 1e-3, "bfloat16": 1e-3}      # nats: programs print four digits
 FAR = 3.0                        # a single sample may be so many times the whole's rounding
-MOST = 10.0                      # nats that one token can count for: one that is impossible is no reason to see nothing else
+MOST = 10.0                      # nats that one token can count for, so that an impossible one does not outweigh all
 MEASURES = ("log-probabilities", "regret", "other answers", "wrong answers")
 
 
@@ -73,7 +74,7 @@ def measure(line: Line, inputs: Inputs, runs: Runs) -> Sample:
     losses = {name: nothing for name in MEASURES}
     if line.logprobs is not None:
         ours = runs.score(inputs, tokens, SAME).logprobs
-        losses[MEASURES[0]] = (distance(line.logprobs, mine.logprobs), distance(ours, mine.logprobs))
+        losses[MEASURES[0]] = (distance_under(line.logprobs, mine, OUR_OWN), distance(ours, mine.logprobs))
     if not line.teacher_forced:
         losses[MEASURES[1]] = (min(mine.regret, MOST), min(runs.score(inputs, same, GOLDEN).regret, MOST))
         losses[MEASURES[2]] = (float(clean(line.text) != clean(said)), float(clean(own) != clean(said)))
@@ -88,6 +89,12 @@ def distance(theirs: Sequence[float] | np.ndarray, ours: np.ndarray) -> float:
     if not len(a):
         return 0.0
     return float(np.nan_to_num(np.minimum(np.abs(a - ours[: len(a)]), MOST), nan=MOST).mean())
+
+
+def distance_under(theirs: Sequence[float], ours: Score, sampler: str) -> float:
+    """The same where it is not known whether the candidate gives log-probabilities before its penalty or after: of the
+    two the nearer."""
+    return min(distance(theirs, ours.logprobs), distance(theirs, ours.choices[sampler].logprobs))
 
 
 def clean(text: str) -> str:
