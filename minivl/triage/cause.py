@@ -1,4 +1,4 @@
-"""Which it is: pixels, settings or arithmetic. Evidence first, then likelihood, and what nothing explains is arithmetic.
+"""Which it is: pixels, settings or arithmetic. Evidence first, then likelihood, and the rest is arithmetic.
 
 The inputs that the candidate reports are held beside ours. Then its answers to bad samples are scored as if something
 else were so, a small list of hypotheses about pixels, prompts and samplers: the one under which the loss falls to what
@@ -32,8 +32,8 @@ FEW = 8                                  # samples without resizing that must be
 
 @dataclass(frozen=True)
 class Tried:
-    """A hypothesis, and what is left of the loss under it: nats a sample, before and after; explained: the share of what
-    was beyond rounding; low: least reduction, by bootstrap."""
+    """A hypothesis, and what is left of the loss under it: nats a sample, before and after; explained: the share of
+    what was beyond rounding; low: least reduction, by bootstrap."""
     name: str
     kind: str
     samples: int
@@ -97,7 +97,7 @@ def weighed(samples: Sequence[Sample], bad: np.ndarray, measured: Sequence[Measu
     if only_resized(samples, bad):
         return PIXELS, None, ("every bad sample has a picture that had to be resized, and every sample whose pictures "
                               "came in their final size is right; no resizing of the list gives these answers")
-    return ARITHMETIC, None, "inputs as far as they are known are ours, and no hypothesis about pixels or settings holds"
+    return ARITHMETIC, None, "inputs are ours as far as they are known, and no other pixels or settings explain it"
 
 
 def only_resized(samples: Sequence[Sample], bad: np.ndarray) -> bool:
@@ -116,7 +116,8 @@ def declared(samples: Sequence[Sample], runs: Runs) -> list[str]:
     for name, value in ours.items():
         other = {one.line.settings[name] for one in samples if one.line.settings.get(name, value) != value}
         if other:
-            out.append(f"it was told {name} {', '.join(f'{v:g}' for v in sorted(other))}; the checkpoint says {value:g}")
+            told = ", ".join(f"{one:g}" for one in sorted(other))
+            out.append(f"it was told {name} {told}; the checkpoint says {value:g}")
     return out
 
 
@@ -138,7 +139,7 @@ def under(sample: Sample, score: Score, sampler: str = OUR_OWN, drawn: bool = Fa
 
 def tried(chosen: Sequence[Sample], everything: Sequence[Sample], known: Sequence[Hypothesis], runs: Runs,
           say: Callable[[str], None]) -> list[Tried]:
-    """Every hypothesis, the best first. The worst samples say most: all are tried on a few of them, the best on more."""
+    """Every hypothesis, the best first. The worst samples say most: all are tried on a few, the best on more."""
     worst = sorted(chosen, key=lambda one: -total(one.losses, 0))[:TRIED]
     if not worst:
         return []
@@ -163,7 +164,7 @@ def by_sampler(name: str, drawn: bool, worst: Sequence[Sample], everything: Sequ
 
 
 def as_if(hypothesis: Hypothesis, sample: Sample, runs: Runs) -> float:
-    """Loss of a sample if the hypothesis were so; as it is where it cannot be so, or the candidate reports otherwise."""
+    """Loss of a sample if the hypothesis were so; as it is where that cannot be, or the candidate reports otherwise."""
     as_it_is = total(sample.losses, 0)
     try:
         inputs = hypothesis.prepare(runs.vlm, sample.line)

@@ -1,8 +1,8 @@
-"""What else the candidate may have done with a sample before the model saw it: other pixels, another prompt. A small list.
+"""What else the candidate may have done with a sample before the model saw it: other pixels, another prompt.
 
-Each is minivl itself with one pass of the preparation replaced through the door, so that the candidate's answer can be
-scored as if that were so. Faults of pictures come from the museum; the rest is written here. How tokens are chosen is no
-matter of inputs: see `samplers.py`. Read next: `cause.py`.
+A small list. Each is minivl itself with one pass of the preparation replaced through the door, so that the candidate's
+answer can be scored as if that were so. Faults of pictures come from the museum; the rest is written here. How tokens
+are chosen is no matter of inputs: see `samplers.py`. Read next: `cause.py`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PIXELS, SETTINGS, ARITHMETIC = KINDS = ("pixels", "settings", "arithmetic")
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One thing that may be so. wraps: what stands in for which pass while inputs are prepared; options: of `prepare`."""
+    """One thing that may be so. wraps: what stands in for which pass in preparing; options: of `prepare`."""
     name: str
     kind: str
     wraps: Mapping[str, Wrap] = field(default_factory=dict)
@@ -131,6 +131,7 @@ def rendered(change: Callable[[str], str]) -> dict[str, Wrap]:
 
 
 START, STOP, VISION = "<|im_start|>", "<|im_end|>\n", ("<|vision_start|>", "<|vision_end|>")
+SYSTEM_OF_QWEN = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
 
 
 def no_system(text: str) -> str:
@@ -172,7 +173,7 @@ def prompts() -> list[Hypothesis]:
     texts: dict[str, Callable[[str], str]] = {
         "no system turn": no_system,
         "an empty system turn": other_system(""),
-        "the system turn of Qwen2.5": other_system("You are Qwen, created by Alibaba Cloud. You are a helpful assistant."),
+        "the system turn of Qwen2.5": other_system(SYSTEM_OF_QWEN),
         "no template at all": bare,
         "no line break after the last role": lambda text: text.removesuffix("\n"),
         "one more line break at the end": lambda text: text + "\n",

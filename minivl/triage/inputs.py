@@ -22,7 +22,7 @@ SHOWN = 60                               # characters of a prompt that are quote
 
 @dataclass(frozen=True)
 class Evidence:
-    """Something that was seen: what it speaks for, in words, and in which samples (numbers in the order of the file)."""
+    """Something that was seen: what it speaks for, in words, and in which samples (places in the file)."""
     kind: str
     words: str
     samples: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""The candidate's file: JSON Lines, one sample a line, from whatever program answered. docs/triage.md is its description.
+"""The candidate's file: JSON Lines, one sample a line, from whatever program answered. docs/triage.md describes it.
 
     {"id": "7", "image": "7.png", "prompt": "What number is written?", "text": "4071"}
 
@@ -20,8 +20,8 @@ from ..config import MAX_JSON
 from ..passes.prompt import check_messages, media_of
 
 Triple = tuple[int, int, int]
-FIELDS = ("id", "image", "images", "video", "fps", "prompt", "messages", "text", "ids", "prompt_ids", "logprobs", "grid",
-          "settings", "expected", "teacher_forced")
+FIELDS = ("id", "image", "images", "video", "fps", "prompt", "messages", "text", "ids", "prompt_ids", "logprobs",
+          "grid", "settings", "expected", "teacher_forced")
 SETTINGS = ("precision", "temperature", "top_k", "top_p", "repetition_penalty", "max_new_tokens", "seed")
 MOST_SAMPLES = 100_000
 

@@ -36,8 +36,8 @@ MEASURES = ("log-probabilities", "regret", "other answers", "wrong answers")
 
 @dataclass(frozen=True)
 class Sample:
-    """One line with minivl's runs of it. `mine` scores the candidate's tokens; losses are (candidate's, rounding's), NaN
-    where there is nothing to measure."""
+    """One line with minivl's runs of it. `mine` scores the candidate's tokens; losses are (candidate's, rounding's),
+    NaN where there is nothing to measure."""
     line: Line
     prompt_ids: np.ndarray
     media: tuple
@@ -71,7 +71,7 @@ def measure(line: Line, inputs: Inputs, runs: Runs) -> Sample:
     mine = runs.score(inputs, tokens, GOLDEN)
     said, own = (runs.vlm.tokenizer.decode(ids) for ids in (golden, same))
     nothing = (np.nan, np.nan)
-    losses = {name: nothing for name in MEASURES}
+    losses = dict.fromkeys(MEASURES, nothing)
     if line.logprobs is not None:
         ours = runs.score(inputs, tokens, SAME).logprobs
         losses[MEASURES[0]] = (distance_under(line.logprobs, mine, OUR_OWN), distance(ours, mine.logprobs))

@@ -140,7 +140,7 @@ def fingerprint(inputs: Inputs) -> str:
 
 
 def signature(folder: Path) -> str:
-    """Which checkpoint, and which version of minivl: names, sizes and times of the files, for hashing 7 GB takes long."""
+    """Which checkpoint, and which minivl: names, sizes and times of the files, for hashing 7 GB takes long."""
     from .. import __version__
     files = sorted(path for path in folder.glob("*") if path.suffix in (".safetensors", ".json", ".jinja"))
     return digest(__version__, *((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files))

@@ -52,7 +52,8 @@ def needs_answer(sample: Sample, limit: dict[str, float]) -> bool:
     return not numbers and float(sample.mine.choices[next(iter(sample.mine.choices))].regret[0]) <= limit[MEASURES[1]]
 
 
-def write(sample: Sample, vlm: VLM, precision: str, model: str | None, limit: dict[str, float], folder: Path) -> Smallest:
+def write(sample: Sample, vlm: VLM, precision: str, model: str | None, limit: dict[str, float], folder: Path
+          ) -> Smallest:
     """Record the golden trace of one sample into a folder. Raises OSError as the system does."""
     answer = needs_answer(sample, limit)
     messages: list[dict[str, Any]] = [*sample.line.messages]

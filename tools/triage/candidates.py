@@ -1,5 +1,5 @@
-"""Candidates for triage whose fault is known: minivl with something wrong in it, by the door or by its settings, written
-down as another program would write its answers.
+"""Candidates for triage whose fault is known: minivl with something wrong in it, by the door or by its settings,
+written down as another program would write its answers.
 
     write_lines(CANDIDATES["windows wrong at the edges"], vlm, samples, folder / "candidate.jsonl")
 
@@ -133,14 +133,16 @@ TEN = (
     Candidate("windows wrong at the edges", "arithmetic", RAGGED, museum("windows-wrong-at-the-edges")),
     Candidate("full attention never used", "arithmetic", SEVERAL, museum("full-attention-never-used")),
     Candidate("second picture as text", "arithmetic", PICTURES, museum("second-picture-as-text")),
-    Candidate("video in one moment", "arithmetic", VIDEO, museum("video-in-one-moment"), says=("ids", "logprobs", "grid")),
+    Candidate("video in one moment", "arithmetic", VIDEO, museum("video-in-one-moment"),
+              says=("ids", "logprobs", "grid")),
     Candidate("text after picture off by one", "arithmetic", PICTURE, museum("text-after-picture-off-by-one"),
               says=("ids", "logprobs", "grid", "prompt_ids")),
     Candidate("digits of the head in two bits", "arithmetic", DIGITS, rounded_digits),
     Candidate("bilinear resize", "pixels", RESIZED, pillow(Image.Resampling.BILINEAR)),
     Candidate("a smaller limit", "pixels", MANY, smaller_limit, says=("ids", "logprobs", "grid")),
     Candidate("pictures before text", "settings", TEXT_BEFORE, museum("pictures-before-text")),
-    Candidate("no system turn", "settings", None, rendered(without_system_turn), says=("ids", "logprobs", "prompt_ids")),
+    Candidate("no system turn", "settings", None, rendered(without_system_turn),
+              says=("ids", "logprobs", "prompt_ids")),
 )
 MORE = (
     Candidate("healthy", None, None),

@@ -97,5 +97,6 @@ def text_only(rng: Rng) -> tuple[Content, str]:
     return [_said(f"The number is {text}. Read the number.")], text
 
 
-LAYOUTS: tuple[Callable[[Rng], tuple[Content, str]], ...] = (picture_first, picture_last, two_pictures, video, text_only)
+LAYOUTS: tuple[Callable[[Rng], tuple[Content, str]], ...] = (picture_first, picture_last, two_pictures, video,
+                                                             text_only)
 SHARES = (0.4, 0.2, 0.15, 0.15, 0.1)
