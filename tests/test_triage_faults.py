@@ -16,7 +16,7 @@ from tools.triage.__main__ import Outcome, outcomes, passed
 from tools.triage.candidates import CANDIDATES, MOST_TOKENS, TEN, write_lines
 from tools.triage.samples import draw
 
-SAMPLES = 40
+SAMPLES = 30
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,10 @@ class Cache:
                 entry = json.loads(row)
                 self.known[entry["key"]] = entry["value"]
 
+    def has(self, parts: tuple) -> bool:
+        """Whether this was computed before."""
+        return digest(*parts) in self.known
+
     def get(self, parts: tuple, compute: Callable[[], Any]) -> Any:
         """parts: text, numbers, arrays and tuples of them; the value must be JSON."""
         key = digest(*parts)

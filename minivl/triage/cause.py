@@ -9,7 +9,6 @@ Read next: `hypotheses.py`, `samplers.py`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -27,6 +26,7 @@ from .statistics import fisher_exact, paired_interval
 FIRST, KEPT, TRIED = 6, 4, 24            # samples for all hypotheses, how many of these go on, samples for those
 EXPLAINS = 2 / 3                         # of the loss beyond rounding, at least
 COVERS = 0.8                             # of the bad samples, at least, for evidence to be the cause
+GREEDY = 1e-3                            # the official files say do_sample and a temperature of 1e-6
 FEW = 8                                  # samples without resizing that must be clean to speak for pixels
 
 
@@ -111,7 +111,8 @@ def only_resized(samples: Sequence[Sample], bad: np.ndarray) -> bool:
 def declared(samples: Sequence[Sample], runs: Runs) -> list[str]:
     """Settings that the candidate reports and that are not the checkpoint's."""
     own = runs.vlm.generation
-    ours = {"temperature": own.temperature if own.do_sample else 0, "repetition_penalty": own.repetition_penalty}
+    drawn = own.do_sample and own.temperature > GREEDY
+    ours = {"temperature": own.temperature if drawn else 0, "repetition_penalty": own.repetition_penalty}
     out = []
     for name, value in ours.items():
         other = {one.line.settings[name] for one in samples if one.line.settings.get(name, value) != value}
@@ -185,6 +186,6 @@ def judged(name: str, kind: str, samples: Sequence[Sample], after: Sequence[floa
     """The row of one hypothesis."""
     before, rounding = (np.array([total(one.losses, whose) for one in samples]) for whose in (0, 1))
     gone, beyond = before - np.asarray(after), float((before - rounding).sum())
-    explained = float(gone.sum()) / beyond if beyond > 0 else math.nan
+    explained = float(gone.sum()) / beyond if beyond > 0 else 0.0
     return Tried(name, kind, len(samples), float(before.mean()), float(np.mean(after)), explained,
                  paired_interval(gone).low)

@@ -68,7 +68,7 @@ def measure(line: Line, inputs: Inputs, runs: Runs) -> Sample:
     """Run minivl on one sample, golden and in the candidate's precision, and measure both against the golden run."""
     tokens = runs.tokens(line)
     golden, same = (runs.answer(inputs, who, line.max_new_tokens) for who in (GOLDEN, SAME))
-    mine = runs.score(inputs, tokens, GOLDEN)
+    mine = runs.score(inputs, tokens, GOLDEN, every=True)
     said, own = (runs.vlm.tokenizer.decode(ids) for ids in (golden, same))
     nothing = (np.nan, np.nan)
     losses = dict.fromkeys(MEASURES, nothing)

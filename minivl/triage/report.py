@@ -53,8 +53,7 @@ def cause_lines(cause: Cause) -> list[str]:
 
 def tried_row(one: Tried) -> tuple[str, ...]:
     """One hypothesis as a row under TRIED."""
-    share = "-" if math.isnan(one.explained) else f"{one.explained:.0%}"
-    return (one.name, one.kind, str(one.samples), number(one.before), number(one.after), share,
+    return (one.name, one.kind, str(one.samples), number(one.before), number(one.after), f"{one.explained:.0%}",
             "yes" if one.holds else "no")
 
 

@@ -28,12 +28,13 @@ from .lines import Line, LinesError
 from .samplers import OUR_OWN, Choice, Sampler, choice
 
 GOLDEN, SAME = "golden", "same"
-DIGITS = 9                               # significant digits of a score in the cache
+DIGITS = 8                               # significant digits of a score in the cache
 
 
 @dataclass(frozen=True)
 class Score:
-    """An answer's tokens under minivl. logprobs (k,): from the raw scores; choices: by the name of a sampler."""
+    """An answer's tokens under minivl. logprobs (k,): from the raw scores; choices: by the name of a sampler, the
+    checkpoint's own at least."""
     logprobs: np.ndarray
     choices: dict[str, Choice]
 
@@ -51,7 +52,7 @@ class Runs:
         self.vlm, self.cache, self.samplers, self.max_new_tokens = vlm, cache, list(samplers), max_new_tokens
         self.precision, self.golden = precision, golden
         self.models = {GOLDEN: in_precision(vlm, golden), SAME: in_precision(vlm, precision)}
-        self.known_by = signature(vlm.folder), tuple(repr(one) for one in self.samplers)
+        self.checkpoint = signature(vlm.folder)
 
     def tokens(self, line: Line) -> np.ndarray:
         """The candidate's answer as ids, with the stop id where the answer ended by itself."""
@@ -77,8 +78,9 @@ class Runs:
         limit = most or self.max_new_tokens
         return self.cache.get((*self._key(inputs, who), "answer", limit), compute)
 
-    def score(self, inputs: Inputs, tokens: np.ndarray | Sequence[int], who: str) -> Score:
-        """How minivl sees an answer, from one pass over prompt and answer."""
+    def score(self, inputs: Inputs, tokens: np.ndarray | Sequence[int], who: str, every: bool = False) -> Score:
+        """How minivl sees an answer, from one pass over prompt and answer. every: under every sampler, not only under
+        the checkpoint's own."""
         ids = np.asarray(tokens, np.int64)
         if not len(ids):
             return Score(np.zeros(0), {one.name: Choice(*(np.zeros(0),) * len(fields(Choice)))
@@ -86,29 +88,34 @@ class Runs:
 
         def compute() -> Any:
             with session(replace=self._wraps(inputs, who)):
-                return self._document(inputs, ids, logits_of(self.models[who], inputs, ids))
-        return read_score(self.cache.get(self._score_key(inputs, ids, who), compute))
+                return self._document(inputs, ids, logits_of(self.models[who], inputs, ids), every)
+        every = every or self.cache.has(self._score_key(inputs, ids, who, True))
+        return read_score(self.cache.get(self._score_key(inputs, ids, who, every), compute))
 
     def _keep(self, inputs: Inputs, ids: Sequence[int], who: str, logits: np.ndarray) -> None:
         """The score of minivl's own answer, from the scores by which it was written."""
-        tokens = np.asarray(ids, np.int64)
-        self.cache.get(self._score_key(inputs, tokens, who), lambda: self._document(inputs, tokens, logits))
+        tokens, every = np.asarray(ids, np.int64), who == GOLDEN                # a good candidate's answer is this one
+        self.cache.get(self._score_key(inputs, tokens, who, every),
+                       lambda: self._document(inputs, tokens, logits, every))
 
-    def _document(self, inputs: Inputs, tokens: np.ndarray, logits: np.ndarray) -> dict[str, Any]:
+    def _document(self, inputs: Inputs, tokens: np.ndarray, logits: np.ndarray, every: bool) -> dict[str, Any]:
         seed = int(digest(inputs.input_ids, tokens)[:12], 16)
         raw = log_softmax(logits.astype(np.float64))[np.arange(len(tokens)), tokens]
-        found = {one.name: choice(one, logits, inputs.input_ids, tokens, seed) for one in self.samplers}
+        found = {one.name: choice(one, logits, inputs.input_ids, tokens, seed) for one in self._asked(every)}
         return {"logprobs": rounded(raw), "choices": {name: [rounded(getattr(c, f.name)) for f in fields(Choice)]
                                                       for name, c in found.items()}}
+
+    def _asked(self, every: bool) -> list[Sampler]:
+        return self.samplers if every else self.samplers[:1]
 
     def _wraps(self, inputs: Inputs, who: str) -> dict[str, Any]:
         return liberties(self.precision, bool(inputs.media)) if who == SAME else {}
 
     def _key(self, inputs: Inputs, who: str) -> tuple:
-        return (*self.known_by, who, self.precision if who == SAME else self.golden, fingerprint(inputs))
+        return (self.checkpoint, who, self.precision if who == SAME else self.golden, fingerprint(inputs))
 
-    def _score_key(self, inputs: Inputs, tokens: np.ndarray, who: str) -> tuple:
-        return (*self._key(inputs, who), "score", tokens)
+    def _score_key(self, inputs: Inputs, tokens: np.ndarray, who: str, every: bool) -> tuple:
+        return (*self._key(inputs, who), "score", tokens, tuple(map(repr, self._asked(every))))
 
 
 def logits_of(vlm: VLM, inputs: Inputs, tokens: np.ndarray) -> np.ndarray:

@@ -46,8 +46,11 @@ class Sampler:
 
 @dataclass(frozen=True)
 class Choice:
-    """An answer under one sampler, token by token. logprobs after its penalty and temperature; places and surprise (in
-    nats above what is expected) with its variance tell whether it may have drawn the answer."""
+    """An answer under one sampler, token by token: k of each. logprobs after its penalty and temperature.
+
+    Of a greedy sampler there is the regret, of one that draws the rest: places and surprise (in nats above what is
+    expected) with its variance tell whether it may have drawn the answer. What there is not has no numbers.
+    """
     logprobs: np.ndarray
     regret: np.ndarray
     places: np.ndarray
@@ -80,12 +83,15 @@ def choice(sampler: Sampler, logits: np.ndarray, prompt: np.ndarray, tokens: np.
     """An answer under one sampler. seed: for the places within a token's share, which would be steps otherwise."""
     logp = log_softmax(sampler.scores(logits, prompt, tokens).astype(np.float64))           # k v
     own = logp[np.arange(len(tokens)), tokens]                                              # k
+    none = np.zeros(0)
+    if not sampler.temperature:
+        return Choice(own, logp.max(axis=1) - own, none, none, none)
     share = np.exp(logp)
     mean = (share * np.where(share > 0, logp, 0)).sum(axis=1)                               # minus the entropy
     spread = (share * np.where(share > 0, logp - mean[:, None], 0) ** 2).sum(axis=1)
     above = np.where(logp > own[:, None], share, 0).sum(axis=1)
     places = above + np.random.default_rng(seed).random(len(tokens)) * np.exp(own)
-    return Choice(own, logp.max(axis=1) - own, np.minimum(places, 1), mean - own, spread)
+    return Choice(own, none, np.minimum(places, 1), mean - own, spread)
 
 
 def may_have_drawn(choices: list[Choice]) -> bool:

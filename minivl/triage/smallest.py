@@ -20,6 +20,7 @@ from ..trace.record import record
 from ..trace.yardstick import in_precision
 from .cause import total
 from .loss import MEASURES, Sample
+from .samplers import OUR_OWN
 
 GOLDEN, LINE, THEIRS = "golden.safetensors", "sample.json", "mine.safetensors"
 CLEAR = 0.25                             # of the median bad sample's loss, at least: one that is bad beyond doubt
@@ -49,7 +50,7 @@ def needs_answer(sample: Sample, limit: dict[str, float]) -> bool:
     if not len(first):
         return False
     numbers = line.logprobs is not None and not abs(line.logprobs[0] - float(first[0])) <= limit[MEASURES[0]]
-    return not numbers and float(sample.mine.choices[next(iter(sample.mine.choices))].regret[0]) <= limit[MEASURES[1]]
+    return not numbers and float(sample.mine.choices[OUR_OWN].regret[0]) <= limit[MEASURES[1]]
 
 
 def write(sample: Sample, vlm: VLM, precision: str, model: str | None, limit: dict[str, float], folder: Path

@@ -28,7 +28,7 @@ from minivl.stage import Session, Wrap
 
 from .samples import Reading
 
-MOST_TOKENS = 8
+MOST_TOKENS = 5
 
 
 @dataclass(frozen=True)
