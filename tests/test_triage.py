@@ -27,7 +27,8 @@ from minivl.triage import inputs as beside
 from minivl.triage.cache import Cache, digest
 from minivl.triage.cause import Tried, only_resized, weighed
 from minivl.triage.hypotheses import ARITHMETIC, PIXELS, SETTINGS, hypotheses
-from minivl.triage.lines import LinesError, read_lines
+from minivl.triage.lines import FIELDS, LinesError, read_lines
+from minivl.triage.lines import SETTINGS as SETTINGS_OF_A_LINE
 from minivl.triage.loss import MEASURES, Measured, Sample, distance, right
 from minivl.triage.properties import named, properties, shared
 from minivl.triage.runs import GOLDEN, Runs
@@ -35,6 +36,7 @@ from minivl.triage.samplers import Sampler, choice, may_have_drawn, samplers
 from minivl.triage.statistics import Interval, fisher_exact, holm, paired_interval, uniform
 from minivl.triage.triage import precision_of, triage
 
+PAGE = Path(__file__).parent.parent / "docs" / "triage.md"
 NOISE = np.random.default_rng(2).integers(0, 256, (60, 90, 3), np.uint8)
 
 
@@ -71,6 +73,22 @@ def test_a_grid_may_stand_alone_and_a_number_that_is_none_is_kept_as_such(folder
     (line,) = read_lines(written(folder, {**ROW, "grid": [1, 4, 6], "ids": [1, 2], "logprobs": [None, -0.5]}))
     assert line.grid == ((1, 4, 6),)
     assert math.isnan(line.logprobs[0]) and line.logprobs[1] == -0.5
+
+
+def test_the_recorder_of_the_docs_writes_what_is_read(folder, monkeypatch):
+    code = PAGE.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
+    monkeypatch.chdir(folder)
+
+    def ask(picture, question, max_new_tokens):
+        return {"text": "4071", "ids": [5, 6], "logprobs": [-0.1, -0.2]}
+    exec(code, {"samples": [("a.png", "What is it?")] * 2, "ask": ask})
+    (first, _) = read_lines(folder / "candidate.jsonl")
+    assert (first.name, first.text, first.ids, first.max_new_tokens) == ("0", "4071", (5, 6), 64)
+
+
+def test_the_docs_list_every_field():
+    page = PAGE.read_text(encoding="utf-8")
+    assert [name for name in (*FIELDS, *SETTINGS_OF_A_LINE) if f"`{name}`" not in page] == []
 
 
 WRONG = [
