@@ -9,12 +9,13 @@ Read next: `hypotheses.py`, `samplers.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from .hypotheses import ARITHMETIC, PIXELS, SETTINGS, Hypothesis, hypotheses
+from .hypotheses import ARITHMETIC, PIXELS, SETTINGS, Hypothesis, hypotheses, prompt_of
 from .inputs import Evidence, beside_ours, cut_off
 from .lines import Line
 from .loss import MEASURES, MOST, Measured, Sample, distance_under
@@ -147,9 +148,11 @@ def tried(chosen: Sequence[Sample], everything: Sequence[Sample], known: Sequenc
     rows = [row for row in (by_sampler(one.name, one.temperature > 0, worst, everything) for one in runs.samplers[1:])
             if row]
 
+    prompts = {one.line.number: prompt_of(runs.vlm, one.line) for one in worst}
+
     def by_inputs(hypothesis: Hypothesis, samples: Sequence[Sample]) -> Tried:
         say(f"trying: {hypothesis.name}")
-        after = [as_if(hypothesis, one, runs) for one in samples]
+        after = [as_if(hypothesis, one, runs, prompts[one.line.number]) for one in samples]
         return judged(hypothesis.name, hypothesis.kind, samples, after)
     first = sorted(known, key=lambda one: -by_inputs(one, worst[:FIRST]).explained)
     rows += [by_inputs(one, worst) for one in first[:KEPT]]
@@ -164,11 +167,11 @@ def by_sampler(name: str, drawn: bool, worst: Sequence[Sample], everything: Sequ
     return judged(name, SETTINGS, worst, [under(one, one.mine, name, drawn) for one in worst])
 
 
-def as_if(hypothesis: Hypothesis, sample: Sample, runs: Runs) -> float:
+def as_if(hypothesis: Hypothesis, sample: Sample, runs: Runs, prompt: Mapping[str, Any]) -> float:
     """Loss of a sample if the hypothesis were so; as it is where that cannot be, or the candidate reports otherwise."""
     as_it_is = total(sample.losses, 0)
     try:
-        inputs = hypothesis.prepare(runs.vlm, sample.line)
+        inputs = hypothesis.prepare(runs.vlm, sample.line, prompt)
     except ValueError:
         return as_it_is
     if contradicted(sample.line, inputs.input_ids, tuple(m.grid for m in inputs.media)):

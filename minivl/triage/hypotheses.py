@@ -33,10 +33,19 @@ class Hypothesis:
     options: Mapping[str, Any] = field(default_factory=dict)
     messages: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] = lambda messages: messages
 
-    def prepare(self, vlm: VLM, line: Line) -> Inputs:
-        """The sample's inputs, if this is so. Raises ValueError where it cannot be so."""
-        with quietly(), Session(replace=self.wraps):
+    def prepare(self, vlm: VLM, line: Line, prompt: Mapping[str, Any] | None = None) -> Inputs:
+        """The sample's inputs, if this is so; prompt: what `prompt_of` gave, which other pixels leave as it is. Raises
+        ValueError where it cannot be so."""
+        given = prompt if self.kind == PIXELS else None
+        with quietly(), Session(replace=self.wraps, given=given):
             return vlm.prepare(self.messages(line.messages), **self.options)
+
+
+def prompt_of(vlm: VLM, line: Line) -> dict[str, Any]:
+    """The rendered prompt of a line and its ids, by their stages: a template takes longer than a picture."""
+    with quietly(), Session(record=("prompt.render", "prompt.encode")) as s:
+        vlm.prepare(line.messages)
+    return dict(s.trace)
 
 
 OURS = Hypothesis("as it should be", ARITHMETIC)
