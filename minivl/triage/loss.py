@@ -6,7 +6,8 @@
     wrong answers      the text is not the true one, where that is known
 
 The candidate has lost when a measure is beyond what minivl's own run in the same type does, for the samples as a whole:
-a paired bootstrap over samples. One sample is *bad* when it alone is far beyond that.
+a paired bootstrap over samples. One sample is *bad* when it alone is far beyond that; and a few that are beyond anything
+that rounding does are a loss too, however many others are right.
 
 Read next: `cause.py` (why), `properties.py` (which samples).
 """
@@ -29,9 +30,11 @@ from .statistics import Interval, paired_interval
 # the order of a sum does (`trace/verdict.py` allows as much).
 LEEWAY = {"float64": 8.0, "float32": 8.0, "float16": 2.0, "bfloat16": 2.0}
 LEAST = {"float64": 1e-4, "float32": 1e-4, "float16": 1e-3, "bfloat16": 1e-3}      # nats: programs print four digits
-FAR = 3.0                        # a single sample may be so many times the whole's rounding
+FAR = 3.0                        # a bad sample is so many times what rounding does to nearly all
+BEYOND = 10.0                    # and one that no rounding explains so many times what it does to any
 MOST = 10.0                      # nats that one token can count for, so that an impossible one does not outweigh all
 MEASURES = ("log-probabilities", "regret", "other answers", "wrong answers")
+OUTLIERS = "beyond any rounding"
 
 
 @dataclass(frozen=True)
@@ -121,15 +124,27 @@ def measured(samples: Sequence[Sample], precision: str) -> list[Measured]:
         beyond = paired_interval(theirs - factor * ours)
         out.append(Measured(name, len(pairs), float(theirs.mean()), float(ours.mean()), paired_interval(theirs - ours),
                             beyond.low > least))
-    return out
+    apart = outliers(samples, precision)
+    return [*out, Measured(OUTLIERS, len(apart), float(apart.mean()), 0.0, paired_interval(apart), bool(apart.any()))]
+
+
+def outliers(samples: Sequence[Sample], precision: str) -> np.ndarray:
+    """Which samples are so far off that rounding cannot be the reason, one truth value each."""
+    limit = {name: BEYOND * max([LEEWAY[precision] * LEAST[precision], *rounding(samples, name)])
+             for name in MEASURES[:2]}
+    return np.array([any(one.losses[name][0] > limit[name] for name in limit) for one in samples], bool)
+
+
+def rounding(samples: Sequence[Sample], name: str) -> list[float]:
+    """What rounding does to each sample that has this measure."""
+    return [one.losses[name][1] for one in samples if not np.isnan(one.losses[name][1])]
 
 
 def limits(samples: Sequence[Sample], precision: str) -> dict[str, float]:
     """From where on one sample is bad, by log-probabilities and by regret: beyond what rounding does to nearly all."""
     found = {}
     for name in MEASURES[:2]:
-        rounding = [one.losses[name][1] for one in samples if not np.isnan(one.losses[name][1])]
-        high = float(np.quantile(rounding, 0.95)) if rounding else 0.0
+        high = float(np.quantile(rounding(samples, name) or [0.0], 0.95))
         found[name] = max(FAR * high, LEEWAY[precision] * LEAST[precision])
     return found
 

@@ -7,14 +7,14 @@ from dataclasses import asdict
 from typing import Any
 
 from .cause import Cause, Tried
-from .loss import MEASURES, Measured
+from .loss import MEASURES, OUTLIERS, Measured
 from .properties import SURE, Shared
 from .smallest import THEIRS, Smallest
 from .statistics import LEVEL
 from .triage import Triage
 
 MOST_TRIED, MOST_SHARED = 6, 8
-UNITS = dict(zip(MEASURES, ("nats a token", "nats an answer", "share of answers", "share of answers"), strict=True))
+UNITS = dict(zip((*MEASURES, OUTLIERS), ("nats a token", "nats an answer", *("share of samples",) * 3), strict=True))
 LOST = ("measure", "samples", "candidate", "rounding", f"difference, {LEVEL:.0%} interval", "more than rounding")
 TRIED = ("if it were so", "kind", "samples", "loss before", "after", "explained", "holds")
 SHARED = ("property", "bad with it", "bad without it", "p, corrected", "p beyond the first")

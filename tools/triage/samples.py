@@ -99,4 +99,4 @@ def text_only(rng: Rng) -> tuple[Content, str]:
 
 LAYOUTS: tuple[Callable[[Rng], tuple[Content, str]], ...] = (picture_first, picture_last, two_pictures, video,
                                                              text_only)
-SHARES = (0.4, 0.2, 0.15, 0.15, 0.1)
+SHARES = (0.3, 0.2, 0.2, 0.2, 0.1)
