@@ -348,7 +348,8 @@ def test_what_no_hypothesis_explains_is_arithmetic_unless_the_numbers_say_otherw
     holds = Tried("bilinear", PIXELS, 9, 1.0, 0.1, 0.9, 0.5)
     assert weighed(whole, bad, measured_as(True, True), [holds])[:2] == (PIXELS, "bilinear")
     unsure = Tried("bilinear", PIXELS, 9, 1.0, 0.1, 0.9, -0.1)
-    assert weighed(whole, bad, measured_as(True, True), [unsure])[0] == ARITHMETIC
+    spoils = Tried("bilinear", PIXELS, 9, 1.0, 0.1, 0.9, 0.5, spoils=True)
+    assert weighed(whole, bad, measured_as(True, True), [unsure, spoils])[0] == ARITHMETIC
 
 
 def test_loss_in_resized_pictures_alone_speaks_for_pixels():

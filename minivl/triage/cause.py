@@ -10,7 +10,7 @@ Read next: `hypotheses.py`, `samplers.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ import numpy as np
 from .hypotheses import ARITHMETIC, PIXELS, SETTINGS, Hypothesis, hypotheses, prompt_of
 from .inputs import Evidence, beside_ours, cut_off
 from .lines import Line
-from .loss import MEASURES, MOST, Measured, Sample, distance_under
+from .loss import MEASURES, MOST, Measured, Sample, distance_under, limits
 from .properties import SURE, resized
 from .runs import GOLDEN, Runs, Score
 from .samplers import OUR_OWN, may_have_drawn
@@ -26,6 +26,7 @@ from .statistics import fisher_exact, paired_interval
 
 FIRST, KEPT, TRIED = 6, 4, 24            # samples for all hypotheses, how many of these go on, samples for those
 EXPLAINS = 2 / 3                         # of the loss beyond rounding, at least
+SPOILT = 1 / 3                           # of the right samples, at most, may a hypothesis make wrong
 COVERS = 0.8                             # of the bad samples, at least, for evidence to be the cause
 GREEDY = 1e-3                            # the official files say do_sample and a temperature of 1e-6
 FEW = 8                                  # samples without resizing that must be clean to speak for pixels
@@ -34,7 +35,7 @@ FEW = 8                                  # samples without resizing that must be
 @dataclass(frozen=True)
 class Tried:
     """A hypothesis, and what is left of the loss under it: nats a sample, before and after; explained: the share of
-    what was beyond rounding; low: least reduction, by bootstrap."""
+    what was beyond rounding; low: least reduction, by bootstrap; spoils: samples that are right would not be."""
     name: str
     kind: str
     samples: int
@@ -42,10 +43,11 @@ class Tried:
     after: float
     explained: float
     low: float
+    spoils: bool = False
 
     @property
     def holds(self) -> bool:
-        return self.explained >= EXPLAINS and self.low > 0
+        return self.explained >= EXPLAINS and self.low > 0 and not self.spoils
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ def find_cause(samples: Sequence[Sample], bad: np.ndarray, measured: Sequence[Me
         return Cause(first.kind, None, first.words, evidence, [], notes)
     if not rest:
         rest = np.flatnonzero([total(one.losses, 0) > total(one.losses, 1) for one in samples]).tolist()
-    rows = tried([samples[n] for n in rest], samples, known, runs, say)
+    fine = [one for one, wrong in zip(samples, bad, strict=True) if not wrong]
+    rows = tried([samples[n] for n in rest], fine, known, runs, sum(limits(samples, runs.precision).values()), say)
     kind, name, because = weighed(samples, bad, measured, rows)
     return Cause(kind, name, because, evidence, rows, notes)
 
@@ -139,23 +142,29 @@ def under(sample: Sample, score: Score, sampler: str = OUR_OWN, drawn: bool = Fa
     return numbers + min(float(score.choices[sampler].regret.sum()), MOST)
 
 
-def tried(chosen: Sequence[Sample], everything: Sequence[Sample], known: Sequence[Hypothesis], runs: Runs,
+def tried(chosen: Sequence[Sample], fine: Sequence[Sample], known: Sequence[Hypothesis], runs: Runs, limit: float,
           say: Callable[[str], None]) -> list[Tried]:
-    """Every hypothesis, the best first. The worst samples say most: all are tried on a few, the best on more."""
+    """Every hypothesis, the best first. The worst samples say most: all are tried on a few, the best on more; and on
+    some that are right, preferably with pictures, whose loss must stay below the limit."""
     worst = sorted(chosen, key=lambda one: -total(one.losses, 0))[:TRIED]
     if not worst:
         return []
+    everything = [*chosen, *fine]
     rows = [row for row in (by_sampler(one.name, one.temperature > 0, worst, everything) for one in runs.samplers[1:])
             if row]
+    right = sorted(fine, key=lambda one: (not one.media, one.size))[:FIRST]
 
-    prompts = {one.line.number: prompt_of(runs.vlm, one.line) for one in worst}
+    prompts = {one.line.number: prompt_of(runs.vlm, one.line) for one in [*worst, *right]}
 
     def by_inputs(hypothesis: Hypothesis, samples: Sequence[Sample]) -> Tried:
         say(f"trying: {hypothesis.name}")
         after = [as_if(hypothesis, one, runs, prompts[one.line.number]) for one in samples]
         return judged(hypothesis.name, hypothesis.kind, samples, after)
     first = sorted(known, key=lambda one: -by_inputs(one, worst[:FIRST]).explained)
-    rows += [by_inputs(one, worst) for one in first[:KEPT]]
+    for one in first[:KEPT]:
+        row = by_inputs(one, worst)
+        after = [as_if(one, sample, runs, prompts[sample.line.number]) for sample in right] if row.holds else []
+        rows.append(replace(row, spoils=sum(loss > limit for loss in after) > SPOILT * len(right)))
     return sorted(rows, key=lambda row: (not row.holds, row.after))
 
 
