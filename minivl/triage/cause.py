@@ -149,7 +149,7 @@ def tried(chosen: Sequence[Sample], fine: Sequence[Sample], known: Sequence[Hypo
     worst = sorted(chosen, key=lambda one: -total(one.losses, 0))[:TRIED]
     if not worst:
         return []
-    everything = [*chosen, *fine]
+    everything = list({one.line.number: one for one in [*chosen, *fine]}.values())
     rows = [row for row in (by_sampler(one.name, one.temperature > 0, worst, everything) for one in runs.samplers[1:])
             if row]
     right = sorted(fine, key=lambda one: (not one.media, one.size))[:FIRST]

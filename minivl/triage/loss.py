@@ -6,8 +6,8 @@
     wrong answers      the text is not the true one, where that is known
 
 The candidate has lost when a measure is beyond what minivl's own run in the same type does, for the samples as a whole:
-a paired bootstrap over samples. One sample is *bad* when it alone is far beyond that; and a few beyond all that rounding
-does are a loss too, however many others are right.
+a paired bootstrap over samples. One sample is *bad* when it alone is far beyond that. A few that no rounding explains
+are a loss too, however many others are right.
 
 Read next: `cause.py` (why), `properties.py` (which samples).
 """
