@@ -1,6 +1,7 @@
 """Candidates with known faults through triage, and the table of what it says: docs/triage.md has the command's output.
 
-    python -m tools.triage --folder runs/triage --samples 200 > table.md
+    python -m tools.triage --folder runs/triage --samples 200 > table.md           # the embedded model
+    python -m tools.triage --folder runs/random --samples 30 --random > table.md   # a small one of random weights: quick
 
 Samples, answers and minivl's runs are kept in the folder, so that an interrupted run goes on where it was. Each
 candidate is one row: what is wrong with it, what triage says of (b) and (c), and whether that is so. Exit code 1 when
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import minivl
+from minivl.faults.world import world
 from minivl.triage.cache import Cache
 from minivl.triage.lines import read_lines
 from minivl.triage.triage import Triage, triage
@@ -52,10 +54,11 @@ class Outcome:
                 f"{yes[self.kind_is_right]}, {yes[self.shared_is_right]}")
 
 
-def outcomes(candidates: Sequence[Candidate], samples: Sequence[Reading], precision: str, folder: Path
-             ) -> Iterator[Outcome]:
-    """One candidate after the other. The samples' pictures lie in the folder."""
-    vlm, cache = minivl.load(precision=precision), Cache(folder / "cache.jsonl")
+def outcomes(candidates: Sequence[Candidate], samples: Sequence[Reading], precision: str, folder: Path,
+             vlm: minivl.VLM | None = None) -> Iterator[Outcome]:
+    """One candidate after the other, on the embedded model or another in that precision. The samples' pictures lie in
+    the folder."""
+    vlm, cache = vlm or minivl.load(precision=precision), Cache(folder / "cache.jsonl")
     for one in candidates:
         path = folder / f"{one.name.replace(' ', '-')}-{precision}-{len(samples)}.jsonl"
         if not path.exists():
@@ -74,16 +77,18 @@ def main() -> int:
     parser.add_argument("--samples", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--precision", default="bfloat16", help="of the candidates")
+    parser.add_argument("--random", action="store_true", help="a small model of random weights, in float32")
     parser.add_argument("--only", nargs="*", choices=CANDIDATES, help="these candidates; the ten without it")
     given = parser.parse_args()
     chosen = [CANDIDATES[name] for name in given.only] if given.only else TEN
+    vlm, precision = (world(), "float32") if given.random else (None, given.precision)
     samples, found = draw(given.samples, given.seed, given.folder), []
     print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS), flush=True)
-    for outcome in outcomes(chosen, samples, given.precision, given.folder):
+    for outcome in outcomes(chosen, samples, precision, given.folder, vlm):
         found.append(outcome)
         print("| " + " | ".join(outcome.cells()) + " |", flush=True)
     print(f"\n(b) is right for {sum(one.kind_is_right for one in found)} of {len(found)}, (c) for "
-          f"{sum(one.shared_is_right for one in found)}; {given.samples} samples, {given.precision}.")
+          f"{sum(one.shared_is_right for one in found)}; {given.samples} samples, {precision}, {'random' if given.random else 'embedded'} model.")
     return 0 if passed(found) else 1
 
 
