@@ -1,8 +1,8 @@
 """Candidates with known faults through `minivl triage`: which kind it is, and what the bad samples share.
 
-The quick form runs the candidates on a small model of random weights, so that nothing depends on what a model was trained
-to read. Digits it hardly ever writes; that candidate runs on the embedded one. The full form is the command of
-docs/triage.md.
+The quick form runs the candidates on a small model of random weights, so that nothing depends on what a model was
+trained to read. Digits it hardly ever writes; that candidate runs on the embedded one. The full form is the command
+of docs/triage.md.
 """
 
 from pathlib import Path

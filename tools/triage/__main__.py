@@ -1,7 +1,7 @@
 """Candidates with known faults through triage, and the table of what it says: docs/triage.md has the command's output.
 
     python -m tools.triage --folder runs/triage --samples 200 > table.md           # the embedded model
-    python -m tools.triage --folder runs/random --samples 30 --random > table.md   # a small one of random weights: quick
+    python -m tools.triage --folder runs/random --samples 30 --random > table.md   # a small one, random weights
 
 Samples, answers and minivl's runs are kept in the folder, so that an interrupted run goes on where it was. Each
 candidate is one row: what is wrong with it, what triage says of (b) and (c), and whether that is so. Exit code 1 when
@@ -87,8 +87,9 @@ def main() -> int:
     for outcome in outcomes(chosen, samples, precision, given.folder, vlm):
         found.append(outcome)
         print("| " + " | ".join(outcome.cells()) + " |", flush=True)
+    model = "random" if given.random else "embedded"
     print(f"\n(b) is right for {sum(one.kind_is_right for one in found)} of {len(found)}, (c) for "
-          f"{sum(one.shared_is_right for one in found)}; {given.samples} samples, {precision}, {'random' if given.random else 'embedded'} model.")
+          f"{sum(one.shared_is_right for one in found)}; {given.samples} samples, {precision}, {model} model.")
     return 0 if passed(found) else 1
 
 
