@@ -19,7 +19,7 @@ from .hypotheses import ARITHMETIC, PIXELS, SETTINGS, Hypothesis, hypotheses, pr
 from .inputs import Evidence, beside_ours, cut_off
 from .lines import Line
 from .loss import MEASURES, MOST, Measured, Sample, distance_under, limits
-from .properties import SURE, resized
+from .properties import resized
 from .runs import GOLDEN, Runs, Score
 from .samplers import OUR_OWN, may_have_drawn
 from .statistics import fisher_exact, paired_interval
@@ -29,7 +29,7 @@ EXPLAINS = 2 / 3                         # of the loss beyond rounding, at least
 SPOILT = 1 / 3                           # of the right samples, at most, may a hypothesis make wrong
 COVERS = 0.8                             # of the bad samples, at least, for evidence to be the cause
 GREEDY = 1e-3                            # the official files say do_sample and a temperature of 1e-6
-FEW = 8                                  # samples without resizing that must be clean to speak for pixels
+FEW, SURELY = 8, 1e-3                    # samples without resizing that must be clean to speak for pixels; p of that
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def only_resized(samples: Sequence[Sample], bad: np.ndarray) -> bool:
     seen = [(resized(one), bool(wrong)) for one, wrong in zip(samples, bad, strict=True) if one.media]
     a, b = sum(r and w for r, w in seen), sum(r and not w for r, w in seen)
     c, d = sum(not r and w for r, w in seen), sum(not r and not w for r, w in seen)
-    return c == 0 and d >= FEW and fisher_exact(a, b, c, d) < SURE / 10
+    return c == 0 and d >= FEW and fisher_exact(a, b, c, d) < SURELY
 
 
 def declared(samples: Sequence[Sample], runs: Runs) -> list[str]:

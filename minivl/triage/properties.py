@@ -14,7 +14,7 @@ from ..config import VisionConfig
 from .loss import Sample
 from .statistics import fisher_exact, holm
 
-SURE = 0.01                              # a corrected p below this names a property
+SURE = 0.05                              # a corrected p below this names a property
 QUARTERS = (0.25, 0.5, 0.75)             # of the samples' patches: what counts as many is tried at three places
 Test = Callable[[Sample], bool]
 
