@@ -376,7 +376,7 @@ def triage(candidate: Annotated[Path, typer.Argument(metavar="CANDIDATE.jsonl", 
 
     Exit code 0: the same within rounding; 1: different; 2: cannot be compared. JSON: candidate, verdict, precision,
     golden, samples, lost, bad, limits, measured, cause: [kind, name, because, evidence, tried, notes], shared: [named,
-    table], losses, smallest: [name, size, folder, with_answer, commands].
+    table], answers (minivl's), losses, smallest: [name, size, folder, with_answer, commands].
     """
     from .commands.triage import triage
     raise typer.Exit(triage(candidate, model, precision, golden, cache, output, max_new_tokens, as_json))

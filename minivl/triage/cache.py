@@ -24,10 +24,12 @@ class Cache:
         self.path, self.hits, self.misses = path, 0, 0
         self.known: dict[str, Any] = {}
         if path is not None and path.exists():
-            whole = _whole_lines(path)
-            for row in whole.splitlines():
-                entry = json.loads(row)
-                self.known[entry["key"]] = entry["value"]
+            try:
+                entries = [json.loads(row) for row in _whole_lines(path).split("\n") if row]
+                self.known = {entry["key"]: entry["value"] for entry in entries}
+            except (ValueError, KeyError, TypeError):
+                raise ValueError(f"{path}: is no cache of `minivl triage`, or a damaged one; delete it, or name another "
+                                 "file with --cache") from None
 
     def has(self, parts: tuple) -> bool:
         """Whether this was computed before."""
@@ -49,11 +51,11 @@ class Cache:
 
 
 def _whole_lines(path: Path) -> str:
-    """The file up to its last whole line; what follows is cut off. Raises ValueError for what is no cache."""
+    """The file up to its last whole line; what follows is cut off. Raises ValueError for what is surely no cache."""
     text = path.read_bytes()
     end = text.rfind(b"\n") + 1
-    if text and (not text.startswith(b'{"key":')):
-        raise ValueError(f"{path}: is no cache of `minivl triage`; name another file with --cache")
+    if text and not text.startswith(b'{"key":'):
+        raise ValueError(path)
     if end < len(text):
         with path.open("r+b") as file:
             file.truncate(end)

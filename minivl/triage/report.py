@@ -101,6 +101,7 @@ def document(found: Triage, candidate: str, shown: Smallest | None) -> dict[str,
                   "tried": [{**asdict(one), "holds": one.holds} for one in found.cause.tried],
                   "notes": found.cause.notes},
         "shared": {"named": found.named, "table": [asdict(one) for one in found.shared]},
+        "answers": {one.line.name: one.answer for one in found.samples},
         "losses": {one.line.name: {name: pair for name, pair in one.losses.items() if not math.isnan(pair[0])}
                    for one in found.samples},
         "smallest": asdict(shown) if shown else None})
