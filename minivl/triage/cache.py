@@ -28,8 +28,8 @@ class Cache:
                 entries = [json.loads(row) for row in _whole_lines(path).split("\n") if row]
                 self.known = {entry["key"]: entry["value"] for entry in entries}
             except (ValueError, KeyError, TypeError):
-                raise ValueError(f"{path}: is no cache of `minivl triage`, or a damaged one; delete it, or name another "
-                                 "file with --cache") from None
+                raise ValueError(f"{path}: is no cache of `minivl triage`, or a damaged one; delete it, or name "
+                                 "another file with --cache") from None
 
     def has(self, parts: tuple) -> bool:
         """Whether this was computed before."""
