@@ -22,6 +22,7 @@ from ..passes.sampling import narrow_choice, penalise
 from .statistics import uniform
 
 PENALTIES, TEMPERATURES = (1.0, 1.05, 1.1, 1.2, 1.3), (0.3, 0.5, 0.7, 1.0, 1.5)
+COLDEST = 1e-3                                # scores over less overflow; it is greedy, to all intents
 OUR_OWN = "as the checkpoint says"
 UNIFORM, SURPRISED = 1e-3, 4.0                # least p, and most standard errors, of answers that a sampler has drawn
 
@@ -66,10 +67,13 @@ def samplers(generation: GenerationConfig, declared: Iterable[Mapping[str, Any]]
         temperature, penalty = float(told.get("temperature", 0)), float(told.get("repetition_penalty", own))
         top_k = int(told["top_k"]) if told.get("top_k", 0) > 0 else None
         found.append(Sampler(words(penalty, temperature) + ", as the candidate says", penalty, True,
-                             max(temperature, 1e-3) if temperature else 0.0, top_k, told.get("top_p") or None))
+                             max(temperature, COLDEST) if temperature else 0.0, top_k, told.get("top_p") or None))
     found += [Sampler(words(p, 0), p) for p in PENALTIES if p != own]
     found += [Sampler(words(p, 0) + " on new tokens only", p, False) for p in PENALTIES if p != 1]
     found += [Sampler(words(own, t), own, True, t) for t in TEMPERATURES]
+    drawn = max(generation.temperature, COLDEST)
+    found.append(Sampler(f"drawn at temperature {drawn:g} from the checkpoint's own choice of tokens", own, True, drawn,
+                         generation.top_k or None, generation.top_p or None))
     return list({sampler.name: sampler for sampler in found}.values())
 
 
