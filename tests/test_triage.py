@@ -230,6 +230,7 @@ def test_answers_that_a_sampler_drew_are_told_from_those_of_another():
     assert fits(warm, drawn) and not fits(cold, drawn)
     assert not fits(warm, logits.argmax(axis=1))
     assert not fits(warm, rng.integers(0, 12, 300))
+    assert not fits(Sampler("few", temperature=1.0, top_k=2), drawn)         # some are none of the two
 
 
 def test_samplers_begin_with_the_checkpoints_own_and_hold_what_the_candidate_declares():

@@ -23,6 +23,7 @@ from .statistics import uniform
 
 PENALTIES, TEMPERATURES = (1.0, 1.05, 1.1, 1.2, 1.3), (0.3, 0.5, 0.7, 1.0, 1.5)
 COLDEST = 1e-3                                # scores over less overflow; it is greedy, to all intents
+IMPOSSIBLE = -1e4                             # nats; a token that top-k has left out, in a number that can be summed
 OUR_OWN = "as the checkpoint says"
 UNIFORM, SURPRISED = 1e-3, 4.0                # least p, and most standard errors, of answers that a sampler has drawn
 
@@ -85,7 +86,8 @@ def words(penalty: float, temperature: float) -> str:
 
 def choice(sampler: Sampler, logits: np.ndarray, prompt: np.ndarray, tokens: np.ndarray, seed: int) -> Choice:
     """An answer under one sampler. seed: for the places within a token's share, which would be steps otherwise."""
-    logp = log_softmax(sampler.scores(logits, prompt, tokens).astype(np.float64))           # k v
+    scores = sampler.scores(logits, prompt, tokens).astype(np.float64)                       # k v
+    logp = np.maximum(log_softmax(scores), IMPOSSIBLE)
     own = logp[np.arange(len(tokens)), tokens]                                              # k
     none = np.zeros(0)
     if not sampler.temperature:
