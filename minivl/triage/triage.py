@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..api import VLM
+from ..inputs import Inputs
 from .cache import Cache
 from .cause import Cause, find_cause
 from .lines import Line, LinesError
@@ -78,7 +79,7 @@ def triage(lines: Sequence[Line], vlm: VLM, precision: str, golden: str | None =
                   shared(samples, wrong, vlm.config.vision))
 
 
-def prepared(line: Line, vlm: VLM):
+def prepared(line: Line, vlm: VLM) -> Inputs:
     """The inputs of one line. Raises LinesError that names it."""
     try:
         return vlm.prepare(line.messages)
