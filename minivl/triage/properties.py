@@ -6,7 +6,7 @@ Read next: `statistics.py` (the test), `triage.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -95,8 +95,7 @@ def shared(samples: Sequence[Sample], bad: np.ndarray, vision: VisionConfig) -> 
     if not rest:
         return found
     later = {row.name: row.p for row in _table([samples[n] for n in rest], bad[rest], vision, samples)}
-    return [Shared(*(getattr(row, name) for name in list(Shared.__dataclass_fields__)[:-1]),
-                   later.get(row.name, float("nan"))) for row in found]
+    return [replace(row, beyond=later.get(row.name, float("nan"))) for row in found]
 
 
 def _table(samples: Sequence[Sample], bad: np.ndarray, vision: VisionConfig, levels: Sequence[Sample] | None = None
@@ -108,11 +107,9 @@ def _table(samples: Sequence[Sample], bad: np.ndarray, vision: VisionConfig, lev
             continue
         row = Shared(name, int((bad & has).sum()), int(has.sum()), int((bad & ~has).sum()), int((~has).sum()), 1.0)
         p = fisher_exact(row.bad_with, row.all_with - row.bad_with, row.bad_without, row.all_without - row.bad_without)
-        rows.append(Shared(*row.__dict__.values()) if row.excess <= 0 else
-                    Shared(name, row.bad_with, row.all_with, row.bad_without, row.all_without, p))
+        rows.append(replace(row, p=p if row.excess > 0 else 1.0))
     corrected = holm([row.p for row in rows])
-    fixed = [Shared(row.name, row.bad_with, row.all_with, row.bad_without, row.all_without, p)
-             for row, p in zip(rows, corrected, strict=True)]
+    fixed = [replace(row, p=p) for row, p in zip(rows, corrected, strict=True)]
     order_ = sorted(range(len(rows)), key=lambda n: (rows[n].p, -rows[n].excess))
     return [fixed[n] for n in order_]
 
