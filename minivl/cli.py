@@ -360,6 +360,29 @@ def diff(golden: Annotated[Path, typer.Argument(metavar="GOLDEN", help="A trace 
 
 
 @app.command()
+def triage(candidate: Annotated[Path, typer.Argument(metavar="CANDIDATE.jsonl", help=(
+               "Answers of another program, one sample a line; docs/triage.md describes the fields."))],
+           model: Model = None,
+           precision: Annotated[str | None, typer.Option(show_default=False, help=(
+               "Of the candidate; without it what its lines say, else bfloat16."))] = None,
+           golden: Annotated[str | None, typer.Option(show_default=False, help=(
+               "Of the golden run; without it float32 for a candidate in 16 bits, else float64."))] = None,
+           cache: Annotated[Path | None, typer.Option(metavar="FILE.jsonl", show_default=False, help=(
+               "Where minivl's runs are kept; without it minivl-triage-cache.jsonl beside the candidate."))] = None,
+           output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help=(
+               "Where the smallest bad sample goes."))] = Path("minivl-triage"),
+           max_new_tokens: Length = 128, as_json: AsJson = False) -> None:
+    """Tell what is wrong with another program's answers. Pixels, settings or arithmetic, and in which samples.
+
+    Exit code 0: the same within rounding; 1: different; 2: cannot be compared. JSON: candidate, verdict, precision,
+    golden, samples, lost, bad, limits, measured, cause: [kind, name, because, evidence, tried, notes], shared: [named,
+    table], answers (minivl's), losses, smallest: [name, size, folder, with_answer, commands].
+    """
+    from .commands.triage import triage
+    raise typer.Exit(triage(candidate, model, precision, golden, cache, output, max_new_tokens, as_json))
+
+
+@app.command()
 def doctor(as_json: AsJson = False) -> None:
     """Tell whether minivl works here. And what is installed; exit code 0 when it does.
 
