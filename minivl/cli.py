@@ -421,6 +421,23 @@ def reduce(words: Prompt = None,
 
 
 @app.command()
+def parity(model: Annotated[str | None, typer.Argument(metavar="[MODEL_DIR]", show_default=False, help=(
+               "A checkpoint's folder or hub name. Without it: the embedded model."))] = None,
+           output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.html", help=(
+               "The page; the same as .json beside it."))] = Path("parity.html"),
+           report: Annotated[Path | None, typer.Option("--verify", metavar="REPORT.json", show_default=False, help=(
+               "Make everything of a report again, and say what differs."))] = None,
+           as_json: AsJson = False) -> None:
+    """Compare a checkpoint with transformers, stage by stage. A sealed report; needs torch and transformers.
+
+    Exit code 0: the same within rounding, or verified; 1: different, tampered or drifted; 2: cannot be made. JSON: the
+    report; with --verify: verdict, tampered, drifted, changed.
+    """
+    from .commands.parity import run_parity
+    raise typer.Exit(run_parity(model, output, report, as_json))
+
+
+@app.command()
 def doctor(as_json: AsJson = False) -> None:
     """Tell whether minivl works here. And what is installed; exit code 0 when it does.
 
