@@ -124,7 +124,7 @@ def short(value: str | None) -> str:
 
 
 def changes(where: str, was: Mapping[str, Any], now: Mapping[str, Any], near: float) -> list[str]:
-    """Verdicts that are others, figures further apart than `near`, and transformers' bits where they must be the same."""
+    """Verdicts that are others, figures further apart than `near`, transformers' bits where they must be the same."""
     before = {row["name"]: row for row in was["stages"]}
     found = [f"{where}: {row['name']} was {old['verdict'] if old else 'not there'}, is {row['verdict']}"
              for row in now["stages"] for old in (before.get(row["name"]),)
