@@ -71,7 +71,7 @@ def check(llm: Any, rows: int) -> None:
     if llm.scores.shape[0] < llm.n_ctx():
         raise ValueError("open the model with logits_all=True: without it only the last row has logits")
     if llm.context_params.embeddings and rows > llm.n_batch:
-        raise ValueError(f"{rows} tokens are evaluated in batches of {llm.n_batch}, and only the last one's hidden rows "
+        raise ValueError(f"{rows} tokens are evaluated in batches of {llm.n_batch}; only the last one's hidden rows "
                          "are kept: open the model with n_batch and n_ubatch of at least that, or with embedding=False")
 
 
