@@ -187,7 +187,7 @@ def line_of(golden: Trace, candidate: Checked) -> tuple[list[str], list[str]]:
     if not line:
         raise CandidateError(f"{candidate.name}: none of its {len(asked)} cuts ({', '.join(asked[:3]) or 'none'}) is a "
                              "stage of the golden trace; `minivl trace show` lists those")
-    notes = [f"cuts that this prompt does not come to: {', '.join(strange)}"] if strange else []
+    notes = [f"cuts that are no stages of this prompt: {', '.join(strange)}"] if strange else []
     return line, notes + ([f"cuts that the golden trace left out: {', '.join(absent)}"] if absent else [])
 
 
