@@ -240,7 +240,7 @@ def test_no_step_makes_a_scene_larger():
     scene = scene_of(large(cases.video(2, 2, 1, 2.0)))
     size = size_of(scene)
     steps = list(simpler(scene))
-    assert len(steps) > 20 and len({digest(one) for _, one in steps}) == len(steps)
+    assert len({digest(one) for _, one in steps}) > 20 and digest(scene) not in {digest(one) for _, one in steps}
     assert all(all(a <= b for a, b in zip(size_of(one), size, strict=True)) for _, one in steps)
     assert digest(scene_of(messages_of(scene))) == digest(scene)
 

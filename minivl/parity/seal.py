@@ -129,7 +129,8 @@ def changes(where: str, was: Mapping[str, Any], now: Mapping[str, Any], near: fl
     found = [f"{where}: {row['name']} was {old['verdict'] if old else 'not there'}, is {row['verdict']}"
              for row in now["stages"] for old in (before.get(row["name"]),)
              if old is None or old["verdict"] != row["verdict"]]
-    found += [f"{where}: {name} is not there any more" for name in before.keys() - {row["name"] for row in now["stages"]}]
+    gone = before.keys() - {row["name"] for row in now["stages"]}
+    found += [f"{where}: {name} is not there any more" for name in sorted(gone)]
     found += [f"{where}: {row['name']}: {word} was {old[word]}, is {row[word]}"
               for row in now["stages"] if (old := before.get(row["name"])) for word in ("error", "rounding", "ratio")
               if not alike(old[word], row[word], near)]
