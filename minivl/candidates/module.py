@@ -4,7 +4,7 @@
     candidate = Module(model, forward=my_forward)      # forward(model, inputs) -> logits, (1, s, v) or (s, v)
 
 A value can be put in only where everything behind it comes from it: at what a module hands on, not at a residual
-stream that the block has kept for itself. `PLACES` lists these places. Torch itself is imported when a run needs it.
+stream that the block has kept for itself. `PLACES` lists them. Torch is not imported: who has a module has it.
 
 Read next: `../trace/names.py`, the places at which a tree can be listened to; `runnable.py`.
 """
@@ -12,6 +12,7 @@ Read next: `../trace/names.py`, the places at which a tree can be listened to; `
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from inspect import signature
@@ -65,7 +66,7 @@ class Module:
 
     def run(self, inputs: Mapping[str, np.ndarray], given: Values) -> dict[str, Value]:
         """One forward pass: its logits, and its own value at every place."""
-        import torch
+        torch = sys.modules["torch"]                              # there, or there would be no module
         own: dict[str, Value] = {}
         with ExitStack() as stack, torch.inference_mode():
             for label, (name, place) in self.found.items():
@@ -118,18 +119,18 @@ def taken(label: str, tensor: Any) -> np.ndarray:
 
 def placed(value: Value, like: Any) -> Any:
     """A golden array in the shape and type of the tensor that it stands in for."""
-    import torch
     assert isinstance(value, np.ndarray)
-    return torch.tensor(np.asarray(value)).to(like.dtype).reshape(like.shape)
+    return like.new_tensor(value).reshape(like.shape)
 
 
 def as_transformers(model: Any, inputs: Mapping[str, np.ndarray]) -> Any:
     """transformers' way to be called, in any version: it is given what its forward takes, positions included."""
-    import torch
-    given = {name: torch.tensor(np.asarray(array)) for name, array in inputs.items() if len(array)}
+    blank = next(model.parameters()).new_empty(0)                         # makes tensors on the model's device
+    kinds = {"i": blank.long(), "f": blank.float()}
+    given = {name: kinds[array.dtype.kind].new_tensor(array) for name, array in inputs.items() if len(array)}
     ids, config = given.pop("input_ids")[None], model.config
     given["position_ids"] = given["position_ids"][:, None]                                       # 3 s -> 3 1 s
-    given["attention_mask"] = torch.ones_like(ids)
+    given["attention_mask"] = 0 * ids + 1
     given["mm_token_type_ids"] = (1 * (ids == config.image_token_id) + 2 * (ids == config.video_token_id))
     known = signature(model.forward).parameters
     return model(input_ids=ids, use_cache=False, **{k: v for k, v in given.items() if k in known}).logits

@@ -6,6 +6,7 @@ Read next: the package `parity`, which does the work.
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,10 @@ def run_parity(model: str | None, output: Path, report: Path | None, as_json: bo
 
 def need_the_reference() -> None:
     """Raise ParityError unless torch and transformers are there."""
-    try:
-        import torch  # noqa: F401
-        import transformers  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ParityError(f"minivl is compared with transformers, and {error.name} is not installed: "
-                          "pip install 'minivl[oracle]'") from None
+    lacking = [name for name in ("torch", "transformers") if find_spec(name) is None]
+    if lacking:
+        raise ParityError(f"minivl is compared with transformers, and {' and '.join(lacking)} is not installed: "
+                          "pip install 'minivl[oracle]'")
 
 
 def tell(document: dict[str, Any], output: Path, beside: Path, as_json: bool) -> int:

@@ -16,11 +16,12 @@ them in C, so that only runs of text come by. `listening` writes each run under 
 `text.0.logits`, ...), for `minivl diff --names` against a golden trace that was recorded with the rows of that run
 (`--rows s=...`).
 
-The binding is not imported but for the hidden rows. Read next: `recorder.py`.
+The binding is not imported here: who has a model has it. Read next: `recorder.py`.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,7 +78,7 @@ def check(llm: Any, rows: int) -> None:
 
 def hidden(llm: Any, rows: int) -> np.ndarray:
     """The rows before the head, of every token of the last batch: s d."""
-    import llama_cpp
+    binding = sys.modules["llama_cpp"]                # there, or there would be no model
     width = llm.n_embd()
-    return np.stack([np.ctypeslib.as_array(llama_cpp.llama_get_embeddings_ith(llm.ctx, n), (width,)).copy()
+    return np.stack([np.ctypeslib.as_array(binding.llama_get_embeddings_ith(llm.ctx, n), (width,)).copy()
                      for n in range(rows)])
