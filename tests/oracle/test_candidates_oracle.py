@@ -76,6 +76,6 @@ def test_every_place_is_one_of_the_models(model):
     labels = {place.label for place in PLACES.values()}
     depth, layers = VLM.config.vision.depth, VLM.config.text.num_hidden_layers
     cuts = Module(model).cuts()
-    assert len(cuts) == 3 * (depth + layers) + 5 and len(labels) == 11
+    assert len(cuts) == 3 * (depth + layers) + 6 and len(labels) == 12
     with pytest.raises(CandidateError, match="none of its modules"):
         Module(nn.Sequential(nn.Linear(2, 2)))
