@@ -353,7 +353,7 @@ def mine(tmp_path):
 def test_bisect_on_the_command_line(golden, mine):
     path = golden(cases.ragged).path
     out = command("bisect", path, "--candidate", f"{mine}:fault", code=1)[0]
-    assert "1 guilty stretches" in out and "up to vision.restore_order" in out and "with these healed" in out
+    assert "guilty stretches: 1" in out and "up to vision.restore_order" in out and "with these healed" in out
     found = json.loads(command("bisect", path, "--candidate", f"{mine}:made", "--json", code=1)[0])
     assert [one["until"] for one in found["guilty"]] == ["vision.restore_order"] and found["verdict"] == "guilty"
     assert set(found["trials"][0]) == {"cut", "healed", "word", "ratio", "runs", "note"}
@@ -370,7 +370,7 @@ def test_shadow_on_the_command_line(mine):
     found = json.loads(command("shadow", "--candidate", f"{mine}:functions", "--json", code=1)[0])
     assert list(found["errors"]) == ["vision.restore_order"]
     out = command("shadow", "--fault", "gelu-by-tanh", code=1)[0]
-    assert "1 guilty stages" in out and "vision.merge_2x2" in out
+    assert "guilty stages: 1" in out and "vision.merge_2x2" in out
 
 
 def test_reduce_on_the_command_line_leaves_what_diff_takes(mine, tmp_path):

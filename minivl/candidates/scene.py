@@ -133,7 +133,7 @@ def small_stays_small(medium: Medium) -> Iterator[tuple[str, Medium]]:
 
 
 def fewer_frames(medium: Medium) -> Iterator[tuple[str, Medium]]:
-    """Half of the frames, then two less, then a still video of its first frames; pictures have but one."""
+    """Half of the frames, then one pair less; a pair is the least of a video, and a picture has one frame."""
     count = len(medium.frames)
     for keep in (slice(0, count // 4 * 2), slice(count // 4 * 2, count)) if count >= 4 else ():
         yield f"frames {keep.start} to {keep.stop - 1} of {count}", replace(medium, frames=medium.frames[keep])

@@ -66,7 +66,7 @@ def run_bisect(golden: Path, candidate: str | None, command: str | None, fault: 
 
 def tell_bisection(found: Bisection) -> None:
     """The answer, then the trials that led to it."""
-    heading(f"{len(found.guilty)} guilty stretches" if found.guilty else
+    heading(f"guilty stretches: {len(found.guilty)}" if found.guilty else
             "clean: no difference beyond rounding" if found.settled else "different, and no stretch could be named")
     line(f"{found.candidate} ({found.precision}) against {found.golden}: {found.runs} runs, {len(found.cuts)} cuts")
     for n, one in enumerate(found.guilty, 1):
@@ -108,7 +108,7 @@ def run_shadow(words: Sequence[str], candidate: str | None, command: str | None,
 
 def tell_shadow(found: Shadowed) -> None:
     """The guilty stages, each with its error on golden inputs."""
-    heading(f"{len(found.errors)} guilty stages" if found.errors else "clean: no difference beyond rounding")
+    heading(f"guilty stages: {len(found.errors)}" if found.errors else "clean: no difference beyond rounding")
     line(f"{found.candidate} ({found.precision}): {len(found.compared)} stages compared in one run")
     for said in found.notes:
         line(f"note: {said}")
