@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..passes.picture import load_picture
+from ..passes.video import FPS, load_frames
 
 CELL = 28                                # pixels
 SMALLEST = {"min_pixels": CELL * CELL}   # so that a small picture stays small
@@ -70,7 +71,7 @@ def _item(item: dict[str, Any]) -> Item:
     options = tuple((name, value) for name, value in item.items() if name not in ("type", "image", "video", "fps"))
     if kind == "image":
         return Medium((load_picture(item["image"]),), None, options)
-    return Medium(tuple(load_picture(frame) for frame in item["video"]), float(item["fps"]), options)
+    return Medium(tuple(load_frames(item["video"])), float(item.get("fps", FPS)), options)
 
 
 def messages_of(scene: Scene) -> list[dict[str, Any]]:
