@@ -98,9 +98,10 @@ def digest(scene: Scene) -> str:
     """A short name for a scene: equal for equal ones."""
     found = hashlib.sha256()
     for item in scene:
-        parts = [repr((item.fps, item.options)), *item.frames] if isinstance(item, Medium) else [repr(item)]
-        for part in parts:
-            found.update(f"{part.shape}".encode() + part.tobytes() if isinstance(part, np.ndarray) else part.encode())
+        words = repr((item.fps, item.options)) if isinstance(item, Medium) else repr(item)
+        found.update(words.encode())
+        for frame in item.frames if isinstance(item, Medium) else ():
+            found.update(f"{frame.shape}".encode() + frame.tobytes())
     return found.hexdigest()
 
 

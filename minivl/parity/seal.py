@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 from ..api import VLM
-from ..config import parse_json
 from . import parts
 from .run import PROMPTS, WAYS, Run, compared, runs
 
@@ -71,8 +70,11 @@ def read(path: Path) -> dict[str, Any]:
     """A report from its file. Raises ParityError for what is none."""
     if not path.is_file():
         raise ParityError(f"{path}: there is no such file")
-    report = parse_json(path.read_bytes(), str(path), ParityError)
-    if (report.get("format"), report.get("version")) != (NAME, VERSION):
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))     # of a large model it has more than a config may
+    except ValueError as problem:
+        raise ParityError(f"{path}: not valid JSON: {problem}") from None
+    if not isinstance(report, dict) or (report.get("format"), report.get("version")) != (NAME, VERSION):
         raise ParityError(f"{path}: is no report of this version; give the .json that `minivl parity` wrote")
     lacking = [name for name in (*SECTIONS, "seals") if name not in report]
     if lacking:
