@@ -128,7 +128,9 @@ def test_the_command_verifies_and_refuses(again, tmp_path, monkeypatch):
     report["runs"][0]["prompt"] = "another"
     for text, said in [("{}", "no report of this version"), ("{", "not valid JSON"),
                        (json.dumps({"format": seal.NAME, "version": 1}), "has no versions"),
-                       (json.dumps(report), "makes other ones")]:
+                       (json.dumps(report), "makes other ones"), ("[]", "no report of this version"),
+                       (json.dumps({**made_up(), "package": 3}), "has no package"),
+                       (json.dumps({**made_up(), "runs": [{"prompt": "a"}]}), "no whole entry")]:
         path.write_text(text, encoding="utf-8")
         err = command("--verify", path, code=2)[1]
         assert said in err and err.count("\n") == 1

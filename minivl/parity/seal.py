@@ -29,6 +29,8 @@ from . import parts
 from .run import PROMPTS, WAYS, Run, compared, runs
 
 NAME, VERSION = "minivl-parity", 1
+RUN = {"prompt", "precision", "attention", "stages", "inputs", "outputs"}
+STAGE = {"name", "verdict", "error", "rounding", "ratio"}
 SECTIONS = ("versions", "checkpoint", "package", "runs")
 NEAR = 2.0
 SAME = 1e-3                              # of figures on the same machine with the same parts: they were rounded
@@ -76,10 +78,20 @@ def read(path: Path) -> dict[str, Any]:
         raise ParityError(f"{path}: not valid JSON: {problem}") from None
     if not isinstance(report, dict) or (report.get("format"), report.get("version")) != (NAME, VERSION):
         raise ParityError(f"{path}: is no report of this version; give the .json that `minivl parity` wrote")
-    lacking = [name for name in (*SECTIONS, "seals") if name not in report]
+    kinds = {name: list if name == "runs" else dict for name in (*SECTIONS, "seals")}
+    lacking = [name for name, kind in kinds.items() if not isinstance(report.get(name), kind)]
+    if not lacking and not all(map(is_run, report["runs"])):
+        lacking = ["whole entry for each run"]
     if lacking:
         raise ParityError(f"{path}: has no {', '.join(lacking)}; make the report anew")
     return report
+
+
+def is_run(entry: Any) -> bool:
+    """Whether an entry of `runs` has everything that is compared."""
+    return (isinstance(entry, dict) and entry.keys() >= RUN and isinstance(entry["stages"], list)
+            and all(isinstance(row, dict) and row.keys() >= STAGE for row in entry["stages"])
+            and all(isinstance(entry[name], dict) for name in ("inputs", "outputs")))
 
 
 def verify(report: Mapping[str, Any], vlm: VLM, say: Callable[[str], None] = lambda words: None) -> Findings:
@@ -104,10 +116,7 @@ def verify(report: Mapping[str, Any], vlm: VLM, say: Callable[[str], None] = lam
 
 def runs_of(report: Mapping[str, Any]) -> list[Run]:
     """The comparisons that a report holds. Raises ParityError for one that this minivl does not know."""
-    try:
-        found = [Run(run["prompt"], run["precision"], run["attention"]) for run in report["runs"]]
-    except (KeyError, TypeError):
-        raise ParityError("a run of the report lacks prompt, precision or attention; make the report anew") from None
+    found = [Run(run["prompt"], run["precision"], run["attention"]) for run in report["runs"]]
     strange = [run for run in found if run.prompt not in PROMPTS or (run.precision, run.attention) not in WAYS]
     if strange or not found:
         raise ParityError(f"the report holds {strange[0] if strange else 'no run'}; this minivl makes other ones")
