@@ -30,7 +30,7 @@ from minivl.trace.record import record
 from minivl.trace.verdict import Yard, multiple
 from minivl.trace.yardstick import in_precision
 
-from .prompts import inputs
+from .prompts import MIXED, inputs
 from .venvs import Result
 from .worker import ATTENTION, TYPES
 
@@ -84,21 +84,28 @@ def matrix(results: list[Result], pinned: str, vlm: VLM, prompts: Mapping[str, P
             with Trace(golden) as trace:
                 for row, made in zip(versions, results, strict=True):
                     if made.error is None:
-                        add_prompt(row, made, base, trace, path.stem)
+                        add_prompt(row, made, base, trace, path.stem, ("decoder.",) if name in MIXED else ("",))
                         add_positions(row, made, vlm, name, path.stem)
     return Matrix(pinned, base.found["torch"], list(prompts), versions)
 
 
-def add_prompt(row: Version, made: Result, base: Result, golden: Trace, stem: str) -> None:
-    """One prompt's stages in every type and attention; a stage kind has the worst of its blocks and prompts."""
+def add_prompt(row: Version, made: Result, base: Result, golden: Trace, stem: str, parts: tuple[str, ...]) -> None:
+    """One prompt's stages in every type and attention; a stage kind has the worst of its blocks and prompts.
+
+    parts: how the labels of the stages begin that are compared
+    """
     for precision, attention in WAYS:
         name = f"{stem}-{precision}-{attention}.safetensors"
         if not (made.runs / name).is_file():
             continue
         for kind, word, error in drifted(made.runs / name, base.runs / name, golden, precision):
+            if not kind.startswith(parts):
+                continue
             old = row.drift.get((kind, precision, attention), (SAME, 0.0))
             row.drift[kind, precision, attention] = max(old, (word, error), key=gravity)
-        found = compare(golden, read_candidate(made.runs / name, golden, precision=precision))
+        theirs = read_candidate(made.runs / name, golden, precision=precision)
+        theirs.taps = {key: tap for key, tap in theirs.taps.items() if key.startswith(parts)}
+        found = compare(golden, theirs)
         words = [row.against.get((precision, attention), "exact"), *found.words.values()]
         row.against[precision, attention] = next(w for w in ("wrong", "suspicious", "rounding", "exact") if w in words)
 
@@ -138,8 +145,6 @@ def moved(theirs: np.ndarray, pinned: np.ndarray, yard: np.ndarray | None, exact
     if laid is None or base is None:
         return MOVED, float("inf")
     found = measure(laid.array, base.array, axis)
-    if not found.differing:
-        return SAME, 0.0
     norms = row_norms(exact, axis)
     known = Yard(0.0, 0.0) if yard is None else Yard(
         relative(yard, norms), float((yard / np.maximum(norms, 1e-30)).max(initial=0.0)))

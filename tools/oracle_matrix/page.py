@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from textwrap import fill
 
 from .drift import ABSENT, MOVED, ROUNDED, RULES, SAME, WAYS, Matrix, Version
 
@@ -21,8 +22,7 @@ compared with the pinned version, {pinned}, on which all golden values rest. So 
 EXPLAINED = """The number of each pair of frames (of a picture: its one number), then that of the first text behind the
 last picture or video, which starts at the number in brackets. The model was trained with *A*: {max_plus_one}. *B*:
 {tf5}; text may then have a smaller number than the video before it. *AB*: both rules give these numbers. *neither*: the
-pictures or videos themselves are numbered otherwise.
-"""
+pictures or videos themselves are numbered otherwise."""
 
 
 def markdown(found: Matrix) -> str:
@@ -66,7 +66,7 @@ def runs(v: Version) -> str:
 def numbering(found: Matrix) -> Iterator[str]:
     """The positions that each version gives by itself."""
     yield "## How a prompt is numbered\n"
-    yield EXPLAINED.format(**RULES)
+    yield fill(EXPLAINED.format(**RULES), 118) + "\n"
     yield table(("transformers", *found.prompts), [
         (named(v, found), *(cell(v, prompt) for prompt in found.prompts)) for v in found.versions if not v.error])
 

@@ -18,6 +18,10 @@ CASES = {"picture": cases.ragged, "pictures": cases.two_pictures, "video 2 fps":
          "video 1 fps": cases.slow_video, "video 4 fps": cases.fast_video, "video, picture": cases.video_first}
 
 
+# transformers runs pictures and videos apart, so that the rows of its tower are not those of a prompt that has both.
+MIXED = ("video, picture",)
+
+
 def write(vlm: VLM, folder: Path) -> dict[str, Path]:
     """Name -> .npz of the inputs under the reference's names; `position_ids` are minivl's."""
     folder.mkdir(parents=True, exist_ok=True)

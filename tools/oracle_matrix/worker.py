@@ -51,21 +51,24 @@ def call(model: Any, given: dict[str, np.ndarray], positions: np.ndarray | None)
 
 
 def own_positions(model: Any, given: dict[str, np.ndarray]) -> np.ndarray:
-    """The positions that this version gives the prompt: what its decoder's rotary embedding is called with."""
+    """The positions that this version gives the prompt: what the decoder's rotary embedding is first called with.
+
+    Some versions keep one in every layer as well, which is never called.
+    """
     heard: list[np.ndarray] = []
 
     def listen(module: Any, args: Any, kwargs: Any) -> None:
         heard.append(array_of(kwargs["position_ids"] if "position_ids" in kwargs else args[1]))
-    rotary = next(module for name, module in model.named_modules()
-                  if name.endswith("rotary_emb") and "visual" not in name)
+    hooks = [module.register_forward_pre_hook(listen, with_kwargs=True) for name, module in model.named_modules()
+             if name.endswith("rotary_emb") and "visual" not in name]
     for owner in (model, getattr(model, "model", None)):
         if getattr(owner, "rope_deltas", None) is not None:               # of the prompt before
             owner.rope_deltas = None
-    hook = rotary.register_forward_pre_hook(listen, with_kwargs=True)
     try:
         call(model, given, None)
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
     return heard[0].reshape(-1, heard[0].shape[-1])[-3:]
 
 
@@ -100,7 +103,8 @@ def one(model: Any, path: Path, out: Path, way: str) -> None:
 
 def said(error: Exception) -> str:
     """An error in one line."""
-    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    words = str(error).splitlines()[:1]
+    return ": ".join([type(error).__name__, *words])[:200]
 
 
 def main() -> None:
