@@ -145,6 +145,8 @@ def moved(theirs: np.ndarray, pinned: np.ndarray, yard: np.ndarray | None, exact
     if laid is None or base is None:
         return MOVED, float("inf")
     found = measure(laid.array, base.array, axis)
+    if not found.differing:                               # but for a batch axis
+        return SAME, 0.0
     norms = row_norms(exact, axis)
     known = Yard(0.0, 0.0) if yard is None else Yard(
         relative(yard, norms), float((yard / np.maximum(norms, 1e-30)).max(initial=0.0)))
