@@ -124,16 +124,27 @@ def drifted(theirs: Path, pinned: Path, golden: Trace, precision: str) -> Iterat
             key, _, part = name.partition(":")
             if key not in golden.stages:
                 continue
-            axes = golden.stages[key].axes[int(part or 0)]
             kind = re.sub(r"\.\d+\.", ".N.", key)
             if name not in a.tensors:
                 yield kind, ABSENT, float("inf")
                 continue
-            ours, other = read_array(b, name), read_array(a, name)
-            stored = golden.stages[key].arrays[int(part or 0)]
-            yield kind, *moved(other, ours, yards.get(stored), golden.array(stored), row_axis(axes), precision)
+            exact, yard, axis = golden_side(golden, yards, key, part)
+            yield kind, *moved(read_array(a, name), read_array(b, name), yard, exact, axis, precision)
     finally:
         a.close(), b.close()
+
+
+def golden_side(golden: Trace, yards: Mapping[str, np.ndarray], key: str, part: str
+                ) -> tuple[np.ndarray, np.ndarray | None, int]:
+    """The golden array of one of a stage's outputs, the distance of each row that rounding alone makes, and its axis of
+    rows; of a stage whose outputs lie side by side in one array, as the tower's queries, keys and values do, so too."""
+    stage = golden.stages[key]
+    if part or len(stage.arrays) == 1:
+        n = int(part or 0)
+        return golden.array(stage.arrays[n]), yards.get(stage.arrays[n]), row_axis(stage.axes[n])
+    packed = np.concatenate([array.reshape(len(array), -1) for array in golden.arrays(key)], axis=1)
+    known = [yards[name].astype(np.float64) ** 2 for name in stage.arrays if name in yards]
+    return packed, np.sqrt(sum(known)) if known else None, 0
 
 
 def moved(theirs: np.ndarray, pinned: np.ndarray, yard: np.ndarray | None, exact: np.ndarray, axis: int, precision: str
