@@ -406,8 +406,7 @@ def reduce(words: Prompt = None,
            = Path("smallest"),
            candidate: Candidate = None, command: Command = None, fault: FaultName = None,
            precision: TheirPrecision = None, exchange: Exchange = "safetensors", model: Model = None,
-           fps: Annotated[float | None, typer.Option(min=0, metavar="F", show_default=False, help=(
-               "The pictures are the frames of one video, F of them a second."))] = None,
+           fps: FramesPerSecond = None,
            most: Annotated[int, typer.Option(min=1, metavar="N", help="At most N trials.")] = 1000,
            as_json: AsJson = False) -> None:
     """Shrink a prompt to the smallest on which a candidate still fails. Pictures, prompt and traces go into a folder.
