@@ -388,6 +388,7 @@ def bisect(golden: Annotated[Path, typer.Argument(metavar="GOLDEN", help="A trac
 @app.command()
 def shadow(words: Prompt = None, candidate: Candidate = None, command: Command = None, fault: FaultName = None,
            precision: TheirPrecision = None, exchange: Exchange = "safetensors", model: Model = None,
+           fps: FramesPerSecond = None,
            tolerance: Annotated[float, typer.Option(min=0, metavar="E", help=(
                "Relative error of a stage that is still right; for replaced passes and functions."))] = 1e-5,
            as_json: AsJson = False) -> None:
@@ -397,7 +398,8 @@ def shadow(words: Prompt = None, candidate: Candidate = None, command: Command =
     errors: {stage: error}, failures, silent, notes, judged.
     """
     from .commands.candidate import run_shadow
-    raise typer.Exit(run_shadow(words or [], candidate, command, fault, precision, exchange, model, tolerance, as_json))
+    raise typer.Exit(run_shadow(words or [], fps, candidate, command, fault, precision, exchange, model, tolerance,
+                                as_json))
 
 
 @app.command()

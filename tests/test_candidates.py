@@ -371,6 +371,9 @@ def test_shadow_on_the_command_line(mine):
     assert list(found["errors"]) == ["vision.restore_order"]
     out = command("shadow", "--fault", "gelu-by-tanh", code=1)[0]
     assert "guilty stages: 1" in out and "vision.merge_2x2" in out
+    frames = sorted((Path(minivl.__file__).parent / "samples").glob("video-*.png"))[:4]
+    out = command("shadow", *frames, "What happens?", "--fps", "1", "--fault", "seconds-per-grid-ignored", code=1)[0]
+    assert "guilty stages: 1" in out and "positions.ticks" in out
 
 
 def test_reduce_on_the_command_line_leaves_what_diff_takes(mine, tmp_path):

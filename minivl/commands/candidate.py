@@ -87,10 +87,10 @@ def tell_bisection(found: Bisection) -> None:
 
 # ---- shadow ------------------------------------------------------------------------------------------------
 
-def run_shadow(words: Sequence[str], candidate: str | None, command: str | None, fault: str | None,
+def run_shadow(words: Sequence[str], fps: float | None, candidate: str | None, command: str | None, fault: str | None,
                precision: str | None, exchange: str, model: str | None, tolerance: float, as_json: bool) -> int:
     """Name every guilty stage of one run; 1 when there are any."""
-    messages = messages_of(words)
+    messages = messages_of(words, fps)
     with open_model(model) as vlm:
         theirs = chosen(candidate, command, fault, precision, exchange, vlm)
         with working("running the candidate on golden values"):
