@@ -28,6 +28,7 @@ from minivl.candidates.scene import digest, messages_of, scene_of, simpler, size
 from minivl.candidates.shadow import shadow, shadow_passes
 from minivl.candidates.smallest import write
 from minivl.faults import cases
+from minivl.samples import load_samples
 from minivl.trace.format import Trace, TraceError
 from minivl.trace.record import Selection, record
 
@@ -371,13 +372,13 @@ def test_shadow_on_the_command_line(mine):
     assert list(found["errors"]) == ["vision.restore_order"]
     out = command("shadow", "--fault", "gelu-by-tanh", code=1)[0]
     assert "guilty stages: 1" in out and "vision.merge_2x2" in out
-    frames = sorted((Path(minivl.__file__).parent / "samples").glob("video-*.png"))[:4]
+    frames = next(sample.paths for sample in load_samples() if sample.fps)[:4]
     out = command("shadow", *frames, "What happens?", "--fps", "1", "--fault", "seconds-per-grid-ignored", code=1)[0]
     assert "guilty stages: 1" in out and "positions.ticks" in out
 
 
 def test_reduce_on_the_command_line_leaves_what_diff_takes(mine, tmp_path):
-    picture = Path(minivl.__file__).parent / "samples" / "ragged.png"
+    picture = next(sample.paths[0] for sample in load_samples() if not sample.fps)
     folder = tmp_path / "smallest"
     out = command("reduce", picture, "What is in it?", "--candidate", f"{mine}:fault", "-o", folder, code=1)[0]
     assert "its logits differ" in out and str(folder / "golden.safetensors") in out
