@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 import minivl
@@ -378,7 +379,8 @@ def test_shadow_on_the_command_line(mine):
 
 
 def test_reduce_on_the_command_line_leaves_what_diff_takes(mine, tmp_path):
-    picture = next(sample.paths[0] for sample in load_samples() if not sample.fps)
+    picture, side = tmp_path / "ragged.png", cases.side(VLM)
+    Image.fromarray(cases.noise(cases.CELL * (side + 1), cases.CELL * (2 * side + 1))).save(picture)
     folder = tmp_path / "smallest"
     out = command("reduce", picture, "What is in it?", "--candidate", f"{mine}:fault", "-o", folder, code=1)[0]
     assert "its logits differ" in out and str(folder / "golden.safetensors") in out
