@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -49,6 +49,14 @@ class Numbered:
     start: int                           # where the last picture or video starts
 
 
+class Against(NamedTuple):
+    """The array of a way's prompts that is furthest from minivl: times the limit, verdict, name, prompt."""
+    ratio: float
+    word: str
+    name: str
+    prompt: str
+
+
 @dataclass
 class Version:
     """One version's row of every table."""
@@ -58,7 +66,7 @@ class Version:
     errors: dict[str, str] = field(default_factory=dict)
     positions: dict[str, Numbered] = field(default_factory=dict)
     drift: dict[tuple[str, str, str], tuple[str, float]] = field(default_factory=dict)   # stage, type, attention
-    against: dict[tuple[str, str], str] = field(default_factory=dict)                    # type, attention -> word
+    against: dict[tuple[str, str], Against] = field(default_factory=dict)                # type, attention
 
 
 @dataclass
@@ -105,9 +113,9 @@ def add_prompt(row: Version, made: Result, base: Result, golden: Trace, stem: st
             row.drift[kind, precision, attention] = max(old, (word, error), key=gravity)
         theirs = read_candidate(made.runs / name, golden, precision=precision)
         theirs.taps = {key: tap for key, tap in theirs.taps.items() if key.startswith(parts)}
-        found = compare(golden, theirs)
-        words = [row.against.get((precision, attention), "exact"), *found.words.values()]
-        row.against[precision, attention] = next(w for w in ("wrong", "suspicious", "rounding", "exact") if w in words)
+        worst = max(compare(golden, theirs).judged, key=lambda array: array.ratio)
+        here = Against(worst.ratio, worst.word, worst.name, stem)
+        row.against[precision, attention] = max(here, row.against.get((precision, attention), here))
 
 
 def gravity(found: tuple[str, float]) -> tuple[int, float]:

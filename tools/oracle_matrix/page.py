@@ -101,7 +101,12 @@ def drift(v: Version, kind: str, precision: str, attention: str) -> str:
 def against(found: Matrix) -> Iterator[str]:
     """The verdicts of minivl."""
     yield "## Against minivl\n"
-    yield ("The worst verdict of `minivl diff` on any stage of any prompt, all on the positions that the model was "
-           "trained with.\n")
+    yield fill("What `minivl diff` says of the array that is furthest from minivl, in times the limit of *rounding*, over "
+               "all stages and prompts, on the positions that the model was trained with.", 118) + "\n"
     yield table(("transformers", *(" ".join(way) for way in WAYS)), [
-        (named(v, found), *(v.against.get(way, "-") for way in WAYS)) for v in found.versions if not v.error])
+        (named(v, found), *(nearness(v, way) for way in WAYS)) for v in found.versions if not v.error])
+
+
+def nearness(v: Version, way: tuple[str, str]) -> str:
+    at = v.against.get(way)
+    return "-" if at is None else f"{at.word}, {at.ratio:.2f} x: {at.name}, {at.prompt}"
