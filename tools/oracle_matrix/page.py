@@ -101,8 +101,8 @@ def drift(v: Version, kind: str, precision: str, attention: str) -> str:
 def against(found: Matrix) -> Iterator[str]:
     """The verdicts of minivl."""
     yield "## Against minivl\n"
-    yield fill("What `minivl diff` says of the array that is furthest from minivl, in times the limit of *rounding*, over "
-               "all stages and prompts, on the positions that the model was trained with.", 118) + "\n"
+    yield fill("What `minivl diff` says of the array that is furthest from minivl, in times the limit of *rounding*, "
+               "over all stages and prompts, on the positions that the model was trained with.", 118) + "\n"
     yield table(("transformers", *(" ".join(way) for way in WAYS)), [
         (named(v, found), *(nearness(v, way) for way in WAYS)) for v in found.versions if not v.error])
 
