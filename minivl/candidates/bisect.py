@@ -31,7 +31,7 @@ from ..stage import Session, Stopped, Wrap
 from ..trace.align import fit
 from ..trace.format import INPUT, Trace, row_axis
 from ..trace.local import inputs_of
-from ..trace.verdict import EXACT, SUSPICIOUS, WRONG, suspects
+from ..trace.verdict import EXACT, suspects
 from ..trace.yardstick import in_precision
 from ..watch import relative_error
 from .judge import END, check_whole, is_clean, judged_logits, value_of
@@ -294,8 +294,3 @@ def _like(value: Value, golden: Value) -> Value:
 
 def _shapes(arrays: tuple[np.ndarray, ...]) -> str:
     return " and ".join(str(list(np.shape(array))) for array in arrays)
-
-
-def is_wrong(found: Bisection) -> bool:
-    """Whether the candidate differs beyond rounding: its first trial is the run without help."""
-    return any(t.cut is None and not t.healed and t.word in (SUSPICIOUS, WRONG) for t in found.trials)
