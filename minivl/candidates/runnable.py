@@ -50,7 +50,7 @@ class Crashed(Exception):
 class Checked:
     """A candidate whose answers are checked, whose failures are told apart, and whose runs are counted."""
 
-    def __init__(self, candidate: Any, name: str):
+    def __init__(self, candidate: Runnable, name: str):
         self.candidate, self.name, self.runs = candidate, name, 0
         missing = [word for word in ("cuts", "run") if not callable(getattr(candidate, word, None))]
         if missing:
