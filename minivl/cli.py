@@ -359,6 +359,85 @@ def diff(golden: Annotated[Path, typer.Argument(metavar="GOLDEN", help="A trace 
                           write_known))
 
 
+Candidate = Annotated[str | None, typer.Option("--candidate", metavar="FILE.py:NAME", show_default=False, help=(
+    "An object with cuts() and run(), a torch module, or a table of functions by stage."))]
+Command = Annotated[str | None, typer.Option("--command", metavar="PROGRAM", show_default=False, help=(
+    "A program that exchanges files, with its words."))]
+TheirPrecision = Annotated[str | None, typer.Option("--precision", show_default=False, help=(
+    "Of a program's activations; float32 without it."))]
+Exchange = Annotated[str, typer.Option("--exchange", metavar="safetensors|npz", help="The files of a program.")]
+Prompt = Annotated[list[str] | None, typer.Argument(metavar="[IMAGE ... QUESTION]", show_default=False, help=(
+    "Pictures, then the question. Without them: a sample."))]
+
+
+@app.command()
+def bisect(golden: Annotated[Path, typer.Argument(metavar="GOLDEN", help="A trace that minivl recorded.")],
+           candidate: Candidate = None, command: Command = None, fault: FaultName = None,
+           precision: TheirPrecision = None, exchange: Exchange = "safetensors", model: Model = None,
+           as_json: AsJson = False) -> None:
+    """Find the guilty passes of a candidate that runs. Golden values go in at its cuts; the last guilty one first.
+
+    Exit code 0: the same within rounding; 1: different; 2: cannot be bisected. JSON: candidate, golden, precision,
+    cuts, trials: [cut, healed, word, ratio, runs, note], guilty: [after, until, passes, skipped], notes, runs,
+    settled, verdict.
+    """
+    from .commands.candidate import run_bisect
+    raise typer.Exit(run_bisect(golden, candidate, command, fault, precision, exchange, model, as_json))
+
+
+@app.command()
+def shadow(words: Prompt = None, candidate: Candidate = None, command: Command = None, fault: FaultName = None,
+           precision: TheirPrecision = None, exchange: Exchange = "safetensors", model: Model = None,
+           fps: FramesPerSecond = None,
+           tolerance: Annotated[float, typer.Option(min=0, metavar="E", help=(
+               "Relative error of a stage that is still right; for replaced passes and functions."))] = 1e-5,
+           as_json: AsJson = False) -> None:
+    """Name every guilty stage of a candidate in one run. Each stage gets golden inputs.
+
+    Exit code 0: the same within rounding; 1: different; 2: cannot be run so. JSON: candidate, precision, compared,
+    errors: {stage: error}, failures, silent, notes, judged.
+    """
+    from .commands.candidate import run_shadow
+    raise typer.Exit(run_shadow(words or [], fps, candidate, command, fault, precision, exchange, model, tolerance,
+                                as_json))
+
+
+@app.command()
+def reduce(words: Prompt = None,
+           output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="A new folder.")]
+           = Path("smallest"),
+           candidate: Candidate = None, command: Command = None, fault: FaultName = None,
+           precision: TheirPrecision = None, exchange: Exchange = "safetensors", model: Model = None,
+           fps: FramesPerSecond = None,
+           most: Annotated[int, typer.Option(min=1, metavar="N", help="At most N trials.")] = 1000,
+           as_json: AsJson = False) -> None:
+    """Shrink a prompt to the smallest on which a candidate still fails. Pictures, prompt and traces go into a folder.
+
+    Exit code 0: it does not fail; 1: it does, and the folder is written; 2: wrong input. JSON: verdict, failure,
+    first, last, steps, trials, whole, folder, files.
+    """
+    from .commands.candidate import run_reduce
+    raise typer.Exit(run_reduce(words or [], fps, output, candidate, command, fault, precision, exchange, model, most,
+                                as_json))
+
+
+@app.command()
+def parity(model: Annotated[str | None, typer.Argument(metavar="[MODEL_DIR]", show_default=False, help=(
+               "A checkpoint's folder or hub name. Without it: the embedded model."))] = None,
+           output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.html", help=(
+               "The page; the same as .json beside it."))] = Path("parity.html"),
+           report: Annotated[Path | None, typer.Option("--verify", metavar="REPORT.json", show_default=False, help=(
+               "Make everything of a report again, and say what differs."))] = None,
+           as_json: AsJson = False) -> None:
+    """Compare a checkpoint with transformers, stage by stage. A sealed report; needs torch and transformers.
+
+    Exit code 0: the same within rounding, or verified; 1: different, tampered or drifted; 2: cannot be made. JSON: the
+    report; with --verify: verdict, tampered, drifted, changed.
+    """
+    from .commands.parity import run_parity
+    raise typer.Exit(run_parity(model, output, report, as_json))
+
+
 @app.command()
 def triage(candidate: Annotated[Path, typer.Argument(metavar="CANDIDATE.jsonl", help=(
                "Answers of another program, one sample a line; docs/triage.md describes the fields."))],

@@ -59,7 +59,8 @@ def test_version_and_help_name_every_command():
     assert minivl_("--version")[0] == f"minivl {minivl.__version__}\n"
     out = minivl_("--help")[0]
     assert minivl_()[0] == out
-    for name in ("demo", "ask", "ground", "explore", "passes", "run", "inspect", "tokens", "where", "faults", "doctor"):
+    for name in ("demo", "ask", "ground", "explore", "passes", "run", "inspect", "tokens", "where", "faults",
+                 "shadow", "bisect", "reduce", "parity", "doctor"):
         assert f"  {name} " in out
         assert "Usage: " in minivl_(name, "--help")[0]
 

@@ -8,6 +8,7 @@
     slices.py       where in an array a difference sits        local.py      each stage on the candidate's own inputs
     report.py       for a terminal and a program               page.py       for a browser
     recorder.py     to be carried to a device                  torch_recorder.py     for any module tree
+    llama_recorder.py    for llama.cpp's Python binding
 
 Plain data goes from one to the next. Read next: `compare.py`, which calls them in order; docs/trace-format.md.
 """

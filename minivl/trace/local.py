@@ -41,16 +41,21 @@ def local_golden(vlm: VLM, golden: Trace, candidate: Candidate) -> Iterator[Trac
 
     Raises TraceError when the golden trace has no inputs, or another checkpoint's.
     """
-    was, now = golden.facts.get("checkpoint", {}), checkpoint_hashes(vlm.folder)
-    if other := [name for name, digest in now.items() if was.get(name, digest) != digest]:
-        raise TraceError(f"{golden.path} was recorded with another checkpoint than {vlm.folder}: {', '.join(other)} "
-                         "differs; name the right one with --model")
+    check_checkpoint(vlm, golden)
     with tempfile.TemporaryDirectory(prefix="minivl-local-") as folder:
         path = Path(folder) / "local.safetensors"
         taps = list(ordered(list(fitted(golden, candidate)), golden, candidate.native))
         write_local(vlm, golden, taps, candidate.precision, path)
         with Trace(path) as made:
             yield made
+
+
+def check_checkpoint(vlm: VLM, golden: Trace) -> None:
+    """Raise TraceError when a golden trace was recorded with another checkpoint than this model's."""
+    was, now = golden.facts.get("checkpoint", {}), checkpoint_hashes(vlm.folder)
+    if other := [name for name, digest in now.items() if was.get(name, digest) != digest]:
+        raise TraceError(f"{golden.path} was recorded with another checkpoint than {vlm.folder}: {', '.join(other)} "
+                         "differs; name the right one with --model")
 
 
 def write_local(vlm: VLM, golden: Trace, taps: list[Tap], precision: str, path: Path) -> None:

@@ -95,14 +95,15 @@ def number(value: float) -> str:
 def document(found: Comparison) -> dict[str, Any]:
     """The comparison as JSON has it: numbers that are not finite are null."""
     made = {k: v for k, v in vars(found).items() if k not in ("rows", "judged", "logits", "slices")}
-    return _plain({**made, "judged": [asdict(row) for row in found.judged],
+    return plain({**made, "judged": [asdict(row) for row in found.judged],
                    "logits": asdict(found.logits) if found.logits else None,
                    "slices": {name: [asdict(s) for s in rows] for name, rows in found.slices.items()}})
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """The same for JSON: numbers that are not finite become null."""
     if isinstance(value, dict):
-        return {key: _plain(v) for key, v in value.items()}
+        return {key: plain(v) for key, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,29 @@
+"""A real parity report of the embedded model: the same within rounding, made again bit for bit, and wrong where the
+model is broken. A part of the prompts and ways; `minivl parity` makes all."""
+
+import minivl
+from minivl import faults
+from minivl.faults.hunt import quietly
+from minivl.parity.run import PROMPTS, Run, compared
+from minivl.parity.seal import VERIFIED, made, verify
+
+RUNS = [Run(prompt, *way) for prompt in ("a picture with windows cut off at both edges", "a video of 4 frames a second")
+        for way in (("float64", "exact"), ("bfloat16", "sdpa"))]
+
+
+def test_the_embedded_model_is_transformers_and_the_report_holds():
+    assert {run.prompt for run in RUNS} <= set(PROMPTS)
+    with minivl.load() as vlm:
+        report = made(vlm, RUNS)
+        assert [run["verdict"] for run in report["runs"]] == ["rounding"] * len(RUNS)
+        assert all(run["first_bad"] is None and len(run["stages"]) > 60 for run in report["runs"])
+        exact = [row for run in report["runs"] if run["precision"] == "float64" for row in run["stages"]]
+        assert max(row["error"] for row in exact) < 1e-5
+        assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(report["checkpoint"])
+        assert verify(report, vlm).verdict == VERIFIED
+
+
+def test_a_model_with_a_fault_is_not():
+    with minivl.load() as vlm, quietly(), minivl.session(replace=faults.get("gelu-by-tanh").table()):
+        (run,) = compared(vlm, [Run(RUNS[0].prompt, "float32", "sdpa")])
+    assert run["verdict"] == "wrong" and run["first_bad"] == "vision.merge_2x2"
