@@ -24,7 +24,7 @@ from .arguments import array_words, described
 from .diagnose import same_results, unused
 from .draws import Case, deck, search, weight_of
 from .exercise import Exercise
-from .judge import Verdict, judge, misfit, run, same_as
+from .judge import ASK_A_WEIGHT, Verdict, judge, misfit, run, same_as
 from .result import Result
 
 DECK, TRIES = 20, 40         # inputs that everything is tried on; inputs more that are searched
@@ -93,6 +93,8 @@ def _task(exercise: Exercise) -> Page:
     lines = [f"{exercise.name}({', '.join(exercise.names)})", f"  {exercise.does}", *asks,
              f"  contract: {exercise.door.contract}   (letters: minivl.AXES)", f"  in the model: {exercise.label}",
              "  for example:", *(f"    {words}" for words in given), f"    gives {gives}"]
+    if any(".weight =" in words for words in given):
+        lines.append(f"  {ASK_A_WEIGHT}")
     return Page("\n".join(lines))
 
 

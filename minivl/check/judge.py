@@ -111,16 +111,19 @@ def misfit(function: Callable, exercise: Exercise) -> str:
     return ""
 
 
+ASK_A_WEIGHT = "a weight is kept as its file stores it; ask it for its numbers: `.weight.dense(x.dtype)`"
+
+
 def _raised(function: Callable, error: Exception) -> str:
     """The exception, and the student's own line that it came from."""
     code = getattr(inspect.unwrap(function), "__code__", None)
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if code and frame.filename == code.co_filename]
     said = f"your function raised {type(error).__name__}: {error}"
-    if not own:
-        return said
-    line = linecache.getline(own[-1].filename, own[-1].lineno or 0).strip()
-    return f"{said}\n  in line {own[-1].lineno}" + (f": {line}" if line else "")
+    if own:
+        line = linecache.getline(own[-1].filename, own[-1].lineno or 0).strip()
+        said += f"\n  in line {own[-1].lineno}" + (f": {line}" if line else "")
+    return said + (f"\n  {ASK_A_WEIGHT}" if "'Weight'" in str(error) else "")
 
 
 def _form(value: Any, wanted: tuple, exercise: Exercise) -> tuple[str, str] | None:

@@ -56,6 +56,7 @@ def restless():
     (lambda x: x, "signature", "takes (x), but rms_norm is given (x, norm)"),
     (raising, "raised", "IndexError: index 99"),
     (raising, "raised", "return rms(x, norm) + x[99]"),
+    (lambda x, norm: x * norm.weight, "raised", "ask it for its numbers: `.weight.dense(x.dtype)`"),
     (lambda x, norm: None, "type", "is its `return` missing?"),
     (lambda x, norm: rms(x, norm).tolist(), "type", "is a list"),
     (lambda x, norm: (rms(x, norm), x), "count", "gives 2 values"),
