@@ -14,7 +14,8 @@ Not here: interactive pages, and any judgement of an array. Read next: `provenan
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from types import ModuleType
 from typing import Any
@@ -796,6 +797,86 @@ def costs(profile: dict[str, Any], ax: Any = None) -> Any:
     ax.invert_yaxis()
     ax.set_xlim(0, 1.15 * max((n for n, _ in ranked), default=1))
     return _dress(ax, f"{sum(sums.values()):.3g} floating-point operations", "operations", "")
+
+
+# ------------------------------------------------------------------------------------------ tokens, bits, errors
+
+def token_bars(names: Sequence[str], values: np.ndarray, counted: np.ndarray | None = None, ax: Any = None, *,
+               label: str = "value") -> Any:
+    """One number (s,) for each token, as bars over their texts; those that are not counted (a mask, (s,)) are pale.
+
+    names: what `token_name` gives, one for each value. Raises ValueError when the lengths differ.
+    """
+    values = np.asarray(values).astype(np.float64)
+    kept = np.ones(len(values), bool) if counted is None else np.asarray(counted, bool)
+    if not len(names) == len(values) == len(kept):
+        raise ValueError(f"{len(names)} names, {len(values)} values and a mask of {len(kept)}: one for each token")
+    ax = _axes(ax)
+    ax.bar(np.flatnonzero(~kept), values[~kept], color=INK, alpha=0.15, width=0.85)
+    ax.bar(np.flatnonzero(kept), values[kept], color=BLUE, width=0.85)
+    _dress(ax, f"{kept.sum()} of {len(kept)} tokens count" if counted is not None else f"{len(kept)} tokens", "", label)
+    ax.set_xticks(range(len(names)), names, rotation=90, size=7, family="monospace")
+    ax.margins(x=0.01)
+    return ax
+
+
+FIELDS = {"float16": (5, 10), "bfloat16": (8, 7), "float32": (8, 23), "float64": (11, 52)}     # exponent, fraction
+
+
+def bits(numbers: Sequence[Any], ax: Any = None) -> Any:
+    """The bits of NumPy numbers of any float type, a line each: sign, exponent and fraction in their own colours."""
+    ax = _axes(ax)
+    for line, number in enumerate(numbers):
+        for place, (bit, colour) in enumerate(zip(*bits_of(number), strict=True)):
+            ax.add_patch(_matplotlib("patches").Rectangle((place, line), 1, 1, facecolor=colour, edgecolor=PAPER,
+                                                          alpha=1.0 if bit else 0.28))
+            ax.text(place + 0.5, line + 0.52, str(bit), ha="center", va="center", size=7)
+    ax.set_xlim(0, 8 * max(np.asarray(number).dtype.itemsize for number in numbers))
+    ax.set_ylim(len(numbers), 0)
+    names = [f"{np.asarray(number).dtype.name}  {float(number):.9g}" for number in numbers]
+    ax.set_yticks(np.arange(len(numbers)) + 0.5, names, family="monospace")
+    ax.set_xticks([])
+    for side in ax.spines.values():
+        side.set_visible(False)
+    return _dress(ax, "sign (green), exponent (orange), fraction (blue); a one is full, a zero pale", "", "")
+
+
+def bits_of(number: Any) -> tuple[list[int], list[str]]:
+    """Bits of one number, the highest first, and the colour of the field that each is in. ValueError for no float."""
+    value = np.asarray(number)
+    if value.dtype.name not in FIELDS or value.ndim:
+        raise ValueError(f"{value.dtype} {list(value.shape)} is no single number of {', '.join(FIELDS)}")
+    exponent, fraction = FIELDS[value.dtype.name]
+    whole = int.from_bytes(value.tobytes(), sys.byteorder)
+    digits = [whole >> place & 1 for place in reversed(range(1 + exponent + fraction))]
+    return digits, [GREEN] + [ORANGE] * exponent + [BLUE] * fraction
+
+
+def errors(runs: Mapping[str, Mapping[str, float]], ax: Any = None) -> Any:
+    """Relative errors along a run, one line for each precision or program: {name: {stage: error}}, logarithmic.
+
+    The stages of the first line are the axis. An error of 0 is not drawn, one that is infinite or NaN as a cross on the
+    upper border.
+    """
+    ax = _axes(ax)
+    stages = list(next(iter(runs.values())))
+    for number, (name, found) in enumerate(runs.items()):
+        values = np.array([found.get(stage, np.nan) for stage in stages], np.float64)
+        broken = np.array([stage in found for stage in stages]) & ~np.isfinite(values)
+        drawn = np.where(np.isfinite(values) & (values > 0), values, np.nan)
+        colour = COLOURS[number % len(COLOURS)]
+        ax.plot(drawn, ".-", color=colour, lw=1.2, ms=5, label=name)
+        ax.plot(np.flatnonzero(broken), np.ones(broken.sum()), "x", color=colour, ms=6, clip_on=False,
+                transform=ax.get_xaxis_transform())
+    ax.set_yscale("log")
+    every = -(-len(stages) // 40)
+    ax.set_xticks(range(0, len(stages), every), stages[::every], rotation=90)
+    ax.grid(axis="y", color=INK, alpha=0.12)
+    ax.margins(x=0.01)
+    ax.legend(fontsize=7)
+    ax = _dress(ax, f"error along {len(stages)} stages", "", "relative error")
+    ax.tick_params(axis="x", labelsize=6)
+    return ax
 
 
 # ---------------------------------------------------------------------------------------- two arrays that differ

@@ -441,3 +441,39 @@ def test_costs_add_up_blocks_and_steps():
     ax = plot.costs(profile)
     names = [label.get_text() for label in ax.get_yticklabels()]
     assert names == ["vision.attend", "decoder.logits"] and [bar.get_width() for bar in ax.patches] == [7, 3]
+
+
+def test_token_bars_are_pale_where_a_token_does_not_count():
+    ax = plot.token_bars(["a", "b", "c"], np.array([1.0, 2.0, 3.0]), np.array([True, False, True]))
+    found = {round(bar.get_x() + bar.get_width() / 2): (bar.get_height(), bar.get_alpha()) for bar in ax.patches}
+    assert found == {0: (1, None), 1: (2, 0.15), 2: (3, None)}
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["a", "b", "c"]
+    assert ax.get_title() == "2 of 3 tokens count"
+    with pytest.raises(ValueError, match="2 names, 3 values"):
+        plot.token_bars(["a", "b"], np.ones(3))
+
+
+@pytest.mark.parametrize(("kind", "digits"), [
+    (np.float16, "1 10001 1010000000"), (np.float32, f"1 10000001 101{'0' * 20}"),
+    (np.float64, f"1 10000000001 101{'0' * 49}"), ("bfloat16", "1 10000001 1010000")])
+def test_bits_are_those_of_the_number(kind, digits):
+    kind = pytest.importorskip("ml_dtypes").bfloat16 if kind == "bfloat16" else kind
+    number = kind(-6.5)                                                    # -1.101 (binary) times 2^2
+    found, colours = plot.bits_of(number)
+    assert "".join(map(str, found)) == digits.replace(" ", "")
+    assert [colours.count(c) for c in (plot.GREEN, plot.ORANGE, plot.BLUE)] == [len(part) for part in digits.split()]
+    ax = plot.bits([number])
+    assert [text.get_text() for text in ax.texts] == list(digits.replace(" ", "")) and "-6.5" in ax.get_yticklabels()[0
+        ].get_text()
+    with pytest.raises(ValueError, match="no single number of float16"):
+        plot.bits_of(np.int32(3))
+
+
+def test_errors_are_drawn_along_the_stages_of_the_first_run():
+    runs = {"a": {"one": 1e-3, "two": 0.0, "three": np.inf}, "b": {"three": 2e-2, "one": 1e-7}}
+    ax = plot.errors(runs)
+    a, crosses, b, none = (line.get_xydata() for line in ax.lines)
+    assert a[0].tolist() == [0, 1e-3] and np.isnan(a[1:, 1]).all()         # nothing at 0, infinity on the border
+    assert crosses.tolist() == [[2, 1]] and none.tolist() == []
+    assert b[[0, 2]].tolist() == [[0, 1e-7], [2, 2e-2]] and np.isnan(b[1, 1])
+    assert ax.get_yscale() == "log" and [t.get_text() for t in ax.get_xticklabels()] == ["one", "two", "three"]

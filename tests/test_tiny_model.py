@@ -17,7 +17,7 @@ pytest.importorskip("torch", reason="the embedded model's questions are drawn wi
 import minivl
 from minivl.api import TINY
 from minivl.kernels import INTERPRETERS
-from tools.train_tiny import card, golden
+from tools.train_tiny import card, golden, record
 from tools.train_tiny.evaluate import answer_by_minivl, answer_by_transformers, answers_of, row_of
 from tools.train_tiny.rows import ROWS, messages
 
@@ -73,6 +73,14 @@ def test_the_card_is_written_from_the_results():
     text = (TINY / "README.md").read_text(encoding="utf-8")
     size = (TINY / "model.safetensors").stat().st_size
     assert text == card.card(EVALUATION, card.kept("history"), card.kept("dpo"), size)
+
+
+def test_the_record_of_the_training_is_written_from_the_results():
+    assert (TINY / record.NAME).read_text(encoding="utf-8") == record.text(), "python -m tools.train_tiny record"
+    told = json.loads(record.text())
+    assert [(row["name"], row["figure"]) for row in told["evaluation"]] == [
+        (row["name"], next(iter(row["figures"]["minivl"].values()))) for row in EVALUATION["rows"]]
+    assert [one["phase"] for one in told["phases"]] == [one["phase"] for one in card.kept("history")]
 
 
 def test_the_checkpoint_uses_every_mechanism():

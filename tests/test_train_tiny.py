@@ -18,6 +18,7 @@ from minivl.config import OFFICIAL_PICTURES  # noqa: E402
 from minivl.passes.picture import target_size  # noqa: E402
 from tools.article.training import preference_loss  # noqa: E402
 from tools.train_tiny import card, evaluate, network, packing, preference, world  # noqa: E402
+from tools.train_tiny.curve import points  # noqa: E402
 from tools.train_tiny.export import export  # noqa: E402
 from tools.train_tiny.grade import grade  # noqa: E402
 from tools.train_tiny.network import Lean, config_for, new_model, tensors  # noqa: E402
@@ -272,3 +273,11 @@ def test_an_evaluation_that_was_killed_goes_on(tmp_path, monkeypatch):
     assert list(evaluate.evaluate(tmp_path, 3, ["minivl"], kept=kept)) == rows and len(asked) == len(rows)
     list(evaluate.evaluate(tmp_path, 4, ["minivl"], kept=kept))
     assert asked[len(rows):] == [row["name"] for row in rows]
+
+
+def test_points_of_a_curve_are_thinned_and_end_where_the_phase_ended():
+    lines = [{"phase": "visual", "at": n / 2, "samples": 10 * n, "kind": 1 / (n + 1), "rate": 1.0} for n in range(100)]
+    lines += [{"phase": "dpo", "at": 60.0, "samples": 5, "preference": 0.6}]            # none of the losses drawn
+    found = points(lines, most=30)
+    assert len(found) == 25 and found[-1] == {"phase": "visual", "minutes": 49.5, "samples": 990, "kind": 0.01}
+    assert [one["samples"] for one in found] == sorted(one["samples"] for one in found)

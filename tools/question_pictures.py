@@ -19,12 +19,17 @@ import numpy as np
 
 import minivl
 from minivl import plot
+from minivl.contract import outputs
 from minivl.files import write_whole
+from minivl.grounding import Found
+from minivl.kernels.definition import log_softmax
 from minivl.passes import sampling
+from minivl.passes.answer import boxes_to_resized
 from minivl.passes.picture import bicubic_weights
 from minivl.passes.positions import ticks
 from minivl.passes.windows import schedule
 from minivl.provenance import provenance
+from minivl.watch import relative_error
 
 FOLDER = Path(__file__).parent.parent / "docs" / "pictures"
 
@@ -182,13 +187,69 @@ def kept_rows() -> Any:
         plot.table(done.astype(int), axis, f"rows computed {title}: {done.sum()}",
                    ["prefill", *(f"step {n}" for n in range(1, steps))])
         axis.set_xlabel("row of the sequence")
+
+
+def boxes() -> Any:
+    """A true box where the model sees it, the same numbers on the photo, and carried back."""
+    photo = np.full((300, 400, 3), 205, np.uint8)
+    photo[70:160, 60:150], photo[40:130, 230:320] = (222, 40, 40), (45, 75, 225)
+    true = np.array([[60, 70, 150, 160], [230, 40, 320, 130]], float)
+    vlm = scene()[0]
+    with minivl.session(record="picture.resize") as session:
+        (medium,) = vlm.prepare([{"role": "user", "content": [{"type": "image", "image": photo}]}]).media
+    resized = session.trace["picture.resize"]
+    assert medium.size and medium.source_size
+    said = boxes_to_resized(true, np.array(medium.size), np.array(medium.source_size))
+    figure = plot.board(1, 3, (13, 3.4))
+    panes = [(resized, said, "what the model sees and says"), (photo, said, "the same numbers on the photo"),
+             (photo, true, "carried back")]
+    for axis, (pixels, places, title) in zip(figure.axes, panes, strict=True):
+        plot.found(pixels, [Found("", tuple(place), None, ()) for place in places.tolist()], axis)
+        axis.set_title(title, size=9)
+    return figure
+
+
+def errors() -> Any:
+    """Relative error of every stage against float64, in the three narrower types."""
+    inputs, traces = scene()[1], {}
+    for precision in ("float64", "bfloat16", "float16", "float32"):
+        with minivl.load(precision=precision) as vlm, minivl.session(record=["vision.*", "decoder.*"]) as session:
+            vlm.logits(inputs)
+        traces[precision] = {key: outputs(value)[0] for key, value in session.trace.items()}
+    golden = traces.pop("float64")
+    stages = [key for key, value in golden.items() if value.dtype == np.float64]
+    figure = plot.board(1, 1, (12, 4.6))
+    plot.errors({name: {key: relative_error(trace[key], golden[key]) for key in stages}
+                 for name, trace in traces.items()}, figure.axes[0])
+    return figure
+
+
+def loss_mask() -> Any:
+    """Surprise of each token of a dialogue; those of the assistant count."""
+    vlm, _, pixels = scene()
+    content = [{"type": "image", "image": pixels}, {"type": "text", "text": "Is there a red circle?"}]
+    said = [{"role": "assistant", "content": "Yes."}, {"role": "user", "content": "What color is the circle?"},
+            {"role": "assistant", "content": "Crimson."}]
+    inputs = vlm.prepare([{"role": "user", "content": content}, *said], add_generation_prompt=False)
+    ids, pairs = inputs.input_ids, log_softmax(vlm.logits(inputs)[:-1])
+    opening, (stop,) = vlm.tokenizer.encode("<|im_start|>assistant\n"), vlm.tokenizer.encode("<|im_end|>")
+    starts = [n + len(opening) for n in range(len(ids)) if ids[n : n + len(opening)].tolist() == opening]
+    mask = np.zeros(len(ids), bool)
+    for start in starts:
+        mask[start : start + int(np.argmax(ids[start:] == stop)) + 1] = True
+    shown = np.flatnonzero(ids[1:] != vlm.config.image_token_id)
+    figure = plot.board(1, 1, (13, 3))
+    plot.token_bars([plot.token_name(vlm.tokenizer, token) for token in ids[1:][shown]],
+                    -pairs[np.arange(len(ids) - 1), ids[1:]][shown], mask[1:][shown], figure.axes[0],
+                    label="surprise (nats)")
     return figure
 
 
 PICTURES: dict[str, Callable[[], Any]] = {
     "patch-order": patch_order, "resize-weights": resize_weights, "windows": windows, "attention": attention,
     "mrope": mrope, "prompt-tokens": prompt_tokens, "clocks": clocks, "after-video": after_video,
-    "look-back": look_back, "temperature": temperature, "penalty": penalty, "cache": kept_rows}
+    "look-back": look_back, "temperature": temperature, "penalty": penalty, "cache": kept_rows,
+    "boxes": boxes, "errors": errors, "loss-mask": loss_mask}
 
 
 def main() -> None:

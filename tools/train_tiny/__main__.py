@@ -85,6 +85,16 @@ def card(checkpoint: Path) -> None:
 
 
 @app.command()
+def record() -> None:
+    """Write training.json into the package: the same results, for lessons that tell how the model was trained."""
+    from minivl.api import TINY
+
+    from .record import NAME, write
+    write(TINY)
+    print(TINY / NAME)
+
+
+@app.command()
 def compare(before: Path, after: Path, samples: int = 200) -> None:
     """Ask two checkpoints the same questions, and keep both figures for the card: what the last phase changed."""
     from .release import compare as work

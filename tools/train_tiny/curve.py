@@ -47,6 +47,18 @@ def seen(lines: list[dict[str, Any]]) -> dict[str, tuple[int, float]]:
     return {phase: (line["samples"], line["minutes"]) for phase, line in last.items()}
 
 
+def points(lines: list[dict[str, Any]], most: int = 40) -> list[dict[str, Any]]:
+    """Losses of a run, thinned to `most` points a phase, its last among them: phase, minutes, samples, and those of
+    LOSSES that it has."""
+    out: list[dict[str, Any]] = []
+    for phase in dict.fromkeys(line["phase"] for line in lines):
+        mine = [line for line in lines if line["phase"] == phase and any(name in line for name in LOSSES)]
+        every = max(1, -(-len(mine) // most))
+        out += [{"phase": phase, "minutes": round(line["at"], 2), "samples": line["samples"],
+                 **{name: line[name] for name in LOSSES if name in line}} for line in mine[::-every][::-1]]
+    return out
+
+
 def draw(run: Path, target: Path) -> None:
     """Write the picture. Raises FileNotFoundError when the run has no log."""
     import matplotlib

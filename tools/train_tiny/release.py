@@ -3,9 +3,9 @@
     make tiny-release CKPT=runs/a/checkpoint
 
 The checkpoint is checked and evaluated before anything is replaced. Then, in this order: the files of `minivl/tiny`,
-the model card, the golden answers, the samples, the page of ablations, the page about the article, the pictures of the
-questions. Should one of these steps fail, or be interrupted, all of them are put back as they were. The evaluation,
-which takes most of the time, is kept beside the checkpoint and goes on where it was.
+the model card, the golden answers, the samples, the page of ablations, the record of the training, the page about the
+article, the pictures of the questions. Should one of these steps fail, or be interrupted, all of them are put back as
+they were. The evaluation, which takes most of the time, is kept beside the checkpoint and goes on where it was.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from minivl.api import TINY
 from minivl.files import write_whole
 from minivl.samples import FOLDER
 
-from . import ablate, card, evaluate, golden
+from . import ablate, card, evaluate, golden, record
 from .card import RESULTS, keep, kept
-from .curve import read, seen
+from .curve import points, read, seen
 from .packing import VIDEO
 
 MOST_BYTES = 12_000_000
@@ -43,17 +43,21 @@ WHAT = {"visual": "the tower alone, on dense targets in every cell: shapes, colo
 
 
 def history(run: Path, anew: bool = False) -> list[dict[str, Any]]:
-    """Write down what each phase of a run saw, behind the runs that it goes on from; anew: it began from nothing.
+    """Write down what each phase of a run saw, and points of its learning curve, behind the runs that it goes on from;
+    anew: it began from nothing.
 
     Raises FileNotFoundError where there was no run.
     """
-    found = seen(read(run))
+    lines = read(run)
+    found = seen(lines)
     if not found:
         raise FileNotFoundError(f"{run} has no log.jsonl in a phase's folder: nothing was trained there")
     earlier = [] if anew else [row for row in kept("history") if row["run"] != run.name]
     rows = earlier + [{"run": run.name, "phase": phase, "samples": samples, "minutes": minutes, "what": WHAT[phase]}
                       for phase, (samples, minutes) in found.items()]
     keep("history", rows)
+    before = [] if anew else [row for row in kept("curve") if row["run"] != run.name]
+    keep("curve", before + [{"run": run.name, **point} for point in points(lines)])
     return rows
 
 
@@ -110,6 +114,7 @@ def release(folder: Path, samples: int, ablation_samples: int,
         print(f"{golden.write(TINY)} golden answers", flush=True)
         module("tools.make_samples")
         ablate.write(list(ablate.measure(None, ablation_samples)))
+        record.write(TINY)
         module("tools.article")
         module("tools.question_pictures")
 
