@@ -17,6 +17,7 @@ import resource
 import struct
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 RULES, ADD_RULE, RESTRICT, NO_NEW_PRIVILEGES = 444, 445, 446, 38          # system calls, and one of prctl
@@ -56,55 +57,55 @@ def lock(folder: str) -> bool:
     return locked
 
 
-def watch(folder: str, closed: Sequence[str], said: Callable[[str, str], None]) -> None:
-    """Refuse, from now on, what a submission has no business with, and tell `said` (what, which).
+def watch(folder: str, closed: Sequence[str], said: Callable[[str], None]) -> None:
+    """Refuse, from now on, what a submission has no business with, and tell `said` what.
 
     folder: where it may write. closed: folders that it may not even read.
     """
     def hook(event: str, args: tuple) -> None:
         found = _forbidden(event, args, folder, closed)
         if found:
-            said(*found)
-            raise PermissionError(f"not in graded work: {found[0]} ({found[1]})")
+            said(found)
+            raise PermissionError(f"not in graded work: {found} ({event})")
     sys.addaudithook(hook)
 
 
-def _forbidden(event: str, args: tuple, folder: str, closed: Sequence[str]) -> tuple[str, str] | None:
-    """What an event is when it is forbidden, and which."""
+def _forbidden(event: str, args: tuple, folder: str, closed: Sequence[str]) -> str:
+    """What an event is when it is forbidden; empty when it is not."""
     if event == "open":
         return _opening(args, folder, closed)
     if event.startswith("socket."):
-        return None if event == "socket.__new__" else ("network", event)
+        return "" if event == "socket.__new__" else "network"
     if event.startswith("ctypes."):
-        return "native code", event
+        return "native code"
     if event.startswith(PROGRAMS):
-        return "programs", event
+        return "programs"
     if event in FRAMES or (event == "sys._getframe" and _asked_by_student()):
-        return "frames", event
+        return "frames"
     if event in TRACING or event.startswith("resource."):
-        return "tracing", event
+        return "tracing"
     if event in CHANGES:
         outside = [path for path in args if isinstance(path, str | bytes) and not _inside(path, folder)]
-        return _place("writing", outside[0], closed) if outside else None
-    return None
+        return _place("writing", outside[0], closed) if outside else ""
+    return ""
 
 
-def _opening(args: tuple, folder: str, closed: Sequence[str]) -> tuple[str, str] | None:
+def _opening(args: tuple, folder: str, closed: Sequence[str]) -> str:
     path, _, flags = args
     if not isinstance(path, str | bytes):
-        return None                                       # a file that is open already
+        return ""                                         # a file that is open already
     writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
     if writes and not _inside(path, folder):
         return _place("writing", path, closed)
     if any(_inside(path, place) for place in closed):
         return _place("reading", path, closed)
-    return None
+    return ""
 
 
-def _place(deed: str, path: Any, closed: Sequence[str]) -> tuple[str, str]:
+def _place(deed: str, path: Any, closed: Sequence[str]) -> str:
     """The package is another matter than somebody's documents."""
     package = any(_inside(path, place) for place in closed[:1])
-    return f"{deed} the package" if package else f"{deed} outside its folder", os.fsdecode(path)
+    return f"{deed} the package" if package else f"{deed} outside its folder"
 
 
 def _inside(path: Any, folder: str) -> bool:
@@ -116,4 +117,4 @@ def _asked_by_student() -> bool:
     """Whether the code that reads a frame is a cell, or a module that does nothing else."""
     frame = sys._getframe(3)                              # past this function, `_forbidden` and the hook
     name = frame.f_code.co_filename
-    return name.startswith("<cell") or os.path.basename(name) in LOOKERS
+    return name.startswith("<cell") or Path(name).name in LOOKERS

@@ -1,6 +1,6 @@
 """Submissions to marks: what may not be is refused, what ran is compared here with what is right.
 
-    rows = list(grade(Path("submitted"), find("pictures"), seed=7))
+    rows = list(grade(Path("submitted"), find("pictures"), 7, Limits()))
 
 Folders as nbgrader has them: `submitted/STUDENT/ASSIGNMENT/ASSIGNMENT.ipynb`; the student's name is the variant. Each
 row has a mark and a reason for each exercise. Nothing that a student hands in stops the run, and no word of a reason
@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .. import check
+from ..check import find as find_exercise
+from ..check import known_mistake
 from ..check.arguments import arrays_in
 from ..check.diagnose import same_results, when
 from ..check.draws import Case, deck
@@ -33,11 +34,12 @@ from .process import PACKAGE, Foreign, Limits, Outcome, Run, Seen, run
 from .refusal import refused
 
 CASES = 40                   # drawn inputs for each function
-GRAVE = ("frames", "native code", "tracing", "programs", "network", "reading the package", "writing the package",
-         "writing outside its folder", "reading outside its folder")
-GRAVE_ANYWHERE = ("frames", "reading the package", "writing the package")
+GRAVE = ("frames", "reading the package", "writing the package")      # wherever tried; the others in a function only
 DEEDS = {"frames": "reads callers' frames", "native code": "calls native code", "tracing": "traces other code",
-         "programs": "starts programs or signals them", "network": "opens a network connection"}
+         "programs": "starts programs or signals them", "network": "opens a network connection",
+         "reading the package": "reads the package's files", "writing the package": "writes into the package",
+         "reading outside its folder": "reads files that are none of its business",
+         "writing outside its folder": "writes outside its folder"}
 
 
 class Mark(NamedTuple):
@@ -81,7 +83,7 @@ def students(folder: Path) -> list[str]:
     return names
 
 
-def grade(folder: Path, assignment: Assignment, seed: int, limits: Limits = Limits()) -> Iterator[Row]:
+def grade(folder: Path, assignment: Assignment, seed: int, limits: Limits) -> Iterator[Row]:
     """A row for each student. seed: of the inputs that are drawn; whoever knows it and the package knows the tests."""
     sys.dont_write_bytecode = True                        # else the package would change by itself
     guard = Guard(PACKAGE)
@@ -97,7 +99,7 @@ def grade(folder: Path, assignment: Assignment, seed: int, limits: Limits = Limi
         yield row
 
 
-def grade_one(folder: Path, student: str, assignment: Assignment, seed: int, limits: Limits = Limits()) -> Row:
+def grade_one(folder: Path, student: str, assignment: Assignment, seed: int, limits: Limits) -> Row:
     """The row of one student, whose files are in `folder`."""
     functions = [asked.function for asked in assignment.asked]
     try:
@@ -122,16 +124,15 @@ def _refusal(asked: Asked, against: dict[str, str], seen: Seen) -> Mark | None:
     """The mark of an exercise that is refused, for its text or for what it tried."""
     if asked.function in against:
         return Mark(asked, 0, "refused", f"refused: {against[asked.function]}")
-    for what, which, at in seen.denied:
-        if what in (GRAVE if at == asked.function else GRAVE_ANYWHERE):
-            deed = DEEDS.get(what, what.replace("writing", "writes into").replace("reading", "reads from"))
-            return Mark(asked, 0, "refused", f"refused: {at}: {deed} ({Path(which).name})")
+    for what, at in seen.denied:
+        if at == asked.function or what in GRAVE:
+            return Mark(asked, 0, "refused", f"refused: {DEEDS[what]} (while {at or 'starting'} ran)")
     return None
 
 
 def _notes(seen: Seen) -> tuple[str, ...]:
     """What was tried and denied, once for each kind, that cost no mark."""
-    said = {f"{at}: {what} was denied" for what, _, at in seen.denied if what not in GRAVE_ANYWHERE}
+    said = {f"{at}: {what} was denied" for what, at in seen.denied if what not in GRAVE}
     return tuple(sorted(said))[:5]
 
 
@@ -144,7 +145,7 @@ class Test:
 
     def __init__(self, asked: Asked, student: str, seed: int):
         self.asked = asked
-        self.exercise: Exercise = check.find(asked.stage).varied(student)
+        self.exercise: Exercise = find_exercise(asked.stage).varied(student)
         self.cases = deck(self.exercise.draw, zlib.crc32(f"{seed}/{student}/{asked.stage}".encode()), CASES)
 
     def mark(self, outcome: Outcome, handed: Submission, cells: Sequence[Parsed]) -> Mark:
@@ -174,7 +175,7 @@ class Test:
             return "gives None: not filled in, or `return` is missing"
         if kind in FORMS:
             return FORMS[kind].format(_kind_of(first.value))
-        mistake = check.known_mistake(self.exercise, self.cases, verdicts)
+        mistake = known_mistake(self.exercise, self.cases, verdicts)
         return f"{mistake or 'wrong numbers'}; {when(self.exercise, self.cases, [v.kind == 'right' for v in verdicts])}"
 
     def _stopped(self, outcome: Outcome, handed: Submission, cells: Sequence[Parsed]) -> str:
@@ -191,7 +192,7 @@ class Test:
 FORMS = {
     "changed": "refused: changes its inputs; a stage must leave what it is given as it is",
     "unstable": "gives two results when called twice on the same input",
-    "type": "gives {}, which is no plain NumPy array",
+    "type": "gives {}; asked for is a plain NumPy array",
     "count": "gives another number of arrays than asked for",
     "shape": "gives an array of another shape than asked for",
     "dtype": "gives numbers of another kind than asked for (whole numbers, or floating-point ones)",
@@ -222,7 +223,8 @@ def _kind_of(value: Any) -> str:
     found = next((one for one in outputs(value) if isinstance(one, Foreign)), None)
     if found is None:
         return "something"
-    return "an array of its own class" if found.words == "subclass" else f"a {found.words}"
+    return {"subclass": "an array of its own class"}.get(found.words) or (
+        found.words if " " in found.words else f"a {found.words}")
 
 
 def _digests(args: tuple) -> list[str]:

@@ -9,9 +9,11 @@ Read next: `child.py`, the other end; `grade.py`, which judges.
 
 from __future__ import annotations
 
+import builtins
 import json
 import os
 import pickle
+import re
 import signal
 import struct
 import subprocess
@@ -33,15 +35,24 @@ from .notebook import Code
 
 PACKAGE = Path(minivl.__file__).resolve().parent
 CHILD = Path(__file__).with_name("child.py").resolve()
-STARTING = 20.0              # seconds for a process to start on a busy machine
+STARTING = 10.0              # seconds of a processor for a process to start
+WAITING = 3.0                # seconds by the clock for each of a processor, on a busy machine or for one that sleeps
+
+
+DENIED = {"frames", "native code", "tracing", "programs", "network", "reading the package", "writing the package",
+          "reading outside its folder", "writing outside its folder"}
+EXCEPTIONS = {name for name, kind in vars(builtins).items() if isinstance(kind, type)
+              and issubclass(kind, BaseException)} | {"LinAlgError", "AxisError", "UFuncTypeError"}
+TYPES = {"list", "dict", "str", "bytes", "bool", "int", "float", "complex", "set", "tuple", "function", "generator",
+         "type", "map", "zip", "range", "filter", "subclass"}
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one submission may use. memory: bytes; patience: seconds for one function and for one statement of a cell;
-    output: bytes of any file, printed text included."""
+    """What one submission may use. memory: bytes; patience: seconds of a processor for one function, and for one
+    statement of a cell; output: bytes of any file, printed text included."""
     memory: int = 2 * 2**30
-    patience: float = 10.0
+    patience: float = 5.0
     output: int = 32 * 2**20
 
 
@@ -68,13 +79,13 @@ class Outcome(NamedTuple):
 
 @dataclass
 class Seen:
-    """What came of a submission: an outcome for each function, cells that failed, what was tried and refused."""
+    """What came of a submission: an outcome for each function, and what was tried and denied, in which cell or
+    function."""
     outcomes: dict[str, Outcome] = field(default_factory=dict)
-    failed: dict[int, dict[str, Any]] = field(default_factory=dict)
-    denied: list[tuple[str, str, str]] = field(default_factory=list)       # what, which, at: a cell or a function
+    denied: list[tuple[str, str]] = field(default_factory=list)
 
 
-def run(code: Sequence[Code], asked: Mapping[str, Sequence[Case]], limits: Limits = Limits()) -> Seen:
+def run(code: Sequence[Code], asked: Mapping[str, Sequence[Case]], limits: Limits) -> Seen:
     """Run the cells, then each function on its cases, in processes of their own. Raises OSError when none starts."""
     seen, left = Seen(), dict(asked)
     while left:
@@ -108,7 +119,7 @@ def _once(code: Sequence[Code], asked: Mapping[str, Sequence[Case]], limits: Lim
                                    stderr=subprocess.DEVNULL, start_new_session=True)
         ended = "died"
         try:
-            process.communicate(pickle.dumps(job), timeout=longest)
+            process.communicate(pickle.dumps(job), timeout=WAITING * longest)
             ended = "time" if process.returncode == -signal.SIGXCPU else "died"
         except subprocess.TimeoutExpired:
             ended = "time"
@@ -128,7 +139,7 @@ def closed() -> list[str]:
 
 def _environment(folder: str) -> dict[str, str]:
     """Nothing of the teacher's environment but where programs are; one thread, so that addresses are not eaten up."""
-    threads = {name: "1" for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     return {"PATH": os.defpath, "HOME": folder, "TMPDIR": folder, "LANG": "C.UTF-8", "MPLBACKEND": "Agg", **threads}
 
 
@@ -159,22 +170,30 @@ def _frames(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
         yield head, data[at - size : at]
 
 
+STOPS = ("missing", "signature", "time", "memory", "output")
+PLACE = re.compile(r"cell \d{1,6}(, line \d{1,6})?")
+
+
+def _where(head: Mapping[str, Any], key: str = "where") -> str:
+    """A place in the submission, or nothing: a submission that writes its own frames could say what it was given."""
+    said = str(head.get(key, ""))
+    return said if PLACE.fullmatch(said) else ""
+
+
 def _take(frames: list[tuple[dict[str, Any], bytes]], asked: Mapping[str, Sequence[Case]], seen: Seen) -> str:
     """Sort frames into `seen`; gives the cell or function that was running last."""
     at, runs = "start", {name: list[Run]() for name in asked}
     for head, data in frames:
         name = head.get("asked")
         if "at" in head:
-            at = str(head["at"])
-        elif "denied" in head:
-            seen.denied.append((str(head["denied"]), str(head.get("which")), at))
-        elif "cell" in head:
-            seen.failed.setdefault(int(head["cell"]), head)
+            at = str(head["at"]) if head["at"] in asked else _where(head, "at")
+        elif head.get("denied") in DENIED:
+            seen.denied.append((str(head["denied"]), at))
         elif name in runs and name not in seen.outcomes:
-            if head["kind"] in ("values", "raised"):
+            if head.get("kind") in ("values", "raised"):
                 runs[name].append(_run(head, data))
-            else:
-                seen.outcomes[name] = Outcome(str(head["kind"]), where=str(head.get("where", "")))
+            elif head.get("kind") in STOPS:
+                seen.outcomes[name] = Outcome(str(head["kind"]), where=_where(head))
     for name, done in runs.items():
         if name not in seen.outcomes and len(done) == len(asked[name]) + 1:
             seen.outcomes[name] = Outcome("ran", tuple(done))
@@ -182,10 +201,15 @@ def _take(frames: list[tuple[dict[str, Any], bytes]], asked: Mapping[str, Sequen
 
 
 def _run(head: dict[str, Any], data: bytes) -> Run:
-    where = str(head.get("where", ""))
     if head["kind"] == "raised":
-        return Run("raised", exception=str(head.get("exception")), where=where)
+        return Run("raised", exception=_known(head.get("exception"), EXCEPTIONS, "an exception of its own"),
+                   where=_where(head))
     return Run("values", _value(head, data), touched=tuple(map(str, head.get("touched", ()))))
+
+
+def _known(name: Any, names: set[str], other: str) -> str:
+    """A name that is everybody's; one that a submission made up could say what it was given."""
+    return name if name in names else other
 
 
 def _value(head: dict[str, Any], data: bytes) -> Any:
@@ -196,14 +220,14 @@ def _value(head: dict[str, Any], data: bytes) -> Any:
             if form["type"] == "none":
                 values.append(None)
             elif form["type"] != "array":
-                values.append(Foreign(str(form["type"])))
+                values.append(Foreign(_known(form["type"], TYPES, "an object of its own class")))
             else:
                 kind, shape = np.dtype(str(form["dtype"])), tuple(int(n) for n in form["shape"])
                 size = prod(shape) * kind.itemsize
                 plain = kind.kind in "fiub" and min(shape, default=0) >= 0
                 values.append(np.frombuffer(data[at : at + size], kind).reshape(shape) if plain else
-                              Foreign(f"array of {kind}"[:60]))
+                              Foreign("an array of something else than plain numbers"))
                 at += size
     except (ValueError, TypeError, KeyError):
-        return Foreign("value that cannot be read")
-    return tuple(values) if head.get("tuple") else values[0] if values else Foreign("empty result")
+        return Foreign("something that cannot be read")
+    return tuple(values) if head.get("tuple") else values[0] if values else Foreign("an empty tuple")
