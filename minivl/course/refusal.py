@@ -124,9 +124,42 @@ def _stored(node: ast.AST, deep: bool) -> Iterator[str]:
                 yield inner.id
 
 
-def _names(node: ast.AST) -> list[str]:
-    """Names that are read in a piece of code, annotations left out: they do nothing."""
-    return [inner.id for inner in _walk(node) if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load)]
+FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+
+
+def _names(node: ast.AST) -> Iterator[str]:
+    """Names that a piece of code reads and does not bind itself, annotations left out: they do nothing."""
+    if isinstance(node, ast.Name):
+        yield from [node.id] if isinstance(node.ctx, ast.Load) else []
+    elif isinstance(node, FUNCTIONS):
+        own = _locals(node)
+        outer = [*node.args.defaults, *(one for one in node.args.kw_defaults if one),
+                 *getattr(node, "decorator_list", ())]
+        yield from (name for part in outer for name in _names(part))
+        yield from (name for part in _parts(node) if part not in outer for name in _names(part) if name not in own)
+    else:
+        yield from (name for part in _parts(node) for name in _names(part))
+
+
+def _locals(function: ast.AST) -> set[str]:
+    """Names that are a function's own: arguments, and what is assigned in it and not declared global."""
+    own, foreign = set[str](), set[str]()
+    waiting = list(ast.iter_child_nodes(function))
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.arg):
+            own.add(node.arg)
+        elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            own.add(node.id)
+        elif isinstance(node, ast.Global):
+            foreign.update(node.names)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            own.add(node.name)
+        elif isinstance(node, ast.alias):
+            own.add(node.asname or node.name.partition(".")[0])
+        if not isinstance(node, FUNCTIONS):               # what is inside is that one's own
+            waiting += ast.iter_child_nodes(node)
+    return own - foreign
 
 
 def _walk(node: ast.AST) -> Iterator[ast.AST]:
