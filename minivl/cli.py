@@ -480,7 +480,8 @@ def course_copy(
 def course_grade(
         folder: Annotated[Path, typer.Argument(metavar="SUBMITTED", help=(
             "The folder that holds a folder for each student, named after the student."))],
-        assignment: Annotated[str, typer.Option("--assignment", metavar="NAME", help="Which one is graded.")],
+        assignment: Annotated[str | None, typer.Option("--assignment", metavar="NAME", show_default=False, help=(
+            "Which one is graded; without it all that a student has a folder for."))] = None,
         output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help=(
             "Where marks and feedback go, in a folder for the assignment."))] = Path("graded"),
         seed: Annotated[int | None, typer.Option(min=0, metavar="N", show_default=False, help=(

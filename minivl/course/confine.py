@@ -42,6 +42,8 @@ def limit(memory: int, seconds: int, size: int) -> None:
 
 def lock(folder: str) -> bool:
     """Let the kernel refuse writes outside `folder`, programs, TCP and signals. False where it has no Landlock."""
+    if sys.platform != "linux":
+        return False
     libc = ctypes.CDLL(None, use_errno=True)
     version = libc.syscall(RULES, None, 0, 1)
     if version < 1:

@@ -133,7 +133,8 @@ def _refusal(asked: Asked, against: dict[str, str], seen: Seen) -> Mark | None:
 def _notes(seen: Seen) -> tuple[str, ...]:
     """What cells tried that was denied and cost no mark, once for each kind."""
     said = {f"{at}: {what} was denied" for what, at in seen.denied if what not in GRAVE and at not in seen.outcomes}
-    return tuple(sorted(said))[:5]
+    unlocked = () if seen.locked else ("the system has no Landlock: writes were denied by Python alone",)
+    return (*sorted(said)[:5], *unlocked)
 
 
 # ---------------------------------------------------------------------------------------- one function judged

@@ -28,12 +28,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-import minivl
-
 from ..check.draws import Case
 from .notebook import Code
 
-PACKAGE = Path(minivl.__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[1]
 CHILD = Path(__file__).with_name("child.py").resolve()
 STARTING = 10.0              # seconds of a processor for a process to start
 WAITING = 3.0                # seconds by the clock for each of a processor, on a busy machine or for one that sleeps
@@ -79,10 +77,11 @@ class Outcome(NamedTuple):
 
 @dataclass
 class Seen:
-    """What came of a submission: an outcome for each function, and what was tried and denied, in which cell or
-    function."""
+    """What came of a submission: an outcome for each function; what was tried and denied, in which cell or function;
+    whether the kernel stood by."""
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     denied: list[tuple[str, str]] = field(default_factory=list)
+    locked: bool = True
 
 
 def run(code: Sequence[Code], asked: Mapping[str, Sequence[Case]], limits: Limits) -> Seen:
@@ -189,6 +188,8 @@ def _take(frames: list[tuple[dict[str, Any], bytes]], asked: Mapping[str, Sequen
             at = str(head["at"]) if head["at"] in asked else _where(head, "at")
         elif head.get("denied") in DENIED:
             seen.denied.append((str(head["denied"]), at))
+        elif "locked" in head:
+            seen.locked = seen.locked and bool(head["locked"])
         elif name in runs and name not in seen.outcomes:
             if head.get("kind") in ("values", "raised"):
                 runs[name].append(_run(head, data))
