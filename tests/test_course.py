@@ -174,10 +174,19 @@ def test_the_table_of_assignments_is_what_the_sources_ask():
     assert sorted(ASSIGNMENTS) == course.graded()
     assert sum(len(one.asked) for one in ASSIGNMENTS.values()) >= 8
     for name, assignment in ASSIGNMENTS.items():
-        found = re.findall(r'(?m)^result = minivl\.check\("([\w.]+)", (\w+), variant=STUDENT\)$', course.sources()[name])
+        source = course.sources()[name]
+        found = re.findall(r'(?m)^result = minivl\.check\("([\w.]+)", (\w+), variant=STUDENT\)$', source)
         assert found == [(asked.stage, asked.function) for asked in assignment.asked]
         assert all(find_stage(asked.stage).variants and asked.points == forms.POINTS for asked in assignment.asked)
-        assert all(course.sources()[name].count(f"\ndef {asked.function}(") == 1 for asked in assignment.asked)
+        assert all(source.count(f"\ndef {asked.function}(") == 1 for asked in assignment.asked)
+
+
+def test_every_graded_stage_has_a_few_variants_as_the_page_says():
+    page = (ROOT / "docs" / "teaching" / "grading.md").read_text(encoding="utf-8")
+    low, high = map(int, re.search(r"stages have between (\d+) and (\d+) variants", page).groups())
+    counts = [len({find_stage(asked.stage).varied(n).asks for n in range(200)})
+              for one in ASSIGNMENTS.values() for asked in one.asked]
+    assert (min(counts), max(counts)) == (low, high)
 
 
 def released(folder):

@@ -18,6 +18,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -185,10 +186,15 @@ def right(student: str, styles: tuple[int, int, int] = (0, 0, 0)) -> dict[str, s
 
 # --------------------------------------------------------------------------------------------------- notebooks
 
+@cache
+def released() -> Any:
+    """The notebook as it is handed out."""
+    return lessons.notebook(lessons.student_form(course.sources()[ASSIGNMENT]))
+
+
 def book(student: str, code: dict[str, str]) -> Any:
     """The released notebook with the student's name and code in it."""
-    source = course.sources()[ASSIGNMENT]
-    made = course.named(lessons.notebook(lessons.student_form(source)), student)
+    made = course.named(released(), student)
     for cell in made.cells:
         name = cell.metadata.get("nbgrader", {}).get("grade_id")
         if name in code:
@@ -378,7 +384,7 @@ def wrong() -> Iterator[Student]:
     yield Student("karl", with_code(patchify=patches_einsum("csyx")), 2, "patchify: that is the model's own rule")
     yield Student("lena", in_raster_order, 2, "patchify: (wrong numbers|your rows are in raster)")
     yield Student("max", with_code(normalise=NOT_SCALED), 2, "(division by 255 is missing|wrong numbers)")
-    yield Student("nora", with_code(normalise=COLOUR_LAST), 2, "normalise: gives an array of another shape")
+    yield Student("nora", with_code(normalise=COLOUR_LAST), 2, "normalise: colour is still last")
     yield Student("otto", with_code(target_size="target_size = lambda shape, config: [28, 28]"), 2, "gives a list")
     yield Student("paula", with_code(target_size="target_size = lambda shape, config: np.array([28.0, 28.0])"), 2,
                   "target_size: gives numbers of another kind")

@@ -174,9 +174,11 @@ class Test:
             return f"{first.exception} in {first.where}" if first.where else first.exception
         if kind == "type" and all(run.value is None for run in runs):
             return "gives None: not filled in, or `return` is missing"
-        if kind in FORMS:
-            return FORMS[kind].format(_kind_of(first.value))
+        if kind in ("changed", "unstable"):
+            return FORMS[kind]
         mistake = known_mistake(self.exercise, self.cases, verdicts)
+        if kind in FORMS and not mistake:
+            return FORMS[kind].format(_kind_of(first.value))
         return f"{mistake or 'wrong numbers'}; {when(self.exercise, self.cases, [v.kind == 'right' for v in verdicts])}"
 
     def _stopped(self, outcome: Outcome, handed: Submission, cells: Sequence[Parsed]) -> str:

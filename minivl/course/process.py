@@ -54,7 +54,8 @@ class Limits:
     output: int = 32 * 2**20
 
 
-class Foreign(NamedTuple):
+@dataclass(frozen=True)
+class Foreign:
     """Stands for something that a function gave and that is no plain array of numbers."""
     words: str
 

@@ -26,7 +26,7 @@ GRAM, LEAST, SHARE = 8, 40, 0.7         # nodes in a run; runs that a source mus
 READERS = {"inspect", "gc", "traceback", "ctypes", "cffi", "dis", "faulthandler", "tracemalloc", "linecache"}
 OUTSIDE = {"importlib", "builtins", "os", "subprocess", "socket", "multiprocessing", "threading", "_thread", "signal",
            "pickle", "marshal", "runpy", "pkgutil", "mmap", "code", "codeop", "shutil", "pathlib", "io", "urllib"}
-HARMLESS = {"minivl.config", "minivl.checkpoint.weight", "minivl.contract"}    # what inputs are made of
+HARMLESS = {"minivl.config", "minivl.checkpoint.weight"}       # what inputs are made of
 FRAMES = {"_getframe", "_current_frames", "f_back", "f_locals", "f_globals", "f_code", "tb_frame", "gi_frame",
           "cr_frame", "ag_frame", "__traceback__", "settrace", "setprofile", "currentframe"}
 HIDDEN = {"__globals__", "__closure__", "__code__", "__subclasses__", "__builtins__", "__dict__", "__loader__",
