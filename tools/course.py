@@ -16,16 +16,17 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import re
 import sys
 from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
+from minivl.course.assignments import ASSIGNMENTS
 from tools import lessons
 
 GRADED = lessons.LESSONS / "graded"
-STUDENT = 'STUDENT = "instructor"'                        # as the sources of graded assignments have it
 YOURS = "write your name here, as your teacher does"
 NAME = re.compile(r"[\w@.+-][\w@.+ -]*")                   # of a student: it becomes the name of a folder
 CONFIG = """\
@@ -44,7 +45,7 @@ def sources() -> dict[str, str]:
 
 def graded() -> list[str]:
     """The names of the assignments that are asked in variants."""
-    return [path.stem for path in sorted(GRADED.glob("*.py"))]
+    return [name for name in sources() if name in ASSIGNMENTS]
 
 
 def build(folder: Path, students: list[str]) -> None:
@@ -69,6 +70,8 @@ def _release(folder: Path) -> None:
 
 
 def _release_by_nbgrader(folder: Path) -> None:
+    # nbgrader calls `alembic` by name, which is found beside this Python whether or not its environment is activated.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     from nbgrader.apps import NbGraderAPI  # type: ignore[import-not-found]
     from traitlets.config import Config
     settings = Config()

@@ -4,7 +4,8 @@
 
 Of minivl it loads the two modules that inputs are made of (configurations and weights) and no pass, kernel or check:
 a stand-in takes the package's place, and its files cannot be opened any more. So there is nothing to call or to copy
-from, whatever a submission tries. Statements run one by one, and one that fails is passed over, as in a notebook.
+from, whatever a submission tries. Statements run one by one, and one that fails is passed over: kinder than a notebook,
+which would leave out the rest of its cell.
 
 What is given back goes into FOLDER/results as frames: four bytes of length, a line of JSON, the bytes of arrays. The
 submission could write there too: it would be believed no more than any other array that it gives.
