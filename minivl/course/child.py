@@ -26,6 +26,7 @@ import struct
 import sys
 import types
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -86,7 +87,7 @@ def run_cells(cells: list[tuple[int, str]], send: Callable, seconds: float) -> d
     names: dict[str, Any] = {"__name__": "__main__"}
     for cell, code in statements(cells):
         send({"at": f"cell {cell}"})
-        guarded(lambda code=code: exec(code, names), seconds)
+        guarded(partial(exec, code, names), seconds)
     return names
 
 
@@ -136,7 +137,7 @@ def answer(asked: dict[str, Any], names: dict[str, Any], fresh: Callable, arrays
         pass                                              # no signature: calling it will show
     for case, strided in cases:
         args = tuple(fresh(arg, strided) for arg in pickle.loads(case))
-        value, problem = guarded(lambda args=args: function(*args), max(until - process_time(), 0.001))
+        value, problem = guarded(partial(function, *args), max(until - process_time(), 0.001))
         if not problem and size_of(value) > most:
             problem = {"kind": "output", "where": ""}
         if problem:

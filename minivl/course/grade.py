@@ -16,6 +16,7 @@ import hashlib
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from operator import methodcaller
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ from ..check.judge import Verdict, judge
 from ..contract import outputs
 from ..files import write_whole
 from .assignments import Asked, Assignment
-from .notebook import Parsed, Submission, Unreadable, defines, find, parsed
+from .notebook import Code, Parsed, Submission, Unreadable, defines, find, parsed
 from .process import PACKAGE, Foreign, Limits, Outcome, Run, Seen, run
 from .refusal import refused
 
@@ -186,7 +187,7 @@ class Test:
         name = self.asked.function
         if outcome.kind == "missing":
             broken = [cell for cell in cells if cell.error]
-            own = [cell for cell in broken if defines([cell], name)] or broken
+            own = [cell for cell in broken if defines([Code(cell.cell, cell.source)], name)] or broken
             return own[0].error if own else f"no code cell defines {name}"
         place = f" in {outcome.where}" if outcome.where else ""
         return STOPS[outcome.kind].format(place)
@@ -262,7 +263,7 @@ class Guard:
         for path in changed:
             if path in self.held:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_whole(path, lambda file, path=path: file.write(self.held[path]))
+                write_whole(path, methodcaller("write", self.held[path]))
             else:
                 path.unlink()
         return [path.relative_to(self.folder).as_posix() for path in changed]

@@ -216,7 +216,8 @@ def _known(name: Any, names: set[str], other: str) -> str:
 
 def _value(head: dict[str, Any], data: bytes) -> Any:
     """What a function gave, made anew from types, shapes and bytes."""
-    values, at = [], 0
+    values: list[Any] = []
+    at = 0
     try:
         for form in head["arrays"]:
             if form["type"] == "none":
