@@ -443,3 +443,15 @@ def test_tables_are_safe_in_a_spreadsheet_and_whole_in_markdown(tmp_path):
                                                ["ada", "one", "0", "0", "1", 'all: a | b, "c"']]
     assert '| ada | 0 of 1 | all: a \\| b, "c" |' in (home / "marks.md").read_text(encoding="utf-8")
     assert "minivl.check('rotate', rotate, variant='ada')" in (home / "feedback" / "ada.md").read_text(encoding="utf-8")
+
+
+def test_the_page_for_teachers_says_what_holds():
+    page = Path(__file__).parent.parent.joinpath("docs", "teaching", "grading.md").read_text(encoding="utf-8")
+    limits = Limits()
+    for words in (f"`--memory`, {limits.memory >> 20} MB", f"`--patience`, {limits.patience:g} s of a processor",
+                  f"the whole process has {process.STARTING:g} s more", f"{limits.output >> 20} MB of any file",
+                  f"{grade.CASES} inputs are drawn", f"Below {refusal.LEAST} runs of eight nodes"):
+        assert words in page, words
+    assert process.WAITING == 3 and "three times that by the clock" in page and refusal.GRAM == 8
+    for one in ASSIGNMENTS.values():
+        assert f"| `{one.name}` | {one.lessons} | " + ", ".join(f"`{a.function}`" for a in one.asked) + " |" in page
