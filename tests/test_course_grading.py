@@ -312,13 +312,14 @@ def test_what_is_tried_in_the_process_is_denied_and_told():
     tries = {"writing outside its folder": "import os\nos.open('/tmp/mine', os.O_CREAT | os.O_WRONLY)",
              "reading the package": f"open({str(process.PACKAGE / 'passes' / 'windows.py')!r}).read()",
              "writing the package": f"import os\nos.remove({str(process.PACKAGE / 'cli.py')!r})",
-             "reading outside its folder": "open('/proc/self/maps').read()",
+             "reading outside its folder": f"open({str(Path(__file__).with_name('check') / 'versions.py')!r}).read()",
              "network": "import socket\nsocket.create_connection(('127.0.0.1', 9))",
              "programs": "import subprocess\nsubprocess.run(['true'])", "tracing": "import sys\nsys.settrace(print)",
              "native code": "import ctypes\nctypes.CDLL(None)", "frames": "import inspect\ninspect.stack()"}
     harmless = ["open('notes.txt', 'w').write('mine')", "from dataclasses import make_dataclass as m\nm('A', ['b'])",
                 "import minivl\nminivl.check('a', 1)\nfrom minivl.exercises import check\ncheck('1.1', 2)",
                 "import minivl.passes.windows", "import minivl\nminivl.load()", "import matplotlib",
+                "import colorsys, numpy.polynomial.chebyshev",
                 "import numpy as np\nnp.random.default_rng().normal()\nnp.einsum('ij->ji', np.ones((2, 2)))"]
     code = [notebook.Code(n, text) for n, text in enumerate([*tries.values(), *harmless], start=1)]
     answer = notebook.Code(99, "def f(rows, order):\n    return rows * 2.0, len(order), None")

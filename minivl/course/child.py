@@ -206,12 +206,11 @@ def main(folder: Path) -> None:
         os.dup2(here, there)
     signal.signal(signal.SIGPROF, _alarm)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)         # a full file is an error, not the end
-    sys.path[:] = [place for place in sys.path if os.path.realpath(place) not in job["closed"][1:]]
     sys.meta_path.insert(0, Absent)
     close()
     limit(job["memory"], job["seconds"], job["output"])
     send({"locked": lock(str(folder))})
-    watch(str(folder), job["closed"], lambda what: send({"denied": what}))
+    watch(str(folder), job["package"], lambda what: send({"denied": what}))
     names = run_cells(job["cells"], send, job["patience"])
     for asked in job["asked"]:
         answer(asked, names, fresh, arrays_in, send, job["patience"], job["output"] // 64)

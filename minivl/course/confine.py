@@ -30,6 +30,7 @@ FRAMES = ("sys._current_frames", "sys._current_exceptions", "gc.get_objects", "g
 TRACING = ("sys.settrace", "sys.setprofile", "sys.addaudithook")
 CHANGES = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.chmod", "os.chown", "os.link", "os.symlink",
            "os.truncate", "os.utime", "os.setxattr", "os.removexattr")
+LIBRARIES = ("/usr", "/lib", "/lib64", "/dev/null", "/dev/urandom")
 LOOKERS = ("inspect.py", "traceback.py")                  # modules through which frames are usually read
 
 
@@ -60,23 +61,26 @@ def lock(folder: str) -> bool:
     return locked
 
 
-def watch(folder: str, closed: Sequence[str], said: Callable[[str], None]) -> None:
+def watch(folder: str, package: str, said: Callable[[str], None]) -> None:
     """Refuse, from now on, what a submission has no business with, and tell `said` what.
 
-    folder: where it may write. closed: folders that it may not even read.
+    folder: where it may write. package: where minivl is, which is not to be read; other files may be where Python and
+    the system's libraries are.
     """
+    places = [folder, os.path.realpath(sys.prefix), os.path.realpath(sys.base_prefix), *LIBRARIES]
+
     def hook(event: str, args: tuple) -> None:
-        found = _forbidden(event, args, folder, closed)
+        found = _forbidden(event, args, places, package)
         if found:
             said(found)
             raise PermissionError(f"not in graded work: {found} ({event})")
     sys.addaudithook(hook)
 
 
-def _forbidden(event: str, args: tuple, folder: str, closed: Sequence[str]) -> str:
-    """What an event is when it is forbidden; empty when it is not."""
+def _forbidden(event: str, args: tuple, places: Sequence[str], package: str) -> str:
+    """What an event is when it is forbidden; empty when it is not. The first of `places` may be written to."""
     if event == "open":
-        return _opening(args, folder, closed)
+        return _opening(args, places, package)
     if event.startswith("socket."):
         return "" if event == "socket.__new__" else "network"
     if event.startswith("ctypes."):
@@ -88,27 +92,25 @@ def _forbidden(event: str, args: tuple, folder: str, closed: Sequence[str]) -> s
     if event in TRACING or event.startswith("resource."):
         return "tracing"
     if event in CHANGES:
-        outside = [path for path in args if isinstance(path, str | bytes) and not _inside(path, folder)]
-        return _place("writing", outside[0], closed) if outside else ""
+        outside = [path for path in args if isinstance(path, str | bytes) and not _inside(path, places[0])]
+        return _place("writing", outside[0], package) if outside else ""
     return ""
 
 
-def _opening(args: tuple, folder: str, closed: Sequence[str]) -> str:
+def _opening(args: tuple, places: Sequence[str], package: str) -> str:
     path, _, flags = args
     if not isinstance(path, str | bytes):
         return ""                                         # a file that is open already
     writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
-    if writes and not _inside(path, folder):
-        return _place("writing", path, closed)
-    if any(_inside(path, place) for place in closed):
-        return _place("reading", path, closed)
-    return ""
+    if writes:
+        return "" if _inside(path, places[0]) else _place("writing", path, package)
+    open_ = any(_inside(path, place) for place in places) and not _inside(path, package)
+    return "" if open_ else _place("reading", path, package)
 
 
-def _place(deed: str, path: Any, closed: Sequence[str]) -> str:
+def _place(deed: str, path: Any, package: str) -> str:
     """The package is another matter than somebody's documents."""
-    package = any(_inside(path, place) for place in closed[:1])
-    return f"{deed} the package" if package else f"{deed} outside its folder"
+    return f"{deed} the package" if _inside(path, package) else f"{deed} outside its folder"
 
 
 def _inside(path: Any, folder: str) -> bool:

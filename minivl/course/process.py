@@ -111,7 +111,7 @@ def _once(code: Sequence[Code], asked: Mapping[str, Sequence[Case]], limits: Lim
     longest = STARTING + limits.patience * (2 + len(asked))
     with tempfile.TemporaryDirectory(prefix="minivl-graded-", ignore_cleanup_errors=True) as folder:
         job = {"cells": [tuple(one) for one in code], "memory": limits.memory, "seconds": int(longest),
-               "output": limits.output, "patience": limits.patience, "closed": closed(), "asked": [
+               "output": limits.output, "patience": limits.patience, "package": str(PACKAGE), "asked": [
                    {"function": name, "cases": [(pickle.dumps(case.args), case.strided) for case in cases]}
                    for name, cases in asked.items()]}
         process = subprocess.Popen([sys.executable, "-I", "-B", "-X", "utf8", str(CHILD), folder], cwd=folder,
@@ -128,13 +128,6 @@ def _once(code: Sequence[Code], asked: Mapping[str, Sequence[Case]], limits: Lim
         frames = list(_frames(Path(folder) / "results"))
     whole = bool(frames) and frames[-1][0].get("at") == "end"
     return frames, "whole" if whole else ended
-
-
-def closed() -> list[str]:
-    """Folders that a submission may not read: the package, then what holds answers beside it, then the system's
-    window on processes."""
-    checkout = PACKAGE.parent
-    return [str(PACKAGE), *([str(checkout)] if (checkout / "pyproject.toml").exists() else []), "/proc"]
 
 
 def _environment(folder: str) -> dict[str, str]:
