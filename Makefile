@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest
 export OPENBLAS_NUM_THREADS ?= 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-full lint clean tiny-release
+.PHONY: demo test test-full lint clean course tiny-release
 
 demo: .venv/.demo            ## install minivl and let the embedded model look at sample pictures
 	$(BIN)/minivl demo
@@ -29,6 +29,18 @@ lint: .venv/.dev
 .venv/.dev: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -e ".[plot,lessons,oracle,test,dev]"
+	touch $@
+
+# nbgrader brings a whole Jupyter, whose extensions would be swept into other builds: it has an environment of its own.
+COURSE := .venv/course/$(notdir $(BIN))/python
+
+course: .venv/.course        ## the course for nbgrader in build/course: make course [ROSTER=class.txt] [SUBMITTED=folder]
+	$(COURSE) -m tools.course build/course $(if $(ROSTER),--roster "$(ROSTER)")
+	$(if $(SUBMITTED),$(COURSE) -m minivl.cli course grade "$(SUBMITTED)" -o build/course/graded)
+
+.venv/.course: pyproject.toml
+	$(PYTHON) -m venv .venv/course
+	$(COURSE) -m pip install --quiet -e ".[course]"
 	touch $@
 
 clean:

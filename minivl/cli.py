@@ -461,6 +461,42 @@ def triage(candidate: Annotated[Path, typer.Argument(metavar="CANDIDATE.jsonl", 
     raise typer.Exit(triage(candidate, model, precision, golden, cache, output, max_new_tokens, as_json))
 
 
+course = typer.Typer(cls=TyperGroup, rich_markup_mode=None, no_args_is_help=True,
+                     help="Get the lessons, and grade what students hand in.")
+app.add_typer(course, name="course")
+
+
+@course.command("copy")
+def course_copy(
+        folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the lessons go; made if it does not exist.")],
+        update: Annotated[bool, typer.Option("--update", help=(
+            "Replace older lessons that nobody has edited, put new versions beside edited ones."))] = False) -> None:
+    """Copy the lessons into a folder of your own. Prints a line for each; an edited lesson is never written over."""
+    from .commands.course import copy
+    copy(folder, update)
+
+
+@course.command("grade")
+def course_grade(
+        folder: Annotated[Path, typer.Argument(metavar="SUBMITTED", help=(
+            "The folder that holds a folder for each student, named after the student."))],
+        assignment: Annotated[str | None, typer.Option("--assignment", metavar="NAME", show_default=False, help=(
+            "Which one is graded; without it all that a student has a folder for."))] = None,
+        output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help=(
+            "Where marks and feedback go, in a folder for the assignment."))] = Path("graded"),
+        seed: Annotated[int | None, typer.Option(min=0, metavar="N", show_default=False, help=(
+            "Of the inputs that are drawn; without it one that nobody knows, which grading.json keeps."))] = None,
+        memory: Annotated[int, typer.Option(min=256, metavar="MB", help="For one submission.")] = 2048,
+        patience: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help=(
+            "Of a processor, for one function and for one statement of a cell."))] = 5.0) -> None:
+    """Grade a folder of submissions. Each in a process of its own, with limits; exit code 1 when one was not graded.
+
+    Writes DIR/NAME/marks.csv, marks.md, grades.csv (as nbgrader exports), feedback/STUDENT.md and grading.json.
+    """
+    from .commands.course import grade
+    raise typer.Exit(1 if grade(folder, assignment, output, seed, memory, patience) else 0)
+
+
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
     """Tell whether minivl works here. And what is installed; exit code 0 when it does.

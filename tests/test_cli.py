@@ -60,7 +60,7 @@ def test_version_and_help_name_every_command():
     out = minivl_("--help")[0]
     assert minivl_()[0] == out
     for name in ("demo", "ask", "ground", "explore", "passes", "run", "inspect", "tokens", "where", "faults",
-                 "shadow", "bisect", "reduce", "parity", "doctor"):
+                 "shadow", "bisect", "reduce", "parity", "course", "doctor"):
         assert f"  {name} " in out
         assert "Usage: " in minivl_(name, "--help")[0]
 

@@ -5,11 +5,12 @@
     python tools/lessons.py FOLDER --solved    write the solved notebooks there, executed, with their figures
 
 One source holds both: what stands between `### BEGIN SOLUTION` and `### END SOLUTION` is replaced by a line to be
-filled in. These are nbgrader's markers, and cells carry its metadata: the solved form is what it calls the source
-of an assignment. In FOLDER a notebook may hold somebody's work: none is written over without --force.
+filled in, and what stands between `### BEGIN HIDDEN TESTS` and `### END HIDDEN TESTS` is left out. These are
+nbgrader's markers, and cells carry its metadata: the solved form is what it calls the source of an assignment. In
+FOLDER a notebook may hold somebody's work: none is written over without --force.
 
 `notebooks/lesson_*.ipynb` and `notebooks/solved/` are made of the sources alone, without outputs; a test keeps them in
-step. Not here: grading. Read next: notebooks/README.md, `minivl/exercises/`.
+step. Not here: graded assignments (`course.py`). Read next: notebooks/README.md, `minivl/exercises/`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from pathlib import Path
 from typing import Any
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+HIDE, SHOW = "### BEGIN HIDDEN TESTS", "### END HIDDEN TESTS"
+PARTNER = {BEGIN: END, HIDE: SHOW}
 BLANK = "...  # your code here"
 WRITING = ["minivl", "jupytext", "nbformat"]
 RUNNING = ["matplotlib", "nbclient", "ipykernel"]
@@ -39,25 +42,26 @@ def sources() -> list[Path]:
 
 
 def student_form(source: str) -> str:
-    """The source with every solution replaced by one line to fill in, indented as the solution was.
+    """The source with every solution replaced by one line to fill in, indented as the solution was, and without hidden
+    tests.
 
     Raises ValueError with the line number when a marker has no partner.
     """
     kept: list[str] = []
-    opened = 0
+    opened, closing = 0, ""                               # the line of an open marker, and the marker that closes it
     for number, line in enumerate(source.splitlines(), start=1):
         marker = line.strip()
-        if marker == (BEGIN if opened else END):
-            raise ValueError(f"line {number}: {marker!r} without its partner (open since line {opened or number})")
-        if marker == BEGIN:
-            opened = number
-            kept.append(line.replace(BEGIN, BLANK))
-        elif marker == END:
+        if opened and marker == closing:
             opened = 0
+        elif marker in PARTNER.values() or (opened and marker in PARTNER):
+            raise ValueError(f"line {number}: {marker!r} without its partner (open since line {opened or number})")
+        elif marker in PARTNER:
+            opened, closing = number, PARTNER[marker]
+            kept += [line.replace(BEGIN, BLANK)] if marker == BEGIN else []
         elif not opened:
             kept.append(line)
     if opened:
-        raise ValueError(f"line {opened}: {BEGIN!r} is never closed")
+        raise ValueError(f"line {opened}: what begins there is never closed with {closing!r}")
     return "\n".join(kept) + "\n"
 
 
@@ -81,9 +85,9 @@ def _mark(cell: Any) -> dict[str, Any]:
         name = re.search(r"(?m)^def (\w+)", cell.source)
         return {"solution": True, "grade_id": name[1] if name else cell["id"]}
     if "check" in cell.metadata.get("tags", []):
-        number = re.search(r'check\("(\d+)\.(\d+)"', cell.source)
+        asked = re.search(r'check\("([\w.]+)"', cell.source)
         return {"grade": True, "locked": True, "points": POINTS,
-                "grade_id": f"check_{number[1]}_{number[2]}" if number else cell["id"]}
+                "grade_id": f"check_{asked[1].replace('.', '_')}" if asked else cell["id"]}
     return {}
 
 

@@ -116,7 +116,7 @@ def _grade(exercise: Exercise, function: Callable, seed: int, seconds: float) ->
     verdict = judge(exercise, function, smallest)
     if not failed:                                       # found by the search alone: it belongs to what was tried
         cases, verdicts, failed = [*cases, smallest], [*verdicts, verdict], [smallest]
-    mistake = _known(exercise, [*cases, smallest], [*verdicts, verdict])
+    mistake = known_mistake(exercise, [*cases, smallest], [*verdicts, verdict])
     idle = unused(exercise, function, failed[:4]) if verdict.kind == "values" else ""
     return result.wrong(exercise, smallest, verdict, mistake, idle, cases, verdicts)
 
@@ -149,7 +149,7 @@ def _smallest(exercise: Exercise, function: Callable, failed: Sequence[Case], se
     return min([*failed, *([found] if found else [])], key=weight_of, default=None)
 
 
-def _known(exercise: Exercise, cases: Sequence[Case], verdicts: Sequence[Verdict]) -> str:
+def known_mistake(exercise: Exercise, cases: Sequence[Case], verdicts: Sequence[Verdict]) -> str:
     """The words of the first known mistake that gives the student's result on every input; empty without one."""
     for words, version in exercise.mistakes:
         same = [same_as(exercise, version, case, v) for case, v in zip(cases, verdicts, strict=True)]

@@ -49,8 +49,8 @@ def _large(shape, config):
 
 def _size_variant(d: Draws) -> Variant:
     up, square = d.flag(), d.flag()
-    return Variant(f"sides go {'up to the next' if up else 'down to the last'} multiple of the step, at least one, "
-                   + ("and the result is a square with the longer side" if square else "")
+    return Variant(f"sides go {'up to the next' if up else 'down to the last'} multiple of the step, at least one"
+                   + (", and the result is a square with the longer side" if square else "")
                    + "; the limits of area are not looked at", plain.stepping(up, square))
 
 
