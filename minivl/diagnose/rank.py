@@ -23,7 +23,7 @@ from ..trace.format import Trace
 from ..trace.importers import Candidate
 from ..trace.yardstick import in_precision
 from .evidence import Lean, Multiples, Scale, lean, multiples, nearer
-from .replay import Own, Run, tapped
+from .replay import Run, tapped
 
 CLEARLY = 0.5                  # powers of ten by which a fault must be nearer than the right passes
 ALIKE = 0.02                   # two faults that are so near to each other cannot be told apart on this input
@@ -99,7 +99,7 @@ def believed(ranking: list[Suspect]) -> list[Suspect]:
         return []
     first = ranking[0]
     return [one for one in ranking if one.is_clear() and (
-        one is first or one.lean is None and first.nearer - one.nearer < ALIKE)]
+        one is first or (one.lean is None and first.nearer - one.nearer < ALIKE))]
 
 
 def _suspect(fault: Fault, base: Multiples, with_it: Multiples) -> Suspect:

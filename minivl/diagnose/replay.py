@@ -10,16 +10,18 @@ Read next: `evidence.py`, which measures what comes out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ..api import VLM
+from ..config import OFFICIAL_PICTURES, VisionConfig
 from ..contract import outputs
 from ..faults.fault import Fault
 from ..faults.hunt import quietly
 from ..inputs import Inputs
+from ..passes.patches import patchify, unpatchify
 from ..passes.positions import AFTER_VIDEO
 from ..stage import Wrap, session
 from ..trace.compare import Tap
@@ -83,6 +85,9 @@ class Run:
 
     def _from_ids(self, rule: str) -> Inputs:
         parts: dict[str, Any] = {name: self.given[name] if len(self.given[name]) else None for name in GIVEN}
+        for pixels, grids in (GIVEN[:2], GIVEN[2:4]):
+            if parts[pixels] is not None:
+                parts[pixels] = cut_again(parts[pixels], parts[grids], self.vlm.config.vision)
         return Inputs.from_ids(self.given["input_ids"], self.vlm.config, **parts, after_video=rule)
 
     def own(self, fault: Fault | None = None) -> Own:
@@ -121,6 +126,15 @@ class Run:
             by_label.setdefault(tap.stage.label, []).append((key, tap))
         for label, keys in by_label.items():
             yield label, _noting(iter(keys), found)
+
+
+def cut_again(pixels: np.ndarray, grids: np.ndarray, config: VisionConfig) -> np.ndarray:
+    """Patches put together to pictures and cut anew, through the door, so that a fault of cutting can be tried."""
+    sizes = replace(OFFICIAL_PICTURES, patch_size=config.patch_size, temporal_patch_size=config.temporal_patch_size,
+                    merge_size=config.spatial_merge_size)
+    each = np.split(pixels, np.cumsum(grids.prod(axis=1))[:-1])
+    return np.concatenate([patchify(unpatchify(rows, grid, sizes), sizes)
+                           for rows, grid in zip(each, grids, strict=True)])
 
 
 def _noting(keys: Iterator[tuple[str, Tapped]], found: Own) -> Wrap:

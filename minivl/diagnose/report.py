@@ -22,10 +22,10 @@ def headline(found: Diagnosis) -> list[str]:
     if found.healthy:
         return [f"{NONE}: no difference beyond rounding, and none that leans the way of a known fault"]
     if not found.known:
+        tried = len(found.ranking)
         return [f"{NONE}: {where(found.comparison)}",
-                f"{len(found.ranking)} known faults may lie in the {len(found.passes)} passes in question; planted, each "
-                "leaves the candidate about as far away as the right passes do" if found.ranking else
-                "no known fault lies in the passes in question"]
+                f"{len(found.passes)} passes may be guilty of it, and {tried} known faults lie in these"
+                + "; none of them makes of the candidate's values what the candidate has" * bool(tried)]
     first = found.known[0]
     lines = [f"looks like: {spoken(first)}", *(f"because {reason}" for reason in reasons(found, first))]
     if len(found.known) > 1:
@@ -48,15 +48,15 @@ def where(found: Comparison) -> str:
 def reasons(found: Diagnosis, one: Suspect) -> list[str]:
     """Why this fault: where it shows, and what it explains."""
     if one.lean is not None:
-        return [f"no tap is further from the golden value than rounding goes, and yet all together lean the way of this "
-                f"fault: {one.lean.share:.2f} of its own difference, {one.lean.sigmas:.0f} sigmas from none"]
+        return [f"no tap is further from the golden value than rounding goes, and yet all together lean this fault's "
+                f"way: {one.lean.share:.2f} of its own difference, {one.lean.sigmas:.0f} sigmas from none"]
     assert one.at is not None
     key, right, wrong = one.at
     return [where(found.comparison),
             f"{one.fault.label} is one of the passes that may be guilty of it",
             f"with this fault planted, minivl makes of the candidate's own values what the candidate has: "
-            f"{one.cured} of {one.cured + one.left} wrong taps come right, {key} from {number(right)} times what rounding "
-            f"may do to {number(wrong)}"]
+            f"{one.cured} of {one.cured + one.left} wrong taps come right, {key} goes from {number(right)} times what "
+            f"rounding may do to {number(wrong)}"]
 
 
 def cells(one: Suspect) -> tuple[str, ...]:

@@ -33,8 +33,8 @@ def _without_media(content: Any, media: Any, out: Writer) -> Any:
     for item in content:
         if "text" not in item:
             number, (kind, item) = next(media)
-            source = item[kind]
-            out.table(PICTURES, str(number), load_frames(as_frames(source)) if kind == "video" else load_picture(source))
+            pixels = load_frames(as_frames(item[kind])) if kind == "video" else load_picture(item[kind])
+            out.table(PICTURES, str(number), pixels)
             item = {**item, kind: number}
         kept.append(dict(item))
     return kept
