@@ -9,7 +9,7 @@ Read next: `rank.py`, which makes an order of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,8 @@ from ..trace.verdict import Yard, judge
 from .replay import Own, Tapped
 
 FAR = 1e6                      # a multiple of rounding that stands for integers that differ, or shapes that do not fit
+SMALL = 0.01                   # errors above this share of an array say nothing by their size
+SAME_SIZE = 0.15               # powers of ten
 OWN = 2.0**-19                 # two runs in float32 differ by less than this share through rounding alone
 LEAST = 0.25                   # below this share of what rounding may do, nearer means nothing
 
@@ -90,6 +92,32 @@ def nearer(right: Multiples, wrong: Multiples) -> float:
     bad = [key for key in right if max(right[key], wrong[key]) > 1]
     gains = [np.log10(max(right[key], LEAST) / max(wrong[key], LEAST)) for key in bad]
     return float(np.mean(gains)) if gains else 0.0
+
+
+def akin(taps: Mapping[str, Tapped], right: Own, wrong: Own, bad: Iterable[str]) -> bool:
+    """Whether the candidate is as far from the right run as the wrong run is, at every bad tap, and never far.
+
+    Rounding to a narrower type in another order of sums gives other numbers and errors of the same size. That says
+    something of small errors only: large ones are all of the size of the array.
+    """
+    pairs = [sizes for key in bad for sizes in _sizes(taps[key], right.get(key, ()), wrong.get(key, ()))]
+    if not pairs or max(max(pair) for pair in pairs) > SMALL or min(min(pair) for pair in pairs) <= 0:
+        return False
+    return max(abs(np.log10(theirs / fault)) for theirs, fault in pairs) < SAME_SIZE
+
+
+def _sizes(tap: Tapped, right: tuple, wrong: tuple) -> Iterator[tuple[float, float]]:
+    """How far the candidate, and the wrong run, are from the right run: relative, for every array; infinite where one
+    does not fit."""
+    for number, ours in enumerate(right):
+        pair = laid(tap, number, ours) if number < len(tap.arrays) else None
+        other = wrong[number] if number < len(wrong) else None
+        if pair is None or other is None or other.shape != pair[1].shape:
+            yield float("inf"), float("inf")
+        else:
+            norms = row_norms(pair[1], 0)
+            yield tuple(float(np.nan_to_num(relative(row_distances(x, pair[1], 0), norms), nan=np.inf))
+                        for x in (pair[0], other))                                       # type: ignore[misc]
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ def worst_row(mine):
     row, size = _answer(mine, candidate, golden)
     lengths = np.linalg.norm(golden, axis=1)
     assert row != 4, "yours looks for the largest difference; divide by the length of the golden row, row by row"
-    assert row != 6, ("row 6 is nearly nothing, and a grain on it counts as a mountain in yours: the divisor is at least "
-                      "a tenth of the median length")
+    assert row != 6, ("row 6 is nearly nothing, and a grain on it counts as a mountain in yours: the divisor is at "
+                      "least a tenth of the median length")
     with np.errstate(all="ignore"):
         by_candidate = np.linalg.norm(candidate[2] - golden[2]) / np.linalg.norm(candidate[2])
     assert not np.isclose(size, by_candidate), "yours divides by the candidate's row; the golden one is the measure"
@@ -33,8 +33,8 @@ def worst_row(mine):
     wanted = 0.09 * np.median(lengths) / np.maximum(lengths, 0.1 * np.median(lengths))
     got = _answer(mine, golden + np.array([0.09 * np.median(lengths), 0, 0, 0]), golden)
     assert np.isclose(got[1], wanted.max()), (
-        f"with the same difference in every row the worst error is {wanted.max():.4f}, yours is {got[1]:.4f}: a short row "
-        "is measured against a tenth of the median length")
+        f"with the same difference in every row the worst error is {wanted.max():.4f}, yours is {got[1]:.4f}: a short "
+        "row is measured against a tenth of the median length")
     for bad in (np.nan, np.inf):
         hole = candidate.copy()
         hole[7, 1] = bad
@@ -57,7 +57,7 @@ PARENTS = {"pixels": [], "patches": ["pixels"], "tower": ["patches"], "merger": 
 def first_bad(mine):
     def of(bad: dict[str, float], order: list[str]) -> str:
         errors = {name: bad.get(name, 1e-3) for name in order}
-        return mine(errors, {name: 1e-3 for name in reversed(order)}, dict(PARENTS))
+        return mine(errors, dict.fromkeys(reversed(order), 1e-3), dict(PARENTS))
     forth, back = list(PARENTS), list(reversed(PARENTS))
     got = of({"merger": 0.1, "layer": 0.5, "logits": 0.3}, back)
     assert got != "layer", "yours looks for the largest error; what comes from a bad stage is no news, however large"
@@ -71,6 +71,6 @@ def first_bad(mine):
     assert got == "words", f"words and layer are bad, and layer comes from words; yours is {got!r}"
     assert of({}, forth) == "none", "no stage is more than 3 times its yardstick: the answer is 'none'"
     assert of({"tower": 2.9e-3}, forth) == "none", "an error of 2.9 times the yardstick is not bad"
-    wide = {name: 1e-3 for name in PARENTS} | {"logits": 0.1}
+    wide = dict.fromkeys(PARENTS, 1e-3) | {"logits": 0.1}
     got = mine({name: 2 * value for name, value in wide.items()}, wide, dict(PARENTS))
     assert got == "none", "every stage has a yardstick of its own; yours compares with one number"

@@ -12,6 +12,7 @@ def first_wrong(mine):
     draw = np.random.default_rng(16)
     right = {"resize": draw.integers(0, 256, (4, 4)), "embed": draw.standard_normal((6, 3)),
              "rotate": (draw.standard_normal((6, 2)), draw.standard_normal((6, 2))), "merge": draw.standard_normal((3, 2)),
+
              "logits": 1000 * draw.standard_normal((3, 5))}
 
     def of(**changed):
@@ -19,8 +20,8 @@ def first_wrong(mine):
     tiny = {"embed": right["embed"] * (1 + 1e-7), "logits": right["logits"] + 1e-4}
     got = of(**tiny)
     assert got != "embed", "one part in ten million is rounding: a pass is wrong from a relative error of 1e-5 on"
-    assert got != "logits", ("0.0001 on numbers of 1000 is rounding: divide the length of the difference by the length of "
-                             "the right array")
+    assert got != "logits", ("0.0001 on numbers of 1000 is rounding: divide the length of the difference by the length "
+                             "of the right array")
     assert got == "none", f"within rounding everywhere the answer is 'none', yours is {got!r}"
     got = of(embed=right["embed"] * 1.01, logits=right["logits"] * 5)
     assert got != "logits", "yours looks for the largest error; what comes first in the run is asked"
@@ -34,7 +35,7 @@ def first_wrong(mine):
     broken[1, 1] = np.nan
     with np.errstate(all="ignore"):
         got = of(merge=broken)
-    assert got == "merge", "merge holds NaN, which is larger than nothing and smaller than nothing: ask for `not error < limit`"
+    assert got == "merge", "merge holds NaN, which is neither larger nor smaller than a limit: ask for not error < limit"
     lost = {key: value for key, value in right.items() if key != "merge"}
     got = mine(dict(right), lost)
     assert got == "merge", f"the wrong run has no merge at all, as when it broke off there; yours is {got!r}"

@@ -50,7 +50,7 @@ class Assignment:
         if guess is self._fault:
             return ""
         if any(self._fault.is_named_by([leaf.replace("*", "0")]) for leaf in guess.leaves):
-            return (f"the pass is the right one, but {answer} is another fault in it: plant it, run it on your picture, "
+            return (f"the pass is the right one, but {answer} is another fault in it: plant it, run it on your picture "
                     "and compare its numbers with yours")
         return f"{answer} lies in {guess.label}, and the first wrong pass of your run is another"
 
@@ -60,7 +60,7 @@ class Assignment:
 
 
 def assignment(name: str) -> Assignment:
-    """The fault and the picture that belong to a name, the same on every machine; case and outer blanks do not count."""
+    """The fault and the picture of a name, the same on every machine; capitals and further blanks do not count."""
     draw = np.random.default_rng(crc32(" ".join(name.lower().split()).encode()))
     names = huntable()
     fault = FAULTS[names[int(draw.integers(len(names)))]]

@@ -9,6 +9,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+import pytest
 import torch
 
 import minivl
@@ -79,13 +80,36 @@ def row(name: str, precision: str, place: int | None, found: Diagnosis) -> str:
             f"{place or '-'!s:2s} {', '.join(first)}")
 
 
-if __name__ == "__main__":
+def counted(names) -> Counter:
+    """How many faults were seen, named first and among the first three; prints the table."""
     counts: Counter = Counter()
-    for name, precision, place, found in table(sys.argv[1:] or [*KNOWN, *STRANGE, ""]):
+    for name, precision, place, found in table(names):
         print(row(name, precision, place, found), flush=True)
         if name in KNOWN:
-            me = next((s for s in found.ranking if s.fault.name == name), None)
-            if place != 1:
-                print("   ", me and (me.nearer, me.lean), [(s.fault.name, round(s.nearer, 2)) for s in found.ranking[:4]])
-            counts.update({"visible": not found.healthy, "first": place == 1, "among three": (place or 9) <= 3})
-    print(dict(counts))
+            counts.update({"seen": not found.healthy, "first": place == 1, "among three": (place or 9) <= 3})
+    return counts
+
+
+@pytest.mark.parametrize(("name", "precision"), [
+    ("order-not-inverted", "float32"), ("windows-wrong-at-the-edges", "bfloat16"), ("mrope-interleaved", "bfloat16"),
+    ("gelu-by-tanh", "float32")])
+def test_a_fault_written_anew_is_named(name, precision, tmp_path):
+    assert place_of(name, found_in(name, precision, tmp_path)) == 1
+
+
+@pytest.mark.parametrize("name", ["", "scores divided by the width"])
+def test_what_is_healthy_or_strange_is_none_of_the_known(name, tmp_path):
+    found = found_in(name, "float32", tmp_path)
+    assert found.known == [] and found.healthy == (name == "")
+
+
+@pytest.mark.full
+def test_the_whole_table():
+    counts = counted(KNOWN)
+    assert counts["among three"] >= 0.8 * counts["seen"] and counts["first"] >= 0.6 * counts["seen"]
+    for name, _, _, found in table([*STRANGE, ""]):
+        assert found.known == [] and found.healthy == (name == ""), name
+
+
+if __name__ == "__main__":
+    print(dict(counted(sys.argv[1:] or [*KNOWN, *STRANGE, ""])))
