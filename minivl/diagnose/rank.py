@@ -23,7 +23,7 @@ from ..trace.format import Trace
 from ..trace.importers import Candidate
 from ..trace.verdict import ROUNDING, WRONG, first_bad, suspects
 from ..trace.yardstick import in_precision
-from .evidence import Lean, Multiples, Scale, lean, multiples, nearer
+from .evidence import Lean, Multiples, Scale, akin, lean, multiples, nearer
 from .replay import Run, tapped
 
 CLEARLY = 0.5                  # powers of ten by which a fault must be nearer than the right passes
@@ -37,19 +37,22 @@ BEFORE = {"vision.embed_patches": ("patches.patchify",), "decoder.angles": ("pos
 @dataclass(frozen=True)
 class Suspect:
     """One fault and what speaks for it. left, cured: taps that are wrong with it planted, and no more wrong with it;
-    at: the tap that it brings nearest, with its multiple of rounding without and with the fault"""
+    at: the tap that it brings nearest, with its multiple of rounding without and with the fault;
+    akin: not the same numbers, but small errors of the same size at the same taps
+    """
     fault: Fault
     nearer: float
     left: int
     cured: int
     at: tuple[str, float, float] | None
     lean: Lean | None = None
+    akin: bool = False
 
     def is_clear(self) -> bool:
         """Whether the fault is believed."""
         if self.lean is not None:
             return self.lean.sigmas > SURE and SHARE[0] < self.lean.share < SHARE[1]
-        return self.nearer > CLEARLY
+        return self.nearer > CLEARLY or self.akin
 
 
 @dataclass(frozen=True)
@@ -100,15 +103,19 @@ def tried(run: Run, golden: Trace, scale: Scale) -> tuple[list[Suspect], list[st
 
     Where the difference has only added up and no tap is bad by itself, what counts is the way that the candidate leans.
     """
-    base = multiples(run.taps, run.own(), scale)
+    right = run.own()
+    base = multiples(run.taps, right, scale)
     words = {key: WRONG if multiple > 1 else ROUNDING for key, multiple in base.items()}
     bad = first_bad(words, golden.stages)
     if bad is None:
         return leaning(run), []
     passes = suspects(bad, words, golden.stages, local=True)
-    each = [_suspect(fault, base, multiples(run.taps, run.own(fault), scale))
-            for fault in possible(passes, golden.stages)]
-    return sorted(each, key=lambda one: -one.nearer), passes
+    each = []
+    for fault in possible(passes, golden.stages):
+        wrong = run.own(fault)
+        same = akin(run.taps, right, wrong, [key for key, multiple in base.items() if multiple > 1])
+        each.append(_suspect(fault, base, multiples(run.taps, wrong, scale), same))
+    return sorted(each, key=lambda one: -max(one.nearer, CLEARLY * one.akin)), passes
 
 
 def leaning(run: Run) -> list[Suspect]:
@@ -127,17 +134,21 @@ def possible(passes: Iterable[str], stages: Container[str]) -> list[Fault]:
 
 
 def believed(ranking: list[Suspect]) -> list[Suspect]:
-    """The first when it is clear, with all that are as near."""
-    if not ranking or not ranking[0].is_clear():
+    """The first when it is clear, with all that cannot be told from it."""
+    clear = [one for one in ranking if one.is_clear()]
+    if not ranking or ranking[0] not in clear:
         return []
     first = ranking[0]
-    return [one for one in ranking if one.is_clear() and (
-        one is first or (one.lean is None and first.nearer - one.nearer < ALIKE))]
+    if first.lean is not None:
+        return [first]
+    if first.nearer > CLEARLY:
+        return [one for one in clear if first.nearer - one.nearer < ALIKE]
+    return clear
 
 
-def _suspect(fault: Fault, base: Multiples, with_it: Multiples) -> Suspect:
+def _suspect(fault: Fault, base: Multiples, with_it: Multiples, same_size: bool) -> Suspect:
     gains = {key: base[key] / max(with_it[key], 1e-9) for key in base if base[key] > 1}
     best = max(gains, key=lambda key: gains[key], default=None)
     return Suspect(fault, nearer(base, with_it), sum(m > 1 for m in with_it.values()),
                    sum(base[key] > 1 >= with_it[key] for key in base),
-                   None if best is None else (best, base[best], with_it[best]))
+                   None if best is None else (best, base[best], with_it[best]), None, same_size)

@@ -11,7 +11,7 @@ from typing import Any
 from ..trace import report
 from ..trace.compare import Comparison
 from ..trace.report import number
-from .rank import Diagnosis, Suspect
+from .rank import CLEARLY, Diagnosis, Suspect
 
 NONE = "none of the known"
 COLUMNS = ("fault", "incident", "nearer", "wrong taps left", "tap that it explains best", "x rounding: right", "fault")
@@ -52,8 +52,11 @@ def reasons(found: Diagnosis, one: Suspect) -> list[str]:
                 f"way: {one.lean.share:.2f} of its own difference, {one.lean.sigmas:.0f} sigmas from none"]
     assert one.at is not None
     key, right, wrong = one.at
-    return [where(found.comparison),
-            f"{one.fault.label} is one of the passes that may be guilty of it",
+    shared = [where(found.comparison), f"{one.fault.label} is one of the passes that may be guilty of it"]
+    if one.nearer <= CLEARLY:
+        return [*shared, "with this fault planted, errors come out at the same taps and of the same size, though not the "
+                "same numbers: rounding to a narrower type does that"]
+    return [*shared,
             f"with this fault planted, minivl makes of the candidate's own values what the candidate has: "
             f"{one.cured} of {one.cured + one.left} wrong taps come right, {key} goes from {number(right)} times what "
             f"rounding may do to {number(wrong)}"]

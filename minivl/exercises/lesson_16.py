@@ -11,8 +11,8 @@ from .filing import exercise
 def first_wrong(mine):
     draw = np.random.default_rng(16)
     right = {"resize": draw.integers(0, 256, (4, 4)), "embed": draw.standard_normal((6, 3)),
-             "rotate": (draw.standard_normal((6, 2)), draw.standard_normal((6, 2))), "merge": draw.standard_normal((3, 2)),
-
+             "rotate": (draw.standard_normal((6, 2)), draw.standard_normal((6, 2))),
+             "merge": draw.standard_normal((3, 2)),
              "logits": 1000 * draw.standard_normal((3, 5))}
 
     def of(**changed):
@@ -35,7 +35,7 @@ def first_wrong(mine):
     broken[1, 1] = np.nan
     with np.errstate(all="ignore"):
         got = of(merge=broken)
-    assert got == "merge", "merge holds NaN, which is neither larger nor smaller than a limit: ask for not error < limit"
+    assert got == "merge", "merge holds NaN, which is not above a limit and not below it: ask for not error < limit"
     lost = {key: value for key, value in right.items() if key != "merge"}
     got = mine(dict(right), lost)
     assert got == "merge", f"the wrong run has no merge at all, as when it broke off there; yours is {got!r}"
