@@ -54,8 +54,8 @@ def reasons(found: Diagnosis, one: Suspect) -> list[str]:
     key, right, wrong = one.at
     shared = [where(found.comparison), f"{one.fault.label} is one of the passes that may be guilty of it"]
     if one.nearer <= CLEARLY:
-        return [*shared, "with this fault planted, errors come out at the same taps and of the same size, though not the "
-                "same numbers: rounding to a narrower type does that"]
+        return [*shared, "with this fault planted, errors come out at the same taps and of the same size, though not "
+                "the same numbers: rounding to a narrower type does that"]
     return [*shared,
             f"with this fault planted, minivl makes of the candidate's own values what the candidate has: "
             f"{one.cured} of {one.cured + one.left} wrong taps come right, {key} goes from {number(right)} times what "

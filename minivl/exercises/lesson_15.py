@@ -64,7 +64,7 @@ def first_bad(mine):
     assert got != "logits", "yours takes the order of the dictionary; only `parents` says what comes first"
     assert got == "merger", f"merger, layer and logits are bad, and layer comes from merger; yours is {got!r}"
     got = of({"tower": 0.1, "logits": 0.2}, back)
-    assert got != "logits", ("tower is bad, merger and layer behind it are good, logits are bad again: these come from "
+    assert got != "logits", ("tower is bad, merger and layer behind it are good, logits are bad again: they come from "
                              "tower over the others; go on through good stages")
     assert got == "tower", f"tower and logits are bad; yours is {got!r}"
     got = of({"words": 0.1, "layer": 0.2}, forth)
