@@ -142,6 +142,7 @@ exact, wrong = (first_of(x["vision.blocks.0.attend"]).astype(np.float64) for x i
 by_row = np.linalg.norm((wrong - exact).reshape(len(exact), -1), axis=1)  # w a e -> w
 by_row /= np.linalg.norm(exact.reshape(len(exact), -1), axis=1)
 at = minivl.provenance(inputs, vlm.config)
+print(f"rows that are right: {(by_row < 0.1).mean():.0%}, rows of which nothing is left: {(by_row > 0.9).mean():.0%}")
 figure = plot.board(1, 2, (11, 2.8))
 figure.axes[0].plot(by_row, ".", color=plot.ORANGE)
 figure.axes[0].set(title="error of each row of vision.blocks.0.attend", xlabel="row, by window")
@@ -150,10 +151,10 @@ figure.axes[1].set_title("the same on the picture", size=9)
 figure
 
 # %% [markdown]
-# Two thirds of the picture are right to the last digit, and the rest is lost. So the *worst row* is looked at
-# besides the whole: a hole in one window of a hundred has a worst row of 1, whatever the average says. And the
-# rows say more than a number could: they are the last windows of each row of windows, and those below. Whoever
-# knows what a window is needs no more.
+# Some rows are as good as they can be, and of the others nothing is left: an error of 1. So the *worst row* is
+# looked at besides the whole: a hole in one window of a hundred has a worst row of 1, whatever the average says. And
+# the rows say more than a number could: they are those of the windows at the right and lower edge. Whoever knows what
+# a ragged edge is needs no more.
 #
 # ## 4. The first bad tap
 #
@@ -221,8 +222,8 @@ print("guilty:", [key for key, word in each.words.items() if word in ("wrong", "
 #
 # ## 6. Now break it
 #
-# Five ports with one fault each. **Predict** the first bad tap of each, and in which type it is seen. (The last
-# is smaller than what bfloat16 rounds away.)
+# Five ports with one fault each. **Predict** the first bad tap of each, and in which type it is seen. (What is
+# smaller than the rounding that has added up until there is not seen.)
 
 # %%
 def not_inverted(cells, order):

@@ -224,8 +224,8 @@ check("16.1", first_wrong)
 # part?</details>
 # <details><summary>Hint 2</summary>The faults that lie in a pass: those with fault.is_named_by([key]). There may be
 # one, and you are done, or several.</details>
-# <details><summary>Hint 3</summary>For each of them faults.recorded(mine.messages, fault=name) is a run with that fault;
-# it is yours when its array at the first wrong pass is the one of your run.</details>
+# <details><summary>Hint 3</summary>For each of them faults.recorded(mine.messages, fault=name) is a run with that
+# fault; it is yours when its array at the first wrong pass is the one of your run.</details>
 
 # %%
 def my_fault():

@@ -26,7 +26,7 @@ from ..trace.yardstick import in_precision
 from .evidence import Lean, Multiples, Scale, akin, lean, multiples, nearer
 from .replay import Run, tapped
 
-CLEARLY = 0.5                  # powers of ten by which a fault must be nearer than the right passes
+CLEARLY = 0.3                  # powers of ten by which a fault must be nearer than the right passes: twice as near
 ALIKE = 0.02                   # two faults that are so near to each other cannot be told apart on this input
 SURE = 6.0                     # sigmas; and the candidate must have more of the fault's difference than not:
 SHARE = (0.5, 1.5)

@@ -11,12 +11,11 @@ from .filing import exercise
 def worst_row(mine):
     draw = np.random.default_rng(15)
     golden = draw.standard_normal((9, 4))
+    golden[4] *= 20                                            # a long row
     golden[6] *= 1e-9                                          # nearly nothing
     candidate = golden.copy()
     candidate[2] += 0.5 * golden[2]                            # error 0.5
-    candidate[4] += [0.9, 0, 0, 0]                             # the largest difference, of a long row
-    golden[4] *= 20
-    candidate[4] += 19 / 20 * golden[4]
+    candidate[4] += [4, 0, 0, 0]                               # the largest difference
     candidate[6] += 1e-7
     row, size = _answer(mine, candidate, golden)
     lengths = np.linalg.norm(golden, axis=1)
