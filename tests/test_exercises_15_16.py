@@ -87,7 +87,7 @@ def test_right_answers_are_taken(number, answer, capsys):
     ("15.2", lambda e, y, p: next((n for n in e if e[n] > 3 * y[n]), "none"), "order of the dictionary"),
     ("15.2", only_parents, "go on through good stages"),
     ("15.2", lambda e, y, p: first_bad(e, dict.fromkeys(y, 1e-3), p), "a yardstick of its own"),
-    ("15.2", lambda e, y, p: first_bad(e, {n: y[n] / 3 for n in y}, p), "'none'"),
+    ("15.2", lambda e, y, p: first_bad(e, {n: y[n] / 3 for n in y}, p), "is not bad"),
     ("16.1", lambda r, o: first_wrong(r, o, lambda a, b: not np.array_equal(a, b)), "rounding"),
     ("16.1", lambda r, o: first_wrong(r, o, lambda a, b: a.shape != b.shape or np.abs(a - b).max() > 1e-5), "of 1000"),
     ("16.1", largest, "what comes first"),

@@ -9,10 +9,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ..api import VLM
 from ..diagnose import Diagnosis, report
 from ..diagnose import diagnose as examine
+from ..diagnose.replay import GIVEN
+from ..inputs import Inputs
 from ..trace.conversation import conversation
 from ..trace.format import INPUT, Trace, TraceError
 from ..trace.importers import is_trace, read_candidate
@@ -59,15 +62,13 @@ def golden_of(path: Path, golden: Path | None, vlm: VLM) -> Iterator[Trace]:
             yield made
 
 
-def inputs_of(theirs: Trace, vlm: VLM):
+def inputs_of(theirs: Trace, vlm: VLM) -> Inputs:
     """Inputs made anew from ids and patches of a trace; its positions are the candidate's, and may be what is wrong."""
-    from ..diagnose.replay import GIVEN
-    from ..inputs import Inputs
     given = theirs.tables(INPUT)
     if not given:
         raise TraceError(f"{theirs.path}: holds no inputs (--no-pixels); record what was asked with `minivl trace "
                          "record` and name it with --golden")
-    parts = {name: given[name] if len(given[name]) else None for name in GIVEN}
+    parts: dict[str, Any] = {name: given[name] if len(given[name]) else None for name in GIVEN}
     return Inputs.from_ids(given["input_ids"], vlm.config, **parts)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .filing import exercise
@@ -10,10 +12,10 @@ from .filing import exercise
 @exercise("16.1", "the key of a pass, or \"none\"")
 def first_wrong(mine):
     draw = np.random.default_rng(16)
-    right = {"resize": draw.integers(0, 256, (4, 4)), "embed": draw.standard_normal((6, 3)),
-             "rotate": (draw.standard_normal((6, 2)), draw.standard_normal((6, 2))),
-             "merge": draw.standard_normal((3, 2)),
-             "logits": 1000 * draw.standard_normal((3, 5))}
+    right: dict[str, Any] = {
+        "resize": draw.integers(0, 256, (4, 4)), "embed": draw.standard_normal((6, 3)),
+        "rotate": (draw.standard_normal((6, 2)), draw.standard_normal((6, 2))),
+        "merge": draw.standard_normal((3, 2)), "logits": 1000 * draw.standard_normal((3, 5))}
 
     def of(**changed):
         return mine(dict(right), {**right, **changed})

@@ -7,7 +7,7 @@ Pictures are kept as they came, turned upright; the messages as JSON, with a pic
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ..passes.picture import load_picture
@@ -18,7 +18,7 @@ from .format import PICTURES, Trace, Writer
 MESSAGES = "messages"
 
 
-def keep(out: Writer, messages: Sequence[Mapping[str, Any]]) -> None:
+def keep(out: Writer, messages: Sequence[dict[str, Any]]) -> None:
     """Write a conversation down. Raises what `prepare` raises for messages that are none, or pictures that are none."""
     media = iter(enumerate(media_of(list(messages))))
     out.facts[MESSAGES] = [{**message, "content": _without_media(message["content"], media, out)}
