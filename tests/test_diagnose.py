@@ -155,8 +155,10 @@ def test_errors_are_akin_when_they_are_small_and_of_one_size():
     def off(size):
         return right + size * draw.normal(size=right.shape)
     for theirs, fault, wanted in ((1e-3, 1e-3, True), (1e-3, 3e-3, False), (0.5, 0.5, False), (0.0, 0.0, False)):
-        assert akin(taps_of(a=off(theirs)), {"a": (right,)}, {"a": (off(fault),)}, ["a"]) == wanted
-    assert not akin(taps_of(a=right), {"a": (right,)}, {}, [])
+        wrong = {"a": (off(fault),), "b": (off(fault),)}
+        taps = taps_of(a=off(theirs), b=off(theirs))
+        assert akin(taps, {"a": (right,), "b": (right,)}, wrong, ["a", "b"]) == wanted
+    assert not akin(taps_of(a=right), {"a": (right,)}, {}, ["a"]) and not akin({}, {}, {}, [])
 
 
 def test_only_a_clear_first_is_believed():

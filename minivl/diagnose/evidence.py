@@ -22,7 +22,7 @@ from .replay import Own, Tapped
 
 FAR = 1e6                      # a multiple of rounding that stands for integers that differ, or shapes that do not fit
 SMALL = 0.01                   # errors above this share of an array say nothing by their size
-SAME_SIZE = 0.15               # powers of ten
+SAME_SIZE = 0.3                # powers of ten: a factor of two
 OWN = 2.0**-19                 # two runs in float32 differ by less than this share through rounding alone
 LEAST = 0.25                   # below this share of what rounding may do, nearer means nothing
 
@@ -95,15 +95,16 @@ def nearer(right: Multiples, wrong: Multiples) -> float:
 
 
 def akin(taps: Mapping[str, Tapped], right: Own, wrong: Own, bad: Iterable[str]) -> bool:
-    """Whether the candidate is as far from the right run as the wrong run is, at every bad tap, and never far.
+    """Whether the candidate is as far from the right run as the wrong run is, at each of several taps, and never far.
 
+    bad: the taps at which one of the two is wrong.
     Rounding to a narrower type in another order of sums gives other numbers and errors of the same size. That says
     something of small errors only: large ones are all of the size of the array.
     """
     pairs = [sizes for key in bad for sizes in _sizes(taps[key], right.get(key, ()), wrong.get(key, ()))]
-    if not pairs or max(max(pair) for pair in pairs) > SMALL or min(min(pair) for pair in pairs) <= 0:
+    if len(pairs) < 2 or max(max(pair) for pair in pairs) > SMALL or min(min(pair) for pair in pairs) <= 0:
         return False
-    return max(abs(np.log10(theirs / fault)) for theirs, fault in pairs) < SAME_SIZE
+    return bool(max(abs(np.log10(theirs / fault)) for theirs, fault in pairs) < SAME_SIZE)
 
 
 def _sizes(tap: Tapped, right: tuple, wrong: tuple) -> Iterator[tuple[float, float]]:

@@ -113,8 +113,9 @@ def tried(run: Run, golden: Trace, scale: Scale) -> tuple[list[Suspect], list[st
     each = []
     for fault in possible(passes, golden.stages):
         wrong = run.own(fault)
-        same = akin(run.taps, right, wrong, [key for key, multiple in base.items() if multiple > 1])
-        each.append(_suspect(fault, base, multiples(run.taps, wrong, scale), same))
+        with_it = multiples(run.taps, wrong, scale)
+        same = akin(run.taps, right, wrong, [key for key in base if max(base[key], with_it[key]) > 1])
+        each.append(_suspect(fault, base, with_it, same))
     return sorted(each, key=lambda one: -max(one.nearer, CLEARLY * one.akin)), passes
 
 
