@@ -141,11 +141,12 @@ def test_lean_finds_a_share_of_a_way_below_the_rounding():
     draw = np.random.default_rng(0)
     right, way = draw.normal(size=(2000, 32)), 1e-3 * draw.normal(size=(2000, 32))
     noise = 0.02 * draw.normal(size=right.shape)
-    found = lean(taps_of(a=right + way + noise), {"a": (right,)}, {"a": (right + way,)})
+    runs = {"a": (right,)}, {"a": (right + way,)}, {"a": (right + 0.1,)}       # all honest rounding goes up by 0.1
+    found = lean(taps_of(a=right + 0.1 + way + noise), *runs)
     assert found.share == pytest.approx(1, abs=0.3) and found.sigmas > 6
-    found = lean(taps_of(a=right + noise), {"a": (right,)}, {"a": (right + way,)})
+    found = lean(taps_of(a=right + 0.1 + noise), *runs)
     assert abs(found.share) < 0.3
-    assert lean(taps_of(a=right + noise), {"a": (right,)}, {"a": (right * (1 + 1e-7),)}) == Lean(0.0, 0.0)
+    assert lean(taps_of(a=right + noise), {"a": (right,)}, {"a": (right * (1 + 1e-7),)}, {"a": (right,)}) == Lean(0, 0)
 
 
 def test_errors_are_akin_when_they_are_small_and_of_one_size():

@@ -129,10 +129,14 @@ class Lean:
     sigmas: float
 
 
-def lean(taps: Mapping[str, Tapped], right: Own, wrong: Own) -> Lean:
-    """The share of the difference between two runs that a candidate has, each tap weighted by its rounding."""
+def lean(taps: Mapping[str, Tapped], right: Own, wrong: Own, rounded: Own) -> Lean:
+    """The share of the difference between two runs that a candidate has, each tap weighted by its rounding.
+
+    rounded: the right run in the candidate's precision. Its rounding has a way of its own, that of the weights above
+    all, which an honest candidate shares; what is looked at is what the candidate has beyond it.
+    """
     along = size = 0.0
-    for off, way in _ways(taps, right, wrong):
+    for off, way in _ways(taps, right, wrong, rounded):
         variance = np.vdot(off, off) / off.size
         if variance > 0:
             along += np.vdot(off, way) / variance
@@ -140,15 +144,16 @@ def lean(taps: Mapping[str, Tapped], right: Own, wrong: Own) -> Lean:
     return Lean(float(along / size), float(along / size**0.5)) if size > 0 else Lean(0.0, 0.0)
 
 
-def _ways(taps: Mapping[str, Tapped], right: Own, wrong: Own) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(candidate - right, wrong - right) of every array of floats that all three have in one shape."""
+def _ways(taps: Mapping[str, Tapped], right: Own, wrong: Own, rounded: Own
+          ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(candidate - rounded, wrong - right) of every array of floats that all four have in one shape."""
     for key, tap in taps.items():
-        trio = zip(range(len(tap.arrays)), right.get(key, ()), wrong.get(key, ()), strict=False)
-        for number, r, w in trio:
-            pair = laid(tap, number, r) if r.dtype.kind in "fV" and r.shape == w.shape else None
+        runs = zip(range(len(tap.arrays)), *(own.get(key, ()) for own in (right, wrong, rounded)), strict=False)
+        for number, r, w, n in runs:
+            pair = laid(tap, number, n) if r.dtype.kind in "fV" and r.shape == w.shape == n.shape else None
             if pair is None:
                 continue
             theirs, ours = (x.astype(np.float64) for x in pair)
-            off, way = theirs - ours, w.astype(np.float64) - ours
+            off, way = theirs - ours, w.astype(np.float64) - r.astype(np.float64)
             if np.isfinite(off).all() and np.linalg.norm(way) > OWN * np.linalg.norm(ours):     # not where it is NaN
                 yield off, way

@@ -22,7 +22,6 @@ from ..trace.compare import Comparison, Tap, compare, fitted, ordered
 from ..trace.format import Trace
 from ..trace.importers import Candidate
 from ..trace.verdict import ROUNDING, WRONG, first_bad, suspects
-from ..trace.yardstick import in_precision
 from .evidence import Lean, Multiples, Scale, akin, lean, multiples, nearer
 from .replay import Run, tapped
 
@@ -83,7 +82,7 @@ def diagnose(vlm: VLM, golden: Trace, candidate: Candidate) -> Diagnosis:
     as_laid = list(ordered(as_given, golden, candidate.native))
 
     def run_on(taps: list[Tap]) -> Run:
-        return Run(in_precision(vlm, "float32"), golden, tapped(golden, candidate, taps))
+        return Run(vlm, golden, tapped(golden, candidate, taps), candidate.precision)
     if found.first_bad is None:
         return concluded(found, leaning(run_on(as_laid)), [])
     first = concluded(found, *tried(run_on(as_laid), golden, scale))
@@ -121,8 +120,9 @@ def tried(run: Run, golden: Trace, scale: Scale) -> tuple[list[Suspect], list[st
 
 def leaning(run: Run) -> list[Suspect]:
     """Every fault, in the order of how sure it is that the candidate leans its way."""
-    right = run.own()
-    each = [Suspect(fault, 0.0, 0, 0, None, lean(run.taps, right, run.own(fault))) for fault in FAULTS.values()]
+    right, rounded = run.own(), run.rounded()
+    each = [Suspect(fault, 0.0, 0, 0, None, lean(run.taps, right, run.own(fault), rounded))
+            for fault in FAULTS.values()]
     return sorted(each, key=lambda one: -one.lean.sigmas * one.is_clear() if one.lean else 0.0)
 
 

@@ -2,7 +2,8 @@
 stretch between two taps is judged by itself.
 
 With no fault planted the run says where the candidate differs from the right passes; with a fault it says what that
-fault would have made of the same values. Both run in float32: what is asked is which of two comes nearer.
+fault would have made of the same values. Both run in float32: what is asked is which of two comes nearer. A third run,
+in the candidate's precision, says what honest rounding makes of them.
 
 Read next: `evidence.py`, which measures what comes out.
 """
@@ -28,6 +29,7 @@ from ..trace.compare import Tap
 from ..trace.conversation import conversation
 from ..trace.format import INPUT, Stage, Trace, TraceError
 from ..trace.importers import Candidate
+from ..trace.yardstick import in_precision
 
 GIVEN = ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw", "second_per_grid_ts")
 PREPARING = ("picture.", "video.", "patches.", "prompt.", "positions.")        # labels of passes before the model runs
@@ -63,11 +65,11 @@ def _array(tap: Tap, number: int, candidate: Candidate) -> np.ndarray:
 class Run:
     """A run that can be repeated: the same inputs and the same values at the taps, with another fault each time.
 
-    Raises TraceError when the golden trace does not say what was asked.
+    precision: of the candidate.     Raises TraceError when the golden trace does not say what was asked.
     """
 
-    def __init__(self, vlm: VLM, golden: Trace, taps: Mapping[str, Tapped]):
-        self.vlm, self.taps = vlm, taps
+    def __init__(self, vlm: VLM, golden: Trace, taps: Mapping[str, Tapped], precision: str = "float32"):
+        self.vlm, self.rounding, self.taps = in_precision(vlm, "float32"), in_precision(vlm, precision), taps
         self.messages = conversation(golden)
         self.given = golden.tables(INPUT)
         if not self.given or golden.facts.get("rows"):
@@ -100,6 +102,11 @@ class Run:
         if inputs is None:
             return found
         return found | self._noted(fault, lambda: self.vlm.logits(inputs))[1]
+
+    def rounded(self) -> Own:
+        """The same of the right passes in the candidate's precision: what an honest candidate has there."""
+        inputs, found = self.prepared
+        return found if inputs is None else found | self._noted(None, lambda: self.rounding.logits(inputs))[1]
 
     def _prepared(self, fault: Fault | None) -> tuple[Inputs | None, Own]:
         """The inputs, made anew: from the conversation where the trace has it, else from ids and patches."""
