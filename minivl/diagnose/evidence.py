@@ -97,9 +97,9 @@ def nearer(right: Multiples, wrong: Multiples) -> float:
 def akin(taps: Mapping[str, Tapped], right: Own, wrong: Own, bad: Iterable[str]) -> bool:
     """Whether the candidate is as far from the right run as the wrong run is, at each of several taps, and never far.
 
-    bad: the taps at which one of the two is wrong.
-    Rounding to a narrower type in another order of sums gives other numbers and errors of the same size. That says
-    something of small errors only: large ones are all of the size of the array.
+    bad: the taps at which one of the two is wrong. Rounding to a narrower type in another order of sums gives other
+    numbers and errors of the same size. That says something of small errors only: large ones are all of the size of
+    the array.
     """
     pairs = [sizes for key in bad for sizes in _sizes(taps[key], right.get(key, ()), wrong.get(key, ()))]
     if len(pairs) < 2 or max(max(pair) for pair in pairs) > SMALL or min(min(pair) for pair in pairs) <= 0:
