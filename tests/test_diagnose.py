@@ -7,6 +7,7 @@ On a small random model of windows, several kinds of blocks and shared heads. Fa
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,10 +19,11 @@ from minivl.contract import outputs
 from minivl.diagnose import diagnose, report
 from minivl.diagnose.evidence import Lean, akin, lean, nearer
 from minivl.diagnose.rank import Suspect, believed
-from minivl.diagnose.replay import Run, Tapped, cut_again
+from minivl.diagnose.replay import Run, Tapped, cut_again, tapped
 from minivl.faults.cases import said, user, video
 from minivl.faults.hunt import quietly
 from minivl.faults.world import world
+from minivl.trace.compare import fitted
 from minivl.trace.conversation import conversation
 from minivl.trace.format import Stage, Trace, TraceError
 from minivl.trace.importers import read_candidate
@@ -193,6 +195,20 @@ def test_videos_and_several_messages_are_kept_too(tmp_path):
         kept = conversation(trace)
     assert [message["role"] for message in kept] == ["user", "assistant", "user"] and kept[1]["content"] == "A film."
     assert kept[0]["content"][0]["fps"] == 4.0 and np.asarray(kept[0]["content"][0]["video"]).shape == (2, 28, 56, 3)
+
+
+def test_a_run_goes_on_with_what_the_candidate_has(golden):
+    """So that what lies behind a tap is judged by itself: a second fault behind the first is a fault of its own."""
+    candidate = read_candidate(golden.path, golden)
+    taps = tapped(golden, candidate, list(fitted(golden, candidate)))
+    moved = {key: taps[key] for key in ("vision.restore_order", "decoder.place_features")}
+    moved["vision.restore_order"] = replace(moved["vision.restore_order"], arrays=tuple(
+        2 * array for array in moved["vision.restore_order"].arrays))
+    own = Run(world(), golden, moved).own()
+    features = np.isin(golden.tables("inputs")["input_ids"], world().config.image_token_id)
+    (right,), (rows,) = golden.arrays("vision.restore_order"), own["decoder.place_features"]
+    np.testing.assert_allclose(own["vision.restore_order"][0], right, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(rows[features], 2 * right, rtol=1e-6)
 
 
 def test_patches_are_cut_again_as_they_were():
