@@ -20,7 +20,7 @@ from minivl.diagnose import diagnose, report
 from minivl.diagnose.evidence import Lean, akin, lean, nearer
 from minivl.diagnose.rank import Suspect, believed
 from minivl.diagnose.replay import Run, Tapped, cut_again, tapped
-from minivl.faults.cases import said, user, video
+from minivl.faults.cases import picture, said, user, video
 from minivl.faults.hunt import quietly
 from minivl.faults.world import world
 from minivl.trace.compare import fitted
@@ -85,6 +85,16 @@ def test_what_is_smaller_than_rounding_leans_its_way(golden, tmp_path):
     found = diagnosed(golden, tmp_path, fault.table(), "bfloat16")
     assert found.comparison.first_bad is None and [one.fault for one in found.known] == [fault]
     assert "all together lean" in " ".join(report.headline(found))
+
+
+@pytest.mark.full
+def test_a_gelu_by_tanh_leans_on_a_picture_that_is_large_enough(tmp_path):
+    """docs/museum-traces.md says so, where a trace and --local say nothing."""
+    prompt = user(picture(13, 13))
+    with Trace(golden_of(tmp_path, prompt)) as golden:
+        found = diagnosed(golden, tmp_path, faults.get("gelu-by-tanh").table(), "bfloat16", prompt=prompt)
+        assert [one.fault.name for one in found.known] == ["gelu-by-tanh"] and found.comparison.first_bad is None
+        assert diagnosed(golden, tmp_path, {}, "bfloat16", prompt=prompt).healthy
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

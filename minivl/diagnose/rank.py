@@ -31,6 +31,8 @@ SURE = 6.0                     # sigmas; and the candidate must have more of the
 SHARE = (0.5, 1.5)
 # Passes that made what these take, where a trace was recorded from ids and patches and does not have them.
 BEFORE = {"vision.embed_patches": ("patches.patchify",), "decoder.angles": ("positions.mrope", "positions.ticks")}
+# And where what goes from one to the other is no array, so that a trace does not know it: a text, a number of seconds.
+UNSEEN = {"prompt.encode": "prompt.render", "positions.mrope": "positions.ticks"}
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,7 @@ def possible(passes: Iterable[str], stages: Container[str]) -> list[Fault]:
     """Faults that may lie in one of these passes, or in one that made the inputs where the trace begins behind it."""
     labels = {plain(key) for key in passes}
     labels |= {before for label in labels for before in BEFORE.get(label, ()) if before not in stages}
+    labels |= {UNSEEN[label] for label in labels if label in UNSEEN}
     return [fault for fault in FAULTS.values() if any(fnmatchcase(label, leaf) for label in labels
                                                       for leaf in fault.leaves)]
 
