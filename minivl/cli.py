@@ -498,6 +498,28 @@ def course_grade(
 
 
 @app.command()
+def diagnose(path: Annotated[Path, typer.Argument(metavar="TRACE", help=(
+                 "What `diff` takes for a candidate: a trace, a dump, .npz, .safetensors, .bin, a folder."))],
+             golden: Annotated[Path | None, typer.Option(metavar="GOLDEN", show_default=False, help=(
+                 "The right run of the same inputs; without it one is made from the inputs that TRACE holds."))] = None,
+             names: Annotated[Path | None, typer.Option(metavar="FILE.json", show_default=False, help=(
+                 "What the candidate's names mean: {name: label}."))] = None,
+             precision: Annotated[str | None, typer.Option(show_default=False, help=(
+                 "Of the candidate; without it what its numbers show."))] = None,
+             model: Model = None,
+             most: Annotated[int, typer.Option("--top", min=1, metavar="N", help="Show so many faults.")] = 5,
+             as_json: AsJson = False) -> None:
+    """Say which known fault a trace looks like. The museum's wrong passes are tried on its own values, one by one.
+
+    Exit code 0: no difference beyond rounding; 1: different; 2: cannot be compared. JSON: healthy, known, first_bad,
+    passes, words, ranking: [fault, label, incidents, nearer, wrong_taps_left, taps_explained, tap, rounding_right,
+    rounding_fault, lean: [share, sigmas]], comparison.
+    """
+    from .commands.diagnose import diagnose
+    raise typer.Exit(diagnose(path, golden, names, precision, model, most, as_json))
+
+
+@app.command()
 def doctor(as_json: AsJson = False) -> None:
     """Tell whether minivl works here. And what is installed; exit code 0 when it does.
 

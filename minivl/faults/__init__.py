@@ -16,7 +16,9 @@ from __future__ import annotations
 # isort: off
 from . import pictures, windows, positions, attention, arithmetic, decoding  # noqa: F401 - in the order of the data
 # isort: on
+from .assignment import Assignment, assignment, huntable, recorded
 from .fault import FAULTS, Fault
 from .hunt import Private, changes, get, guilty, private
 
-__all__ = ["FAULTS", "Fault", "Private", "changes", "get", "guilty", "private"]
+__all__ = ["FAULTS", "Assignment", "Fault", "Private", "assignment", "changes", "get", "guilty", "huntable", "private",
+           "recorded"]

@@ -27,7 +27,8 @@ from .recorder import Recorder
 NAME, VERSION = "minivl-trace", 1
 NOTE = "minivl_trace"                                # the manifest's name in the header's `__metadata__`
 COORDINATES, YARDSTICK, ROWS, INPUT = "coordinates", "yardstick", "rows", "inputs"       # first word of array names
-BESIDE = "beside"                                    # of a local trace only: see `local.py`
+PICTURES = "pictures"
+BESIDE, LEANS = "beside", "leans"                    # of a local trace only: see `local.py`
 ROW_LETTERS = "pwcmsrn"                              # axis letters whose rows have coordinates, or are the caller's
 DTYPES = {"f64": "<f8", "f32": "<f4", "f16": "<f2", "i64": "<i8", "i32": "<i4", "i16": "<i2", "i8": "i1",
           "u64": "<u8", "u32": "<u4", "u16": "<u2", "u8": "u1", "bool": "?"}

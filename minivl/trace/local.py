@@ -25,9 +25,9 @@ from ..contract import outputs
 from ..inputs import Inputs
 from ..stage import session
 from .compare import Tap, fitted, ordered
-from .format import BESIDE, INPUT, YARDSTICK, Trace, TraceError, Writer, row_axis
+from .format import BESIDE, INPUT, LEANS, YARDSTICK, Trace, TraceError, Writer, row_axis
 from .importers import Candidate
-from .metrics import row_distances
+from .metrics import row_distances, row_leans
 from .record import checkpoint_hashes
 from .yardstick import in_precision, liberties
 
@@ -77,6 +77,7 @@ def write_local(vlm: VLM, golden: Trace, taps: list[Tap], precision: str, path: 
                     axis = row_axis(axes)
                     out.table(f"{YARDSTICK}.{precision}", name, row_distances(ours, value, axis))
                     out.table(BESIDE, name, row_distances(theirs, ours, axis))
+                    out.table(LEANS, name, row_leans(theirs, ours, axis))
         run(exact, inputs, values, {}, keep)
         run(rounded, inputs, values, liberties(precision, bool(inputs.media)), compare)
         finish(out, golden)

@@ -61,6 +61,22 @@ def _blocks(table: np.ndarray) -> list[slice]:
     return [slice(start, start + step) for start in range(0, len(table), step)]
 
 
+def row_leans(candidate: np.ndarray, ours: np.ndarray, axis: int) -> np.ndarray:
+    """How many numbers of a row the candidate has larger than ours, less how many it has smaller, by size: n."""
+    a, b = by_rows(candidate, axis), by_rows(ours, axis)
+    out = np.empty(len(a))
+    for rows in _blocks(a):
+        x, y = np.abs(a[rows].astype(np.float64)), np.abs(b[rows].astype(np.float64))
+        out[rows] = (x > y).sum(axis=1) - (x < y).sum(axis=1, dtype=np.int64)
+    return out
+
+
+def sigmas(leans: np.ndarray) -> float:
+    """How sure it is that rows lean one way: their sum in standard deviations of rows that lean by chance."""
+    spread = np.sqrt(np.square(leans).sum())
+    return float(leans.sum() / spread) if spread else 0.0
+
+
 def relative(distances: np.ndarray, norms: np.ndarray) -> float:
     """The error of the whole array from the distances and lengths of its rows."""
     size, distance = np.linalg.norm(norms), np.linalg.norm(distances)
@@ -92,7 +108,8 @@ def _alike(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float, float]:
         with np.errstate(invalid="ignore"):
             sums += x.sum(), y.sum(), np.vdot(x, x), np.vdot(y, y), np.vdot(x, y)
             largest = max(largest, float(np.abs(x - y).max(initial=0.0)))
-        differing += int((a[rows] != b[rows].astype(a.dtype)).sum())
+        with np.errstate(over="ignore"):                  # a golden value too large for float16
+            differing += int((a[rows] != b[rows].astype(a.dtype)).sum())
     sx, sy, xx, yy, xy = map(float, sums)
     n = max(1, a.size)
     cosine = _ratio(xy, (xx * yy) ** 0.5)

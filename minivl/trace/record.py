@@ -29,6 +29,7 @@ from ..inputs import Inputs
 from ..kernels import INTERPRETERS
 from ..provenance import provenance
 from ..stage import Session, Visit, session
+from .conversation import keep
 from .format import COORDINATES, INPUT, ROWS, Stage, Writer
 from .yardstick import add_yardstick
 
@@ -86,6 +87,8 @@ def record(vlm: VLM, prompt: Sequence[dict[str, Any]] | Inputs, path: str | Path
             s.watchers.append(taker(out, chosen, kin))
             inputs = prompt if isinstance(prompt, Inputs) else vlm.prepare(list(prompt))
         describe(out, inputs, vlm, chosen)
+        if chosen.pixels and not isinstance(prompt, Inputs):
+            keep(out, prompt)
         with session() as s:
             s.watchers.append(taker(out, chosen, kin))
             vlm.logits(inputs)

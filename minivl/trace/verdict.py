@@ -27,6 +27,7 @@ FACTOR = {"float64": (8.0, 12.0), "float32": (8.0, 12.0), "float16": (1.5, 3.0),
 SHORT = ("float16", "bfloat16")
 WIDE = 2.0**-14                  # where minivl's own error in 16 bits is below this, it does not round to 16 bits there
 UNLIKE = 0.45                    # healthy: 0.3 at most, 0.01 as a rule; a GELU by tanh 0.6
+LEANING = 4.5                    # sigmas
 LEAST = 4.0                      # errors below so many eps are chance, whatever the yardstick says
 LEAST_16 = 0.5                   # 16 bits round what was summed up in 32: half a last digit
 
@@ -83,6 +84,11 @@ def unlike(name: str, word: str, beside: float, yard: Yard, precision: str) -> b
     """
     return (word == ROUNDING and precision in SHORT and yard.error > WIDE and not name.endswith(".attend")
             and beside > UNLIKE * yard.error)
+
+
+def kind_of(key: str) -> str:
+    """The stages of all blocks that are one: `decoder.layers.3.normalise` -> `decoder.layers.*.normalise`."""
+    return ".".join("*" if part.isdecimal() else part for part in key.split("."))
 
 
 def worst_word(words: list[str]) -> str:
