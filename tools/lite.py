@@ -1,7 +1,7 @@
 """The course in a browser: a JupyterLite site with the student notebooks and a wheel of this very minivl inside.
 
     python -m tools.lite                        build/lite; a reader's browser loads Pyodide from its public CDN
-    python -m tools.lite --pyodide FOLDER       with the Pyodide distribution in FOLDER inside: the site asks for nothing
+    python -m tools.lite --pyodide FOLDER       with the Pyodide in FOLDER inside: the site asks for nothing
     python -m tools.lite --to FOLDER            somewhere else than build/lite
 
 JupyterLite is Jupyter without a server: the page runs Python, compiled to WebAssembly (Pyodide), inside the browser.
@@ -42,8 +42,8 @@ APPS = ["lab", "notebooks"]
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description="Build the course as a JupyterLite site.")
     parser.add_argument("--to", type=Path, default=ROOT / "build" / "lite", help="the site's folder, made anew")
-    parser.add_argument("--pyodide", type=Path, metavar="FOLDER", help="an unpacked Pyodide distribution to put inside; "
-                        f"without it the browser loads Pyodide {PYODIDE} from {CDN}")
+    parser.add_argument("--pyodide", type=Path, metavar="FOLDER", help="an unpacked Pyodide distribution to put inside"
+                        f"; without it the browser loads Pyodide {PYODIDE} from {CDN}")
     wanted = parser.parse_args(arguments)
     try:
         build(wanted.to, wanted.pyodide)
@@ -140,7 +140,8 @@ def write_wheels(folder: Path) -> None:
     """The wheel of this checkout, and that of `comm`, kept in build/ so that a second build needs no network."""
     folder.mkdir(parents=True)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    run("pip", [*pip, "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(folder), str(ROOT)])
+    offline = ["--no-deps", "--no-build-isolation", "--no-index"]
+    run("pip", [*pip, "wheel", *offline, "--wheel-dir", str(folder), str(ROOT)])
     kept = ROOT / "build" / "wheels"
     name, _, version = COMM.partition("==")
     if not list(kept.glob(f"{name}-{version}-*.whl")):

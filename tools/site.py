@@ -88,7 +88,7 @@ def package_key() -> str:
 
 def gather(folder: Path, only: str = "*") -> None:
     """Write all pages into the folder and take away what is none; a page that has not changed is left untouched."""
-    wanted = {name: text for name, text in pages(only)}
+    wanted = dict(pages(only))
     for old in [path for path in folder.rglob("*") if path.is_file()]:
         if old.relative_to(folder).as_posix() not in wanted:
             old.unlink()
@@ -146,7 +146,7 @@ def source_page(path: Path) -> str:
 
 
 def reference_pages() -> Iterator[tuple[str, bytes]]:
-    """The reference of the package: a page for each module that a user or a reader of the model calls, and their list."""
+    """The reference of the package: a page for each module that a user or a reader calls, and their list."""
     package = ROOT / "minivl"
     groups = {
         "The package": ["minivl"],
@@ -162,7 +162,8 @@ def reference_pages() -> Iterator[tuple[str, bytes]]:
         entries = "\n".join(f"api/{name}" for name in names)
         listed.append(f"## {title}\n\n```{{toctree}}\n:maxdepth: 1\n\n{entries}\n```\n")
         for name in names:
-            yield f"api/{name}.md", (f"# {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```\n").encode()
+            text = f"# {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```\n"
+            yield f"api/{name}.md", text.encode()
     yield "api.md", "\n".join(listed).encode()
 
 
@@ -170,6 +171,27 @@ def _modules(folder: Path) -> list[str]:
     """Dotted names of the modules in a folder of the package, its own `__init__` apart."""
     return [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sorted(folder.glob("*.py"))
             if not path.stem.startswith("_")]
+
+
+def rst_of(text: str) -> str:
+    """A docstring of this project as reStructuredText: paragraphs, code in single backticks, indented blocks as they
+    stand. Nothing else has a meaning in one, so stars and underscores are taken as what they are."""
+    made, block = [], False
+    for line in text.splitlines():
+        indented = line.startswith("  ") and (block or not made or not made[-1])
+        if indented and not block:
+            made += ["::", ""]
+        if block and line and not indented:
+            made += [""]
+        block = indented or (block and not line)
+        made.append("   " + line if indented else _inline(line))
+    return "\n".join(made)
+
+
+def _inline(line: str) -> str:
+    """One line of a paragraph: `code` to ``code``, the signs of the markup escaped."""
+    parts = re.split(r"(`[^`]+`)", line)
+    return "".join(f"`{part}`" if n % 2 else re.sub(r"([\\*_|`])", r"\\\1", part) for n, part in enumerate(parts))
 
 
 def example(page: Path, key: str) -> None:

@@ -5,7 +5,6 @@ formulas become MathML, which browsers show by themselves, so that no page asks 
 as a student gets it, although the lesson was run solved. Read next: tools/site.py.
 """
 
-import re
 import sys
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from docutils.utils.math import MathError, latex2mathml  # noqa: E402
 
 import minivl  # noqa: E402
 from tools import lessons  # noqa: E402
+from tools.site import rst_of  # noqa: E402
 
 project, author, version = "minivl", "The minivl authors", minivl.__version__
 copyright = "The minivl authors, Apache-2.0"
@@ -40,27 +40,6 @@ autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
 # Links are checked by tools/site.py, in the pages as they are written; a checkout may have no pages for teachers.
 suppress_warnings = ["myst.xref_missing", "toc.empty_glob"]
-
-
-def rst_of(text: str) -> str:
-    """A docstring of this project as reStructuredText: paragraphs, code in single backticks, indented blocks as they
-    stand. Nothing else has a meaning in one, so stars and underscores are taken as what they are."""
-    made, block = [], False
-    for line in text.splitlines():
-        indented = line.startswith("  ") and (block or not made or not made[-1])
-        if indented and not block:
-            made += ["::", ""]
-        if block and line and not indented:
-            made += [""]
-        block = indented or (block and not line)
-        made.append("   " + line if indented else _inline(line))
-    return "\n".join(made)
-
-
-def _inline(line: str) -> str:
-    """One line of a paragraph: `code` to ``code``, the signs of the markup escaped."""
-    parts = re.split(r"(`[^`]+`)", line)
-    return "".join(f"`{part}`" if n % 2 else re.sub(r"([\\*_|`])", r"\\\1", part) for n, part in enumerate(parts))
 
 
 def make_readable(app, what, name, obj, options, lines) -> None:
