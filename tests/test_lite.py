@@ -24,7 +24,7 @@ MINUTES = 60                                  # patience with lesson 0 in the br
 
 # ---- what is put into the site -------------------------------------------------------------------------------
 
-def test_a_notebook_is_the_students_with_one_line_more(tmp_path):
+def test_a_notebook_is_the_students_with_a_line_that_installs_minivl(tmp_path):
     lite.write_notebooks(tmp_path / "content")
     made = sorted((tmp_path / "content").iterdir())
     assert [path.stem for path in made] == [path.stem for path in lessons.sources()]
@@ -34,8 +34,10 @@ def test_a_notebook_is_the_students_with_one_line_more(tmp_path):
         student["metadata"].pop("kernelspec")
         first = next(cell for cell in book["cells"] if cell["cell_type"] == "code")
         text = "".join(first["source"])
-        assert text.startswith("%pip install -q --no-deps minivl ")
-        first["source"] = "".join(text.partition("\n")[2])
+        before, install, after = text.partition("%pip install -q --no-deps minivl\n\n")
+        assert install and before.startswith("#") and before.count("\n") == 1
+        assert "import minivl" in after                                        # the cell that needs it, no later one
+        first["source"] = after
         for cell in [*book["cells"], *student["cells"]]:
             cell["source"] = "".join(cell["source"])
         assert book == student
@@ -139,9 +141,9 @@ class Notebook:
         self.address, self.errors, self.outside = address, [], set()
         self.tab.on("pageerror", lambda error: self.errors.append(str(error)))
         self.tab.context.on("request", lambda request: self._asked(request.url))
+        self.tab.set_default_timeout(60_000 * MINUTES)
         self.tab.goto(f"{address}/notebooks/index.html?path={name}")
-        self.tab.wait_for_function("window.jupyterapp?.shell?.currentWidget?.content?.model?.cells?.length > 0",
-                                   timeout=180_000)
+        self.tab.wait_for_function("window.jupyterapp?.shell?.currentWidget?.context?.isReady")
 
     def _asked(self, url):
         if not url.startswith((self.address, "data:", "blob:")):

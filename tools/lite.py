@@ -6,8 +6,8 @@
 
 JupyterLite is Jupyter without a server: the page runs Python, compiled to WebAssembly (Pyodide), inside the browser.
 Pyodide brings NumPy, Pillow, Matplotlib and Jinja2; it has no `tokenizers`, and minivl answers without it. What a
-notebook gets here and nowhere else is one line at the top of its first code cell, which installs the wheel, so cells
-keep their numbers. Needs the extra `site`. Not here: the pages to read (`tools/site.py`), and serving them.
+notebook gets here and nowhere else are the lines at the top of its first code cell that install the wheel; cells keep
+their numbers. Needs the extra `site`. Not here: the pages to read (`tools/site.py`), and serving them.
 Read next: docs/site.md, tests/test_lite.py.
 """
 
@@ -34,7 +34,7 @@ NEEDED = ("numpy", "pillow", "jinja2", "matplotlib")      # loaded while the ker
 USEFUL = ("ml-dtypes",)                                   # bfloat16 needs it, nothing else does
 KERNELS = ("micropip", "ipython", "jedi")                 # what the kernel itself takes from Pyodide
 COMM = "comm==0.2.3"                          # of the kernel's own needs the one that Pyodide does not bring
-INSTALL = "%pip install -q --no-deps minivl  # this line is the browser's: the package comes with the page\n"
+INSTALL = "# in the browser only: minivl comes with the page\n%pip install -q --no-deps minivl\n\n"
 KERNEL = "@jupyterlite/pyodide-kernel-extension"
 APPS = ["lab", "notebooks"]
 
@@ -126,7 +126,7 @@ def with_dependencies(names: Iterable[str], listed: dict[str, dict[str, Any]]) -
 
 
 def write_notebooks(folder: Path) -> None:
-    """The student's notebooks, with the line that installs minivl and the kernel that the page has."""
+    """The student's notebooks, with the lines that install minivl and the kernel that the page has."""
     folder.mkdir(parents=True)
     for path in lessons.sources():
         book = lessons.notebook(lessons.student_form(path.read_text(encoding="utf-8")))
