@@ -81,9 +81,15 @@ def test_what_has_not_changed_is_left_untouched_and_what_is_gone_goes(tmp_path, 
 
 
 def test_docstrings_are_text_code_and_blocks():
-    said = site.rst_of("Rows (*w d*) of `x` | y_ go in.\n\n    f(*args)\n\n    g()\nAnd out, a_b.\n\n  1. listed")
-    assert said == ("Rows (\\*w d\\*) of ``x`` \\| y\\_ go in.\n\n::\n\n       f(*args)\n\n       g()\n\n"
-                    "And out, a\\_b.\n\n::\n\n     1. listed")
+    said = site.rst_of("Rows (*w d*) of `x`s | y_ go in.\nAnd `out: `.\n\n    f(*args)\n\nleft: a_b\n  more\n\nEnd.")
+    assert said == ("Rows (\\*w d\\*) of \\ ``x``\\ s \\| y\\_ go in.\nAnd \\ ``out:``\\ .\n\n::\n\n       f(*args)\n\n"
+                    "::\n\n   left: a_b\n     more\n\nEnd.")
+
+
+def test_a_table_of_contents_with_nothing_in_it_is_left_out():
+    table = "```{{toctree}}\n:glob:\n\n{}\n```"
+    full, empty = table.format("docs/a*\ndocs/none*"), table.format("docs/teaching/*")
+    assert site._without_empty_lists(f"{full}\n\n{empty}\n", ["docs/all.md", "b.md"]).split() == full.split()
 
 
 PAGE = '<html><body><h1 id="top">x</h1>{}</body></html>'

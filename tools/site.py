@@ -19,6 +19,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
 from hashlib import sha256
@@ -101,12 +102,17 @@ def gather(folder: Path, only: str = "*") -> None:
 
 def pages(only: str = "*") -> Iterator[tuple[str, bytes]]:
     """Every file that Sphinx is to read: its place, and what it holds."""
+    found = dict(_pages(only))
+    yield from found.items()
+    for path in sorted(OWN.glob("*.md")):
+        yield path.name, _without_empty_lists(path.read_text(encoding="utf-8"), found).encode()
+
+
+def _pages(only: str) -> Iterator[tuple[str, bytes]]:
     written = {path.relative_to(ROOT).as_posix(): path for pattern in PAGES for path in sorted(ROOT.glob(pattern))}
     linked: set[Path] = set()
     for name, path in written.items():
         yield name, _with_sources(path, set(written), linked).encode()
-    for path in sorted(OWN.glob("*.md")):
-        yield path.name, path.read_bytes()
     for path in lessons.sources():
         if fnmatch(path.stem, only):
             book = lessons.notebook(path.read_text(encoding="utf-8"))
@@ -137,6 +143,16 @@ def _with_sources(page: Path, written: set[str], linked: set[Path]) -> str:
     return TO_FILE.sub(moved, page.read_text(encoding="utf-8"))
 
 
+def _without_empty_lists(text: str, names: Iterable[str]) -> str:
+    """A page's text without the tables of contents that would hold nothing, at which Sphinx complains."""
+    documents = [name.rpartition(".")[0] for name in names]
+
+    def kept(table: re.Match) -> str:
+        wanted = [line for line in table[0].splitlines()[1:-1] if line and not line.startswith(":")]
+        return table[0] if any(fnmatch(name, line) for name in documents for line in wanted) else ""
+    return re.sub(r"(?ms)^```\{toctree\}$.*?^```$", kept, text)
+
+
 def source_page(path: Path) -> str:
     """A file of the repository as a page; searching and reading it needs no checkout."""
     fence = "`" * 10
@@ -149,7 +165,7 @@ def reference_pages() -> Iterator[tuple[str, bytes]]:
     """The reference of the package: a page for each module that a user or a reader calls, and their list."""
     package = ROOT / "minivl"
     groups = {
-        "The package": ["minivl"],
+        "What most need": ["minivl"],
         "Passes, in alphabetical order": _modules(package / "passes"),
         "Kernels": _modules(package / "kernels"),
         "Modules": [name for name in _modules(package) if name not in ("minivl.cli", "minivl.sandbox")],
@@ -162,7 +178,9 @@ def reference_pages() -> Iterator[tuple[str, bytes]]:
         entries = "\n".join(f"api/{name}" for name in names)
         listed.append(f"## {title}\n\n```{{toctree}}\n:maxdepth: 1\n\n{entries}\n```\n")
         for name in names:
-            text = f"# {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```\n"
+            # what the package takes from its modules is named on their pages; here it is only shown
+            options = "   :members:\n" + "   :no-index:\n" * (name == "minivl")
+            text = f"# {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n{options}```\n"
             yield f"api/{name}.md", text.encode()
     yield "api.md", "\n".join(listed).encode()
 
@@ -174,24 +192,18 @@ def _modules(folder: Path) -> list[str]:
 
 
 def rst_of(text: str) -> str:
-    """A docstring of this project as reStructuredText: paragraphs, code in single backticks, indented blocks as they
-    stand. Nothing else has a meaning in one, so stars and underscores are taken as what they are."""
-    made, block = [], False
-    for line in text.splitlines():
-        indented = line.startswith("  ") and (block or not made or not made[-1])
-        if indented and not block:
-            made += ["::", ""]
-        if block and line and not indented:
-            made += [""]
-        block = indented or (block and not line)
-        made.append("   " + line if indented else _inline(line))
-    return "\n".join(made)
+    """A docstring of this project as reStructuredText: paragraphs with code in single backticks, and blocks that stand
+    as they are written wherever a line is indented. Nothing else has a meaning in one: stars are stars."""
+    return "\n\n".join(
+        "::\n\n" + textwrap.indent(block, "   ") if re.search(r"(?m)^ ", block) else _paragraph(block)
+        for block in re.split(r"\n[ \t]*\n", text.strip("\n")))
 
 
-def _inline(line: str) -> str:
-    """One line of a paragraph: `code` to ``code``, the signs of the markup escaped."""
-    parts = re.split(r"(`[^`]+`)", line)
-    return "".join(f"`{part}`" if n % 2 else re.sub(r"([\\*_|`])", r"\\\1", part) for n, part in enumerate(parts))
+def _paragraph(text: str) -> str:
+    """`code` to ``code``, whatever stands beside it; the signs of the markup escaped."""
+    parts = re.split(r"`([^`]+)`", text)
+    return "".join(rf"\ ``{part.strip()}``\ " if n % 2 else re.sub(r"([\\*_|`])", r"\\\1", part)
+                   for n, part in enumerate(parts))
 
 
 def example(page: Path, key: str) -> None:

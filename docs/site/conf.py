@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
 from docutils import nodes  # noqa: E402
-from docutils.utils.math import MathError, latex2mathml  # noqa: E402
+from latex2mathml import converter  # noqa: E402
 
 import minivl  # noqa: E402
 from tools import lessons  # noqa: E402
@@ -38,8 +38,8 @@ nb_merge_streams = True
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
-# Links are checked by tools/site.py, in the pages as they are written; a checkout may have no pages for teachers.
-suppress_warnings = ["myst.xref_missing", "toc.empty_glob"]
+# Links are checked by tools/site.py, in the pages as they are written.
+suppress_warnings = ["myst.xref_missing"]
 
 
 def make_readable(app, what, name, obj, options, lines) -> None:
@@ -71,11 +71,11 @@ def write_formula(page, node) -> None:
 
 
 def mathml(formula: str, block: bool) -> str:
-    """A formula as MathML. Raises ValueError with the formula when docutils cannot read it."""
+    """A formula as MathML. Raises ValueError with the formula where it cannot be read."""
     try:
-        return latex2mathml.tex2mathml(formula, as_block=block)
-    except MathError as error:
-        raise ValueError(f"the formula {formula!r}: {error}") from error
+        return converter.convert(formula, display="block" if block else "inline")
+    except Exception as error:                # its own kinds have no base in common
+        raise ValueError(f"the formula {formula!r}: {type(error).__name__} {error}") from error
 
 
 def setup(app) -> None:
