@@ -47,7 +47,11 @@ def local_pyodide() -> Path:
             folder.mkdir()
             unpack_core(wheels, folder)
             add_wheels(wheels, folder)
-            folder.rename(KEPT)
+            try:
+                folder.rename(KEPT)
+            except OSError:
+                if not KEPT.is_dir():                     # else another process was quicker
+                    raise
     return KEPT
 
 

@@ -148,7 +148,7 @@ def _without_empty_lists(text: str, names: Iterable[str]) -> str:
     documents = [name.rpartition(".")[0] for name in names]
 
     def kept(table: re.Match) -> str:
-        wanted = [line for line in table[0].splitlines()[1:-1] if line and not line.startswith(":")]
+        wanted = [re.sub(r".*<(.*)>", r"\1", line) for line in table[0].splitlines()[1:-1]]
         return table[0] if any(fnmatch(name, line) for name in documents for line in wanted) else ""
     return re.sub(r"(?ms)^```\{toctree\}$.*?^```$", kept, text)
 
@@ -180,8 +180,12 @@ def reference_pages() -> Iterator[tuple[str, bytes]]:
         for name in names:
             # what the package takes from its modules is named on their pages; here it is only shown
             options = "   :members:\n" + "   :no-index:\n" * (name == "minivl")
-            text = f"# {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n{options}```\n"
+            file = _file_of(name)
+            shown = f"source/{file.relative_to(ROOT).as_posix()}.md"
+            text = (f"# {name}\n\n[Source](../{shown})\n\n"
+                    f"```{{eval-rst}}\n.. automodule:: {name}\n{options}```\n")
             yield f"api/{name}.md", text.encode()
+            yield shown, source_page(file).encode()
     yield "api.md", "\n".join(listed).encode()
 
 
@@ -189,6 +193,11 @@ def _modules(folder: Path) -> list[str]:
     """Dotted names of the modules in a folder of the package, its own `__init__` apart."""
     return [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sorted(folder.glob("*.py"))
             if not path.stem.startswith("_")]
+
+
+def _file_of(module: str) -> Path:
+    folder = ROOT.joinpath(*module.split("."))
+    return folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
 
 
 def rst_of(text: str) -> str:

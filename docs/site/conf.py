@@ -20,7 +20,7 @@ from tools.site import rst_of  # noqa: E402
 
 project, author, version = "minivl", "The minivl authors", minivl.__version__
 copyright = "The minivl authors, Apache-2.0"
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
+extensions = ["myst_nb", "sphinx.ext.autodoc"]
 root_doc = "index"
 
 html_theme = "furo"
