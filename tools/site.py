@@ -66,14 +66,16 @@ def build(target: Path, only: str = "*") -> None:
     key = package_key()
     gather(BUILD / "site-pages", only)
     example(BUILD / "site-extra" / "explorer-example.html", key)
-    made = BUILD / "site-made"
+    made = BUILD / "site-made"                # begun empty: no page of yesterday is left
+    shutil.rmtree(made, ignore_errors=True)
     run_sphinx(BUILD / "site-pages", made, BUILD / "lesson-cache" / key)
     others = () if only == "*" else ("notebooks/lesson_*",)
     if broken := list(broken_links(made, others)):
         raise ValueError("links that lead nowhere:\n" + "\n".join(broken))
     if target.exists():
         shutil.rmtree(target)
-    shutil.copytree(made, target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(made, target)
 
 
 def package_key() -> str:
