@@ -274,7 +274,7 @@ def broken_links(site: Path, others: Iterable[str] = ()) -> Iterator[str]:
     for path, page in read.items():
         for link in [*page.links, *page.loaded]:
             wrong = _wrong(site, path, link, link in page.loaded, read)
-            if wrong and not any(fnmatch(wrong, f"*{pattern}*") for pattern in others):
+            if wrong and not any(fnmatch(f"{link} {wrong}", f"*{pattern}*") for pattern in others):
                 yield f"{path.relative_to(site).as_posix()}: {link}: {wrong}"
 
 
