@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest
 export OPENBLAS_NUM_THREADS ?= 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-full lint clean course tiny-release
+.PHONY: demo test test-full test-lite lint site lite course clean tiny-release
 
 demo: .venv/.demo            ## install minivl and let the embedded model look at sample pictures
 	$(BIN)/minivl demo
@@ -14,8 +14,17 @@ demo: .venv/.demo            ## install minivl and let the embedded model look a
 test: .venv/.dev lint        ## everything that CI runs, under 20 minutes on 2 cores
 	$(PYTEST) -n 2 -m "not full"
 
-test-full: .venv/.dev lint   ## the slow sweeps too
+test-full: .venv/.dev .venv/.site lint   ## the slow sweeps too
 	HYPOTHESIS_PROFILE=full $(PYTEST) -n 2
+
+test-lite: .venv/.dev .venv/.site     ## lesson 0 in headless Chromium, with a Pyodide put together from wheels
+	$(PYTEST) -n 0 -m "full or not full" -rs tests/test_lite.py
+
+site: .venv/.site            ## lessons as they ran, pages and the reference of the package, into build/site
+	$(BIN)/python -m tools.site
+
+lite: .venv/.site            ## the course in a browser, into build/lite; PYODIDE=folder puts a Pyodide inside
+	$(BIN)/python -m tools.lite $(if $(PYODIDE),--pyodide "$(PYODIDE)")
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
@@ -41,6 +50,11 @@ course: .venv/.course        ## the course for nbgrader in build/course: make co
 .venv/.course: pyproject.toml
 	$(PYTHON) -m venv .venv/course
 	$(COURSE) -m pip install --quiet -e ".[course]"
+	touch $@
+
+.venv/.site: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -e ".[site]"
 	touch $@
 
 clean:

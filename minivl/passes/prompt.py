@@ -173,7 +173,7 @@ def expand(ids: np.ndarray, counts: np.ndarray, pads: Sequence[int]) -> np.ndarr
     if (counts < 1).any():
         first = int(np.argmax(counts < 1))
         raise PromptError(f"picture or video {first} has {counts[first]} rows of features, needs at least 1")
-    times = np.ones(len(ids), dtype=np.int64)
+    times = np.ones(len(ids), dtype=np.intp)          # `repeat` takes no int64 where an index has 32 bits: in a browser
     times[here] = counts
     return np.repeat(ids, times)                      # (tokens before) -> s
 
