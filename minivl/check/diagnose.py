@@ -249,6 +249,8 @@ def partly(exercise: Exercise, cases: Sequence[Case], verdicts: Sequence[Verdict
     if most < max(2, len(failed) / 3):
         return ""
     words = exercise.mistakes[counts.index(most)].words
+    if most == len(failed):
+        return f"wherever it is wrong it gives what this mistake gives: {words}"
     return f"there may be two mistakes; one of them explains {most} of the {len(failed)} wrong inputs: {words}"
 
 

@@ -128,6 +128,21 @@ def test_two_mistakes_at_once_are_told_apart():
     assert "one of them explains" in minivl.check("rms_norm", both, seconds=30).message
 
 
+def test_a_mistake_on_some_inputs_only_is_not_called_two():
+    """It gives what the known mistake gives wherever it is wrong, and that is said of one mistake."""
+    def rounding(shape, config):
+        size, step = np.array(shape[:2], dtype=np.float64), config.patch_size * config.merge_size
+        near = np.round(size / step) * step
+        if near.prod() > config.max_pixels:
+            return np.maximum(step, np.floor(size / np.sqrt(size.prod() / config.max_pixels) / step) * step).astype(int)
+        if near.prod() < config.min_pixels:
+            grown = size * np.sqrt(config.min_pixels / size.prod())
+            return np.maximum(step, np.round(grown / step) * step).astype(int)
+        return near.astype(int)
+    said = minivl.check("target_size", rounding, seconds=30).message
+    assert "round to the nearest" in said and "two mistakes" not in said
+
+
 # ---- the result and the front door
 
 def test_a_wrong_result_can_be_run_again_and_drawn():
