@@ -29,6 +29,7 @@ EXPLAINS = 2 / 3                         # of the loss beyond rounding, at least
 SPOILT = 1 / 3                           # of the right samples, at most, may a hypothesis make wrong
 COVERS = 0.8                             # of the bad samples, at least, for evidence to be the cause
 GREEDY = 1e-3                            # the official files say do_sample and a temperature of 1e-6
+OURS = 3                                 # times what rounding does, at most, do log-probabilities that are ours differ
 FEW, SURELY = 8, 1e-3                    # samples without resizing that must be clean to speak for pixels; p of that
 
 
@@ -95,13 +96,21 @@ def weighed(samples: Sequence[Sample], bad: np.ndarray, measured: Sequence[Measu
                                       f"minivl does the same")
     by_name = {one.name: one for one in measured}
     numbers, words = by_name.get(MEASURES[0]), by_name.get(MEASURES[1])
-    if numbers and words and words.lost and not numbers.lost:
+    if numbers and words and words.lost and not numbers.lost and numbers_are_ours(samples, bad):
         return SETTINGS, None, ("the log-probabilities are ours, but other tokens were chosen than the likeliest; no "
                                 "sampler of the list chooses these")
     if only_resized(samples, bad):
         return PIXELS, None, ("every bad sample has a picture that had to be resized, and every sample whose pictures "
                               "came in their final size is right; no resizing of the list gives these answers")
     return ARITHMETIC, None, "inputs are ours as far as they are known, and no other pixels or settings explain it"
+
+
+def numbers_are_ours(samples: Sequence[Sample], bad: np.ndarray) -> bool:
+    """Whether log-probabilities of the bad samples lie as near to ours as rounding's do, within a factor of OURS. That
+    nothing is lost over all samples does not say so: the right ones may be many."""
+    found = [one.losses[MEASURES[0]] for one, wrong in zip(samples, bad, strict=True) if wrong]
+    theirs, rounding = np.nansum(np.reshape(found, (-1, 2)), axis=0)
+    return bool(theirs <= OURS * rounding)
 
 
 def only_resized(samples: Sequence[Sample], bad: np.ndarray) -> bool:
