@@ -117,8 +117,8 @@ plt.show()
 
 # %% [markdown]
 # The other two traps: the *rounded* area is compared with the limits, but the scale $s$ comes from the
-# *original* area. Watch the rule at work, under the small model's low `max_pixels`: it makes small what an
-# official model, with 12,845,056, would look at whole. A picture of 14 x 14 rounds to 0 x 0, which is too small,
+# *original* area. Watch the rule at work, under the small model's low `max_pixels`: it makes small even what an
+# official model, with 12,845,056, looks at whole, such as 1080 x 1920. A picture of 14 x 14 rounds to 0 x 0, which is too small,
 # so it grows.
 
 # %%
@@ -401,8 +401,7 @@ for name, table in faults.items():
 # Some of these are loud. Which is the quietest? That one can live in a port for years: the answers look
 # sensible, and some small print is misread, which no single disc can show. Where an answer survives, the numbers
 # have moved all the same. (Per cent as in lesson 1, section 9: the length of the difference over that of the right
-# scores. A right port in float32 moves them by rounding only, far
-# below 0.1 %.)
+# scores. A right port in float32 moves them by rounding only, far below 0.1 %.)
 # "Blue first" is a classic: OpenCV reads pictures as blue, green,
 # red.
 #

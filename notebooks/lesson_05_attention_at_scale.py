@@ -263,9 +263,8 @@ figure
 #
 # With windows alone, a patch would never hear of the other half of the picture. So a few blocks are **full
 # blocks**: there every patch sees all patches of its frame. In the official models these are blocks 7, 15,
-# 23 and 31 of 32 (`fullatt_block_indexes`; the small model has others, named above each figure). The rows
-# stay in window order; only the table of segments is
-# another.
+# 23 and 31 of 32 (`fullatt_block_indexes`; the small model has others, named above each figure).
+# The rows stay in window order; only the table of segments is another.
 #
 # Let us watch it. We change the pixels of *one* patch, run both pictures through the tower, and ask after
 # each block: which rows have changed at all?
@@ -294,9 +293,9 @@ figure
 
 # %% [markdown]
 # In a windowed block the news stays inside the window, to the last bit: each window is computed from its own rows
-# alone. The first full block carries it everywhere, and leaves nothing to watch.
-# After that every row knows a little of every patch. How *much* each knows is another matter;
-# here only "changed or not" is drawn.
+# alone. The first full block carries it everywhere, and leaves nothing to watch. After that
+# every row knows a little of every patch. How *much* each knows is another matter; here only "changed or not" is
+# drawn.
 #
 # ## 7. Frames never look at each other
 #
@@ -422,7 +421,7 @@ def reading_order(grids, config):
 def rounded_down(grids, config):
     """Windows in a row rounded down: the last of a row and the first of the next get one number.
 
-    As in section 2, with 1 for ceil(7 / 4): window 1 is then the upper right one and the lower left one in one.
+    As in section 2, with 1 for ceil(7 / 4): the upper right window and the lower left one are then one.
     """
     _, gh, gw = (int(n) for n in grids[0])
     r, c = np.indices((gh // 2, gw // 2)).reshape(2, -1)
