@@ -118,8 +118,8 @@ plt.show()
 # %% [markdown]
 # The other two traps: the *rounded* area is compared with the limits, but the scale $s$ comes from the
 # *original* area. Watch the rule at work, under the small model's low `max_pixels`: it makes small even what an
-# official model, with 12,845,056, looks at whole, such as 1080 x 1920. A picture of 14 x 14 rounds to 0 x 0, which is too small,
-# so it grows.
+# official model, with 12,845,056, looks at whole, such as 1080 x 1920. A picture of 14 x 14 rounds to 0 x 0,
+# which is too small, so it grows.
 
 # %%
 print("   source        rounded       size the model sees       visual tokens")
