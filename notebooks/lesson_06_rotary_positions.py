@@ -124,8 +124,8 @@ figure
 # for any place $n$, a query's or a key's. In comments, `n` rows are one for each place, and `f` is the number
 # of angles, $e/2$. The first pair turns by 1 radian (57 degrees) a place, the last one by almost nothing. The
 # **base** is 10,000 in the vision tower: chosen, not learned, and so large that the slowest hands never come
-# round. For equal q and k whose pairs all have the length 1, each pair adds $\cos(\mathrm{distance} \cdot
-# \mathrm{speed}_i)$ to the score; below is the mean of these.
+# round. For equal q and k whose pairs all have the length 1, each pair adds
+# $\cos(\mathrm{distance} \cdot \mathrm{speed}_i)$ to the score; below is the mean of these.
 
 # %%
 def speeds(width, base=10000.0):
