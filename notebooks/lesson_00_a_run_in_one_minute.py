@@ -172,7 +172,8 @@ plt.show()
 # $$ y = x\,W^\top + b \qquad (n \times d) \to (n \times o) $$
 #
 # where each of the $n$ rows of $x$ is a list of $d$ numbers and becomes a row of $o$ numbers ($b$, the bias,
-# is often left out). "Learning" means nothing else than choosing $W$ and $b$.
+# is often left out). "Learning" means nothing else than choosing $W$ and $b$. (A weight is kept as it lies in
+# the file, often in two bytes a number; `.dense(np.float32)` makes an ordinary array of it.)
 
 # %%
 def all_weights(tree):

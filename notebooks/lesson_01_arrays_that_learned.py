@@ -97,7 +97,8 @@ print(len(differ), "passes give something else, such as", ", ".join(differ[:3]),
 #
 # $$ y_{no} = \sum_d x_{nd}\,W_{od} + b_o \qquad (n \times d) \to (n \times o) $$
 #
-# In the code, letters in comments name the axes: `n d` is an array with $n$ rows of $d$ numbers. The letters
+# A letter names an axis: below a sum or as an index it runs along that axis, in brackets it is the axis's length.
+# In the code, letters in comments name the axes too: `n d` is an array with $n$ rows of $d$ numbers. The letters
 # are the same in the whole course (`minivl.AXES` lists them).
 #
 # Read each row of $W$ as a *question*: how much of this, how much of that? A toy: three inputs "how red, how
@@ -132,9 +133,9 @@ figure
 # ## 3. How a matrix learns
 #
 # Who chooses the questions? Nobody. We start with random ones, show examples, and move each number a little
-# in the direction that makes the error smaller; then again. (Lesson 14 derives the direction. For a linear
-# map and squared errors it is the line marked below; 0.5 says how far each step goes.) That is all that
-# **training** means.
+# in the direction that makes the error smaller; then again. (A number of $W$ is to blame for the error that it
+# led to in proportion to the input that it met: so error times input is taken off, in the line marked below.
+# 0.5 says how far each step goes. Lesson 14 derives it.) That is all that **training** means.
 
 # %%
 draw = np.random.default_rng(0)
@@ -158,8 +159,8 @@ figure
 
 # %% [markdown]
 # The matrix was never told what "warm" is. It has seen fifty examples. The numbers that training sets
-# are called **weights** or **parameters**. The embedded model has millions of them, the official ones have
-# 3 to 72 billion; the step is the same in kind.
+# are called **weights** or **parameters**. The small model in the package has millions of them, the official
+# ones have 3 to 72 billion; the step is the same in kind.
 #
 # ## 4. Softmax: scores to probabilities
 #
@@ -199,7 +200,10 @@ figure
 # a table is taken in its place: the **embedding** of the token. The table has one row for each token of the
 # vocabulary, and each row is learned.
 #
-# $$ x_n = E_{\mathrm{id}_n} \qquad (s), (v \times d) \to (s \times d) $$
+# $$ x_s = E_{\mathrm{id}_s} \qquad (s), (v \times d) \to (s \times d) $$
+#
+# with $s$ tokens in the prompt and $v$ tokens in the vocabulary. (In the code, `.dense(np.float32)` gives a
+# weight, which may be stored in fewer bytes, as an ordinary array.)
 
 # %%
 inputs = about(disc("red"))
@@ -218,7 +222,8 @@ print("the same as a linear map of rows with a single 1:", np.allclose(one_hot @
 #
 # What have the rows learned? We take the words of this model's world that are one token each, and compare
 # their rows. The measure is the **cosine**: the dot product of two rows, divided by both lengths. 1 means the
-# same direction, 0 a right angle. **Predict**: which parts of the table should be red?
+# same direction, 0 a right angle; two random rows of $d$ numbers give 0, give or take $1 / \sqrt d$. **Predict**:
+# which parts of the table should be red?
 
 # %%
 groups = {"colours": ["red", "green", "blue", "yellow", "purple", "orange", "cyan", "pink"],
@@ -239,12 +244,15 @@ cosine = plot.cosines(word_rows)
 alike = (of_group[:, None] == of_group) & ~np.eye(len(words), dtype=bool)
 print(f"mean cosine inside a group {cosine[alike].mean():.3f}, between groups "
       f"{cosine[of_group[:, None] != of_group].mean():.3f}")
+pairs = alike.sum() // 2  # by chance each of these would be 0, give or take 1 / sqrt(d), and their mean less
+print(f"random rows: 0, give or take {1 / word_rows.shape[1] ** 0.5:.3f} for one pair, "
+      f"{1 / (pairs * word_rows.shape[1]) ** 0.5:.3f} for the mean of {pairs} pairs")
 figure
 
 # %% [markdown]
 # Nobody has told the table that red and blue are of a kind. If their rows are alike, it is because the two
 # words stand in the same places in sentences. (With a small model and a short training the colours may be
-# faint. Believe the two printed numbers, not the eye.)
+# faint. Believe the printed numbers, not the eye: is the mean inside a group many times what chance would give?)
 #
 # ## 6. The residual stream: every pass adds
 #
@@ -256,21 +264,25 @@ figure
 #
 # The array $x$ that is handed on from block to block is called the **residual stream**. What stands in a row
 # at the end is the row at the start plus all that was added. We record the first layer of the decoder and do
-# the first addition by hand. (What `attend` does is the subject of lesson 4. Here it is only an array.)
+# the first addition by hand. Its $f$ ends with a linear map, `out`, which brings what was gathered back to the
+# stream's width $d$. (What `attend` does is the subject of lesson 4. Here it is only an array.)
 
 # %%
 trace = traces[0]
 layer = vlm.weights.decoder.layers[0]
 before = trace["decoder.place_features"]  # s d: words and visual tokens in one sequence
-gathered = trace["decoder.layers.0.attend"]  # s a e: what each row has collected from others
+gathered = trace["decoder.layers.0.attend"]  # s a e: what each row has collected from others,
+#                                             a lists of e numbers a row (lesson 4)
 added = gathered.reshape(len(before), -1) @ layer.out.weight.dense(np.float32).T  # s (a e), (a e) d -> s d
 after = trace["decoder.layers.0.add_attended"]
 print("before + added = after, up to rounding:", np.allclose(before + added, after, atol=1e-5))
 
 # %% [markdown]
-# So the sizes along the way tell who writes how much. Orange is the largest number anywhere in the stream,
-# blue its rms (the root of the mean square). The axis is logarithmic. A layer has two halves, one tick each:
-# first what a row gathers from others, then what it makes of itself.
+# So the sizes along the way tell who writes how much. A layer has two halves, one tick each: first what a row
+# gathers from others (`attn`, `add_attended`), then what it makes of itself (`mlp`, `add_mlp`: linear maps with a
+# bend between them, lesson 7). On the left, orange is the largest number anywhere in the stream, blue its rms
+# (the root of the mean square); the axis is logarithmic. On the right, a bar for each half: green the first, pink
+# the second. A long bar is a half that changes the row much.
 
 # %%
 figure = plot.board(1, 2, (11, 3.2))
@@ -280,14 +292,14 @@ halves = [f"decoder.layers.{n}.{half}" for n in range(len(vlm.weights.decoder.la
 keys = ["decoder.place_features", *halves]
 stream = [trace[key][-1].astype(float) for key in keys]  # the last row only: it will say the next token
 steps = [np.linalg.norm(b - a) for a, b in zip(stream[:-1], stream[1:], strict=True)]
-figure.axes[1].bar(range(len(steps)), steps, color=[plot.BLUE, plot.ORANGE] * len(steps))
+figure.axes[1].bar(range(len(steps)), steps, color=[plot.GREEN, plot.COLOURS[3]] * (len(steps) // 2))
 figure.axes[1].set_title("length of what each half of a layer adds to the last row", size=9)
 figure.axes[1].set_xticks(range(len(steps)), [key.split(".", 2)[2] for key in keys[1:]], rotation=90, size=7)
 figure
 
 # %% [markdown]
-# Why add? A block that has nothing to say adds nearly nothing, and does no harm. And what the first block has
-# found is still there for the last one to read.
+# Why add? A block that has nothing to say can add nearly nothing, and does no harm. And what the first block has
+# found is still there for the last one to read, unless a later one takes it away.
 #
 # ## 7. Logits: the last row asks every word
 #
@@ -311,7 +323,7 @@ figure
 #
 # A **checkpoint** is a folder with the weights of one training, and what is needed to use them:
 #
-# - `config.json`: the sizes (how many blocks, how wide) and nothing else;
+# - `config.json`: the sizes (how many blocks, how wide) and a few switches (is the head tied?);
 # - `*.safetensors`: the weights, a list of names with an array each;
 # - `tokenizer.json`, `chat_template.jinja`, `preprocessor_config.json`: text and pictures to arrays.
 #
@@ -372,7 +384,13 @@ plt.show()
 #
 # The program stays as it is; we spoil arrays that learned. **Predict** for each: does the run come to an
 # end? Is the answer still a sentence? `minivl.using` puts our function in place of a pass or of a
-# **kernel** (one of the dozen functions that do all arithmetic).
+# **kernel** (one of the dozen functions that do all arithmetic). Ours takes the arguments of the one that it
+# replaces: `minivl/passes/` and `minivl/kernels/definition.py` show them. (`w` of `linear` is `w.weight` with
+# `w.bias`.)
+#
+# "Scores move by" here and in all lessons: the length of the difference, as a share of the length of the right
+# scores. 0 % is the same; 100 % is as far off as if all were zero; two rows of one length that have nothing to do
+# with each other are about 141 % apart, $\sqrt 2$.
 
 # %%
 def shuffled_embedding(ids, table, dtype):
@@ -439,8 +457,10 @@ check("1.1", linear_map)
 #
 # Training needs one number that says how wrong a model is. For text it is the **surprise**: minus the
 # logarithm of the probability that the model gave to the token that really came. Certain and right is 0.
-# Write `surprise(logits, ids)`: `logits` (n, v), `ids` (n,), and out come n numbers. The mean of these is the
-# **loss** that training makes small.
+# Write `surprise(logits, ids)`: `logits` (n, v), `ids` (n,), and out come n numbers. It must also work for logits
+# such as 1000, where the probability of another token is too small to be written. The mean of these numbers is
+# the **loss** that training makes small. (Read the numbers that come at the end so: 2.3 is a probability of 1
+# in 10, 10 is 1 in 22,000.)
 #
 # <details><summary>Hint 1</summary>Softmax along the last axis, then take one probability from each row, then
 # minus its logarithm.</details>

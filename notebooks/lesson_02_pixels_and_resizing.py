@@ -68,17 +68,19 @@ plt.show()
 # %% [markdown]
 # ## 2. The rule for the size
 #
-# Let the picture have height $y$ and width $b$. There are three cases. First round each side to a multiple of
-# 28:
+# Let the picture have height $y$ and width $b$, and let the model see height $h$ and width $u$ (names of axes, as
+# in `minivl.AXES`). There are three cases. First round each side to a multiple of 28:
 #
 # $$ h = 28\,\mathrm{round}(y / 28), \qquad u = 28\,\mathrm{round}(b / 28) $$
 #
-# Then look at the area $h\,u$. If it lies between `min_pixels` and `max_pixels`, that is the answer. If not,
-# both sides are scaled by the same factor, so that the shape of the picture stays nearly the same:
+# Then look at the area $h\,u$. If it lies between `min_pixels` (*least*, below) and `max_pixels` (*most*), that
+# is the answer. If not, both sides are divided or multiplied by the same factor $s > 1$, so that the shape of the
+# picture stays nearly the same:
 #
-# $$ h\,u > \max: \qquad s = \sqrt{y\,b / \max}, \qquad h = 28 \max(1, \lfloor y / (28\,s) \rfloor) $$
+# $$ h\,u > \mathrm{most}: \qquad s = \sqrt{y\,b / \mathrm{most}}, \qquad
+#    h = 28 \max(1, \lfloor y / (28\,s) \rfloor) $$
 #
-# $$ h\,u < \min: \qquad s = \sqrt{\min / (y\,b)}, \qquad h = 28 \lceil y\,s / 28 \rceil $$
+# $$ h\,u < \mathrm{least}: \qquad s = \sqrt{\mathrm{least} / (y\,b)}, \qquad h = 28 \lceil y\,s / 28 \rceil $$
 #
 # and the same for $u$ with $b$. Rounding *down* when there is too much and *up* when there is too little
 # keeps the area on the right side of the limit. (One exception: very thin pictures, where a side is lifted to
@@ -95,8 +97,8 @@ for side in (14, 42, 70, 98):
 
 # %% [markdown]
 # Halves go to the *even* neighbour: 42 goes up to 56, but 70 goes **down** to 56, and 14 goes to **0**. C,
-# Rust and JavaScript round halves otherwise, so a port written there disagrees on exactly these sides, and on
-# no other.
+# Rust and JavaScript round halves otherwise, so a port (the same model written anew, in another language or for
+# another framework) disagrees there on exactly these sides, and on no other.
 
 # %%
 sides = np.arange(1, 200)
@@ -115,8 +117,9 @@ plt.show()
 
 # %% [markdown]
 # The other two traps: the *rounded* area is compared with the limits, but the scale $s$ comes from the
-# *original* area. Watch the rule at work. A picture of 14 x 14 rounds to 0 x 0, which is too small, so it
-# grows.
+# *original* area. Watch the rule at work, under the small model's low `max_pixels`: it makes small even what an
+# official model, with 12,845,056, looks at whole, such as 1080 x 1920. A picture of 14 x 14 rounds to 0 x 0,
+# which is too small, so it grows.
 
 # %%
 print("   source        rounded       size the model sees       visual tokens")
@@ -151,28 +154,31 @@ for y, b in [(75, 100), (480, 640), (42, 42), (70, 70), (14, 14), (10, 30), (108
 # $$ k(x) = 1.5|x|^3 - 2.5|x|^2 + 1 \qquad (|x| < 1) $$
 #
 # $$ k(x) = -0.5|x|^3 + 2.5|x|^2 - 4|x| + 2 \qquad (1 \le |x| < 2), \qquad 0 \text{ beyond.} $$
+#
+# It is 1 at 0, 0 at 1 and 2, and has no kink. One choice is left, its slope at 1: the formula is that for -0.5,
+# the code is for any.
 
 # %%
-def cubic(x, a=-0.5):
-    """Weight of a pixel at distance x; a is the slope at x = 1."""
+def cubic(x, slope=-0.5):
+    """Weight of a pixel at distance x; slope: of the curve at x = 1."""
     x = np.abs(x)
-    near = (a + 2) * x**3 - (a + 3) * x**2 + 1
-    far = a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a
+    near = (slope + 2) * x**3 - (slope + 3) * x**2 + 1
+    far = slope * x**3 - 5 * slope * x**2 + 8 * slope * x - 4 * slope
     return np.where(x < 1, near, np.where(x < 2, far, 0.0))
 
 
 x = np.linspace(-2.5, 2.5, 400)
 figure, axis = plt.subplots(figsize=(8, 3))
-axis.plot(x, cubic(x), label="a = -0.5: Pillow, and so this model")
-axis.plot(x, cubic(x, -0.75), "--", label="a = -0.75: another cubic in use")
+axis.plot(x, cubic(x), label="slope -0.5: Pillow, and so this model")
+axis.plot(x, cubic(x, -0.75), "--", label="slope -0.75: another cubic in use")
 axis.axhline(0, color="grey", lw=0.5)
 axis.set(xlabel="distance in pixels", ylabel="weight", title="both are called bicubic")
 axis.legend(loc="upper left", fontsize=8)
 plt.show()
 
 # %% [markdown]
-# The weights between 1 and 2 are negative: that sharpens edges, and it is why results can leave 0..255 and
-# must be cut off (*clipped*).
+# The weights between 1 and 2 are negative: that sharpens edges (a dark neighbour taken off makes the bright side
+# brighter), and it is why results can leave 0..255 and must be cut off (*clipped*).
 #
 # Where is the new pixel $i$? Pixels are little squares; pixel $j$ covers $j \ldots j+1$ and its centre is at
 # $j + 0.5$. So the centre of new pixel $i$, measured in old pixels, is $(i + 0.5)\,n_{in}/n_{out}$.
@@ -188,8 +194,8 @@ def weight_table(n_in, n_out, stretch=None, slope=-0.5):
     stretch = max(scale, 1.0) if stretch is None else stretch
     centre = (np.arange(n_out) + 0.5) * scale  # of each new pixel, in old pixels
     old = np.arange(n_in) + 0.5  # centres of the old pixels
-    a = cubic((old[None, :] - centre[:, None]) / stretch, slope)  # n_out 1, 1 n_in -> n_out n_in
-    return a / a.sum(axis=1, keepdims=True)  # each row sums to one: a grey picture stays grey
+    weights = cubic((old[None, :] - centre[:, None]) / stretch, slope)  # n_out 1, 1 n_in -> n_out n_in
+    return weights / weights.sum(axis=1, keepdims=True)  # each row sums to one: a grey picture stays grey
 
 
 grow, shrink = weight_table(5, 8), weight_table(10, 4)
@@ -213,9 +219,13 @@ print("sums of the rows:", grow.sum(axis=1), shrink.sum(axis=1))
 # treated alone.
 #
 # $$ \mathrm{out} = A\,\mathrm{in}\,B^\top $$
+#
+# `np.einsum` says that with a letter for each axis, here with $c$ for the three colours: what stands left of the
+# arrow is multiplied, and a letter that is missing on the right is summed over. `"ub,ybc->yuc"` is
+# $\mathrm{in}\,B^\top$ for every colour at once.
 
 # %%
-a, b = weight_table(75, 84), weight_table(100, 112)
+a, b = weight_table(75, 84), weight_table(100, 112)  # A: h y, and B: u b
 wide = np.einsum("ub,ybc->yuc", b, source.astype(np.float64))  # width first:   75 100 3 -> 75 112 3
 both = np.einsum("hy,yuc->huc", a, wide)  # then the height: 75 112 3 -> 84 112 3
 other = np.einsum("ub,hbc->huc", b, np.einsum("hy,ybc->hbc", a, source.astype(np.float64)))  # height first
@@ -253,9 +263,11 @@ for name, array in [("floating point throughout", by_hand), ("rounded after each
 
 # %% [markdown]
 # Once there is rounding in the middle, the order of the axes *shows*. So the order belongs to the definition:
-# which axis Pillow takes first depends on the sizes and on Pillow's version (`picture.height_first`).
+# which axis Pillow takes first depends on its version and on the sizes: now it is the height where that loses more
+# than twice as many rows as the width columns, else the width (`picture.height_first`).
 #
-# And now the pass of the model itself, on the same picture:
+# And now the pass of the model itself, on the same picture. `picture.resize_float` is no pass: the same filter
+# without the rounding, kept to compare with.
 
 # %%
 size = picture.target_size(source.shape, config)
@@ -269,8 +281,8 @@ print("our float version, clipped after each pass, against picture.resize_float:
 # > **Optional box: fixed point.** "Whole numbers" can be taken literally. Pillow multiplies every weight by
 # > $2^{22}$ and rounds it to an integer. Then a weighted sum needs integers only: add $2^{21}$ (one half) and
 # > shift right by 22 bits (divide by $2^{22}$ and round down). The sum is exact, so it is the same on every
-# > machine. Why 22? A 32-bit integer must hold 8 bits of the pixel, and 2 more for sums that overshoot:
-# > 32 - 8 - 2 = 22.
+# > machine. Why 22? A 32-bit integer must hold 8 bits of the pixel, and 2 more for sums that overshoot, above 255
+# > or below zero: 32 - 8 - 2 = 22.
 
 # %%
 def pass_fixed(rows, table):
@@ -288,7 +300,8 @@ print("our integers against Pillow, values that differ:", np.count_nonzero(in_in
 # ## 5. Normalise: numbers around zero
 #
 # Last, the 0..255 become small numbers around zero, with the *mean* and *standard deviation* (spread) of each
-# colour over the pictures of a large collection:
+# colour over the pictures of a large collection (not of this picture: a dark one must stay dark). Training goes
+# best with inputs of this size:
 #
 # $$ x' = \frac{x / 255 - \mathrm{mean}_c}{\mathrm{std}_c} $$
 #
@@ -344,11 +357,17 @@ for axis, (name, way) in zip(axes, ways.items(), strict=True):
     axis.imshow(way(stripes, np.array([84, 112])), interpolation="nearest")
     axis.set_title(f"400 x 520 stripes to 84 x 112:\n{name}")
 plt.show()
+for stretch in (None, 1.0):
+    counts = np.abs(weight_table(520, 112, stretch)).sum(axis=0)  # of each old column, in all new ones together
+    print(f"{'not stretched' if stretch else 'stretched':14s} an old column counts {counts.min():.2f} to "
+          f"{counts.max():.2f}; {np.count_nonzero(counts == 0)} of 520 count nothing")
+print(f"{'nearest':14s} each new column copies one; {520 - 112} of 520 count nothing")
 
 # %% [markdown]
-# Where the curve is not stretched, most old pixels are never looked at, and stripes appear that are not in
-# the picture. Text has such stripes: this is how small print is lost.
-
+# Where the curve is not stretched, old pixels near the new one's centre count for all, the others little or
+# nothing; "nearest" looks at one in each new pixel and at no other. Stripes appear that are not in the picture.
+# Text has such stripes: this is how small print is lost.
+#
 # Now the model itself. It is a small model that errs on crowded pictures, so we give it a single disc. The
 # row "no fault" is what it says when nothing is broken; compare that with the truth first.
 
@@ -365,7 +384,7 @@ def last_scores():
 wanted = last_scores()
 faults = {
     "nearest": {"picture.resize": resize_nearest},
-    "a = -0.75": {"picture.resize": resize_with(lambda n, m: weight_table(n, m, slope=-0.75))},
+    "slope -0.75": {"picture.resize": resize_with(lambda n, m: weight_table(n, m, slope=-0.75))},
     "not normalised": {"picture.normalise": lambda x, config: np.float32(x.transpose(2, 0, 1))},
     "only divided by 255": {"picture.normalise": lambda x, config: np.float32(x.transpose(2, 0, 1) / 255)},
     "blue first": {"picture.normalise": lambda x, config: picture.standardise(x[:, :, ::-1], config)},
@@ -380,7 +399,9 @@ for name, table in faults.items():
 
 # %% [markdown]
 # Some of these are loud. Which is the quietest? That one can live in a port for years: the answers look
-# sensible, and some small print is misread. Where an answer survives, the numbers have moved all the same.
+# sensible, and some small print is misread, which no single disc can show. Where an answer survives, the numbers
+# have moved all the same. (Per cent as in lesson 1, section 9: the length of the difference over that of the right
+# scores. A right port in float32 moves them by rounding only, far below 0.1 %.)
 # "Blue first" is a classic: OpenCV reads pictures as blue, green,
 # red.
 #
@@ -424,7 +445,8 @@ check("2.1", target_size)
 # saw**. You want it in pixels of the photo **as it came**. (The most frequent question of users:
 # QwenLM/Qwen3-VL#676, #769, #830.) Write `box_to_photo(box, seen, photo)`, where `seen` and `photo` are
 # (height, width). Give back an array of four floats, cut off at the borders of the photo: a model may well
-# say 646 where the picture ends at 644.
+# say 646 where the picture ends at 644. (The right border is at x = width, where the last pixel ends, not at
+# width - 1, where it begins.)
 #
 # <details><summary>Hint 1</summary>Height and width were rounded separately, so there are two factors, not
 # one.</details>

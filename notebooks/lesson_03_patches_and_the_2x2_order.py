@@ -78,9 +78,9 @@ print("toy.reshape(24, 4)[0] =", toy.reshape(24, 4)[0], "  four neighbours on on
 # steps: split the axes, bring together what belongs together, join.
 
 # %%
-split = toy.reshape(GH, SIZE, GW, SIZE)  # y x -> gh py gw px
+split = toy.reshape(GH, SIZE, GW, SIZE)  # h u -> gh py gw px
 together = split.transpose(0, 2, 1, 3)  # gh py gw px -> gh gw py px
-raster = together.reshape(GH * GW, SIZE * SIZE)  # -> p x: one row a patch
+raster = together.reshape(GH * GW, SIZE * SIZE)  # -> p x: one row a patch, x numbers in it
 print("split", split.shape, " together", together.shape, " joined", raster.shape)
 
 figure, axes = plt.subplots(1, 2, figsize=(6, 6))
@@ -94,13 +94,14 @@ plt.show()
 #
 # ## 3. Block order
 #
-# But the model wants them block by block: the four patches of a 2 x 2 square one after the other, then the
-# next square. This is the **block order**. The same three steps; the rows of patches are split once more,
-# into (2 rows of blocks, 2 patches in each), and the columns into (3, 2).
+# But the model wants them cell by cell: the four patches of a 2 x 2 square one after the other, then the
+# next square. This is the **block order**. (Of 2 x 2 blocks, that is: we keep to the word *cell*, since a block is
+# also a layer.) The same three steps; the rows of patches are split once more, into (2 rows of cells, 2 patches in
+# each), and the columns into (3, 2).
 
 # %%
-split = toy.reshape(GH // 2, 2, SIZE, GW // 2, 2, SIZE)  # y x -> block_row in_row py block_col in_col px
-together = split.transpose(0, 3, 1, 4, 2, 5)  # -> block_row block_col in_row in_col py px
+split = toy.reshape(GH // 2, 2, SIZE, GW // 2, 2, SIZE)  # h u -> cell_row in_row py cell_col in_col px
+together = split.transpose(0, 3, 1, 4, 2, 5)  # -> cell_row cell_col in_row in_col py px
 block = together.reshape(GH * GW, SIZE * SIZE)  # -> p x
 print("split", split.shape, " together", together.shape, " joined", block.shape)
 print("patches in raster order:", (raster[:, 0] // 10).tolist())
@@ -131,6 +132,10 @@ plt.show()
 #
 # $$ (p \times d) \;\to\; (p/4 \times 4d) $$
 #
+# By then the $d$ numbers of a row are no pixels any more, but what all blocks have made of them. Still each row
+# is that of its patch: blocks do not join rows, and where cells are moved (lesson 5) the four move together. So we
+# may ask it of the pixels.
+#
 # Which pixels come together then? Let us do it to both tables and colour the picture by the token that each
 # pixel ends up in.
 
@@ -156,7 +161,9 @@ plt.show()
 
 # %% [markdown]
 # In block order each token is a square. In raster order the same code would merge strips of four patches,
-# some of them torn at the border. All shapes are the same in both cases, so nothing would complain.
+# some of them torn at the border. All shapes are the same in both cases, so nothing would complain. (Inside a
+# merged row the upper left patch comes first, then upper right, lower left, lower right. That matters as well: the
+# weights that read the row have learned it so.)
 #
 # This answers three questions that readers of the original code have asked:
 #
@@ -169,10 +176,13 @@ plt.show()
 #
 # A real row has more in it. The model also reads video, and there a patch covers **two** consecutive frames.
 # A picture is treated as a video of one frame shown twice. So a row holds 3 colours x 2 frames x 14 x 14
-# pixels = 1,176 numbers, and inside a row the number of colour $c$, frame $t$, pixel row $y$, pixel column
-# $x$ stands at
+# pixels = 1,176 numbers, and inside a row the number of colour $c$, frame $t$, pixel row $p_y$, pixel column
+# $p_x$ (both counted inside the patch) stands at
 #
-# $$ c \cdot 392 + t \cdot 196 + y \cdot 14 + x $$
+# $$ c \cdot 392 + t \cdot 196 + p_y \cdot 14 + p_x $$
+#
+# Frames come before colours in what is cut, colours before frames in a row: for no better reason than that the
+# weights were trained so.
 #
 # We build it by hand: one reshape with eight axes, one transpose, one reshape. Every axis has its name in the
 # comment.
@@ -194,8 +204,8 @@ gh, gw = frames.shape[2] // 14, frames.shape[3] // 14
 def cut(frames):
     """(2, 3, h, u) -> (p, 1176) in block order."""
     gh, gw = frames.shape[2] // 14, frames.shape[3] // 14
-    split = frames.reshape(2, 3, gh // 2, 2, 14, gw // 2, 2, 14)  # t c block_row in_row y block_col in_col x
-    together = split.transpose(2, 5, 3, 6, 1, 0, 4, 7)  # -> block_row block_col in_row in_col c t y x
+    split = frames.reshape(2, 3, gh // 2, 2, 14, gw // 2, 2, 14)  # t c cell_row in_row py cell_col in_col px
+    together = split.transpose(2, 5, 3, 6, 1, 0, 4, 7)  # -> cell_row cell_col in_row in_col c t py px
     return together.reshape(gh * gw, 3 * 2 * 14 * 14)  # -> p x
 
 
@@ -208,7 +218,7 @@ print("image_grid_thw:", inputs.image_grid_thw.tolist(), " (frame pairs, rows an
 
 # %%
 figure, axes = plt.subplots(2, 3, figsize=(7, 4.4))
-row = by_hand[5].reshape(3, 2, 14, 14)  # x -> c t y x
+row = by_hand[5].reshape(3, 2, 14, 14)  # x -> c t py px
 for c, t in np.ndindex(3, 2):
     axes[t, c].imshow(row[c, t], cmap="gray", vmin=-2, vmax=2)
     colour, first = ["red", "green", "blue"][c], c * 392 + t * 196
@@ -218,7 +228,7 @@ figure.suptitle("row 5 of pixel_values, taken apart")
 plt.tight_layout()
 plt.show()
 
-tiles = by_hand.reshape(48, 3, 2, 14, 14)[:, :, 0].transpose(0, 2, 3, 1)  # p x -> p c t y x -> p y x c
+tiles = by_hand.reshape(48, 3, 2, 14, 14)[:, :, 0].transpose(0, 2, 3, 1)  # p x -> p c t py px -> p py px c
 tiles = (tiles * std + mean).clip(0, 1)  # frame 0, back to 0..1
 tiles = np.pad(tiles, [(0, 0), (1, 1), (1, 1), (0, 0)], constant_values=1)  # a white border of one pixel
 puzzle = tiles.reshape(6, 8, 16, 16, 3).transpose(0, 2, 1, 3, 4).reshape(96, 128, 3)  # laid out as one reads
@@ -252,7 +262,11 @@ for t, (row, place) in enumerate(found):
           f"place {c} * 392 + {t} * 196 + {y % 14} * 14 + {x % 14} = {place_wanted}")
 
 # %% [markdown]
-# The package has this question as a function. The same pixel, through all later passes too:
+# The package has this question as a function. The same pixel, through all later passes too. Read `cell` (row and
+# column), `patches` (its four rows, our 27 among them), `token` (the visual token that they become) and `box` (the
+# pixels that it covers: left, upper, right, lower border; `source_box` the same in the picture as it came). The
+# rest is of later lessons: `window_rows` and `segments` of lessons 4 and 5, `sequence` and `position`, the token's
+# place in the prompt, of 9 and 10; `medium` and `time` count pictures and frames.
 
 # %%
 print(minivl.where_pixel(inputs, vlm.config, x=71, y=45))
@@ -261,7 +275,8 @@ print(minivl.where_pixel(inputs, vlm.config, x=71, y=45))
 # ## 6. Now break it
 #
 # What would raster order break? We put our own `patchify` in place of the model's, and ask for every check
-# that there is (`verify=True`: shapes, labels, no NaN). **Predict**: will it be noticed?
+# that there is (`verify=True`: each pass gets and gives arrays with the axes that it declares, no label comes
+# twice, no NaN). **Predict**: will it be noticed?
 #
 # The picture is a single disc: the small model errs on crowded ones, and a fault is judged best where the
 # model is right without it. "No fault" below is what it says then; compare that with the truth first.
@@ -271,8 +286,8 @@ def cut_raster(frames, config):
     """Everything right except for the order of the rows. t 3 h u -> p x"""
     frames = np.concatenate([frames, frames[-1:]])  # a picture: one frame, shown twice
     gh, gw = frames.shape[2] // 14, frames.shape[3] // 14
-    split = frames.reshape(2, 3, gh, 14, gw, 14)  # t c gh y gw x
-    return split.transpose(2, 4, 1, 0, 3, 5).reshape(gh * gw, -1)  # -> gh gw c t y x -> p x
+    split = frames.reshape(2, 3, gh, 14, gw, 14)  # t c gh py gw px
+    return split.transpose(2, 4, 1, 0, 3, 5).reshape(gh * gw, -1)  # -> gh gw c t py px -> p x
 
 
 disc = Image.new("RGB", (112, 84), (200, 200, 205))
@@ -297,7 +312,7 @@ print("truth:        A red circle.")
 # %%
 def token_colours(pixel_values):
     """Mean colour of each token's pixels, arranged as the tokens are: (3, 4, 3), 0..1."""
-    four = pixel_values.reshape(12, 4, 3, 2 * 14 * 14)  # p x -> tokens in_cell c (t y x)
+    four = pixel_values.reshape(12, 4, 3, 2 * 14 * 14)  # p x -> tokens in_cell c (t py px)
     return (four.mean(axis=(1, 3)) * std + mean).reshape(3, 4, 3).clip(0, 1)
 
 
@@ -315,7 +330,7 @@ plt.show()
 
 # %%
 def cut_with(order):
-    """A patchify with other axes at the end; right is block_row block_col in_row in_col c t y x."""
+    """A patchify with other axes at the end; right is cell_row cell_col in_row in_col c t py px."""
     def patchify(frames, config):
         frames = np.concatenate([frames, frames[-1:]])
         gh, gw = frames.shape[2] // 14, frames.shape[3] // 14
@@ -341,16 +356,22 @@ for name, fault in faults.items():
           f"{moved(vlm.logits(wrong)[-1], wanted[1]):7.1%}   {answer}")
 
 # %% [markdown]
+# (Per cent: the length of the difference over that of the right rows, as in lesson 1, section 9.) Two of them look
+# harmless. *Frame before colour*: both frames are the same, but where the weights look for the second red frame,
+# green stands now. *Cells read downwards*: only the upper right and the lower left patch of a cell change places, so
+# each token keeps its own pixels. Nor does a large move make the answer wrong: the answer needs only the best score
+# to stay the best.
+#
 # ## Exercise 3.1: which row is it? (about 15 minutes)
 #
 # Write `row_of_patch(row, col, gw)`: the row of `pixel_values` that holds the patch at (row, col) of a
 # picture that is `gw` patches wide. Try it on paper with the path of section 3 first. (You have seen a
 # one-line formula in section 5; write yours so that you could explain every factor.)
 #
-# <details><summary>Hint 1</summary>Two questions: how many whole blocks come before the patch's block, and
-# which of the four in its block is it?</details>
-# <details><summary>Hint 2</summary>Its block is (row // 2, col // 2), and there are gw // 2 blocks in a row
-# of blocks. Each block has 4 patches.</details>
+# <details><summary>Hint 1</summary>Two questions: how many whole cells come before the patch's cell, and
+# which of the four in its cell is it?</details>
+# <details><summary>Hint 2</summary>Its cell is (row // 2, col // 2), and there are gw // 2 cells in a row
+# of cells. Each cell has 4 patches.</details>
 # <details><summary>Hint 3</summary>before = (row // 2) * (gw // 2) + col // 2; inside = 2 * (row % 2) + col %
 # 2; the answer is 4 * before + inside.</details>
 
@@ -358,9 +379,9 @@ for name, fault in faults.items():
 def row_of_patch(row, col, gw):
     """The row of pixel_values of the patch at (row, col), for a picture gw patches wide."""
     ### BEGIN SOLUTION
-    blocks_before = (row // 2) * (gw // 2) + col // 2
+    cells_before = (row // 2) * (gw // 2) + col // 2
     inside = 2 * (row % 2) + col % 2
-    return 4 * blocks_before + inside
+    return 4 * cells_before + inside
     ### END SOLUTION
 
 
@@ -375,19 +396,19 @@ check("3.1", row_of_patch)
 #
 # <details><summary>Hint 1</summary>The three steps again, backwards: split the axes into their names,
 # transpose, join. Write down the eight names of rows.reshape(...) in order.</details>
-# <details><summary>Hint 2</summary>rows.reshape(gh // 2, gw // 2, 2, 2, 3, 2, 14, 14) is block_row block_col
-# in_row in_col c t y x. Take frame 0 first, so that only seven axes are left.</details>
-# <details><summary>Hint 3</summary>After [:, :, :, :, :, 0] the axes are block_row 0, block_col 1, in_row 2,
-# in_col 3, c 4, y 5, x 6. Height is (block_row, in_row, y), so transpose(4, 0, 2, 5, 1, 3, 6), then
+# <details><summary>Hint 2</summary>rows.reshape(gh // 2, gw // 2, 2, 2, 3, 2, 14, 14) is cell_row cell_col
+# in_row in_col c t py px. Take frame 0 first, so that only seven axes are left.</details>
+# <details><summary>Hint 3</summary>After [:, :, :, :, :, 0] the axes are cell_row 0, cell_col 1, in_row 2,
+# in_col 3, c 4, py 5, px 6. Height is (cell_row, in_row, py), so transpose(4, 0, 2, 5, 1, 3, 6), then
 # reshape.</details>
 
 # %%
 def to_picture(rows, gh, gw):
     """(p, 1176) -> (3, 14 gh, 14 gw): the first frame."""
     ### BEGIN SOLUTION
-    split = rows.reshape(gh // 2, gw // 2, 2, 2, 3, 2, 14, 14)  # block_row block_col in_row in_col c t y x
-    first = split[:, :, :, :, :, 0]  # -> block_row block_col in_row in_col c y x
-    together = first.transpose(4, 0, 2, 5, 1, 3, 6)  # -> c block_row in_row y block_col in_col x
+    split = rows.reshape(gh // 2, gw // 2, 2, 2, 3, 2, 14, 14)  # cell_row cell_col in_row in_col c t py px
+    first = split[:, :, :, :, :, 0]  # -> cell_row cell_col in_row in_col c py px
+    together = first.transpose(4, 0, 2, 5, 1, 3, 6)  # -> c cell_row in_row py cell_col in_col px
     return together.reshape(3, 14 * gh, 14 * gw)
     ### END SOLUTION
 

@@ -73,16 +73,17 @@ plt.show()
 #
 # $$ q = x\,W_q^\top, \qquad k = x\,W_k^\top, \qquad v = x\,W_v^\top \qquad (n \times d) \to (n \times d) $$
 #
-# We choose the weights by hand, so that the first two columns ("head 0") ask *who has my colour?* and bring
-# back *top or bottom*, and the last two ("head 1") ask *who is in the other row?* and bring back *which
-# colour*.
+# We choose the weights by hand, so that the first two columns of q, k and v ("head 0", made by the first two rows
+# of each $W$) ask *who has my colour?* and bring back *top or bottom*, and the last two ("head 1") ask *who is in
+# the other row?* and bring back *which colour*. Columns are named `head.number`: "1.0" is number 0 of head 1. There
+# a patch of the bottom row asks with 3, and a patch of the top row is found by 1: so bottom looks for top.
 
 # %%
 #               red blue top bottom
 wq = np.array([[3, 0, 0, 0], [0, 3, 0, 0],  # head 0 looks for its own colour, three times as loud
-               [0, 0, 0, 3], [0, 0, 3, 0]], float)  # head 1: top looks for bottom, bottom for top
+               [0, 0, 0, 3], [0, 0, 3, 0]], float)  # head 1: 1.0 asks if I am bottom, 1.1 if I am top
 wk = np.array([[1, 0, 0, 0], [0, 1, 0, 0],  # head 0 is found by its colour
-               [0, 0, 1, 0], [0, 0, 0, 1]], float)  # head 1 by its place
+               [0, 0, 1, 0], [0, 0, 0, 1]], float)  # head 1 by its place: 1.0 if top, 1.1 if bottom
 wv = np.array([[0, 0, 1, 0], [0, 0, 0, 1],  # head 0 hands over its place
                [1, 0, 0, 0], [0, 1, 0, 0]], float)  # head 1 its colour
 q, k, v = x @ wq.T, x @ wk.T, x @ wv.T  # n d, d d -> n d
@@ -102,7 +103,8 @@ plt.show()
 # First head 0 alone: two numbers a row, its width is $e = 2$. How well does key $j$ fit query $i$? Multiply
 # number by number and add up (the *dot product*: a **score**), then divide by $\sqrt{e}$:
 #
-# $$ s_{ij} = \frac{1}{\sqrt e}\sum_c q_{ic}\,k_{jc} \qquad (n \times e), (n \times e) \to (n \times n) $$
+# $$ s_{ij} = \frac{1}{\sqrt e}\sum_{c=1}^{e} q_{ic}\,k_{jc}
+#    \qquad (n \times e), (n \times e) \to (n \times n) $$
 
 # %%
 q0, k0, v0 = q[:, :2], k[:, :2], v[:, :2]  # n d -> n e
@@ -116,8 +118,10 @@ scores = q0 @ k0.T / np.sqrt(e)  # n e, e n -> n n
 print("all of them at once:\n", scores)
 
 # %% [markdown]
-# Why divide? A dot product of $e$ random numbers has a spread of $\sqrt{e}$: wider heads would shout. The
-# division keeps the scores equally loud for every width. Measured, not believed:
+# Why divide? A dot product of $e$ random numbers has a spread of $\sqrt{e}$ (each of the $e$ terms has a variance
+# of 1, and variances add up): wider heads would shout, and softmax would give nearly all to one key. The division
+# keeps the scores equally loud for every width. (Trained q and k are not random; what the division does to a real
+# model, section 10 measures.) Measured, not believed:
 
 # %%
 draw = np.random.default_rng(0)
@@ -128,7 +132,8 @@ for width in (2, 8, 32, 80, 128):
 # %% [markdown]
 # ## 4. Softmax: scores to shares
 #
-# Scores become shares that are positive and sum to one in every row. Large scores get nearly everything:
+# Scores become shares $w$ (not to be taken for the weights $W$) that are positive and sum to one in every row.
+# Large scores get nearly everything:
 #
 # $$ w_{ij} = \frac{\exp(s_{ij} - m_i)}{\sum_{j'} \exp(s_{ij'} - m_i)}, \qquad m_i = \max_j s_{ij} $$
 #
@@ -183,7 +188,7 @@ table(out0, axis, f"what head 0 brings {out0.shape}", names, ["top", "bottom"])
 plt.show()
 
 # %% [markdown]
-# So A has learned that patches of its colour are mostly in the top row: about A itself *and* about others,
+# So A now knows that patches of its colour are mostly in the top row: about A itself *and* about others,
 # with no pixel moved. Note that A and C get the same: their rows were the same. Attention does not know where
 # a row stands in the table; if places are to matter, they must be put into q and k (that is `rotate`, a later
 # lesson).
@@ -206,7 +211,8 @@ print("head 0, reshape alone:       ", [" ".join(row) for row in wrong[0]])
 # %% [markdown]
 # `reshape` never moves a number: alone it cuts the table after half of the *patches*. What it calls head 0 is
 # both heads of A, B and C. The result has the right shape and is nonsense. The way back has the same trap:
-# transpose first, then join.
+# transpose first, then join. (Below, rows stay in front, `n a e`, and `einsum` goes head by head by itself: no
+# transpose, no trap. `m` is the number of keys, which need not be that of the queries.)
 
 # %%
 def split_heads(y, heads):
@@ -231,6 +237,7 @@ plt.show()
 
 # %% [markdown]
 # Check head 1 by eye: B is in the top row. The bottom row is blue, blue, red. Does B's line say "more blue"?
+# (In the model one more linear map takes the joined heads, and its result is added to x: lesson 1, section 6.)
 #
 # ## 7. A window is a segment
 #
@@ -243,8 +250,8 @@ plt.show()
 # picture ends). As a table of yes and no, a **mask**, that looks scattered. But if we **sort the rows by
 # window**, every window is a run of consecutive rows, and all that needs saying is where the runs begin and
 # end: a table of **segments**, one line `q0 q1 k0 k1` each: *queries q0 to q1 see keys k0 to k1*, the last
-# one not included. (The real model moves whole cells, four rows at a time, so the 2x2 order of lesson 3
-# survives.)
+# one not included. (Queries and keys have ends of their own since these may differ: section 8. The real model
+# moves whole cells, four rows at a time, so the 2x2 order of lesson 3 survives.)
 
 # %%
 window = np.array([0, 0, 1, 0, 0, 1])  # of A B C D E F
@@ -269,7 +276,7 @@ def attend_segments(q, k, v, segments):
 
 
 by_segment = attend_segments(qh[order], kh[order], vh[order], segments)  # sorted rows go in and come out
-back = by_segment[np.argsort(order)]  # and are put back
+back = by_segment[np.argsort(order)]  # and are put back: argsort(order) says at which place each row stands now
 
 scores = np.einsum("nae,mae->anm", qh, kh) / np.sqrt(2)
 by_mask = np.einsum("anm,mae->nae", softmax(np.where(mask, scores, -np.inf)), vh)  # exp(-inf) is 0: no share
@@ -294,7 +301,8 @@ print("windows:       ", np.allclose(windowed_out, by_segment))
 # %% [markdown]
 # Its last argument is `causal`. The language part (the decoder) writes one token after the other, and a
 # token may only look *back* (**causal** attention): query $i$ sees key $j$ when $j \le i$. Then the first
-# row can only see itself, and the table of shares is a triangle:
+# row can only see itself, and the table of shares is a triangle. In a segment with fewer queries than keys the
+# queries are the newest rows: the *last query stands at the last key*, so a single new one sees all.
 
 # %%
 causal_scores = np.where(np.tri(6, dtype=bool), np.einsum("nae,mae->anm", qh, kh) / np.sqrt(2), -np.inf)
@@ -304,7 +312,7 @@ table(causal_shares[0], axis, "shares of head 0, looking back only", names, name
 plt.show()
 by_hand = np.einsum("anm,mae->nae", causal_shares, vh)
 print("causal:        ", np.allclose(kernels.attend(qh, kh, vh, full, True), by_hand))
-last = kernels.attend(qh[5:], kh, vh, np.array([[0, 1, 0, 6]]), True)  # one new row, six rows so far
+last = kernels.attend(qh[5:], kh, vh, np.array([[0, 1, 0, 6]]), True)  # one query, row 5, and six keys
 print("one row at a time, as in writing:", np.allclose(last, by_hand[5:]))
 
 # %% [markdown]
@@ -347,7 +355,9 @@ for block in (windowed, full_block):
 # knows (it sends coordinates through the same passes). We ask for a patch on the rim of the left disc.
 
 # %%
-at = minivl.provenance(inputs, vlm.config)["w"][:, 2:]  # w 2: row and column of the patch behind every row
+at = minivl.provenance(inputs, vlm.config)["w"]  # w 4: picture, time, row, column of the patch behind every row
+at = at[:, 2:]  # w 2: row and column (the axis w: patches sorted by window)
+other = np.hypot(at[:, 1] * 14 + 7 - 128, at[:, 0] * 14 + 7 - 58) < 31  # w: is it on the right disc, or its rim?
 patch = (4, 4)
 asking = int(np.flatnonzero((at == patch).all(axis=1))[0])
 heads = min(4, vlm.config.vision.heads)
@@ -367,20 +377,25 @@ for line, block in zip(axes, (windowed, full_block), strict=True):
         axis.imshow(seen, cmap="magma", vmin=0)
         axis.plot(patch[1], patch[0], "w+")
         axis.set_title(f"head {head}, largest share {share[head].max():.2f}", fontsize=9)
+    print(f"block {block}: shares on the other disc, head by head {share[:, other].sum(axis=1).round(3)}; "
+          f"if all {k1 - k0} got the same: {other[k0:k1].sum() / (k1 - k0):.3f}")
 for axis in axes.flat:
     axis.set(xticks=[], yticks=[])
 plt.tight_layout()
 plt.show()
 
 # %% [markdown]
-# In the upper line nothing outside the window has a share: not a small one, none. In the lower line the
-# patch can find the other disc. (Not more than four heads are drawn. Beware of reading too much into such
-# maps: a share says where numbers came from, not what they were used for.)
+# In the upper line nothing outside the window has a share: not a small one, none. In the lower line the other
+# disc is in reach (its rim was in the window too). How much of each head goes there is printed, beside an even
+# share: it may well be less. (Not more than four heads are drawn. Beware of reading too much into such maps: a
+# share says where numbers came from, not what they were used for.)
 #
 # ## 10. Now break it
 #
 # Each fault below has been in somebody's port, or is one keystroke away from it. **Predict** which moves the
-# visual tokens most, and whether any is noticed by `verify=True` (shapes, labels, finite numbers).
+# visual tokens most, and whether any is noticed by `verify=True` (shapes, labels, finite numbers). The *pass*
+# `attend` takes four arguments, the kernel a fifth, `causal`. A pass's `.definition` is its plain function: called
+# by its own name, `windows.schedule` would be our replacement again. (`grids`: a line for each picture, lesson 5.)
 #
 # The picture is a single disc now: the small model errs on crowded ones, and a fault is judged best where the
 # model is right without it. The row "no fault" is what it says then; compare that with the truth first.
@@ -451,7 +466,9 @@ for name, fault in faults.items():
 # %% [markdown]
 # Every run came to its end: `verify` has found nothing, since all shapes are right. "No windows" and "windows
 # in every block" have both been in published ports (Emericen/tiny-qwen, nvidia-cosmos/cosmos-rl#171): they
-# answer in good sentences. Where the answer survives, look at the numbers that moved.
+# answer in good sentences. Where the answer survives, look at the numbers that moved. (Per cent as in lesson 1,
+# section 9. They do not say how bad a fault is; but a right port in float32 moves by rounding only, so whatever
+# shows here is one.)
 #
 # And look at the column of the small picture. Wherever it says 0.0 %, a test on small pictures would have
 # passed.
@@ -485,25 +502,25 @@ check("4.1", attend_masked)
 # %% [markdown]
 # ## Exercise 4.2: four query heads, two key-value heads (about 20 minutes)
 #
-# The decoder saves memory: several query heads share one key and value head (**grouped-query attention**).
-# With `a` query heads and `k` key-value heads, the first `a/k` query heads use key-value head 0, the next
-# `a/k` use head 1, and so on. Write `attend_grouped(q, k, v)`: `q` (n, a, e), `k` and `v` (m, k, e),
-# everyone sees everyone; out comes (n, a, e).
+# The decoder saves memory, for it keeps the keys and values of all tokens so far: several query heads share one
+# key and value head (**grouped-query attention**). With `a` query heads and `kv` key-value heads, the first
+# `a / kv` query heads use key-value head 0, the next `a / kv` use head 1, and so on. Write
+# `attend_grouped(q, k, v)`: `q` (n, a, e), `k` and `v` (m, kv, e), everyone sees everyone; out comes (n, a, e).
 #
 # <details><summary>Hint 1</summary>You have attend_all for equal numbers of heads. Which key-value head
 # belongs to query head 0, 1, 2, 3 when there are four and two?</details>
-# <details><summary>Hint 2</summary>Query head h reads key-value head h // (a // k). With % instead of // the
-# shapes are right too, and heads meet the wrong partners.</details>
-# <details><summary>Hint 3</summary>partner = np.arange(a) // (a // k.shape[1]); attend_all(q, k[:, partner],
-# v[:, partner]).</details>
+# <details><summary>Hint 2</summary>Query head h reads key-value head h // (a // kv), with a = q.shape[1]
+# and kv = k.shape[1]. With % instead of // the shapes are right too, and heads meet the wrong partners.</details>
+# <details><summary>Hint 3</summary>a, kv = q.shape[1], k.shape[1]; partner = np.arange(a) // (a // kv);
+# attend_all(q, k[:, partner], v[:, partner]).</details>
 
 # %%
 def attend_grouped(q, k, v):
-    """n a e, m k e, m k e -> n a e."""
+    """n a e, m kv e, m kv e -> n a e."""
     ### BEGIN SOLUTION
     heads, shared = q.shape[1], k.shape[1]
     partner = np.arange(heads) // (heads // shared)  # a: 0 0 1 1 for four and two
-    return attend_all(q, k[:, partner], v[:, partner])  # m k e -> m a e
+    return attend_all(q, k[:, partner], v[:, partner])  # m kv e -> m a e
     ### END SOLUTION
 
 

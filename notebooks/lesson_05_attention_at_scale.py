@@ -34,7 +34,7 @@ from minivl.plot import table
 
 np.set_printoptions(precision=3, suppress=True, linewidth=110)
 vlm = minivl.load()
-vision = vlm.config.vision  # the sizes of the embedded model's vision tower
+vision = vlm.config.vision  # the sizes of the vision tower of the small model in the package
 
 
 def scene(height, width):
@@ -98,7 +98,7 @@ figure
 # %% [markdown]
 # Four windows of 16, 12, 4 and 3 cells. Check the 3: one row, three columns.
 #
-# These smaller windows are the **ragged edges**. Nothing is filled up there, and section 5 shows why.
+# These smaller windows are the **ragged edges**. They are not filled up to whole ones; section 5 shows why.
 #
 # ## 3. Sort the cells once, and every window is a run
 #
@@ -132,19 +132,22 @@ rows = np.array([f"cell {i}" for i in range(35)])
 print("put back with place:", np.array_equal(rows[order][place], rows))
 print("put back with order:", np.array_equal(rows[order][order], rows), " <- the bug")
 
-blind = np.zeros((8, 8), bool)
-for r, c in np.ndindex(8, 8):  # on which pictures, 1 x 1 to 8 x 8 cells, is order its own inverse?
-    i, j = np.indices((r + 1, c + 1)).reshape(2, -1)
-    sort = np.argsort((i // SIDE) * -(-(c + 1) // SIDE) + j // SIDE, kind="stable")
-    blind[r, c] = np.array_equal(sort, np.argsort(sort))
+blind = np.zeros((8, 8), int)
+for high in range(1, 9):  # on which pictures, 1 x 1 to 8 x 8 cells, is order its own inverse?
+    for wide in range(1, 9):
+        r, c = np.indices((high, wide)).reshape(2, -1)  # row and column of each cell
+        in_a_row = -(-wide // SIDE)  # windows side by side: rounded up
+        sort = np.argsort((r // SIDE) * in_a_row + c // SIDE, kind="stable")
+        blind[high - 1, wide - 1] = np.array_equal(sort, np.argsort(sort))
 figure = plot.board(1, 1, (4.2, 3.2))
-title = "1: a picture of r x c cells hides the bug"
-table(blind.astype(int), figure.axes[0], title, range(1, 9), range(1, 9))
+table(blind, figure.axes[0], "1: a picture of this size hides the bug", range(1, 9), range(1, 9))
+figure.axes[0].set(xlabel="columns of cells", ylabel="rows of cells")
 figure
 
 # %% [markdown]
 # Putting back with `order` is right wherever a 1 stands: on every picture that is at most one window wide,
-# for instance, whatever its height. A test with a small or narrow picture passes (lablup/mlxcel#1601).
+# for instance, whatever its height. (Or on 2 x 8 cells, by luck: two runs of four change places, and doing that
+# twice undoes it.) A test with a small or narrow picture passes (lablup/mlxcel#1601).
 #
 # In the model, whole cells move: four rows of patches at a time. So the four rows of a cell stay together:
 
@@ -174,9 +177,9 @@ figure
 # In blue and orange is what is computed, white is what is left out. There is no array of that shape in the
 # model: the table of four lines is all.
 #
-# We have built by hand what two passes give. Are they equal, for any picture? The passes take a **grid**:
-# frame pairs, rows and columns of patches. A configuration with windows of 112 pixels is made from the
-# model's own.
+# We have built by hand what two passes give. Are they equal, for any picture? The passes take a **grid**: frame
+# pairs, rows and columns of patches, in one line for each picture. A configuration with windows of 112 pixels
+# is made from the model's own.
 
 # %%
 official = dataclasses.replace(vision, window_size=112)
@@ -202,8 +205,10 @@ for gh, gw in [(10, 14), (8, 8), (2, 2), (34, 46), (4, 22)]:
 # %% [markdown]
 # ## 5. Why nothing is filled up
 #
-# Many programs fill the last windows with zeros, so that all have one size. That is dangerous. A row of zeros
-# has the score 0 with every query. And $e^0$ is 1, not 0: softmax gives it a share.
+# Many programs fill the last windows with zeros, so that all have one size. That is dangerous. A key of zeros
+# has the score 0 with every query. And $e^0$ is 1, not 0: softmax gives it a share. Its value is zero as well, so
+# what the real ones hand over shrinks. (So it is with zeros put in after `project_qkv`. Zeros put in before it come
+# out as the biases: some other score, some share all the same, and a value that nobody has meant.)
 
 # %%
 scores = np.array([0.0, 0.0, -1.0])  # three real patches
@@ -239,7 +244,7 @@ print("equal:", all(np.array_equal(order_as_in_the_reference(r, c, 4), by_hand(2
                     for r in range(1, 12) for c in range(1, 12)))
 
 # %% [markdown]
-# A picture with ragged edges, under the windows of the embedded model. Its windows are
+# A picture with ragged edges, under the windows of the small model in the package. Its windows are
 # `vision.window_size` pixels a side, smaller than the official ones, so that small pictures have several.
 
 # %%
@@ -258,14 +263,14 @@ figure
 #
 # With windows alone, a patch would never hear of the other half of the picture. So a few blocks are **full
 # blocks**: there every patch sees all patches of its frame. In the official models these are blocks 7, 15,
-# 23 and 31 of 32 (`fullatt_block_indexes`). The rows stay in window order; only the table of segments is
-# another.
+# 23 and 31 of 32 (`fullatt_block_indexes`; the small model has others, named above each figure).
+# The rows stay in window order; only the table of segments is another.
 #
 # Let us watch it. We change the pixels of *one* patch, run both pictures through the tower, and ask after
 # each block: which rows have changed at all?
 
 # %%
-schedule = windows.schedule(inputs.grids, vision)
+print("full blocks:", vision.fullatt_block_indexes, "of", vision.depth)
 changed = inputs.pixel_values.copy()
 changed[0] += 1.0  # the patch in the upper left corner
 touched = minivl.Inputs.from_ids(inputs.input_ids, vlm.config, changed, inputs.image_grid_thw)
@@ -275,7 +280,7 @@ for one in (inputs, touched):
         vlm.vision(one)
     traces.append(session.trace)
 
-at = minivl.provenance(inputs, vlm.config)
+at = minivl.provenance(inputs, vlm.config)  # the patch behind each row; "w" below: rows in window order
 figure = plot.board(1, vision.depth, (3.1 * vision.depth, 2.6))
 for block, axis in enumerate(figure.axes):
     a, b = (trace[f"vision.blocks.{block}.add_mlp"] for trace in traces)
@@ -287,9 +292,10 @@ for block, axis in enumerate(figure.axes):
 figure
 
 # %% [markdown]
-# In a windowed block the news stays inside the window, to the last bit. The first full block carries it
-# everywhere. After that every row knows a little of every patch. How *much* each knows is another matter;
-# here only "changed or not" is drawn.
+# In a windowed block the news stays inside the window, to the last bit: each window is computed from its own rows
+# alone. The first full block carries it everywhere, and leaves nothing to watch. After that
+# every row knows a little of every patch. How *much* each knows is another matter; here only "changed or not" is
+# drawn.
 #
 # ## 7. Frames never look at each other
 #
@@ -304,7 +310,7 @@ frames = [discs, discs, np.full_like(discs, 90), np.full_like(discs, 160)]
 content = [{"type": "video", "video": frames, "fps": 2.0}, {"type": "text", "text": "Describe the video."}]
 video = vlm.prepare([{"role": "user", "content": content}])
 t, gh, gw = video.video_grid_thw[0]
-full_block = vision.fullatt_block_indexes[0]
+full_block = vision.fullatt_block_indexes[0]  # (fps: frames a second; lesson 10 makes places in time of it)
 print("grid", (int(t), int(gh), int(gw)), "= frame pairs, rows, columns of patches")
 print("segments of a full block:", windows.schedule(video.grids, vision)[full_block].tolist())
 
@@ -350,8 +356,10 @@ print(f"1092 x 1932 pixels: {n:,} patches, {n * n:,} pairs in full, {pairs_of(ph
 
 # %% [markdown]
 # And is attention what costs most? Count all operations of the official 3B model, for a photo of 1092 x 1932
-# pixels. This runs no arithmetic: the interpreter `shapes` carries arrays that hold nothing but their shape,
-# so no weights are needed either. A multiplication and an addition count as two operations.
+# pixels. This runs no arithmetic. (An *interpreter* is a second set of kernels, put behind the same passes. This
+# one, `shapes`, carries arrays that hold nothing but their shape, so no weights are needed either. The names come
+# from the inside of the package: read the result rather than the cell.) A multiplication and an addition count as
+# two operations.
 
 # %%
 from minivl.checkpoint.names import blank_tensors, build
@@ -379,12 +387,16 @@ for axis, (name, profile) in zip(figure.axes, profiles.items(), strict=True):
 figure
 
 # %% [markdown]
-# In windows the linear maps cost most, and they grow with the number of patches. With every block full,
-# attention would, and it would grow with the square. The windows are there for large pictures.
+# `add_mlp` (three matrices, lesson 7), `project_qkv` and `add_attended` are linear maps nearly throughout; `attend`
+# is the attention. In windows the linear maps cost most, and they grow with the number of patches. What `attend`
+# still costs is the four full blocks: 4 times 115.9 million pairs, beside 28 times 0.67 million in windows. With
+# every block full, attention would cost most, and it would grow with the square. The windows are there for large
+# pictures.
 #
 # ## 9. Now break it
 #
-# Six faults that have been in ports, or are one line away. Three pictures: one with ragged edges, one that is
+# Six faults that have been in ports, or are one line away. (`.definition` is a pass's plain function: under its
+# own name we should get our replacement back.) Three pictures: one with ragged edges, one that is
 # exactly two windows wide and one high, and one that is a single window. **Predict** for each fault: which
 # pictures does it move?
 
@@ -407,7 +419,10 @@ def reading_order(grids, config):
 
 
 def rounded_down(grids, config):
-    """Windows in a row rounded down: the last of a row and the first of the next get one number."""
+    """Windows in a row rounded down: the last of a row and the first of the next get one number.
+
+    As in section 2, with 1 for ceil(7 / 4): the upper right window and the lower left one are then one.
+    """
     _, gh, gw = (int(n) for n in grids[0])
     r, c = np.indices((gh // 2, gw // 2)).reshape(2, -1)
     side = config.window_cells

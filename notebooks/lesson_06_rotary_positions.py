@@ -70,7 +70,8 @@ print("shuffled in = shuffled out:", np.allclose(shuffled, attend(q, k, v)[shuff
 
 # %% [markdown]
 # So the place must be put *into* q and k. What would we like? The score of two patches should depend on how
-# far apart they are, and not on where in the picture the pair stands.
+# far apart they are, and not on where in the picture the pair stands. (Numbers for the place that are *added* to a
+# row, as older models have them, do not give that: each score then depends on both places.)
 #
 # ## 2. Turn two numbers by an angle
 #
@@ -79,8 +80,8 @@ print("shuffled in = shuffled out:", np.allclose(shuffled, attend(q, k, v)[shuff
 # $$ (a, b) \;\to\; (a \cos\varphi - b \sin\varphi,\; b \cos\varphi + a \sin\varphi) $$
 #
 # Turn the query at place $m$ by $m$ times some angle, and the key at place $n$ by $n$ times the same angle.
-# The dot product of two arrows depends on their lengths and on the angle *between* them. And the angle
-# between them has changed by $m - n$ times that angle: by the **distance**.
+# The dot product of two arrows is the product of their lengths times $\cos$ of the angle *between* them. And the
+# angle between them has changed by $m - n$ times that angle: by the **distance**.
 
 # %%
 def turn_pair(pair, angle):
@@ -101,7 +102,8 @@ for m, n in [(0, 0), (2, 1), (7, 6), (3, 0), (9, 6), (5, 8)]:
 # turned. Nothing is added to the rows, nothing is learned here, and the length of an arrow stays. Values
 # are not turned: *what* is handed over does not depend on the place.
 #
-# In the picture: the dotted arrow is the query before, the solid one after turning, at four places.
+# In the picture: the dotted arrow is the query before, the solid one after turning, at four places. ("Number i" is
+# $a$, "number i + e/2" is $b$: section 3 tells why they are named so.)
 
 # %%
 figure = plot.board(1, 4, (11, 2.9))
@@ -119,8 +121,11 @@ figure
 # $$ \mathrm{speed}_i = \mathrm{base}^{-2i/e}, \qquad \varphi_{ni} = n \cdot \mathrm{speed}_i
 #    \qquad i = 0 \ldots e/2 - 1 $$
 #
-# In comments, `f` is the number of angles, $e/2$. The first pair turns by 1 radian (57 degrees) a place,
-# the last one by almost nothing. The **base** is 10,000 in the vision tower.
+# for any place $n$, a query's or a key's. In comments, `n` rows are one for each place, and `f` is the number
+# of angles, $e/2$. The first pair turns by 1 radian (57 degrees) a place, the last one by almost nothing. The
+# **base** is 10,000 in the vision tower: chosen, not learned, and so large that the slowest hands never come
+# round. For equal q and k whose pairs all have the length 1, each pair adds
+# $\cos(\mathrm{distance} \cdot \mathrm{speed}_i)$ to the score; below is the mean of these.
 
 # %%
 def speeds(width, base=10000.0):
@@ -135,14 +140,18 @@ figure = plot.board(1, 2, (11, 3.2))
 plot.angles(angles, figure.axes[0])
 figure.axes[0].set_title("angles of 40 places, 8 pairs: fast left, slow right", size=9)
 for pairs in (1, 2, 8):
-    figure.axes[1].plot(places, np.cos(angles[:, :pairs]).mean(axis=1), label=f"{pairs} pairs")
-figure.axes[1].set_title("score of equal q and k by distance", size=9)
+    figure.axes[1].plot(places, np.cos(angles[:, :pairs]).mean(axis=1), label=f"{pairs} pairs")  # of n f: n
+figure.axes[1].set_title("score of equal q and k by distance: mean over the pairs", size=9)
+figure.axes[1].set_xlabel("distance")
 figure.axes[1].legend(fontsize=8)
 figure
 
 # %% [markdown]
-# With eight pairs near places score high, and far ones lower: a head can prefer neighbours by having equal q
-# and k. (It may also learn to look three places to the left: by a key that is turned against the query.)
+# Distance 0 scores highest, since only there all hands agree: a head can prefer its own place by having equal q
+# and k. Beyond, the curve does not simply fall: each hand comes round again in its own time, the fastest after 6
+# places, 13 and 19, and lifts it. More pairs smooth the ripples and do not remove them. (A head may also
+# learn to look three places to one side: with $W_k$ it can turn the pairs of its keys against those of its queries,
+# and the highest score is where the place turns them back.)
 #
 # ### Which numbers are a pair?
 #
@@ -176,7 +185,9 @@ figure
 # $$ \varphi = \big[\; \mathrm{row} \cdot \mathrm{speed}_0, \ldots, \mathrm{row} \cdot \mathrm{speed}_{e/4-1},
 #    \mathrm{column} \cdot \mathrm{speed}_0, \ldots \;\big], \qquad \mathrm{speed}_i = 10000^{-2i/(e/2)} $$
 #
-# Check the count: $e/4$ angles for rows, $e/4$ for columns, $e/2$ together, and each turns two numbers.
+# Check the count: $e/4$ angles for rows, $e/4$ for columns, $e/2$ together, and each turns two numbers: number $i$
+# and number $i + e/2$ of the whole head, as before. So with $e = 8$ the row turns the pairs (0, 4) and (1, 5), and
+# the column (2, 6) and (3, 7).
 
 # %%
 def two_dimensions(at, width):
@@ -232,13 +243,14 @@ print("score before and after both have moved:", np.array(scores))
 # ## 5. The angles must be sorted like the rows
 #
 # In the model the rows stand in window order (lesson 5), whole cells at a time, and inside a cell the four
-# patches in 2x2 order (lesson 3). An angle belongs to a *row of the table*. So coordinates go through exactly
-# the same sorting. By hand, for our picture:
+# patches in 2x2 order (lesson 3). An angle belongs to a patch, wherever its numbers stand in the table. So the
+# patches' coordinates go through exactly the same sorting. By hand, for our picture (`w`: patches in window order):
 
 # %%
 _, gh, gw = (int(n) for n in inputs.image_grid_thw[0])
 raster = np.stack(np.indices((gh, gw)), axis=-1)  # gh gw 2: row and column, as one reads
-blocks = raster.reshape(gh // 2, 2, gw // 2, 2, 2).swapaxes(1, 2).reshape(-1, 2)  # -> p 2: in 2x2 order
+split = raster.reshape(gh // 2, 2, gw // 2, 2, 2)  # -> cell_row in_row cell_col in_col 2, as in lesson 3
+blocks = split.swapaxes(1, 2).reshape(-1, 2)  # -> cell_row cell_col in_row in_col 2 -> p 2: in 2x2 order
 order = windows.window_order(inputs.grids, vision)  # c
 sorted_at = blocks.reshape(-1, 4, 2)[order].reshape(-1, 2)  # p 2 -> cells 4 2 -> w 2
 angles = two_dimensions(sorted_at, vision.head_dim)  # w f
@@ -246,6 +258,7 @@ angles = two_dimensions(sorted_at, vision.head_dim)  # w f
 with minivl.session(record="*") as session:
     vlm.logits(inputs)
 trace = session.trace
+print("the first eight (row, column):", [tuple(place) for place in sorted_at[:8].tolist()])
 print("coordinates equal to the pass:", np.array_equal(sorted_at, trace["vision.angles.order_by_window"]))
 off = np.abs(angles - trace["vision.angles.spatial_angles"]).max()
 print(f"angles, largest difference: {off:.1e} (float32)")
@@ -256,8 +269,8 @@ plot.angles(angles, figure.axes[0], sections=[("row", quarter), ("column", quart
 figure
 
 # %% [markdown]
-# Read the first columns of both halves downwards: the steps are the way through the picture, four patches at
-# a time.
+# Read the first column of each half downwards (it is drawn within one turn, so the colours begin again after 6):
+# the steps are the way through the picture, four patches at a time, as in the printed line.
 #
 # Where does counting begin? At 0 in every picture and in every frame of a video. Two pictures in a prompt
 # both have a patch (0, 0), and that does no harm: they never see each other in the tower.
@@ -307,10 +320,10 @@ plot.positions(place, figure.axes[0])
 figure
 
 # %% [markdown]
-# Left and right of the grey part are words: three lines in one. In the grey part are the visual tokens:
-# time stands still, height climbs once a row of cells, width runs and starts again. The text after the
-# picture goes on above the largest number so far. Where these numbers come from is lesson 10. Here: what is
-# done with them.
+# Left and right of the grey part are words: three lines in one. In the grey part are the visual tokens, all but
+# the first, whose three numbers are the same: time stands still, height climbs once a row of cells, width runs
+# and starts again. The text after the picture goes on above the largest number so far. Where these numbers come
+# from is lesson 10. Here: what is done with them.
 #
 # Every speed belongs to *one* axis, in blocks: the first **section** of speeds turns by time, the next by
 # height, the last by width.
@@ -323,19 +336,21 @@ angles = place[axis_of].T * speed  # 3 s -> f s -> s f
 print("sections", sections, "of", len(speed), "speeds, base", base)
 print("largest difference from the pass decoder.angles:", np.abs(angles - trace["decoder.angles"]).max())
 
-first_word = int(np.flatnonzero(np.ptp(place, axis=0) == 0)[-1])  # the last word: three equal numbers
-ordinary = place[0, first_word] * speed  # rotary embedding in one dimension
-print("for a word, the same as one-dimensional:", np.allclose(angles[first_word], ordinary))
+last = place.shape[1] - 1  # the last token of the prompt, text: three equal numbers
+ordinary = place[0, last] * speed  # rotary embedding in one dimension
+print("for text, the same as one-dimensional:", np.allclose(angles[last], ordinary))
 
 figure = plot.board(1, 1, (7.5, 3.8))
 plot.angles(angles, figure.axes[0], sections=list(zip(("time", "height", "width"), sections, strict=True)))
 figure
 
 # %% [markdown]
-# Note what follows from sharing: time has the fast hands only, width the slow ones only. In the tower rows
-# and columns have fast and slow hands both. (A later model, Qwen3-VL, deals the speeds out in turn, 0 1 2 0
-# 1 2, instead of in blocks. Reading one checkpoint with the other's rule leaves text untouched and moves
-# pictures: Blaizzy/mlx-vlm#576.)
+# Note what follows from sharing: time has the fast hands only, width the slow ones only, so that its part of the
+# figure hardly changes its colour. Left and right can be told all the same: where an arrow of q stands across the
+# arrow of k, the score changes with the sine of even a small turn, and long arrows make it count. Besides, the rows
+# come from the tower, where rows and columns have fast and slow hands both. (A later model, Qwen3-VL, deals the
+# speeds out in turn, 0 1 2 0 1 2, instead of in blocks. Reading one checkpoint with the other's rule leaves text
+# untouched, whose three numbers are equal, and moves pictures: Blaizzy/mlx-vlm#576.)
 #
 # > **Optional box: positions do not fit into 16 bits.** bfloat16 has 8 bits for the digits of a number, so
 # > beyond 256 not every integer can be written. A position of 257 becomes 256 or 258, and two tokens stand at
@@ -353,7 +368,8 @@ print("255 to 262 in bfloat16:", to_bfloat16(np.arange(255, 263)).astype(int))
 # %% [markdown]
 # ## 8. Now break it
 #
-# All of these run, and all shapes are right. **Predict**: which moves the visual tokens most?
+# All of these run, and all shapes are right. **Predict**: which moves the visual tokens most? (Per cent as in
+# lesson 1, section 9. `.definition` is the plain function of a pass.)
 
 # %%
 def rotate_with(way):
@@ -376,7 +392,7 @@ def columns_first(at, config):
 
 
 def one_dimension(at, config):
-    """The number of the row in place of its row and column."""
+    """One number, counted down the table, in place of the patch's row and column."""
     count = np.arange(len(at))
     return positions.spatial_angles.definition(np.stack([count, count], axis=1), config)
 
@@ -390,20 +406,26 @@ faults = {"not turned": {"vision.blocks.*.rotate": rotate_with(lambda x, cos, si
           "pairs of neighbours": {"vision.blocks.*.rotate": rotate_with(neighbours)},
           "turned backwards": {"vision.blocks.*.rotate": rotate_with(backwards)},
           "columns before rows": {"vision.angles.spatial_angles": columns_first},
-          "number of the row as place": {"vision.angles.spatial_angles": one_dimension},
+          "place in the table for both": {"vision.angles.spatial_angles": one_dimension},
           "angles not in window order": {"vision.angles.order_by_window": as_cut}}
 wanted = vlm.vision(inputs)
 print(f"{'':28s} tokens move by   answer")
 print(f"{'(the truth)':28s} {'':14s}   A red circle.")
 print(f"{'no fault':28s} {0:14.1%}   {vlm.ask(image, 'Describe the image.')}")
+tokens = {}
 for name, fault in faults.items():
     with minivl.using(fault), minivl.session(verify=True):
-        moved = np.linalg.norm(vlm.vision(inputs) - wanted) / np.linalg.norm(wanted)
+        tokens[name] = vlm.vision(inputs)
+        moved = np.linalg.norm(tokens[name] - wanted) / np.linalg.norm(wanted)
         print(f"{name:28s} {moved:14.1%}   {vlm.ask(image, 'Describe the image.')}")
+apart = np.linalg.norm(tokens["not turned"] - tokens["turned backwards"]) / np.linalg.norm(wanted)
+print(f"not turned and turned backwards are {apart:.1%} apart from each other")
 
 # %% [markdown]
 # `verify=True` saw nothing. "Turned backwards" is worth a thought: if both q and k turn the other way, scores
-# depend on the distance all the same, only with left for right. A model *trained* so would be as good.
+# depend on the distance all the same, only with left for right. A model *trained* so would be as good. But these
+# weights were trained the other way, and a wrong place can be as bad for them as none. (If both lines give the same
+# per cent, that is chance: the line below them says how far the two are apart.)
 #
 # And look at the answers that survive. A port with one of these faults may name a single object rightly for
 # years, and misplace things in a crowded picture.
@@ -414,7 +436,7 @@ for name, fault in faults.items():
 # of numbers `i` and `i + e/2`. On paper first: turn (1, 2, 3, 4) by 90 and 0 degrees.
 #
 # <details><summary>Hint 1</summary>The pairs are (1, 3) and (2, 4). By 90 degrees (a, b) becomes (-b,
-# a).</details>
+# a). On paper: (-3, 2, 1, 4).</details>
 # <details><summary>Hint 2</summary>Split row into two halves of e/2 numbers. Then the formula of section 2
 # works on all pairs at once.</details>
 # <details><summary>Hint 3</summary>a, b = np.split(row, 2); np.concatenate([a * cos - b * sin, b * cos + a *

@@ -25,16 +25,16 @@ def row_of_patch(mine):
             mistakes = [  # what a mistake would give for all patches, and the remark about it
                 ([r * gw + c for r, c in order], "that is raster order"),
                 ([4 * (m // 4) + [0, 2, 1, 3][m % 4] for m in range(len(order))],
-                 "inside a block, go along the row first"),
+                 "inside a cell, go along the row first"),
                 ([4 * (r // 2 * gw + c // 2) + 2 * (r % 2) + c % 2 for r, c in order],
-                 "gw counts patches, not blocks"),
-                ([m // 4 + m % 4 for m in range(len(order))], "each block before it holds 4 patches"),
-                ([m // 4 * 4 for m in range(len(order))], "the place inside the block is missing"),
+                 "gw counts patches, not cells"),
+                ([m // 4 + m % 4 for m in range(len(order))], "each cell before it holds 4 patches"),
+                ([m // 4 * 4 for m in range(len(order))], "the place inside the cell is missing"),
                 ([m + 1 for m in range(len(order))], "all yours are one too high; rows are counted from 0"),
                 ([m - 1 for m in range(len(order))], "all yours are one too low; rows are counted from 0"),
             ]
             why = next((remark for rows, remark in mistakes if got == rows),
-                       f"{n // 4} whole blocks come before its own, and {n % 4} patches of its own block")
+                       f"{n // 4} whole cells come before its own, and {n % 4} patches of its own cell")
             raise AssertionError(f"{gw} patches wide, patch ({row}, {col}) is row {wrong[0]}, "
                                  f"you say {said}: {why}")
 
