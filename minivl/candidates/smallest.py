@@ -48,7 +48,7 @@ def write(found: Reduction, vlm: VLM, candidate: Checked, folder: Path) -> list[
 def fill(scene: Scene, vlm: VLM, candidate: Checked, folder: Path) -> None:
     """Pictures, prompt.json, the golden trace, and the candidate's."""
     text = json.dumps(saved(scene, folder), indent=1)
-    (folder / PROMPT).write_text(text + "\n", encoding="utf-8")
+    (folder / PROMPT).write_text(text + "\n", encoding="utf-8", newline="\n")
     messages = messages_of(scene)
     record(in_precision(vlm, "float64"), messages, folder / GOLDEN, yardsticks=(candidate.precision,))
     if isinstance(candidate.candidate, Ours):

@@ -33,6 +33,7 @@ from .hunt import ordinary, quietly, seen
 from .world import world
 
 EXACT, CLOSE = 1e-6, 2e-5                # of float32: the same operations, and another order of them
+APART = 5e-3                             # far above what another order does in 16 bits, far below another's words
 
 
 @dataclass(frozen=True)
@@ -373,7 +374,7 @@ def conversations_do_not_hear_each_other(vlm: VLM) -> None:
     for n, inputs in enumerate(together.prepare(vlm)):
         alone = traced(vlm, talk(inputs, tokens=3))
         for key in ("decoder.logits", "decoder@1.logits"):
-            near(trace[key][n], alone[key][0])
+            near(trace[key][n], alone[key][0], APART)
 
 
 @law
