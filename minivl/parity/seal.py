@@ -188,7 +188,8 @@ def changes(where: str, was: Mapping[str, Any], now: Mapping[str, Any], near: fl
     transformers gave, and its name and version.
     """
     aside = {"inputs", "stages"} | (set() if near == SAME else {"outputs", "producer"})
-    found = [*unlike(where, *({k: v for k, v in entry.items() if k not in aside} for entry in (was, now)), near)]
+    old, new = ({name: value for name, value in entry.items() if name not in aside} for entry in (was, now))
+    found = [*unlike(where, old, new, near)]
     if near != SAME:
         found += unlike(f"{where}: outputs", dict.fromkeys(was["outputs"]), dict.fromkeys(now["outputs"]), near)
     before, after = ({row["name"]: row for row in entry["stages"]} for entry in (was, now))

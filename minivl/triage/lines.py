@@ -103,8 +103,8 @@ def _line(number: int, raw: bytes, path: Path) -> Line:
         raise wrong("field 'teacher_forced' should be true or false")
     if row.get("expected") is not None and not isinstance(row["expected"], str):
         raise wrong("field 'expected' should be a text: the true answer")
-    name = number if row.get("id") is None else row["id"]
-    return Line(number, str(name), messages, row["text"], ids, prompt, numbers, grid,
+    named = number if row.get("id") is None else row["id"]
+    return Line(number, str(named), messages, row["text"], ids, prompt, numbers, grid,
                 _settings(row, wrong), row.get("expected"), row.get("teacher_forced", False))
 
 
