@@ -431,8 +431,8 @@ def parity(model: Annotated[str | None, typer.Argument(metavar="[MODEL_DIR]", sh
            as_json: AsJson = False) -> None:
     """Compare a checkpoint with transformers, stage by stage. A sealed report; needs torch and transformers.
 
-    Exit code 0: the same within rounding, or verified; 1: different, tampered or drifted; 2: cannot be made. JSON: the
-    report; with --verify: verdict, tampered, drifted, changed.
+    Exit code 0: the same within rounding, or verified; 1: different, tampered, drifted or incomplete; 2: cannot be
+    made. JSON: the report; with --verify: verdict, tampered, drifted, changed, missing.
     """
     from .commands.parity import run_parity
     raise typer.Exit(run_parity(model, output, report, as_json))

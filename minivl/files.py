@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
+
+
+def check_place(path: Path) -> None:
+    """Raise ValueError, before anything takes long, for a path that no file can be written to."""
+    parent = path.absolute().parent
+    if path.is_dir() or not parent.is_dir():
+        raise ValueError(f"{path}: {'is a folder' if path.is_dir() else 'its folder is not there'}; name a file")
+    if not os.access(parent, os.W_OK):
+        raise ValueError(f"{path}: its folder may not be written to; name another place")
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:

@@ -15,7 +15,18 @@ from minivl import cli
 from minivl.parity import parts, seal
 from minivl.parity.page import html
 from minivl.parity.run import PROMPTS, WAYS, runs
-from minivl.parity.seal import DRIFTED, NEAR, SAME, SECTIONS, TAMPERED, VERIFIED, alike, seal_of, verify
+from minivl.parity.seal import (
+    DRIFTED,
+    INCOMPLETE,
+    NEAR,
+    SAME,
+    SECTIONS,
+    TAMPERED,
+    VERIFIED,
+    alike,
+    seal_of,
+    verify,
+)
 
 HOSTILE = "</script><img src=x onerror=document.title='broken'>"
 
@@ -31,7 +42,7 @@ def made_up():
                                                                      "differing_rows": 0},
                 "stages": [stage("vision.embed_patches"), stage("decoder.logits", error=4e-7)],
                 "inputs": {"input_ids": "1" * 64}, "outputs": {"decoder.logits": "2" * 64}}
-               for run in runs(tuple(PROMPTS)[:2])]
+               for run in runs()]
     entries[3]["stages"][1] |= {"verdict": "wrong", "error": None, "ratio": None}
     entries[3] |= {"verdict": "wrong", "first_bad": "decoder.logits"}
     report = {"format": seal.NAME, "version": seal.VERSION, "versions": {"torch": "1"}, "checkpoint": {"a": "3" * 64},
@@ -72,7 +83,77 @@ def test_a_figure_that_was_changed_and_sealed_anew_is_found_by_making_it_again(a
     report["runs"][3]["stages"][1] |= {"verdict": "rounding", "error": 1e-7, "ratio": 0.5}
     found = verify(sealed(report), None)
     assert found.verdict == TAMPERED and "sealed anew" in found.tampered[0] and not found.drifted
-    assert any("decoder.logits was rounding, is wrong" in line for line in found.changed)
+    assert any("decoder.logits: verdict was rounding, is wrong" in line for line in found.changed)
+
+
+def put(**values):
+    return lambda entry: entry.update(values)
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    (put(verdict="exact"), "verdict was exact, is rounding"), (put(first_bad="a"), "first_bad was a, is nothing"),
+    (put(producer="another"), "producer was another, is"), (put(more="a"), "more is not there any more"),
+    (put(logits={}), "logits: top_overlap was not there"), (put(outputs={}), "outputs: decoder.logits was not there"),
+    (lambda entry: entry["logits"].update(kl_worst=2e-9), "logits: kl_worst was 2e-09, is 1e-09"),
+    (lambda entry: entry["logits"].update(differing_rows=None), "differing_rows was nothing, is 0"),
+    (lambda entry: entry["stages"].append(entry["stages"][0]), "another order, or one comes twice"),
+    (lambda entry: entry["stages"].reverse(), "another order"),
+    (lambda entry: entry["stages"].append(stage("a")), "a is not there any more"),
+    (lambda entry: entry["stages"].pop(), "decoder.logits was not there"),
+    (lambda entry: entry["stages"][0].update(more=1), "more is not there any more"),
+    (lambda entry: entry["outputs"].update(more="2"), "outputs: more is not there any more")])
+def test_nothing_of_a_run_can_be_changed_and_sealed_anew(again, change, said):
+    report = made_up()
+    change(report["runs"][0])
+    found = verify(sealed(report), None)
+    assert found.verdict == TAMPERED and not found.drifted and len(found.changed) in (1, 3)
+    assert any(said in line and line.startswith(str(seal.run_of(report["runs"][0]))) for line in found.changed)
+
+
+def test_more_inputs_are_other_inputs_and_more_sections_are_tampering(again):
+    report = made_up()
+    report["runs"][0]["inputs"]["more"] = "2"
+    assert verify(sealed(report), None).drifted == [f"{seal.run_of(report['runs'][0])}: other inputs: more"]
+    assert verify(made_up() | {"approved": "yes"}, None).tampered == ["'approved' is no part of a report"]
+
+
+def test_runs_that_were_taken_out_are_named_and_their_order_does_not_matter(again):
+    report = made_up()
+    gone = report["runs"].pop(1)
+    report["runs"].reverse()
+    found = verify(sealed(report), None)
+    assert found.verdict == INCOMPLETE and found.missing == [str(seal.run_of(gone))] and not found.changed
+
+
+def wrong_types():
+    """Changes of a report that leave it without something, or with another type."""
+    for name, value in (("prompt", ["x"]), ("verdict", 1), ("stages", {}), ("logits", []), ("inputs", {"a": 1}),
+                        ("outputs", None), ("logits", {"kl_worst": "x"}), ("first_bad", 3)):
+        yield put(**{name: value}), f"runs[0].{name}" if isinstance(value, dict) and value else "runs[0]: " + name
+    for name, value in (("error", "x"), ("name", ["x"]), ("ratio", 10**400), ("rounding", True),
+                        ("error", float("nan"))):
+        yield (lambda entry, n=name, v=value: entry["stages"][0].update({n: v})), f"runs[0].stages[0]: {name} is"
+
+
+@pytest.mark.parametrize(("change", "said"), list(wrong_types()))
+def test_a_report_of_other_types_is_refused_before_anything_is_made(tmp_path, change, said):
+    report = made_up()
+    change(report["runs"][0])
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(report), encoding="utf-8")
+    with pytest.raises(seal.ParityError) as error:
+        seal.read(path)
+    assert said in str(error.value)
+
+
+def test_versions_are_texts_and_a_run_comes_once(tmp_path, again):
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(made_up() | {"versions": {"python": 3}}), encoding="utf-8")
+    with pytest.raises(seal.ParityError, match="versions: python is 3, should be a text"):
+        seal.read(path)
+    report = made_up()
+    with pytest.raises(seal.ParityError, match="twice"):
+        verify(sealed(report | {"runs": [*report["runs"], report["runs"][0]]}), None)
 
 
 @pytest.mark.parametrize(("section", "name"), [("versions", "torch"), ("checkpoint", "a"), ("package", "stage.py")])
@@ -123,20 +204,29 @@ def test_the_command_verifies_and_refuses(again, tmp_path, monkeypatch):
     again["versions"] = {"torch": "2"}
     assert "drifted: versions: torch was 1, is 2" in command("--verify", path, code=1)[0]
     found = json.loads(command("--verify", path, "--json", code=1)[0])
-    assert found["verdict"] == "drifted" and set(found) == {"verdict", "tampered", "drifted", "changed"}
+    assert found["verdict"] == "drifted" and set(found) == {"verdict", "tampered", "drifted", "changed",
+                                                                  "missing"}
     report = made_up()
     report["runs"][0]["prompt"] = "another"
     for text, said in [("{}", "no report of this version"), ("{", "not valid JSON"),
-                       (json.dumps({"format": seal.NAME, "version": 1}), "has no versions"),
+                       (json.dumps({"format": seal.NAME, "version": 1}), "the report has no versions"),
                        (json.dumps(report), "makes other ones"), ("[]", "no report of this version"),
-                       (json.dumps({**made_up(), "package": 3}), "has no package"),
-                       (json.dumps({**made_up(), "runs": [{"prompt": "a"}]}), "no whole entry")]:
+                       (json.dumps({**made_up(), "package": 3}), "package is 3, should be an object"),
+                       (json.dumps({**made_up(), "runs": [{"prompt": "a"}]}), "runs[0] has no precision")]:
         path.write_text(text, encoding="utf-8")
         err = command("--verify", path, code=2)[1]
         assert said in err and err.count("\n") == 1
     assert "no such file" in command("--verify", tmp_path / "none.json", code=2)[1]
     assert "as in report.html" in command("-o", tmp_path / "report.pdf", code=2)[1]
     assert not list(tmp_path.glob("*.pdf"))
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_anything_is_made(tmp_path, monkeypatch):
+    monkeypatch.setattr("minivl.commands.parity.need_the_reference", lambda: None)
+    monkeypatch.setattr("minivl.commands.parity.made", lambda *a, **k: pytest.fail("it was made"))
+    (tmp_path / "a.json").mkdir()
+    for name, said in (("none/a.html", "its folder is not there"), ("a.html", "a.json: is a folder")):
+        assert said in command("-o", tmp_path / name, code=2)[1]
 
 
 def test_the_page_holds_the_report_and_asks_for_nothing():

@@ -7,6 +7,7 @@ says is in `oracle/test_diff_oracle.py`. Read next: `test_trace_foreign.py` (arr
 import ast
 import json
 import math
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -102,6 +103,14 @@ def test_a_recording_that_fails_leaves_nothing(tmp_path):
         out.put("a", np.zeros(2))
         out.put("b", np.zeros(2, complex))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_recording_that_cannot_get_its_name_leaves_nothing_and_says_where(tmp_path):
+    path = tmp_path / "a.safetensors"
+    path.mkdir()
+    with pytest.raises(OSError) as error, recorder.Recorder(path) as out:
+        out.put("a", np.zeros(2))
+    assert error.value.filename == str(path) and list(tmp_path.iterdir()) == [path]
 
 
 # ---- the file -------------------------------------------------------------------------------------------------
@@ -201,6 +210,28 @@ def test_what_is_no_trace_is_refused_in_words(golden, tmp_path):
     (tmp_path / "cut.safetensors").write_bytes(golden.path.read_bytes()[:-10])
     with pytest.raises(ValueError, match="the header speaks of"):
         Trace(tmp_path / "cut.safetensors")
+
+
+def test_what_is_not_there_is_asked_for_as_a_trace(golden, tmp_path, capsys):
+    for words in (["trace", "show", tmp_path / "none"], ["trace", "show", tmp_path], ["diff", tmp_path / "none", "a"],
+                  ["diff", golden.path, tmp_path / "none.safetensors"], ["diff", golden.path, tmp_path / "none"]):
+        with pytest.raises(SystemExit) as left:
+            app(list(map(str, words)))
+        said = capsys.readouterr().err
+        assert left.value.code == 2 and "give a trace that `minivl trace record` wrote" in said, said
+        assert "checkpoint" not in said
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\3\4 cut off", b"nothing", np.array([{}], object)])
+def test_a_file_that_numpy_cannot_read_brings_no_advice_to_unpickle(golden, tmp_path, content):
+    path = tmp_path / "a.npz"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        np.savez(path, a=content)
+    with pytest.raises(TraceError, match="cannot be read as .npz; it should hold numbers") as error:
+        read_candidate(path, golden)
+    assert "pickle" not in str(error.value)
 
 
 # ---- measures -------------------------------------------------------------------------------------------------
@@ -469,6 +500,25 @@ def test_record_and_show_on_the_command_line(tmp_path, capsys):
     assert [stage["key"] for stage in found["stages"]] == ["vision.blocks.0.attend", "vision.blocks.1.attend"]
     assert minivl_says(capsys, "trace", "record", "-o", out, "--rows", "q=1")[0] == 2
     assert minivl_says(capsys, "trace", "record", "-o", out, "--from", "elsewhere")[0] == 2
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["--layers", "99"], "layer 99 is asked for; the tower has"), (["--layers", "0,99"], "layer 99 is asked for"),
+    (["--layers", "3-1"], "no list of numbers"), (["-o", "folder"], "folder: is a folder"),
+    (["-o", "none/a.safetensors"], "none/a.safetensors: its folder is not there")])
+def test_a_record_that_could_not_be_written_is_refused_before_the_run(tmp_path, capsys, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("minivl.trace.record.taker", lambda *a: pytest.fail("it ran"))
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(SystemExit) as left:
+        app(["trace", "record", "-o", "a.safetensors", *words])
+    assert left.value.code == 2 and said.replace("/", os.sep) in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_layers_that_no_model_has_are_refused_in_a_program_too(tmp_path):
+    with pytest.raises(ValueError, match="layer 99 is asked for"):
+        record(VLM, MESSAGES, tmp_path / "a.safetensors", Selection(layers=(99,)))
 
 
 def test_the_answer_can_be_part_of_the_prompt(tmp_path):

@@ -228,6 +228,9 @@ def test_wrong_input_is_refused_in_words(golden, tmp_path):  # noqa: F811
     (tmp_path / "folder").mkdir()
     with pytest.raises(TraceError, match="holds no .npy files"):
         read_candidate(tmp_path / "folder", golden)
+    with pytest.raises(TraceError, match="a.onnx: there is no such file; give a trace"):
+        read_candidate(tmp_path / "a.onnx", golden)
+    (tmp_path / "a.onnx").write_bytes(b"")
     with pytest.raises(TraceError, match="is neither"):
         read_candidate(tmp_path / "a.onnx", golden)
     np.save(tmp_path / "folder" / "a.npy", np.array([{}], object), allow_pickle=True)

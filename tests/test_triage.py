@@ -107,14 +107,36 @@ WRONG = [
     ({**ROW, "settings": {"precision": "fp8"}}, "settings.precision is 'fp8'"),
     ({**ROW, "expected": 4}, "'expected' should"), ({**ROW, "teacher_forced": 1}, "'teacher_forced' should"),
     ({"video": "a.mp4", "prompt": "a", "text": "a"}, "'video' should be a list"),
-    ({"images": "a.png", "prompt": "a", "text": "a"}, "'images' should be a list")]
+    ({"images": "a.png", "prompt": "a", "text": "a"}, "'images' should be a list"),
+    ({**ROW, "image": "iVBORw0KGgo/" * 500}, "field 'image': picture iVBORw0KGgo/"),
+    ({**ROW, "image": "iVBORw0KGgo/" * 9}, "base64 needs `data:image/png;base64,` in front"),
+    ({**ROW, "image": "a\0b"}, "field 'image': picture"), ({**ROW, "image": 3}, "field 'image': a picture is a int"),
+    ({"messages": [{"role": "user", "content": [{"type": "image", "image": "A" * 900}]}], "text": "a"},
+     "field 'messages': picture AAAA"),
+    ({**ROW, "settings": {"temperature": 10**400}}, "'settings' holds 1000"),
+    ({**ROW, "ids": [1], "logprobs": [-10**400]}, "'logprobs' holds -1000"), ({**ROW, "ids": [2**40]}, "'ids' should"),
+    ({"video": ["a.png"], "fps": 10**400, "prompt": "a", "text": "a"}, "'fps' holds 1000"),
+    ({**ROW, "grid": [[1, 2, 2**40]]}, "'grid' should"),
+    ({**ROW, "settings": {"max_new_tokens": 2.5}}, "settings.max_new_tokens is 2.5; it should be a whole number"),
+    ({**ROW, "settings": {"top_k": 0.5}}, "field 'settings': settings.top_k is 0.5"),
+    ({**ROW, "settings": {"seed": [1]}}, "field 'settings': settings.seed is [1]"),
+    ({"video": [], "prompt": "a", "text": "a"}, "'video' should be a list of frames, at least one"),
+    ({"messages": [{"role": "user", "content": [{"type": "video", "video": []}]}], "text": "a"}, "at least one"),
+    ({**ROW, "text": "a\ud83d"}, "field 'text' holds half of a surrogate pair, '\\ud83d'"),
+    ({**ROW, "prompt": "\udc00"}, "field 'prompt' holds half")]
 
 
 @pytest.mark.parametrize(("row", "said"), WRONG, ids=[said for _, said in WRONG])
 def test_a_malformed_line_is_named_with_its_field(row, said, folder):
     with pytest.raises(LinesError) as error:
         read_lines(written(folder, {**ROW, "id": "first"}, row))
-    assert "line 2" in str(error.value) and said in str(error.value)
+    assert "line 2" in str(error.value) and said in str(error.value) and len(str(error.value)) < 500
+
+
+def test_no_id_is_the_lines_number_and_a_byte_order_mark_is_none(folder):
+    path = written(folder, {**ROW, "id": None}, {**ROW, "id": None})
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert [line.name for line in read_lines(path)] == ["1", "2"]
 
 
 def test_an_empty_file_and_an_id_twice_are_refused(folder):

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..files import write_whole
+from ..files import check_place, write_whole
 from ..parity.page import html
 from ..parity.run import WAYS
 from ..parity.seal import VERIFIED, Findings, ParityError, made, read, verify
@@ -23,15 +23,15 @@ MANY = 12                                # findings of one kind that are told
 def run_parity(model: str | None, output: Path, report: Path | None, as_json: bool) -> int:
     """Write the report and its page, or verify one; 0 when all is well, 1 when something differs."""
     need_the_reference()
+    was = None if report is None else read(report)
+    beside = output.with_suffix(".json")
+    if was is None:
+        check_output(output, beside)
     with open_model(model) as vlm:
-        if report is not None:
-            was = read(report)
+        if was is not None and report is not None:
             with working("making everything again") as say:
                 found = verify(was, vlm, say)
             return tell_findings(found, report, as_json)
-        beside = output.with_suffix(".json")
-        if output.suffix != ".html":
-            raise ParityError(f"-o is {output}; name a page, as in report.html: the .json is written beside it")
         with working("comparing") as say:
             document = made(vlm, say=say)
     text = json.dumps(document, indent=1, allow_nan=False) + "\n"
@@ -46,6 +46,14 @@ def need_the_reference() -> None:
     if lacking:
         raise ParityError(f"minivl is compared with transformers, and {' and '.join(lacking)} is not installed: "
                           "pip install 'minivl[oracle]'")
+
+
+def check_output(output: Path, beside: Path) -> None:
+    """Raise, before minutes of work, for a page that is none or that cannot be written."""
+    if output.suffix != ".html":
+        raise ParityError(f"-o is {output}; name a page, as in report.html: the .json is written beside it")
+    check_place(output)
+    check_place(beside)
 
 
 def tell(document: dict[str, Any], output: Path, beside: Path, as_json: bool) -> int:
@@ -72,7 +80,8 @@ def tell_findings(found: Findings, report: Path, as_json: bool) -> int:
         print_json({"verdict": found.verdict, **vars(found)})
     else:
         heading(f"{report}: {found.verdict}")
-        for words, rows in (("tampered", found.tampered), ("drifted", found.drifted), ("changed", found.changed)):
+        for words, rows in (("tampered", found.tampered), ("drifted", found.drifted), ("changed", found.changed),
+                            ("missing", found.missing)):
             for row in rows[:MANY]:
                 line(f"{words}: {row}")
             if len(rows) > MANY:

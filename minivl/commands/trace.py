@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..api import PRECISIONS
-from ..files import write_whole
+from ..files import check_place, write_whole
 from ..trace import report
 from ..trace.compare import Comparison, compare
 from ..trace.format import ROW_LETTERS, Trace, TraceError
@@ -42,6 +42,7 @@ def record(images: Sequence[str], question: str | None, output: Path, source: st
         yardsticks = PRECISIONS if ours and precision == "float64" else ()
     if yardsticks and not ours:
         raise ValueError("a yardstick is measured against minivl's own run: record that, with --from minivl")
+    check_place(output)
     if not images:
         first, asked = sample()
         images, question = [first], question or asked
@@ -52,6 +53,7 @@ def record(images: Sequence[str], question: str | None, output: Path, source: st
             check_leaves(patterns, labels(vlm.processor))
         chosen = Selection(tuple(patterns) or ("*",), numbers(layers) if layers else None,
                            dict(map(row_choice, rows)), pixels)
+        chosen.check_layers(vlm.config)
         with working(f"recording {source}"):
             if answer:
                 messages = with_answer(vlm, messages, answer)
@@ -67,7 +69,7 @@ def numbers(text: str) -> tuple[int, ...]:
     found: list[int] = []
     for part in text.split(","):
         first, dash, last = part.partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
+        if not first.isdecimal() or (dash and not (last.isdecimal() and int(first) <= int(last))):
             raise ValueError(f"{text!r} is no list of numbers such as 0,2,5-7")
         found += range(int(first), int(last or first) + 1)
     return tuple(found)

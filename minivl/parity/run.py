@@ -41,6 +41,9 @@ class Run:
     precision: str
     attention: str
 
+    def __str__(self) -> str:
+        return f"{self.prompt}, {self.precision} {self.attention}"
+
 
 def runs(prompts: tuple[str, ...] = tuple(PROMPTS), ways: tuple[tuple[str, str], ...] = WAYS) -> Iterator[Run]:
     """All comparisons of a report."""
@@ -56,7 +59,7 @@ def compared(vlm: VLM, chosen: list[Run], say: Callable[[str], None] = lambda wo
             path, theirs = Path(folder) / "golden.safetensors", Path(folder) / "theirs.safetensors"
             record(in_precision(vlm, "float64"), inputs, path, yardsticks=sorted({run.precision for run in mine}))
             for run in mine:
-                say(f"{prompt}, {run.precision} {run.attention}")
+                say(str(run))
                 record_reference(vlm, inputs, theirs, run.precision, "eager" if run.attention == "exact"
                                  else run.attention)
                 with Trace(path) as golden, Trace(theirs) as other:

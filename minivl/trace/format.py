@@ -106,6 +106,9 @@ class Trace:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        if not self.path.is_file():
+            raise TraceError(f"{path}: {'is no file' if self.path.exists() else 'there is no such file'}; give a trace "
+                             "that `minivl trace record` wrote")
         self.file = File(self.path)
         try:
             self.facts = self._manifest()

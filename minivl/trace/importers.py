@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from ..watch import INDEX, read_dump
 from .format import NOTE, Trace, TraceError, read_array
 
 SHAPES = "shapes.json"
+UNREADABLE = (ValueError, EOFError, BadZipFile)          # what NumPy says of damaged files, or of objects to unpickle
 Names = Mapping[str, Any]
 
 
@@ -136,6 +138,9 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Arrays by name from a file or folder. Nothing is unpickled. Raises TraceError or OSError saying what is wrong."""
     if path.is_dir():
         return _folder(path)
+    if not path.is_file():
+        raise TraceError(f"{path}: {'is no file' if path.exists() else 'there is no such file'}; give a trace that "
+                         "`minivl trace record` wrote, or arrays as .npz, .safetensors, .bin or a folder")
     if path.suffix == ".safetensors":
         file = File(path)
         return {name: read_array(file, name) for name in file.tensors}
@@ -143,8 +148,8 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         try:
             with np.load(path, allow_pickle=False) as found:
                 return dict(found)
-        except ValueError as problem:
-            raise TraceError(f"{path}: cannot be read as .npz: {problem}") from None
+        except UNREADABLE:
+            raise TraceError(f"{path}: cannot be read as .npz; it should hold numbers, as np.savez writes") from None
     if path.suffix == ".bin":
         return _consecutive(path, _shapes(path.with_suffix(".json")))
     raise TraceError(f"{path}: is neither .safetensors, .npz, .bin nor a folder of .npy or .bin files")
@@ -155,8 +160,8 @@ def _folder(path: Path) -> dict[str, np.ndarray]:
     for file in sorted(path.glob("*.npy")):
         try:
             arrays[file.stem] = np.load(file, allow_pickle=False)
-        except ValueError as problem:
-            raise TraceError(f"{file}: cannot be read as .npy: {problem}") from None
+        except UNREADABLE:
+            raise TraceError(f"{file}: cannot be read as .npy; it should hold numbers, as np.save writes") from None
     if (path / SHAPES).is_file():
         for row in _shapes(path / SHAPES):
             arrays |= _consecutive(path / f"{row['name']}.bin", [row])

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from ..api import VLM
+from ..config import ModelConfig
 from ..contract import outputs, parse
 from ..inputs import Inputs
 from ..kernels import INTERPRETERS
@@ -50,6 +51,14 @@ class Selection:
     layers: tuple[int, ...] | None = None
     rows: Mapping[str, np.ndarray] = field(default_factory=dict)
     pixels: bool = True
+
+    def check_layers(self, config: ModelConfig) -> None:
+        """Raise ValueError for the number of a layer that neither tower nor decoder has."""
+        most = max(config.vision.depth, config.text.num_hidden_layers)
+        strange = [n for n in self.layers or () if not 0 <= n < most]
+        if strange:
+            raise ValueError(f"layer {strange[0]} is asked for; the tower has {config.vision.depth} blocks, the "
+                             f"decoder {config.text.num_hidden_layers} layers, counted from 0")
 
     def wants(self, key: str, label: str) -> bool:
         """Whether a stage's arrays are kept. Stages outside of blocks are no matter of `layers`."""
@@ -79,6 +88,7 @@ def record(vlm: VLM, prompt: Sequence[dict[str, Any]] | Inputs, path: str | Path
     answer: so many tokens of the model's own answer are added to the prompt.
     """
     chosen = selection or Selection()
+    chosen.check_layers(vlm.config)
     if answer:
         prompt = with_answer(vlm, prompt, answer)
     with Writer(path, facts(vlm, f"minivl {_version()}", vlm.dtype.name)) as out:
@@ -136,6 +146,7 @@ def record_reference(vlm: VLM, prompt: Sequence[dict[str, Any]] | Inputs, path: 
     from . import oracle  # torch: only when asked for
 
     chosen = selection or Selection()
+    chosen.check_layers(vlm.config)
     inputs = prompt if isinstance(prompt, Inputs) else vlm.prepare(list(prompt), after_video=after_video)
     rows = skeleton(vlm, inputs)
     model, words = oracle.load(vlm.folder, precision, attention)

@@ -45,7 +45,14 @@ class Recorder:
         return name
 
     def close(self):
-        """Write the header and give the file its name."""
+        """Write the header and give the file its name; nothing is left when that fails."""
+        try:
+            self._finish()
+        except OSError as problem:
+            self.__exit__(type(problem), problem, None)
+            raise type(problem)(problem.errno, problem.strerror, str(self.path)) from None
+
+    def _finish(self):
         header = json.dumps({"__metadata__": self.notes, **self.entries}, separators=(",", ":")).encode()
         while len(header) > self.room:
             self._move(2 * self.room)

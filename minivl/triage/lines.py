@@ -8,8 +8,11 @@ Read next: `runs.py`.
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
+import re
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +26,10 @@ Triple = tuple[int, int, int]
 FIELDS = ("id", "image", "images", "video", "fps", "prompt", "messages", "text", "ids", "prompt_ids", "logprobs",
           "grid", "settings", "expected", "teacher_forced")
 SETTINGS = ("precision", "temperature", "top_k", "top_p", "repetition_penalty", "max_new_tokens", "seed")
+WHOLE = ("top_k", "max_new_tokens", "seed")
 MOST_SAMPLES = 100_000
+MOST = 1 << 31                           # of ids, grids and whatever else is counted
+BASE64 = re.compile(r"[A-Za-z0-9+/\s]{60,}={0,2}")
 
 
 class LinesError(ValueError):
@@ -61,7 +67,7 @@ def read_lines(path: Path) -> list[Line]:
     and OSError as the system does."""
     found: list[Line] = []
     first: dict[str, int] = {}
-    for number, raw in enumerate(path.read_bytes().splitlines(), 1):
+    for number, raw in enumerate(path.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines(), 1):
         if not raw.strip():
             continue
         line = _line(number, raw, path)
@@ -82,6 +88,8 @@ def _line(number: int, raw: bytes, path: Path) -> Line:
     def wrong(what: str) -> LinesError:
         return LinesError(f"{path}, line {number}: {what}")
     row = _object(raw, wrong)
+    for name, value in row.items():
+        _check_values(name, value, wrong)
     unknown = [name for name in row if name not in FIELDS]
     if unknown:
         raise wrong(f"field {unknown[0]!r} is not known; fields are {', '.join(FIELDS)}")
@@ -95,7 +103,8 @@ def _line(number: int, raw: bytes, path: Path) -> Line:
         raise wrong("field 'teacher_forced' should be true or false")
     if row.get("expected") is not None and not isinstance(row["expected"], str):
         raise wrong("field 'expected' should be a text: the true answer")
-    return Line(number, str(row.get("id", number)), messages, row["text"], ids, prompt, numbers, grid,
+    named = number if row.get("id") is None else row["id"]
+    return Line(number, str(named), messages, row["text"], ids, prompt, numbers, grid,
                 _settings(row, wrong), row.get("expected"), row.get("teacher_forced", False))
 
 
@@ -117,6 +126,27 @@ def _object(raw: bytes, wrong: Wrong) -> dict[str, Any]:
     return row
 
 
+def _check_values(name: str, value: Any, wrong: Wrong) -> None:
+    """Refuse, at any depth of a field, numbers that no float holds and halves of characters."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, dict):
+            left += [*one, *one.values()]
+        elif isinstance(one, list):
+            left += one
+        elif type(one) is int and abs(one) >= 1 << 63:
+            raise wrong(f"field {name!r} holds {_brief(one)}, too large a number")
+        elif isinstance(one, str) and (half := re.search("[\ud800-\udfff]", one)):
+            raise wrong(f"field {name!r} holds half of a surrogate pair, {half[0]!r}, which is no character; decode "
+                        "the answer as a whole, not token by token")
+
+
+def _brief(value: Any) -> str:
+    """A value within an error: not all of it when it is long."""
+    return reprlib.repr(value) if not isinstance(value, str) else value if len(value) <= 80 else f"{value[:40]}..."
+
+
 def _messages(row: dict[str, Any], folder: Path, wrong: Wrong) -> list[dict[str, Any]]:
     """The conversation: as it stands, or made of image, images or video and prompt."""
     short = [name for name in ("image", "images", "video", "prompt") if name in row]
@@ -127,8 +157,9 @@ def _messages(row: dict[str, Any], folder: Path, wrong: Wrong) -> list[dict[str,
         check_messages(messages)                                            # type: ignore[arg-type]
     except ValueError as error:
         raise wrong(f"field 'messages': {error}") from None
+    field = "messages" if "messages" in row else next(name for name in short if name in row)
     return [{**message, "content": message["content"] if isinstance(message["content"], str) else
-             [_placed(item, folder, wrong) for item in message["content"]]} for message in messages]  # type: ignore
+             [_placed(item, folder, field, wrong) for item in message["content"]]} for message in messages]  # type: ignore
 
 
 def _short(row: dict[str, Any], wrong: Wrong) -> list[dict[str, Any]]:
@@ -139,8 +170,8 @@ def _short(row: dict[str, Any], wrong: Wrong) -> list[dict[str, Any]]:
         raise wrong("field 'prompt' is missing or no text; it should hold the question, without any template")
     media: list[dict[str, Any]] = []
     if given == ["video"]:
-        if not isinstance(row["video"], list):
-            raise wrong("field 'video' should be a list of frames, each a picture's path")
+        if not isinstance(row["video"], list) or not row["video"]:
+            raise wrong("field 'video' should be a list of frames, at least one, each a picture's path")
         media = [{"type": "video", "video": row["video"], **({"fps": row["fps"]} if "fps" in row else {})}]
     elif given:
         pictures = row[given[0]] if given == ["images"] else [row["image"]]
@@ -150,31 +181,41 @@ def _short(row: dict[str, Any], wrong: Wrong) -> list[dict[str, Any]]:
     return [{"role": "user", "content": [*media, {"type": "text", "text": row["prompt"]}]}]
 
 
-def _placed(item: dict[str, Any], folder: Path, wrong: Wrong) -> dict[str, Any]:
+def _placed(item: dict[str, Any], folder: Path, field: str, wrong: Wrong) -> dict[str, Any]:
     """An item whose pictures are looked for beside the file, and are there."""
     def place(source: Any) -> str:
         if not isinstance(source, str):
-            raise wrong(f"a picture is a {type(source).__name__}, should be a path or a data: URL")
+            raise wrong(f"field {field!r}: a picture is a {type(source).__name__}, should be a path or a data: URL")
         if source.partition(":")[0].lower() in ("data", "file"):
             return source
         found = folder / source
-        if not found.is_file():
-            raise wrong(f"picture {source} is not there; paths are relative to the folder of the file ({folder})")
+        if not _is_file(found):
+            remedy = ("base64 needs `data:image/png;base64,` in front" if BASE64.fullmatch(source) else
+                      f"paths are relative to the folder of the file ({folder})")
+            raise wrong(f"field {field!r}: picture {_brief(source)} is not there; {remedy}")
         return str(found)
-    if isinstance(item.get("video"), list):
+    if isinstance(item.get("video"), list) and item["video"]:
         return {**item, "video": [place(frame) for frame in item["video"]]}
     if item.get("video") is not None:
-        raise wrong("a video should be a list of frames, each a picture's path")
+        raise wrong(f"field {field!r}: a video should be a list of frames, at least one, each a picture's path")
     if isinstance(item.get("image_url"), dict):
         return {**item, "image_url": {**item["image_url"], "url": place(item["image_url"]["url"])}}
     return {**item, **{key: place(item[key]) for key in ("image", "image_url") if item.get(key) is not None}}
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a file is there; what is no path at all is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):                          # too long for the system, or with a NUL in it
+        return False
 
 
 def _whole_numbers(row: dict[str, Any], name: str, wrong: Wrong) -> tuple[int, ...] | None:
     value = row.get(name)
     if value is None:
         return None
-    if not isinstance(value, list) or not all(type(one) is int and one >= 0 for one in value):
+    if not isinstance(value, list) or not all(type(one) is int and 0 <= one < MOST for one in value):
         raise wrong(f"field {name!r} should be a list of token ids: whole numbers, 0 or more")
     return tuple(value)
 
@@ -202,8 +243,8 @@ def _grid(row: dict[str, Any], media: int, wrong: Wrong) -> tuple[Triple, ...] |
         return None
     if isinstance(value, list) and len(value) == 3 and all(type(one) is int for one in value):
         value = [value]
-    if not isinstance(value, list) or not all(
-            isinstance(one, list) and len(one) == 3 and all(type(n) is int and n > 0 for n in one) for one in value):
+    if not isinstance(value, list) or not all(isinstance(one, list) and len(one) == 3 and all(
+            type(n) is int and 0 < n < MOST for n in one) for one in value):
         raise wrong("field 'grid' should be [t, h, w] in patches, or a list of such, one for each picture or video")
     if len(value) != media:
         raise wrong(f"field 'grid' has {len(value)} rows for {media} pictures and videos; give one for each, in the "
@@ -224,5 +265,9 @@ def _settings(row: dict[str, Any], wrong: Wrong) -> dict[str, Any]:
                         ("max_new_tokens", 1)):
         number = value.get(name)
         if number is not None and (type(number) not in (int, float) or not least <= number < math.inf):
-            raise wrong(f"settings.{name} is {number!r}; it should be a number, at least {least}")
+            raise wrong(f"field 'settings': settings.{name} is {_brief(number)}; it should be a number, at least "
+                        f"{least}")
+    for name in WHOLE:
+        if value.get(name) is not None and type(value[name]) is not int:
+            raise wrong(f"field 'settings': settings.{name} is {_brief(value[name])}; it should be a whole number")
     return {name: number for name, number in value.items() if number is not None}
