@@ -64,7 +64,7 @@ def fill(found: Reduction, vlm: VLM, candidate: Checked, folder: Path) -> None:
     """Pictures, prompt.json, the golden trace, and the candidate's; one that only crashes leaves no trace."""
     scene, crashes = found.scene, found.failure.kind == CRASHES
     text = json.dumps(saved(scene, folder), indent=1)
-    (folder / PROMPT).write_text(text + "\n", encoding="utf-8")
+    (folder / PROMPT).write_text(text + "\n", encoding="utf-8", newline="\n")
     messages = messages_of(scene)
     record(in_precision(vlm, "float64"), messages, folder / GOLDEN, yardsticks=(candidate.precision,))
     if isinstance(candidate.candidate, Ours):
