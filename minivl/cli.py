@@ -365,7 +365,8 @@ Command = Annotated[str | None, typer.Option("--command", metavar="PROGRAM", sho
     "A program that exchanges files, with its words."))]
 TheirPrecision = Annotated[str | None, typer.Option("--precision", show_default=False, help=(
     "Of a program's activations; float32 without it."))]
-Exchange = Annotated[str, typer.Option("--exchange", metavar="safetensors|npz", help="The files of a program.")]
+Exchange = Annotated[str | None, typer.Option("--exchange", metavar="safetensors|npz", show_default=False, help=(
+    "The files of a program; safetensors without it."))]
 Prompt = Annotated[list[str] | None, typer.Argument(metavar="[IMAGE ... QUESTION]", show_default=False, help=(
     "Pictures, then the question. Without them: a sample."))]
 
@@ -373,7 +374,7 @@ Prompt = Annotated[list[str] | None, typer.Argument(metavar="[IMAGE ... QUESTION
 @app.command()
 def bisect(golden: Annotated[Path, typer.Argument(metavar="GOLDEN", help="A trace that minivl recorded.")],
            candidate: Candidate = None, command: Command = None, fault: FaultName = None,
-           precision: TheirPrecision = None, exchange: Exchange = "safetensors", model: Model = None,
+           precision: TheirPrecision = None, exchange: Exchange = None, model: Model = None,
            as_json: AsJson = False) -> None:
     """Find the guilty passes of a candidate that runs. Golden values go in at its cuts; the last guilty one first.
 
@@ -387,7 +388,7 @@ def bisect(golden: Annotated[Path, typer.Argument(metavar="GOLDEN", help="A trac
 
 @app.command()
 def shadow(words: Prompt = None, candidate: Candidate = None, command: Command = None, fault: FaultName = None,
-           precision: TheirPrecision = None, exchange: Exchange = "safetensors", model: Model = None,
+           precision: TheirPrecision = None, exchange: Exchange = None, model: Model = None,
            fps: FramesPerSecond = None,
            tolerance: Annotated[float, typer.Option(min=0, metavar="E", help=(
                "Relative error of a stage that is still right; for replaced passes and functions."))] = 1e-5,
@@ -407,7 +408,7 @@ def reduce(words: Prompt = None,
            output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="A new folder.")]
            = Path("smallest"),
            candidate: Candidate = None, command: Command = None, fault: FaultName = None,
-           precision: TheirPrecision = None, exchange: Exchange = "safetensors", model: Model = None,
+           precision: TheirPrecision = None, exchange: Exchange = None, model: Model = None,
            fps: FramesPerSecond = None,
            most: Annotated[int, typer.Option(min=1, metavar="N", help="At most N trials.")] = 1000,
            as_json: AsJson = False) -> None:

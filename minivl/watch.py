@@ -95,6 +95,9 @@ def shadower(table: Mapping[str, Wrap], guilty: dict[str, float], failures: dict
         except Exception as error:                               # one run is to name all guilty stages
             guilty[visit.key], failures[visit.key] = float("inf"), error
             return
+        except SystemExit as error:                              # a candidate may not end the program that asks it
+            guilty[visit.key], failures[visit.key] = float("inf"), RuntimeError(f"it called sys.exit({error})")
+            return
         ours = outputs(visit.output)
         same = [_shape(a) for a in theirs] == [_shape(a) for a in ours]
         distance = max(map(relative_error, theirs, ours), default=0.0) if same else float("inf")

@@ -157,6 +157,16 @@ def test_cuts_that_are_not_there_are_told(golden, tmp_path):
 
 @pytest.mark.parametrize(("candidate", "said"), [
     (object(), "without cuts and run"),
+    (type("C", (), {"cuts": lambda s: None, "run": lambda s, i, g: {}})(), "cuts.. gave None"),
+    (type("C", (), {"cuts": lambda s: 1 / 0, "run": lambda s, i, g: {}})(), "cuts.. raised ZeroDivisionError"),
+    (type("C", (), {"cuts": lambda s: sys.exit(3), "run": lambda s, i, g: {}})(), "cuts.. raised SystemExit: 3"),
+    (type("C", (), {"cuts": lambda s: ["vision.restore_order"], "run": lambda s, i, g: {LOGITS: np.float32(1)}})(),
+     r"gave shape \[\]"),
+    (type("C", (), {"cuts": lambda s: ["vision.restore_order"], "run": lambda s, i, g: {LOGITS: [[1], [2, 3]]}})(),
+     "logits is a list of 2"),
+    (type("C", (), {"cuts": lambda s: ["vision.restore_order"], "run": lambda s, i, g: {1: 2}})(), "run gave 1"),
+    (type("C", (), {"cuts": lambda s: ["vision.restore_order"], "run": lambda s, i, g: sys.exit(3)})(),
+     "does not run on the golden inputs: SystemExit: 3"),
     (type("C", (), {"cuts": lambda s: ["vision.restore_order"], "run": lambda s, i, g: [1]})(), "run gave a list"),
     (type("C", (), {"cuts": lambda s: ["vision.restore_order"], "run": lambda s, i, g: {"out": 1}})(), "run gave out"),
     (type("C", (), {"cuts": lambda s: ["vision.restore_order"], "run": lambda s, i, g: 1 / 0})(),
@@ -196,6 +206,48 @@ def test_a_candidate_that_computes_on_is_shadowed_at_its_cuts(golden):
     assert not shadow(golden(SPLIT), Checked(Ours(VLM), "mine"), VLM).errors
     with pytest.raises(CandidateError, match="use `minivl bisect`"):
         shadow(golden(SPLIT), Checked(Half(mine, silent=True), "mine"), VLM)
+
+
+class Shaped:
+    """A candidate whose values come in another shape: {name: function of the right value}."""
+
+    def __init__(self, inner, table):
+        self.inner, self.table = inner, table
+
+    def cuts(self):
+        return self.inner.cuts()
+
+    def run(self, inputs, given):
+        made = self.inner.run(inputs, given)
+        return {name: self.table.get(name, lambda value: value)(value) for name, value in made.items()}
+
+
+def test_a_value_that_cannot_be_measured_is_told_why(golden):
+    trace = golden(SPLIT)
+    mine = Shaped(Ours(VLM), {LOGITS: lambda a: a[-1:], "vision.restore_order": lambda a: np.zeros((3, 3), np.float32),
+                              TOWER.format(0): lambda a: a * np.nan, "decoder.place_features": lambda a: a[0, 0]})
+    found = shadow(trace, Checked(mine, "mine"), VLM)
+    shape = {key: list(trace.arrays(key)[0].shape) for key in (END, "vision.restore_order", "decoder.place_features")}
+    assert found.failures == {
+        END: f"shape [1, {shape[END][1]}], ours {shape[END]}",
+        "vision.restore_order": f"shape [3, 3], ours {shape['vision.restore_order']}",
+        "decoder.place_features": f"shape [], ours {shape['decoder.place_features']}",
+        TOWER.format(0): "gave a number that is not finite"}
+
+
+def test_only_what_came_from_the_table_counts_as_compared():
+    same = minivl.passes.windows.restore_order.definition
+    prompt = cases.cell.build(VLM)[0]
+    mine = Ours.of_functions(VLM, {"vision.restore_order": same, "video.resize": same})
+    found = shadow_passes(VLM, prompt, mine.table)
+    assert found.compared == ["vision.restore_order"] and not found.errors
+    assert found.notes == ["this run never came to video.resize"]
+    found = shadow_passes(VLM, prompt, Ours.of_functions(VLM, {"kernel.gelu": lambda x: sys.exit(4)}).table)
+    assert found.compared == ["vision.merge_2x2"] and found.failures == {"vision.merge_2x2": "it called sys.exit(4)"}
+    for table, said in [({}, "replaces no pass"), ({"video.resize": same}, "never came to video.resize"),
+                        ({"vision": same}, "vision is made of other stages")]:
+        with pytest.raises(CandidateError, match=said):
+            shadow_passes(VLM, prompt, Ours.of_functions(VLM, table).table)
 
 
 # ---- reduce --------------------------------------------------------------------------------------------------------
@@ -251,6 +303,23 @@ def test_a_candidate_that_does_not_fail_is_not_reduced():
     assert reduce(VLM, Checked(Ours(VLM), "mine"), large()) is None
     with pytest.raises(ValueError, match="2 messages"):
         reduce(VLM, Checked(Ours(VLM), "mine"), [*large(), {"role": "assistant", "content": "a"}])
+
+
+def test_one_of_a_thing_is_told_in_the_singular():
+    scene = scene_of(cases.user(cases.picture(2, 1), cases.said("a")))
+    assert str(size_of(scene)).startswith("1 medium, 1 frame, 2 cells, 4 words, ")
+    steps = [text for text, _ in simpler(scene)]
+    assert "item 0: without its first row of cells" in steps and not [text for text in steps if "1 rows" in text]
+
+
+@pytest.mark.parametrize("raised", [ZeroDivisionError(), SystemExit(5)])
+def test_a_pass_that_raises_is_reduced_and_leaves_no_trace_of_its_own(tmp_path, raised):
+    def restore(*args):
+        raise raised
+    mine = Checked(as_candidate({"vision.restore_order": restore}, VLM), "mine")
+    found = reduce(VLM, mine, cases.cell.build(VLM)[0], most=2)
+    assert found.failure.text.startswith(type(raised).__name__)
+    assert write(found, VLM, mine, tmp_path / "a") == ["golden.safetensors", "item-0.png", "prompt.json"]
 
 
 def test_trials_that_run_out_are_told(tmp_path):
@@ -311,6 +380,8 @@ def test_a_program_that_fails_is_told(golden, tmp_path):
         bisected(golden(cases.ragged), Engine(words))
     with pytest.raises(CandidateError, match="no such program"):
         Engine("a-program-that-is-not-there").cuts()
+    with pytest.raises(CandidateError, match="--command is .*: no closing quotation"):
+        Engine("'unclosed")
     with pytest.raises(CandidateError, match="--exchange 'zip'"):
         Engine("a", exchange="zip")
 
@@ -342,6 +413,16 @@ def made():
     return {"vision.restore_order": lambda cells, order: cells}
 
 broken = 7
+nosuch = {"vision.nosuch": lambda *a: a}
+empty = {}
+tables = type("T", (), {"table": lambda self: {}})()
+raising = type("T", (), {"table": lambda self: 1 / 0})()
+modules = type("T", (), {"named_modules": lambda self: []})()
+frames = {"video.resize": lambda *a: a}
+some = {**functions, **frames}
+
+def ends():
+    raise SystemExit(7)
 '''
 
 
@@ -363,9 +444,64 @@ def test_bisect_on_the_command_line(golden, mine):
     for words, said in [(["--candidate", f"{mine}:broken"], "without cuts and run"), ([], "name one candidate"),
                         (["--candidate", f"{mine}:nobody"], "has no nobody"), (["--candidate", "mine"], "FILE.py:NAME"),
                         (["--candidate", "there-is-none.py:a"], "no such file"),
-                        (["--fault", "gelu-by-tanh", "--precision", "float32"], "--precision is for --command")]:
+                        (["--fault", "gelu-by-tanh", "--precision", "float32"], "--precision is for --command"),
+                        (["--candidate", f"{mine}:made", "--exchange", "npz"], "--exchange is for --command"),
+                        (["--command", "'unclosed"], "--command is \"'unclosed\": no closing quotation"),
+                        (["--candidate", f"{mine}:nosuch"], "no stage is called vision.nosuch"),
+                        (["--candidate", f"{mine}:empty"], "table is empty"),
+                        (["--candidate", f"{mine}:tables"], "table is empty"),
+                        (["--candidate", f"{mine}:raising"], "raised ZeroDivisionError"),
+                        (["--candidate", f"{mine}:modules"], "raised AttributeError"),
+                        (["--candidate", f"{mine}:ends"], "SystemExit: 7"),
+                        (["--candidate", f"{mine}:frames"], "never came to video.resize")]:
         out, err = command("bisect", path, *words, code=2)
         assert said in err and err.count("\n") == 1 and not out
+
+
+def test_a_file_that_ends_the_program_is_told(tmp_path):
+    path = tmp_path / "ends.py"
+    path.write_text("import sys\nsys.exit(5)\n", encoding="utf-8")
+    assert "ends.py: SystemExit: 5" in command("shadow", "--candidate", f"{path}:a", code=2)[1]
+
+
+def test_a_table_of_which_a_part_is_never_reached(golden, mine, tmp_path):
+    for words in (["shadow"], ["bisect", golden(cases.ragged).path]):
+        assert "note: this run never came to video.resize" in command(*words, "--candidate", f"{mine}:some", code=1)[0]
+    for words in (["shadow"], ["reduce", "-o", tmp_path / "a"]):
+        for name, said in [("nosuch", "no stage is called vision.nosuch"), ("empty", "table is empty"),
+                           ("frames", "never came to video.resize")]:
+            assert said in command(*words, "--candidate", f"{mine}:{name}", code=2)[1]
+    assert "(float32): 1 stage compared in one run" in command("shadow", "--candidate", f"{mine}:made", code=1)[0]
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(mine, tmp_path, monkeypatch):
+    monkeypatch.setattr("minivl.commands.candidate.open_model", lambda model: pytest.fail("the work has begun"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    for place, said in [(mine, "is a file"), (mine / "a", "is no folder"), (tmp_path / "b" / "a", "is no folder"),
+                        (".", "the folder in which this runs"), (tmp_path, "is there and is not empty")]:
+        err = command("reduce", "--candidate", f"{mine}:fault", "-o", place, code=2)[1]
+        assert said in err and f"minivl: {place}" in err
+
+    def refuse(**options):
+        raise PermissionError(13, "Permission denied", "/somewhere/.a.tmp")
+    monkeypatch.setattr("minivl.candidates.smallest.mkdtemp", refuse)
+    err = command("reduce", "--candidate", f"{mine}:fault", "-o", tmp_path / "c", code=2)[1]
+    assert err == f"minivl: {tmp_path / 'c'} cannot be made: Permission denied\n"
+
+
+PAGE = Path(__file__).parent.parent / "docs" / "when-the-candidate-runs.md"
+
+
+def test_the_example_of_the_page_works(golden, tmp_path):
+    (text,) = [part.split("```")[0] for part in PAGE.read_text(encoding="utf-8").split("```python\n")[1:]
+               if "class Wrong" in part]
+    path = tmp_path / "mine.py"
+    path.write_text(text, encoding="utf-8")
+    out = command("bisect", golden(cases.ragged).path, "--candidate", f"{path}:Wrong", code=1)[0]
+    assert "after the inputs, up to vision.restore_order" in out and "with these healed" in out
+    assert "use `minivl bisect`" in command("shadow", "--candidate", f"{path}:Wrong", code=2)[1]
 
 
 def test_shadow_on_the_command_line(mine):

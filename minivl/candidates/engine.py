@@ -34,7 +34,11 @@ class Engine:
     """A command line as a candidate. seconds: after which a run is ended and counts as a crash."""
 
     def __init__(self, command: str, precision: str = "float32", exchange: str = "safetensors", seconds: float = 3600):
-        self.words, self.precision, self.exchange, self.seconds = shlex.split(command), precision, exchange, seconds
+        try:
+            self.words = shlex.split(command)
+        except ValueError as error:
+            raise CandidateError(f"--command is {command!r}: {str(error).lower()}") from None
+        self.precision, self.exchange, self.seconds = precision, exchange, seconds
         if not self.words or exchange not in EXCHANGE:
             raise CandidateError(f"--command is {command!r}, --exchange {exchange!r}: the first should be a program "
                                  f"and its words, the second {' or '.join(EXCHANGE)}")

@@ -39,14 +39,27 @@ def load_object(words: str) -> Any:
         return found() if inspect.isfunction(found) or inspect.isclass(found) else found
     except CandidateError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:                      # sys.exit in it must not end this program
         raise CandidateError(f"{file}: {type(error).__name__}: {error}") from error
     finally:
         sys.path.pop(0)
 
 
 def as_candidate(found: Any, vlm: VLM) -> Any:
-    """An object as a candidate. Raises CandidateError (`Checked`) for what is none."""
+    """An object as a candidate. Raises CandidateError (`Checked`) for what is none, or raises when it is asked."""
+    try:
+        made = _recognised(found, vlm)
+    except CandidateError:
+        raise
+    except (Exception, SystemExit) as error:                      # whatever it is: it is the candidate's
+        raise CandidateError(f"the candidate, a {type(found).__name__}, raised {type(error).__name__} when it was "
+                             f"asked what it is made of: {error}") from error
+    if isinstance(made, Ours) and made is not found and not made.table:
+        raise CandidateError("the candidate's table is empty: it replaces no pass, and would be compared with itself")
+    return made
+
+
+def _recognised(found: Any, vlm: VLM) -> Any:
     if callable(getattr(found, "run", None)):
         return found
     if callable(getattr(found, "named_modules", None)):

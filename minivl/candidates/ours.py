@@ -21,7 +21,7 @@ from ..contract import outputs
 from ..faults.hunt import quietly
 from ..inputs import Inputs
 from ..stage import Session, Wrap
-from .runnable import LOGITS, Value, Values, arrays_of
+from .runnable import LOGITS, CandidateError, Value, Values, arrays_of
 
 PICTURES = ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw", "second_per_grid_ts")
 
@@ -32,6 +32,7 @@ class Ours:
     def __init__(self, vlm: VLM, table: Mapping[str, Wrap] | None = None, cuts: Sequence[str] | None = None):
         self.vlm, self.table, self.precision = vlm, dict(table or {}), vlm.dtype.name
         self._cuts = list(between_blocks(vlm) if cuts is None else cuts)
+        self.reached: set[str] = set()            # patterns of the table under which anything was run
 
     @classmethod
     def of_functions(cls, vlm: VLM, table: Mapping[str, Callable], cuts: Sequence[str] | None = None) -> Ours:
@@ -44,15 +45,15 @@ class Ours:
 
     def prepare(self, messages: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
         """Pictures and text to inputs, through the replaced passes."""
-        with quietly(), Session(replace=self.table):
+        with quietly(), Session(replace=noting(self.table, self.reached)):
             return arrays_of(self.vlm.prepare(list(messages)))
 
     def run(self, inputs: Mapping[str, np.ndarray], given: Values) -> dict[str, Value]:
         """The prompt's logits, and what each cut's stage gave itself."""
         own: dict[str, Value] = {}
         taken = {cut: functools.partial(_taking, own, cut, given.get(cut)) for cut in self._cuts}
-        with quietly(), Session(replace=self.table), Session(replace=taken):       # the inner one is outermost
-            logits = self.vlm.logits(self._inputs(inputs, given))
+        with quietly(), Session(replace=noting(self.table, self.reached)), Session(replace=taken):
+            logits = self.vlm.logits(self._inputs(inputs, given))         # the inner session is outermost
         return {**own, LOGITS: logits}
 
     def _inputs(self, inputs: Mapping[str, np.ndarray], given: Values) -> Inputs:
@@ -74,6 +75,24 @@ def _taking(own: dict[str, Value], cut: str, value: Value | None, original: Call
 def wraps_of(table: Mapping[str, Callable]) -> dict[str, Wrap]:
     """Functions of the stages' own arguments as wraps, which are given the original as well."""
     return {pattern: functools.partial(_instead, function) for pattern, function in table.items()}
+
+
+def noting(table: Mapping[str, Wrap], reached: set[str]) -> dict[str, Wrap]:
+    """The same wraps; a pattern is put into `reached` when something is about to run under it."""
+    def noted(pattern: str, wrap: Wrap, original: Callable) -> Callable:
+        reached.add(pattern)
+        return wrap(original)
+    return {pattern: functools.partial(noted, pattern, wrap) for pattern, wrap in table.items()}
+
+
+def check_reached(table: Mapping[str, Wrap], reached: set[str], name: str) -> list[str]:
+    """What is to be said about patterns under which nothing ran. Raises CandidateError when that is all of them."""
+    idle = [pattern for pattern in table if pattern not in reached]
+    said = f"this run never came to {', '.join(idle)}"
+    if idle and not reached:
+        raise CandidateError(f"{name}: {said}, so that nothing of it was tried; give a prompt that needs it, or "
+                             "`minivl shadow` or `minivl reduce` for what prepares the inputs")
+    return [said] if idle else []
 
 
 def _instead(function: Callable, original: Callable) -> Callable:

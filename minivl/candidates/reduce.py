@@ -115,11 +115,11 @@ def prepared(candidate: Checked, messages: Sequence[dict[str, Any]]) -> dict[str
         return None
     try:
         found = prepare(list(messages))
-    except Exception as error:                                    # whatever it is: it is the candidate's
+    except (Exception, SystemExit) as error:                      # whatever it is: it is the candidate's
         raise Crashed(f"{type(error).__name__}: {error}") from error
     if not isinstance(found, Mapping) or "input_ids" not in found:
         raise CandidateError(f"{candidate.name}: prepare gave no table of inputs with input_ids in it")
-    return {name: np.asarray(array) for name, array in found.items()}
+    return {name: candidate.array(name, array) for name, array in found.items()}
 
 
 def differing(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> list[str]:

@@ -56,35 +56,50 @@ class Checked:
         if missing:
             raise CandidateError(f"{name} is a {type(candidate).__name__} without {' and '.join(missing)}: a candidate "
                                  "has cuts() and run(inputs, given); docs/when-the-candidate-runs.md shows one")
-        self.precision = str(getattr(candidate, "precision", "float32"))
+        try:
+            self.precision = str(getattr(candidate, "precision", "float32"))
+        except (Exception, SystemExit) as error:
+            raise CandidateError(f"{name}: .precision raised {type(error).__name__}: {error}") from error
         if self.precision not in EPS:
             raise CandidateError(f"{name}: precision is {self.precision!r}; it can be {', '.join(EPS)}")
 
     def cuts(self) -> list[str]:
         """Labels of stages after which the candidate can be entered. Raises CandidateError."""
-        found = self.candidate.cuts()
-        if isinstance(found, str) or not all(isinstance(cut, str) for cut in found):
+        try:
+            found = self.candidate.cuts()
+            cuts = None if found is None or isinstance(found, str) else list(found)
+        except CandidateError:
+            raise
+        except (Exception, SystemExit) as error:                 # it is the candidate's, as in `run`
+            raise CandidateError(f"{self.name}: cuts() raised {type(error).__name__}: {error}; it should give a list "
+                                 "of labels") from error
+        if cuts is None or not all(isinstance(cut, str) for cut in cuts):
             raise CandidateError(f"{self.name}: cuts() gave {found!r}; it should be a list of labels")
-        return list(dict.fromkeys(found))
+        return list(dict.fromkeys(cuts))
 
     def run(self, inputs: Mapping[str, np.ndarray], given: Values) -> dict[str, Value]:
         """One run. Raises Crashed with what the candidate raised, CandidateError for an answer that is none."""
         self.runs += 1
         try:
             found = self.candidate.run(dict(inputs), dict(given))
-        except Exception as error:                               # whatever it is: it is the candidate's
+        except (Exception, SystemExit) as error:                 # whatever it is: it is the candidate's
             raise Crashed(f"{type(error).__name__}: {error}") from error
         if not isinstance(found, Mapping) or LOGITS not in found:
-            what = f"a {type(found).__name__}" if not isinstance(found, Mapping) else f"{', '.join(found) or 'nothing'}"
+            what = f"a {type(found).__name__}" if not isinstance(found, Mapping) else \
+                ', '.join(map(str, found)) or "nothing"
             raise CandidateError(f"{self.name}: run gave {what}; it should be a table of arrays with {LOGITS!r} in it")
+        if isinstance(found[LOGITS], tuple | list):
+            raise CandidateError(f"{self.name}: {LOGITS} is a {type(found[LOGITS]).__name__} of {len(found[LOGITS])}; "
+                                 "it should be one array (s, v), a row for each token")
         return {name: self._arrays(name, value) for name, value in found.items()}
 
     def _arrays(self, name: str, value: Any) -> Value:
         if isinstance(value, tuple | list):
-            return tuple(self._array(name, one) for one in value)
-        return self._array(name, value)
+            return tuple(self.array(name, one) for one in value)
+        return self.array(name, value)
 
-    def _array(self, name: str, value: Any) -> np.ndarray:
+    def array(self, name: str, value: Any) -> np.ndarray:
+        """Anything that the candidate gave, as an array of numbers. Raises CandidateError."""
         try:
             array = np.asarray(value)
         except Exception as error:                               # a tensor that wants a gradient, a jagged list

@@ -50,8 +50,13 @@ class Size(NamedTuple):
     coloured: int
 
     def __str__(self) -> str:
-        return (f"{self.media} media, {self.frames} frames, {self.cells} cells, {self.words} words, "
-                f"{self.coloured} cells of more than one colour")
+        media = f"{self.media} {'medium' if self.media == 1 else 'media'}"
+        counts = (_counted(self.frames, "frame"), _counted(self.cells, "cell"), _counted(self.words, "word"))
+        return f"{media}, {', '.join(counts)}, {_counted(self.coloured, 'cell')} of more than one colour"
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}" + "s" * (count != 1)
 
 
 def scene_of(messages: Sequence[dict[str, Any]]) -> Scene:
@@ -151,7 +156,8 @@ def cropped(medium: Medium) -> Iterator[tuple[str, Medium]]:
             for keep in (slice(0, length - cells * CELL), slice(cells * CELL, length)):
                 if keep.start < keep.stop:
                     side = "last" if keep.start == 0 else "first"
-                    yield f"without its {side} {cells} {name}s of cells", _cut(medium, axis, keep)
+                    what = name if cells == 1 else f"{cells} {name}s"
+                    yield f"without its {side} {what} of cells", _cut(medium, axis, keep)
 
 
 def _cut(medium: Medium, axis: int, keep: slice) -> Medium:

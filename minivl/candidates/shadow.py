@@ -22,7 +22,7 @@ import numpy as np
 from ..api import VLM
 from ..contract import outputs
 from ..faults.hunt import TOLERANCE, quietly
-from ..stage import Session, Wrap
+from ..stage import Session, Visit, Wrap
 from ..trace.align import fit
 from ..trace.compare import Tap, judged_tap
 from ..trace.format import INPUT, Trace, row_axis
@@ -32,6 +32,7 @@ from ..trace.verdict import Judged, by_stage
 from ..trace.yardstick import in_precision, liberties
 from .bisect import line_of
 from .judge import END, check_whole, is_clean, value_of
+from .ours import check_reached, noting
 from .runnable import LOGITS, CandidateError, Checked, Crashed, Value, in_type
 
 
@@ -51,11 +52,29 @@ class Shadowed:
 def shadow_passes(vlm: VLM, messages: Sequence[dict[str, Any]], table: Mapping[str, Wrap],
                   name: str = "replaced passes", tolerance: float = TOLERANCE) -> Shadowed:
     """minivl beside itself with passes replaced, from the picture to the logits. tolerance: relative, of an output."""
-    s = Session(shadow=table, tolerance=tolerance)
+    if not table:
+        raise CandidateError(f"{name}: it replaces no pass, so that there is nothing to compare")
+    now: set[str] = set()                                         # patterns under which this leaf ran otherwise
+    reached: set[str] = set()
+    compared: list[str] = []
+
+    def count(session: Session, visit: Visit) -> None:
+        if now:
+            compared.append(visit.key)
+        reached.update(now)
+        now.clear()
+    s = Session(shadow=noting(table, now), tolerance=tolerance)
+    s.watchers.append(count)                                      # behind the one that runs the table
     with quietly(), s:
         vlm.logits(vlm.prepare(list(messages)))
-    leaves = [key for key, kind in s.met.items() if kind == "leaf"]
-    return Shadowed(name, vlm.dtype.name, leaves, s.guilty, {key: str(error) for key, error in s.failures.items()})
+    whole = [pattern for pattern in table if s.met.get(pattern) == "composite"]
+    notes = [f"{pattern} is made of other stages, and shadow compares single ones; give functions for those, or use "
+             "`minivl bisect`" for pattern in whole]
+    if notes and not reached:
+        raise CandidateError(f"{name}: {notes[0]}")
+    notes += check_reached({pattern: wrap for pattern, wrap in table.items() if pattern not in whole}, reached, name)
+    return Shadowed(name, vlm.dtype.name, compared, s.guilty,
+                    {key: str(error) for key, error in s.failures.items()}, notes=notes)
 
 
 def shadow(golden: Trace, candidate: Checked, vlm: VLM) -> Shadowed:
@@ -75,8 +94,19 @@ def shadow(golden: Trace, candidate: Checked, vlm: VLM) -> Shadowed:
     words = by_stage(judged)
     errors = {key: max(row.measure.error for row in judged if row.key == key)
               for key, word in words.items() if not is_clean(word)}
-    return Shadowed(candidate.name, candidate.precision, list(words), errors, {}, [c for c in line if c not in made],
-                    notes, judged)
+    failures = {key: said for key in errors if (said := failure_of(golden, key, theirs[key]))}
+    silent = [cut for cut in line if cut not in made]
+    return Shadowed(candidate.name, candidate.precision, list(words), errors, failures, silent, notes, judged)
+
+
+def failure_of(golden: Trace, key: str, value: Value) -> str:
+    """Why a value cannot be measured at all; "" when it can."""
+    for array, ours, axes in zip(outputs(value), golden.arrays(key), golden.stages[key].axes, strict=True):
+        if fit(array, ours, row_axis(axes)) is None:
+            return f"shape {list(np.shape(array))}, ours {list(ours.shape)}"
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            return "gave a number that is not finite"
+    return ""
 
 
 def judge_each(golden: Trace, theirs: Mapping[str, Value], given: Mapping[str, Value], vlm: VLM, precision: str

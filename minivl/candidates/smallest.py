@@ -21,7 +21,7 @@ from ..trace.yardstick import in_precision
 from .engine import flat
 from .judge import END
 from .ours import Ours
-from .reduce import Reduction, prepared
+from .reduce import CRASHES, Reduction, prepared
 from .runnable import LOGITS, Checked, Crashed, arrays_of
 from .scene import Medium, Scene, messages_of
 
@@ -29,12 +29,11 @@ GOLDEN, CANDIDATE, PROMPT = "golden.safetensors", "candidate.safetensors", "prom
 
 
 def write(found: Reduction, vlm: VLM, candidate: Checked, folder: Path) -> list[str]:
-    """Write a new folder, whole or not at all; the names of its files. Raises FileExistsError when there is one."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{folder} is there and is not empty; name a new folder")
+    """Write a new folder, whole or not at all; the names of its files. Raises OSError as `check_place` does."""
+    check_place(folder)
     partial = Path(mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        fill(found.scene, vlm, candidate, partial)
+        fill(found, vlm, candidate, partial)
         if folder.exists():
             folder.rmdir()
         partial.chmod(0o755)                                      # a temporary folder is born private
@@ -45,16 +44,35 @@ def write(found: Reduction, vlm: VLM, candidate: Checked, folder: Path) -> list[
     return sorted(path.name for path in folder.iterdir())
 
 
-def fill(scene: Scene, vlm: VLM, candidate: Checked, folder: Path) -> None:
-    """Pictures, prompt.json, the golden trace, and the candidate's."""
+def check_place(folder: Path) -> None:
+    """Raise OSError unless a new folder can be written here: asked before the work as well, which takes long."""
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file; name a new folder")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} is there and is not empty; name a new folder")
+    if folder.resolve() == Path.cwd():
+        raise FileExistsError(f"{folder} is the folder in which this runs; name a new one")
+    if not folder.parent.is_dir():
+        raise FileNotFoundError(f"{folder} cannot be made: {folder.parent} is no folder")
+    try:
+        Path(mkdtemp(dir=folder.parent, prefix=f".{folder.name}.")).rmdir()
+    except OSError as error:
+        raise OSError(f"{folder} cannot be made: {error.strerror}") from None
+
+
+def fill(found: Reduction, vlm: VLM, candidate: Checked, folder: Path) -> None:
+    """Pictures, prompt.json, the golden trace, and the candidate's; one that only crashes leaves no trace."""
+    scene, crashes = found.scene, found.failure.kind == CRASHES
     text = json.dumps(saved(scene, folder), indent=1)
     (folder / PROMPT).write_text(text + "\n", encoding="utf-8", newline="\n")
     messages = messages_of(scene)
     record(in_precision(vlm, "float64"), messages, folder / GOLDEN, yardsticks=(candidate.precision,))
     if isinstance(candidate.candidate, Ours):
-        with quietly(), Session(replace=candidate.candidate.table):
-            return record(candidate.candidate.vlm, messages, folder / CANDIDATE)
-    with suppress(Crashed):                                       # a candidate that only crashes leaves no trace
+        with suppress(*((Exception, SystemExit) if crashes else ())), quietly(), \
+                Session(replace=candidate.candidate.table):
+            record(candidate.candidate.vlm, messages, folder / CANDIDATE)
+        return
+    with suppress(Crashed):
         write_values(scene, vlm, candidate, folder / CANDIDATE)
 
 

@@ -15,47 +15,60 @@ from ..candidates.bisect import CRASHED, Bisection, bisect, healer
 from ..candidates.engine import Engine
 from ..candidates.judge import golden_of
 from ..candidates.load import as_candidate, load_object
-from ..candidates.ours import Ours
+from ..candidates.ours import Ours, check_reached
 from ..candidates.reduce import WORDS, Reduction, Step, reduce
 from ..candidates.runnable import CandidateError, Checked
 from ..candidates.scene import size_of
 from ..candidates.shadow import Shadowed, shadow, shadow_passes
-from ..candidates.smallest import CANDIDATE, GOLDEN, write
+from ..candidates.smallest import CANDIDATE, GOLDEN, check_place, write
 from ..trace.format import Trace
 from ..trace.local import check_checkpoint
 from ..trace.report import number, plain
 from .console import heading, line, note, print_json, table, working
 from .given import check_words, conversation, open_model, sample
+from .labels import check_patterns, replaceable
 
 MANY = 6                                 # passes of a stretch that are named
 
 
-def chosen(candidate: str | None, command: str | None, fault: str | None, precision: str | None, exchange: str,
-           vlm: VLM) -> Checked:
+def chosen(candidate: str | None, command: str | None, fault: str | None, precision: str | None,
+           exchange: str | None, vlm: VLM) -> Checked:
     """The candidate that the words name. Raises CandidateError."""
     given = [words for words in (candidate, command, fault) if words is not None]
     if len(given) != 1:
         raise CandidateError("name one candidate: --candidate FILE.py:NAME, --command 'PROGRAM WORDS' or --fault NAME")
     if command is not None:
-        return Checked(Engine(command, precision or "float32", exchange), command)
+        return Checked(Engine(command, precision or "float32", exchange or "safetensors"), command)
     if precision is not None:
         raise CandidateError("--precision is for --command; a Python candidate says its own, in .precision")
+    if exchange is not None:
+        raise CandidateError("--exchange is for --command; a Python candidate is given arrays, not files")
     if candidate is not None:
-        return Checked(as_candidate(load_object(candidate), vlm), candidate)
+        found = as_candidate(load_object(candidate), vlm)
+        if isinstance(found, Ours):
+            check_patterns(found.table, replaceable(vlm.processor))
+        return Checked(found, candidate)
     from ..faults import get
     return Checked(Ours(vlm, get(str(fault)).table()), f"minivl with {fault}")
+
+
+def reached(theirs: Checked) -> list[str]:
+    """What is to be said about replaced passes that no run came to. Raises CandidateError when it came to none."""
+    ours = theirs.candidate
+    return check_reached(ours.table, ours.reached, theirs.name) if isinstance(ours, Ours) else []
 
 
 # ---- bisect ------------------------------------------------------------------------------------------------
 
 def run_bisect(golden: Path, candidate: str | None, command: str | None, fault: str | None, precision: str | None,
-               exchange: str, model: str | None, as_json: bool) -> int:
+               exchange: str | None, model: str | None, as_json: bool) -> int:
     """Print the guilty stretches; 1 when there are any. Raises ValueError or OSError when none can be looked for."""
     with Trace(golden) as trace, open_model(model) as vlm:
         check_checkpoint(vlm, trace)
         theirs = chosen(candidate, command, fault, precision, exchange, vlm)
         with working("running the candidate"):
             found = bisect(trace, theirs, healer(vlm, trace))
+        found.notes += reached(theirs)
     wrong = bool(found.guilty) or not found.settled
     if as_json:
         print_json(plain({**asdict(found), "verdict": "guilty" if wrong else "clean"}))
@@ -88,7 +101,7 @@ def tell_bisection(found: Bisection) -> None:
 # ---- shadow ------------------------------------------------------------------------------------------------
 
 def run_shadow(words: Sequence[str], fps: float | None, candidate: str | None, command: str | None, fault: str | None,
-               precision: str | None, exchange: str, model: str | None, tolerance: float, as_json: bool) -> int:
+               precision: str | None, exchange: str | None, model: str | None, tolerance: float, as_json: bool) -> int:
     """Name every guilty stage of one run; 1 when there are any."""
     messages = messages_of(words, fps)
     with open_model(model) as vlm:
@@ -109,7 +122,8 @@ def run_shadow(words: Sequence[str], fps: float | None, candidate: str | None, c
 def tell_shadow(found: Shadowed) -> None:
     """The guilty stages, each with its error on golden inputs."""
     heading(f"guilty stages: {len(found.errors)}" if found.errors else "clean: no difference beyond rounding")
-    line(f"{found.candidate} ({found.precision}): {len(found.compared)} stages compared in one run")
+    count = len(found.compared)
+    line(f"{found.candidate} ({found.precision}): {count} {'stage' if count == 1 else 'stages'} compared in one run")
     for said in found.notes:
         line(f"note: {said}")
     if found.silent:
@@ -122,16 +136,17 @@ def tell_shadow(found: Shadowed) -> None:
 # ---- reduce ------------------------------------------------------------------------------------------------
 
 def run_reduce(words: Sequence[str], fps: float | None, output: Path, candidate: str | None, command: str | None,
-               fault: str | None, precision: str | None, exchange: str, model: str | None, most: int,
+               fault: str | None, precision: str | None, exchange: str | None, model: str | None, most: int,
                as_json: bool) -> int:
     """Write the smallest prompt that still fails; 1 when there is one, 0 when the candidate does not fail."""
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise CandidateError(f"{output} is there and is not empty; name a new folder with -o")
+    check_place(output)
     messages = messages_of(words, fps)
     with open_model(model) as vlm:
         theirs = chosen(candidate, command, fault, precision, exchange, vlm)
         with working("trying smaller prompts") as say:
             found = reduce(vlm, theirs, messages, most, (lambda step: say(step.text)) if as_json else tell_step)
+        for said in [] if found else reached(theirs):
+            note(said)
         files = write(found, vlm, theirs, output) if found else []
     if as_json:
         print_json(document(found, output, files))

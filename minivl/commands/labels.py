@@ -23,6 +23,8 @@ from ..checkpoint.names import blank_tensors, build
 from ..config import ModelConfig
 from ..generation import Settings, write
 from ..inputs import Inputs
+from ..kernels import NAMES
+from ..passes import answer, video
 from ..prepare import Processor, prepare
 from ..stage import session
 
@@ -43,6 +45,13 @@ def labels(parts: Processor) -> Known:
         with collecting(known):
             list(write([inputs], model, settings, nullcontext))
     return known
+
+
+def replaceable(parts: Processor) -> set[str]:
+    """Everything that a table of functions can name: the labels of a run, those of videos and answers, and kernels."""
+    doors = [door for module in (answer, video) for door in vars(module).values()]
+    apart = {door.label for door in doors if "." in getattr(door, "label", "")}
+    return {*labels(parts), *apart, *(f"kernel.{name}" for name in NAMES)}
 
 
 @contextmanager
@@ -82,6 +91,14 @@ def check_label(label: str, known: Known) -> None:
     """Raise ValueError unless this is a stage's label or key, leaf or not; patterns are not taken here."""
     if plain_step(label) not in known:
         raise ValueError(no_such(label, known))
+
+
+def check_patterns(patterns: Iterable[str], names: Iterable[str]) -> None:
+    """Raise ValueError unless each pattern matches one of the names, which may be made of other stages."""
+    known = dict.fromkeys(names, True)
+    for pattern in patterns:
+        if not any(fnmatchcase(name, plain_step(pattern)) for name in known):
+            raise ValueError(no_such(pattern, known))
 
 
 def plain_step(pattern: str) -> str:

@@ -63,7 +63,7 @@ def ways(array: np.ndarray, shape: tuple[int, ...]) -> Iterator[Fitted]:
     small = np.squeeze(array)
     note = ("batch axis dropped",) if small.ndim < array.ndim else ()
     width = int(np.prod(shape[1:]))
-    for order in permutations(range(small.ndim)):
+    for order in permutations(range(small.ndim)) if small.ndim else ():
         turned = small.transpose(order)
         if turned.shape == array.shape == shape and not note and order == tuple(range(small.ndim)):
             continue                                             # the one that was given first
