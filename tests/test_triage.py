@@ -29,7 +29,7 @@ from minivl.triage.cause import Tried, only_resized, weighed
 from minivl.triage.hypotheses import ARITHMETIC, PIXELS, SETTINGS, hypotheses
 from minivl.triage.lines import FIELDS, LinesError, read_lines
 from minivl.triage.lines import SETTINGS as SETTINGS_OF_A_LINE
-from minivl.triage.loss import MEASURES, Measured, Sample, distance, right
+from minivl.triage.loss import MEASURES, Measured, Sample, distance, right, uneven
 from minivl.triage.properties import named, properties, shared
 from minivl.triage.runs import GOLDEN, Runs
 from minivl.triage.samplers import Sampler, choice, may_have_drawn, samplers
@@ -472,3 +472,18 @@ def test_teacher_forced_lines_are_judged_by_their_numbers_alone(folder):
     assert [one.name for one in found.measured] == ["log-probabilities", "beyond any rounding"] and not found.different
     lines = read_lines(written(folder, {**row, "logprobs": (ours - 0.4).tolist()}))
     assert triage(lines, vlm, "float32", max_new_tokens=3).cause.kind == ARITHMETIC
+
+
+def test_what_follows_a_property_is_no_rounding():
+    """A candidate that rounds twice as much everywhere loses nothing; one that does so with a property alone does."""
+    rng = np.random.default_rng(3)
+    ours, has = rng.exponential(0.01, 200), np.arange(200) < 60
+    spread = rng.uniform(0.8, 1.2, 200)
+
+    def judged(factor):
+        return uneven([SimpleNamespace(losses={MEASURES[0]: pair}) for pair in zip(ours * factor * spread, ours,
+                                                                                   strict=True)], has, "bfloat16")
+    assert not judged(2.0).lost and not judged(0.5).lost
+    assert judged(np.where(has, 2.0, 1.0)).lost and not judged(np.where(has, 1.0, 2.0)).lost
+    nothing = [SimpleNamespace(losses={MEASURES[0]: (np.nan, np.nan)})] * 200
+    assert uneven(nothing, has, "bfloat16") is None

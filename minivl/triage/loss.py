@@ -35,6 +35,7 @@ BEYOND = 10.0                    # and one that no rounding explains so many tim
 MOST = 10.0                      # nats that one token can count for, so that an impossible one does not outweigh all
 MEASURES = ("log-probabilities", "regret", "other answers", "wrong answers")
 OUTLIERS = "beyond any rounding"
+UNEVEN = "beyond the other samples"
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,24 @@ def measured(samples: Sequence[Sample], precision: str) -> list[Measured]:
                             beyond.low > least))
     apart = outliers(samples, precision)
     return [*out, Measured(OUTLIERS, len(apart), float(apart.mean()), 0.0, paired_interval(apart), bool(apart.any()))]
+
+
+def uneven(samples: Sequence[Sample], has: np.ndarray, precision: str) -> Measured | None:
+    """Log-probabilities of samples with a property, beyond what rounding does to those without.
+
+    Another program may round more than minivl, by one factor, which the samples without the property tell; what follows
+    a property is no rounding. has: one truth value a sample. None where either side has no log-probabilities.
+    """
+    pairs = np.array([one.losses[MEASURES[0]] for one in samples])
+    known = ~np.isnan(pairs[:, 0])
+    inside, outside = pairs[known & has], pairs[known & ~has]
+    if not len(inside) or not outside.sum():
+        return None
+    factor = max(1.0, outside[:, 0].sum() / max(outside[:, 1].sum(), LEAST[precision]))
+    theirs, ours = inside.T
+    beyond = paired_interval(theirs - factor * ours)
+    return Measured(UNEVEN, len(inside), float(theirs.mean()), float(factor * ours.mean()), beyond,
+                    beyond.low > LEAST[precision])
 
 
 def outliers(samples: Sequence[Sample], precision: str) -> np.ndarray:

@@ -17,8 +17,8 @@ from ..inputs import Inputs
 from .cache import Cache
 from .cause import Cause, find_cause
 from .lines import Line, LinesError
-from .loss import Measured, Sample, bad, limits, measure, measured
-from .properties import Shared, named, shared
+from .loss import Measured, Sample, bad, limits, measure, measured, uneven
+from .properties import Shared, named, properties, shared
 from .runs import Runs
 from .samplers import samplers
 
@@ -74,9 +74,13 @@ def triage(lines: Sequence[Line], vlm: VLM, precision: str, golden: str | None =
         say(f"sample {n + 1} of {len(lines)}")
         samples.append(measure(line, prepared(line, vlm), runs))
     wrong, found = bad(samples, precision), measured(samples, precision)
+    table = shared(samples, wrong, vlm.config.vision)
+    if named(table):
+        holds = properties(samples, vlm.config.vision)[named(table)[0]]
+        apart = uneven(samples, np.array([holds(one) for one in samples]), precision)
+        found += [apart] if apart else []
     cause = find_cause(samples, wrong, found, runs, say)
-    return Triage(precision, golden, samples, wrong, limits(samples, precision), found, cause,
-                  shared(samples, wrong, vlm.config.vision))
+    return Triage(precision, golden, samples, wrong, limits(samples, precision), found, cause, table)
 
 
 def prepared(line: Line, vlm: VLM) -> Inputs:
