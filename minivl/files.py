@@ -18,6 +18,13 @@ def check_place(path: Path) -> None:
         raise ValueError(f"{path}: its folder may not be written to; name another place")
 
 
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal. Raises OSError as the system does."""
+    import hashlib  # when first needed, as below
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Let `write` fill a file beside the target, then move it there. When anything fails nothing is left, and an older
     file stays as it was. Raises OSError as the system does."""

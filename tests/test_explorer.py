@@ -5,9 +5,7 @@ and a phone are enough. What needs a browser is skipped by name where there is n
 import base64
 import gzip
 import json
-import os
 import re
-import shutil
 from pathlib import Path
 from time import monotonic
 
@@ -25,6 +23,8 @@ from minivl.explorer.lens import lens_of, probabilities
 from minivl.explorer.stages import door_of, row_values, stages_of
 from minivl.provenance import where_pixel, where_token
 from minivl.samples import load_samples
+
+from .browser import chromium
 
 SAMPLES = load_samples()
 VIDEO = next(sample for sample in SAMPLES if sample.fps)
@@ -324,18 +324,8 @@ def test_the_command_refuses_in_one_line(words, said, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if path is None:
-        pytest.skip("there is no Chromium (Debian: apt-get install chromium fonts-dejavu-core)")
-    with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"] if _is_root() else [])
+    with chromium() as started:
         yield started
-        started.close()
-
-
-def _is_root():
-    return getattr(os, "geteuid", lambda: 1)() == 0
 
 
 class Opened:

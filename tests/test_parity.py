@@ -4,8 +4,6 @@ up; `oracle/test_parity_oracle.py` makes a real one.
 
 import copy
 import json
-import os
-import shutil
 
 import pytest
 from typer.testing import CliRunner
@@ -27,6 +25,8 @@ from minivl.parity.seal import (
     seal_of,
     verify,
 )
+
+from .browser import chromium
 
 HOSTILE = "</script><img src=x onerror=document.title='broken'>"
 
@@ -239,15 +239,8 @@ def test_the_page_holds_the_report_and_asks_for_nothing():
 
 @pytest.fixture(scope="module")
 def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if path is None:
-        pytest.skip("there is no Chromium (Debian: apt-get install chromium fonts-dejavu-core)")
-    root = getattr(os, "geteuid", lambda: 1)() == 0
-    with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"] if root else [])
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.mark.parametrize("width", [1280, 390])

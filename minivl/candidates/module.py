@@ -11,7 +11,6 @@ Read next: `../trace/names.py`, the places at which a tree can be listened to; `
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -20,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..trace.names import matches
 from ..trace.torch_recorder import array_of
 from .runnable import LOGITS, CandidateError, Value, Values
 
@@ -78,14 +78,9 @@ class Module:
 
 def places_of(modules: Any) -> Iterator[tuple[str, tuple[str, Place]]]:
     """(label, (module, place)) for every place of a tree."""
-    patterns = [(re.compile(r"(?:^|.*\.)" + re.escape(path).replace(r"\*", r"(\d+)")), place)
-                for path, place in PLACES.items()]
-    for name in modules:
-        for pattern, place in patterns:
-            if found := pattern.fullmatch(name):
-                number = found[1] if found.groups() else ""
-                label = place.label.replace("*", number)
-                yield label, (name, place._replace(label=label))
+    for name, number, place in matches(modules, PLACES):
+        label = place.label.replace("*", number)
+        yield label, (name, place._replace(label=label))
 
 
 def _after(module: Any, label: str, own: dict[str, Value], value: Value | None) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..files import sha256
 from ..trace.format import Trace
 
 PACKAGES = ("numpy", "torch", "transformers", "tokenizers", "safetensors", "ml_dtypes", "pillow", "jinja2")
@@ -43,11 +44,6 @@ def package_parts() -> dict[str, str]:
 def output_parts(trace: Trace) -> dict[str, str]:
     """Every array that a run gave."""
     return {name: array_hash(trace.array(name)) for key in trace.recorded() for name in trace.stages[key].arrays}
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def array_hash(array: np.ndarray) -> str:

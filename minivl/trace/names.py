@@ -8,8 +8,8 @@ Data only: nothing is imported. Read next: `oracle.py` and `torch_recorder.py`, 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 
 class Tap(NamedTuple):
@@ -51,10 +51,16 @@ TAPS: dict[str, tuple[Tap, ...]] = {
 
 def taps_of(modules: Iterable[str]) -> Iterator[tuple[str, Tap]]:
     """Every module of a tree at which there is something to listen to, with the tap; `*` is the block's number."""
-    patterns = [(re.compile(r"(?:^|.*\.)" + re.escape(path).replace(r"\*", r"(\d+)")), taps)
-                for path, taps in TAPS.items()]
+    for name, number, taps in matches(modules, TAPS):
+        yield from ((name, tap._replace(label=tap.label.replace("*", number))) for tap in taps)
+
+
+def matches(modules: Iterable[str], table: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """(module, number of its block, entry) for every module whose name ends in a path of the table; `*` in a path is
+    the number, and without one it is empty."""
+    patterns = [(re.compile(r"(?:^|.*\.)" + re.escape(path).replace(r"\*", r"(\d+)")), entry)
+                for path, entry in table.items()]
     for name in modules:
-        for pattern, taps in patterns:
+        for pattern, entry in patterns:
             if found := pattern.fullmatch(name):
-                number = found[1] if found.groups() else ""
-                yield from ((name, tap._replace(label=tap.label.replace("*", number))) for tap in taps)
+                yield name, found[1] if found.groups() else "", entry

@@ -26,6 +26,7 @@ import numpy as np
 from ..api import VLM
 from ..config import ModelConfig
 from ..contract import outputs, parse
+from ..files import sha256
 from ..inputs import Inputs
 from ..kernels import INTERPRETERS
 from ..provenance import provenance
@@ -239,12 +240,7 @@ def _version() -> str:
 def checkpoint_hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of every file that decides what the model computes."""
     files = sorted(folder.glob("*.safetensors")) + [p for p in [folder / "config.json"] if p.exists()]
-    return {path.name: _sha256(path) for path in files}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {path.name: sha256(path) for path in files}
 
 
 def describe(out: Writer, inputs: Inputs, vlm: VLM, chosen: Selection) -> None:

@@ -10,7 +10,6 @@ Read next: `rows.py`, `grade.py`, `card.py`.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import minivl
-from minivl.files import write_whole
+from minivl.files import sha256, write_whole
 from minivl.inputs import Inputs
 
 from .grade import Scores, blind_guess, grade, summary
@@ -128,8 +127,7 @@ def evaluate(folder: Path, samples: int, engines: Sequence[str], seed: int = 0, 
     kept: a file that every finished row is added to; rows that it holds of the same weights and questions are not asked
     again, so that an evaluation that was killed goes on.
     """
-    weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    about = {"weights": weights, "asked": [samples, list(engines), seed]}
+    about = {"weights": sha256(folder / "model.safetensors"), "asked": [samples, list(engines), seed]}
     done = {} if kept is None else _finished(kept, about)
     jobs = {row.name: (folder, samples, tuple(engines), seed, row.name) for row in ROWS if row.tier in tiers}
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
