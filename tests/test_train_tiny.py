@@ -70,7 +70,7 @@ def test_the_lean_network_gives_the_logits_of_the_class_itself(kind, lean, packe
     rows = [packer.pack(sample) for sample in samples]
     b = tensors(collate(rows, packer.pad))
     with torch.no_grad():
-        ours = lean.read(b, lean.see(b))
+        ours = lean.read(b, lean.see(b))[0]
         theirs = torch.cat([reference_logits(lean, sample, row, number)
                             for sample, row in zip(samples, rows, strict=True) for number in range(len(row.tasks))])
     assert ours.shape == theirs.shape
@@ -148,6 +148,26 @@ def test_the_writing_of_a_cell_is_that_of_the_line_that_runs_through_it():
         assert line == (*(world.CHARACTERS.index(c) + 1 for c in text), *[0] * (LINE - len(text)))
     clip = world.picture_of_shapes(rng)
     assert (targets(world.fitted(clip)).line == UNASKED).all()
+
+
+def test_an_event_is_told_where_and_when_the_pixels_change():
+    """From the owners of pixels alone: a told cell holds the thing in one frame and not in the one beside it."""
+    rng = np.random.default_rng(8)
+    for _ in range(30):
+        clip = world.fitted(world.video_of_shapes(rng))
+        made, (h, w) = targets(clip).event, (n // world.FACTOR for n in clip.size)
+        table = made.reshape(-1, h, w, 4)
+        told = {tuple(row) for row in made[made[:, 0] > 0].tolist()}
+        for pair, y, x in np.argwhere(table[..., 0] > 0):
+            which, moment, colour, kind = table[pair, y, x]
+            frame = round(moment / 4 * clip.fps)
+            assert frame // 2 == pair
+            cell = clip.owner[:, 28 * y:28 * y + 28, 28 * x:28 * x + 28]
+            before, after = (set(cell[t].ravel().tolist()) for t in (frame - 1, frame))
+            changed = [clip.things[i] for i in (after - before, before - after)[which - 1] - {-1}]
+            assert (world.COLOUR_NAMES[colour - 1], world.SHAPES[kind - 1]) in [(t.colour, t.kind) for t in changed]
+        assert len(told) >= any(t.spans and t.size > 24 for t in clip.things)
+    assert (targets(world.fitted(world.picture_of_shapes(rng))).event == UNASKED).all()
 
 
 @pytest.mark.parametrize(("task", "said", "truth", "right"), [

@@ -48,8 +48,8 @@ def where(found: Comparison) -> str:
 def reasons(found: Diagnosis, one: Suspect) -> list[str]:
     """Why this fault: where it shows, and what it explains."""
     if one.lean is not None:
-        return [f"no tap is further from the golden value than rounding goes, and yet all together lean this fault's "
-                f"way: {one.lean.share:.2f} of its own difference, {one.lean.sigmas:.0f} sigmas from none"]
+        return [f"suspicious: no tap is further from the golden value than rounding goes, and yet all together lean "
+                f"this fault's way: {one.lean.share:.2f} of its own difference, {one.lean.sigmas:.0f} sigmas from none"]
     assert one.at is not None
     key, right, wrong = one.at
     shared = [where(found.comparison), f"{one.fault.label} is one of the passes that may be guilty of it"]

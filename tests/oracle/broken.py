@@ -342,9 +342,9 @@ def padded_rows_attended(model, given, stack):
 @known(LONG)
 def softmax_in_half_precision(model, given, stack):
     def halved(query, key, value, mask, scaling):
-        scores = (query.float() @ key.float().mT * scaling).half()
+        scores = (query.float() @ key.float().mT * scaling).bfloat16()
         scores = scores if mask is None else scores.masked_fill(mask < -1, -torch.inf)
-        return (scores.softmax(-1, dtype=torch.float16).to(torch.float32) @ value.float()).to(query.dtype)
+        return (scores.softmax(-1, dtype=torch.bfloat16).to(torch.float32) @ value.float()).to(query.dtype)
     attending(stack, halved, halved)
 
 

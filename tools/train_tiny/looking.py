@@ -44,7 +44,7 @@ class Look:
         counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
         for batch in self.batches:
             b = tensors(batch)
-            right = lean.read(b, lean.see(b)).argmax(dim=-1) == b["target"]
+            right = lean.read(b, lean.see(b))[0].argmax(dim=-1) == b["target"]
             for number, task in enumerate(b["tasks"]):
                 counts[task][0] += bool(right[b["answer"] == number].all())
                 counts[task][1] += 1

@@ -16,12 +16,25 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from .targets import ACROSS, COLOUR_COUNT, GLYPH_COUNT, KIND_COUNT, LINE, LINE_COUNT, TENS, UNASKED, UNITS
+from .targets import (
+    ACROSS,
+    COLOUR_COUNT,
+    GLYPH_COUNT,
+    KIND_COUNT,
+    LINE,
+    LINE_COUNT,
+    MOMENTS,
+    TENS,
+    UNASKED,
+    UNITS,
+)
 from .world import FACTOR
 
 WIDTH, HEADS, KV_HEADS, LAYERS, MLP = 192, 4, 2, 5, 512
 DEPTH, FULL_BLOCKS, WINDOW = 6, (1, 3, 5), 56
 SECTIONS, THETA = (6, 9, 9), 1000.0
+EARLY = 2                                                 # layers of the decoder below its own dense heads
+EVENT = {"event": 3, "moment": MOMENTS, "event_colour": COLOUR_COUNT, "event_kind": KIND_COUNT}      # name -> classes
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 ROUND = False                                             # products of matrices in bfloat16; float32 for tests
 
@@ -135,8 +148,9 @@ class Lean(nn.Module):
             "colour": nn.Linear(WIDTH, 8 * COLOUR_COUNT), "kind": nn.Linear(WIDTH, 8 * KIND_COUNT),
             "outline": nn.Linear(WIDTH, 64), "glyph": nn.Linear(WIDTH, 8 * GLYPH_COUNT),
             "place": nn.Linear(WIDTH, 8 * (LINE + 1)), "line": nn.Linear(WIDTH, LINE * LINE_COUNT),
+            "cell": nn.Linear(WIDTH, 4 * ACROSS), "offset": nn.Linear(WIDTH, 4 * FACTOR), "reach": nn.Linear(WIDTH, 4),
             "tens": nn.Linear(WIDTH, 4 * TENS), "units": nn.Linear(WIDTH, 4 * UNITS),
-            "cell": nn.Linear(WIDTH, 4 * ACROSS), "offset": nn.Linear(WIDTH, 4 * FACTOR)})
+            **{name: nn.Linear(WIDTH, classes) for name, classes in EVENT.items()}})
         vision_width, text_width = WIDTH // HEADS // 2, WIDTH // HEADS
         self.register_buffer("vision_turn", 1e4 ** -(torch.arange(0, vision_width, 2).float() / vision_width), False)
         self.register_buffer("text_turn", THETA ** -(torch.arange(0, text_width, 2).float() / text_width), False)
@@ -166,8 +180,8 @@ class Lean(nn.Module):
         x = rms_norm(x, merger.ln_q.weight).view(p // 4, -1)
         return linear(F.gelu(linear(x, merger.mlp[0])), merger.mlp[2]).float()
 
-    def read(self, b: dict[str, torch.Tensor], features: torch.Tensor) -> torch.Tensor:
-        """Logits (n, v) of the tokens of all answers."""
+    def read(self, b: dict[str, torch.Tensor], features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (n, v) of the tokens of all answers, and visual tokens (m, d) as `EARLY` layers left them."""
         decoder = self.model.model.language_model
         (batch, length), vocabulary = b["ids"].shape, decoder.embed_tokens.weight.shape[0]
         ids = b["ids"].reshape(-1).clone()
@@ -176,10 +190,12 @@ class Lean(nn.Module):
         parts = (b["positions"][..., None].float() * self.text_turn).split(SECTIONS, dim=-1)
         turn = torch.cat([part[i] for i, part in enumerate(parts)], dim=-1)               # b s f
         cos, sin = turn.cos()[:, :, None], turn.sin()[:, :, None]
-        for layer in decoder.layers:
+        for number, layer in enumerate(decoder.layers):
             x = self._layer(x, layer, cos, sin, b["mask"])
+            if number + 1 == EARLY:
+                early = F.embedding(b["visual"], x.reshape(batch * length, -1))
         x = F.embedding(b["asked"], x.reshape(batch * length, -1))
-        return F.linear(rms_norm(x, decoder.norm.weight), decoder.embed_tokens.weight)
+        return F.linear(rms_norm(x, decoder.norm.weight), decoder.embed_tokens.weight), early
 
     @staticmethod
     def _layer(x, layer, cos, sin, mask):
@@ -195,28 +211,49 @@ class Lean(nn.Module):
         return gated_mlp(x, layer.post_attention_layernorm.weight, layer.mlp)
 
     def dense(self, b: dict[str, torch.Tensor], features: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The losses of visual pre-training, nats."""
+        """The losses of visual pre-training on the tower's tokens (m, d), nats; `reach` in cells."""
         written, known = b["line"][:, 0] != UNASKED, b["edges"][:, 0] >= 0
-        said = {name: head(features[written] if name == "line" else features) for name, head in self.heads.items()}
         asked = b["glyph"].reshape(-1) != UNASKED
+        edges = b["edges"][known]
+        corner = torch.stack([b["columns"][::4], b["rows"][::4]], dim=1).repeat(1, 2)[known] / 2    # of each cell
+        away = F.smooth_l1_loss(self.heads["reach"](features[known]), edges / FACTOR - corner, beta=0.1,
+                                reduction="none")
+        return {
+            "colour": _balanced(self._say("colour", features, COLOUR_COUNT), b["colour"].reshape(-1)),
+            "kind": _balanced(self._say("kind", features, KIND_COUNT), b["kind"].reshape(-1)),
+            "outline": F.binary_cross_entropy_with_logits(self.heads["outline"](features), b["outline"].float()),
+            "glyph": _balanced(self._say("glyph", features, GLYPH_COUNT)[asked], b["glyph"].reshape(-1)[asked]),
+            "place": _balanced(self._say("place", features, LINE + 1)[asked], b["place"].reshape(-1)[asked]),
+            "line": _balanced(self._say("line", features[written], LINE_COUNT), b["line"][written].reshape(-1)),
+            "cell": _cross(self._say("cell", features[known], ACROSS), edges.reshape(-1) // FACTOR),
+            "offset": _cross(self._say("offset", features[known], FACTOR), edges.reshape(-1) % FACTOR),
+            "reach": _mean(away.mean(dim=1))}
+
+    def dense_early(self, b: dict[str, torch.Tensor], early: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The losses on visual tokens in the decoder (m, d), nats. It alone knows where in the picture a token stands,
+        so it says edges as the answers write them, and it alone sees more than two frames, so it says what happened."""
+        early = rms_norm(early, torch.ones(WIDTH))
+        known, moving = b["edges"][:, 0] >= 0, b["event"][:, 0] != UNASKED
+        happened = moving & (b["event"][:, 0] > 0)
         edges = b["edges"][known].reshape(-1)
-        losses = {
-            "colour": _balanced(said["colour"].view(-1, COLOUR_COUNT), b["colour"].reshape(-1)),
-            "kind": _balanced(said["kind"].view(-1, KIND_COUNT), b["kind"].reshape(-1)),
-            "outline": F.binary_cross_entropy_with_logits(said["outline"], b["outline"].float()),
-            "glyph": _balanced(said["glyph"].view(-1, GLYPH_COUNT)[asked], b["glyph"].reshape(-1)[asked]),
-            "place": _balanced(said["place"].view(-1, LINE + 1)[asked], b["place"].reshape(-1)[asked]),
-            "line": _balanced(said["line"].view(-1, LINE_COUNT), b["line"][written].reshape(-1)),
-        }
-        for name, count, truth in (("tens", TENS, edges // 10), ("units", UNITS, edges % 10),
-                                   ("cell", ACROSS, edges // FACTOR), ("offset", FACTOR, edges % FACTOR)):
-            losses[name] = _mean(F.cross_entropy(said[name][known].view(-1, count), truth, reduction="none"))
+        losses = {"tens": _cross(self._say("tens", early[known], TENS), edges // 10),
+                  "units": _cross(self._say("units", early[known], UNITS), edges % 10)}
+        for i, (name, classes) in enumerate(EVENT.items()):
+            rows, loss = (happened, _cross) if i else (moving, _balanced)
+            losses[name] = loss(self._say(name, early[rows], classes), b["event"][rows, i])
         return losses
+
+    def _say(self, name: str, tokens: torch.Tensor, classes: int) -> torch.Tensor:
+        return self.heads[name](tokens).view(-1, classes)
 
 
 def _mean(values: torch.Tensor) -> torch.Tensor:
     """The mean; of nothing, zero."""
     return values.sum() / max(1, len(values))
+
+
+def _cross(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    return _mean(F.cross_entropy(logits, truth, reduction="none"))
 
 
 def _balanced(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
@@ -230,7 +267,7 @@ def tensors(batch: dict[str, Any]) -> dict[str, Any]:
     """A batch of `packing.collate` as tensors, with the masks and inverse tables that follow from it."""
     b: dict[str, Any] = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in batch.items()
                          if isinstance(value, np.ndarray)}
-    for name in ("colour", "kind", "glyph", "place", "line", "edges"):
+    for name in ("colour", "kind", "glyph", "place", "line", "edges", "event"):
         b[name] = b[name].long()
     b["rows"], b["columns"] = b["rows"].float(), b["columns"].float()
     count = len(b["patches"])
@@ -259,7 +296,7 @@ def _answers(b: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def answer_loss(logits: torch.Tensor, b: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Cross-entropy of answer tokens, each answer weighted by its length to the power 1/4."""
+    """Cross-entropy of answer tokens, each answer weighted by its length to the power 1/4, digits of boxes more."""
     each = F.cross_entropy(logits.float(), b["target"], reduction="none")
     return (each * b["weight"]).sum() / b["weight"].sum()
 

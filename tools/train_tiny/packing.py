@@ -86,6 +86,7 @@ class Packer:
         self._known: dict[str, list[int]] = {}
         self.pad = tokenizer.token_to_id(PAD)
         self.pads = {False: tokenizer.token_to_id(PICTURE), True: tokenizer.token_to_id(VIDEO)}
+        self.digits = {tokenizer.token_to_id(digit) for digit in "0123456789"}
 
     def ids(self, text: str) -> list[int]:
         found = self._known.get(text)
@@ -111,7 +112,7 @@ class Packer:
                 build.text(self.ids(question + ANSWER))
                 build.text(self.ids(answer + STOP + "\n<|im_start|>user\n"))
             build.text(self.ids(turn.question + ANSWER))
-            build.answer(self.ids(turn.answer + STOP), number)
+            build.answer(self.ids(turn.answer + STOP), number, self.digits if turn.answer.startswith("[") else set())
         build.finish(row)
         row.tasks = [turn.task for turn in sample.turns]
         return row
@@ -151,13 +152,14 @@ class _Builder:
     def branch(self, number: int, start: int) -> None:
         self._branch, self.next = number, start
 
-    def answer(self, ids: list[int], number: int) -> None:
-        """The answer's tokens: each is the target of the token before it; the last one is never read."""
+    def answer(self, ids: list[int], number: int, heavy: set[int]) -> None:
+        """The answer's tokens: each is the target of the token before it; the last one is never read. `heavy` tokens
+        count threefold: of the thirty tokens of a box, the eight or nine digits are what is hard."""
         first = len(self.columns["ids"]) - 1
         self.text(ids[:-1])
         stop = first + len(ids)
         self.columns["target"][first:stop] = ids
-        self.columns["weight"][first:stop] = [len(ids) ** -0.75] * len(ids)
+        self.columns["weight"][first:stop] = [(3 if i in heavy else 1) * len(ids) ** -0.75 for i in ids]
         self.columns["answer"][first:stop] = [number] * len(ids)
 
     def finish(self, row: Row) -> None:

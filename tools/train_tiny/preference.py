@@ -57,7 +57,7 @@ def paired(rng: Rng, sample: Sample) -> Sample:
 
 def log_probabilities(lean: Lean, b: dict[str, Any]) -> torch.Tensor:
     """Log probability of every answer of a batch, in nats: (answers,)."""
-    logits = lean.read(b, lean.see(b)).float()
+    logits = lean.read(b, lean.see(b))[0].float()
     each = F.log_softmax(logits, dim=-1).gather(1, b["target"][:, None])[:, 0]
     return torch.zeros(len(b["tasks"])).index_add(0, b["answer"], each)
 

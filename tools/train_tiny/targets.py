@@ -21,6 +21,8 @@ COLOUR_COUNT, KIND_COUNT, GLYPH_COUNT = len(COLOUR_NAMES) + 1, len(KINDS) + 1, l
 TENS, UNITS = 32, 10                                      # an edge in pixels as a digit and what stands before it
 ACROSS = -(-TENS * UNITS // FACTOR)                       # and as a cell and a pixel in it: 12 cells of 28 pixels
 LINE, LINE_COUNT, UNASKED = 10, len(CHARACTERS) + 2, 255    # characters of a line that are asked; 0 is its end
+STAYS, APPEARS, LEAVES = range(3)
+MOMENTS = 48                                              # quarters of a second
 SAMPLED = np.array([1, 5, 8, 12])                         # rows and columns of a patch at which its outline is asked
 
 
@@ -36,6 +38,7 @@ class Targets(NamedTuple):
     glyph: np.ndarray                                     # m 8      character in each 14 x 7 slot; 255: not asked
     place: np.ndarray                                     # m 8      its place in its line, from 1; likewise
     line: np.ndarray                                      # m 10     what the whole line says; 255 where none is
+    event: np.ndarray                                     # m 4      what appeared or left: which, moment, colour, kind
 
 
 def targets(clip: Clip) -> Targets:
@@ -50,7 +53,7 @@ def targets(clip: Clip) -> Targets:
     kinds = np.array([KINDS.index(t.kind) + 1 for t in things])
     return Targets(np.where(seen, colours[best], 0).astype(np.uint8), np.where(seen, kinds[best], 0).astype(np.uint8),
                    _outline(patches), _edges(things, covered.sum(axis=(1, 2))), *_glyphs(clip, len(patches)),
-                   _lines(things, covered.sum(axis=(1, 2))))
+                   _lines(things, covered.sum(axis=(1, 2))), _events(clip, colours, kinds, covered))
 
 
 def _patches(owner: np.ndarray) -> np.ndarray:
@@ -95,3 +98,27 @@ def _line(thing: Thing) -> list[int]:
         return [UNASKED] * LINE
     said = [CHARACTERS.find(c) + 1 or LINE_COUNT - 1 for c in thing.label[:LINE]]
     return said + [0] * (LINE - len(said))
+
+
+def _events(clip: Clip, colours: np.ndarray, kinds: np.ndarray, covered: np.ndarray) -> np.ndarray:
+    """What happened in a cell between the pair of frames before and this one: (m, 4); 255 where there is no video.
+
+    The decoder reads forward, so that a thing that left is told by the first cells without it.
+    """
+    cells = len(covered)
+    if clip.fps is None:
+        return np.full((cells, 4), UNASKED, np.uint8)
+    pairs = -(-len(clip.frames) // 2)
+    by_pair = covered.sum(axis=(1, 2)).reshape(pairs, -1, covered.shape[-1])      # pair, cell, thing
+    table, most = np.zeros((*by_pair.shape[:2], 4), np.uint8), np.zeros(by_pair.shape[:2])
+    for i, thing in enumerate(clip.things):
+        if thing.spans is None:
+            continue
+        came = thing.spans[1] == len(clip.frames)
+        frame = thing.spans[0] if came else thing.spans[1]
+        pair, full = frame // 2, by_pair[:, :, i].max(axis=0)                 # a thing stands still while it is there
+        here = (full >= 40) & (full > most[pair])
+        moment = min(MOMENTS - 1, round(4 * frame / clip.fps))
+        table[pair, here] = APPEARS if came else LEAVES, moment, colours[i], kinds[i]
+        most[pair, here] = full[here]
+    return table.reshape(cells, 4)

@@ -322,9 +322,9 @@ def _follow_up(rng: Rng, clip: Clip) -> Turn | None:
 # ------------------------------------------------------------------------------------------------- samples
 
 PICTURE_TASKS: dict[str, tuple[Ask, float]] = {
-    "describe": (describe, 1.1), "count": (count, 0.9), "exists": (exists, 0.9), "find": (find, 1.5),
-    "detect": (detect, 0.7), "point": (at_point, 0.9), "attribute": (attribute, 0.4), "relation": (relation, 1.2),
-    "deny": (deny, 0.5)}
+    "describe": (describe, 1.3), "count": (count, 1.1), "exists": (exists, 0.6), "find": (find, 2.0),
+    "detect": (detect, 0.3), "point": (at_point, 0.6), "attribute": (attribute, 0.3), "relation": (relation, 0.7),
+    "deny": (deny, 0.3)}
 SINGLE = ("describe", "detect")                           # asked at most once about a picture
 
 

@@ -33,8 +33,9 @@ from .tokens import load_tokenizer
 POOL, WARM_UP = 4, 60                                     # batches drawn and sorted together; steps
 SAVE_SECONDS, LOOK_SECONDS, SAY_STEPS = 120, 300, 25
 PATIENCE = 900                                            # seconds until a worker takes another for dead
-EVERY_STEP = {"kind": 1.0, "colour": 1.0, "outline": 2.0, "glyph": 1.0, "place": 0.4, "line": 0.6, "tens": 0.5,
-              "units": 0.25, "cell": 0.4, "offset": 0.4}
+EVERY_STEP = {"kind": 1.0, "colour": 1.0, "outline": 2.0, "glyph": 1.0, "place": 0.4, "line": 0.6, "cell": 0.4,
+              "offset": 0.4, "reach": 3.0, "tens": 1.0, "units": 1.0, "event": 1.0, "moment": 1.0,
+              "event_colour": 0.3, "event_kind": 0.3}     # weights of the dense losses against each other
 
 
 # ------------------------------------------------------------------------------------------------- data
@@ -132,7 +133,7 @@ def load_weights(lean: Lean, path: Path) -> None:
         lean.model.load_state_dict(shipped.state_dict())
     else:
         lacking, unknown = lean.load_state_dict(torch.load(path, weights_only=True), strict=False)
-        if strange := [name for name in lacking if not name.startswith("heads.")] + unknown:
+        if strange := [name for name in lacking + unknown if not name.startswith("heads.")]:
             raise ValueError(f"{path} holds another network: {', '.join(strange[:3])} in one of the two alone")
 
 
@@ -145,9 +146,12 @@ def half_step(run: Run, half: dict[str, Any]) -> dict[str, float]:
         return {name: float(loss.detach()) for name, loss in losses.items()}
     features = run.lean.see(b)
     losses = run.lean.dense(b, features) if run.phase.dense else {}
+    if not run.phase.visual_only:
+        logits, early = run.lean.read(b, features)
+        losses |= run.lean.dense_early(b, early) if run.phase.dense else {}
     total = run.phase.dense * sum(EVERY_STEP[name] * loss for name, loss in losses.items())
     if not run.phase.visual_only:
-        losses["answer"] = answer_loss(run.lean.read(b, features), b)
+        losses["answer"] = answer_loss(logits, b)
         total = total + losses["answer"]
     total.backward()
     return {name: float(loss.detach()) for name, loss in losses.items()}
