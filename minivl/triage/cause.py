@@ -18,7 +18,7 @@ import numpy as np
 from .hypotheses import ARITHMETIC, PIXELS, SETTINGS, Hypothesis, hypotheses, prompt_of
 from .inputs import Evidence, beside_ours, cut_off
 from .lines import Line
-from .loss import MEASURES, MOST, Measured, Sample, distance_under, limits
+from .loss import IN_NATS, LOGPROBS, MOST, REGRET, Measured, Sample, distance_under, limits
 from .properties import resized
 from .runs import GOLDEN, Runs, Score
 from .samplers import OUR_OWN, may_have_drawn
@@ -95,7 +95,7 @@ def weighed(samples: Sequence[Sample], bad: np.ndarray, measured: Sequence[Measu
         return best.kind, best.name, (f"{best.name}: {best.explained:.0%} of the loss beyond rounding is gone when "
                                       f"minivl does the same")
     by_name = {one.name: one for one in measured}
-    numbers, words = by_name.get(MEASURES[0]), by_name.get(MEASURES[1])
+    numbers, words = by_name.get(LOGPROBS), by_name.get(REGRET)
     if numbers and words and words.lost and not numbers.lost and numbers_are_ours(samples, bad):
         return SETTINGS, None, ("the log-probabilities are ours, but other tokens were chosen than the likeliest; no "
                                 "sampler of the list chooses these")
@@ -108,7 +108,7 @@ def weighed(samples: Sequence[Sample], bad: np.ndarray, measured: Sequence[Measu
 def numbers_are_ours(samples: Sequence[Sample], bad: np.ndarray) -> bool:
     """Whether log-probabilities of the bad samples lie as near to ours as rounding's do, within a factor of OURS. That
     nothing is lost over all samples does not say so: the right ones may be many."""
-    found = [one.losses[MEASURES[0]] for one, wrong in zip(samples, bad, strict=True) if wrong]
+    found = [one.losses[LOGPROBS] for one, wrong in zip(samples, bad, strict=True) if wrong]
     theirs, rounding = np.nansum(np.reshape(found, (-1, 2)), axis=0)
     return bool(theirs <= OURS * rounding)
 
@@ -139,7 +139,7 @@ def declared(samples: Sequence[Sample], runs: Runs) -> list[str]:
 
 def total(losses: dict[str, tuple[float, float]], whose: int) -> float:
     """Loss of a sample in nats: log-probabilities and regret; whose: 0 the candidate's, 1 rounding's."""
-    return float(np.nansum([losses[name][whose] for name in MEASURES[:2]]))
+    return float(np.nansum([losses[name][whose] for name in IN_NATS]))
 
 
 def under(sample: Sample, score: Score, sampler: str = OUR_OWN, drawn: bool = False) -> float:

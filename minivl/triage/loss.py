@@ -33,7 +33,9 @@ LEAST = {"float64": 1e-4, "float32": 1e-4, "float16": 1e-3, "bfloat16": 1e-3}   
 FAR = 3.0                        # a bad sample is so many times what rounding does to nearly all
 BEYOND = 10.0                    # and one that no rounding explains so many times what it does to any
 MOST = 10.0                      # nats that one token can count for, so that an impossible one does not outweigh all
-MEASURES = ("log-probabilities", "regret", "other answers", "wrong answers")
+LOGPROBS, REGRET, OTHER_ANSWERS, WRONG_ANSWERS = "log-probabilities", "regret", "other answers", "wrong answers"
+IN_NATS = (LOGPROBS, REGRET)
+MEASURES = (*IN_NATS, OTHER_ANSWERS, WRONG_ANSWERS)
 OUTLIERS = "beyond any rounding"
 UNEVEN = "beyond the other samples"
 
@@ -78,12 +80,12 @@ def measure(line: Line, inputs: Inputs, runs: Runs) -> Sample:
     losses = dict.fromkeys(MEASURES, nothing)
     if line.logprobs is not None:
         ours = runs.score(inputs, tokens, SAME).logprobs
-        losses[MEASURES[0]] = (distance_under(line.logprobs, mine, OUR_OWN), distance(ours, mine.logprobs))
+        losses[LOGPROBS] = (distance_under(line.logprobs, mine, OUR_OWN), distance(ours, mine.logprobs))
     if not line.teacher_forced:
-        losses[MEASURES[1]] = (min(mine.regret, MOST), min(runs.score(inputs, same, GOLDEN).regret, MOST))
-        losses[MEASURES[2]] = (float(clean(line.text) != clean(said)), float(clean(own) != clean(said)))
+        losses[REGRET] = (min(mine.regret, MOST), min(runs.score(inputs, same, GOLDEN).regret, MOST))
+        losses[OTHER_ANSWERS] = (float(clean(line.text) != clean(said)), float(clean(own) != clean(said)))
         if line.expected is not None:
-            losses[MEASURES[3]] = (float(not right(line.text, line.expected)), float(not right(own, line.expected)))
+            losses[WRONG_ANSWERS] = (float(not right(line.text, line.expected)), float(not right(own, line.expected)))
     return Sample(line, inputs.input_ids, inputs.media, tokens, said, mine, losses)
 
 
@@ -120,7 +122,7 @@ def measured(samples: Sequence[Sample], precision: str) -> list[Measured]:
         if not len(pairs):
             continue
         theirs, ours = pairs.T
-        graded = name in MEASURES[:2]
+        graded = name in IN_NATS
         factor, least = (LEEWAY[precision], LEAST[precision]) if graded else (1.0, 0.0)
         beyond = paired_interval(theirs - factor * ours)
         out.append(Measured(name, len(pairs), float(theirs.mean()), float(ours.mean()), paired_interval(theirs - ours),
@@ -135,7 +137,7 @@ def uneven(samples: Sequence[Sample], has: np.ndarray, precision: str) -> Measur
     Another program may round more than minivl, by one factor, which the samples without the property tell; what follows
     a property is no rounding. has: one truth value a sample. None where either side has no log-probabilities.
     """
-    pairs = np.array([one.losses[MEASURES[0]] for one in samples])
+    pairs = np.array([one.losses[LOGPROBS] for one in samples])
     known = ~np.isnan(pairs[:, 0])
     inside, outside = pairs[known & has], pairs[known & ~has]
     if not len(inside) or not outside.sum():
@@ -150,7 +152,7 @@ def uneven(samples: Sequence[Sample], has: np.ndarray, precision: str) -> Measur
 def outliers(samples: Sequence[Sample], precision: str) -> np.ndarray:
     """Which samples are so far off that rounding cannot be the reason, one truth value each."""
     limit = {name: BEYOND * max([LEEWAY[precision] * LEAST[precision], *rounding(samples, name)])
-             for name in MEASURES[:2]}
+             for name in IN_NATS}
     return np.array([any(one.losses[name][0] > limit[name] for name in limit) for one in samples], bool)
 
 
@@ -162,7 +164,7 @@ def rounding(samples: Sequence[Sample], name: str) -> list[float]:
 def limits(samples: Sequence[Sample], precision: str) -> dict[str, float]:
     """From where on one sample is bad, by log-probabilities and by regret: beyond what rounding does to nearly all."""
     found = {}
-    for name in MEASURES[:2]:
+    for name in IN_NATS:
         high = float(np.quantile(rounding(samples, name) or [0.0], 0.95))
         found[name] = max(FAR * high, LEEWAY[precision] * LEAST[precision])
     return found

@@ -19,7 +19,7 @@ from ..files import write_whole
 from ..trace.record import record
 from ..trace.yardstick import in_precision
 from .cause import total
-from .loss import MEASURES, Sample
+from .loss import LOGPROBS, REGRET, Sample
 from .samplers import OUR_OWN
 
 GOLDEN, LINE, THEIRS = "golden.safetensors", "sample.json", "mine.safetensors"
@@ -49,8 +49,8 @@ def needs_answer(sample: Sample, limit: dict[str, float]) -> bool:
     line, first = sample.line, sample.mine.logprobs[:1]
     if not len(first):
         return False
-    numbers = line.logprobs is not None and not abs(line.logprobs[0] - float(first[0])) <= limit[MEASURES[0]]
-    return not numbers and float(sample.mine.choices[OUR_OWN].regret[0]) <= limit[MEASURES[1]]
+    numbers = line.logprobs is not None and not abs(line.logprobs[0] - float(first[0])) <= limit[LOGPROBS]
+    return not numbers and float(sample.mine.choices[OUR_OWN].regret[0]) <= limit[REGRET]
 
 
 def write(sample: Sample, vlm: VLM, precision: str, model: str | None, limit: dict[str, float], folder: Path
