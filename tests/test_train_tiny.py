@@ -68,7 +68,7 @@ def test_the_lean_network_gives_the_logits_of_the_class_itself(kind, lean, packe
     rng = np.random.default_rng(5)
     samples = [KINDS_OF_SAMPLE[kind](rng) for _ in range(3)]
     rows = [packer.pack(sample) for sample in samples]
-    b = tensors(collate(rows, packer.pad))
+    b = tensors(collate(rows))
     with torch.no_grad():
         ours = lean.read(b, lean.see(b))[0]
         theirs = torch.cat([reference_logits(lean, sample, row, number)

@@ -32,7 +32,7 @@ class Look:
         phase = replace(self.phase, preference=False)
         make = see if phase.visual_only else packer.pack
         rows = sorted((make(draw(rng, phase)) for _ in range(SAMPLES)), key=cost)
-        self.batches = [collate(rows[i:i + BATCH], packer.pad) for i in range(0, len(rows), BATCH)]
+        self.batches = [collate(rows[i:i + BATCH]) for i in range(0, len(rows), BATCH)]
 
     @torch.no_grad()
     def __call__(self, lean: Lean) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """The network in training: the transformers class holds the weights; a lean forward pass computes the same numbers.
 
-`Lean` gathers windows into padded batches instead of looping over them, shares one pass of the tower among all
-questions about a picture, and scores answers only. A test holds its logits to those of the class itself.
+`Lean` gathers windows into padded batches instead of looping over them, shares one pass of the tower and of the prompt
+among all questions about a picture, pads nothing but what is attended together, and scores answers only. A test holds
+its logits to those of the class itself.
 
 Not here: what is learned (`targets.py`, `tasks.py`) and in which order (`train.py`).
 """
@@ -109,31 +110,61 @@ def gated_mlp(x: torch.Tensor, gain: torch.Tensor, mlp: Any) -> torch.Tensor:
 
 
 class Gather(torch.autograd.Function):
-    """x (p, d) -> (g, n, d) by a table in which every row of x stands once; index p is a row of zeros."""
+    """x (p, d) -> (l, d) by a table in which every row of x stands once; index p is a row of zeros."""
 
     @staticmethod
     def forward(ctx, x, table, place):
         ctx.save_for_backward(place)
-        return torch.cat([x, x.new_zeros(1, x.shape[1])]).index_select(0, table.reshape(-1)).view(*table.shape, -1)
+        return torch.cat([x, x.new_zeros(1, x.shape[1])]).index_select(0, table)
 
     @staticmethod
     def backward(ctx, grad):
-        return grad.reshape(-1, grad.shape[-1]).index_select(0, ctx.saved_tensors[0]), None, None
+        return grad.index_select(0, ctx.saved_tensors[0]), None, None
 
 
 class Scatter(torch.autograd.Function):
-    """The inverse of `Gather`: (g, n, d) -> (p, d)."""
+    """The inverse of `Gather`: (l, d) -> (p, d)."""
 
     @staticmethod
     def forward(ctx, y, table, place):
         ctx.save_for_backward(table)
-        return y.reshape(-1, y.shape[-1]).index_select(0, place)
+        return y.index_select(0, place)
 
     @staticmethod
     def backward(ctx, grad):
         table, = ctx.saved_tensors
-        padded = torch.cat([grad, grad.new_zeros(1, grad.shape[1])])
-        return padded.index_select(0, table.reshape(-1)).view(*table.shape, -1), None, None
+        return torch.cat([grad, grad.new_zeros(1, grad.shape[1])]).index_select(0, table), None, None
+
+
+def attend(rows: torch.Tensor, b: dict[str, Any], name: str, one: Any) -> torch.Tensor:
+    """Queries, keys and values (p, w) -> (p, d); `one(part, mask)` attends in a group: (g, n, w) -> (g, h, n, e)."""
+    table, place, shapes = b[f"{name}_table"], b[f"{name}_place"], b[f"{name}_shapes"]
+    parts = Gather.apply(rows, table, place).split([g * n for g, n in shapes])
+    out = [one(part.view(g, n, -1), mask).transpose(1, 2).reshape(g * n, WIDTH)
+           for (g, n), part, mask in zip(shapes, parts, b[f"{name}_masks"], strict=True)]
+    return Scatter.apply(torch.cat(out), table, place)
+
+
+def inside(part: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """All of a segment sees all of it: windows and frames."""
+    q, k, v = part.view(*part.shape[:2], 3, HEADS, -1).permute(2, 0, 3, 1, 4)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+class Branching:
+    """Attention of the decoder in a batch of trees: prompts first, then branches, which see their prompt's keys too."""
+
+    def __init__(self, owners: list[torch.Tensor]):
+        self.owners, self.prompts = iter(owners), None
+
+    def __call__(self, part: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        q, kv = part.view(*part.shape[:2], HEADS + 2 * KV_HEADS, -1).split([HEADS, 2 * KV_HEADS], dim=2)
+        if self.prompts is None:
+            self.prompts = kv
+        else:
+            kv = torch.cat([self.prompts.index_select(0, next(self.owners)), kv], dim=1)
+        k, v = kv.repeat_interleave(HEADS // KV_HEADS, dim=2).transpose(1, 2).chunk(2, dim=1)
+        return F.scaled_dot_product_attention(q.transpose(1, 2), k, v, attn_mask=mask, is_causal=mask is None)
 
 
 # ------------------------------------------------------------------------------------------------- the network
@@ -167,14 +198,10 @@ class Lean(nn.Module):
         turn = torch.cat([b["rows"][:, None] * self.vision_turn, b["columns"][:, None] * self.vision_turn], dim=-1)
         cos, sin = turn.cos()[:, None, None], turn.sin()[:, None, None]
         for i, block in enumerate(tower.blocks):
-            kind = "frame" if i in FULL_BLOCKS else "window"
             qkv = linear(rms_norm(x, block.norm1.weight), block.attn.qkv).view(p, 3, HEADS, -1)
             qk = rotate(qkv[:, :2], cos, sin).reshape(p, -1)
             rows = torch.cat([qk, qkv[:, 2].reshape(p, -1).float()], dim=1)
-            table, place = b[f"{kind}_table"], b[f"{kind}_place"]
-            q, k, v = Gather.apply(rows, table, place).view(*table.shape, 3, HEADS, -1).permute(2, 0, 3, 1, 4)
-            o = F.scaled_dot_product_attention(q, k, v, attn_mask=b[f"{kind}_mask"])
-            o = Scatter.apply(o.transpose(1, 2).reshape(*table.shape, WIDTH), table, place)
+            o = attend(rows, b, "frame" if i in FULL_BLOCKS else "window", inside)
             x = gated_mlp(x + linear(o, block.attn.proj).float(), block.norm2.weight, block.mlp)
         merger = tower.merger
         x = rms_norm(x, merger.ln_q.weight).view(p // 4, -1)
@@ -183,32 +210,29 @@ class Lean(nn.Module):
     def read(self, b: dict[str, torch.Tensor], features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits (n, v) of the tokens of all answers, and visual tokens (m, d) as `EARLY` layers left them."""
         decoder = self.model.model.language_model
-        (batch, length), vocabulary = b["ids"].shape, decoder.embed_tokens.weight.shape[0]
-        ids = b["ids"].reshape(-1).clone()
+        vocabulary = decoder.embed_tokens.weight.shape[0]
+        ids = b["ids"].clone()
         ids[b["visual"]] = vocabulary + torch.arange(len(features))
-        x = F.embedding(ids.view(batch, length), torch.cat([decoder.embed_tokens.weight, features]))
+        x = F.embedding(ids, torch.cat([decoder.embed_tokens.weight, features]))
         parts = (b["positions"][..., None].float() * self.text_turn).split(SECTIONS, dim=-1)
-        turn = torch.cat([part[i] for i, part in enumerate(parts)], dim=-1)               # b s f
-        cos, sin = turn.cos()[:, :, None], turn.sin()[:, :, None]
+        turn = torch.cat([part[i] for i, part in enumerate(parts)], dim=-1)               # s f
+        cos, sin = turn.cos()[:, None], turn.sin()[:, None]
         for number, layer in enumerate(decoder.layers):
-            x = self._layer(x, layer, cos, sin, b["mask"])
+            x = self._layer(x, layer, cos, sin, b)
             if number + 1 == EARLY:
-                early = F.embedding(b["visual"], x.reshape(batch * length, -1))
-        x = F.embedding(b["asked"], x.reshape(batch * length, -1))
+                early = F.embedding(b["visual"], x)
+        x = F.embedding(b["asked"], x)
         return F.linear(rms_norm(x, decoder.norm.weight), decoder.embed_tokens.weight), early
 
     @staticmethod
-    def _layer(x, layer, cos, sin, mask):
-        batch, length, _ = x.shape
+    def _layer(x, layer, cos, sin, b):
         h, a = rms_norm(x, layer.input_layernorm.weight), layer.self_attn
         h = h.bfloat16() if ROUND else h
-        q = rotate(linear(h, a.q_proj).view(batch, length, HEADS, -1), cos, sin)
-        k = rotate(linear(h, a.k_proj).view(batch, length, KV_HEADS, -1), cos, sin)
-        v = linear(h, a.v_proj).view(batch, length, KV_HEADS, -1).float()
-        k, v = (t.repeat_interleave(HEADS // KV_HEADS, dim=2) for t in (k, v))
-        o = F.scaled_dot_product_attention(*(t.transpose(1, 2) for t in (q, k, v)), attn_mask=mask)
-        x = x + linear(o.transpose(1, 2).reshape(batch, length, -1), a.o_proj).float()
-        return gated_mlp(x, layer.post_attention_layernorm.weight, layer.mlp)
+        q = rotate(linear(h, a.q_proj).view(len(x), HEADS, -1), cos, sin)
+        k = rotate(linear(h, a.k_proj).view(len(x), KV_HEADS, -1), cos, sin)
+        rows = torch.cat([q.view(len(x), -1), k.view(len(x), -1), linear(h, a.v_proj).float()], dim=1)
+        o = attend(rows, b, "text", Branching(b["owners"]))
+        return gated_mlp(x + linear(o, a.o_proj).float(), layer.post_attention_layernorm.weight, layer.mlp)
 
     def dense(self, b: dict[str, torch.Tensor], features: torch.Tensor) -> dict[str, torch.Tensor]:
         """The losses of visual pre-training on the tower's tokens (m, d), nats; `reach` in cells."""
@@ -270,29 +294,39 @@ def tensors(batch: dict[str, Any]) -> dict[str, Any]:
     for name in ("colour", "kind", "glyph", "place", "line", "edges", "event"):
         b[name] = b[name].long()
     b["rows"], b["columns"] = b["rows"].float(), b["columns"].float()
-    count = len(b["patches"])
-    for kind in ("window", "frame"):
-        table = b[f"{kind}_table"]
-        real = table < count
-        place = torch.empty(count, dtype=torch.long)
-        place[table[real]] = torch.nonzero(real.reshape(-1))[:, 0]
-        b[f"{kind}_place"] = place
-        b[f"{kind}_mask"] = None if bool(real.all()) else real[:, None, None]
+    for name in ("window", "frame"):
+        b |= _tables(name, b, len(b["patches"]))
+        b[f"{name}_masks"] = [None if bool(real.all()) else real[:, None, None] for real in b[f"{name}_real"]]
     b["tasks"] = batch["tasks"]
     if "ids" in b:
-        b |= _answers(b)
+        b |= _tables("text", b, len(b["ids"]))
+        b |= _trees(b)
     return b
 
 
-def _answers(b: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Who sees whom in the sequences, and the targets that are asked."""
-    branch, i = b["branch"], torch.arange(b["ids"].shape[1])
-    causal = i[:, None] >= i
-    same = (branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None])
-    seen = causal & same & ((branch[:, None, :] >= 0) | (i[:, None] == i))
-    asked = torch.nonzero(b["target"].reshape(-1) >= 0)[:, 0]
-    flat = {name: b[name].reshape(-1)[asked] for name in ("target", "weight", "answer")}
-    return {"mask": seen[:, None], "asked": asked, **flat}
+def _tables(name: str, b: dict[str, Any], count: int) -> dict[str, Any]:
+    """Where each of `count` rows stands in a table, the shapes of its groups, and which of their places are taken."""
+    table, shapes = b[f"{name}_table"], b[f"{name}_shapes"].tolist()
+    real = table < count
+    place = torch.empty(count, dtype=torch.long)
+    place[table[real]] = torch.nonzero(real)[:, 0]
+    parts = real.split([g * n for g, n in shapes])
+    return {f"{name}_place": place, f"{name}_shapes": shapes,
+            f"{name}_real": [part.view(g, n) for part, (g, n) in zip(parts, shapes, strict=True)]}
+
+
+def _trees(b: dict[str, Any]) -> dict[str, Any]:
+    """Who sees whom among tokens, and the targets that are asked. Padding stands at the end, where the causal rule
+    alone hides it from a prompt; a branch sees all of its prompt, and itself by the causal rule."""
+    prompts, *branches = b["text_real"]
+    owners, masks = b["owner"].split([len(real) for real in branches]), [None]
+    for real, owner in zip(branches, owners, strict=True):
+        g, n = real.shape
+        before = prompts[owner][:, None].expand(g, n, -1)
+        masks.append(torch.cat([before, torch.ones(n, n, dtype=torch.bool).tril().expand(g, n, n)], dim=2)[:, None])
+    asked = torch.nonzero(b["target"] >= 0)[:, 0]
+    flat = {name: b[name][asked] for name in ("target", "weight", "answer")}
+    return {"owners": list(owners), "text_masks": masks, "asked": asked, **flat}
 
 
 def answer_loss(logits: torch.Tensor, b: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -18,11 +18,12 @@ from .targets import Targets, targets
 from .world import FACTOR, Clip, fitted
 
 PATCH, CELLS = FACTOR // 2, 2                             # pixels; cells along one side of a window of 56 pixels
+GROUPS = 4                                                # of segments of like length
 TOKENS_PER_SECOND = 2
 SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
 ANSWER = "<|im_end|>\n<|im_start|>assistant\n"
 START, END, PICTURE, VIDEO = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"
-STOP, PAD = "<|im_end|>", "<|endoftext|>"
+STOP = "<|im_end|>"
 
 
 @dataclass
@@ -84,7 +85,6 @@ class Packer:
         self._time_axis = time_axis
         self._encode = lambda text: tokenizer.encode(text, add_special_tokens=False).ids
         self._known: dict[str, list[int]] = {}
-        self.pad = tokenizer.token_to_id(PAD)
         self.pads = {False: tokenizer.token_to_id(PICTURE), True: tokenizer.token_to_id(VIDEO)}
         self.digits = {tokenizer.token_to_id(digit) for digit in "0123456789"}
 
@@ -176,22 +176,21 @@ def cost(row: Row) -> float:
 
 # ------------------------------------------------------------------------------------------------- batches
 
-def collate(rows: list[Row], pad: int) -> dict[str, Any]:
-    """Rows as the arrays of one step, sequences padded to the longest; segments of attention as gather tables."""
+def collate(rows: list[Row]) -> dict[str, Any]:
+    """Rows as the arrays of one step: all patches and all tokens one after the other, without padding. Only attention
+    needs equal lengths; what is attended together stands in tables of indices, those of like length side by side."""
     batch: dict[str, Any] = {"patches": np.concatenate([row.patches for row in rows])}
     for name in Targets._fields:
         batch[name] = np.concatenate([getattr(t, name) for row in rows for t in row.targets])
-    grids = [grid for row in rows for grid in row.grids]
-    batch |= _segments(grids)
+    batch |= _segments([grid for row in rows for grid in row.grids])
     batch["tasks"] = [task for row in rows for task in row.tasks]
-    longest = max(len(row.ids) for row in rows)
-    if longest:
-        batch |= _sequences(rows, longest, pad)
+    if len(rows[0].ids):
+        batch |= _sequences(rows)
     return batch
 
 
 def _segments(grids: list[tuple[int, int, int]]) -> dict[str, np.ndarray]:
-    """Windows and frames of all grids as padded gather tables, rows and columns of all patches."""
+    """Windows and frames of all grids as gather tables, rows and columns of all patches."""
     windows, frames, rows, columns, offset = [], [], [], [], 0
     for t, gh, gw in grids:
         cells = np.arange(gh // 2 * (gw // 2)).reshape(gh // 2, gw // 2)
@@ -206,30 +205,45 @@ def _segments(grids: list[tuple[int, int, int]]) -> dict[str, np.ndarray]:
             rows.append(row[order])
             columns.append(column[order])
             offset += gh * gw
-    return {"window_table": _padded(windows, offset), "frame_table": _padded(frames, offset),
+    return {**_named("window", _grouped(windows, offset)[1]), **_named("frame", _grouped(frames, offset)[1]),
             "rows": np.concatenate(rows), "columns": np.concatenate(columns)}
 
 
+def _sequences(rows: list[Row]) -> dict[str, np.ndarray]:
+    """All tokens, row after row. The first group of the table holds the prompts, one a row; the others hold branches,
+    and `owner` says whose: a branch sees the prompt of its row, and itself."""
+    out = {name: np.concatenate([getattr(row, name) for row in rows]) for name in ("ids", "target", "weight")}
+    out["positions"] = np.concatenate([row.positions for row in rows], axis=1)
+    prompts, branches, owner, visual, answer = [], [], [], [], []
+    offset = answers = 0
+    for i, row in enumerate(rows):
+        prompts.append(offset + np.flatnonzero(row.branch == 0))
+        for number in range(1, int(row.branch.max()) + 1):
+            branches.append(offset + np.flatnonzero(row.branch == number))
+            owner.append(i)
+        visual.append(offset + row.visual)
+        answer.append(np.where(row.answer >= 0, row.answer + answers, -1))
+        offset, answers = offset + len(row.ids), answers + len(row.tasks)
+    order, tables = _grouped(branches, offset)
+    return out | {"visual": np.concatenate(visual), "answer": np.concatenate(answer), "owner": np.array(owner)[order],
+                  **_named("text", [_padded(prompts, offset), *tables])}
+
+
+def _grouped(segments: list[np.ndarray], fill: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Segments sorted by length and cut into `GROUPS` padded tables: their order, and the tables."""
+    order = np.argsort([len(segment) for segment in segments], kind="stable")
+    return order, [_padded([segments[i] for i in part], fill) for part in np.array_split(order, GROUPS) if len(part)]
+
+
 def _padded(segments: list[np.ndarray], fill: int) -> np.ndarray:
-    """Segments of patches as one (g, n) table; `fill`, the index of a zero row, makes up the length."""
+    """Segments as one (g, n) table; `fill`, the index of a zero row, makes up the length."""
     table = np.full((len(segments), max(map(len, segments))), fill, np.int64)
     for line, segment in zip(table, segments, strict=True):
         line[:len(segment)] = segment
     return table
 
 
-def _sequences(rows: list[Row], longest: int, pad: int) -> dict[str, np.ndarray]:
-    shape, answers, out = (len(rows), longest), 0, {}
-    fills = {"ids": pad, "branch": -1, "target": -100, "weight": 0, "answer": -1}
-    for name, value in fills.items():
-        out[name] = np.full(shape, value, np.float32 if name == "weight" else np.int64)
-    out["positions"] = np.zeros((3, *shape), np.int64)
-    for i, row in enumerate(rows):
-        n = len(row.ids)
-        for name in fills:
-            out[name][i, :n] = getattr(row, name)
-        out["answer"][i, :n] += np.where(row.answer >= 0, answers, 0)
-        out["positions"][:, i, :n] = row.positions
-        answers += len(row.tasks)
-    out["visual"] = np.concatenate([i * longest + row.visual for i, row in enumerate(rows)])
-    return out
+def _named(name: str, tables: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """Tables as one flat array, and their shapes."""
+    return {f"{name}_table": np.concatenate([table.reshape(-1) for table in tables]),
+            f"{name}_shapes": np.array([table.shape for table in tables])}

@@ -48,7 +48,7 @@ def pool(phase: Phase, number: int, seed: int, packer: Packer, batch: int, progr
     rows.sort(key=lambda row: cost(row) + rng.uniform(0, 40))
     batches = [rows[i:i + batch] for i in range(0, len(rows), batch)]
     rng.shuffle(batches)                                  # type: ignore[arg-type]
-    return [[collate(one[worker::WORKERS], packer.pad) for worker in range(WORKERS)] for one in batches]
+    return [[collate(one[worker::WORKERS]) for worker in range(WORKERS)] for one in batches]
 
 
 def feed(queues: list[Any], phase: Phase, seed: int, steps: int, batch: int, first: int) -> None:
