@@ -28,6 +28,7 @@ from . import ablate, card, evaluate, golden, record
 from .card import RESULTS, keep, kept
 from .curve import points, read, seen
 from .packing import VIDEO
+from .phases import PHASES
 
 MOST_BYTES = 12_000_000
 FILES = ("config.json", "generation_config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json",
@@ -53,8 +54,8 @@ def history(run: Path, anew: bool = False) -> list[dict[str, Any]]:
     if not found:
         raise FileNotFoundError(f"{run} has no log.jsonl in a phase's folder: nothing was trained there")
     earlier = [] if anew else [row for row in kept("history") if row["run"] != run.name]
-    rows = earlier + [{"run": run.name, "phase": phase, "samples": samples, "minutes": minutes, "what": WHAT[phase]}
-                      for phase, (samples, minutes) in found.items()]
+    rows = earlier + [{"run": run.name, "phase": phase, "samples": samples, "minutes": minutes, "what": WHAT[phase],
+                       "draws": PHASES[phase].mix} for phase, (samples, minutes) in found.items()]
     keep("history", rows)
     before = [] if anew else [row for row in kept("curve") if row["run"] != run.name]
     keep("curve", before + [{"run": run.name, **point} for point in points(lines)])
