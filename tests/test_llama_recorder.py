@@ -1,11 +1,12 @@
-"""The recorder for llama.cpp, on an object that has what the binding's `Llama` has; with the binding, whether it has
-that.
+"""The recorder for llama.cpp, on an object that has what the binding's `Llama` has, and on llama.cpp itself where it is
+installed.
 
-The binding is built from source where it is installed (pip install llama-cpp-python); no test of the package needs it.
+The binding is compiled where it is installed (`pip install llama-cpp-python gguf`, a quarter of an hour on two cores),
+so that `make test` does without.
 """
 
-import inspect
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +19,8 @@ from minivl.trace.format import Trace
 from minivl.trace.importers import read_arrays, read_candidate
 from minivl.trace.llama_recorder import HIDDEN, IDS, LOGITS, listening, record
 from minivl.trace.record import record as record_golden
+
+from . import gguf_of
 
 VLM = minivl.load()
 
@@ -87,9 +90,50 @@ def test_a_model_that_keeps_too_little_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_binding_has_what_is_asked_of_it():
+@pytest.fixture(scope="module")
+def llm(tmp_path_factory):
+    """The embedded model's decoder in llama.cpp itself."""
     llama_cpp = pytest.importorskip("llama_cpp", reason="the package llama-cpp-python is not installed")
-    known = inspect.signature(llama_cpp.Llama.__init__).parameters
-    assert {"logits_all", "embedding", "pooling_type", "n_ctx", "n_batch", "n_ubatch"} <= set(known)
-    assert all(callable(getattr(llama_cpp.Llama, name)) for name in ("eval", "reset", "n_ctx", "n_embd", "tokenize"))
-    assert isinstance(llama_cpp.Llama.ctx, property) and callable(llama_cpp.llama_get_embeddings_ith)
+    pytest.importorskip("gguf", reason="the package gguf is not installed")
+    path = tmp_path_factory.mktemp("gguf") / "decoder.gguf"
+    gguf_of.write(VLM, path)
+    return llama_cpp.Llama(str(path), n_ctx=256, n_batch=256, n_ubatch=256, logits_all=True, embedding=True,
+                           pooling_type=llama_cpp.LLAMA_POOLING_TYPE_NONE, verbose=False)
+
+
+def test_llama_cpp_itself_is_recorded_and_compared(llm, tmp_path):
+    """A text through the real binding: ids, logits and the rows before the head, within rounding of float32."""
+    inputs = cases.text.prepare(VLM)[0]
+    assert llm.tokenize(VLM.tokenizer.decode(inputs.input_ids).encode(), add_bos=False, special=True) \
+        == inputs.input_ids.tolist()
+    record_golden(minivl.load(precision="float64"), inputs, tmp_path / "golden.safetensors", yardsticks=("float32",))
+    record(llm, inputs.input_ids, tmp_path / "theirs.safetensors")
+    with Trace(tmp_path / "golden.safetensors") as golden:
+        found = compare(golden, read_candidate(tmp_path / "theirs.safetensors", golden))
+    assert set(found.words) == {LOGITS, HIDDEN} and found.first_bad is None
+
+
+def test_a_fault_in_llama_cpps_file_is_seen(tmp_path):
+    """The same file with another base of the rotary angles: the logits are wrong."""
+    llama_cpp = pytest.importorskip("llama_cpp", reason="the package llama-cpp-python is not installed")
+    pytest.importorskip("gguf", reason="the package gguf is not installed")
+    text = replace(VLM.config.text, rope_theta=2 * VLM.config.text.rope_theta)
+    broken = SimpleNamespace(config=replace(VLM.config, text=text), weights=VLM.weights, folder=VLM.folder)
+    gguf_of.write(broken, tmp_path / "broken.gguf")
+    inputs = cases.text.prepare(VLM)[0]
+    record_golden(minivl.load(precision="float64"), inputs, tmp_path / "golden.safetensors", yardsticks=("float32",))
+    record(llama_cpp.Llama(str(tmp_path / "broken.gguf"), n_ctx=256, logits_all=True, verbose=False),
+           inputs.input_ids, tmp_path / "theirs.safetensors")
+    with Trace(tmp_path / "golden.safetensors") as golden:
+        found = compare(golden, read_candidate(tmp_path / "theirs.safetensors", golden))
+    assert found.words == {LOGITS: "wrong"}
+
+
+def test_every_run_of_the_real_binding_is_heard(llm, tmp_path):
+    llm.reset()
+    with listening(llm, tmp_path / "a.safetensors"):
+        llm.create_completion([100, 101, 102], max_tokens=2, temperature=0.0)
+    assert "eval" not in vars(llm)
+    found = read_arrays(tmp_path / "a.safetensors")
+    assert found["text.0.ids"].tolist() == [100, 101, 102]
+    assert found["text.0.logits"].shape == (3, VLM.config.text.vocab_size)
