@@ -1,8 +1,8 @@
 """Dense targets: what every 28 x 28 cell of a clip shows, as numbers to predict.
 
 The language side tells the tower little about what a shape looks like (one token of an answer in fifty); these targets
-tell it in every cell. Edges in absolute pixels and what happens in a video are asked of the decoder's visual tokens. The
-heads that predict all this are thrown away at export. Rows are in the order of the model's visual tokens: pair of
+tell it in every cell. Edges in absolute pixels, and what happens in a video, are asked of the decoder's visual tokens.
+The heads that predict all this are thrown away at export. Rows are in the order of the model's visual tokens: pair of
 frames, row, column.
 
 Read next: `network.py`, whose heads are trained on them.
