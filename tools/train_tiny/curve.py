@@ -79,10 +79,12 @@ def draw(run: Path, target: Path) -> None:
     below.set(ylim=(0, 1), ylabel="held-out answers, exactly right", xlabel="minutes of training on 2 cores")
     for axes in (above, below):
         axes.grid(color=GRID, linewidth=0.6)
-        for phase in {line["phase"] for line in lines}:
+        for i, phase in enumerate(dict.fromkeys(line["phase"] for line in lines)):
             start = next(line["at"] for line in lines if line["phase"] == phase)
             axes.axvline(start, color=INK, linewidth=0.8, linestyle=":")
-            axes.annotate(phase, (start, 1), (3, -3), ("data", "axes fraction"), "offset points",
+            axes.annotate(phase, (start, 1), (3, -3 - 11 * (i % 3)), ("data", "axes fraction"), "offset points",
                           va="top", size=8, color=INK)
-        axes.legend(fontsize=8, ncol=3, frameon=False, loc="lower right" if axes is below else "best")
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=8, ncol=3, frameon=False, loc="upper center",
+                        bbox_to_anchor=(0.5, -0.14 if axes is below else -0.04))
     figure.savefig(target, dpi=110, metadata={"Software": "minivl"})
