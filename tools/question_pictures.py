@@ -187,6 +187,7 @@ def kept_rows() -> Any:
         plot.table(done.astype(int), axis, f"rows computed {title}: {done.sum()}",
                    ["prefill", *(f"step {n}" for n in range(1, steps))])
         axis.set_xlabel("row of the sequence")
+    return figure
 
 
 def boxes() -> Any:
