@@ -144,8 +144,6 @@ def test_every_page_is_in_the_index():
 def test_every_lesson_has_notes_under_its_own_name(number):
     title = re.search(rf"(?m)^## Lesson {number}: (.+)$", TEXT["instructor-notes.md"])
     assert title
-    if number not in WRITTEN:
-        pytest.skip(f"lesson {number} is not written yet")
     assert f"lesson_{number:02d}_" in TEXT["instructor-notes.md"]
 
 
