@@ -7,6 +7,7 @@ so that `make test` does without.
 
 import sys
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,6 +24,7 @@ from minivl.trace.record import record as record_golden
 from . import gguf_of
 
 VLM = minivl.load()
+FLOAT32 = 0                                               # llama.cpp's number for the type
 
 
 class Standing:
@@ -91,46 +93,57 @@ def test_a_model_that_keeps_too_little_is_refused(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def llm(tmp_path_factory):
-    """The embedded model's decoder in llama.cpp itself."""
-    llama_cpp = pytest.importorskip("llama_cpp", reason="the package llama-cpp-python is not installed")
+def binding_itself():
     pytest.importorskip("gguf", reason="the package gguf is not installed")
+    return pytest.importorskip("llama_cpp", reason="the package llama-cpp-python is not installed")
+
+
+@pytest.fixture(scope="module")
+def opened(binding_itself, tmp_path_factory):
+    """The embedded model's decoder in llama.cpp itself; options of its `Llama` as keywords."""
     path = tmp_path_factory.mktemp("gguf") / "decoder.gguf"
     gguf_of.write(VLM, path)
-    return llama_cpp.Llama(str(path), n_ctx=256, n_batch=256, n_ubatch=256, logits_all=True, embedding=True,
-                           pooling_type=llama_cpp.LLAMA_POOLING_TYPE_NONE, verbose=False)
+    return partial(binding_itself.Llama, str(path), n_ctx=256, n_batch=256, n_ubatch=256, logits_all=True,
+                   embedding=True, pooling_type=binding_itself.LLAMA_POOLING_TYPE_NONE, verbose=False)
 
 
-def test_llama_cpp_itself_is_recorded_and_compared(llm, tmp_path):
-    """A text through the real binding: ids, logits and the rows before the head, within rounding of float32."""
+def compared(llm, folder, precision="float32"):
+    """The verdicts on a text that llama.cpp ran."""
     inputs = cases.text.prepare(VLM)[0]
-    assert llm.tokenize(VLM.tokenizer.decode(inputs.input_ids).encode(), add_bos=False, special=True) \
-        == inputs.input_ids.tolist()
-    record_golden(minivl.load(precision="float64"), inputs, tmp_path / "golden.safetensors", yardsticks=("float32",))
-    record(llm, inputs.input_ids, tmp_path / "theirs.safetensors")
-    with Trace(tmp_path / "golden.safetensors") as golden:
-        found = compare(golden, read_candidate(tmp_path / "theirs.safetensors", golden))
+    record_golden(minivl.load(precision="float64"), inputs, folder / "golden.safetensors",
+                  yardsticks=("float32", "float16"))
+    record(llm, inputs.input_ids, folder / "theirs.safetensors")
+    with Trace(folder / "golden.safetensors") as golden:
+        return compare(golden, read_candidate(folder / "theirs.safetensors", golden, precision=precision))
+
+
+def test_llama_cpp_itself_is_recorded_and_compared(opened, tmp_path):
+    """A text through the real binding: its ids, and logits and the rows before the head within rounding of float32."""
+    llm, ids = opened(type_k=FLOAT32, type_v=FLOAT32), cases.text.prepare(VLM)[0].input_ids
+    text = VLM.tokenizer.decode(ids, skip_special_tokens=False)
+    assert llm.tokenize(text.encode(), add_bos=False, special=True) == ids.tolist()
+    found = compared(llm, tmp_path)
     assert set(found.words) == {LOGITS, HIDDEN} and found.first_bad is None
 
 
-def test_a_fault_in_llama_cpps_file_is_seen(tmp_path):
+def test_llama_cpps_usual_cache_is_half_precision(opened, tmp_path):
+    """It keeps keys and values in float16 unless it is told: too coarse for float32, and rounding in float16."""
+    assert compared(opened(), tmp_path).first_bad == HIDDEN
+    assert compared(opened(), tmp_path, "float16").first_bad is None
+
+
+def test_a_fault_in_llama_cpps_file_is_seen(binding_itself, tmp_path):
     """The same file with another base of the rotary angles: the logits are wrong."""
-    llama_cpp = pytest.importorskip("llama_cpp", reason="the package llama-cpp-python is not installed")
-    pytest.importorskip("gguf", reason="the package gguf is not installed")
     text = replace(VLM.config.text, rope_theta=2 * VLM.config.text.rope_theta)
     broken = SimpleNamespace(config=replace(VLM.config, text=text), weights=VLM.weights, folder=VLM.folder)
     gguf_of.write(broken, tmp_path / "broken.gguf")
-    inputs = cases.text.prepare(VLM)[0]
-    record_golden(minivl.load(precision="float64"), inputs, tmp_path / "golden.safetensors", yardsticks=("float32",))
-    record(llama_cpp.Llama(str(tmp_path / "broken.gguf"), n_ctx=256, logits_all=True, verbose=False),
-           inputs.input_ids, tmp_path / "theirs.safetensors")
-    with Trace(tmp_path / "golden.safetensors") as golden:
-        found = compare(golden, read_candidate(tmp_path / "theirs.safetensors", golden))
-    assert found.words == {LOGITS: "wrong"}
+    llm = binding_itself.Llama(str(tmp_path / "broken.gguf"), n_ctx=256, logits_all=True, type_k=FLOAT32,
+                               type_v=FLOAT32, verbose=False)
+    assert compared(llm, tmp_path).words == {LOGITS: "wrong"}
 
 
-def test_every_run_of_the_real_binding_is_heard(llm, tmp_path):
-    llm.reset()
+def test_every_run_of_the_real_binding_is_heard(opened, tmp_path):
+    llm = opened()
     with listening(llm, tmp_path / "a.safetensors"):
         llm.create_completion([100, 101, 102], max_tokens=2, temperature=0.0)
     assert "eval" not in vars(llm)

@@ -8,7 +8,8 @@
         llm.create_chat_completion(messages, max_tokens=1)
 
 What is written is what `minivl diff` reads: `prompt.expand` (the ids), `decoder.logits`, and with embedding=True
-`decoder.normalise`, the rows before the head.
+`decoder.normalise`, the rows before the head. They are float32, but keys and values are kept in float16 unless
+`type_k=0, type_v=0` (float32) are among the options above: give them, or compare with `--precision float16`.
 
 What the binding does not reach: anything inside the graph. A graph's tensors can be watched by `cb_eval`, a C
 callback of the context's parameters, which the class `Llama` does not hand on. And pictures: a chat handler evaluates

@@ -37,9 +37,9 @@ from .train import train
 
 PAGE = Path(__file__).parents[2] / "docs" / "ablations.md"
 TEMPLATE = Path(__file__).parent / "ablations.md"
-PAIRED = """Two networks with the same trained tower and the same untrained decoder, trained on the same budget
-({minutes:.0f} minutes of CPU time each) on one task, *when does it appear or leave*: one with the time axis of MRoPE,
-one whose frames all stand at one moment. One seed each: a difference of a few percent means nothing.
+PAIRED = """Two networks with the same trained tower, which stays as it is, and the same untrained decoder, which is
+trained on videos for the same budget ({minutes:.0f} minutes of CPU time each): what appears or leaves, and *when*. One
+has the time axis of MRoPE; in the other all frames stand at one moment. One seed each: a difference of a few percent means nothing.
 
 {table}
 
@@ -104,8 +104,8 @@ def measure(folder: Path | None, samples: int, seed: int = 3) -> Iterator[dict[s
 def train_pair(run: Path, start: Path, steps: int, samples: int) -> list[dict[str, Any]]:
     """Train both networks of the pair, one after the other, and ask each the questions of the row "when".
 
-    Both take the tower of `start`, into which no time enters, and begin with the same untrained decoder: one that had
-    been trained with the time axis would favour it.
+    Both keep the tower of `start` as it is, for no time enters it, and begin with the same untrained decoder: one that
+    had been trained with the time axis would favour it.
     """
     row, out = next(one for one in ROWS if one.task == "when"), []
     run.mkdir(parents=True, exist_ok=True)
@@ -125,10 +125,9 @@ def train_pair(run: Path, start: Path, steps: int, samples: int) -> list[dict[st
 
 
 def tower_of(weights: Path, target: Path) -> Path:
-    """Weights whose tower and heads are those of `weights`, and whose decoder is untrained."""
+    """Weights whose tower is that of `weights`; decoder and heads are untrained."""
     lean = Lean(new_model(config_for(load_tokenizer()), seed=11))
-    seen = {name: value for name, value in torch.load(weights, weights_only=True).items()
-            if "visual" in name or name.startswith("heads.")}
+    seen = {name: value for name, value in torch.load(weights, weights_only=True).items() if "visual" in name}
     lean.load_state_dict(seen, strict=False)
     torch.save(lean.state_dict(), target)
     return target

@@ -30,7 +30,7 @@ class Look:
     def _draw(self) -> None:
         packer, rng = Packer(load_tokenizer(), self.phase.time_axis), np.random.default_rng(HELD_OUT)
         phase = replace(self.phase, preference=False)
-        make = see if phase.visual_only else packer.pack
+        make = see if phase.trains == "tower" else packer.pack
         rows = sorted((make(draw(rng, phase)) for _ in range(SAMPLES)), key=cost)
         self.batches = [collate(rows[i:i + BATCH]) for i in range(0, len(rows), BATCH)]
 
@@ -38,7 +38,7 @@ class Look:
     def __call__(self, lean: Lean) -> dict[str, float]:
         if not self.batches:
             self._draw()
-        if self.phase.visual_only:
+        if self.phase.trains == "tower":
             parts = [self._dense(lean, tensors(batch)) for batch in self.batches]
             return {name: round(float(np.mean([part[name] for part in parts])), 4) for name in parts[0]}
         counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])

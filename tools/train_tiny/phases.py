@@ -28,13 +28,14 @@ from .world import Rng
 class Phase:
     """mix: kind of sample -> share; rates are multiplied by a cosine from rate_start to rate_end.
 
-    dense: weight of the dense targets; easy: share of the phase in which samples start small and simple.
+    trains: tower, decoder or all. dense: weight of the dense targets; easy: share of the phase in which samples start
+    small and simple.
     """
     name: str
     number: int
     steps: int
     mix: dict[str, float]
-    visual_only: bool = False
+    trains: str = "all"
     dense: float = 0.0
     easy: float = 0.0
     batch: int = 48
@@ -49,11 +50,11 @@ class Phase:
 
 PHASES = {phase.name: phase for phase in (
     Phase("visual", 1, 1500, {"shapes": 0.45, "number": 0.17, "word": 0.15, "video": 0.13, "document": 0.10},
-          visual_only=True, dense=1.0, easy=0.15, rate_end=0.7),
+          trains="tower", dense=1.0, easy=0.15, rate_end=0.7),
     Phase("words", 2, 550, {"shapes": 0.56, "number": 0.13, "word": 0.09, "video": 0.15, "document": 0.07},
           dense=0.4, easy=0.12, rate_start=0.8, rate_end=0.8),
     Phase("writing", 3, 1300, {"number": 0.42, "word": 0.15, "document": 0.07, "shapes": 0.36},
-          visual_only=True, dense=1.0, rate_start=0.9, rate_end=0.35),
+          trains="tower", dense=1.0, rate_start=0.9, rate_end=0.35),
     Phase("joint", 4, 4200, {"shapes": 0.44, "number": 0.23, "word": 0.07, "video": 0.20, "document": 0.06},
           dense=0.3, batch=32, turns=7, rate_start=0.65, rate_end=0.1),
     Phase("long", 5, 140, {"shapes": 0.34, "number": 0.1, "word": 0.08, "video": 0.12, "document": 0.14,
@@ -63,7 +64,7 @@ PHASES = {phase.name: phase for phase in (
     Phase("dpo", 7, 30, {"shapes": 0.6, "number": 0.15, "word": 0.1, "video": 0.15}, preference=True,
           matrix_rate=1e-4, plain_rate=5e-5, rate_end=0.0),
 )}
-PAIR = {name: Phase(name, 9, 500, {"video": 1.0}, dense=0.1, easy=0.1, rate_end=0.02, time_axis=axis)
+PAIR = {name: Phase(name, 9, 500, {"video": 1.0}, trains="decoder", dense=0.3, easy=0.1, rate_end=0.02, time_axis=axis)
         for name, axis in (("with the time axis", True), ("without the time axis", False))}       # `ablate.py`
 
 

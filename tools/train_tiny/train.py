@@ -43,7 +43,7 @@ EVERY_STEP = {"kind": 1.0, "colour": 1.0, "outline": 2.0, "glyph": 1.0, "place":
 def pool(phase: Phase, number: int, seed: int, packer: Packer, batch: int, progress: float = 1.0) -> list[list[Any]]:
     """Pool `number` of a phase: POOL batches of like-sized rows, each split in two halves for the workers."""
     rng = np.random.default_rng([seed, phase.number, number])
-    make = see if phase.visual_only else packer.pack
+    make = see if phase.trains == "tower" else packer.pack
     rows = [make(draw(rng, phase, progress)) for _ in range(POOL * batch)]
     rows.sort(key=lambda row: cost(row) + rng.uniform(0, 40))
     batches = [rows[i:i + batch] for i in range(0, len(rows), batch)]
@@ -104,9 +104,10 @@ class Run:
         written.replace(self.checkpoint)
 
     def trained(self) -> list[str]:
-        if not self.phase.visual_only:
-            return self.flat.names
-        return [name for name in self.flat.names if "visual" in name or name.startswith("heads.")]
+        """Names of what moves. Heads move wherever they learn; without a gradient they only decay."""
+        part = {"tower": lambda name: "visual" in name, "decoder": lambda name: "visual" not in name,
+                "all": lambda name: True}[self.phase.trains]
+        return [name for name in self.flat.names if part(name) or name.startswith("heads.")]
 
     def rates(self) -> tuple[float, float]:
         """Learning rates of this step: warm-up, then a cosine between the phase's two ends."""
@@ -139,22 +140,26 @@ def load_weights(lean: Lean, path: Path) -> None:
 
 def half_step(run: Run, half: dict[str, Any]) -> dict[str, float]:
     """Forward and backward of a half batch; the losses, as numbers."""
-    b = tensors(half)
-    if run.preference is not None:
-        losses = run.preference(run.lean, b)
-        losses["preference"].backward()
-        return {name: float(loss.detach()) for name, loss in losses.items()}
-    features = run.lean.see(b)
-    losses = run.lean.dense(b, features) if run.phase.dense else {}
-    if not run.phase.visual_only:
-        logits, early = run.lean.read(b, features)
-        losses |= run.lean.dense_early(b, early) if run.phase.dense else {}
-    total = run.phase.dense * sum(EVERY_STEP[name] * loss for name, loss in losses.items())
-    if not run.phase.visual_only:
-        losses["answer"] = answer_loss(logits, b)
-        total = total + losses["answer"]
+    b, dense = tensors(half), run.phase.dense
+    losses = losses_of(run, b) if run.preference is None else run.preference(run.lean, b)
+    total = sum((dense * EVERY_STEP[name] if name in EVERY_STEP else 1) * loss
+                for name, loss in losses.items() if loss.requires_grad)
     total.backward()
     return {name: float(loss.detach()) for name, loss in losses.items()}
+
+
+def losses_of(run: Run, b: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The losses of what the phase trains: dense targets on the tower's tokens, then those in the decoder and answers."""
+    lean, trains, losses = run.lean, run.phase.trains, dict[str, torch.Tensor]()
+    with torch.set_grad_enabled(trains != "decoder"):
+        features = lean.see(b)
+    if run.phase.dense and trains != "decoder":
+        losses |= lean.dense(b, features)
+    if trains != "tower":
+        logits, early = lean.read(b, features)
+        losses |= lean.dense_early(b, early) if run.phase.dense else {}
+        losses["answer"] = answer_loss(logits, b)
+    return losses
 
 
 def give_back_memory() -> None:
