@@ -18,9 +18,26 @@ def check_place(path: Path) -> None:
         raise ValueError(f"{path}: its folder may not be written to; name another place")
 
 
+def check_new_folder(folder: Path) -> None:
+    """Raise OSError unless a new folder can be written here: asked before the work as well, which takes long."""
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file; name a new folder")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} is there and is not empty; name a new folder")
+    if folder.resolve() == Path.cwd():
+        raise FileExistsError(f"{folder} is the folder in which this runs; name a new one")
+    if not folder.parent.is_dir():
+        raise FileNotFoundError(f"{folder} cannot be made: {folder.parent} is no folder")
+    import tempfile  # when first needed: it takes a while to import
+    try:
+        Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.")).rmdir()
+    except OSError as error:
+        raise OSError(f"{folder} cannot be made: {error.strerror}") from None
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal. Raises OSError as the system does."""
-    import hashlib  # when first needed, as below
+    import hashlib  # when first needed, as above
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -28,7 +45,7 @@ def sha256(path: Path) -> str:
 def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Let `write` fill a file beside the target, then move it there. When anything fails nothing is left, and an older
     file stays as it was. Raises OSError as the system does."""
-    import tempfile  # when first needed: it takes a while to import
+    import tempfile  # when first needed, as above
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         partial = Path(file.name)
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,24 +42,25 @@ def write(vlm: VLM, path: Path) -> None:
 
 def tensors(vlm: VLM) -> dict[str, np.ndarray]:
     """All weights of the decoder under llama.cpp's names."""
-    decoder, config = vlm.weights.decoder, vlm.config.text
+    decoder = vlm.weights.decoder
+    found = {"token_embd.weight": decoder.embed, "output_norm.weight": decoder.norm.weight}
+    for number, layer in enumerate(decoder.layers):
+        found |= {f"blk.{number}.{name}": array for name, array in _layer(layer, vlm.config.text).items()}
+    return {name: array if isinstance(array, np.ndarray) else array.dense(np.float32)
+            for name, array in found.items()}
+
+
+def _layer(layer, config) -> dict[str, Any]:
+    """The weights of one layer; what minivl keeps joined is cut again."""
     width = config.hidden_size // config.num_attention_heads
     heads = np.cumsum([config.num_attention_heads, config.num_key_value_heads]) * width
-    found = {"token_embd.weight": decoder.embed.dense(np.float32),
-             "output_norm.weight": decoder.norm.weight.dense(np.float32)}
-    for number, layer in enumerate(decoder.layers):
-        parts = {"attn_norm": [layer.norm1.weight], "ffn_norm": [layer.norm2.weight], "attn_output": layer.out,
-                 "ffn_down": layer.mlp.down}
-        for names, joined, at in ((("attn_q", "attn_k", "attn_v"), layer.qkv, heads),
-                                  (("ffn_gate", "ffn_up"), layer.mlp.gate_up, [config.intermediate_size])):
-            pieces = [np.split(one.dense(np.float32), at) for one in joined if one is not None]
-            parts |= dict(zip(names, zip(*pieces, strict=True), strict=True))
-        for name, arrays in parts.items():
-            for kind, array in zip(("weight", "bias"), arrays, strict=False):
-                if array is not None:
-                    found[f"blk.{number}.{name}.{kind}"] = array if isinstance(array, np.ndarray) else array.dense(
-                        np.float32)
-    return found
+    weight, bias = (np.split(one.dense(np.float32), heads) for one in layer.qkv)
+    gate, up = np.split(layer.mlp.gate_up[0].dense(np.float32), 2)
+    return {"attn_norm.weight": layer.norm1.weight, "ffn_norm.weight": layer.norm2.weight,
+            **{f"attn_{name}.weight": part for name, part in zip("qkv", weight, strict=True)},
+            **{f"attn_{name}.bias": part for name, part in zip("qkv", bias, strict=True)},
+            "attn_output.weight": layer.out[0], "ffn_gate.weight": gate, "ffn_up.weight": up,
+            "ffn_down.weight": layer.mlp.down[0]}
 
 
 def _vocabulary(out, folder: Path, size: int) -> None:

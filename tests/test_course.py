@@ -1,8 +1,6 @@
 """`minivl course copy`: nothing of a learner's work is ever written over. And the course as nbgrader keeps it."""
 
-import contextlib
 import importlib.util
-import io
 import json
 import re
 from pathlib import Path
@@ -16,6 +14,7 @@ from minivl.course.assignments import ASSIGNMENTS
 from tools import course
 from tools import lessons as forms
 
+from .notebook_cells import failures_of
 from .test_cli import minivl_, refused
 
 ROOT = Path(__file__).parent.parent
@@ -140,26 +139,13 @@ def test_an_installation_without_lessons_says_so(tmp_path, monkeypatch):
 
 # ---- graded assignments ------------------------------------------------------------------------------------
 
-def run(book):
-    """Cell number -> what its exception says, for every cell that failed."""
-    names, failed = {"__name__": "__main__"}, {}
-    for number, cell in enumerate(book.cells, start=1):
-        if cell.cell_type == "code":
-            try:
-                with contextlib.redirect_stdout(io.StringIO()):
-                    exec(compile(cell.source, f"cell {number}", "exec"), names)
-            except Exception as error:
-                failed[number] = f"{type(error).__name__}: {error}"
-    return failed
-
-
 @pytest.mark.parametrize("name", course.graded())
 def test_a_graded_assignment_is_solved_in_its_source_and_asked_in_its_release(name):
     source = course.sources()[name]
     solved, released = (forms.notebook(form) for form in (source, forms.student_form(source)))
-    assert run(solved) == {}
-    failed = run(released)
-    checks = [n for n, cell in enumerate(released.cells, start=1) if "check" in cell.metadata.get("tags", [])]
+    assert failures_of(solved) == {}
+    failed = failures_of(released)
+    checks = [n for n, cell in enumerate(released.cells) if "check" in cell.metadata.get("tags", [])]
     assert list(failed) == checks
     for asked, said in zip(ASSIGNMENTS[name].asked, failed.values(), strict=True):
         assert said.startswith(f"AssertionError: {asked.stage}: not right yet.\n  Your function gives None")
@@ -167,7 +153,7 @@ def test_a_graded_assignment_is_solved_in_its_source_and_asked_in_its_release(na
     other = next(f"student {n}" for n in range(99) if all(
         find_stage(one.stage).varied(f"student {n}").asks != find_stage(one.stage).varied("instructor").asks
         for one in ASSIGNMENTS[name].asked))
-    assert list(run(course.named(solved, other))) == checks
+    assert list(failures_of(course.named(solved, other))) == checks
 
 
 def test_the_table_of_assignments_is_what_the_sources_ask():

@@ -4,21 +4,19 @@ Two laws for each lesson. Solved: no cell fails. As a student gets it: every che
 that names the exercise, and no other cell does, so that a lesson can be read to its end with nothing filled in.
 """
 
-import contextlib
 import importlib.util
-import io
 import math
 import re
 import sys
 from pathlib import Path
 
-import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 import minivl
 from minivl import exercises
+
+from .notebook_cells import failures_of
 
 ROOT = Path(__file__).parent.parent
 NAMES = sorted(path.stem for path in (ROOT / "notebooks").glob("lesson_*.py"))
@@ -58,25 +56,10 @@ def test_a_solved_lesson_runs_to_its_end(name):
     assert not re.findall(r".*\bequal to\b.*: +False\b.*", said)        # a proof in code that is none
 
 
-def failures_here(book) -> dict[int, str]:
-    """The same, run in this process with no figure drawn: a kernel for each lesson would cost more than the lesson."""
-    matplotlib.use("Agg")
-    names, failed = {"__name__": "__main__"}, {}
-    for n, cell in enumerate(book.cells):
-        if cell.cell_type == "code":
-            try:
-                with contextlib.redirect_stdout(io.StringIO()):
-                    exec(compile(cell.source, f"cell {n}", "exec"), names)
-            except Exception as error:
-                failed[n] = f"{type(error).__name__}: {error}"
-            plt.close("all")
-    return failed
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_an_unfilled_lesson_fails_at_its_checks_and_nowhere_else(name):
     book = lessons.notebook(lessons.student_form(source_of(name)))
-    failed = failures_here(book)
+    failed = failures_of(book)
     number = int(name.split("_")[1])
     assert list(failed) == checks(book), failed
     for n, message in enumerate(failed.values(), start=1):

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..api import VLM
 from ..faults.hunt import quietly
+from ..files import check_new_folder
 from ..stage import Session
 from ..trace.record import record
 from ..trace.recorder import Recorder
@@ -29,8 +30,8 @@ GOLDEN, CANDIDATE, PROMPT = "golden.safetensors", "candidate.safetensors", "prom
 
 
 def write(found: Reduction, vlm: VLM, candidate: Checked, folder: Path) -> list[str]:
-    """Write a new folder, whole or not at all; the names of its files. Raises OSError as `check_place` does."""
-    check_place(folder)
+    """Write a new folder, whole or not at all; the names of its files. Raises OSError as `check_new_folder` does."""
+    check_new_folder(folder)
     partial = Path(mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         fill(found, vlm, candidate, partial)
@@ -42,22 +43,6 @@ def write(found: Reduction, vlm: VLM, candidate: Checked, folder: Path) -> list[
         with suppress(FileNotFoundError):
             shutil.rmtree(partial)
     return sorted(path.name for path in folder.iterdir())
-
-
-def check_place(folder: Path) -> None:
-    """Raise OSError unless a new folder can be written here: asked before the work as well, which takes long."""
-    if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"{folder} is a file; name a new folder")
-    if folder.is_dir() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder} is there and is not empty; name a new folder")
-    if folder.resolve() == Path.cwd():
-        raise FileExistsError(f"{folder} is the folder in which this runs; name a new one")
-    if not folder.parent.is_dir():
-        raise FileNotFoundError(f"{folder} cannot be made: {folder.parent} is no folder")
-    try:
-        Path(mkdtemp(dir=folder.parent, prefix=f".{folder.name}.")).rmdir()
-    except OSError as error:
-        raise OSError(f"{folder} cannot be made: {error.strerror}") from None
 
 
 def fill(found: Reduction, vlm: VLM, candidate: Checked, folder: Path) -> None:

@@ -20,7 +20,8 @@ from ..candidates.reduce import WORDS, Reduction, Step, reduce
 from ..candidates.runnable import CandidateError, Checked
 from ..candidates.scene import size_of
 from ..candidates.shadow import Shadowed, shadow, shadow_passes
-from ..candidates.smallest import CANDIDATE, GOLDEN, check_place, write
+from ..candidates.smallest import CANDIDATE, GOLDEN, write
+from ..files import check_new_folder
 from ..trace.format import Trace
 from ..trace.local import check_checkpoint
 from ..trace.report import number, plain
@@ -139,7 +140,7 @@ def run_reduce(words: Sequence[str], fps: float | None, output: Path, candidate:
                fault: str | None, precision: str | None, exchange: str | None, model: str | None, most: int,
                as_json: bool) -> int:
     """Write the smallest prompt that still fails; 1 when there is one, 0 when the candidate does not fail."""
-    check_place(output)
+    check_new_folder(output)
     messages = messages_of(words, fps)
     with open_model(model) as vlm:
         theirs = chosen(candidate, command, fault, precision, exchange, vlm)

@@ -26,7 +26,9 @@ def tokenizer() -> None:
 @app.command()
 def train(phase: str, run: Annotated[Path, typer.Option(help="folder of the whole run; each phase has one inside")],
           start: Annotated[Path | None, typer.Option(help="weights.pt or an exported folder to start from")] = None,
-          steps: int | None = None, batch: int | None = None, seed: int = 1) -> None:
+          steps: int | None = None, batch: int | None = None, seed: int = 1,
+          rate: Annotated[float, typer.Option(help="times the phase's learning rates: below 1 for trained weights")]
+          = 1.0) -> None:
     """Train one phase; killed, the same command goes on from the last checkpoint."""
     from .phases import PHASES
     from .train import train as train_phase
@@ -34,7 +36,7 @@ def train(phase: str, run: Annotated[Path, typer.Option(help="folder of the whol
         raise typer.BadParameter(f"there is no phase {phase}; there are {', '.join(PHASES)}")
     if start is None and phase != "visual":
         raise typer.BadParameter(f"{phase} goes on from weights: --start RUN/PHASE-BEFORE/weights.pt, or minivl/tiny")
-    print(f"weights: {train_phase(PHASES[phase], run / phase, start, steps, batch, seed)}")
+    print(f"weights: {train_phase(PHASES[phase].slower(rate), run / phase, start, steps, batch, seed)}")
 
 
 @app.command()

@@ -39,7 +39,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "ablations.md"
 TEMPLATE = Path(__file__).parent / "ablations.md"
 PAIRED = """Two networks with the same trained tower, which stays as it is, and the same untrained decoder, which is
 trained on videos for the same budget ({minutes:.0f} minutes of CPU time each): what appears or leaves, and *when*. One
-has the time axis of MRoPE; in the other all frames stand at one moment. One seed each: a difference of a few percent means nothing.
+has the time axis of MRoPE; in the other all frames stand at one moment. One seed each: a difference of a few percent
+means nothing.
 
 {table}
 

@@ -149,7 +149,7 @@ def half_step(run: Run, half: dict[str, Any]) -> dict[str, float]:
 
 
 def losses_of(run: Run, b: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """The losses of what the phase trains: dense targets on the tower's tokens, then those in the decoder and answers."""
+    """The losses of what the phase trains: dense targets of the tower, then those of the decoder, and answers."""
     lean, trains, losses = run.lean, run.phase.trains, dict[str, torch.Tensor]()
     with torch.set_grad_enabled(trains != "decoder"):
         features = lean.see(b)
