@@ -2,12 +2,13 @@
 
 The full sweep is 500 comparisons of models and prompts drawn at random, in float32 and bfloat16, with sdpa and eager
 attention, every second one on two threads; `make test` runs a small part. `python -m tests.oracle.test_diff_oracle 125`
-prints the figures.
+prints the figures, and those of `diff --local` with the word `local` behind it.
 """
 
 import sys
 import tempfile
 from collections import Counter
+from contextlib import nullcontext
 from itertools import product
 from pathlib import Path
 
@@ -30,8 +31,9 @@ from .strategies import FIXTURES, cases
 WAYS = list(product(("float32", "bfloat16"), ("sdpa", "eager")))
 
 
-def healthy(case, folder: Path, threads: int = 1) -> dict[tuple[str, str], Comparison]:
-    """The reference in every type and attention against minivl's golden trace of the same prompt."""
+def healthy(case, folder: Path, threads: int = 1, local: bool = False) -> dict[tuple[str, str], Comparison]:
+    """The reference in every type and attention against minivl's golden trace of the same prompt; local: each stage
+    against minivl's on the reference's own values."""
     vlm = minivl.load(checkpoint(case), "float64")
     inputs = minivl_inputs(case.inputs(), vlm.config, case.after_video)
     record(vlm, inputs, folder / "golden.safetensors", yardsticks=("float32", "bfloat16"))
@@ -41,8 +43,10 @@ def healthy(case, folder: Path, threads: int = 1) -> dict[tuple[str, str], Compa
         for precision, attention in WAYS:
             path = folder / "candidate.safetensors"
             record_reference(vlm, inputs, path, precision, attention, after_video=case.after_video)
-            with Trace(folder / "golden.safetensors") as golden, Trace(path):
-                found[precision, attention] = compare(golden, read_candidate(path, golden))
+            with Trace(folder / "golden.safetensors") as golden:
+                candidate = read_candidate(path, golden)
+                with local_golden(vlm, golden, candidate) if local else nullcontext(golden) as beside:
+                    found[precision, attention] = compare(beside, candidate)
     finally:
         torch.set_num_threads(1)
     return found
@@ -61,8 +65,9 @@ def test_a_healthy_run_is_never_more_than_rounding(name, tmp_path):
 
 
 @pytest.mark.full
-def test_500_healthy_runs(tmp_path):
-    words = sweep(125)
+@pytest.mark.parametrize("local", [False, True], ids=["whole", "local"])
+def test_500_healthy_runs(local):
+    words = sweep(125, local)
     assert sum(words.values()) >= 500
     assert words["wrong"] == 0
     assert words["suspicious"] <= sum(words.values()) / 100
@@ -89,7 +94,7 @@ def test_a_broken_copy_of_the_reference_in_a_few_lines(tmp_path):
         f"vision.blocks.{n}.attend" for n in case.full}
 
 
-def sweep(examples: int) -> Counter:
+def sweep(examples: int, local: bool = False) -> Counter:
     """The words of 4 comparisons for each example; no example is drawn twice."""
     words: Counter = Counter()
     seen = set()
@@ -102,7 +107,7 @@ def sweep(examples: int) -> Counter:
             return
         seen.add(case)
         with tempfile.TemporaryDirectory() as folder:
-            for way, found in healthy(case, Path(folder), threads=1 + len(seen) % 2).items():
+            for way, found in healthy(case, Path(folder), 1 + len(seen) % 2, local).items():
                 words[word_of(found)] += 1
                 if word_of(found) != "rounding":
                     worst = max(found.judged, key=lambda row: row.ratio)
@@ -112,4 +117,4 @@ def sweep(examples: int) -> Counter:
 
 
 if __name__ == "__main__":
-    print(dict(sweep(int(sys.argv[1]))))
+    print(dict(sweep(int(sys.argv[1]), "local" in sys.argv)))
