@@ -67,8 +67,10 @@ figure
 # %% [markdown]
 # The order is the technical report's. First the **vision tower alone**: it learns to say for each cell what is
 # there, which is a lot of teaching for one picture (our `visual` and `writing`). Then tower and decoder
-# **together**, on questions and answers (`words`, `joint`). Then longer inputs (`long`). After that the model can
-# answer, and two short phases are about *how*: dialogues (`sft`, section 3) and preferences (`dpo`, section 5).
+# **together**, on questions and answers (`words`, `joint`); once the tower sees well, also the **decoder alone**,
+# while the tower holds still (`answers`), as in the report's fine-tuning. Then longer inputs (`long`). After that the
+# model can answer, and two short phases are about *how*: dialogues (`sft`, section 3) and preferences (`dpo`,
+# section 5).
 #
 # How the loss came down, where the run has left its curve:
 

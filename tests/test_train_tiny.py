@@ -225,6 +225,17 @@ def test_a_killed_run_ends_where_an_unbroken_one_does(tmp_path, monkeypatch):
     assert not all(torch.equal(weight, start[name]) for name, weight in broken.items())
 
 
+@pytest.mark.parametrize(("trains", "tower_moves", "decoder_moves"), [("all", True, True), ("tower", True, False),
+                                                                      ("decoder", False, True)])
+def test_a_phase_moves_what_it_trains_and_nothing_else(tmp_path, trains, tower_moves, decoder_moves):
+    phase = replace(SHORT, steps=1, trains=trains, dense=0.5)
+    before = {name: value.clone() for name, value in Run(phase, tmp_path / "a", None, 1, 4, 1).lean.named_parameters()}
+    after = torch.load(train(phase, tmp_path / "b"), weights_only=True)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert any("visual.blocks" in name for name in moved) == tower_moves
+    assert any("language_model.layers" in name for name in moved) == decoder_moves
+
+
 def test_a_damaged_export_is_refused_before_anything_is_touched(tmp_path, vlm):
     folder = tmp_path / "spoilt"
     shutil.copytree(vlm.folder, folder)

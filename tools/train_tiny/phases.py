@@ -3,13 +3,15 @@
     visual    the tower alone, on dense targets in every cell
     words     tower and decoder together for a short time: what questions and answers look like
     writing   the tower alone again, mostly on characters
+    answers   the decoder alone, on what a tower that holds still shows it
     joint     tower and decoder together, on questions about single pictures, pages and videos
     long      two pictures, the odd one out, more pages: forms, screens, tables and charts
     sft       dialogues of several turns
     dpo       pairs of a right and a plausible wrong answer (`preference.py`)
 
 The order is the technical report's (visual pre-training, multimodal, long context; then fine-tuning and preference
-optimisation), in small. Source: Bai et al., "Qwen2.5-VL Technical Report" (2025), section 2.2.
+optimisation, in which the tower holds still), in small. Source: Bai et al., "Qwen2.5-VL Technical Report" (2025),
+section 2.2.
 """
 
 from __future__ import annotations
@@ -59,13 +61,16 @@ PHASES = {phase.name: phase for phase in (
           dense=0.4, easy=0.12, rate_start=0.8, rate_end=0.8),
     Phase("writing", 3, 1300, {"number": 0.38, "word": 0.10, "document": 0.05, "shapes": 0.40, "video": 0.07},
           trains="tower", dense=1.0, rate_start=0.9, rate_end=0.05),
+    Phase("answers", 8, 1500, {"shapes": 0.44, "number": 0.20, "word": 0.07, "video": 0.23, "document": 0.06},
+          trains="decoder", dense=0.3, turns=7, rate_start=0.8, rate_end=0.02),
     Phase("joint", 4, 4200, {"shapes": 0.44, "number": 0.23, "word": 0.07, "video": 0.20, "document": 0.06},
           dense=0.3, batch=32, turns=7, rate_start=0.65, rate_end=0.03),
     Phase("long", 5, 140, {"shapes": 0.34, "number": 0.1, "word": 0.08, "video": 0.12, "document": 0.14,
                            "differ": 0.12, "odd": 0.1}, dense=0.1, rate_start=0.15, rate_end=0.1),
     Phase("sft", 6, 140, {"dialogue": 0.3, "shapes": 0.25, "number": 0.1, "word": 0.07, "video": 0.12,
-                          "document": 0.1, "differ": 0.03, "odd": 0.03}, rate_start=0.1, rate_end=0.0),
-    Phase("dpo", 7, 30, {"shapes": 0.6, "number": 0.15, "word": 0.1, "video": 0.15}, preference=True,
+                          "document": 0.1, "differ": 0.03, "odd": 0.03},
+          trains="decoder", rate_start=0.1, rate_end=0.0),
+    Phase("dpo", 7, 30, {"shapes": 0.6, "number": 0.15, "word": 0.1, "video": 0.15}, trains="decoder", preference=True,
           matrix_rate=1e-4, plain_rate=5e-5, rate_end=0.0),
 )}
 PAIR = {name: Phase(name, 9, 500, {"video": 1.0}, trains="decoder", dense=0.3, easy=0.1, rate_end=0.02, time_axis=axis)

@@ -38,6 +38,7 @@ MADE = (TINY, RESULTS, golden.PATH, FOLDER, ablate.PAGE, ROOT / "docs" / "the-ar
 WHAT = {"visual": "the tower alone, on dense targets in every cell: shapes, colours, outlines, edges, characters",
         "words": "tower and decoder, briefly: what questions and answers look like",
         "writing": "the tower alone, mostly on characters",
+        "answers": "the decoder alone, while the tower holds still: the questions of `joint`",
         "joint": "tower and decoder, on questions about pictures, writing, pages and videos",
         "long": "two pictures, more pages and videos", "sft": "dialogues of several turns",
         "dpo": "pairs of a right and a plausible wrong answer"}
