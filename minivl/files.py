@@ -1,4 +1,4 @@
-"""Writing a file so that a reader never meets half of it."""
+"""Where a file or a folder may be written, and writing it so that a reader never meets half of it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def check_new_folder(folder: Path) -> None:
 
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal. Raises OSError as the system does."""
-    import hashlib  # when first needed, as above
+    import hashlib  # when first needed: it takes a while to import
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -45,7 +45,7 @@ def sha256(path: Path) -> str:
 def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Let `write` fill a file beside the target, then move it there. When anything fails nothing is left, and an older
     file stays as it was. Raises OSError as the system does."""
-    import tempfile  # when first needed, as above
+    import tempfile  # when first needed: it takes a while to import
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         partial = Path(file.name)
         try:

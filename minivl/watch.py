@@ -131,8 +131,9 @@ def relative_error(candidate: np.ndarray, reference: np.ndarray) -> float:
 
 def dumper(folder: Path) -> Watcher:
     """Write each output into `folder` as NNNN-key.npy, then a line about it into the index of all that is there."""
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise FileExistsError(f"{folder} is there and is not empty; name a new folder for the dump")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        what = "there and is not empty" if folder.is_dir() else "a file"
+        raise FileExistsError(f"{folder} is {what}; name a new folder for the dump")
     count = 0
 
     def look(session: Session, visit: Visit) -> None:

@@ -49,28 +49,28 @@ ImageDraw.Draw(image).rectangle([104, 30, 148, 74], fill=(45, 75, 225))
 phases = record["phases"]  # a later run goes on from the weights of the one before it
 names = [f"{phase['run']} {phase['phase']}" for phase in phases]
 for name, phase in zip(names, phases, strict=True):
-    print(f"{name:10s} {phase['samples']:8,d} samples {phase['minutes']:6.1f} min   {phase['what']}")
+    print(f"{name:10s} {phase['samples']:8,d} samples {phase['minutes']:6.1f} min   {phase['trains']:8s}{phase['what']}")
 total = sum(phase["samples"] for phase in phases)
 print(f"together {total:,} samples, {sum(phase['minutes'] for phase in phases):.0f} minutes on two CPU cores")
 
+COLOUR_OF = {"tower": plot.ORANGE, "decoder": plot.GREEN, "all": plot.BLUE}
 kinds = list(dict.fromkeys(kind for phase in phases for kind in phase["draws"]))
 shares = np.array([[phase["draws"].get(kind, 0.0) for kind in kinds] for phase in phases])  # phases kinds
 shares /= shares.sum(axis=1, keepdims=True)
 figure = plot.board(1, 2, (13, 0.6 + 0.34 * len(phases)), width_ratios=[1, 2])
 figure.axes[0].barh(names, [phase["minutes"] for phase in phases],
-                    color=[plot.ORANGE if phase["tower_alone"] else plot.BLUE for phase in phases])
+                    color=[COLOUR_OF[phase["trains"]] for phase in phases])
 figure.axes[0].invert_yaxis()
-figure.axes[0].set_title("minutes; orange: the tower alone", size=9)
+figure.axes[0].set_title("minutes; orange: the tower alone, green: the decoder alone", size=9)
 table(shares, figure.axes[1], "what each phase draws (shares)", names, kinds, "{:.2f}")
 figure
 
 # %% [markdown]
-# The order is the technical report's. First the **vision tower alone**: it learns to say for each cell what is
+# The order follows the technical report. First the **vision tower alone**: it learns to say for each cell what is
 # there, which is a lot of teaching for one picture (our `visual` and `writing`). Then tower and decoder
-# **together**, on questions and answers (`words`, `joint`); once the tower sees well, also the **decoder alone**,
-# while the tower holds still (`answers`), as in the report's fine-tuning. Then longer inputs (`long`). After that the
-# model can answer, and two short phases are about *how*: dialogues (`sft`, section 3) and preferences (`dpo`,
-# section 5).
+# **together**, on questions and answers (`words`, `joint`), and, once the tower sees well, the **decoder alone** while
+# the tower holds still (`answers`, a detour of ours: it costs less). Then longer inputs (`long`). After that the model
+# can answer, and two short phases are about *how*: dialogues (`sft`, section 3) and preferences (`dpo`, section 5).
 #
 # How the loss came down, where the run has left its curve:
 
@@ -109,8 +109,8 @@ lengths = [len(vlm.prepare(sample.messages()).input_ids) for sample in load_samp
 each = np.mean(lengths)
 late = ("long", "sft", "dpo")
 theirs = {"tower alone": 1.5e12, "together": 2.0e12, "long": 0.6e12}
-ours = {"tower alone": sum(p["samples"] for p in phases if p["tower_alone"]) * each,
-        "together": sum(p["samples"] for p in phases if not p["tower_alone"] and p["phase"] not in late) * each,
+ours = {"tower alone": sum(p["samples"] for p in phases if p["trains"] == "tower") * each,
+        "together": sum(p["samples"] for p in phases if p["trains"] != "tower" and p["phase"] not in late) * each,
         "long": sum(p["samples"] for p in phases if p["phase"] == "long") * each}
 figure, axis = plt.subplots(figsize=(8, 2.4), layout="constrained")
 at = np.arange(3)
@@ -131,7 +131,7 @@ print(f"a prompt of ours has {each:.0f} tokens; theirs {sum(theirs.values()) / s
 # | decoder | a language model that could speak already | from nothing; it knows the sentences of its answers |
 # | together | interleaved text, documents, questions, boxes, video, screens | shapes, numbers, words, videos, pages |
 # | long | sequences of 32,768 tokens: long videos, agents | a few hundred tokens: two pictures, forms, tables |
-# | fine-tuning | about two million dialogues, half of them text alone, tower frozen | dialogues of two or three turns |
+# | fine-tuning | about two million dialogues, half of them text alone, tower frozen | dialogues of two or three turns, tower frozen in the last run |
 # | preferences | pairs of answers, one of them preferred | a right answer, and the same with one detail changed |
 #
 # What is the same is the mechanism. The rest of this lesson is about that.

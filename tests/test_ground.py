@@ -421,7 +421,8 @@ def test_an_answer_without_a_place_writes_nothing(vlm, picture, tmp_path):
     for name in ("new.png", "old.png"):
         with saying(vlm, "I see\nno cat."):
             out, err = run("ground", picture, "Where?", "-o", tmp_path / name, code=1)
-        assert out == "" and "no box or point in the answer" in err and "I see no cat." in err and "JSON" in err
+        assert out == "" and "no box or point in the answer" in err and "I see no cat." in err \
+            and "Find the red circle." in err
     with saying(vlm, '[{"bbox_2d": [1, 2, 3], "label": "cat"}]'):
         out, err = run("ground", picture, "Where?", "--json", "-o", tmp_path / "new.png", code=1)
     assert json.loads(out)["found"] == [] and json.loads(out)["picture"] is None and "not read: cat [1, 2, 3]" in err
@@ -435,5 +436,6 @@ def test_ground_refuses_before_it_works(picture, tmp_path):
         out, err = run("ground", picture, "Where?", "-o", path, code=2)
         assert out == "" and why in err and err.count("\n") == 1
     assert "question is missing" in run("ground", picture, picture, code=2)[1]
+    assert "question is empty" in run("ground", picture, " ", code=2)[1]
     assert "no such file" in run("ground", tmp_path / "none.png", "Where?", "-o", tmp_path / "a.png", code=2)[1]
     assert [path.name for path in tmp_path.iterdir()] == [picture.name]

@@ -2,7 +2,7 @@
 installed.
 
 The binding is compiled where it is installed (`pip install llama-cpp-python gguf`, a quarter of an hour on two cores),
-so that `make test` does without.
+so that `make test` does without. These tests passed with llama-cpp-python 0.3.36 and gguf 0.19.0.
 """
 
 import sys
@@ -24,7 +24,7 @@ from minivl.trace.record import record as record_golden
 from . import gguf_of
 
 VLM = minivl.load()
-FLOAT32 = 0                                               # llama.cpp's number for the type
+FLOAT32 = 0                                               # GGML_TYPE_F32
 
 
 class Standing:
@@ -99,7 +99,7 @@ def binding_itself():
 
 
 @pytest.fixture(scope="module")
-def opened(binding_itself, tmp_path_factory):
+def open_llama(binding_itself, tmp_path_factory):
     """The embedded model's decoder in llama.cpp itself; options of its `Llama` as keywords."""
     path = tmp_path_factory.mktemp("gguf") / "decoder.gguf"
     gguf_of.write(VLM, path)
@@ -117,19 +117,19 @@ def compared(llm, folder, precision="float32"):
         return compare(golden, read_candidate(folder / "theirs.safetensors", golden, precision=precision))
 
 
-def test_llama_cpp_itself_is_recorded_and_compared(opened, tmp_path):
+def test_llama_cpp_itself_is_recorded_and_compared(open_llama, tmp_path):
     """A text through the real binding: its ids, and logits and the rows before the head within rounding of float32."""
-    llm, ids = opened(type_k=FLOAT32, type_v=FLOAT32), cases.text.prepare(VLM)[0].input_ids
+    llm, ids = open_llama(type_k=FLOAT32, type_v=FLOAT32), cases.text.prepare(VLM)[0].input_ids
     text = VLM.tokenizer.decode(ids, skip_special_tokens=False)
     assert llm.tokenize(text.encode(), add_bos=False, special=True) == ids.tolist()
     found = compared(llm, tmp_path)
     assert set(found.words) == {LOGITS, HIDDEN} and found.first_bad is None
 
 
-def test_llama_cpps_usual_cache_is_half_precision(opened, tmp_path):
+def test_llama_cpps_usual_cache_is_half_precision(open_llama, tmp_path):
     """It keeps keys and values in float16 unless it is told: too coarse for float32, and rounding in float16."""
-    assert compared(opened(), tmp_path).first_bad == HIDDEN
-    assert compared(opened(), tmp_path, "float16").first_bad is None
+    assert compared(open_llama(), tmp_path).first_bad == HIDDEN
+    assert compared(open_llama(), tmp_path, "float16").first_bad is None
 
 
 def test_a_fault_in_llama_cpps_file_is_seen(binding_itself, tmp_path):
@@ -142,8 +142,8 @@ def test_a_fault_in_llama_cpps_file_is_seen(binding_itself, tmp_path):
     assert compared(llm, tmp_path).words == {LOGITS: "wrong"}
 
 
-def test_every_run_of_the_real_binding_is_heard(opened, tmp_path):
-    llm = opened()
+def test_every_run_of_the_real_binding_is_heard(open_llama, tmp_path):
+    llm = open_llama()
     with listening(llm, tmp_path / "a.safetensors"):
         llm.create_completion([100, 101, 102], max_tokens=2, temperature=0.0)
     assert "eval" not in vars(llm)

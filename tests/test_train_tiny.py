@@ -18,6 +18,7 @@ from minivl.config import OFFICIAL_PICTURES  # noqa: E402
 from minivl.passes.picture import target_size  # noqa: E402
 from tools.article.training import preference_loss  # noqa: E402
 from tools.train_tiny import card, evaluate, network, packing, preference, world  # noqa: E402
+from tools.train_tiny.ablate import CHANGES, PAGE, page, tower_of  # noqa: E402
 from tools.train_tiny.curve import points  # noqa: E402
 from tools.train_tiny.export import export  # noqa: E402
 from tools.train_tiny.grade import grade  # noqa: E402
@@ -202,7 +203,8 @@ def test_the_loss_of_preferences_is_the_formula_of_its_pairs(lean, monkeypatch):
     """Right and wrong answers in turn; the four log probabilities of each pair, against the article page's formula."""
     now, start = torch.tensor([-1.0, -2.0, -3.0, -1.5]), torch.tensor([-1.5, -1.0, -2.0, -2.5])
     said = iter([start, now])
-    monkeypatch.setattr(preference, "log_probabilities", lambda network, batch: next(said))
+    monkeypatch.setattr(preference, "log_probabilities", lambda network, batch, features: next(said))
+    monkeypatch.setattr(Lean, "see", lambda network, batch: None)
     found = preference.Preference(lean)(lean, {})
     pairs = [preference_loss(float(now[i]), float(now[i + 1]), float(start[i]), float(start[i + 1]), preference.BETA)
              for i in (0, 2)]
@@ -210,7 +212,8 @@ def test_the_loss_of_preferences_is_the_formula_of_its_pairs(lean, monkeypatch):
     assert float(found["gained"]) == 0.5
 
 
-SHORT = Phase("short", 8, 6, {"shapes": 0.5, "video": 0.5}, dense=0.1, batch=4, matrix_rate=1e-3, plain_rate=1e-3)
+SHORT = Phase("short", 99, "a test", "all", 6, {"shapes": 0.5, "video": 0.5}, dense=0.1, batch=4, matrix_rate=1e-3,
+              plain_rate=1e-3)
 
 
 def test_a_killed_run_ends_where_an_unbroken_one_does(tmp_path, monkeypatch):
@@ -225,15 +228,52 @@ def test_a_killed_run_ends_where_an_unbroken_one_does(tmp_path, monkeypatch):
     assert not all(torch.equal(weight, start[name]) for name, weight in broken.items())
 
 
-@pytest.mark.parametrize(("trains", "tower_moves", "decoder_moves"), [("all", True, True), ("tower", True, False),
-                                                                      ("decoder", False, True)])
-def test_a_phase_moves_what_it_trains_and_nothing_else(tmp_path, trains, tower_moves, decoder_moves):
-    phase = replace(SHORT, steps=1, trains=trains, dense=0.5)
+@pytest.mark.parametrize(("changes", "tower", "decoder"), [
+    ({"trains": "all"}, True, True), ({"trains": "tower"}, True, False), ({"trains": "decoder"}, False, True),
+    ({"trains": "decoder", "preference": True}, False, True)])
+def test_a_phase_moves_what_it_trains_and_nothing_else(tmp_path, changes, tower, decoder):
+    phase = replace(SHORT, steps=1, **changes)
     before = {name: value.clone() for name, value in Run(phase, tmp_path / "a", None, 1, 4, 1).lean.named_parameters()}
     after = torch.load(train(phase, tmp_path / "b"), weights_only=True)
-    moved = {name for name in before if not torch.equal(before[name], after[name])}
-    assert any("visual.blocks" in name for name in moved) == tower_moves
-    assert any("language_model.layers" in name for name in moved) == decoder_moves
+    moved = {name for name in before if not torch.equal(before[name], after[name]) and not name.startswith("heads.")}
+    assert any("visual" in name for name in moved) == tower
+    assert any("visual" not in name for name in moved) == decoder
+
+
+def test_the_pairs_networks_have_the_tower_and_nothing_else_of_the_start(tmp_path, vlm, lean):
+    found = tower_of(vlm.folder)
+    given = lean.state_dict()
+    same = {name for name in given if not name.startswith("heads.") and "norm" not in name and "ln_q" not in name
+            and "bias" not in name and torch.allclose(found[name], given[name], atol=0.02)}
+    assert same == {name for name in given if "visual" in name and "norm" not in name and "ln_q" not in name
+                    and "bias" not in name}
+
+
+def test_without_the_time_axis_a_row_is_numbered_as_the_ablation_numbers_it(vlm):
+    """What one network of the pair is trained on is what it is asked on: `no_time`, laid over the pass."""
+    still, rng = Packer(load_tokenizer(), time_axis=False), np.random.default_rng(6)
+    for _ in range(8):
+        sample = KINDS_OF_SAMPLE["video"](rng)
+        row = still.pack(sample)
+        with minivl.using(CHANGES["no time axis"]):
+            inputs = vlm.prepare(messages(sample.clips, sample.turns[0]))
+        shared = row.branch == 0
+        assert row.positions[:, shared].tolist() == inputs.position_ids[:, :shared.sum()].tolist()
+
+
+def test_a_rate_scales_both_rules(tmp_path):
+    half = Run(SHORT.at_rate(0.5), tmp_path / "a", None, 6, 4, 1).rates()
+    assert half == pytest.approx([rate / 2 for rate in Run(SHORT, tmp_path / "b", None, 6, 4, 1).rates()])
+
+
+def test_nothing_is_left_of_a_run_that_starts_from_nothing(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        Run(SHORT, tmp_path / "run", tmp_path / "absent.pt", 6, 4, 1)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_page_of_ablations_is_that_of_the_results():
+    assert PAGE.read_text(encoding="utf-8") == page(card.kept("ablations"), card.kept("pair"))
 
 
 def test_a_damaged_export_is_refused_before_anything_is_touched(tmp_path, vlm):
@@ -245,11 +285,14 @@ def test_a_damaged_export_is_refused_before_anything_is_touched(tmp_path, vlm):
         check(folder)
 
 
-def test_a_run_is_not_gone_on_with_by_another_seed(tmp_path):
+@pytest.mark.parametrize(("phase", "seed", "said"), [
+    (SHORT, 2, "'seed': 1.*asks for .*'seed': 2"), (replace(SHORT, name="long"), 1, "'phase': 'short'.*asks for"),
+    (SHORT.at_rate(2), 1, r"'rate': 0\.001.*asks for .*'rate': 0\.002")])
+def test_a_run_is_not_gone_on_with_by_another(tmp_path, phase, seed, said):
     Run(SHORT, tmp_path, None, 6, 4, seed=1).save()
     Run(SHORT, tmp_path, None, 6, 4, seed=1)
-    with pytest.raises(ValueError, match=r"begun with .*'seed': 1.*asks for .*'seed': 2"):
-        Run(SHORT, tmp_path, None, 6, 4, seed=2)
+    with pytest.raises(ValueError, match=f"begun with .*{said}"):
+        Run(phase, tmp_path, None, 6, 4, seed)
 
 
 def test_the_history_keeps_the_runs_that_a_run_goes_on_from(tmp_path, monkeypatch):

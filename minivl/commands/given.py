@@ -59,15 +59,18 @@ def conversation(images: Sequence[str], question: str, fps: float | None = None)
     return [{"role": "user", "content": [*content, {"type": "text", "text": question}]}]
 
 
-def check_words(images: Sequence[str], question: str = "") -> None:
-    """Refuse what is surely a slip: a folder where a picture should be, a picture where the question should be.
+def check_words(images: Sequence[str], question: str | None = None) -> None:
+    """Refuse what is surely a slip: a folder where a picture should be, a picture or nothing where the question should
+    be.
 
     Raises ValueError.
     """
     for image in images:
         if _is(Path.is_dir, image):
             raise ValueError(f"{image}: this is a folder; name a picture in it")
-    if _is(Path.is_file, question):
+    if question is not None and not question.strip():
+        raise ValueError("the question is empty; write what you want to know behind the picture, in quotes")
+    if question is not None and _is(Path.is_file, question):
         raise ValueError(f"the last word, {question}, is a file: the question is missing; it comes after the pictures")
 
 

@@ -18,6 +18,7 @@ from .given import check_words, named, open_model, say_which
 
 HINT = ("official models name boxes when they are asked to, as in 'Locate the red circle, output its bbox "
         "coordinates in JSON format.'")
+HINT_TINY = "the embedded model names a box when it is asked in these words: 'Find the red circle.'"
 
 
 def ground(image: str, question: str, output: Path, model: str | None, precision: str, max_new_tokens: int,
@@ -40,7 +41,7 @@ def ground(image: str, question: str, output: Path, model: str | None, precision
         print_json(document(image, question, found, output))
     elif found:
         show(question, found)
-    report(found, output)
+    report(found, output, HINT if model else HINT_TINY)
     return bool(found)
 
 
@@ -82,8 +83,8 @@ def where(one: Found) -> str:
     return "x {:.6g}, y {:.6g}".format(*(round(n, 2) for n in one.point or ()))
 
 
-def report(found: Grounding, output: Path) -> None:
-    """On stderr: what was mended or could not be read, and where the drawing is, or why there is none."""
+def report(found: Grounding, output: Path, hint: str) -> None:
+    """On stderr: what was mended or could not be read, where the drawing is, or why there is none, and what helps."""
     for words in found.notes:
         note(words)
     if found:
@@ -92,4 +93,4 @@ def report(found: Grounding, output: Path) -> None:
         said = " ".join(found.answer.split())
         note(f"no box or point in the answer, so nothing is drawn. It was: {said[:300] or '(nothing)'}"
              + "..." * (len(said) > 300))
-        note(HINT)
+        note(hint)

@@ -46,7 +46,7 @@ def record(images: Sequence[str], question: str | None, output: Path, source: st
     if not images:
         first, asked = sample()
         images, question = [first], question or asked
-    check_words(images, question or "")
+    check_words(images, question)
     messages: list[dict[str, Any]] = conversation(images, question or "Describe the image.")
     with open_model(model, precision if ours else "float32") as vlm:
         if patterns:

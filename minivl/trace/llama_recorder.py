@@ -1,15 +1,16 @@
 """Record llama.cpp through its Python binding, as far as that reaches: token ids, logits, and the last hidden rows.
 
     llm = llama_cpp.Llama("model.gguf", n_ctx=4096, n_batch=4096, n_ubatch=4096, logits_all=True, embedding=True,
-                          pooling_type=llama_cpp.LLAMA_POOLING_TYPE_NONE)
-    record(llm, ids, "theirs.safetensors")            # ids: of the golden trace's prompt, or llm.tokenize(...)
+                          pooling_type=llama_cpp.LLAMA_POOLING_TYPE_NONE,
+                          type_k=llama_cpp.GGML_TYPE_F32, type_v=llama_cpp.GGML_TYPE_F32)
+    record(llm, ids, "theirs.safetensors")            # ids of a prompt without pictures, those of the golden trace
 
     with listening(llm, "theirs.safetensors"):        # whatever is evaluated: a chat handler with pictures, say
         llm.create_chat_completion(messages, max_tokens=1)
 
 What is written is what `minivl diff` reads: `prompt.expand` (the ids), `decoder.logits`, and with embedding=True
-`decoder.normalise`, the rows before the head. They are float32, but keys and values are kept in float16 unless
-`type_k=0, type_v=0` (float32) are among the options above: give them, or compare with `--precision float16`.
+`decoder.normalise`, the rows before the head, all of them float32. Without `type_k` and `type_v` keys and values are
+kept in float16: compare such a run with `--precision float16`.
 
 What the binding does not reach: anything inside the graph. A graph's tensors can be watched by `cb_eval`, a C
 callback of the context's parameters, which the class `Llama` does not hand on. And pictures: a chat handler evaluates

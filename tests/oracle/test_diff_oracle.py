@@ -1,8 +1,8 @@
 """`minivl diff` against the reference itself: a healthy run is never called wrong, whatever its type and its attention.
 
-The full sweep is 500 comparisons of models and prompts drawn at random, in float32 and bfloat16, with sdpa and eager
-attention, every second one on two threads; `make test` runs a small part. `python -m tests.oracle.test_diff_oracle 125`
-prints the figures, and those of `diff --local` with the word `local` behind it.
+The full sweep is 500 comparisons, and 500 of `diff --local`, of models and prompts drawn at random, in float32 and
+bfloat16, with sdpa and eager attention, every second one on two threads; `make test` runs a small part.
+`python -m tests.oracle.test_diff_oracle 125` prints the figures, and those of `diff --local` with `local` behind it.
 """
 
 import sys

@@ -25,10 +25,11 @@ def tokenizer() -> None:
 
 @app.command()
 def train(phase: str, run: Annotated[Path, typer.Option(help="folder of the whole run; each phase has one inside")],
-          start: Annotated[Path | None, typer.Option(help="weights.pt or an exported folder to start from")] = None,
-          steps: int | None = None, batch: int | None = None, seed: int = 1,
-          rate: Annotated[float, typer.Option(help="times the phase's learning rates: below 1 for trained weights")]
-          = 1.0) -> None:
+          start: Annotated[Path | None, typer.Option(exists=True, help="weights.pt or exported folder to start from")]
+          = None, steps: Annotated[int | None, typer.Option(min=1)] = None,
+          batch: Annotated[int | None, typer.Option(min=2)] = None, seed: int = 1,
+          rate: Annotated[float, typer.Option(min=0.0, help="multiplies the phase's learning rates; less than 1 when "
+                                              "the weights are well trained already")] = 1.0) -> None:
     """Train one phase; killed, the same command goes on from the last checkpoint."""
     from .phases import PHASES
     from .train import train as train_phase
@@ -36,7 +37,7 @@ def train(phase: str, run: Annotated[Path, typer.Option(help="folder of the whol
         raise typer.BadParameter(f"there is no phase {phase}; there are {', '.join(PHASES)}")
     if start is None and phase != "visual":
         raise typer.BadParameter(f"{phase} goes on from weights: --start RUN/PHASE-BEFORE/weights.pt, or minivl/tiny")
-    print(f"weights: {train_phase(PHASES[phase].slower(rate), run / phase, start, steps, batch, seed)}")
+    print(f"weights: {train_phase(PHASES[phase].at_rate(rate), run / phase, start, steps, batch, seed)}")
 
 
 @app.command()
@@ -115,21 +116,24 @@ def golden(checkpoint: Path) -> None:
 def ablate(checkpoint: Annotated[Path | None, typer.Argument()] = None, samples: int = 200) -> None:
     """Ask the trained model with one mechanism changed at a time, and write docs/ablations.md."""
     from . import ablate as work
+    from .card import keep
     rows = []
     for row in work.measure(checkpoint, samples):
         rows.append(row)
         print(row["change"], row["figures"], flush=True)
-    work.write(rows)
+    keep("ablations", rows)
+    work.write_page()
 
 
 @app.command()
-def pair(run: Path, start: Annotated[Path, typer.Option(help="weights.pt whose tower both take")], steps: int = 500,
-         samples: int = 400) -> None:
-    """Train twice on the same budget, with and without the time axis, with one trained tower."""
+def pair(run: Path, start: Annotated[Path, typer.Option(exists=True, help="weights.pt or folder with the tower")],
+         steps: Annotated[int | None, typer.Option(min=1)] = None, samples: int = 1000) -> None:
+    """Train twice on the same videos, with and without the time axis, with one trained tower; write the page anew."""
     from . import ablate as work
     from .card import keep
     found = work.train_pair(run, start, steps, samples)
     keep("pair", found)
+    work.write_page()
     for row in found:
         print(row)
 

@@ -25,7 +25,7 @@ import minivl
 from minivl.files import write_whole
 from minivl.passes import positions, windows
 
-from .card import keep, kept, percent
+from .card import kept, percent
 from .evaluate import answer_by_minivl, row_of
 from .export import export
 from .network import Lean, config_for, new_model
@@ -33,18 +33,19 @@ from .optimiser import WORKERS
 from .phases import PAIR
 from .rows import ROWS
 from .tokens import load_tokenizer
-from .train import train
+from .train import load_weights, train
 
 PAGE = Path(__file__).parents[2] / "docs" / "ablations.md"
 TEMPLATE = Path(__file__).parent / "ablations.md"
-PAIRED = """Two networks with the same trained tower, which stays as it is, and the same untrained decoder, which is
-trained on videos for the same budget ({minutes:.0f} minutes of CPU time each): what appears or leaves, and *when*. One
-has the time axis of MRoPE; in the other all frames stand at one moment. One seed each: a difference of a few percent
-means nothing.
+PAIRED = """Two networks with the same trained tower, which holds still, and the same untrained decoder, trained on
+the same videos: what appears or leaves, and *when*. One has the time axis of MRoPE; in the other all frames stand at
+one moment, and only how far the text behind the video stands tells how long it was. One seed each, {asked} held-out
+questions: a difference of a few percent means nothing.
 
 {table}
 
-Written by `python -m tools.train_tiny pair`."""
+Trained by `python -m tools.train_tiny pair` with the tower of `{start}`. The minutes are CPU time of the two
+processes that train, without the one that draws."""
 TASKS = ("describe", "count", "exists", "find", "number", "what", "when", "relation", "word", "point", "form", "click")
 Change = Mapping[str, Callable]
 
@@ -102,36 +103,37 @@ def measure(folder: Path | None, samples: int, seed: int = 3) -> Iterator[dict[s
             yield {"change": name, "samples": samples, "figures": figures}
 
 
-def train_pair(run: Path, start: Path, steps: int, samples: int) -> list[dict[str, Any]]:
+def train_pair(run: Path, start: Path, steps: int | None, samples: int) -> list[dict[str, Any]]:
     """Train both networks of the pair, one after the other, and ask each the questions of the row "when".
 
-    Both keep the tower of `start` as it is, for no time enters it, and begin with the same untrained decoder: one that
-    had been trained with the time axis would favour it.
+    Both keep the tower of `start` as it is, for MRoPE does not enter it, and begin with the same untrained decoder: one
+    that had been trained with the time axis would favour it. Minutes are CPU time of both workers; those before a kill
+    are not among them.
     """
     row, out = next(one for one in ROWS if one.task == "when"), []
+    tower = tower_of(start)
     run.mkdir(parents=True, exist_ok=True)
-    start = tower_of(start, run / "tower.pt")
+    torch.save(tower, run / "tower.pt")
     given = row.samples(samples, seed=4)
     for name, phase in PAIR.items():
         folder, before = run / name.replace(" ", "-"), time.process_time()
-        export(train(phase, folder, start, steps), folder / "checkpoint")
+        export(train(phase, folder, run / "tower.pt", steps), folder / "checkpoint")
         minutes = WORKERS * (time.process_time() - before) / 60          # this process is one of the workers
         log = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
         change = {} if phase.time_axis else CHANGES["no time axis"]
         with minivl.load(folder / "checkpoint") as vlm, minivl.using(change):
             found = row_of(row, given, vlm, {"minivl": answer_by_minivl(vlm)})
-        out.append({"name": name, "samples": log[-1]["samples"], "minutes": minutes,
-                    "right": found["figures"]["minivl"]["right"], "blind": found["blind"]["right"]})
+        out.append({"name": name, "start": start.as_posix(), "samples": log[-1]["samples"], "minutes": minutes,
+                    "asked": samples, "right": found["figures"]["minivl"]["right"], "blind": found["blind"]["right"]})
     return out
 
 
-def tower_of(weights: Path, target: Path) -> Path:
-    """Weights whose tower is that of `weights`; decoder and heads are untrained."""
-    lean = Lean(new_model(config_for(load_tokenizer()), seed=11))
-    seen = {name: value for name, value in torch.load(weights, weights_only=True).items() if "visual" in name}
-    lean.load_state_dict(seen, strict=False)
-    torch.save(lean.state_dict(), target)
-    return target
+def tower_of(start: Path) -> dict[str, torch.Tensor]:
+    """Weights whose tower is that of `start`; decoder and heads are untrained. Raises ValueError as `load_weights`."""
+    lean, trained = (Lean(new_model(config_for(load_tokenizer()), seed=11)) for _ in range(2))
+    load_weights(trained, start)
+    seen = {name: value for name, value in trained.state_dict().items() if "visual" in name}
+    return lean.state_dict() | seen
 
 
 def page(rows: list[dict[str, Any]], pair: list[dict[str, Any]]) -> str:
@@ -148,15 +150,15 @@ def page(rows: list[dict[str, Any]], pair: list[dict[str, Any]]) -> str:
 def paired(pair: list[dict[str, Any]]) -> str:
     if not pair:
         return "The pair of trainings has not been run yet: `python -m tools.train_tiny pair RUN --start WEIGHTS`."
-    lines = ["| trained | samples | when, within 0.5 s | a blind guess |", "|---|---|---|---|"]
+    lines = ["| trained | videos | CPU minutes | when, within 0.5 s | a blind guess |", "|---|---|---|---|---|"]
     for one in pair:
-        cells = [one["name"], f"{one['samples']:,}", percent(one["right"]), percent(one["blind"])]
+        cells = [one["name"], f"{one['samples']:,}", f"{one['minutes']:.0f}", percent(one["right"]),
+                 percent(one["blind"])]
         lines.append("| " + " | ".join(cells) + " |")
-    return PAIRED.format(minutes=max(one["minutes"] for one in pair), table="\n".join(lines))
+    return PAIRED.format(asked=f"{pair[0]['asked']:,}", start=pair[0]["start"], table="\n".join(lines))
 
 
-def write(rows: list[dict[str, Any]]) -> None:
-    """Keep the figures and write the page from them and from those of the pair, if there are any."""
-    keep("ablations", rows)
-    text = page(rows, kept("pair"))
+def write_page() -> None:
+    """Write docs/ablations.md from what is kept of both experiments."""
+    text = page(kept("ablations"), kept("pair"))
     write_whole(PAGE, lambda file: file.write(text.encode("utf-8")))

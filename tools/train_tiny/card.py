@@ -14,6 +14,7 @@ from .evaluate import verdict
 RESULTS = Path(__file__).parent / "results"
 TEMPLATE = Path(__file__).parent / "card.md"
 MARK = {"aim": "aim reached", "floor": "floor reached", "below": "**below the floor**", "stated": "stated"}
+PARTS = {"tower": "the tower alone", "decoder": "the decoder alone", "all": "both"}
 CLOSE = {
     "describe": "more joint training on crowded pictures: single names are read well before their order is",
     "count": "more joint training on pictures of four to six things",
@@ -62,9 +63,9 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def phases(history: list[dict[str, Any]]) -> str:
-    lines = ["| run | phase | samples | minutes on 2 cores | what |", "|---|---|---|---|---|"]
-    lines += [f"| {one['run']} | {one['phase']} | {one['samples']:,} | {one['minutes']:.0f} | {one['what']} |"
-              for one in history]
+    lines = ["| run | phase | samples | minutes on 2 cores | trained | on |", "|---|---|---|---|---|---|"]
+    lines += [f"| {one['run']} | {one['phase']} | {one['samples']:,} | {one['minutes']:.0f} | {PARTS[one['trains']]} | "
+              f"{one['what']} |" for one in history]
     return "\n".join(lines)
 
 

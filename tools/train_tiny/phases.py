@@ -1,17 +1,10 @@
 """The recipe: phases in their order, what each draws, and how fast it learns.
 
-    visual    the tower alone, on dense targets in every cell
-    words     tower and decoder together for a short time: what questions and answers look like
-    writing   the tower alone again, mostly on characters
-    answers   the decoder alone, on what a tower that holds still shows it
-    joint     tower and decoder together, on questions about single pictures, pages and videos
-    long      two pictures, the odd one out, more pages: forms, screens, tables and charts
-    sft       dialogues of several turns
-    dpo       pairs of a right and a plausible wrong answer (`preference.py`)
+It follows the technical report in small: pre-training of the tower, then of both, then longer context, with the tower
+moving; fine-tuning and preference optimisation with the tower held still. Two detours are our own: `writing`, since
+characters are hard for a tower of this size, and `answers`, since a decoder alone learns more in the same time.
 
-The order is the technical report's (visual pre-training, multimodal, long context; then fine-tuning and preference
-optimisation, in which the tower holds still), in small. Source: Bai et al., "Qwen2.5-VL Technical Report" (2025),
-section 2.2.
+Source: Bai et al., "Qwen2.5-VL Technical Report" (2025), sections 2.2 and 2.3. Read next: `train.py`.
 """
 
 from __future__ import annotations
@@ -28,16 +21,19 @@ from .world import Rng
 
 @dataclass(frozen=True)
 class Phase:
-    """mix: kind of sample -> share; rates are multiplied by a cosine from rate_start to rate_end.
+    """A stretch of training with its own data and its own speed.
 
-    trains: tower, decoder or all. dense: weight of the dense targets; easy: share of the phase in which samples start
-    small and simple.
+    number: with the seed, where its draws come from (no two phases draw the same); trains: tower, decoder or all;
+    mix: kind of sample -> share; dense: weight of the dense targets; easy: share of the phase in which samples start
+    small and simple; batch: samples a step; turns: questions a picture at most. Rates are those of Muon (matrix) and of
+    AdamW (plain), times a cosine from rate_start to rate_end.
     """
     name: str
     number: int
+    what: str
+    trains: str
     steps: int
     mix: dict[str, float]
-    trains: str = "all"
     dense: float = 0.0
     easy: float = 0.0
     batch: int = 48
@@ -49,31 +45,39 @@ class Phase:
     preference: bool = False
     time_axis: bool = True
 
-    def slower(self, factor: float) -> Phase:
+    def at_rate(self, factor: float) -> Phase:
         """The phase with its learning rates times a factor."""
         return replace(self, matrix_rate=factor * self.matrix_rate, plain_rate=factor * self.plain_rate)
 
 
 PHASES = {phase.name: phase for phase in (
-    Phase("visual", 1, 1500, {"shapes": 0.45, "number": 0.17, "word": 0.15, "video": 0.13, "document": 0.10},
-          trains="tower", dense=1.0, easy=0.15, rate_end=0.7),
-    Phase("words", 2, 550, {"shapes": 0.56, "number": 0.13, "word": 0.09, "video": 0.15, "document": 0.07},
+    Phase("visual", 1, "dense targets in every cell: shapes, colours, outlines, edges, characters", "tower", 1500,
+          {"shapes": 0.45, "number": 0.17, "word": 0.15, "video": 0.13, "document": 0.10},
+          dense=1.0, easy=0.15, rate_end=0.7),
+    Phase("words", 2, "briefly: what questions and answers look like", "all", 550,
+          {"shapes": 0.56, "number": 0.13, "word": 0.09, "video": 0.15, "document": 0.07},
           dense=0.4, easy=0.12, rate_start=0.8, rate_end=0.8),
-    Phase("writing", 3, 1300, {"number": 0.38, "word": 0.10, "document": 0.05, "shapes": 0.40, "video": 0.07},
-          trains="tower", dense=1.0, rate_start=0.9, rate_end=0.05),
-    Phase("answers", 8, 1500, {"shapes": 0.44, "number": 0.20, "word": 0.07, "video": 0.23, "document": 0.06},
-          trains="decoder", dense=0.3, turns=7, rate_start=0.8, rate_end=0.02),
-    Phase("joint", 4, 4200, {"shapes": 0.44, "number": 0.23, "word": 0.07, "video": 0.20, "document": 0.06},
-          dense=0.3, batch=32, turns=7, rate_start=0.65, rate_end=0.03),
-    Phase("long", 5, 140, {"shapes": 0.34, "number": 0.1, "word": 0.08, "video": 0.12, "document": 0.14,
-                           "differ": 0.12, "odd": 0.1}, dense=0.1, rate_start=0.15, rate_end=0.1),
-    Phase("sft", 6, 140, {"dialogue": 0.3, "shapes": 0.25, "number": 0.1, "word": 0.07, "video": 0.12,
-                          "document": 0.1, "differ": 0.03, "odd": 0.03},
-          trains="decoder", rate_start=0.1, rate_end=0.0),
-    Phase("dpo", 7, 30, {"shapes": 0.6, "number": 0.15, "word": 0.1, "video": 0.15}, trains="decoder", preference=True,
-          matrix_rate=1e-4, plain_rate=5e-5, rate_end=0.0),
+    Phase("writing", 3, "dense targets again, many of them on characters", "tower", 1300,
+          {"number": 0.38, "word": 0.10, "document": 0.05, "shapes": 0.40, "video": 0.07},
+          dense=1.0, rate_start=0.9, rate_end=0.05),
+    Phase("answers", 8, "questions about pictures, writing, pages and videos", "decoder", 1500,
+          {"shapes": 0.44, "number": 0.20, "word": 0.07, "video": 0.23, "document": 0.06},
+          dense=0.3, turns=7, rate_start=0.8, rate_end=0.02),
+    Phase("joint", 4, "questions about pictures, writing, pages and videos", "all", 1000,
+          {"shapes": 0.44, "number": 0.23, "word": 0.07, "video": 0.20, "document": 0.06},
+          dense=0.3, batch=32, turns=7, rate_start=0.2, rate_end=0.01),
+    Phase("long", 5, "two pictures, the odd one out, more videos and pages", "all", 140,
+          {"shapes": 0.34, "number": 0.1, "word": 0.08, "video": 0.12, "document": 0.14, "differ": 0.12, "odd": 0.1},
+          dense=0.1, rate_start=0.15, rate_end=0.1),
+    Phase("sft", 6, "dialogues of several turns", "decoder", 140,
+          {"dialogue": 0.3, "shapes": 0.25, "number": 0.1, "word": 0.07, "video": 0.12, "document": 0.1,
+           "differ": 0.03, "odd": 0.03}, rate_start=0.1, rate_end=0.0),
+    Phase("dpo", 7, "pairs of a right and a plausible wrong answer", "decoder", 30,
+          {"shapes": 0.6, "number": 0.15, "word": 0.1, "video": 0.15},
+          preference=True, matrix_rate=1e-4, plain_rate=5e-5, rate_end=0.0),
 )}
-PAIR = {name: Phase(name, 9, 500, {"video": 1.0}, trains="decoder", dense=0.3, easy=0.1, rate_end=0.02, time_axis=axis)
+PAIR = {name: Phase(name, 9, "what appears or leaves in a video, and when", "decoder", 360, {"video": 1.0},
+                    dense=0.3, easy=0.1, rate_end=0.02, time_axis=axis)
         for name, axis in (("with the time axis", True), ("without the time axis", False))}       # `ablate.py`
 
 

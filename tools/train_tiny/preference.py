@@ -55,15 +55,16 @@ def paired(rng: Rng, sample: Sample) -> Sample:
     return Sample(sample.clips, turns)
 
 
-def log_probabilities(lean: Lean, b: dict[str, Any]) -> torch.Tensor:
-    """Log probability of every answer of a batch, in nats: (answers,)."""
-    logits = lean.read(b, lean.see(b))[0].float()
+def log_probabilities(lean: Lean, b: dict[str, Any], features: torch.Tensor) -> torch.Tensor:
+    """Log probability of every answer of a batch, in nats: (answers,). features: what the tower says, (m, d)."""
+    logits = lean.read(b, features)[0].float()
     each = F.log_softmax(logits, dim=-1).gather(1, b["target"][:, None])[:, 0]
     return torch.zeros(len(b["tasks"])).index_add(0, b["answer"], each)
 
 
 class Preference:
-    """The loss of a phase of preferences; keeps a frozen copy of the network that it started from."""
+    """The loss of a phase of preferences, in which the tower holds still; keeps a frozen copy of the network that it
+    started from."""
 
     def __init__(self, lean: Lean):
         self.first = copy.deepcopy(lean).eval()
@@ -73,7 +74,8 @@ class Preference:
     def __call__(self, lean: Lean, b: dict[str, Any]) -> dict[str, torch.Tensor]:
         """`preference`, the loss, and the share of pairs in which the right answer gained on the wrong one."""
         with torch.no_grad():
-            start = log_probabilities(self.first, b)
-        gain = log_probabilities(lean, b) - start
+            features = lean.see(b)
+            start = log_probabilities(self.first, b, features)
+        gain = log_probabilities(lean, b, features) - start
         margin = gain[0::2] - gain[1::2]
         return {"preference": -F.logsigmoid(BETA * margin).mean(), "gained": (margin > 0).float().mean().detach()}

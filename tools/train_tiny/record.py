@@ -15,7 +15,6 @@ from typing import Any
 from minivl.files import write_whole
 
 from .card import kept
-from .phases import PHASES
 
 NAME = "training.json"
 
@@ -23,7 +22,7 @@ NAME = "training.json"
 def record() -> dict[str, Any]:
     """The results that are kept, of each row its first measure; a list is empty where nothing has been measured."""
     return {"made_by": "python -m tools.train_tiny record",
-            "phases": [phase | {"tower_alone": PHASES[phase["phase"]].trains == "tower"} for phase in kept("history")],
+            "phases": kept("history"),
             "curve": kept("curve"),
             "evaluation": [_row(row) for row in kept("evaluation")["rows"]],
             "preference": [{"name": row["name"], "samples": row["samples"], "before": _first(row["before"]),

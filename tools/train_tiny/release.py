@@ -35,13 +35,6 @@ FILES = ("config.json", "generation_config.json", "model.safetensors", "preproce
          "tokenizer_config.json", "chat_template.json", "vocab.json", "merges.txt")
 ROOT = Path(__file__).parents[2]
 MADE = (TINY, RESULTS, golden.PATH, FOLDER, ablate.PAGE, ROOT / "docs" / "the-article.md", ROOT / "docs" / "pictures")
-WHAT = {"visual": "the tower alone, on dense targets in every cell: shapes, colours, outlines, edges, characters",
-        "words": "tower and decoder, briefly: what questions and answers look like",
-        "writing": "the tower alone, mostly on characters",
-        "answers": "the decoder alone, while the tower holds still: the questions of `joint`",
-        "joint": "tower and decoder, on questions about pictures, writing, pages and videos",
-        "long": "two pictures, more pages and videos", "sft": "dialogues of several turns",
-        "dpo": "pairs of a right and a plausible wrong answer"}
 
 
 def history(run: Path, anew: bool = False) -> list[dict[str, Any]]:
@@ -55,8 +48,9 @@ def history(run: Path, anew: bool = False) -> list[dict[str, Any]]:
     if not found:
         raise FileNotFoundError(f"{run} has no log.jsonl in a phase's folder: nothing was trained there")
     earlier = [] if anew else [row for row in kept("history") if row["run"] != run.name]
-    rows = earlier + [{"run": run.name, "phase": phase, "samples": samples, "minutes": minutes, "what": WHAT[phase],
-                       "draws": PHASES[phase].mix} for phase, (samples, minutes) in found.items()]
+    rows = earlier + [{"run": run.name, "phase": phase, "samples": samples, "minutes": minutes,
+                       "what": PHASES[phase].what, "trains": PHASES[phase].trains, "draws": PHASES[phase].mix}
+                      for phase, (samples, minutes) in found.items()]
     keep("history", rows)
     before = [] if anew else [row for row in kept("curve") if row["run"] != run.name]
     keep("curve", before + [{"run": run.name, **point} for point in points(lines)])
@@ -115,7 +109,8 @@ def release(folder: Path, samples: int, ablation_samples: int,
         card.write(TINY)
         print(f"{golden.write(TINY)} golden answers", flush=True)
         module("tools.make_samples")
-        ablate.write(list(ablate.measure(None, ablation_samples)))
+        keep("ablations", list(ablate.measure(None, ablation_samples)))
+        ablate.write_page()
         record.write(TINY)
         module("tools.article")
         module("tools.question_pictures")

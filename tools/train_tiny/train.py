@@ -70,10 +70,10 @@ class Run:
 
     def __init__(self, phase: Phase, folder: Path, start: Path | None, steps: int, batch: int, seed: int):
         self.phase, self.folder, self.steps, self.batch, self.seed = phase, folder, steps, batch, seed
-        folder.mkdir(parents=True, exist_ok=True)
         self.lean = Lean(new_model(config_for(load_tokenizer()), seed))
         if start is not None:
             load_weights(self.lean, start)
+        folder.mkdir(parents=True, exist_ok=True)
         self.preference = Preference(self.lean) if phase.preference else None
         self.flat = Flat(self.lean)
         self.step = self.seen = 0
@@ -87,7 +87,7 @@ class Run:
 
     def _restore(self) -> None:
         saved = torch.load(self.checkpoint, weights_only=True)
-        asked = {"seed": self.seed, "batch": self.batch}
+        asked = self.asked()
         if (known := {name: saved.get(name, value) for name, value in asked.items()}) != asked:
             raise ValueError(f"{self.checkpoint} was begun with {known}, and this run asks for {asked}: "
                              "ask for the same, or give another --run")
@@ -98,13 +98,17 @@ class Run:
     def save(self) -> None:
         """Replace the checkpoint as a whole: a kill while writing leaves the old one."""
         state = {"flat": self.flat.state(), "step": self.step, "seen": self.seen, "seconds": self.seconds,
-                 "seed": self.seed, "batch": self.batch}
+                 **self.asked()}
         written = self.checkpoint.with_suffix(".part")
         torch.save(state, written)
         written.replace(self.checkpoint)
 
+    def asked(self) -> dict[str, Any]:
+        """What a run goes on with, or not at all."""
+        return {"phase": self.phase.name, "seed": self.seed, "batch": self.batch, "rate": self.phase.matrix_rate}
+
     def trained(self) -> list[str]:
-        """Names of what moves. Heads move wherever they learn; without a gradient they only decay."""
+        """Names of what moves. All heads are among them; one that has no gradient only decays."""
         part = {"tower": lambda name: "visual" in name, "decoder": lambda name: "visual" not in name,
                 "all": lambda name: True}[self.phase.trains]
         return [name for name in self.flat.names if part(name) or name.startswith("heads.")]
@@ -140,10 +144,14 @@ def load_weights(lean: Lean, path: Path) -> None:
 
 def half_step(run: Run, half: dict[str, Any]) -> dict[str, float]:
     """Forward and backward of a half batch; the losses, as numbers."""
-    b, dense = tensors(half), run.phase.dense
-    losses = losses_of(run, b) if run.preference is None else run.preference(run.lean, b)
-    total = sum((dense * EVERY_STEP[name] if name in EVERY_STEP else 1) * loss
-                for name, loss in losses.items() if loss.requires_grad)
+    b = tensors(half)
+    if run.preference is not None:
+        losses = run.preference(run.lean, b)
+        total = losses["preference"]                      # the other is a figure to be told
+    else:
+        losses = losses_of(run, b)
+        total = sum((loss if name == "answer" else run.phase.dense * EVERY_STEP[name] * loss)
+                    for name, loss in losses.items())
     total.backward()
     return {name: float(loss.detach()) for name, loss in losses.items()}
 
