@@ -486,7 +486,7 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(mine, tmp_path, 
 
     def refuse(**options):
         raise PermissionError(13, "Permission denied", "/somewhere/.a.tmp")
-    monkeypatch.setattr("minivl.candidates.smallest.mkdtemp", refuse)
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
     err = command("reduce", "--candidate", f"{mine}:fault", "-o", tmp_path / "c", code=2)[1]
     assert err == f"minivl: {tmp_path / 'c'} cannot be made: Permission denied\n"
 

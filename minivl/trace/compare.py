@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -105,11 +106,10 @@ def compare(golden: Trace, candidate: Candidate) -> Comparison:
     if candidate.precision not in EPS:
         raise TraceError(f"{candidate.source}: precision {candidate.precision!r} is none of {', '.join(EPS)}")
     judged, rows, local = [], {}, bool(golden.facts.get("local"))
-    yards, depth = golden.tables(f"{YARDSTICK}.{candidate.precision}"), 0
-    beside = golden.tables(BESIDE)
+    yards, beside = golden.tables(f"{YARDSTICK}.{candidate.precision}"), golden.tables(BESIDE)
+    depths = dict(zip(golden.stages, accumulate(len(stage.axes) for stage in golden.stages.values()), strict=True))
     for tap in taps:
-        depth += tap.golden.dtype.kind == "f"
-        word, multiples = judged_tap(tap, yards.get(tap.name), candidate.precision, depth)
+        word, multiples = judged_tap(tap, yards.get(tap.name), candidate.precision, depths[tap.stage.key])
         if tap.name in beside:
             word = beside_ours(word, tap, beside[tap.name], candidate.precision)
         judged.append(word)

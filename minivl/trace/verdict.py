@@ -54,10 +54,11 @@ class Judged:
 def judge(measure: Measure, yard: Yard | None, precision: str, depth: int, rows: int) -> tuple[str, float, Yard]:
     """The word for one array of floats, and its error as a multiple of what rounding may do.
 
-    depth: how many stages of floats came before; precision: of the candidate; rows: of the array.
+    depth: how many arrays of the whole run came before, recorded or not; precision: of the candidate; rows: of the
+    array.
     """
     eps = EPS[precision]
-    known = yard or Yard(eps * (1 + depth**0.5) / 2, eps * (1 + depth**0.5))
+    known = yard or Yard(eps * (1 + depth**0.5), 2 * eps * (1 + depth**0.5))
     ratio = multiple(measure, known, precision, rows)
     if measure.finite and not measure.differing:
         return EXACT, ratio, known
