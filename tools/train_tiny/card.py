@@ -16,16 +16,17 @@ TEMPLATE = Path(__file__).parent / "card.md"
 MARK = {"aim": "aim reached", "floor": "floor reached", "below": "**below the floor**", "stated": "stated"}
 PARTS = {"tower": "the tower alone", "decoder": "the decoder alone", "all": "both"}
 CLOSE = {
-    "describe": "more joint training on crowded pictures: single names are read well before their order is",
-    "count": "more joint training on pictures of four to six things",
-    "exists": "more joint training with hard negatives",
-    "find": "more joint training: the tower's own heads locate edges better than the answers say them",
-    "number": "more visual training on writing below 20 pixels",
-    "what": "more joint training on videos", "when": "more joint training on videos",
-    "relation": "more joint training", "detect": "more joint training: every box is a `find`",
-    "word": "more visual training on writing below 20 pixels", "deny": "more training on requests for absent things",
-    "point": "more joint training", "form": "more visual training on small writing, then more of the `long` phase",
-    "click": "more of the `long` phase"}
+    "describe": "more `writing` and `answers` on crowded pictures: single names are read well before their order is",
+    "count": "more `answers` on pictures of four to six things",
+    "exists": "more `answers` with hard negatives",
+    "find": "more `answers`: the tower's own heads locate edges better than the answers say them",
+    "number": "more `writing`: characters below 20 pixels",
+    "what": "more `answers` on videos", "when": "more `answers` on videos",
+    "relation": "more questions of this kind in `answers`: they are hardly better than guesses",
+    "detect": "more `answers`: every box is a `find`",
+    "word": "more `writing`: characters below 20 pixels", "deny": "more requests for absent things in `answers`",
+    "point": "more `answers`", "form": "more `writing`, then more of `long`",
+    "click": "more of `long`"}
 
 
 def keep(name: str, values: Any) -> None:
