@@ -49,7 +49,7 @@ ImageDraw.Draw(image).rectangle([104, 30, 148, 74], fill=(45, 75, 225))
 phases = record["phases"]  # a later run goes on from the weights of the one before it
 names = [f"{phase['run']} {phase['phase']}" for phase in phases]
 for name, phase in zip(names, phases, strict=True):
-    print(f"{name:10s} {phase['samples']:8,d} samples {phase['minutes']:6.1f} min   {phase['trains']:8s}{phase['what']}")
+    print(f"{name:10s} {phase['samples']:8,d} samples {phase['minutes']:6.1f} min  {phase['trains']:8s}{phase['what']}")
 total = sum(phase["samples"] for phase in phases)
 print(f"together {total:,} samples, {sum(phase['minutes'] for phase in phases):.0f} minutes on two CPU cores")
 
@@ -131,7 +131,7 @@ print(f"a prompt of ours has {each:.0f} tokens; theirs {sum(theirs.values()) / s
 # | decoder | a language model that could speak already | from nothing; it knows the sentences of its answers |
 # | together | interleaved text, documents, questions, boxes, video, screens | shapes, numbers, words, videos, pages |
 # | long | sequences of 32,768 tokens: long videos, agents | a few hundred tokens: two pictures, forms, tables |
-# | fine-tuning | about two million dialogues, half of them text alone, tower frozen | dialogues of two or three turns, tower frozen in the last run |
+# | fine-tuning | about two million dialogues, half text alone, tower frozen | dialogues of two or three turns; tower frozen at last |
 # | preferences | pairs of answers, one of them preferred | a right answer, and the same with one detail changed |
 #
 # What is the same is the mechanism. The rest of this lesson is about that.
