@@ -131,7 +131,7 @@ print(f"a prompt of ours has {each:.0f} tokens; theirs {sum(theirs.values()) / s
 # | decoder | a language model that could speak already | from nothing; it knows the sentences of its answers |
 # | together | interleaved text, documents, questions, boxes, video, screens | shapes, numbers, words, videos, pages |
 # | long | sequences of 32,768 tokens: long videos, agents | a few hundred tokens: two pictures, forms, tables |
-# | fine-tuning | about two million dialogues, half text alone, tower frozen | short dialogues; in the last run tower frozen |
+# | fine-tuning | about two million dialogues, tower frozen | short dialogues; in the last run tower frozen |
 # | preferences | pairs of answers, one of them preferred | a right answer, and the same with one detail changed |
 #
 # What is the same is the mechanism. The rest of this lesson is about that.
