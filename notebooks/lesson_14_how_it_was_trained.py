@@ -88,7 +88,8 @@ for (name, words), colour in zip(lines.items(), plot.COLOURS, strict=False):
 for run, name in dict.fromkeys((one["run"], one["phase"]) for one in curve):
     start = next(one["minutes"] for one in curve if (one["run"], one["phase"]) == (run, name))
     axis.axvline(start, color="grey", lw=0.6, ls=":")
-    axis.annotate(f"{run} {name}", (start, 1), (2, -9), ("data", "axes fraction"), "offset points", size=8)
+    axis.annotate(f"{run} {name}", (start, 1), (2, -3), ("data", "axes fraction"), "offset points", size=7,
+                  rotation=90, va="top")
 axis.set(xlabel="minutes", ylabel="loss (nats)", title=f"{len(curve)} points of the learning curve")
 if curve:
     axis.legend(fontsize=8)
