@@ -20,10 +20,7 @@ def check_place(path: Path) -> None:
 
 def check_new_folder(folder: Path) -> None:
     """Raise OSError unless a new folder can be written here: asked before the work as well, which takes long."""
-    if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"{folder} is a file; name a new folder")
-    if folder.is_dir() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder} is there and is not empty; name a new folder")
+    check_vacant(folder)
     if folder.resolve() == Path.cwd():
         raise FileExistsError(f"{folder} is the folder in which this runs; name a new one")
     if not folder.parent.is_dir():
@@ -33,6 +30,14 @@ def check_new_folder(folder: Path) -> None:
         Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.")).rmdir()
     except OSError as error:
         raise OSError(f"{folder} cannot be made: {error.strerror}") from None
+
+
+def check_vacant(folder: Path) -> None:
+    """Raise FileExistsError for a file, and for a folder in which something lies."""
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file; name a new folder")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} is there and is not empty; name a new folder")
 
 
 def sha256(path: Path) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .contract import outputs
-from .files import write_whole
+from .files import check_vacant, write_whole
 
 if TYPE_CHECKING:
     from .stage import Session, Visit, Wrap
@@ -131,9 +131,7 @@ def relative_error(candidate: np.ndarray, reference: np.ndarray) -> float:
 
 def dumper(folder: Path) -> Watcher:
     """Write each output into `folder` as NNNN-key.npy, then a line about it into the index of all that is there."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        what = "there and is not empty" if folder.is_dir() else "a file"
-        raise FileExistsError(f"{folder} is {what}; name a new folder for the dump")
+    check_vacant(folder)
     count = 0
 
     def look(session: Session, visit: Visit) -> None:

@@ -68,9 +68,11 @@ def check_words(images: Sequence[str], question: str | None = None) -> None:
     for image in images:
         if _is(Path.is_dir, image):
             raise ValueError(f"{image}: this is a folder; name a picture in it")
-    if question is not None and not question.strip():
+    if question is None:
+        return
+    if not question.strip():
         raise ValueError("the question is empty; write what you want to know behind the picture, in quotes")
-    if question is not None and _is(Path.is_file, question):
+    if _is(Path.is_file, question):
         raise ValueError(f"the last word, {question}, is a file: the question is missing; it comes after the pictures")
 
 

@@ -116,13 +116,11 @@ def golden(checkpoint: Path) -> None:
 def ablate(checkpoint: Annotated[Path | None, typer.Argument()] = None, samples: int = 200) -> None:
     """Ask the trained model with one mechanism changed at a time, and write docs/ablations.md."""
     from . import ablate as work
-    from .card import keep
     rows = []
     for row in work.measure(checkpoint, samples):
         rows.append(row)
         print(row["change"], row["figures"], flush=True)
-    keep("ablations", rows)
-    work.write_page()
+    work.write("ablations", rows)
 
 
 @app.command()
@@ -130,10 +128,8 @@ def pair(run: Path, start: Annotated[Path, typer.Option(exists=True, help="weigh
          steps: Annotated[int | None, typer.Option(min=1)] = None, samples: int = 1000) -> None:
     """Train twice on the same videos, with and without the time axis, with one trained tower; write the page anew."""
     from . import ablate as work
-    from .card import keep
     found = work.train_pair(run, start, steps, samples)
-    keep("pair", found)
-    work.write_page()
+    work.write("pair", found)
     for row in found:
         print(row)
 

@@ -25,7 +25,7 @@ import minivl
 from minivl.files import write_whole
 from minivl.passes import positions, windows
 
-from .card import kept, percent
+from .card import keep, kept, percent
 from .evaluate import answer_by_minivl, row_of
 from .export import export
 from .network import Lean, config_for, new_model
@@ -39,7 +39,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "ablations.md"
 TEMPLATE = Path(__file__).parent / "ablations.md"
 PAIRED = """Two networks with the same trained tower, which holds still, and the same untrained decoder, trained on
 the same videos: what appears or leaves, and *when*. One has the time axis of MRoPE; in the other all frames stand at
-one moment, and only how far the text behind the video stands tells how long it was. One seed each, {asked} held-out
+one moment, and what is left to it is the order in which it reads them, and how far behind them the text stands, which
+tells how long the video was. One seed each, {asked} held-out
 questions: a difference of a few percent means nothing.
 
 {table}
@@ -158,7 +159,8 @@ def paired(pair: list[dict[str, Any]]) -> str:
     return PAIRED.format(asked=f"{pair[0]['asked']:,}", start=pair[0]["start"], table="\n".join(lines))
 
 
-def write_page() -> None:
-    """Write docs/ablations.md from what is kept of both experiments."""
+def write(name: str, rows: list[dict[str, Any]]) -> None:
+    """Keep the rows of one experiment, "ablations" or "pair", and write docs/ablations.md from both."""
+    keep(name, rows)
     text = page(kept("ablations"), kept("pair"))
     write_whole(PAGE, lambda file: file.write(text.encode("utf-8")))
