@@ -18,13 +18,13 @@ test-full: .venv/.dev .venv/.site lint   ## the slow sweeps too
 	HYPOTHESIS_PROFILE=full $(PYTEST) -n 2
 
 test-lite: .venv/.dev .venv/.site     ## lesson 0 in headless Chromium, with a Pyodide put together from wheels
-	$(PYTEST) -n 0 -m "full or not full" -rs tests/test_lite.py
+	$(PYTEST) -n 0 -m "full or not full" -rs tests/tools/test_lite.py
 
 site: .venv/.site            ## lessons as they ran, pages and the reference of the package, into build/site
-	$(BIN)/python -m tools.site
+	$(BIN)/python -m tools.pages.site
 
 lite: .venv/.site            ## the course in a browser, into build/lite; PYODIDE=folder puts a Pyodide inside
-	$(BIN)/python -m tools.lite $(if $(PYODIDE),--pyodide "$(PYODIDE)")
+	$(BIN)/python -m tools.pages.lite $(if $(PYODIDE),--pyodide "$(PYODIDE)")
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
@@ -44,7 +44,7 @@ lint: .venv/.dev
 COURSE := .venv/course/$(notdir $(BIN))/python
 
 course: .venv/.course        ## the course for nbgrader in build/course: make course [ROSTER=class.txt] [SUBMITTED=folder]
-	$(COURSE) -m tools.course build/course $(if $(ROSTER),--roster "$(ROSTER)")
+	$(COURSE) -m tools.course.nbgrader build/course $(if $(ROSTER),--roster "$(ROSTER)")
 	$(if $(SUBMITTED),$(COURSE) -m minivl.cli course grade "$(SUBMITTED)" -o build/course/graded)
 
 .venv/.course: pyproject.toml

@@ -10,14 +10,15 @@ Start reading at `model.py`: the whole forward pass on one screen.
 """
 
 from .api import VLM, load
-from .check import check
-from .contract import AXES, ContractError
-from .inputs import Inputs
-from .provenance import provenance, where_pixel, where_token
-from .stage import Session, Stopped, session, until, using
-from .watch import read_dump
+from .door.contract import AXES, ContractError
+from .door.stage import Session, Stopped, session, until, using
+from .door.version import VERSION
+from .door.watch import read_dump
+from .run.inputs import Inputs
+from .run.provenance import provenance, where_pixel, where_token
+from .teach.check import check
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = ["AXES", "VLM", "ContractError", "Inputs", "Session", "Stopped", "check", "load", "provenance", "read_dump",
            "session", "until", "using", "where_pixel", "where_token"]

@@ -3,7 +3,8 @@
     vlm = minivl.load()                                   # the small model that comes with the package
     vlm.ask("photo.jpg", "What is this?")
 
-Read next: `prepare.py` (messages to inputs), `model.py` (the computation), `generation.py` (the loop around it).
+Read next: `run/prepare.py` (messages to inputs), `model.py` (the computation), `run/generation.py` (the loop around
+it).
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ from typing import Any
 import numpy as np
 
 from . import model as forward
-from .cache import KVCache
 from .checkpoint.read import Tensors, load_model
 from .checkpoint.weight import Model
 from .config import GenerationConfig, ModelConfig, read_generation, read_preprocessor
-from .generation import Settings, write
-from .grounding import Grounding, locate
-from .inputs import Batch, Inputs
+from .door.stage import running
 from .kernels import INTERPRETERS
 from .passes.prompt import load_template
-from .prepare import Processor, prepare
-from .stage import running
-from .tokenizer import Stream, Tokenizer
+from .run.cache import KVCache
+from .run.generation import Settings, write
+from .run.grounding import Grounding, locate
+from .run.inputs import Batch, Inputs
+from .run.prepare import Processor, prepare
+from .text.tokenizer import Stream, Tokenizer
 
 TINY = Path(__file__).parent / "tiny"
 PREPARING = ("add_vision_id", "add_generation_prompt", "after_video")       # options of `prepare` that `chat` takes
@@ -156,7 +157,7 @@ class VLM:
     def ground(self, image: Any, question: str, max_new_tokens: int = 512, temperature: float | None = 0,
                **options: Any) -> Grounding:
         """Where things are in one picture: a list of Found (label, box or point) in pixels of the picture as it
-        came; see `grounding.py`.
+        came; see `run/grounding.py`.
 
         The question is asked as it stands; official models name boxes when they are asked for bbox coordinates
         in JSON format. An answer that names none gives an empty list, whose `.answer` and `.notes` say what came

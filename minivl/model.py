@@ -7,7 +7,7 @@ from .passes.decoder import embed_tokens, logits, place_features, select_rows
 from .passes.positions import cos_sin, mrope_angles, window_angles
 from .passes.vision import embed_patches, merge_2x2
 from .passes.windows import order_by_window, restore_order, schedule, window_order
-from .stage import stage
+from .door.stage import stage
 
 
 @stage("vision", "p x, i 3, _ -> m o", composite=True)

@@ -33,8 +33,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import minivl
-from minivl import plot
-from minivl.exercises import check
+from minivl.show import plot
+from minivl.teach.lessons import check
 
 vlm = minivl.load()  # without a name: the small model in the package
 

@@ -31,9 +31,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import minivl
-from minivl import plot
-from minivl.exercises import check
-from minivl.plot import table
+from minivl.show import plot
+from minivl.teach.lessons import check
+from minivl.show.plot import table
 
 np.set_printoptions(precision=3, suppress=True)
 vlm = minivl.load()

@@ -28,8 +28,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import minivl
-from minivl import plot
-from minivl.exercises import check
+from minivl.show import plot
+from minivl.teach.lessons import check
 from minivl.passes import picture
 
 vlm = minivl.load()

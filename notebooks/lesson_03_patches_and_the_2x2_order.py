@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import minivl
-from minivl.exercises import check
+from minivl.teach.lessons import check
 from minivl.passes import patches
 
 vlm = minivl.load()

@@ -27,10 +27,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import minivl
-from minivl.exercises import check
+from minivl.teach.lessons import check
 from minivl.kernels import definition as kernels
 from minivl.passes import windows
-from minivl.plot import table
+from minivl.show.plot import table
 
 np.set_printoptions(precision=3, suppress=True)
 

@@ -27,10 +27,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import minivl
-from minivl import plot
-from minivl.exercises import check
+from minivl.show import plot
+from minivl.teach.lessons import check
 from minivl.passes import windows
-from minivl.plot import table
+from minivl.show.plot import table
 
 np.set_printoptions(precision=3, suppress=True, linewidth=110)
 vlm = minivl.load()
@@ -366,7 +366,7 @@ from minivl.checkpoint.names import blank_tensors, build
 from minivl.config import official_config
 from minivl.kernels import INTERPRETERS, shapes
 from minivl.model import vision as vision_tower
-from minivl.stage import running
+from minivl.door.stage import running
 
 config = official_config("3B")
 grids = np.array([[1, 78, 138]])

@@ -25,11 +25,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import minivl
-from minivl import plot
-from minivl.exercises import check
+from minivl.show import plot
+from minivl.teach.lessons import check
 from minivl.kernels import definition as kernels
 from minivl.passes import positions, windows
-from minivl.plot import table
+from minivl.show.plot import table
 
 np.set_printoptions(precision=3, suppress=True, linewidth=110)
 vlm = minivl.load()

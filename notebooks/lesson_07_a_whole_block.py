@@ -25,10 +25,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import minivl
-from minivl import plot
-from minivl.exercises import check
+from minivl.show import plot
+from minivl.teach.lessons import check
 from minivl.kernels import definition as kernels
-from minivl.plot import table
+from minivl.show.plot import table
 
 np.set_printoptions(precision=4, suppress=True, linewidth=110)
 vlm = minivl.load()

@@ -25,11 +25,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import minivl
-from minivl import plot
-from minivl.exercises import check
+from minivl.show import plot
+from minivl.teach.lessons import check
 from minivl.kernels import definition as kernels
 from minivl.passes import vision as passes
-from minivl.plot import table
+from minivl.show.plot import table
 
 np.set_printoptions(precision=4, suppress=True, linewidth=110)
 vlm = minivl.load()
@@ -399,5 +399,5 @@ print("pixel (60, 100): token", mine, "and the package says", where.token)
 # ## Read next
 #
 # - `minivl/passes/vision.py`: `merge_2x2` in three lines.
-# - `minivl/provenance.py`: "which pixels is this row made from?", for every array of the model.
+# - `minivl/run/provenance.py`: "which pixels is this row made from?", for every array of the model.
 # - Next comes the other half of the model: the prompt, and the decoder that reads it.

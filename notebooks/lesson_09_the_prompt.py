@@ -27,8 +27,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import minivl
-from minivl import bpe, plot
-from minivl.exercises import check
+from minivl.text import bpe
+from minivl.show import plot
+from minivl.teach.lessons import check
 from minivl.passes import decoder, prompt
 
 np.set_printoptions(precision=3, suppress=True, linewidth=110)
@@ -155,7 +156,7 @@ print("equal to the tokenizer:", all(encode_plain(text) == tokenizer.encode(text
 ids = tokenizer.encode("ok \U0001f642")
 print("all together:    ", tokenizer.decode(ids))
 print("one after another:", "".join(tokenizer.decode([token]) for token in ids))
-stream = minivl.tokenizer.Stream(tokenizer)
+stream = minivl.text.tokenizer.Stream(tokenizer)
 print("as pieces come:  ", [stream.push(token) for token in ids], "and at the end", repr(stream.flush()))
 
 # %% [markdown]
@@ -501,6 +502,6 @@ check("9.2", make_room)
 #
 # ## Read next
 #
-# - `minivl/bpe.py`: the same with a heap, so that a long word does not take minutes.
-# - `minivl/template.py`: the template as it comes with a checkpoint, and why it runs in a sandbox.
+# - `minivl/text/bpe.py`: the same with a heap, so that a long word does not take minutes.
+# - `minivl/text/template.py`: the template as it comes with a checkpoint, and why it runs in a sandbox.
 # - Lesson 10: the rows of the sequence are there. Where does each of them *stand*?

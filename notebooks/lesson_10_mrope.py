@@ -25,11 +25,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import minivl
-from minivl import plot
+from minivl.show import plot
 from minivl.config import official_config
-from minivl.exercises import check
+from minivl.teach.lessons import check
 from minivl.passes import positions
-from minivl.plot import table
+from minivl.show.plot import table
 
 np.set_printoptions(precision=3, suppress=True, linewidth=110)
 vlm = minivl.load()
@@ -552,6 +552,6 @@ for name, given in prompts.items():
 # ## Read next
 #
 # - `minivl/passes/positions.py`: sections 2 to 8 in forty lines, with the traps named.
-# - `docs/bug-museum.md`: the faults of section 9, each with the thread in which it was found.
+# - `docs/made/bug-museum.md`: the faults of section 9, each with the thread in which it was found.
 # - Lesson 11: every row has its numbers and its place. What does the decoder do with them, and what may it
 #   keep from one token to the next?

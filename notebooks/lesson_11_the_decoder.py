@@ -25,12 +25,12 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import minivl
-from minivl import plot
+from minivl.show import plot
 from minivl.config import official_config
-from minivl.exercises import check
+from minivl.teach.lessons import check
 from minivl.kernels import definition as kernels
 from minivl.passes import sampling
-from minivl.plot import table
+from minivl.show.plot import table
 
 np.set_printoptions(precision=4, suppress=True, linewidth=110)
 vlm = minivl.load()
@@ -639,7 +639,7 @@ check("11.3", nucleus)
 #
 # ## Read next
 #
-# - `minivl/cache.py`: the cache in fifty lines, and who sees whom in it.
-# - `minivl/generation.py`: the loop of section 4 for several conversations.
+# - `minivl/run/cache.py`: the cache in fifty lines, and who sees whom in it.
+# - `minivl/run/generation.py`: the loop of section 4 for several conversations.
 # - `minivl/passes/sampling.py`: sections 6 and 7.
 # - You can now read all of `minivl/model.py`. Lesson 12 makes use of what is written: boxes and clicks.

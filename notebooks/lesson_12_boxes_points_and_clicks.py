@@ -28,13 +28,13 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import minivl
-from minivl import plot
-from minivl.answers import read
-from minivl.exercises import check
-from minivl.grounding import Found, locate
+from minivl.show import plot
+from minivl.run.answers import read
+from minivl.teach.lessons import check
+from minivl.run.grounding import Found, locate
 from minivl.passes.answer import boxes_to_original, boxes_to_resized
 from minivl.passes.picture import target_size
-from minivl.plot import table
+from minivl.show.plot import table
 
 np.set_printoptions(precision=3, suppress=True, linewidth=110)
 vlm = minivl.load()
@@ -300,7 +300,7 @@ plt.show()
 # model never meant, because the last number had another digit to come. A number is finished when something
 # that is no digit follows.
 #
-# The package's reader (`minivl/answers.py`) is a careful one, and knows what models really write: prose and
+# The package's reader (`minivl/run/answers.py`) is a careful one, and knows what models really write: prose and
 # fences around the JSON, missing quotes, forgotten brackets. What it had to leave out, it says:
 
 # %%
@@ -634,5 +634,5 @@ print(mine, "\n", [(one.label, one.numbers) for one in theirs])
 # ## Read next
 #
 # - `minivl/passes/answer.py`: the way back, in ten lines.
-# - `minivl/answers.py` and `minivl/grounding.py`: what else models write.
+# - `minivl/run/answers.py` and `minivl/run/grounding.py`: what else models write.
 # - Lesson 13: two machines give two answers. Is that a bug, or rounding?

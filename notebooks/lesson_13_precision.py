@@ -24,11 +24,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import minivl
-from minivl import plot
-from minivl.exercises import check
+from minivl.show import plot
+from minivl.teach.lessons import check
 from minivl.kernels import definition as kernels
 from minivl.passes import positions
-from minivl.samples import load_samples
+from minivl.show.samples import load_samples
 
 np.set_printoptions(precision=4, suppress=True, linewidth=110)
 bfloat16 = ml_dtypes.bfloat16

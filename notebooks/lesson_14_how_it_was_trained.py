@@ -24,11 +24,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import minivl
-from minivl import plot
-from minivl.exercises import check
+from minivl.show import plot
+from minivl.teach.lessons import check
 from minivl.kernels import definition as kernels
-from minivl.plot import table
-from minivl.samples import load_samples
+from minivl.show.plot import table
+from minivl.show.samples import load_samples
 
 np.set_printoptions(precision=4, suppress=True, linewidth=110)
 vlm = minivl.load(precision="float64")  # exact enough for differences of differences (section 4)
@@ -96,7 +96,7 @@ if curve:
     plt.show()
 else:
     plt.close()
-    print("this release has kept no curve as numbers; docs/training-curve.png in the repository shows it")
+    print("this release has kept no curve as numbers; docs/made/training-curve.png in the repository shows it")
 
 # %% [markdown]
 # ## 2. Their data and ours
@@ -679,5 +679,5 @@ check("14.3", head_gradient)
 # ## Read next
 #
 # - `tools/train_tiny/` in the repository: the whole training, one command a phase.
-# - `docs/ablations.md`, and the model card `minivl/tiny/README.md`: the figures of this lesson as pages.
-# - `docs/the-article.md`, claims 21 to 24: what is written about the training of the official models.
+# - `docs/made/ablations.md`, and the model card `minivl/tiny/README.md`: the figures of this lesson as pages.
+# - `docs/made/the-article.md`, claims 21 to 24: what is written about the training of the official models.

@@ -24,15 +24,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import minivl
-from minivl import plot
-from minivl.exercises import check
+from minivl.show import plot
+from minivl.teach.lessons import check
 from minivl.kernels import definition as kernels
-from minivl.trace.compare import compare
-from minivl.trace.format import Trace
-from minivl.trace.importers import read_candidate
-from minivl.trace.local import local_golden
-from minivl.trace.record import Selection, record
-from minivl.trace.report import headline
+from minivl.truth.compare.compare import compare
+from minivl.truth.trace.format import Trace
+from minivl.truth.compare.importers import read_candidate
+from minivl.truth.compare.local import local_golden
+from minivl.truth.trace.record import Selection, record
+from minivl.truth.compare.report import headline
 
 np.set_printoptions(precision=4, suppress=True, linewidth=110)
 vlm = minivl.load(precision="float64")
@@ -324,7 +324,7 @@ check("15.2", first_bad)
 #
 # | here | there |
 # |---|---|
-# | a tap | a forward hook, `register_forward_hook` in PyTorch; `minivl/trace/torch_recorder.py` sets them all |
+# | a tap | a forward hook, `register_forward_hook` in PyTorch; `minivl/truth/trace/torch_recorder.py` sets them all |
 # | golden value | "reference output"; the reference in float64 still rounds to float32 in its norms and softmax |
 # | error | relative L2 error; `torch.allclose` asks about single numbers and has no yardstick |
 # | worst row | "per-token error" |
@@ -333,7 +333,7 @@ check("15.2", first_bad)
 #
 # ## Read next
 #
-# - `docs/walk-through.md`: the same hunt on the command line, with a PyTorch model that is broken on purpose.
-# - `docs/trace-format.md`: what a trace holds, and how arrays of other programs are read.
-# - `minivl/trace/verdict.py`: the factors, and where they come from.
+# - `docs/guide/walk-through.md`: the same hunt on the command line, with a PyTorch model that is broken on purpose.
+# - `docs/reference/trace-format.md`: what a trace holds, and how arrays of other programs are read.
+# - `minivl/truth/compare/verdict.py`: the factors, and where they come from.
 # - Lesson 16: faults that really happened, one of them yours.

@@ -22,11 +22,12 @@ from collections import Counter
 import numpy as np
 
 import minivl
-from minivl import faults, plot
-from minivl.exercises import check
-from minivl.faults import cases
-from minivl.faults.hunt import TOLERANCE, code_of, right_of
-from minivl.faults.world import world
+from minivl.truth import museum as faults
+from minivl.show import plot
+from minivl.teach.lessons import check
+from minivl.truth.museum import cases
+from minivl.truth.museum.hunt import TOLERANCE, code_of, right_of
+from minivl.truth.museum.world import world
 
 vlm = minivl.load()
 print(len(faults.FAULTS), "faults in the museum, of the years", min(f.year for f in faults.FAULTS.values()), "to",
@@ -40,7 +41,7 @@ figure
 # %% [markdown]
 # ## 1. A museum of bugs
 #
-# `minivl.faults` holds wrong passes: each was learnt from a public report, and each stands *under the label of
+# `minivl.truth.museum` holds wrong passes: each was learnt from a public report, and each stands *under the label of
 # the pass that it replaces*. Nothing else in the model changes. One of them, in full:
 
 # %%
@@ -258,7 +259,7 @@ check("16.2", my_fault)
 #
 # ## Read next
 #
-# - `docs/bug-museum.md`: all faults, and which check finds which.
-# - `minivl/faults/checks.py`: the laws.
-# - `minivl/diagnose/`: signatures made on the spot.
+# - `docs/made/bug-museum.md`: all faults, and which check finds which.
+# - `minivl/truth/museum/checks.py`: the laws.
+# - `minivl/truth/diagnose/`: signatures made on the spot.
 # - `CONTRIBUTING.md`: how to put a fault into the museum, if you have met one.

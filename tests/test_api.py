@@ -21,7 +21,7 @@ from minivl.checkpoint.weight import CheckpointError
 from minivl.config import ConfigError
 from minivl.passes.picture import PictureError
 from minivl.passes.prompt import PromptError
-from minivl.samples import load_samples
+from minivl.show.samples import load_samples
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import minivl
-from minivl.samples import load_samples
+from minivl.show.samples import load_samples
 
 from .test_platforms import PACKAGE, ROOT, clashes, python, refused_by_windows
 
@@ -62,11 +62,12 @@ def test_the_wheel_holds_the_package_whole_and_nothing_else(wheel):
             if path.is_file() and "__pycache__" not in path.parts:
                 name = f"minivl/{path.relative_to(PACKAGE).as_posix()}"
                 assert archive.read(name) == path.read_bytes(), name
-        lessons = {f"minivl/course/notebooks/{path.name}": path for path in (ROOT / "notebooks").glob("lesson_*.ipynb")}
+        sources = (ROOT / "notebooks").glob("lesson_*.ipynb")
+        lessons = {f"minivl/teach/course/notebooks/{path.name}": path for path in sources}
         assert lessons and {name for name in held if name.endswith(".ipynb")} == lessons.keys()
         assert all(archive.read(name) == path.read_bytes() for name, path in lessons.items())
     data = {"minivl/tiny/model.safetensors", "minivl/tiny/chat_template.json", "minivl/tiny/README.md",
-            "minivl/tiny/training.json", "minivl/samples/samples.json"}
+            "minivl/tiny/training.json", "minivl/show/samples/samples.json"}
     assert data <= held.keys()
     assert not [name for name in held if re.search(r"(^|/)(tests?|solved|graded)/|__pycache__|\.(pyc|partial)$", name)]
     assert not [name for name, info in held.items() if info.external_attr >> 16 & 0o170000 == 0o120000]     # links
@@ -140,7 +141,7 @@ def test_installed_it_has_the_lessons_with_it(installed, tmp_path):
 
 
 def test_what_ran_was_the_wheel(installed, tmp_path):
-    code = ("import socket, minivl, minivl.samples\nprint(minivl.__file__)\n"
+    code = ("import socket, minivl, minivl.show.samples\nprint(minivl.__file__)\n"
             "try:\n    socket.create_connection(('127.0.0.1', 9))\nexcept OSError as error:\n    print(error)")
     where, refused = in_the_environment(installed, tmp_path, "python", "-c", code).splitlines()
     assert Path(where).resolve().is_relative_to(installed.parent.resolve())
@@ -160,8 +161,8 @@ def test_the_package_imports_nothing_that_is_not_declared():
     """The adapter that listens to the reference is the one file that may know PyTorch, and nothing loads it unasked."""
     optional = {"matplotlib", "hypothesis"}
     declared = {IMPORTED_AS.get(name, name) for name in CORE} | optional | set(sys.stdlib_module_names)
-    adapter = PACKAGE / "trace" / "oracle.py"
-    child = PACKAGE / "course" / "child.py"                  # a script of its own: its imports are absolute
+    adapter = PACKAGE / "truth" / "trace" / "oracle.py"
+    child = PACKAGE / "teach" / "course" / "child.py"                  # a script of its own: its imports are absolute
     for file in set(PACKAGE.rglob("*.py")) - {adapter}:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             names = ([alias.name for alias in node.names] if isinstance(node, ast.Import) else
@@ -173,11 +174,12 @@ def test_the_package_imports_nothing_that_is_not_declared():
 def test_importing_loads_nothing_heavy():
     """The cause of a slow start, not its seconds."""
     heavy = {"torch", "numba", "matplotlib", "transformers", "tokenizers", "safetensors", "ml_dtypes", "jinja2",
-             "typer", "rich", "cupy", "threadpoolctl", "minivl.plot", "minivl.cli", "minivl.demo", "minivl.sandbox",
-             "PIL", "urllib.request", "http.client", "socket", "ssl"}
+             "typer", "rich", "cupy", "threadpoolctl", "minivl.show.plot", "minivl.cli", "minivl.show.demo",
+             "minivl.text.sandbox", "PIL", "urllib.request", "http.client", "socket", "ssl"}
     loaded = json.loads(python("import sys, json, minivl\nprint(json.dumps(sorted(sys.modules)))"))
     assert "minivl.model" in loaded and not heavy & set(loaded)
-    comparing = "import sys, json, minivl.trace.compare, minivl.trace.local\nprint(json.dumps(sorted(sys.modules)))"
+    comparing = ("import sys, json, minivl.truth.compare.compare, minivl.truth.compare.local\n"
+                 "print(json.dumps(sorted(sys.modules)))")
     assert not (heavy - {"ml_dtypes"}) & set(json.loads(python(comparing)))
 
 
@@ -194,7 +196,7 @@ class Absent:
 
 sys.meta_path.insert(0, Absent())
 import minivl
-from minivl.demo import main
+from minivl.show.demo import main
 if "matplotlib" in ABSENT:
     main()
 with minivl.load() as vlm:

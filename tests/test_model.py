@@ -12,7 +12,7 @@ import pytest
 
 import minivl
 from minivl.checkpoint.weight import Linear, Norm, weight
-from minivl.contract import AXES, parse
+from minivl.door.contract import AXES, parse
 from minivl.kernels import definition as kernels
 
 PACKAGE = Path(minivl.__file__).parent
@@ -44,7 +44,7 @@ def test_functions_are_short():
 
 
 def test_model_code_knows_no_tool():
-    for file in [PACKAGE / "model.py", PACKAGE / "cache.py", *(PACKAGE / "passes").glob("*.py"),
+    for file in [PACKAGE / "model.py", PACKAGE / "run" / "cache.py", *(PACKAGE / "passes").glob("*.py"),
                  *(PACKAGE / "kernels").glob("*.py")]:
         names = {n.module or "" for n in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
                  if isinstance(n, ast.ImportFrom)}
@@ -66,7 +66,7 @@ def test_contracts_speak_the_glossary():
 
 
 def test_the_architecture_page_lists_every_stage_with_its_contract():
-    page = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    page = (PACKAGE.parent / "docs" / "guide" / "architecture.md").read_text(encoding="utf-8")
     for door in every_door():
         label = door.label.replace("{0}", "N").rpartition("kernel.")[2]
         assert label.rpartition(".")[2] in page, label

@@ -8,7 +8,7 @@ Rounding is part of the meaning. As in the reference, statistics and sums are wi
 model) and a result is rounded once to the type of the input. NumPy's own bfloat16 product is never used: it rounds
 after every addition.
 
-Read next: `passes/block.py`, where these are put together, and `stage.py` for the decorator.
+Read next: `passes/block.py`, where these are put together, and `door/stage.py` for the decorator.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..checkpoint.weight import MLP, Linear, Norm, Weight
-from ..stage import kernel
+from ..door.stage import kernel
 
 STRIP = 1024                                                     # queries whose scores are held at a time
 

@@ -4,14 +4,14 @@ The model speaks of the *resized* picture in absolute pixels, x before y. Drawn 
 its boxes stand in the wrong place whenever resizing changed a side, and a tool with other pixel limits
 resizes to another size (QwenLM/Qwen3-VL#1355). Qwen2-VL and Qwen3-VL speak in thousandths of the sides instead.
 
-Not here: reading the answer's text and clipping at the border. Read next: `../answers.py`, `../grounding.py`.
+Not here: reading the answer's text and clipping at the border. Read next: `run/answers.py`, `run/grounding.py`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..stage import stage
+from ..door.stage import stage
 
 
 @stage("answer.boxes_to_original", "n 4, 2, 2 -> n 4")

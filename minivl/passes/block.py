@@ -12,9 +12,9 @@ import numpy as np
 
 from ..checkpoint.weight import MLP, Linear, Norm
 from ..config import TextConfig, VisionConfig
+from ..door.stage import stage
 from ..kernels import definition as kernels
 from ..kernels.definition import add, gated_mlp, linear, rms_norm
-from ..stage import stage
 
 
 @stage("normalise", "n d, _ -> n d")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..config import PreprocessorConfig
-from ..stage import stage
+from ..door.stage import stage
 
 
 def by_merge_block(grid: np.ndarray, merge: int) -> np.ndarray:

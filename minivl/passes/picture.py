@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..config import PreprocessorConfig
-from ..stage import stage
+from ..door.stage import stage
 
 if TYPE_CHECKING:
     from PIL import Image

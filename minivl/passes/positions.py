@@ -8,7 +8,7 @@ Frequencies and angles are float32 tables in *every* precision: they are constan
 forming them in float64 changes the model (at position 1,000 the cosine moves by 4e-5), not the rounding. In bfloat16
 positions beyond 256 cannot even be written (huggingface/candle#3520).
 
-Read next: `kernels/definition.py` (`rotate`), `inputs.py`, which calls `mrope` for a prompt.
+Read next: `kernels/definition.py` (`rotate`), `run/inputs.py`, which calls `mrope` for a prompt.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..config import TextConfig, VisionConfig
+from ..door.stage import stage
 from ..kernels.definition import narrow
-from ..stage import stage
 from .patches import by_merge_block
 from .windows import order_by_window
 

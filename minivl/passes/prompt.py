@@ -7,7 +7,7 @@ It reads no pictures: how many rows a picture needs comes from its grid (`pictur
 literal `<|image_pad|>`, or another special token, gives that token, as in the reference: texts are never
 changed. When such a text upsets the count of placeholders, `expand` and `check_features` say so.
 
-Read next: `positions.py` (where each token stands), `../template.py` (what a chat template is and may do).
+Read next: `positions.py` (where each token stands), `text/template.py` (what a chat template is and may do).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from ..stage import stage
-from ..template import TemplateError, load_template, run
-from ..tokenizer import Tokenizer
+from ..door.stage import stage
+from ..text.template import TemplateError, load_template, run
+from ..text.tokenizer import Tokenizer
 
 __all__ = ["PromptError", "TemplateError", "check_features", "check_messages", "encode", "expand",
            "load_template", "media_of", "render"]

@@ -2,15 +2,15 @@
 
 All of it runs in float32 (or float64) whatever the model's precision. Each row of logits (n, v) is one conversation.
 
-Read next: `generation.py`, the loop around these.
+Read next: `run/generation.py`, the loop around these.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from ..door.stage import stage
 from ..kernels.definition import log_softmax, wide
-from ..stage import stage
 
 
 @stage("sampling.penalise", "n v, _, _, _ -> n v")

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..config import PreprocessorConfig
-from ..stage import stage
+from ..door.stage import stage
 from .picture import PictureError, bicubic, load_picture, standardise
 
 FPS = 2.0                       # frames per second that both programs ask for by default

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..checkpoint.weight import Linear, Merger
+from ..door.stage import stage
 from ..kernels.definition import gelu, linear, narrow, rms_norm
-from ..stage import stage
 
 
 @stage("embed_patches", "p x, _, _ -> p d")

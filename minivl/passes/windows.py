@@ -13,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..config import VisionConfig
+from ..door.stage import stage
 from ..kernels.definition import take_rows
-from ..stage import stage
 
 
 @stage("window_order", "i 3, _ -> c")

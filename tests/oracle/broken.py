@@ -1,8 +1,8 @@
 """Known faults written anew, in PyTorch, into a copy of the reference: what a port with that fault looks like.
 
-None of it shares a line with `minivl/faults/`. Each breaks a fresh copy of the model, or what it is given, in the way
-that the incident tells: a number of a block that is a text, positions made by another loop, a norm in another type.
-`STRANGE` are faults that the museum does not have.
+None of it shares a line with `minivl/truth/museum/`. Each breaks a fresh copy of the model, or what it is given, in
+the way that the incident tells: a number of a block that is a text, positions made by another loop, a norm in another
+type. `STRANGE` are faults that the museum does not have.
 
     with broken("windows-missing", model, given):
         logits(model, given.inputs, given.positions)

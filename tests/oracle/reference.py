@@ -5,7 +5,7 @@
     exact  = golden(folder)                              the same model in true float64: the value both are judged by
     taps(model, inputs, positions(model, inputs))        label -> what the reference has there, minivl's row order
 
-What it is not: no number here or in `minivl.trace.oracle`, where the reference is listened to, is computed by
+What it is not: no number here or in `minivl.truth.trace.oracle`, where the reference is listened to, is computed by
 minivl, so that no expected value comes from the code under test.
 
 Read next: `strategies.py` (what is drawn), `test_golden_float64.py` (why this file is to be believed).
@@ -23,7 +23,7 @@ import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from transformers.utils import logging
 
-from minivl.trace.oracle import golden, logits, positions, reference, running, taps, token_types
+from minivl.truth.trace.oracle import golden, logits, positions, reference, running, taps, token_types
 
 __all__ = ["Inputs", "extended", "golden", "greedy", "logits", "make_checkpoint", "positions", "reference", "taps",
            "token_types"]

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 import minivl
-from minivl.candidates.bisect import bisect, healer
-from minivl.candidates.judge import END, golden_of
-from minivl.candidates.module import PLACES, Module
-from minivl.candidates.runnable import CandidateError, Checked
-from minivl.candidates.shadow import shadow
-from minivl.faults import cases
+from minivl.truth.candidates.bisect import bisect, healer
+from minivl.truth.candidates.judge import END, golden_of
+from minivl.truth.candidates.module import PLACES, Module
+from minivl.truth.candidates.runnable import CandidateError, Checked
+from minivl.truth.candidates.shadow import shadow
+from minivl.truth.museum import cases
 
 from .reference import reference
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 import minivl
-from minivl.diagnose import Diagnosis, diagnose
-from minivl.trace.format import Trace
-from minivl.trace.importers import read_candidate
-from minivl.trace.record import record
-from minivl.trace.torch_recorder import listening
+from minivl.truth.compare.importers import read_candidate
+from minivl.truth.diagnose import Diagnosis, diagnose
+from minivl.truth.trace.format import Trace
+from minivl.truth.trace.record import record
+from minivl.truth.trace.torch_recorder import listening
 
 from .broken import KNOWN, RAGGED, STRANGE, Given, bright, broken
 from .comparison import checkpoint, minivl_inputs

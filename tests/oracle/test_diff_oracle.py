@@ -17,12 +17,12 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 
 import minivl
-from minivl.trace.compare import Comparison, compare
-from minivl.trace.format import Trace
-from minivl.trace.importers import read_candidate
-from minivl.trace.local import local_golden
-from minivl.trace.record import record, record_reference
-from minivl.trace.torch_recorder import listening
+from minivl.truth.compare.compare import Comparison, compare
+from minivl.truth.compare.importers import read_candidate
+from minivl.truth.compare.local import local_golden
+from minivl.truth.trace.format import Trace
+from minivl.truth.trace.record import record, record_reference
+from minivl.truth.trace.torch_recorder import listening
 
 from .comparison import checkpoint, minivl_inputs
 from .reference import logits, reference
@@ -74,7 +74,8 @@ def test_500_healthy_runs(local):
 
 
 def test_a_broken_copy_of_the_reference_in_a_few_lines(tmp_path):
-    """The walk-through of docs/trace-format.md: listen to a torch module, and let `diff` say what is wrong with it."""
+    """The walk-through of docs/reference/trace-format.md: listen to a torch module, and let `diff` say what is wrong
+    with it."""
     case = FIXTURES["ragged both ways"]
     vlm = minivl.load(checkpoint(case), "float64")
     inputs = minivl_inputs(case.inputs(), vlm.config, case.after_video)

@@ -1,6 +1,7 @@
 """The matrix of reference versions: the worker with the pinned version, what counts as drift, and the page.
 
-Other versions need pip and minutes: `python -m tools.oracle_matrix` runs them and writes docs/oracle-drift.md.
+Other versions need pip and minutes: `python -m tools.truth.oracle_matrix` runs them and writes
+docs/made/oracle-drift.md.
 """
 
 import json
@@ -14,11 +15,11 @@ import torch
 
 import minivl
 from minivl.checkpoint.safetensors import File
-from minivl.trace.format import read_array
-from minivl.trace.recorder import Recorder
-from tools.oracle_matrix import drift, page, prompts, worker
-from tools.oracle_matrix.drift import MOVED, ROUNDED, SAME, WAYS, Matrix, Version, matrix, moved, numbered
-from tools.oracle_matrix.venvs import Result, last_line, pinned
+from minivl.truth.trace.format import read_array
+from minivl.truth.trace.recorder import Recorder
+from tools.truth.oracle_matrix import drift, page, prompts, worker
+from tools.truth.oracle_matrix.drift import MOVED, ROUNDED, SAME, WAYS, Matrix, Version, matrix, moved, numbered
+from tools.truth.oracle_matrix.venvs import Result, last_line, pinned
 
 ROOT = Path(__file__).parent.parent.parent
 VLM = minivl.load()
@@ -113,9 +114,9 @@ def test_a_worker_tells_its_errors_in_a_line(tmp_path, asked):
 
 
 def test_the_page_is_about_the_pinned_version():
-    text = (ROOT / "docs" / "oracle-drift.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "made" / "oracle-drift.md").read_text(encoding="utf-8")
     wanted = re.search(r"transformers==([\d.]+)", (ROOT / "pyproject.toml").read_text(encoding="utf-8"))[1]
-    stale = "stale: run `python -m tools.oracle_matrix` and look at the diff"
+    stale = "stale: run `python -m tools.truth.oracle_matrix` and look at the diff"
     assert f"**{wanted}**, pinned" in text, stale
     assert all(f"| {name} " in text for name in prompts.CASES), stale
 

@@ -2,10 +2,10 @@
 model is broken. A part of the prompts and ways; `minivl parity` makes all."""
 
 import minivl
-from minivl import faults
-from minivl.faults.hunt import quietly
-from minivl.parity.run import PROMPTS, WAYS, Run, compared
-from minivl.parity.seal import INCOMPLETE, made, verify
+from minivl.truth import museum as faults
+from minivl.truth.museum.hunt import quietly
+from minivl.truth.seal.run import PROMPTS, WAYS, Run, compared
+from minivl.truth.seal.seal import INCOMPLETE, made, verify
 
 RUNS = [Run(prompt, *way) for prompt in ("a picture with windows cut off at both edges", "a video of 4 frames a second")
         for way in (("float64", "exact"), ("bfloat16", "sdpa"))]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import minivl
 from minivl.passes import prompt
-from minivl.tokenizer import Stream, Tokenizer
+from minivl.text.tokenizer import Stream, Tokenizer
 
 transformers = pytest.importorskip("transformers")
 TINY = Path(minivl.__file__).parent / "tiny"

@@ -1,5 +1,5 @@
-"""docs/walk-through.md, run as it is printed: the files that it shows, the commands in their order, what they say; then
-the line is mended as the page says, and the difference is gone."""
+"""docs/guide/walk-through.md, run as it is printed: the files that it shows, the commands in their order, what they
+say; then the line is mended as the page says, and the difference is gone."""
 
 import os
 import re
@@ -12,7 +12,7 @@ import pytest
 
 import minivl
 
-PAGE = (Path(__file__).parent.parent.parent / "docs" / "walk-through.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parent.parent.parent / "docs" / "guide" / "walk-through.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"(?ms)^```(\w+)\n(.*?)^```$", PAGE)
 FILES = {text.split()[1]: text for kind, text in BLOCKS if kind == "python"}
 COMMANDS = [text.strip() for kind, text in BLOCKS if kind == "sh"]
@@ -41,7 +41,7 @@ def test_it_is_as_short_as_it_says():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     made = tmp_path_factory.mktemp("walk")
-    shutil.copy(Path(minivl.__file__).parent / "samples" / "ragged.png", made / "photo.png")
+    shutil.copy(Path(minivl.__file__).parent / "show" / "samples" / "ragged.png", made / "photo.png")
     for name, text in FILES.items():
         (made / name).write_text(text, encoding="utf-8")
     return made

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 import minivl
 from minivl import model as forward
-from minivl import stage as door
-from minivl.contract import outputs
+from minivl.door import stage as door
+from minivl.door.contract import outputs
+from minivl.door.watch import relative_error
 from minivl.passes.positions import inverse_frequencies, mrope, mrope_angles, patch_coordinates
 from minivl.passes.windows import order_by_window, restore_order, schedule, window_order
-from minivl.watch import relative_error
 
 from .worlds import IMAGE, VIDEO, configs, grids, media, model, prompts, video_grids, worlds
 
@@ -153,7 +153,7 @@ def test_cached_decoding_equals_the_full_pass(world, steps):
     assume(not set(tokens) & {IMAGE, VIDEO})            # a placeholder that the model wrote has no feature to take
     ids = np.append(inputs.input_ids, np.array(tokens[:-1], np.int64))
     following = 1 + inputs.position_ids[:, -1:] + np.arange(len(tokens) - 1)
-    whole = minivl.inputs.replace(inputs, input_ids=ids, position_ids=np.hstack([inputs.position_ids, following]))
+    whole = minivl.run.inputs.replace(inputs, input_ids=ids, position_ids=np.hstack([inputs.position_ids, following]))
     full = vlm.logits(whole)[len(inputs.input_ids) - 1 :]
     cached = np.concatenate(list(s.trace.values()))
     assert cached.shape == full.shape

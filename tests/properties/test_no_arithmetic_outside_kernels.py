@@ -14,9 +14,9 @@ import minivl
 from minivl.api import VLM
 from minivl.checkpoint.names import blank_tensors, build
 from minivl.config import official_config
+from minivl.door.stage import running
 from minivl.kernels import INTERPRETERS, NAMES, definition, shapes
 from minivl.model import prefill
-from minivl.stage import running
 
 
 class GhostCache:
@@ -40,7 +40,7 @@ def test_a_model_too_big_to_hold_runs_without_numbers(name):
     cells = int(grid.prod()) // 4
     ids = [7, config.vision_start_token_id, *[config.image_token_id] * cells, config.vision_end_token_id, 8]
     inputs = minivl.Inputs.from_ids(ids, config, shapes.blank(int(grid.prod()), config.vision.patch_values), grid)
-    batch = minivl.inputs.Batch.of([inputs], config, np.float32)
+    batch = minivl.run.inputs.Batch.of([inputs], config, np.float32)
     tracemalloc.start()
     with minivl.session(profile=True, record="*") as s, running(INTERPRETERS["shapes"]):
         logits = prefill(batch, GhostCache(config.text), weights)

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from minivl.config import ModelConfig, TextConfig, VisionConfig
-from minivl.faults.world import random_model
-from minivl.inputs import Inputs
+from minivl.run.inputs import Inputs
+from minivl.truth.museum.world import random_model
 
 model = random_model
 IMAGE, VIDEO, START, END, STOP = 60, 61, 62, 63, 59

@@ -1,6 +1,6 @@
 """What a model of the 3B size costs on this machine: seconds to load and for a token, memory, and why.
 
-    python -m tools.make_checkpoint 3B /tmp/minivl-3b
+    python -m tools.checkpoints.make_checkpoint 3B /tmp/minivl-3b
     python -m tools.bench.load_3b /tmp/minivl-3b
 
 A fresh process loads the checkpoint and writes 8 tokens about a 448x448 picture. The parent prints its
@@ -191,7 +191,7 @@ def forget_pages(folder: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.bench.load_3b",
                                      description="Time and memory of a checkpoint of the 3B size.")
-    parser.add_argument("folder", type=Path, help="a checkpoint, for example from tools.make_checkpoint")
+    parser.add_argument("folder", type=Path, help="a checkpoint, for example from tools.checkpoints.make_checkpoint")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--cold", action="store_true", help="drop the files from the page cache first")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)      # in the fresh process

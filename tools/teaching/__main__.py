@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from operator import methodcaller
 
-from minivl.files import write_whole
+from minivl.door.files import write_whole
 
 from . import exams, questions  # noqa: F401  each files its answers when it is imported
 from .key import KEYS, values

@@ -14,13 +14,13 @@ import numpy as np
 from minivl.checkpoint.names import blank_tensors, build
 from minivl.checkpoint.weight import Linear, Norm, weight
 from minivl.config import PreprocessorConfig, official_config
+from minivl.door.stage import running
 from minivl.kernels import INTERPRETERS, shapes
 from minivl.kernels import definition as kernels
 from minivl.passes import answer as answers
 from minivl.passes import decoder, patches, picture, positions, prompt, sampling, vision, windows
 from minivl.passes.video import seconds_per_grid
-from minivl.samples import overlap
-from minivl.stage import running
+from minivl.show.samples import overlap
 
 from .key import answer
 

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from tools.lesson_index import slug_of
+from tools.course.nbgrader.lesson_index import slug_of
 
 from .key import PAGES
 

@@ -114,7 +114,7 @@ def golden(checkpoint: Path) -> None:
 
 @app.command()
 def ablate(checkpoint: Annotated[Path | None, typer.Argument()] = None, samples: int = 200) -> None:
-    """Ask the trained model with one mechanism changed at a time, and write docs/ablations.md."""
+    """Ask the trained model with one mechanism changed at a time, and write docs/made/ablations.md."""
     from . import ablate as work
     rows = []
     for row in work.measure(checkpoint, samples):

@@ -1,13 +1,13 @@
 """What the trained model relies on: the same weights with one mechanism changed, asked the same questions.
 
-    python -m tools.train_tiny ablate --samples 200        # writes docs/ablations.md
+    python -m tools.train_tiny ablate --samples 200        # writes docs/made/ablations.md
 
 Each change is a wrong pass under the right label, laid over the model through the door. What a row loses tells what
 *these weights rely on*, having been trained with the mechanism. It does not tell what the mechanism is good for: a
 network trained without it might do as well. For that, two networks must be trained, on the same budget, with and
 without it; `pair` does so for the time axis.
 
-Read next: `minivl/stage.py`, which lets it happen.
+Read next: `minivl/door/stage.py`, which lets it happen.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 import minivl
-from minivl.files import write_whole
+from minivl.door.files import write_whole
 from minivl.passes import positions, windows
 
 from .card import keep, kept, percent
@@ -35,7 +35,7 @@ from .rows import ROWS
 from .tokens import load_tokenizer
 from .train import load_weights, train
 
-PAGE = Path(__file__).parents[2] / "docs" / "ablations.md"
+PAGE = Path(__file__).parents[2] / "docs" / "made" / "ablations.md"
 TEMPLATE = Path(__file__).parent / "ablations.md"
 PAIRED = """Two networks with the same trained tower, which holds still, and the same untrained decoder, trained on
 the same videos: what appears or leaves, and *when*. One has the time axis of MRoPE; in the other all frames stand at
@@ -160,7 +160,7 @@ def paired(pair: list[dict[str, Any]]) -> str:
 
 
 def write(name: str, rows: list[dict[str, Any]]) -> None:
-    """Keep the rows of one experiment, "ablations" or "pair", and write docs/ablations.md from both."""
+    """Keep the rows of one experiment, "ablations" or "pair", and write docs/made/ablations.md from both."""
     keep(name, rows)
     text = page(kept("ablations"), kept("pair"))
     write_whole(PAGE, lambda file: file.write(text.encode("utf-8")))

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from minivl.files import write_whole
-from minivl.samples import WORLD
+from minivl.door.files import write_whole
+from minivl.show.samples import WORLD
 
 from .evaluate import verdict
 

@@ -1,6 +1,6 @@
 """The learning curve of a run, phase after phase, as a PNG: losses above, held-out answers below.
 
-    python -m tools.train_tiny curve runs/a docs/training-curve.png
+    python -m tools.train_tiny curve runs/a docs/made/training-curve.png
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import minivl
-from minivl.files import sha256, write_whole
-from minivl.inputs import Inputs
+from minivl.door.files import sha256, write_whole
+from minivl.run.inputs import Inputs
 
 from .grade import Scores, blind_guess, grade, summary
 from .packing import Sample

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from minivl.config import read_config, to_flat_json
-from minivl.template import DEFAULT_TEMPLATE
+from minivl.text.template import DEFAULT_TEMPLATE
 
 from .network import MEAN, STD, Lean, config_for, new_model
 from .tokens import PATH, SPECIAL, load_tokenizer

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 import minivl
-from minivl.files import write_whole
-from minivl.inputs import Inputs
+from minivl.door.files import write_whole
+from minivl.run.inputs import Inputs
 
 from .evaluate import answer_by_transformers, answers_of
 from .packing import Sample

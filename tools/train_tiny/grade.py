@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from minivl.samples import overlap
+from minivl.show.samples import overlap
 
 Scores = dict[str, float]
 DENIAL = "There is no"

@@ -2,8 +2,8 @@
 
     python -m tools.train_tiny record
 
-The same results as the card and docs/ablations.md, as data: the phases with what each drew, the learning curve, figures
-of the evaluation, what the preference phase changed, what the weights rely on. Read next: `card.py`.
+The same results as the card and docs/made/ablations.md, as data: the phases with what each drew, the learning curve,
+figures of the evaluation, what the preference phase changed, what the weights rely on. Read next: `card.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from minivl.files import write_whole
+from minivl.door.files import write_whole
 
 from .card import kept
 

@@ -21,8 +21,8 @@ from typing import Any
 
 import minivl
 from minivl.api import TINY
-from minivl.files import write_whole
-from minivl.samples import FOLDER
+from minivl.door.files import write_whole
+from minivl.show.samples import FOLDER
 
 from . import ablate, card, evaluate, golden, record
 from .card import RESULTS, keep, kept
@@ -34,7 +34,8 @@ MOST_BYTES = 12_000_000
 FILES = ("config.json", "generation_config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json",
          "tokenizer_config.json", "chat_template.json", "vocab.json", "merges.txt")
 ROOT = Path(__file__).parents[2]
-MADE = (TINY, RESULTS, golden.PATH, FOLDER, ablate.PAGE, ROOT / "docs" / "the-article.md", ROOT / "docs" / "pictures")
+MADE = (TINY, RESULTS, golden.PATH, FOLDER, ablate.PAGE, ROOT / "docs" / "made" / "the-article.md", ROOT / "docs" /
+"made" / "pictures")
 
 
 def history(run: Path, anew: bool = False) -> list[dict[str, Any]]:
@@ -108,11 +109,11 @@ def release(folder: Path, samples: int, ablation_samples: int,
         put(folder)
         card.write(TINY)
         print(f"{golden.write(TINY)} golden answers", flush=True)
-        module("tools.make_samples")
+        module("tools.checkpoints.make_samples")
         ablate.write("ablations", list(ablate.measure(None, ablation_samples)))
         record.write(TINY)
-        module("tools.article")
-        module("tools.question_pictures")
+        module("tools.pages.article")
+        module("tools.pages.question_pictures")
 
 
 @contextmanager

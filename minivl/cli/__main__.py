@@ -1,0 +1,5 @@
+"""`python -m minivl.cli` is `minivl`."""
+
+from .words import main
+
+main()

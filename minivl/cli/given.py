@@ -1,0 +1,97 @@
+"""What a command is given: pictures, a question, a model's folder; checked before anything takes long.
+
+Read next: `api.py` of the package, whose `load` and `find` do the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import api
+from ..config import PreprocessorConfig, read_config
+from ..passes.patches import grid_of
+from ..passes.picture import load_picture, target_size
+from ..run.prepare import Processor
+from ..show.samples import WORLD, load_samples
+from .console import note, working
+
+EMBEDDED = f"the embedded model was trained on {WORLD}; what it says about other pictures means nothing"
+
+
+def open_model(model: str | None, precision: str = "float32") -> api.VLM:
+    """A loaded model; without a name the embedded one."""
+    with working("loading the model"):
+        return api.load(model, precision)
+
+
+def say_which(model: str | None) -> None:
+    """With the embedded model, one line on stderr that says what its answers are worth."""
+    if model is None:
+        note(EMBEDDED)
+
+
+def processor(model: str | None) -> Processor:
+    """What prepares a checkpoint's inputs, from its folder; its weights are not opened and need not be there."""
+    folder = api.find(model)
+    return api.read_processor(folder, read_config(folder))
+
+
+def sample() -> tuple[str, str]:
+    """A picture that comes with the package, and a question about it."""
+    first = next(one for one in load_samples() if one.fps is None)
+    return str(first.paths[0]), first.question
+
+
+def named(image: str) -> str:
+    """What to call a picture: its path, but not all of a data URL."""
+    return "data URL" if image.startswith("data:") else image
+
+
+def conversation(images: Sequence[str], question: str, fps: float | None = None) -> list[dict[str, Any]]:
+    """One user's message: the pictures, then the question. With `fps` the pictures are the frames of one video."""
+    content: list[dict[str, Any]] = [{"type": "image", "image": image} for image in images]
+    if fps is not None:
+        content = [{"type": "video", "video": list(images), "fps": fps}]
+    return [{"role": "user", "content": [*content, {"type": "text", "text": question}]}]
+
+
+def check_words(images: Sequence[str], question: str | None = None) -> None:
+    """Refuse what is surely a slip: a folder where a picture should be, a picture or nothing where the question should
+    be.
+
+    Raises ValueError.
+    """
+    for image in images:
+        if _is(Path.is_dir, image):
+            raise ValueError(f"{image}: this is a folder; name a picture in it")
+    if question is None:
+        return
+    if not question.strip():
+        raise ValueError("the question is empty; write what you want to know behind the picture, in quotes")
+    if _is(Path.is_file, question):
+        raise ValueError(f"the last word, {question}, is a file: the question is missing; it comes after the pictures")
+
+
+def _is(test: Callable[[Path], bool], word: str) -> bool:
+    """A test of a path on a word that may be no path at all."""
+    try:
+        return test(Path(word))
+    except (OSError, ValueError):
+        return False
+
+
+def source_size(image: str) -> tuple[int, int]:
+    """(height, width) of a picture as it stands upright. Raises PictureError."""
+    check_words([image])
+    height, width = load_picture(image).shape[:2]
+    return height, width
+
+
+def grid(source: tuple[int, int], config: PreprocessorConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Resized (height, width) and grid (t, h, w) of a picture of `source` (height, width) pixels."""
+    resized = target_size(source, config)
+    return resized, grid_of((1, 3, int(resized[0]), int(resized[1])), config)

@@ -1,0 +1,96 @@
+"""`minivl ground`: where things are in a picture, as a drawing, a table and JSON.
+
+Read next: `run/grounding.py` of the package, which finds them; `show/draw.py`, which draws them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..door.files import write_whole
+from ..passes.picture import load_picture
+from ..run.grounding import Found, Grounding
+from ..show.demo import check_output
+from ..show.draw import found as draw
+from .console import box, by, heading, note, print_json, table, working
+from .given import check_words, named, open_model, say_which
+
+HINT = ("official models name boxes when they are asked to, as in 'Locate the red circle, output its bbox "
+        "coordinates in JSON format.'")
+HINT_TINY = "the embedded model names a box when it is asked in these words: 'Find the red circle.'"
+
+
+def ground(image: str, question: str, output: Path, model: str | None, precision: str, max_new_tokens: int,
+           as_json: bool) -> bool:
+    """Draw and print what the answer names; False, and no drawing, when it names nothing.
+
+    Raises ValueError or OSError for whatever is wrong with the input.
+    """
+    check_words([image], question)
+    check_output(output)
+    check_other(image, output)
+    pixels = load_picture(image)
+    with open_model(model, precision) as vlm, working("looking at the picture"):
+        found = vlm.ground(pixels, question, max_new_tokens)
+    say_which(model)
+    if found:
+        picture = draw(pixels, found)
+        write_whole(output, lambda file: picture.save(file, format="png"))
+    if as_json:
+        print_json(document(image, question, found, output))
+    elif found:
+        show(question, found)
+    report(found, output, HINT if model else HINT_TINY)
+    return bool(found)
+
+
+def check_other(image: str, output: Path) -> None:
+    """Raise ValueError when the drawing would be written over the picture that it is drawn on."""
+    try:
+        same = output.exists() and output.samefile(image)
+    except (OSError, ValueError):                              # a URL, or no path at all
+        same = False
+    if same:
+        raise ValueError(f"{output}: this is the picture itself; name another file with -o")
+
+
+def document(image: str, question: str, found: Grounding, output: Path) -> dict[str, Any]:
+    """What `--json` prints. Sizes are [height, width]; coordinates to a hundredth of a pixel."""
+    things = [{"label": one.label, "box": rounded(one.box), "point": rounded(one.point), "said": one.said}
+              for one in found]
+    return {"image": named(image), "question": question, "answer": found.answer,
+            "source_size": found.source_size, "resized_size": found.size, "notes": found.notes,
+            "picture": str(output) if found else None, "found": things}
+
+
+def rounded(numbers: tuple[float, ...] | None) -> list[float] | None:
+    return None if numbers is None else [round(n, 2) for n in numbers]
+
+
+def show(question: str, found: Grounding) -> None:
+    """A line for each thing; width before height."""
+    heading(question)
+    rows = [(n, one.label, where(one), ", ".join(f"{x:g}" for x in one.said))
+            for n, one in enumerate(found, 1)]
+    source, size = by(found.source_size[::-1]), by(found.size[::-1])
+    table(("", "label", f"in the picture, {source}", f"as the model says, of {size}"), rows)
+
+
+def where(one: Found) -> str:
+    if one.box:
+        return box([round(n, 2) for n in one.box])
+    return "x {:.6g}, y {:.6g}".format(*(round(n, 2) for n in one.point or ()))
+
+
+def report(found: Grounding, output: Path, hint: str) -> None:
+    """On stderr: what was mended or could not be read, where the drawing is, or why there is none, and what helps."""
+    for words in found.notes:
+        note(words)
+    if found:
+        note(f"drawn: {output}")
+    else:
+        said = " ".join(found.answer.split())
+        note(f"no box or point in the answer, so nothing is drawn. It was: {said[:300] or '(nothing)'}"
+             + "..." * (len(said) > 300))
+        note(hint)

@@ -1,0 +1,226 @@
+"""`minivl inspect`: a checkpoint's folder, as far as it can be read, and everything that is wrong with it.
+
+Each part is read by itself, so that one broken file does not hide the others. Read next: `checkpoint/names.py` of the
+package (the audit), `config/read.py` (the rules).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict
+from fnmatch import fnmatchcase
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from .. import api
+from ..checkpoint.names import HEAD, TABLE, audit, hub_name, shapes
+from ..checkpoint.read import INDEX, SINGLE, read_tensors, refuse_quantised
+from ..checkpoint.safetensors import ITEM, File
+from ..checkpoint.weight import Weight
+from ..config import (
+    OFFICIAL,
+    ModelConfig,
+    official_config,
+    read_config,
+    read_generation,
+    read_preprocessor,
+)
+from ..passes.prompt import load_template
+from ..text.tokenizer import Tokenizer
+from .console import facts, heading, line, print_json, size, table, working
+
+FILES = {                              # any one of these names, what it is for, and whether nothing works without it
+    ("config.json",): ("the model's dimensions", True),
+    (SINGLE, INDEX): ("weights", True),
+    ("tokenizer.json",): ("text", True),
+    ("preprocessor_config.json", "processor_config.json"): ("pictures", True),
+    ("chat_template.jinja", "chat_template.json", "tokenizer_config.json"): ("prompts; else the family's", False),
+    ("generation_config.json",): ("choosing tokens; else greedy", False),
+}
+
+
+def inspect(model: str | None, as_json: bool) -> bool:
+    """Print what is in the folder; True when the audit passes and nothing is broken.
+
+    Raises FileNotFoundError when there is no such folder; whatever else is wrong is reported.
+    """
+    folder = api.find(model)
+    with working(f"reading {folder}"):
+        found = examine(folder)
+    print_json(found) if as_json else show(found)
+    return found["ok"]
+
+
+def examine(folder: Path) -> dict[str, Any]:
+    """Everything about the folder as plain data."""
+    problems: list[str] = []
+
+    def tried(read: Callable[[], Any]) -> Any:
+        try:
+            return read()
+        except (ValueError, OSError) as error:
+            problems.append(str(error))
+            return None
+
+    config = tried(lambda: read_config(folder))
+    if config:
+        tried(lambda: refuse_quantised(folder))
+    others = {"preprocessor": tried(lambda: read_preprocessor(folder, config)) if config else None,
+              "generation": tried(lambda: read_generation(folder, config)) if config else None}
+    tried(lambda: Tokenizer.from_folder(folder))
+    tried(lambda: load_template(folder))
+    with ExitStack() as stack:
+        tensors = open_tensors(folder, problems, stack)
+        report = tried(lambda: audit(tensors, config)) if config and tensors else None
+        about = weights_document(tensors, config)
+    audited = {**asdict(report), "ok": report.ok, "text": str(report)} if report else None
+    return {"folder": str(folder), "ok": bool(report and report.ok and not problems),
+            "official_size": official_size(config), "files": files(folder), "problems": problems,
+            "config": asdict(config) if config else None,
+            **{name: asdict(part) if part else None for name, part in others.items()},
+            **about, "audit": audited}
+
+
+def open_tensors(folder: Path, problems: list[str], stack: ExitStack) -> Mapping[str, Weight]:
+    """The folder's tensors; when they cannot be opened as one, those of every .safetensors file that can."""
+    try:
+        return stack.enter_context(read_tensors(folder))
+    except (ValueError, OSError) as error:
+        problems.append(str(error))
+    found: dict[str, Weight] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            file = File(path)
+        except (ValueError, OSError) as error:
+            if str(error) not in problems:
+                problems.append(str(error))
+            continue
+        stack.callback(file.close)
+        found |= file.tensors
+    return found
+
+
+def weights_document(tensors: Mapping[str, Weight], config: ModelConfig | None) -> dict[str, Any]:
+    """Counts of the tensors that could be opened, by format and by part of the model."""
+    formats = Counter(weight.format for weight in tensors.values())
+    official = official_size(config)
+    expected = shapes(official_config(official)) if official else shapes(config) if config else {}
+    held = {name: prod(weight.shape) for name, weight in tensors.items()}
+    return {"tensors": {"count": len(tensors), "expected": len(expected) or None, "formats": dict(formats),
+                        "bytes": sum(n * ITEM[tensors[name].format.upper()] for name, n in held.items()),
+                        "parameters": sum(held.values())},
+            "parts": parts(held, {name: prod(shape) for name, shape in expected.items()}),
+            "head": {"tied": config.tie_word_embeddings if config else None,
+                     "tensor": any(hub_name(name) == HEAD for name in tensors)}}
+
+
+def parts(held: Mapping[str, int], expected: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Parameters of each part of the model, and how many there should be."""
+    here, should = Counter[str](), Counter[str]()
+    for found, counts in ((here, held), (should, expected)):
+        for tensor, n in counts.items():
+            found[part_of(tensor)] += n
+    return [{"part": name, "parameters": here[name], "expected": should[name] if expected else None}
+            for name in [*dict.fromkeys(map(part_of_place, TABLE)), "other"] if name in here or name in should]
+
+
+def part_of_place(place: str) -> str:
+    """`vision.blocks.*.out.weight` lies in `vision.blocks`."""
+    return ".".join(place.split(".")[:2])
+
+
+def part_of(tensor: str) -> str:
+    """The part of the model that a tensor belongs to, by the one table of names; `other` when it is not in it."""
+    name = hub_name(tensor)
+    return next((part_of_place(place) for place, sources in TABLE.items()
+                 if any(fnmatchcase(name, pattern) for pattern in sources)), "other")
+
+
+def official_size(config: ModelConfig | None) -> str | None:
+    """"3B", "7B", "32B" or "72B" when the configuration asks for exactly the tensors of that release."""
+    if config is None:
+        return None
+    wanted = shapes(config)
+    return next((name for name in OFFICIAL if shapes(official_config(name)) == wanted), None)
+
+
+def files(folder: Path) -> list[dict[str, Any]]:
+    """The files that are read, present or missing."""
+    rows = []
+    for names, (purpose, needed) in FILES.items():
+        there = next((folder / name for name in names if (folder / name).is_file()), None)
+        rows.append({"file": there.name if there else " or ".join(names), "for": purpose, "needed": needed,
+                     "present": there is not None, "bytes": there.stat().st_size if there else None})
+    return rows
+
+
+# ---- showing -----------------------------------------------------------------------------------------------
+
+def show(found: dict[str, Any]) -> None:
+    """The document as tables, the verdict last, where it is seen."""
+    heading(found["folder"])
+    table(("file", "bytes", "for"), [(f["file"], state(f), f["for"]) for f in found["files"]], right=("bytes",),
+          droppable=("for",))
+    for name in ("config", "preprocessor", "generation"):
+        show_values(name, found[name])
+    show_weights(found)
+    show_audit(found)
+
+
+def state(file: dict[str, Any]) -> str:
+    """Size of a file that is there, else what its absence means."""
+    return f"{file['bytes']:,}" if file["present"] else "MISSING" if file["needed"] else "absent"
+
+
+def show_values(name: str, values: dict[str, Any] | None, indent: str = "") -> None:
+    """Configuration values, sections after plain values."""
+    line()
+    heading(name if values is not None else f"{name}: cannot be read")
+    plain = [(f"  {key}", value) for key, value in (values or {}).items() if not isinstance(value, dict)]
+    if plain:
+        facts(plain)
+    for key, value in (values or {}).items():
+        if isinstance(value, dict):
+            show_values(f"{name}, {key}", value)
+
+
+def show_weights(found: dict[str, Any]) -> None:
+    tensors, head = found["tensors"], found["head"]
+    formats = ", ".join(f"{n:,} {name}" for name, n in sorted(tensors["formats"].items())) or "none"
+    line()
+    heading("weights")
+    facts([("  tensors", f"{tensors['count']:,} ({formats}), {size(tensors['bytes'])}"),
+           ("  head", head_words(head)), ("  official size", found["official_size"] or "none")])
+    rows = [(p["part"], f"{p['parameters']:,}", agreement(p)) for p in found["parts"]]
+    total = [p["expected"] for p in found["parts"] if p["expected"] is not None]
+    rows.append(("all", f"{tensors['parameters']:,}",
+                 agreement({"parameters": tensors["parameters"], "expected": sum(total) if total else None})))
+    expected = f"as in {found['official_size']}" if found["official_size"] else "as configured"
+    table(("  part", "parameters", expected), [(f"  {name}", n, e) for name, n, e in rows], right=("parameters",))
+
+
+def head_words(head: dict[str, Any]) -> str:
+    if head["tied"] is None:
+        return "a tensor of its own" if head["tensor"] else "no tensor of its own"
+    if head["tied"]:
+        return "tied to the embedding" + (", yet there is a tensor for it" if head["tensor"] else "")
+    return "of its own" + ("" if head["tensor"] else ", but its tensor is missing")
+
+
+def agreement(part: dict[str, Any]) -> str:
+    if part["expected"] is None:
+        return ""
+    return "yes" if part["expected"] == part["parameters"] else f"no: {part['expected']:,}"
+
+
+def show_audit(found: dict[str, Any]) -> None:
+    """The audit's report, and whatever could not be read."""
+    line()
+    heading("audit")
+    text = found["audit"]["text"] if found["audit"] else "not possible: config.json and weights are both needed for it"
+    for one in (*text.splitlines(), *(f"broken: {problem}" for problem in found["problems"])):
+        line(f"  {one}")
+    line("ok" if found["ok"] else "NOT OK")

@@ -1,0 +1,167 @@
+"""`minivl trace` and `minivl diff`: record a run, look into a trace, compare a candidate with it.
+
+Read next: the package `trace`, which does the work.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..api import PRECISIONS
+from ..door.files import check_place, write_whole
+from ..truth.compare import report
+from ..truth.compare.compare import Comparison, compare
+from ..truth.compare.guess import guess
+from ..truth.compare.importers import Candidate, read_arrays, read_candidate
+from ..truth.compare.page import html
+from ..truth.compare.verdict import SUSPICIOUS, WRONG, baseline, news
+from ..truth.trace.format import ROW_LETTERS, Trace, TraceError
+from .console import heading, line, note, print_json, size, table, working
+from .given import check_words, conversation, open_model, sample
+from .labels import check_leaves, labels
+
+SOURCES, ATTENTION = ("minivl", "transformers"), ("sdpa", "eager")
+
+
+def record(images: Sequence[str], question: str | None, output: Path, source: str, model: str | None,
+           precision: str | None, attention: str, patterns: Sequence[str], layers: str | None, rows: Sequence[str],
+           pixels: bool, yardsticks: Sequence[str] | None, answer: int) -> None:
+    """Write the trace of one run. Raises ValueError or OSError for whatever is wrong with the input."""
+    from ..truth.trace.record import Selection, record, record_reference, with_answer
+    if source not in SOURCES or attention not in ATTENTION:
+        raise ValueError(f"--from is {' or '.join(SOURCES)}, --attention {' or '.join(ATTENTION)}")
+    ours = source == "minivl"
+    precision = precision or ("float64" if ours else "float32")
+    if yardsticks is None:
+        yardsticks = PRECISIONS if ours and precision == "float64" else ()
+    if yardsticks and not ours:
+        raise ValueError("a yardstick is measured against minivl's own run: record that, with --from minivl")
+    check_place(output)
+    if not images:
+        first, asked = sample()
+        images, question = [first], question or asked
+    check_words(images, question)
+    messages: list[dict[str, Any]] = conversation(images, question or "Describe the image.")
+    with open_model(model, precision if ours else "float32") as vlm:
+        if patterns:
+            check_leaves(patterns, labels(vlm.processor))
+        chosen = Selection(tuple(patterns) or ("*",), numbers(layers) if layers else None,
+                           dict(map(row_choice, rows)), pixels)
+        chosen.check_layers(vlm.config)
+        with working(f"recording {source}"):
+            if answer:
+                messages = with_answer(vlm, messages, answer)
+            if ours:
+                record(vlm, messages, output, chosen, yardsticks)
+            else:
+                record_reference(vlm, messages, output, precision, attention, chosen)
+    note(f"written to {output}, {size(output.stat().st_size)}")
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """`0,2,5-7` as numbers. Raises ValueError."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not (last.isdecimal() and int(first) <= int(last))):
+            raise ValueError(f"{text!r} is no list of numbers such as 0,2,5-7")
+        found += range(int(first), int(last or first) + 1)
+    return tuple(found)
+
+
+def row_choice(text: str) -> tuple[str, np.ndarray]:
+    """`s=0,5-9` as an axis letter and row numbers. Raises ValueError."""
+    letter, _, rows = text.partition("=")
+    if len(letter) != 1 or letter not in ROW_LETTERS:
+        raise ValueError(f"--rows is {text!r}; it should be LETTER=NUMBERS, as in s=0,5-9, with a letter of "
+                         f"{', '.join(ROW_LETTERS)}")
+    return letter, np.array(numbers(rows), np.int64)
+
+
+def show(path: Path, pattern: str, as_json: bool) -> None:
+    """What is in a trace: who made it, and its stages."""
+    with Trace(path) as trace:
+        kept = [trace.stages[key] for key in trace.recorded([pattern])]
+        if as_json:
+            return print_json({**trace.facts, "stages": [vars(stage) for stage in kept]})
+        heading(f"{trace.facts.get('producer')}, {trace.precision}: {len(kept)} of {len(trace.stages)} stages")
+        shapes = [[trace.file.tensors[name] for name in stage.arrays] for stage in kept]
+        table(("stage", "axes", "arrays"), [
+            (stage.key, ", ".join(stage.axes), "  ".join(f"{w.format} {list(w.shape)}" for w in weights))
+            for stage, weights in zip(kept, shapes, strict=True)], droppable=("axes",))
+
+
+def diff(golden: Path, candidate: Path, names: Path | None, guessed: Path | None, precision: str | None, local: bool,
+         model: str | None, everything: bool, as_json: bool, page: Path | None, known: Path | None,
+         write_known: Path | None) -> int:
+    """Compare, report, and give the exit code: 0 the same within rounding, 1 different. Raises ValueError or OSError
+    when nothing can be compared."""
+    with Trace(golden) as trace:
+        if guessed:
+            propose(candidate, trace, guessed)
+        table_of_names = read_names(names or guessed) if names or guessed else None      # type: ignore[arg-type]
+        theirs = read_candidate(candidate, trace, table_of_names, precision)
+        found = compare_local(trace, theirs, model) if local else compare(trace, theirs)
+        if page:
+            write_whole(page, lambda file: file.write(html(found, trace).encode()))
+        if as_json:
+            print_json(report.document(found))
+        else:
+            tell(found, everything)
+    bad = news(found.judged, json.loads(known.read_text(encoding="utf-8")) if known else {})
+    if write_known:
+        text = json.dumps(baseline(found.judged), indent=1) + "\n"
+        write_whole(write_known, lambda file: file.write(text.encode()))
+    if known and not as_json:
+        line(f"{len(bad)} arrays are worse than {known} says")
+    return 1 if bad else 0
+
+
+def propose(candidate: Path, golden: Trace, path: Path) -> None:
+    """Guess what the candidate's names mean, write the table and show it. Raises TraceError when nothing is found."""
+    arrays = read_arrays(candidate)
+    with working("looking at fingerprints"):
+        found = guess(arrays, golden)
+    if not found:
+        raise TraceError(f"{candidate}: none of its {len(arrays)} arrays looks like a stage of the golden trace; "
+                         "were the inputs the same?")
+    text = json.dumps({g.name: g.label for g in found}, indent=1) + "\n"
+    write_whole(path, lambda file: file.write(text.encode()))
+    for g in found:
+        how = "by its name" if g.distance is None else f"fingerprint {report.number(g.distance)}"
+        note(f"{g.name} = {g.label}  ({how}{', or ' + ', '.join(g.instead) if g.instead else ''})")
+    note(f"{len(found)} of {len(arrays)} names guessed, written to {path}: look it through, then use --names {path}")
+
+
+def compare_local(golden: Trace, candidate: Candidate, model: str | None) -> Comparison:
+    """Every stage by itself, against a golden trace made for this candidate, which is thrown away."""
+    from ..truth.compare.local import local_golden
+    with open_model(model) as vlm, working("running each stage on the candidate's values"), \
+            local_golden(vlm, golden, candidate) as made:
+        return replace(compare(made, candidate), golden=f"{golden.path}, stage by stage")
+
+
+def read_names(path: Path) -> dict[str, Any]:
+    """A table of names: their name -> label or entry. Raises TraceError."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict) or not all(isinstance(e, str) or (isinstance(e, dict) and "label" in e)
+                                              for e in found.values()):
+        raise TraceError(f"{path}: should map their names to labels, or to objects with a label")
+    return found
+
+
+def tell(found: Comparison, everything: bool) -> None:
+    """The comparison on the terminal."""
+    heading("different" if any(w in (SUSPICIOUS, WRONG) for w in found.words.values()) else "the same within rounding")
+    for said in report.headline(found) + report.logits_line(found):
+        line(said)
+    line()
+    table(report.COLUMNS, [report.cells(row) for row in report.shown(found, everything)],
+          right=report.COLUMNS[2:], droppable=("PCC", "cosine", "worst row"))
+    note(report.notice())

@@ -1,0 +1,108 @@
+"""The stages of a run in the order in which they ran first: what each is, what came out, and one number for each row.
+
+A stage that ran several times (a picture each, a token each) is listed once; its arrays are laid one after the other.
+Read next: `page.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...door.contract import parse
+from .run import Run
+
+BINS = 24
+PASSES = ("picture", "video", "patches", "prompt", "positions", "windows", "vision", "block", "decoder", "sampling")
+ROOMS = {"vision": "w", "decoder": "s"}            # what `n`, the caller's rows, are in each
+
+
+class Array(NamedTuple):
+    """One array that a stage gives."""
+    name: str                    # its axes, by the contract
+    dtype: str
+    shape: tuple[int, ...]       # of the first run
+    least: float
+    most: float
+    rms: float
+    bins: list[int]              # how many values lie in each of BINS equal steps from least to most
+    letter: str                  # of its rows, "" when they have no place in the picture or the sequence
+    rows: np.ndarray | None      # float32: the rms of each row, or the value itself where a row is one number
+
+
+class Stage(NamedTuple):
+    """One stage of the list."""
+    label: str
+    contract: str
+    what: str                    # the first sentence of its documentation
+    runs: int
+    arrays: list[Array]
+
+
+def stages_of(run: Run) -> list[Stage]:
+    """Every leaf that was recorded, once each."""
+    return [_stage(run, label) for label in run.runs]
+
+
+@cache
+def _doors() -> dict[str, list[Any]]:
+    """The last word of a label -> the stages that have it."""
+    found: dict[str, list[Any]] = {}
+    for name in PASSES:
+        module = import_module(f"..passes.{name}", __package__)
+        for door in vars(module).values():
+            if hasattr(door, "contract") and door.__module__ == module.__name__:
+                found.setdefault(door.label.rpartition(".")[2], []).append(door)
+    return found
+
+
+def door_of(label: str) -> Any:
+    """The stage behind a label, None for one that is not the package's. `attend` and others are there for both rooms:
+    the axis letters tell which belongs where."""
+    room = ROOMS.get(label.partition(".")[0], "")
+    known = [door for door in _doors().get(label.rpartition(".")[2], [])
+             if "." not in door.label or door.label == label]
+    here = [door for door in known if room in parse(door.contract)[1][0]]
+    return next(iter(here or known), None)
+
+
+def _stage(run: Run, label: str) -> Stage:
+    door = door_of(label)
+    first = run.runs[label][0]
+    terms = parse(door.contract)[1] if door else [["_"]]
+    arrays = [_array(run, label, n, terms[min(n, len(terms) - 1)]) for n in range(len(first))]
+    what = re.split(r"(?<=[.])\s", " ".join((door.__doc__ or "").split()))[0] if door else ""
+    return Stage(label, door.contract if door else "", what, len(run.runs[label]), arrays)
+
+
+def _array(run: Run, label: str, n: int, axes: list[str]) -> Array:
+    first = np.asarray(run.runs[label][0][n])
+    values = first.astype(np.float64).ravel()
+    if not values.size:
+        return Array(" ".join(axes), str(first.dtype), first.shape, 0.0, 0.0, 0.0, [0] * BINS, "", None)
+    bins = np.histogram(values[np.isfinite(values)], BINS)[0].tolist()
+    rms = float(np.sqrt((values * values).mean()))
+    letter, rows = _rows(run, label, n, axes[0])
+    return Array(" ".join(axes), str(first.dtype), first.shape, float(values.min()), float(values.max()), rms, bins,
+                 letter, rows)
+
+
+def _rows(run: Run, label: str, n: int, axis: str) -> tuple[str, np.ndarray | None]:
+    """One number for each row, when the rows are patches, cells or tokens."""
+    letter = ROOMS.get(label.partition(".")[0], axis) if axis == "n" else axis
+    if letter not in ("p", "w", "c", "m", "s"):
+        return "", None
+    whole = run.rows(label, n)
+    return (letter, row_values(whole)) if len(whole) == len(run.at[letter]) else ("", None)
+
+
+def row_values(array: np.ndarray) -> np.ndarray:
+    """The root mean square of each row over all its values; an array of one axis as it is: n ... -> n float32."""
+    if array.ndim == 1:
+        return array.astype(np.float32)
+    flat = array.reshape(len(array), -1).astype(np.float64)
+    return np.sqrt((flat * flat).mean(axis=1)).astype(np.float32)

@@ -1,0 +1,101 @@
+"""What is known about a stage that a student writes: how inputs are drawn, what is right, and the usual mistakes.
+
+A mistake is a small wrong version with the words for it. Whoever gives on every drawn input what that version gives
+has made that mistake, and is told so.
+
+    MERGE = Exercise("merge_2x2", "vision.merge_2x2", "four rows of a cell become one visual token",
+                     merge_2x2, draw)
+
+    @MERGE.mistake("your norm is missing")
+    def _(x, merger): ...
+
+Read next: `teach/check/stages/vision.py` for a few of them, `judge.py` for what is done with them.
+"""
+
+from __future__ import annotations
+
+import inspect
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...door.contract import parse
+from .draws import Draws
+
+
+class Mistake(NamedTuple):
+    """Words for a mistake, and the small wrong version that makes it."""
+    words: str
+    version: Callable
+
+
+class Variant(NamedTuple):
+    """A rule other than the model's: what it asks for in words, its plain definition, and inputs that suit it."""
+    words: str
+    definition: Callable
+    draw: Callable[[Draws], tuple] | None = None
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One stage or kernel.
+
+    name, label: what the student says; where `minivl.using` takes the function
+    does: the task in a line
+    door: the stage of the model, which is the definition of what is right
+    draw: decisions -> its arguments
+    summands: arguments -> the length of the longest sum in it, for the tolerance
+    facts: words -> whether they hold for arguments; so that a message can say *when* a version is wrong
+    reads: the fields of a config that matter here
+    slack: how far a number may be off beside rounding
+    see: applied to what comes out before it is compared
+    variants: draws a rule other than the model's, for graded work
+    """
+    name: str
+    label: str
+    does: str
+    door: Any
+    draw: Callable[[Draws], tuple]
+    summands: Callable[..., int] = lambda *args: 1
+    facts: Mapping[str, Callable[..., bool]] = field(default_factory=dict)
+    reads: tuple[str, ...] = ()
+    slack: float = 0.0
+    see: Callable[[np.ndarray], np.ndarray] = lambda array: array
+    variants: Callable[[Draws], Variant] | None = None
+    asks: str = ""
+    mistakes: list[Mistake] = field(default_factory=list)
+    rule: Callable | None = None
+
+    @property
+    def definition(self) -> Callable:
+        """What is right: the model's own pass, or the rule of a variant."""
+        return self.rule or self.door.definition
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the arguments."""
+        return list(inspect.signature(self.door.definition).parameters)
+
+    @property
+    def axes(self) -> list[list[str]]:
+        """The axis letters of each array that comes out, from the contract."""
+        return parse(self.door.contract)[1]
+
+    def mistake(self, words: str) -> Callable[[Callable], Callable]:
+        """Keep the decorated wrong version beside the stage."""
+        def keep(version: Callable) -> Callable:
+            self.mistakes.append(Mistake(words, version))
+            return version
+        return keep
+
+    def varied(self, variant: object) -> Exercise:
+        """The same exercise under another rule, the same one for the same `variant`. ValueError when it has none."""
+        if self.variants is None:
+            raise ValueError(f"{self.name} has no variants; these have: see `minivl.check()`")
+        rng = np.random.default_rng(zlib.crc32(f"{self.name}/{variant}".encode()))
+        words, rule, draw = self.variants(Draws(lambda low, high: int(rng.integers(low, high, endpoint=True))))
+        own = Mistake(f"that is the model's own rule; your variant asks for another: {words}", self.door.definition)
+        return replace(self, rule=rule, asks=words, draw=draw or self.draw, mistakes=[own, *self.mistakes])

@@ -1,0 +1,101 @@
+"""A candidate's logits against the golden ones, with the words of `minivl diff`; and a golden trace as bisecting and
+shadowing need it. Read next: `truth/compare/verdict.py`, which decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from ...api import VLM
+from ...door.contract import outputs
+from ...door.stage import Session
+from ...run.inputs import Inputs
+from ..compare.align import Fitted, fit
+from ..compare.compare import Tap, judged_tap
+from ..compare.metrics import row_distances
+from ..compare.verdict import EXACT, ROUNDING, Judged
+from ..compare.yardstick import in_precision, liberties
+from ..trace.format import INPUT, ROWS, YARDSTICK, Stage, Trace, TraceError, row_axis
+from ..trace.record import record
+from .runnable import CandidateError, Value
+
+END = "decoder.logits"
+
+
+def is_clean(word: str) -> bool:
+    """Whether a verdict means: no difference beyond rounding."""
+    return word in (EXACT, ROUNDING)
+
+
+def check_whole(golden: Trace) -> None:
+    """Raise TraceError unless a golden trace can be run from: with inputs, all rows, and logits."""
+    wanted = {"its inputs (it was recorded with --no-pixels)": INPUT in golden.facts,
+              "all of its rows (it was recorded with --rows)": ROWS not in golden.facts,
+              "the logits (it was recorded with --select)": END in golden.recorded()}
+    lacking = [what for what, there in wanted.items() if not there]
+    if lacking:
+        raise TraceError(f"{golden.path} lacks {', '.join(lacking)}: record it whole, as `minivl trace record` does "
+                         "without options")
+
+
+def value_of(golden: Trace, key: str) -> Value:
+    """What a stage gave in the golden run: an array or a tuple of arrays."""
+    found = golden.arrays(key)
+    return found if len(found) > 1 else found[0]
+
+
+def judged(golden: Trace, key: str, value: Value, precision: str) -> list[Judged]:
+    """The verdicts on a stage's arrays. Raises CandidateError for shapes that fit in no way."""
+    stage, theirs = golden.stages[key], outputs(value)
+    exact, yards = golden.arrays(key), golden.tables(f"{YARDSTICK}.{precision}")
+    if len(theirs) != len(exact):
+        raise CandidateError(f"{key}: the candidate gave {len(theirs)} arrays, the golden trace has {len(exact)}")
+    depth = sum(1 for other in list(golden.stages)[: list(golden.stages).index(key) + 1]
+                if golden.stages[other].arrays and golden.arrays(other)[0].dtype.kind == "f")
+    found = []
+    for name, axes, array, ours in zip(stage.arrays, stage.axes, theirs, exact, strict=True):
+        laid = fit(array, ours, row_axis(axes))
+        if laid is None:
+            raise CandidateError(f"{key}: the candidate gave shape {list(array.shape)}, the golden one is "
+                                 f"{list(ours.shape)}")
+        tap = Tap(name, stage, axes, ours, laid, array.shape)
+        found.append(judged_tap(tap, yards.get(name), precision, depth)[0])
+    return found
+
+
+def worst(rows: list[Judged]) -> Judged:
+    """The one that is furthest beyond its limit."""
+    return max(rows, key=lambda row: row.ratio)
+
+
+def judged_logits(golden: Trace, logits: np.ndarray, precision: str) -> Judged:
+    """The verdict on the logits of every row."""
+    return worst(judged(golden, END, logits, precision))
+
+
+@contextmanager
+def golden_of(vlm: VLM, prompt: Any | Inputs, precision: str) -> Iterator[Trace]:
+    """A golden trace of one prompt with the yardstick of one precision; its file is gone afterwards."""
+    with TemporaryDirectory(prefix="minivl-golden-") as folder:
+        path = Path(folder) / "golden.safetensors"
+        record(in_precision(vlm, "float64"), prompt, path, yardsticks=(precision,))
+        with Trace(path) as trace:
+            yield trace
+
+
+def judged_anew(vlm: VLM, inputs: Inputs, logits: np.ndarray, precision: str) -> Judged:
+    """The verdict on logits of inputs that no trace was recorded of: minivl runs twice, exactly and in `precision`."""
+    exact = in_precision(vlm, "float64").logits(inputs)
+    if np.shape(logits) != exact.shape:
+        raise CandidateError(f"the candidate gave logits {list(np.shape(logits))}, minivl's are {list(exact.shape)}: a "
+                             "row for each token of the prompt, a column for each word")
+    with Session(replace=liberties(precision, bool(inputs.media))):
+        rounded = in_precision(vlm, precision).logits(inputs)
+    tap = Tap(END, Stage(END, END), "s v", exact, Fitted(np.asarray(logits)), exact.shape)
+    return judged_tap(tap, row_distances(rounded, exact, 0), precision, 1)[0]

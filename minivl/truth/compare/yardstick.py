@@ -1,0 +1,95 @@
+"""How far rounding alone goes: minivl's own run in the candidate's precision, against the golden value, row by row.
+
+A candidate may be as far from the golden value as this run is, within a factor (`verdict.py`). So the run rounds as
+roughly as an honest implementation may: it takes every liberty that known good ones take and ours does not.
+
+    angles      the last digit of each rotary frequency depends on the mathematics library; at position 1,000 that moves
+                cosines by 5e-5, in every precision
+    attention   in 16 bits scores and probabilities may be rounded where they are stored
+
+Read next: `truth/trace/record.py`, which writes the result into the golden trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ...api import VLM, dtype_of
+from ...door.contract import outputs
+from ...door.stage import Session, Visit, session
+from ...kernels.definition import narrow, wide
+from ...run.inputs import Inputs
+from ..trace.format import YARDSTICK, Writer, row_axis
+from .metrics import row_distances
+
+Cut = Callable[[np.ndarray, str], np.ndarray]
+
+
+def add_yardstick(out: Writer, vlm: VLM, inputs: Inputs, precision: str, cut: Cut) -> None:
+    """Measure one precision's rounding and write each row's distance from the golden arrays that `out` holds."""
+    golden = {stage.key: stage for stage in out.stages if stage.arrays}
+    kind = f"{YARDSTICK}.{precision}"
+    out.facts.setdefault(kind, {})
+
+    def look(session: Session, visit: Visit) -> None:
+        stage = golden.get(visit.key)
+        if stage is None:
+            return
+        trio = zip(stage.arrays, stage.axes, outputs(visit.output), out.read_back(stage), strict=True)
+        for name, axes, ours, exact in trio:
+            if exact.dtype.kind in "fV":
+                out.table(kind, name, row_distances(cut(ours, axes), exact, row_axis(axes)).astype(np.float32))
+    with session(replace=liberties(precision, bool(inputs.media))) as s:
+        s.watchers.append(look)
+        in_precision(vlm, precision).logits(inputs)
+
+
+def in_precision(vlm: VLM, precision: str) -> VLM:
+    """The same model, over the same mapped weights, with activations of another type."""
+    dtype, w = dtype_of(precision), vlm.weights
+    weights = w._replace(vision=w.vision._replace(dtype=dtype), decoder=w.decoder._replace(dtype=dtype))
+    return VLM(vlm.folder, weights, vlm.generation, vlm._processor, None, vlm._interpreter)
+
+
+def liberties(precision: str, pictures: bool = True) -> dict[str, Callable[[Callable], Callable]]:
+    """Wraps that round as roughly as is honest in this precision; without pictures the tower does not run."""
+    found: dict[str, Callable[[Callable], Callable]] = {"decoder.angles": _nudging}
+    if pictures:
+        found["vision.angles.spatial_angles"] = _nudging
+    return found | {"kernel.attend": _stored} if precision in ("float16", "bfloat16") else found
+
+
+def _nudging(original: Callable) -> Callable:
+    """Angles whose frequencies are off by their last digit, up and down in turn."""
+    def nudged(*args: Any) -> np.ndarray:
+        angles = original(*args)
+        sign = np.where(np.arange(angles.shape[-1]) % 2, 1, -1)
+        return (angles * (1 + sign * 2.0**-23)).astype(np.float32)
+    return nudged
+
+
+def _stored(original: Callable) -> Callable:
+    """Attention that rounds scores and probabilities to the type of the queries, as if they were stored."""
+    def attend(q: np.ndarray, k: np.ndarray, v: np.ndarray, segments: np.ndarray, causal: bool) -> np.ndarray:
+        out = np.zeros_like(q)
+        group = q.shape[1] // k.shape[1]
+        for q0, q1, k0, k1 in segments.tolist():
+            for head in range(q.shape[1]):
+                out[q0:q1, head] = _attend_one(q[q0:q1, head], k[k0:k1, head // group], v[k0:k1, head // group], causal)
+        return out
+    return attend
+
+
+def _attend_one(query: np.ndarray, key: np.ndarray, value: np.ndarray, causal: bool) -> np.ndarray:
+    """One head of one segment: n e, m e, m e -> n e."""
+    score = narrow(wide(query) @ wide(key).T, query.dtype)                                        # -> n m
+    score = wide(narrow(wide(score) * np.float32(query.shape[-1] ** -0.5), query.dtype))
+    if causal:
+        seen = np.arange(len(query))[:, None] + len(key) - len(query)
+        score = np.where(np.arange(len(key)) <= seen, score, -np.inf)
+    weight = np.exp(score - score.max(axis=-1, keepdims=True))
+    weight = narrow(weight / weight.sum(axis=-1, keepdims=True), query.dtype)
+    return narrow(wide(weight) @ wide(value), query.dtype)                                        # n m, m e -> n e

@@ -1,0 +1,158 @@
+"""The order of the museum's faults for one candidate, and whether the first of them is to be believed.
+
+    1. the model runs on the candidate's values: the first tap that comes out wrong, and the passes that lead to it
+    2. it runs again with each fault that may lie in one of these
+    3. faults are ordered by how much nearer the candidate comes to them than to the right passes
+    4. the first is believed when it is clearly nearer; else it is none of the known
+
+Where `diff` finds nothing beyond rounding, every fault is tried, and one is believed when the candidate leans its way.
+
+Read next: `evidence.py` (nearer, lean), `report.py` (the reasons in words).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from ...api import VLM
+from ..compare.compare import Comparison, Tap, compare, fitted, ordered
+from ..compare.importers import Candidate
+from ..compare.verdict import ROUNDING, WRONG, first_bad, suspects
+from ..museum.fault import FAULTS, Fault, plain
+from ..trace.format import Trace
+from .evidence import Lean, Multiples, Scale, akin, lean, multiples, nearer
+from .replay import Run, tapped
+
+CLEARLY = 0.3                  # powers of ten by which a fault must be nearer than the right passes: twice as near
+ALIKE = 0.02                   # two faults that are so near to each other cannot be told apart on this input
+SURE = 6.0                     # sigmas; and the candidate must have more of the fault's difference than not:
+SHARE = (0.5, 1.5)
+# Passes that made what these take, where a trace was recorded from ids and patches and does not have them.
+BEFORE = {"vision.embed_patches": ("patches.patchify",), "decoder.angles": ("positions.mrope", "positions.ticks")}
+# And where what goes from one to the other is no array, so that a trace does not know it: a text, a number of seconds.
+UNSEEN = {"prompt.encode": "prompt.render", "positions.mrope": "positions.ticks"}
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """One fault and what speaks for it. left, cured: taps that are wrong with it planted, and no more wrong with it;
+    at: the tap that it brings nearest, with its multiple of rounding without and with the fault;
+    akin: not the same numbers, but small errors of the same size at the same taps
+    """
+    fault: Fault
+    nearer: float
+    left: int
+    cured: int
+    at: tuple[str, float, float] | None
+    lean: Lean | None = None
+    akin: bool = False
+
+    def is_clear(self) -> bool:
+        """Whether the fault is believed."""
+        if self.lean is not None:
+            return self.lean.sigmas > SURE and SHARE[0] < self.lean.share < SHARE[1]
+        return self.nearer > CLEARLY or self.akin
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What `diff` found, the faults that were tried, likeliest first, and those that are believed.
+
+    known: the first of the ranking and all that cannot be told from it; empty when it is none of the known
+    """
+    comparison: Comparison
+    ranking: list[Suspect]
+    known: list[Suspect]
+    passes: list[str]                                        # that may be guilty
+
+    @property
+    def healthy(self) -> bool:
+        """No difference beyond rounding, and none that leans the way of a known fault."""
+        return self.comparison.first_bad is None and not self.known
+
+
+def diagnose(vlm: VLM, golden: Trace, candidate: Candidate) -> Diagnosis:
+    """Rank the museum's faults against a candidate's trace; golden: the right run of the same inputs.
+
+    Raises TraceError when nothing can be compared, or the golden trace does not say what was asked.
+    """
+    found = compare(golden, candidate)
+    scale = Scale(candidate.precision, {row.name: row.yard for row in found.judged if row.yard.error > 0})
+    as_given = list(fitted(golden, candidate))
+    as_laid = list(ordered(as_given, golden, candidate.native))
+
+    def run_on(taps: list[Tap]) -> Run:
+        return Run(vlm, golden, tapped(golden, candidate, taps), candidate.precision)
+    if found.first_bad is None:
+        return concluded(found, leaning(run_on(as_laid)), [])
+    first = concluded(found, *tried(run_on(as_laid), golden, scale))
+    if not first.known and any(a is not b for a, b in zip(as_given, as_laid, strict=True)):
+        second = concluded(found, *tried(run_on(as_given), golden, scale))    # another order may be the fault itself
+        return second if second.known else first
+    return first
+
+
+def concluded(found: Comparison, ranking: list[Suspect], passes: list[str]) -> Diagnosis:
+    """The diagnosis that a ranking is."""
+    return Diagnosis(found, ranking, believed(ranking), passes)
+
+
+def tried(run: Run, golden: Trace, scale: Scale) -> tuple[list[Suspect], list[str]]:
+    """The ranking, and the passes in question: those that lead to the first tap that is bad by itself.
+
+    Where the difference has only added up and no tap is bad by itself, what counts is the way that the candidate leans.
+    """
+    right = run.own()
+    base = multiples(run.taps, right, scale)
+    words = {key: WRONG if multiple > 1 else ROUNDING for key, multiple in base.items()}
+    bad = first_bad(words, golden.stages)
+    if bad is None:
+        return leaning(run), []
+    passes = suspects(bad, words, golden.stages, local=True)
+    each = []
+    for fault in possible(passes, golden.stages):
+        wrong = run.own(fault)
+        with_it = multiples(run.taps, wrong, scale)
+        same = akin(run.taps, right, wrong, [key for key in base if max(base[key], with_it[key]) > 1])
+        each.append(_suspect(fault, base, with_it, same))
+    return sorted(each, key=lambda one: -max(one.nearer, CLEARLY * one.akin)), passes
+
+
+def leaning(run: Run) -> list[Suspect]:
+    """Every fault, in the order of how sure it is that the candidate leans its way."""
+    right, rounded = run.own(), run.rounded()
+    each = [Suspect(fault, 0.0, 0, 0, None, lean(run.taps, right, run.own(fault), rounded))
+            for fault in FAULTS.values()]
+    return sorted(each, key=lambda one: -one.lean.sigmas * one.is_clear() if one.lean else 0.0)
+
+
+def possible(passes: Iterable[str], stages: Container[str]) -> list[Fault]:
+    """Faults that may lie in one of these passes, or in one that made the inputs where the trace begins behind it."""
+    labels = {plain(key) for key in passes}
+    labels |= {before for label in labels for before in BEFORE.get(label, ()) if before not in stages}
+    labels |= {UNSEEN[label] for label in labels if label in UNSEEN}
+    return [fault for fault in FAULTS.values() if any(fnmatchcase(label, leaf) for label in labels
+                                                      for leaf in fault.leaves)]
+
+
+def believed(ranking: list[Suspect]) -> list[Suspect]:
+    """The first when it is clear, with all that cannot be told from it."""
+    clear = [one for one in ranking if one.is_clear()]
+    if not ranking or ranking[0] not in clear:
+        return []
+    first = ranking[0]
+    if first.lean is not None:
+        return [first]
+    if first.nearer > CLEARLY:
+        return [one for one in clear if first.nearer - one.nearer < ALIKE]
+    return clear
+
+
+def _suspect(fault: Fault, base: Multiples, with_it: Multiples, same_size: bool) -> Suspect:
+    gains = {key: base[key] / max(with_it[key], 1e-9) for key in base if base[key] > 1}
+    best = max(gains, key=lambda key: gains[key], default=None)
+    return Suspect(fault, nearer(base, with_it), sum(m > 1 for m in with_it.values()),
+                   sum(base[key] > 1 >= with_it[key] for key in base),
+                   None if best is None else (best, base[best], with_it[best]), None, same_size)

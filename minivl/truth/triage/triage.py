@@ -1,0 +1,91 @@
+"""All of triage in order: measure every sample, then say whether, which, where and show the smallest.
+
+    found = triage(read_lines(path), minivl.load(), "bfloat16")
+
+Read next: `loss.py`, `cause.py`, `properties.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...api import VLM
+from ...run.inputs import Inputs
+from .cache import Cache
+from .cause import Cause, find_cause
+from .lines import Line, LinesError
+from .loss import Measured, Sample, bad, limits, measure, measured, uneven
+from .properties import Shared, named, properties, shared
+from .runs import Runs
+from .samplers import samplers
+
+FINER = {"bfloat16": "float32", "float16": "float32", "float32": "float64", "float64": "float64"}
+DEFAULT = "bfloat16"                     # what most programs run in, where nobody says
+
+
+@dataclass(frozen=True)
+class Triage:
+    """What was found. bad: one truth value a sample; different: lost, or given other inputs."""
+    precision: str
+    golden: str
+    samples: list[Sample]
+    bad: np.ndarray
+    limits: dict[str, float]
+    measured: list[Measured]
+    cause: Cause
+    shared: list[Shared]
+
+    @property
+    def lost(self) -> bool:
+        """(a): more is lost than rounding loses."""
+        return any(one.lost for one in self.measured)
+
+    @property
+    def different(self) -> bool:
+        return self.cause.kind is not None
+
+    @property
+    def named(self) -> list[str]:
+        """(c): what the bad samples share."""
+        return named(self.shared)
+
+
+def precision_of(lines: Sequence[Line], said: str | None) -> str:
+    """The candidate's type: as said on the command line, or in its lines. Raises LinesError when these disagree."""
+    told = {line.settings["precision"]: line.number for line in lines if "precision" in line.settings}
+    if len(told) > 1:
+        raise LinesError(f"settings.precision is {' and '.join(sorted(told))} in one file (line "
+                         f"{max(told.values())}); give one file for each")
+    return said or next(iter(told), DEFAULT)
+
+
+def triage(lines: Sequence[Line], vlm: VLM, precision: str, golden: str | None = None, cache: Cache | None = None,
+           max_new_tokens: int = 128, say: Callable[[str], None] = lambda words: None) -> Triage:
+    """Compare a candidate's answers with minivl's own. Raises ValueError for a sample that cannot be prepared."""
+    golden = golden or FINER[precision]
+    declared = {repr(line.settings): line.settings for line in lines
+                if {"temperature", "repetition_penalty", "top_k", "top_p"} & line.settings.keys()}
+    runs = Runs(vlm, precision, golden, samplers(vlm.generation, declared.values()), cache or Cache(), max_new_tokens)
+    samples = []
+    for n, line in enumerate(lines):
+        say(f"sample {n + 1} of {len(lines)}")
+        samples.append(measure(line, prepared(line, vlm), runs))
+    wrong, found = bad(samples, precision), measured(samples, precision)
+    table = shared(samples, wrong, vlm.config.vision)
+    if named(table):
+        holds = properties(samples, vlm.config.vision)[named(table)[0]]
+        apart = uneven(samples, np.array([holds(one) for one in samples]), precision)
+        found += [apart] if apart else []
+    cause = find_cause(samples, wrong, found, runs, say)
+    return Triage(precision, golden, samples, wrong, limits(samples, precision), found, cause, table)
+
+
+def prepared(line: Line, vlm: VLM) -> Inputs:
+    """The inputs of one line. Raises LinesError that names it."""
+    try:
+        return vlm.prepare(line.messages)
+    except ValueError as error:
+        raise LinesError(f"line {line.number} (id {line.name}): {error}") from error

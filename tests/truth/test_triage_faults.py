@@ -1,0 +1,74 @@
+"""Candidates with known faults through `minivl triage`: which kind it is, and what the bad samples share.
+
+The quick form runs the candidates on a small model of random weights, so that nothing depends on what a model was
+trained to read. Digits it hardly ever writes; that candidate runs on the embedded one. The full form is the command
+of docs/guide/triage.md.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from minivl.truth.museum.world import world
+from minivl.truth.triage.cache import Cache
+from minivl.truth.triage.lines import read_lines
+from minivl.truth.triage.triage import triage
+from tools.truth.triage.__main__ import Outcome, outcomes, passed
+from tools.truth.triage.candidates import CANDIDATES, DIGITS, MOST_TOKENS, TEN, write_lines
+from tools.truth.triage.samples import draw
+
+SAMPLES = 30
+
+
+@pytest.fixture(scope="module")
+def readings(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("readings")
+    return folder, draw(SAMPLES, 0, folder)
+
+
+@pytest.fixture(scope="module")
+def cache():
+    return Cache()
+
+
+def outcome(name: str, readings: tuple, cache: Cache) -> Outcome:
+    """One candidate on the random model."""
+    folder, samples = readings
+    path, vlm = folder / f"{name}.jsonl", world()
+    write_lines(CANDIDATES[name], vlm, samples, path)
+    return Outcome(CANDIDATES[name], triage(read_lines(path), vlm, "float32", cache=cache, max_new_tokens=MOST_TOKENS))
+
+
+def test_the_ten_cover_every_kind_and_most_properties():
+    assert len(TEN) == 10 and {one.kind for one in TEN} == {"pixels", "settings", "arithmetic"}
+    assert len({one.shared for one in TEN if one.shared}) >= 8
+
+
+@pytest.mark.parametrize("name", [one.name for one in TEN if one.shared != DIGITS])
+def test_triage_tells_the_kind_and_what_bad_samples_share(name, readings, cache):
+    found = outcome(name, readings, cache)
+    assert found.kind_is_right, found.cells()
+    assert found.shared_is_right, found.cells()
+
+
+@pytest.mark.parametrize("name", ["penalty that nobody asked for", "drawn, not greedy", "nearest pixel"])
+def test_triage_tells_the_kind_of_others(name, readings, cache):
+    assert outcome(name, readings, cache).kind_is_right
+
+
+def test_a_healthy_candidate_is_the_same(readings, cache):
+    found = outcome("healthy", readings, cache).found
+    assert not found.different and not found.lost and not found.bad.any()
+
+
+def test_triage_tells_a_fault_of_digits_in_sixteen_bits(readings):
+    folder, samples = readings
+    (found,) = outcomes([one for one in TEN if one.shared == DIGITS], samples[:24], "bfloat16", folder)
+    assert found.kind_is_right and found.shared_is_right, found.cells()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_ten_faults_on_two_hundred_samples(precision, tmp_path: Path):
+    found = list(outcomes(TEN, draw(200, 0, tmp_path), precision, tmp_path))
+    assert passed(found), [one.cells() for one in found]

@@ -1,0 +1,296 @@
+"""The site: lessons as they ran, pages, and the reference of the package, as a folder of HTML that asks for nothing.
+
+    python -m tools.pages.site                        build/site
+    python -m tools.pages.site --only 'lesson_00*'    with some of the lessons, for a quick look
+
+Pages are gathered into build/site-pages by pattern, at the places that they have in the repository, so that their links
+hold; a lesson goes there solved, and Sphinx runs it. What ran is kept in build/lesson-cache under a name made of the
+package's files: the same lessons with the same package are not run twice. At the end every link from page to page is
+followed; a warning or a link that leads nowhere is an error. Needs the extra `site`, and no network.
+
+Read next: tools/pages/sphinx/conf.py (Sphinx's settings), docs/guide/site.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatch
+from hashlib import sha256
+from html.parser import HTMLParser
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from tools.course.nbgrader import lessons
+
+ROOT = Path(__file__).parent.parent.parent
+BUILD = ROOT / "build"
+OWN = ROOT / "tools" / "pages" / "sphinx"                  # pages that only the site has; they go to its top
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/*.md", "docs/teaching/**/*.md", "notebooks/README.md",
+         "minivl/*/README.md", "tools/*/README.md")
+PICTURES = ("docs/**/*.png", "docs/**/*.svg")
+TO_FILE = re.compile(r"\]\((?P<path>[^)#:\s]+)(?P<anchor>#[^)\s]*)?\)")
+LANGUAGES = {".py": "python", ".json": "json", ".toml": "toml", ".js": "javascript", ".cu": "cuda"}
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(description="Build the site.")
+    parser.add_argument("--to", type=Path, default=BUILD / "site", help="the site's folder, made anew")
+    parser.add_argument("--only", default="*", metavar="PATTERN", help="names of the lessons to take in; links to the "
+                        "others are then not followed")
+    wanted = parser.parse_args(arguments)
+    missing = [name for name in ("sphinx", "myst_nb", "furo", "matplotlib") if find_spec(name) is None]
+    if missing:
+        parser.error(f"not installed: {', '.join(missing)}. Install the site's extra: pip install -e \".[site]\"")
+    try:
+        build(wanted.to, wanted.only)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    print(f"{wanted.to / 'index.html'}")
+
+
+def build(target: Path, only: str = "*") -> None:
+    """Make the site in `target`, which is written over when everything has gone well.
+
+    Raises ValueError with what Sphinx said, or with the links that lead nowhere.
+    """
+    if target.exists() and any(target.iterdir()) and not (target / "genindex.html").exists():
+        raise ValueError(f"{target} holds something else; name another folder, or empty it")
+    key = package_key()
+    gather(BUILD / "site-pages", only)
+    example(BUILD / "site-extra" / "explorer-example.html", key)
+    made = BUILD / "site-made"                # begun empty: no page of yesterday is left
+    shutil.rmtree(made, ignore_errors=True)
+    run_sphinx(BUILD / "site-pages", made, BUILD / "lesson-cache" / key)
+    others = () if only == "*" else ("notebooks/lesson_*",)
+    if broken := list(broken_links(made, others)):
+        raise ValueError("links that lead nowhere:\n" + "\n".join(broken))
+    if target.exists():
+        shutil.rmtree(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(made, target)
+
+
+def package_key() -> str:
+    """A name for the package as it is: another file in it, another name."""
+    taken = sha256()
+    for path in sorted((ROOT / "minivl").rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            taken.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    return taken.hexdigest()[:16]
+
+
+# ---- the pages -----------------------------------------------------------------------------------------------
+
+def gather(folder: Path, only: str = "*") -> None:
+    """Write all pages into the folder and take away what is none; a page that has not changed is left untouched."""
+    wanted = dict(pages(only))
+    for old in [path for path in folder.rglob("*") if path.is_file()]:
+        if old.relative_to(folder).as_posix() not in wanted:
+            old.unlink()
+    for name, text in wanted.items():
+        path = folder / name
+        if not path.exists() or path.read_bytes() != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(text)
+
+
+def pages(only: str = "*") -> Iterator[tuple[str, bytes]]:
+    """Every file that Sphinx is to read: its place, and what it holds."""
+    found = dict(_pages(only))
+    yield from found.items()
+    for path in sorted(OWN.glob("*.md")):
+        yield path.name, _without_empty_lists(path.read_text(encoding="utf-8"), found).encode()
+
+
+def _pages(only: str) -> Iterator[tuple[str, bytes]]:
+    written = {path.relative_to(ROOT).as_posix(): path for pattern in PAGES for path in sorted(ROOT.glob(pattern))}
+    linked: set[Path] = set()
+    for name, path in written.items():
+        yield name, _with_sources(path, set(written), linked).encode()
+    for path in lessons.sources():
+        if fnmatch(path.stem, only):
+            book = lessons.notebook(path.read_text(encoding="utf-8"))
+            yield f"notebooks/{path.stem}.ipynb", lessons.text_of(book)
+    for pattern in PICTURES:
+        for path in ROOT.glob(pattern):
+            yield path.relative_to(ROOT).as_posix(), path.read_bytes()
+    for path in sorted(linked):
+        yield f"source/{path.relative_to(ROOT).as_posix()}.md", source_page(path).encode()
+    yield from reference_pages()
+
+
+def _with_sources(page: Path, written: set[str], linked: set[Path]) -> str:
+    """A page's text; a link to a file of the repository that is no page goes to one that shows the file, which is
+    added to `linked`; a link to a folder goes to its README."""
+    def moved(link: re.Match) -> str:
+        target = Path(os.path.normpath(page.parent / link["path"]))
+        if target.is_dir() and (target / "README.md").is_file():
+            target /= "README.md"
+        inside = target.is_file() and target.is_relative_to(ROOT)
+        if not inside or target.suffix in (".png", ".svg", ".ipynb"):
+            return link[0]
+        name = target.relative_to(ROOT).as_posix()
+        if name not in written:
+            linked.add(target)
+            name = f"source/{name}.md"
+        return f"]({os.path.relpath(ROOT / name, page.parent).replace(os.sep, '/')}{link['anchor'] or ''})"
+    return TO_FILE.sub(moved, page.read_text(encoding="utf-8"))
+
+
+def _without_empty_lists(text: str, names: Iterable[str]) -> str:
+    """A page's text without the tables of contents that would hold nothing, at which Sphinx complains."""
+    documents = [name.rpartition(".")[0] for name in names]
+
+    def kept(table: re.Match) -> str:
+        wanted = [re.sub(r".*<(.*)>", r"\1", line) for line in table[0].splitlines()[1:-1]]
+        return table[0] if any(fnmatch(name, line) for name in documents for line in wanted) else ""
+    return re.sub(r"(?ms)^```\{toctree\}$.*?^```$", kept, text)
+
+
+def source_page(path: Path) -> str:
+    """A file of the repository as a page; searching and reading it needs no checkout."""
+    fence = "`" * 10
+    name = path.relative_to(ROOT).as_posix()
+    return (f"---\norphan: true\n---\n\n# {name}\n\n{fence}{LANGUAGES.get(path.suffix, 'text')}\n"
+            f"{path.read_text(encoding='utf-8')}{fence}\n")
+
+
+def reference_pages() -> Iterator[tuple[str, bytes]]:
+    """The reference of the package: a page for each module that a user or a reader calls, and their list."""
+    package = ROOT / "minivl"
+    groups = {
+        "What most need": ["minivl"],
+        "Passes, in alphabetical order": _modules(package / "passes"),
+        "Kernels": _modules(package / "kernels"),
+        "Modules": [name for name in _modules(package) if name not in ("minivl.cli", "minivl.text.sandbox")],
+        "Packages": [f"minivl.{path.parent.name}" for path in sorted(package.glob("*/__init__.py"))
+                     if path.parent.name not in ("passes", "kernels", "commands", "tiny", "samples")],
+    }
+    listed = ["# The package\n\n`minivl` itself holds what most need; the passes are the model. Each page begins with "
+              "what its file is, what it is not, and what to read next.\n"]
+    for title, names in groups.items():
+        entries = "\n".join(f"api/{name}" for name in names)
+        listed.append(f"## {title}\n\n```{{toctree}}\n:maxdepth: 1\n\n{entries}\n```\n")
+        for name in names:
+            # what the package takes from its modules is named on their pages; here it is only shown
+            options = "   :members:\n" + "   :no-index:\n" * (name == "minivl")
+            file = _file_of(name)
+            shown = f"source/{file.relative_to(ROOT).as_posix()}.md"
+            text = (f"# {name}\n\n[Source](../{shown})\n\n"
+                    f"```{{eval-rst}}\n.. automodule:: {name}\n{options}```\n")
+            yield f"api/{name}.md", text.encode()
+            yield shown, source_page(file).encode()
+    yield "api.md", "\n".join(listed).encode()
+
+
+def _modules(folder: Path) -> list[str]:
+    """Dotted names of the modules in a folder of the package, its own `__init__` apart."""
+    return [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sorted(folder.glob("*.py"))
+            if not path.stem.startswith("_")]
+
+
+def _file_of(module: str) -> Path:
+    folder = ROOT.joinpath(*module.split("."))
+    return folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
+
+
+def rst_of(text: str) -> str:
+    """A docstring of this project as reStructuredText: paragraphs with code in single backticks, and blocks that stand
+    as they are written wherever a line is indented. Nothing else has a meaning in one: stars are stars."""
+    return "\n\n".join(
+        "::\n\n" + textwrap.indent(block, "   ") if re.search(r"(?m)^ ", block) else _paragraph(block)
+        for block in re.split(r"\n[ \t]*\n", text.strip("\n")))
+
+
+def _paragraph(text: str) -> str:
+    """`code` to ``code``, whatever stands beside it; the signs of the markup escaped."""
+    parts = re.split(r"`([^`]+)`", text)
+    return "".join(rf"\ ``{part.strip()}``\ " if n % 2 else re.sub(r"([\\*_|`])", r"\\\1", part)
+                   for n, part in enumerate(parts))
+
+
+def example(page: Path, key: str) -> None:
+    """A run of the embedded model in the explorer, made anew when the package (`key`) has changed."""
+    mark = f"<!-- {key} -->"
+    if page.exists() and page.read_text(encoding="utf-8").endswith(mark):
+        return
+    import minivl
+    from minivl.door.files import write_whole
+    from minivl.show import explorer
+    from minivl.show.samples import load_samples
+    sample = next(sample for sample in load_samples() if not sample.fps)
+    with minivl.load() as vlm:
+        text = explorer.html(explorer.follow(vlm, sample.messages(), name=sample.name))
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(page, lambda file: file.write((text + mark).encode()))
+
+
+def run_sphinx(source: Path, target: Path, cache: Path) -> None:
+    """Run Sphinx; a warning is an error. Raises ValueError with what it said."""
+    # Notebooks are run by kernels that inherit this: figures go into the page, and the package is this checkout's.
+    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet", "-c", str(OWN),
+               "-d", str(BUILD / "site-doctrees"), "-D", f"nb_execution_cache_path={cache}",
+               "-D", f"html_extra_path={BUILD / 'site-extra'}", str(source), str(target)]
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", errors="replace")
+    if done.returncode:
+        raise ValueError(f"Sphinx:\n{done.stdout[-3000:]}{done.stderr[-6000:]}")
+
+
+# ---- links ---------------------------------------------------------------------------------------------------
+
+class Page(HTMLParser):
+    """What a page refers to, and the places in it that can be referred to."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.links: list[str] = []
+        self.loaded: list[str] = []           # by the browser itself, without a click
+        self.places: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attributes}
+        self.places.update(given[name] for name in ("id", "name") if name in given)
+        if "src" in given or (tag == "link" and "href" in given and given.get("rel") != "canonical"):
+            self.loaded.append(given.get("src") or given["href"])
+        elif "href" in given:
+            self.links.append(given["href"])
+
+
+def broken_links(site: Path, others: Iterable[str] = ()) -> Iterator[str]:
+    """Every link from a page to a file or a place of the site that is not there, and everything that a page would load
+    from elsewhere. others: patterns of pages that this site leaves out."""
+    read = {path: Page(path.read_text(encoding="utf-8")) for path in sorted(site.rglob("*.html"))}
+    for path, page in read.items():
+        for link in [*page.links, *page.loaded]:
+            wrong = _wrong(site, path, link, link in page.loaded, read)
+            if wrong and not any(fnmatch(f"{link} {wrong}", f"*{pattern}*") for pattern in others):
+                yield f"{path.relative_to(site).as_posix()}: {link}: {wrong}"
+
+
+def _wrong(site: Path, path: Path, link: str, loaded: bool, read: dict[Path, Page]) -> str:
+    """What is wrong with a link, or nothing."""
+    parts = urlsplit(link)
+    if parts.scheme or parts.netloc:
+        return "is loaded from elsewhere" if loaded and parts.scheme != "data" else ""
+    target = Path(os.path.normpath(path.parent / unquote(parts.path))) if parts.path else path
+    if not target.is_relative_to(site) or not target.is_file():
+        return f"there is no {os.path.relpath(target, site)}"
+    place = unquote(parts.fragment)
+    if place and target in read and place not in read[target].places:
+        return f"{os.path.relpath(target, site)} has no place of that name"
+    return ""
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

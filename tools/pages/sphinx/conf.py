@@ -1,0 +1,84 @@
+"""Settings of the site, for Sphinx. `tools/pages/site.py` gathers the pages and calls it; docs/guide/site.md says how.
+
+Three things are made here because nobody else makes them: docstrings, which are plain text, become readable pages;
+formulas become MathML, which browsers show by themselves, so that no page asks for a script; and an exercise is shown
+as a student gets it, although the lesson was run solved. Read next: tools/pages/site.py.
+"""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3].parent
+sys.path.insert(0, str(ROOT))
+
+from docutils import nodes  # noqa: E402
+from latex2mathml import converter  # noqa: E402
+
+import minivl  # noqa: E402
+from tools.course.nbgrader import lessons  # noqa: E402
+from tools.pages.site import rst_of  # noqa: E402
+
+project, author, version = "minivl", "The minivl authors", minivl.__version__
+copyright = "The minivl authors, Apache-2.0"
+extensions = ["myst_nb", "sphinx.ext.autodoc"]
+root_doc = "index"
+
+html_theme = "furo"
+html_title = f"minivl {version}"
+html_show_sphinx = html_copy_source = False
+html_math_renderer = "mathml"
+
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 6
+myst_heading_slug_func = "tools.course.lesson_index.slug_of"          # the anchors that links to lessons are made with
+nb_execution_mode = "cache"                                    # where the cache is, tools/pages/site.py says
+nb_execution_timeout = 600
+nb_execution_raise_on_error = True
+nb_merge_streams = True
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+autodoc_typehints_format = "short"
+# Links are checked by tools/pages/site.py, in the pages as they are written.
+suppress_warnings = ["myst.xref_missing"]
+
+
+def make_readable(app, what, name, obj, options, lines) -> None:
+    """The docstring, under the label and the contract of a pass or a kernel."""
+    said = rst_of("\n".join(lines).rstrip())
+    if isinstance(contract := getattr(obj, "contract", None), str):
+        said = f"**{obj.label}** ``{contract}``\n\n{said}"
+    lines[:] = [*said.splitlines(), ""]
+
+
+def hide_solutions(app, tree) -> None:
+    """In a cell that holds an answer: the line to be filled in, as in the student's notebook."""
+    for cell in tree.findall(nodes.container):
+        if cell.get("nb_element") == "cell_code" and lessons.BEGIN in cell.astext():
+            shown = next(cell.findall(nodes.literal_block))
+            unfilled = lessons.student_form(shown.astext()).rstrip("\n")
+            shown.rawsource, shown.children = unfilled, []
+            shown += nodes.Text(unfilled)
+
+
+def write_inline_formula(page, node) -> None:
+    page.body.append(mathml(node.astext(), block=False))
+    raise nodes.SkipNode
+
+
+def write_formula(page, node) -> None:
+    page.body.append(f'<div class="math">{mathml(node.astext(), block=True)}</div>')
+    raise nodes.SkipNode
+
+
+def mathml(formula: str, block: bool) -> str:
+    """A formula as MathML. Raises ValueError with the formula where it cannot be read."""
+    try:
+        return converter.convert(formula, display="block" if block else "inline")
+    except Exception as error:                # its own kinds have no base in common
+        raise ValueError(f"the formula {formula!r}: {type(error).__name__} {error}") from error
+
+
+def setup(app) -> None:
+    app.add_html_math_renderer("mathml", (write_inline_formula, None), (write_formula, None))
+    app.connect("autodoc-process-docstring", make_readable)
+    app.connect("doctree-read", hide_solutions)

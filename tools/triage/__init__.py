@@ -1,4 +1,0 @@
-"""What `minivl triage` is measured on: generated reading samples, and candidates with a known fault.
-
-`__main__.py` prints the table of docs/triage.md.
-"""

@@ -1,0 +1,98 @@
+"""Candidates with known faults through triage, and the table of what it says: docs/guide/triage.md has the command's
+output.
+
+    python -m tools.truth.triage --folder runs/triage --samples 200 > table.md           # the embedded model
+    python -m tools.truth.triage --folder runs/random --samples 30 --random > table.md   # a small one, random weights
+
+Samples, answers and minivl's runs are kept in the folder, so that an interrupted run goes on where it was. Each
+candidate is one row: what is wrong with it, what triage says of (b) and (c), and whether that is so. Exit code 1 when
+(b) is wrong anywhere, or (c) in more than a fifth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import minivl
+from minivl.truth.museum.world import world
+from minivl.truth.triage.cache import Cache
+from minivl.truth.triage.lines import read_lines
+from minivl.truth.triage.triage import Triage, triage
+
+from .candidates import CANDIDATES, MOST_TOKENS, TEN, Candidate, write_lines
+from .samples import Reading, draw
+
+COLUMNS = ("candidate", "bad", "(b) truth", "(b) said", "because", "(c) truth", "(c) said", "right")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One candidate and what triage found."""
+    candidate: Candidate
+    found: Triage
+
+    @property
+    def kind_is_right(self) -> bool:
+        return self.found.cause.kind == self.candidate.kind
+
+    @property
+    def shared_is_right(self) -> bool:
+        """Whether the property that is named first is the true one, or none is where there is none."""
+        named, truth = self.found.named, self.candidate.shared
+        return named[0].startswith(truth) if named and truth else not named and truth is None
+
+    def cells(self) -> tuple[str, ...]:
+        """The row under COLUMNS."""
+        cause, yes = self.found.cause, {True: "yes", False: "NO"}
+        best = cause.name or (cause.evidence[0].words.partition(" in ")[0] if cause.evidence else "")
+        return (self.candidate.name, f"{int(self.found.bad.sum())} of {len(self.found.samples)}",
+                self.candidate.kind or "same", cause.kind or "same", best, self.candidate.shared or "none",
+                ", ".join(self.found.named) or "none",
+                f"{yes[self.kind_is_right]}, {yes[self.shared_is_right]}")
+
+
+def outcomes(candidates: Sequence[Candidate], samples: Sequence[Reading], precision: str, folder: Path,
+             vlm: minivl.VLM | None = None) -> Iterator[Outcome]:
+    """One candidate after the other, on the embedded model or another in that precision. The samples' pictures lie in
+    the folder."""
+    vlm, cache = vlm or minivl.load(precision=precision), Cache(folder / "cache.jsonl")
+    for one in candidates:
+        path = folder / f"{one.name.replace(' ', '-')}-{precision}-{len(samples)}.jsonl"
+        if not path.exists():
+            write_lines(one, vlm, samples, path)
+        yield Outcome(one, triage(read_lines(path), vlm, precision, cache=cache, max_new_tokens=MOST_TOKENS))
+
+
+def passed(found: Sequence[Outcome]) -> bool:
+    """Whether (b) is right for all and (c) for four fifths."""
+    return all(one.kind_is_right for one in found) and sum(one.shared_is_right for one in found) >= 0.8 * len(found)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True, help="where samples and answers are kept")
+    parser.add_argument("--samples", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--precision", default="bfloat16", help="of the candidates")
+    parser.add_argument("--random", action="store_true", help="a small model of random weights, in float32")
+    parser.add_argument("--only", nargs="*", choices=CANDIDATES, help="these candidates; the ten without it")
+    given = parser.parse_args()
+    chosen = [CANDIDATES[name] for name in given.only] if given.only else TEN
+    vlm, precision = (world(), "float32") if given.random else (None, given.precision)
+    samples, found = draw(given.samples, given.seed, given.folder), []
+    print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS), flush=True)
+    for outcome in outcomes(chosen, samples, precision, given.folder, vlm):
+        found.append(outcome)
+        print("| " + " | ".join(outcome.cells()) + " |", flush=True)
+    model = "random" if given.random else "embedded"
+    print(f"\n(b) is right for {sum(one.kind_is_right for one in found)} of {len(found)}, (c) for "
+          f"{sum(one.shared_is_right for one in found)}; {given.samples} samples, {precision}, {model} model.")
+    return 0 if passed(found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
