@@ -47,8 +47,7 @@ def golden_of(path: Path, golden: Path | None, vlm: VLM) -> Iterator[Trace]:
         with Trace(golden) as named:
             yield named
         return
-    from ..truth.compare.yardstick import in_precision
-    from ..truth.trace.record import record
+        from ..truth.trace.record import record
     if not is_trace(path):
         raise TraceError(f"{path}: arrays alone do not say what was asked; record that with `minivl trace record` and "
                          "name it with --golden")
@@ -57,7 +56,7 @@ def golden_of(path: Path, golden: Path | None, vlm: VLM) -> Iterator[Trace]:
             prompt = conversation(theirs) or inputs_of(theirs, vlm)
             kept = theirs.precision
         with working("recording the golden run"):
-            record(in_precision(vlm, "float64"), prompt, Path(folder) / "golden.safetensors", yardsticks=(kept,))
+            record(vlm.on("float64", "definition"), prompt, Path(folder) / "golden.safetensors", yardsticks=(kept,))
         with Trace(Path(folder) / "golden.safetensors") as made:
             yield made
 

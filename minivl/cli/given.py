@@ -14,7 +14,8 @@ import numpy as np
 from .. import api
 from ..config import PreprocessorConfig, read_config
 from ..passes.patches import grid_of
-from ..passes.picture import load_picture, target_size
+from ..passes.picture import target_size
+from ..run.open_picture import load_picture
 from ..run.prepare import Processor
 from ..show.samples import WORLD, load_samples
 from .console import note, working

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..door.files import write_whole
-from ..passes.picture import load_picture
 from ..run.grounding import Found, Grounding
+from ..run.open_picture import load_picture
 from ..show.demo import check_output
 from ..show.draw import found as draw
 from .console import box, by, heading, note, print_json, table, working

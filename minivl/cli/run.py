@@ -15,7 +15,8 @@ from ..api import VLM
 from ..door import watch
 from ..door.contract import outputs
 from ..door.listing import Row, fold, lister, total
-from ..door.stage import Session, Stopped, Visit
+from ..door.stage import Session, Stopped
+from ..door.visit import Visit, Watcher
 from .ask import write
 from .console import count, heading, line, milliseconds, note, print_json, table, working
 from .given import check_words, conversation, named, open_model, sample, say_which
@@ -46,7 +47,7 @@ def follow(vlm: VLM, image: str, question: str, max_new_tokens: int, say: Callab
     """Every leaf of one question, greedily answered, and the answer."""
     rows: list[Row] = []
     with Session() as s:
-        s.watchers += [lister(rows), lambda session, visit: say(visit.key)]
+        s.watchers += [lister(rows), lambda visit: say(visit.key)]
         answer = vlm.chat(conversation([image], question), max_new_tokens, temperature=0)
     return rows, answer
 
@@ -100,17 +101,17 @@ def run(image: str, question: str, model: str | None, precision: str, max_new_to
         check_met(unmet, rows)
 
 
-def only(patterns: Sequence[str], look: watch.Watcher) -> watch.Watcher:
+def only(patterns: Sequence[str], look: Watcher) -> Watcher:
     """A watcher that looks at matching leaves only."""
-    def chosen(session: Session, visit: Visit) -> None:
+    def chosen(visit: Visit) -> None:
         if watch.wanted(visit, tuple(patterns)):
-            look(session, visit)
+            look(visit)
     return chosen
 
 
-def crosser(unmet: list[str]) -> watch.Watcher:
+def crosser(unmet: list[str]) -> Watcher:
     """A watcher that takes the patterns off the list which a leaf matches."""
-    def look(session: Session, visit: Visit) -> None:
+    def look(visit: Visit) -> None:
         unmet[:] = [pattern for pattern in unmet if not watch.wanted(visit, (pattern,))]
     return look
 
@@ -128,7 +129,7 @@ def watched(vlm: VLM, messages: list[dict[str, Any]], max_new_tokens: int, s: Se
         if prints:
             return quietly(vlm, messages, max_new_tokens, s)
         with working("looking at the picture") as say:
-            s.watchers.append(lambda session, visit: say(visit.key))
+            s.watchers.append(lambda visit: say(visit.key))
             return quietly(vlm, messages, max_new_tokens, s)
     except Stopped as stop:
         line(f"stopped after {stop.key}")
