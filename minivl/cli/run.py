@@ -19,21 +19,21 @@ from ..door.stage import Session, Stopped
 from ..door.visit import Visit, Watcher
 from .ask import write
 from .console import count, heading, line, milliseconds, note, print_json, table, working
-from .given import check_words, conversation, named, open_model, sample, say_which
+from .given import Chosen, check_words, conversation, named, open_model, sample, say_which
 from .labels import check_label, check_leaves, labels
 
 # ---- passes ------------------------------------------------------------------------------------------------
 
-def passes(image: str | None, question: str | None, model: str | None, precision: str, max_new_tokens: int,
-           everything: bool, as_json: bool) -> None:
+def passes(image: str | None, question: str | None, chosen: Chosen, max_new_tokens: int, everything: bool,
+           as_json: bool) -> None:
     """Print every leaf in order of execution. Raises ValueError or OSError for whatever is wrong with the input."""
     if image is None:
         image, question = sample()
     question = question or "Describe the image."
     check_words([image], question)
-    with open_model(model, precision) as vlm, working("looking at the picture") as say:
+    with open_model(chosen) as vlm, working("looking at the picture") as say:
         rows, answer = follow(vlm, image, question, max_new_tokens, say)
-    say_which(model)
+    say_which(chosen.model)
     if as_json:
         return print_json(document(image, question, answer, rows))
     heading(f"{question}  {answer}")
@@ -71,7 +71,7 @@ def show(rows: Sequence[Row]) -> None:
 
 # ---- run ---------------------------------------------------------------------------------------------------
 
-def run(image: str, question: str, model: str | None, precision: str, max_new_tokens: int, print_after: list[str],
+def run(image: str, question: str, chosen: Chosen, max_new_tokens: int, print_after: list[str],
         record: list[str], dump: Path | None, stop_after: str | None, verify: bool, profile: bool) -> None:
     """One question with a session open; the session's lines, then the answer or what came out at the stop.
 
@@ -81,7 +81,7 @@ def run(image: str, question: str, model: str | None, precision: str, max_new_to
     if kept and dump is None:
         raise ValueError("--record chooses what --dump writes; say where to with --dump FOLDER")
     check_words([image], question)
-    with open_model(model, precision) as vlm:
+    with open_model(chosen) as vlm:
         known = labels(vlm.processor) if printed or kept or stop_after else {}
         check_leaves([*printed, *kept], known)
         if stop_after:
@@ -94,7 +94,7 @@ def run(image: str, question: str, model: str | None, precision: str, max_new_to
             s.watchers.append(only(kept or ["*"], watch.dumper(dump)))
         answer = watched(vlm, conversation([image], question), max_new_tokens, s, bool(printed))
     if answer is not None:
-        say_which(model)
+        say_which(chosen.model)
         write([answer])
     report(rows, dump, verify, profile)
     if answer is not None:

@@ -346,8 +346,9 @@ class Session:
         fast = self.machine.functions.get(definition) if self.machine is not None else None
         if fast is None:
             return definition
-        if label.startswith("kernel."):                   # one that is not made of others has no inside
-            looking = [session for session in self.chain if definition.composite and session._asks_for_kernels(label)]
+        if label.startswith("kernel."):
+            composite = getattr(definition, "composite", False)          # another kernel has no inside
+            looking = [session for session in self.chain if composite and session._asks_for_kernels(label)]
         else:
             looking = [session for session, key in zip(self.chain, keys, strict=True)
                        if session._asks_for_kernels(label) or session._asks_inside(label, key)]
