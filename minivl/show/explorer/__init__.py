@@ -1,6 +1,6 @@
 """A run as one page: point at a pixel, a patch, a window, a token or a stage, and all that belongs to it lights up.
 
-    from minivl import explorer
+    from minivl.show import explorer
     run = explorer.follow(vlm, messages)                        # answers, and keeps what every stage gave
     explorer.show(run)                                          # in a notebook
     explorer.save("run.html", run)                              # one file, no request to anywhere
