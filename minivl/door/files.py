@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import IO, Any
 
 
-def check_place(path: Path) -> None:
-    """Raise ValueError, before anything takes long, for a path that no file can be written to."""
+def check_place(path: Path, *endings: str) -> None:
+    """Raise ValueError, before anything takes long, for a path that no such file can be written to."""
+    if endings and path.suffix.lower() not in endings:
+        raise ValueError(f"{path}: name a file that ends in {' or '.join(endings)}")
     parent = path.absolute().parent
     if path.is_dir() or not parent.is_dir():
         raise ValueError(f"{path}: {'is a folder' if path.is_dir() else 'its folder is not there'}; name a file")
