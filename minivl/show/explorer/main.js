@@ -20,7 +20,6 @@ const state = {
 };
 let page = null,
   views = [];
-const $ = id => document.getElementById(id);
 
 /* The room and block that the map is about. */
 function place() {
