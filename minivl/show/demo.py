@@ -40,11 +40,11 @@ if TYPE_CHECKING:
 
 OUTPUT = Path("minivl-demo.png")
 SHOWN = "odd-size"                        # the sample whose answer is taken apart: its resizing shows
-GALLERY = ("left-right", "box", "number", "when", "screen", "word")    # answers in the picture's first rows
+GALLERY = ("left-right", "box", "number", "when", "screen", "word")    # in the picture's first rows
 
 
 def main(output: Path = OUTPUT, console: Console | None = None) -> None:
-    """Answer, show the passes, write the picture `output`. That it cannot be written is said, not raised."""
+    """Answer, show the passes, write the picture `output`. A failure to write is said, not raised."""
     screen = console or _console()
     with load() as vlm:
         _say(screen, introduction(vlm), style="bold")
@@ -77,8 +77,8 @@ def introduction(vlm: VLM) -> str:
     """One line: what the model is and what it knows."""
     million = sum(map(prod, shapes(vlm.config).values())) / 1e6
     blocks, layers = vlm.config.vision.depth, vlm.config.text.num_hidden_layers
-    return (f"The model in the package: {million:.1f} million parameters, {blocks} vision blocks, {layers} "
-            f"decoder layers. All it was ever shown is {WORLD}.")
+    return (f"The model in the package: {million:.1f} million parameters, {blocks} vision blocks, "
+            f"{layers} decoder layers. All it was ever shown is {WORLD}.")
 
 
 # ---- answers ---------------------------------------------------------------------------------------

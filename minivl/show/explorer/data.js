@@ -1,5 +1,5 @@
 /* The reader: the JSON part of the page and the arrays packed beside it, as document.py wrote them.
-   Read next: rows.js (what a row belongs to), weights.js (attention), main.js (the state and what changes it). */
+   Read next: rows.js (what a row belongs to), weights.js (attention), main.js (the state). */
 
 const KINDS = { i4: Int32Array, f4: Float32Array, f2: Uint16Array };
 

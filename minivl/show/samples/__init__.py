@@ -4,8 +4,8 @@
         print(sample.question, sample.answer)
         vlm.chat(sample.messages())
 
-`samples.json` holds question and true answer of each; what a model says is for the model to say. Some are
-kept *because* the model was wrong about them. `tools/checkpoints/make_samples.py` makes this folder anew.
+`samples.json` holds question and true answer of each; what a model says is for the model to say. Some
+are kept *because* the model was wrong about them. `tools/checkpoints/make_samples.py` makes this folder.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from typing import Any
 FOLDER = Path(__file__).parent
 GOOD_OVERLAP = 0.5              # a box counts as right from this intersection over union on
 NEAR = 0.5                      # seconds by which a moment may be off
-WORLD = ("coloured shapes on plain, shaded, patterned or grainy ground, numbers and short words in a few "
-         "fonts, simple forms, screens, tables and bar charts, and short videos of shapes that appear or leave")
+WORLD = ("coloured shapes on plain, shaded, patterned or grainy ground, numbers and short words in a "
+         "few fonts, simple forms, screens, tables and bar charts, and short videos of shapes that "
+         "appear or leave")
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ class Sample:
         return [{"role": "user", "content": [medium, {"type": "text", "text": self.question}]}]
 
     def is_right(self, said: str) -> bool:
-        """Whether an answer is the true one: the same words; for boxes an overlap of at least a half, or a
-        point inside; for moments half a second."""
+        """Whether an answer is the true one: the same words; for boxes an overlap of at least a half, or
+        a point inside; for moments half a second."""
         truth, boxes, points = boxes_in(self.answer), boxes_in(said), points_in(said)
         if truth and points:
             return len(points) == len(truth) and all(map(_inside, points, truth))
