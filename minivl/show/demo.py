@@ -28,9 +28,10 @@ from ..config import read_preprocessor
 from ..door.files import write_whole
 from ..door.listing import Row, fold, lister, total
 from ..door.stage import Session, session
-from ..passes.picture import load_picture, target_size
+from ..passes.picture import target_size
 from ..run.grounding import locate
 from ..run.inputs import Inputs
+from ..run.open_picture import load_picture
 from ..run.provenance import provenance
 from . import plot
 from .samples import WORLD, Sample, load_samples
