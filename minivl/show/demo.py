@@ -6,7 +6,7 @@ It prints answers beside the truth, wrong ones too, then the passes that led to 
 one PNG with that picture's way from pixels to tokens. The PNG needs matplotlib; the rest works without.
 
 Not here: a measure of how good the model is; the samples were chosen. Read next: `model.py`, whose lines
-are the rows of the printed table, and `show/plot/__init__.py`.
+are the rows of the printed table, and `show/plot/`.
 """
 
 from __future__ import annotations

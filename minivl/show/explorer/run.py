@@ -18,6 +18,7 @@ import numpy as np
 
 from ...api import VLM
 from ...door.contract import outputs
+from ...door.errors import ArgumentError
 from ...door.stage import session
 from ...passes.patches import grid_of
 from ...run.inputs import Inputs
@@ -45,9 +46,9 @@ class Run:
         return found
 
     def rows(self, label: str, n: int = 0) -> np.ndarray:
-        """Output n of a stage, its runs one after the other. Raises ValueError when there is none."""
+        """Output n of a stage, its runs one after the other. Raises ArgumentError when there is none."""
         if label not in self.runs:
-            raise ValueError(f"the trace has no {label}; {REMEDY}")
+            raise ArgumentError(f"the trace has no {label}; {REMEDY}")
         return np.concatenate([each[n] for each in self.runs[label]])
 
     @cached_property
@@ -79,7 +80,7 @@ def follow(vlm: VLM, messages: Sequence[Mapping[str, Any]], max_new_tokens: int 
            ) -> Run:
     """Answer greedily and keep what every stage gives. Open sessions hold: your own passes are shown.
 
-    Raises ValueError for a conversation without picture or video.
+    Raises ArgumentError for a conversation without picture or video.
     """
     with session(record="*") as s:
         inputs = vlm.prepare(messages)
@@ -92,13 +93,13 @@ def from_trace(trace: Mapping[str, Any], vlm: VLM, name: str = "") -> Run:
     """A recorded run of this model: `session(record="*").trace`, or `read_dump` of a folder.
 
     The size of a picture as it came and the rate of a video are not in a trace, and so not on the page.
-    Raises ValueError when stages are missing, several runs were recorded, or another model ran.
+    Raises ArgumentError when stages are missing, several runs were recorded, or another model ran.
     """
     if "prompt.expand@1" in trace:
-        raise ValueError("the trace holds several conversations; a page shows one: record one at a time")
+        raise ArgumentError("the trace has several conversations, a page shows one: record one at a time")
     for key in ("prompt.expand", "positions.mrope"):
         if key not in trace:
-            raise ValueError(f"the trace has no {key}; {REMEDY}")
+            raise ArgumentError(f"the trace has no {key}; {REMEDY}")
     inputs = _inputs(trace, vlm)
     _check_media(inputs)
     return _checked(Run(trace, inputs, vlm, name))
@@ -110,8 +111,8 @@ def _inputs(trace: Mapping[str, Any], vlm: VLM) -> Inputs:
               if re.fullmatch(r"(picture|video)\.normalise(@\d+)?", key)]
     cuts = [array for key, array in trace.items() if re.fullmatch(r"patches\.patchify(@\d+)?", key)]
     if len(cuts) != len(frames):
-        raise ValueError(f"the trace has {len(frames)} pictures and videos but patches of {len(cuts)}; "
-                         f"{REMEDY}")
+        raise ArgumentError(f"the trace has {len(frames)} pictures and videos but patches of "
+                            f"{len(cuts)}; {REMEDY}")
     stacks = [array if kind == "video" else array[None] for kind, array in frames]    # 3 h u -> 1 3 h u
     grids = [grid_of(stack.shape, vlm.processor.preprocessor) for stack in stacks]
     given: dict[str, Any] = {}
@@ -131,16 +132,16 @@ def _inputs(trace: Mapping[str, Any], vlm: VLM) -> Inputs:
 
 def _check_media(inputs: Inputs) -> None:
     if not inputs.media:
-        raise ValueError("the conversation has no picture and no video: there is nothing to point at")
+        raise ArgumentError("the conversation has no picture and no video: there is nothing to point at")
 
 
 def _checked(run: Run) -> Run:
-    """The run, if it is one run of its model from end to end. Raises ValueError."""
+    """The run, if it is one run of its model from end to end. Raises ArgumentError."""
     vision, text = run.vlm.config.vision, run.vlm.config.text
     pictures = [f"{'picture' if m.kind == 'image' else 'video'}.resize" for m in run.inputs.media]
     for label in [*pictures, "vision.schedule"]:
         if len(run.runs.get(label, [])) < max(pictures.count(label), 1):
-            raise ValueError(f"the trace has no {label}, or too few; {REMEDY}")
+            raise ArgumentError(f"the trace has no {label}, or too few; {REMEDY}")
     for n in range(vision.depth):
         _check_block(run, f"vision.blocks.{n}", len(run.at["w"]), vision.hidden_size)
     for n in range(text.num_hidden_layers):
@@ -151,9 +152,9 @@ def _checked(run: Run) -> Run:
 def _check_block(run: Run, block: str, rows: int, width: int) -> None:
     found = {each[0].shape[1] for each in run.runs.get(f"{block}.add_mlp", [])}
     if found - {width}:
-        raise ValueError(f"{block}.add_mlp has rows of width {min(found)}, this model's have {width}: "
-                         "name the model that the run was recorded with")
+        raise ArgumentError(f"{block}.add_mlp has rows of width {min(found)}, this model's have "
+                            f"{width}: name the model that the run was recorded with")
     for label in (f"{block}.{stage}" for stage in ("project_qkv", "rotate", "attend", "add_mlp")):
         if len(run.rows(label)) != rows:
-            raise ValueError(f"{label} has {len(run.rows(label))} rows in the trace, one run of this "
-                             f"conversation has {rows}; {REMEDY}")
+            raise ArgumentError(f"{label} has {len(run.rows(label))} rows in the trace, one run of this "
+                                f"conversation has {rows}; {REMEDY}")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ...door.errors import ArgumentError
 from . import axes
 from .axes import BLUE, GREEN, INK, ORANGE
 from .pictures import first_of_pairs, frames_of, lefts, ruling, sizes, strip
@@ -69,9 +70,9 @@ def cell_positions(place: np.ndarray, grid: np.ndarray, config: Any, ax: Any = N
     t, down, across = int(grid[0]), int(grid[1]) // merge, int(grid[2]) // merge
     place, side = np.asarray(place), size * merge
     if place.shape != (3, t * down * across):
-        raise ValueError(f"positions of shape {list(place.shape)} do not fit a grid of "
-                         f"{list(map(int, grid))}: its {t * down * across} cells need "
-                         f"{[3, t * down * across]}")
+        raise ArgumentError(f"positions of shape {list(place.shape)} do not fit a grid of "
+                            f"{list(map(int, grid))}: its {t * down * across} cells need "
+                            f"{[3, t * down * across]}")
     blank = np.full((t, down * side, across * side, 3), 230, np.uint8)
     frames = blank if pixels is None else first_of_pairs(frames_of(pixels, config), grid)
     ax = axes.or_new(ax)

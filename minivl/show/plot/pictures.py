@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ...door.errors import ArgumentError
 from ...door.stage import unwatched
 from ...passes.patches import unpatchify
 from ...passes.positions import grid_coordinates
@@ -179,20 +180,20 @@ def _numbers(ax: Any, centres: np.ndarray, shape: tuple[int, ...], side: int, gr
 # ---- frames ----------------------------------------------------------------------------------------
 
 def frames_of(pixels: np.ndarray, config: Any) -> np.ndarray:
-    """Any picture or video as (t, y, b, 3) uint8. Raises ValueError for what is neither."""
+    """Any picture or video as (t, y, b, 3) uint8. Raises ArgumentError for what is neither."""
     pixels = np.asarray(pixels)
     stack = pixels if pixels.ndim == 4 else pixels[None]
     if stack.ndim == 4 and stack.dtype == np.uint8 and stack.shape[3] == 3:
         return stack
     if stack.ndim == 4 and stack.dtype.kind == "f" and stack.shape[1] == 3:
         if not hasattr(config, "image_mean"):
-            raise ValueError("normalised pixels need the PreprocessorConfig that they were normalised "
-                             "with: give vlm.processor.preprocessor as config")
+            raise ArgumentError("normalised pixels need the PreprocessorConfig that they were "
+                                "normalised with: give vlm.processor.preprocessor as config")
         stack = stack.transpose(0, 2, 3, 1)                                   # t 3 h u -> t h u 3
         colours = stack * config.image_std + config.image_mean
         return np.rint(np.clip(colours, 0, 1) * 255).astype(np.uint8)
-    raise ValueError(f"{pixels.dtype} {list(pixels.shape)} is not a picture: uint8 [y b 3] or "
-                     "[t y b 3], or normalised floats [3 h u] or [t 3 h u]")
+    raise ArgumentError(f"{pixels.dtype} {list(pixels.shape)} is not a picture: uint8 [y b 3] or "
+                        "[t y b 3], or normalised floats [3 h u] or [t 3 h u]")
 
 
 def first_of_pairs(frames: np.ndarray, grid: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -200,7 +201,7 @@ def first_of_pairs(frames: np.ndarray, grid: Sequence[int] | np.ndarray) -> np.n
     pairs = int(grid[0])
     if len(frames) not in (pairs, 2 * pairs - 1, 2 * pairs):
         grid = list(map(int, grid))
-        raise ValueError(f"{len(frames)} frames do not fit a grid of {pairs} pairs ({grid})")
+        raise ArgumentError(f"{len(frames)} frames do not fit a grid of {pairs} pairs ({grid})")
     return frames if len(frames) == pairs else frames[::2]
 
 

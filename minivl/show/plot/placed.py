@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...door.contract import AXES, rows_of
+from ...door.errors import ArgumentError, OutOfRange
 from ...kernels.definition import softmax_weights
 from . import axes
 from .pictures import first_of_pairs, frames_of
@@ -24,13 +25,13 @@ def rows(array: np.ndarray, contract: Any, at: dict[str, np.ndarray], ax: Any = 
     array (rows, ...): the root mean square of each row, or its value in `channel`; an array of one axis
     is drawn as it is. contract: an axis letter, a contract or a stage; at: what `provenance` gives.
     pixels: the resized picture, drawn in grey below. Axes in patches; rows of text are left out. Raises
-    ValueError when rows and places do not fit.
+    ArgumentError when rows and places do not fit.
     """
     letter = axis_letter(contract)
     if letter not in at:
         known = ", ".join(f"{key} ({AXES[key]})" for key in at)
-        raise ValueError(f"rows {letter!r} have no fixed place in a picture; say which "
-                         f"these are: {known}")
+        raise ArgumentError(f"rows {letter!r} have no fixed place in a picture; say which "
+                            f"these are: {known}")
     values = row_values(array, channel)
     maps = on_grid(values, at[letter], at["p"], medium)                       # n -> t gh gw
     ax = axes.or_new(ax)
@@ -62,7 +63,7 @@ def row_values(array: np.ndarray, channel: int | None = None) -> np.ndarray:
     if channel is None:
         return np.sqrt((flat * flat).mean(axis=1))
     if not -flat.shape[1] <= channel < flat.shape[1]:
-        raise ValueError(f"there is no channel {channel}: a row has {flat.shape[1]} values")
+        raise ArgumentError(f"there is no channel {channel}: a row has {flat.shape[1]} values")
     return flat[:, channel]
 
 
@@ -73,10 +74,10 @@ def on_grid(values: np.ndarray, places: np.ndarray, patch_places: np.ndarray, me
     places: (n, 4) or (n, 4, 4) from provenance; patch_places: its "p", which says how large the grid is.
     """
     if len(values) != len(places):
-        raise ValueError(f"{len(values)} rows, but provenance places {len(places)} of them")
+        raise ArgumentError(f"{len(values)} rows, but provenance places {len(places)} of them")
     own = patch_places[patch_places[:, 0] == medium]
     if not len(own):
-        raise ValueError(f"there is no picture {medium} in these rows")
+        raise ArgumentError(f"there is no picture {medium} in these rows")
     maps = np.full(own[:, 1:].max(axis=0) + 1, np.nan)
     spread = places.reshape(len(places), -1, 4)                               # n 4 or n 4 4 -> n k 4
     for value, four in zip(values, spread, strict=True):
@@ -106,7 +107,7 @@ def attention_weights(q: np.ndarray, k: np.ndarray, segments: np.ndarray, row: i
     """Softmax weights (a, r) of query `row` over all keys, float64; 0 outside of its segment."""
     own = [segment for segment in np.asarray(segments).tolist() if segment[0] <= row < segment[1]]
     if not own:
-        raise IndexError(f"row {row} is in no segment")
+        raise OutOfRange(f"row {row} is in no segment")
     _, q1, k0, k1 = own[0]
     seen = k1 - (q1 - 1 - row) if causal else k1                         # the last query sees all keys
     query, keys = q[row].astype(np.float64), k[k0:seen].astype(np.float64)

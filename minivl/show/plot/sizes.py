@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ...door.errors import ArgumentError
 from . import axes
 from .axes import BLUE, COLOURS, GREEN, INK, ORANGE, PAPER
 
@@ -22,12 +23,12 @@ def stream(trace: dict[str, Any], part: str = "vision.blocks", ax: Any = None) -
     """How large the residual stream is after each half of each block: its rms and its largest number.
 
     trace: what a session recorded, at least `PART.*.add_*`; part: "vision.blocks" or "decoder.layers"
-    ("decoder@1.layers" for a step of decoding). Raises ValueError when nothing of it is there.
+    ("decoder@1.layers" for a step of decoding). Raises ArgumentError when nothing of it is there.
     """
     halves = {".add_attended": " attn", ".add_mlp": " mlp"}
     keys = [key for key in trace if key.startswith(part + ".") and key.endswith(tuple(halves))]
     if not keys:
-        raise ValueError(f"the trace holds no {part}.N.add_attended or add_mlp: record \"{part}.*\"")
+        raise ArgumentError(f"the trace holds no {part}.N.add_attended or add_mlp: record \"{part}.*\"")
     arrays = [np.asarray(trace[key]).astype(np.float64) for key in keys]
     ax = axes.or_new(ax)
     ax.plot([np.abs(array).max() for array in arrays], "s-", color=ORANGE, ms=4, label="largest")
@@ -95,10 +96,11 @@ def bits(numbers: Sequence[Any], ax: Any = None) -> Any:
 
 
 def bits_of(number: Any) -> tuple[list[int], list[str]]:
-    """Bits of one number, the highest first, and the colour of each one's field. Raises ValueError."""
+    """Bits of one number, the highest first, and the colour of its field. Raises ArgumentError."""
     value = np.asarray(number)
     if value.dtype.name not in FIELDS or value.ndim:
-        raise ValueError(f"{value.dtype} {list(value.shape)} is no single number of {', '.join(FIELDS)}")
+        raise ArgumentError(f"{value.dtype} {list(value.shape)} is no single number of "
+                            f"{', '.join(FIELDS)}")
     exponent, fraction = FIELDS[value.dtype.name]
     whole = int.from_bytes(value.tobytes(), sys.byteorder)
     digits = [whole >> place & 1 for place in reversed(range(1 + exponent + fraction))]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ...door.errors import ArgumentError
 from . import axes
 from .axes import MAGNITUDE, ORANGE, SIGNED
 
@@ -21,7 +22,7 @@ def heat(array: np.ndarray, ax: Any = None) -> Any:
     """
     values = np.asarray(array).astype(np.float64)
     if not values.size:
-        raise ValueError(f"an array of shape {list(values.shape)} has nothing to draw")
+        raise ArgumentError(f"an array of shape {list(values.shape)} has nothing to draw")
     flat = values.reshape(len(values) if values.ndim > 1 else 1, -1)          # n ... -> n d
     ax = axes.coloured(ax, flat, "value", aspect="auto")
     return axes.dress(ax, f"{np.asarray(array).dtype} {list(values.shape)}", "value in the row", "row")
@@ -31,12 +32,12 @@ def table(array: np.ndarray, ax: Any = None, title: str = "", rows: Sequence[str
           columns: Sequence[str] = (), form: str = "{:.3g}") -> Any:
     """A small array (n, d) with its numbers in it, red above zero and blue below; 0.0 is a dot.
 
-    rows, columns: names for the two axes. Raises ValueError for more numbers than can be read.
+    rows, columns: names for the two axes. Raises ArgumentError for more numbers than can be read.
     """
     values = np.atleast_2d(np.asarray(array))
     if values.ndim != 2 or values.size > 400:
-        raise ValueError(f"a table shows up to 400 numbers on two axes, not {list(values.shape)}; "
-                         "see `heat`")
+        raise ArgumentError(f"a table shows up to 400 numbers on two axes, not {list(values.shape)}; "
+                            "see `heat`")
     ax = axes.or_new(ax)
     most = 1.8 * float(np.abs(values).max(initial=0)) or 1.0
     ax.imshow(values.astype(np.float64), cmap=SIGNED, vmin=-most, vmax=most, aspect="auto")
@@ -91,8 +92,8 @@ def filters(matrix: np.ndarray, config: Any, ax: Any = None, *, count: int = 24,
     values = np.asarray(matrix).astype(np.float64)
     pair, size = config.temporal_patch_size, config.patch_size
     if values.ndim != 2 or values.shape[1] != 3 * pair * size * size:
-        raise ValueError(f"a row of {list(values.shape)} is no patch of "
-                         f"3 x {pair} x {size} x {size} numbers")
+        raise ArgumentError(f"a row of {list(values.shape)} is no patch of "
+                            f"3 x {pair} x {size} x {size} numbers")
     strongest = np.argsort(-np.abs(values).mean(axis=1), kind="stable")[:count]
     pairs = values[strongest].reshape(-1, 3, pair, size, size)                # n x -> n 3 pair y x
     frames = pairs[:, :, 0].transpose(0, 2, 3, 1)                             # n 3 pair y x -> n y x 3

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ...door.errors import ArgumentError
 from ...door.stage import unwatched
 from ...kernels.definition import log_softmax
 from . import axes
@@ -76,13 +77,13 @@ def token_bars(names: Sequence[str], values: np.ndarray, counted: np.ndarray | N
                ax: Any = None, *, label: str = "value") -> Any:
     """One number (s,) for each token, as bars over their texts; pale where `counted` (s,) is False.
 
-    names: what `token_name` gives, one for each value. Raises ValueError when the lengths differ.
+    names: what `token_name` gives, one for each value. Raises ArgumentError when the lengths differ.
     """
     values = np.asarray(values).astype(np.float64)
     kept = np.ones(len(values), bool) if counted is None else np.asarray(counted, bool)
     if not len(names) == len(values) == len(kept):
-        raise ValueError(f"{len(names)} names, {len(values)} values and a mask of {len(kept)}: "
-                         "give one of each for each token")
+        raise ArgumentError(f"{len(names)} names, {len(values)} values and a mask of {len(kept)}: "
+                            "give one of each for each token")
     ax = axes.or_new(ax)
     ax.bar(np.flatnonzero(~kept), values[~kept], color=INK, alpha=0.15, width=0.85)
     ax.bar(np.flatnonzero(kept), values[kept], color=BLUE, width=0.85)
@@ -116,8 +117,8 @@ def top_tokens(row: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Ids and probabilities of the k likeliest tokens, likeliest first; of equals the lower id first."""
     row = np.asarray(row).astype(np.float64)
     if row.ndim != 1 or not len(row):
-        raise ValueError(f"give one row of logits, (v,), not {list(row.shape)}: "
-                         "logits[-1] is the last token's")
+        raise ArgumentError(f"give one row of logits, (v,), not {list(row.shape)}: "
+                            "logits[-1] is the last token's")
     ids = np.argsort(-row, kind="stable")[:k]
     with unwatched():
         return ids, np.exp(log_softmax(row))[ids]
