@@ -87,8 +87,11 @@ def unpacked(page):
 @given(st.integers(1, 7), st.integers(1, 5), st.booleans(), st.integers(0, 2**32 - 1))
 def test_softmax_weights_are_those_that_give_attend(rows, width, causal, seed):
     q, k, v = np.random.default_rng(seed).normal(size=(3, rows, 1, width)) * 3
-    again = softmax_weights(q[:, 0], k[:, 0], causal) @ v[:, 0]
-    assert np.allclose(again, attend(q, k, v, np.array([[0, rows, 0, rows]]), causal)[:, 0])
+    weights = softmax_weights(q[:, 0], k[:, 0], causal)
+    for i, row in enumerate(weights):
+        powers = [np.exp(q[i, 0] @ key / width**0.5) for key in k[: i + 1 if causal else rows, 0]]
+        assert np.allclose(row, [*powers, *[0] * (rows - len(powers))] / np.sum(powers))
+    assert np.allclose(weights @ v[:, 0], attend(q, k, v, np.array([[0, rows, 0, rows]]), causal)[:, 0])
 
 
 @FEW
