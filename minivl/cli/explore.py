@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..api import VLM
+from ..door.files import check_place
 from ..door.watch import INDEX, read_dump
 from ..show import explorer
 from .console import line, note, size, working
@@ -21,9 +22,9 @@ PICTURE = re.compile(r"\S+\.(png|jpe?g|webp|bmp|gif|tiff?)", re.IGNORECASE)
 
 def explore(words: Sequence[str], beside: Sequence[str], output: Path, fps: float | None, chosen: Chosen,
             max_new_tokens: int) -> None:
-    """Write the page. Raises ValueError or OSError for whatever is wrong with the input, before
-    anything takes long where it can be known."""
-    check_output(output)
+    """Write the page. Raises ValueError or OSError for whatever is wrong with the input, before anything takes long
+    where it can be known."""
+    check_place(output, ".html", ".htm")
     asked = [split(words), *([other(beside, *split(words))] if beside else [])]
     with open_model(chosen) as vlm:
         runs = [follow(vlm, images, question, fps, max_new_tokens) for images, question in asked]
@@ -32,15 +33,6 @@ def explore(words: Sequence[str], beside: Sequence[str], output: Path, fps: floa
     say_which(chosen.model)
     line(str(output))
     note(f"{size(output.stat().st_size)}; open it in a browser: it needs nothing else, and no network")
-
-
-def check_output(path: Path) -> None:
-    """Raise ValueError for a path that no page can be written to."""
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"{path}: the page is HTML; name a file that ends in .html")
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise ValueError(f"{path}: {'is a folder' if path.is_dir() else 'its folder is not there'}; "
-                         "name a file")
 
 
 def split(words: Sequence[str]) -> tuple[list[str], str]:

@@ -8,10 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..door.files import write_whole
+from ..door.files import check_place, write_whole
 from ..run.grounding import Found, Grounding
 from ..run.open_picture import load_picture
-from ..show.demo import check_output
 from ..show.draw import found as draw
 from .console import box, by, heading, note, print_json, table, working
 from .given import Chosen, check_words, named, open_model, say_which
@@ -28,7 +27,7 @@ def ground(image: str, question: str, output: Path, chosen: Chosen, max_new_toke
     Raises ValueError or OSError for whatever is wrong with the input.
     """
     check_words([image], question)
-    check_output(output)
+    check_place(output, ".png")
     check_other(image, output)
     pixels = load_picture(image)
     with open_model(chosen) as vlm, working("looking at the picture"):

@@ -21,8 +21,10 @@ MAX_JSON = 1 << 22         # bytes; the largest official file (an index of 1,353
 
 # --------------------------------------------------------------------------------------------- writing
 
-def check_place(path: Path) -> None:
-    """Raise ArgumentError, before anything takes long, for a path that no file can be written to."""
+def check_place(path: Path, *endings: str) -> None:
+    """Raise ArgumentError, before anything takes long, for a path that no such file can be written to."""
+    if endings and path.suffix.lower() not in endings:
+        raise ArgumentError(f"{path}: name a file that ends in {' or '.join(endings)}")
     parent = path.absolute().parent
     if path.is_dir() or not parent.is_dir():
         raise ArgumentError(f"{path}: {'is a folder' if path.is_dir() else 'its folder is not there'}; "
