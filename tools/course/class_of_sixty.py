@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 
 import minivl
 from minivl.teach.check import find
-from tools.course.nbgrader import lessons
-from tools.course.nbgrader import nbgrader as course
+from tools.course import lessons
+from tools.course import nbgrader as course
 
 ASSIGNMENT = "pictures"
 FUNCTIONS = {"target_size": "target_size", "normalise": "picture.normalise", "patchify": "patchify"}
