@@ -33,7 +33,7 @@ from tools.course import lessons
 ROOT = Path(__file__).parent.parent.parent
 BUILD = ROOT / "build"
 OWN = ROOT / "tools" / "pages" / "sphinx"                  # pages that only the site has; they go to its top
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/*.md", "docs/teaching/**/*.md", "notebooks/README.md",
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "docs/**/*.md", "notebooks/README.md",
          "minivl/*/README.md", "tools/*/README.md")
 PICTURES = ("docs/**/*.png", "docs/**/*.svg")
 TO_FILE = re.compile(r"\]\((?P<path>[^)#:\s]+)(?P<anchor>#[^)\s]*)?\)")
