@@ -1,11 +1,12 @@
-"""What an answer of the embedded model costs: seconds to load, for the prompt and for each further token.
+"""What an answer of the embedded model costs: to load, for the prompt and for each further token.
 
     python -m tools.bench.answers            [--runs 5] [--reference] [--keep]
 
 Each run is a question about a sample picture, in float32, after one run that is not counted; the
-figures are medians. With --reference the same prompt goes through transformers as well, run beside
-run, in the same type with the same number of threads. A ratio of the two says more than seconds: both
-had the same machine and the same load.
+figures are medians. They are CPU time, of all threads together: what an answer costs whatever else
+the machine does. On an idle machine a single thread takes as long by the clock. With --reference the
+same prompt goes through transformers as well, run beside run, in the same type with the same number of
+threads: set OMP_NUM_THREADS.
 
 Not here: a checkpoint at full width (`load_3b.py`). Read next: `record.py`.
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import minivl
@@ -64,10 +65,10 @@ def measure(runs: int, reference: bool) -> list[Figure]:
 
 
 def timed(work: Callable[[], Any]) -> float:
-    """Wall-clock seconds."""
-    start = perf_counter()
+    """Seconds of CPU time."""
+    start = process_time()
     work()
-    return perf_counter() - start
+    return process_time() - start
 
 
 def writer(vlm: Any, inputs: Any) -> Callable[[int], Any]:
@@ -94,14 +95,14 @@ def reference_writer(vlm: Any, inputs: Any) -> Callable[[int], Any]:
 def figures_of(load: list[float], prepare: list[float], times: Times, tokens: int) -> list[Figure]:
     """Medians as figures; with the reference, how many times its seconds ours are."""
     first, further = (statistics.median(part) for part in times["minivl"])
-    figures = [Figure("load the embedded model", 1e3 * statistics.median(load), "ms"),
-               Figure("messages to inputs, one picture", 1e3 * statistics.median(prepare), "ms"),
-               Figure(f"the prompt, {tokens} tokens, and the first token", 1e3 * first, "ms"),
-               Figure("each further token", 1e3 * further, "ms")]
+    figures = [Figure("embedded model: load", 1e3 * statistics.median(load), "ms of CPU time"),
+               Figure("embedded model: messages to inputs", 1e3 * statistics.median(prepare), "ms of CPU time"),
+               Figure(f"embedded model: a prompt of {tokens} tokens", 1e3 * first, "ms of CPU time"),
+               Figure("embedded model: each further token", 1e3 * further, "ms of CPU time")]
     if "transformers" in times:
         theirs = [statistics.median(part) for part in times["transformers"]]
-        figures += [Figure("the prompt, as a multiple of transformers' time", first / theirs[0], "x"),
-                    Figure("each further token, the same", further / theirs[1], "x")]
+        figures += [Figure("that prompt, over the time of transformers", first / theirs[0], "x"),
+                    Figure("that token, over the time of transformers", further / theirs[1], "x")]
     return figures
 
 
