@@ -150,14 +150,11 @@ def report(found: Mapping[str, Any], folder: Path) -> bool:
 
 
 def figures_of(found: Mapping[str, Any]) -> list[Figure]:
-    """What is kept of a run: the figures that README shows and `compare` compares."""
+    """What is kept of a run: figures that hold on a busy machine too, so no time by the clock but that of loading."""
     from .record import Figure
-    prompt, token = (sum(seconds for seconds, _ in groups.values()) for groups in grouped(found["profile"]).values())
     rows = [Figure("3B: load, all tensors audited", found["load_seconds"], "s"),
             Figure(f"3B: a prompt of {found['prompt_tokens']} tokens and {TOKENS} new ones",
-                   found["generate_cpu_seconds"], "s of CPU time"),
-            Figure("3B: the same prompt by the clock", prompt, "s"),
-            Figure("3B: each further token by the clock", token / (TOKENS - 1), "s")]
+                   found["generate_cpu_seconds"], "s of CPU time")]
     if found["anonymous_bytes"] is not None:
         rows.append(Figure("3B: most memory of its own; weights stay mapped", found["anonymous_bytes"] / GIB, "GiB"))
     return rows

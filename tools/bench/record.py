@@ -87,7 +87,7 @@ def blas_kernel() -> str | None:
     except ImportError:
         return None
     pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
-    told = (f"{pool.get('architecture')} with {pool['num_threads']} threads" for pool in pools)
+    told = (f"{pool.get('architecture')}, threads: {pool['num_threads']}" for pool in pools)
     return ", ".join(told) or None
 
 

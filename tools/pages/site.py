@@ -35,6 +35,8 @@ BUILD = ROOT / "build"
 OWN = ROOT / "tools" / "pages" / "sphinx"                  # pages that only the site has; they go to its top
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "docs/**/*.md", "notebooks/README.md",
          "minivl/*/README.md", "tools/*/README.md")
+WINGS = ("door", "config", "checkpoint", "text", "kernels", "passes", "run", "show", "truth", "teach")
+UNSHOWN = ("minivl.text.sandbox", "minivl.show.samples")     # a fence, and pictures: nothing that a reader calls
 PICTURES = ("docs/**/*.png", "docs/**/*.svg")
 TO_FILE = re.compile(r"\]\((?P<path>[^)#:\s]+)(?P<anchor>#[^)\s]*)?\)")
 LANGUAGES = {".py": "python", ".json": "json", ".toml": "toml", ".js": "javascript", ".cu": "cuda"}
@@ -166,14 +168,8 @@ def source_page(path: Path) -> str:
 def reference_pages() -> Iterator[tuple[str, bytes]]:
     """The reference of the package: a page for each module that a user or a reader calls, and their list."""
     package = ROOT / "minivl"
-    groups = {
-        "What most need": ["minivl"],
-        "Passes, in alphabetical order": _modules(package / "passes"),
-        "Kernels": _modules(package / "kernels"),
-        "Modules": [name for name in _modules(package) if name not in ("minivl.cli", "minivl.text.sandbox")],
-        "Packages": [f"minivl.{path.parent.name}" for path in sorted(package.glob("*/__init__.py"))
-                     if path.parent.name not in ("passes", "kernels", "commands", "tiny", "samples")],
-    }
+    groups = {"What most need": ["minivl", "minivl.api", "minivl.model"],
+              **{f"The wing {wing}": _wing(package / wing) for wing in WINGS}}
     listed = ["# The package\n\n`minivl` itself holds what most need; the passes are the model. Each page begins with "
               "what its file is, what it is not, and what to read next.\n"]
     for title, names in groups.items():
@@ -191,10 +187,14 @@ def reference_pages() -> Iterator[tuple[str, bytes]]:
     yield "api.md", "\n".join(listed).encode()
 
 
-def _modules(folder: Path) -> list[str]:
-    """Dotted names of the modules in a folder of the package, its own `__init__` apart."""
-    return [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sorted(folder.glob("*.py"))
-            if not path.stem.startswith("_")]
+def _wing(folder: Path) -> list[str]:
+    """Dotted names of what a wing holds: the wing itself and its rooms where their `__init__` says something, and
+    modules that stand in no room."""
+    rooms = [path.parent for path in [folder / "__init__.py", *sorted(folder.glob("*/__init__.py"))]
+             if path.stat().st_size]
+    modules = [path.with_suffix("") for path in sorted(folder.glob("*.py")) if not path.stem.startswith("_")]
+    names = [".".join(path.relative_to(ROOT).parts) for path in [*rooms, *modules]]
+    return [name for name in names if name not in UNSHOWN]
 
 
 def _file_of(module: str) -> Path:
