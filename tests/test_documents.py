@@ -1,5 +1,5 @@
-"""What the pages at the top say is so: commands exist, numbers are those of the code or of a kept result, tests that
-are named are there, files that others read (CITATION.cff, workflows) can be read.
+"""What the pages at the top say is so: commands exist, numbers are those of the code or of a kept
+result, tests that are named are there, files that others read (CITATION.cff, workflows) can be read.
 
 Read next: `test_api.py` (README's Python runs), `tools/test_site.py` (links).
 """
@@ -9,6 +9,7 @@ import importlib.util
 import json
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -85,7 +86,8 @@ def test_every_command_of_a_page_is_one(page):
 def test_a_command_that_is_none_is_found():
     assert trouble_with("make everything") and trouble_with("python -m tools.nothing")
     assert trouble_with("minivl nothing") and trouble_with("minivl ask a.png b --nothing")
-    assert trouble_with("minivl course nothing x") and not trouble_with("minivl trace record a.png b -o c")
+    assert trouble_with("minivl course nothing x")
+    assert not trouble_with("minivl trace record a.png b -o c")
 
 
 # ---- README ------------------------------------------------------------------------------------
@@ -110,25 +112,32 @@ def test_pictures_say_in_words_what_they_show():
 # ---- security ----------------------------------------------------------------------------------
 
 def assigned(name):
-    """The value of a constant somewhere in the package: `NAME`, or `Class.name`; with a file's name, there."""
+    """The value of a constant of the package: `NAME`, `Class.name`, or one of them ` in file.py`."""
     constant, _, file = name.partition(" in ")
-    values = []
-    for path in sorted((ROOT / "minivl").rglob(file or "*.py")):
-        values += [value for key, value in constants_of(path) if key == constant]
-    assert len(set(values)) == 1, f"{name}: {values}"
-    return values[0]
+    values = {value for path, key, value in constants() if key == constant and file in ("", path.name)}
+    assert len(values) == 1, f"{name}: {values}"
+    return values.pop()
+
+
+@cache
+def constants():
+    """(file, name, value) of every constant number of the package."""
+    paths = sorted((ROOT / "minivl").rglob("*.py"))
+    return [(path, name, value) for path in paths for name, value in constants_of(path)]
 
 
 def constants_of(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    scopes = [("", tree.body)] + [(f"{one.name}.", one.body) for one in tree.body if isinstance(one, ast.ClassDef)]
+    classes = [one for one in tree.body if isinstance(one, ast.ClassDef)]
+    scopes = [("", tree.body), *((f"{one.name}.", one.body) for one in classes)]
     for scope, body in scopes:
         for node in body:
             targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
             value = getattr(node, "value", None)
             for target in targets:
-                names = target.elts if isinstance(target, ast.Tuple) else [target]
-                parts = value.elts if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) else [value]
+                names, parts = [target], [value]
+                if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):      # A, B = 1, 2
+                    names, parts = target.elts, value.elts
                 for name, part in zip(names, parts, strict=False):
                     if isinstance(name, ast.Name) and (number := number_of(part)) is not None:
                         yield scope + name.id, number
@@ -152,8 +161,8 @@ def test_every_limit_is_the_one_in_the_code():
 
 
 def test_every_test_that_security_names_is_there():
-    here = {node.name for path in Path(__file__).parent.rglob("test_*.py")
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.FunctionDef)}
+    texts = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.rglob("test_*.py")]
+    here = set(re.findall(r"(?m)^def (test_\w+)\(", "\n".join(texts)))
     named = set(re.findall(r"`(test_\w+)`", SECURITY))
     assert len(named) > 20 and named <= here, named - here
 
@@ -191,8 +200,8 @@ def there(name):
 
 
 def test_every_wing_is_in_the_table():
-    wings = {path.name for path in (ROOT / "minivl").iterdir() if path.is_dir() and (path / "__init__.py").is_file()}
-    assert {f"`{wing}`" for wing in wings | {"tiny"}} <= set(re.findall(r"(?m)^\| (`\w+`) \|", STABILITY))
+    wings = {path.parent.name for path in (ROOT / "minivl").glob("*/__init__.py")}
+    assert wings | {"tiny"} <= set(re.findall(r"(?m)^\| `(\w+)` \|", STABILITY))
 
 
 def test_what_moved_is_where_the_changelog_says():
@@ -217,9 +226,9 @@ def test_the_citation_has_what_cff_asks_for():
     assert found["cff-version"] == "1.2.0" and found["type"] == "software"
     assert {"message", "title", "authors"} <= found.keys()
     assert found["license"] == "Apache-2.0" and found["version"] == minivl.__version__
-    for person in [*found["authors"], *(one for reference in found["references"] for one in reference["authors"])]:
-        assert person.keys() & {"name", "family-names", "given-names"}
-    assert all({"type", "title", "authors"} <= reference.keys() for reference in found["references"])
+    for work in [found, *found["references"]]:
+        assert all(person.keys() & {"name", "family-names"} for person in work["authors"])
+        assert not {"type", "title", "authors"} - work.keys()
 
 
 def steps_of(workflow):

@@ -77,7 +77,9 @@ def test_the_table_has_a_row_a_figure_and_says_where_it_was_measured():
     rows = compare.table([result(1.23456), result(2.0)]).splitlines()
     assert rows[2] == "| load | 1.23 s | `python -m tools.bench.made_up` |"
     assert rows[3].startswith("| load | 2 s |")
-    assert rows[4:] == ["", "made_up: 2026-01-02, A, 2 cores, 8.0 GiB, b 1 (k), NumPy 2, Python 3.11. "
+    assert rows[4:] == ["", "- made_up: 2026-01-02, A, 2 cores, 8.0 GiB, b 1 (k), NumPy 2, Python 3.11. "
+                        "Load average 0.1: the machine was idle.",
+                        "- made_up: 2026-01-02, A, 2 cores, 8.0 GiB, b 1 (k), NumPy 2, Python 3.11. "
                         "Load average 0.1: the machine was idle."]
 
 

@@ -76,11 +76,11 @@ def warnings(before: Result, now: Result) -> Iterator[str]:
 
 def table(results: Sequence[Result]) -> str:
     """Figures of one or several benchmarks as one Markdown table, with a line on each machine."""
-    lines = ["| what | | command |", "|---|---|---|"]
+    lines = ["| what | costs | measured by |", "|---|---|---|"]
     for result in results:
         lines += [f"| {one.name} | {one.value:.3g} {one.unit} | `python -m tools.bench.{result.bench}` |"
                   for one in result.figures]
-    told = dict.fromkeys(about(result) for result in results)
+    told = [f"- {about(result)}" for result in results]
     return "\n".join([*lines, "", *told]) + "\n"
 
 
