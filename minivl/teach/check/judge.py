@@ -123,7 +123,7 @@ def _raised(function: Callable, error: Exception) -> str:
     if own:
         line = linecache.getline(own[-1].filename, own[-1].lineno or 0).strip()
         said += f"\n  in line {own[-1].lineno}" + (f": {line}" if line else "")
-    return said + (f"\n  {ASK_A_WEIGHT}" if "'Weight'" in str(error) else "")
+    return said + (f"\n  {ASK_A_WEIGHT}" if "'Stored'" in str(error) else "")
 
 
 def _form(value: Any, wanted: tuple, exercise: Exercise) -> tuple[str, str] | None:
