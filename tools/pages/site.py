@@ -71,7 +71,7 @@ def build(target: Path, only: str = "*") -> None:
     made = BUILD / "site-made"                # begun empty: no page of yesterday is left
     shutil.rmtree(made, ignore_errors=True)
     run_sphinx(BUILD / "site-pages", made, BUILD / "lesson-cache" / key)
-    others = () if only == "*" else ("notebooks/lesson_*",)
+    others = () if only == "*" else ("lesson_*",)
     if broken := list(broken_links(made, others)):
         raise ValueError("links that lead nowhere:\n" + "\n".join(broken))
     if target.exists():
@@ -176,9 +176,10 @@ def reference_pages() -> Iterator[tuple[str, bytes]]:
         entries = "\n".join(f"api/{name}" for name in names)
         listed.append(f"## {title}\n\n```{{toctree}}\n:maxdepth: 1\n\n{entries}\n```\n")
         for name in names:
-            # what the package takes from its modules is named on their pages; here it is only shown
-            options = "   :members:\n" + "   :no-index:\n" * (name == "minivl")
             file = _file_of(name)
+            # what a package takes from its modules is named on their pages; here it is only shown
+            taken = "__all__" in file.read_text(encoding="utf-8")
+            options = "   :members:\n" + "   :no-index:\n" * taken
             shown = f"source/{file.relative_to(ROOT).as_posix()}.md"
             text = (f"# {name}\n\n[Source](../{shown})\n\n"
                     f"```{{eval-rst}}\n.. automodule:: {name}\n{options}```\n")
