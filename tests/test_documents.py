@@ -12,11 +12,13 @@ import shlex
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.main import get_command
 
 import minivl
 from minivl.cli import words
+from minivl.show.samples import load_samples
 from tools.bench import compare, record
 
 ROOT = Path(__file__).parent.parent
@@ -53,7 +55,8 @@ def trouble_with(line):
         gone = [word for word in rest if "=" not in word and word not in TARGETS]
         return f"no target {gone[0]}" if gone else ""
     if program == "python" and rest[:1] == ["-m"]:
-        found = importlib.util.find_spec(rest[1]) if len(rest) > 1 else None
+        ours = rest[1].startswith(("minivl", "tools", "tests"))
+        found = importlib.util.find_spec(rest[1]) if ours else f'"{rest[1]}>=' in text_of("pyproject.toml")
         return "" if found else "no such module"
     if program == "python":
         return "" if (ROOT / rest[0]).is_file() else "no such file"
@@ -95,6 +98,21 @@ def test_a_command_that_is_none_is_found():
 def test_the_tower_in_readme_is_the_one_that_runs():
     (shown,) = re.findall(r"(?s)^```py\n(.*?)^```", README, re.MULTILINE)
     assert shown in text_of("minivl/model.py")
+
+
+def test_a_pass_left_out_moves_the_box_and_not_the_description():
+    """What README says of its first example; another embedded model may need another example."""
+    sample = load_samples()[0]
+    with minivl.load() as vlm:
+        def said():
+            found = vlm.ground(sample.paths[0], "Find the pink cross.")
+            return vlm.ask(sample.paths[0], "Describe the image."), [place.box for place in found]
+        right = said()
+        with minivl.using({"vision.order_by_window": lambda rows, order: rows}):
+            wrong = said()
+    assert right[0] == wrong[0] == "A pink cross." and "# A pink cross." in README
+    assert len(right[1]) == len(wrong[1]) == 1
+    assert np.abs(np.subtract(right[1], wrong[1])).max() > 20              # pixels
 
 
 def test_the_table_of_speed_is_that_of_the_results_it_names():
