@@ -16,12 +16,13 @@ from ..show.draw import found as draw
 from .console import box, by, heading, note, print_json, table, working
 from .given import Chosen, check_words, named, open_model, say_which
 
-HINT = ("official models name boxes when they are asked to, as in 'Locate the red circle, output its bbox "
-        "coordinates in JSON format.'")
+HINT = ("official models name boxes when they are asked to, as in 'Locate the red circle, output its "
+        "bbox coordinates in JSON format.'")
 HINT_TINY = "the embedded model names a box when it is asked in these words: 'Find the red circle.'"
 
 
-def ground(image: str, question: str, output: Path, chosen: Chosen, max_new_tokens: int, as_json: bool) -> bool:
+def ground(image: str, question: str, output: Path, chosen: Chosen, max_new_tokens: int,
+           as_json: bool) -> bool:
     """Draw and print what the answer names; False, and no drawing, when it names nothing.
 
     Raises ValueError or OSError for whatever is wrong with the input.
@@ -56,7 +57,8 @@ def check_other(image: str, output: Path) -> None:
 
 def document(image: str, question: str, found: Grounding, output: Path) -> dict[str, Any]:
     """What `--json` prints. Sizes are [height, width]; coordinates to a hundredth of a pixel."""
-    things = [{"label": one.label, "box": rounded(one.box), "point": rounded(one.point), "said": one.said}
+    things = [{"label": one.label, "box": rounded(one.box), "point": rounded(one.point),
+               "said": one.said}
               for one in found]
     return {"image": named(image), "question": question, "answer": found.answer,
             "source_size": found.source_size, "resized_size": found.size, "notes": found.notes,
@@ -83,7 +85,8 @@ def where(one: Found) -> str:
 
 
 def report(found: Grounding, output: Path, hint: str) -> None:
-    """On stderr: what was mended or could not be read, where the drawing is, or why there is none, and what helps."""
+    """On stderr: what was mended or could not be read, where the drawing is, or why there is none, and
+    what helps."""
     for words in found.notes:
         note(words)
     if found:

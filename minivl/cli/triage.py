@@ -1,4 +1,5 @@
-"""`minivl triage`: answers of another program, judged as a whole. What is worked out stands in the package `triage`."""
+"""`minivl triage`: answers of another program, judged as a whole. What is worked out stands in the
+package `triage`."""
 
 from __future__ import annotations
 
@@ -17,10 +18,11 @@ from .given import Chosen, open_model
 CACHE = "minivl-triage-cache.jsonl"
 
 
-def triage(candidate: Path, model: str | None, precision: str | None, golden: str | None, cache: Path | None,
+def triage(candidate: Path, model: str | None, precision: str | None, golden: str | None,
+           cache: Path | None,
            output: Path, max_new_tokens: int, as_json: bool) -> int:
-    """Compare, report, and give the exit code: 0 the same within rounding, 1 different. Raises ValueError or OSError
-    when nothing can be compared."""
+    """Compare, report, and give the exit code: 0 the same within rounding, 1 different. Raises
+    ValueError or OSError when nothing can be compared."""
     for name, given in (("--precision", precision), ("--golden", golden)):
         if given is not None and given not in PRECISIONS:
             raise ValueError(f"{name} is {given}; it can be {', '.join(PRECISIONS)}")

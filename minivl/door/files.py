@@ -1,5 +1,5 @@
-"""Files: where one may be written, writing it so that a reader never meets half of it, and reading text and JSON
-that may come from anywhere.
+"""Files: where one may be written, writing it so that a reader never meets half of it, and reading
+text and JSON that may come from anywhere.
 
 Read next: `config/read.py`, what the official JSON files say.
 """
@@ -16,22 +16,24 @@ from typing import IO, Any
 
 from .errors import ArgumentError, Error, FileInTheWay, MissingFile
 
-MAX_JSON = 1 << 22          # bytes; the largest official file (an index of 1,353 tensors) has 0.1 million
+MAX_JSON = 1 << 22         # bytes; the largest official file (an index of 1,353 tensors) has 0.1 million
 
 
-# ------------------------------------------------------------------------------------------------- writing
+# --------------------------------------------------------------------------------------------- writing
 
 def check_place(path: Path) -> None:
     """Raise ArgumentError, before anything takes long, for a path that no file can be written to."""
     parent = path.absolute().parent
     if path.is_dir() or not parent.is_dir():
-        raise ArgumentError(f"{path}: {'is a folder' if path.is_dir() else 'its folder is not there'}; name a file")
+        raise ArgumentError(f"{path}: {'is a folder' if path.is_dir() else 'its folder is not there'}; "
+                            "name a file")
     if not os.access(parent, os.W_OK):
         raise ArgumentError(f"{path}: its folder may not be written to; name another place")
 
 
 def check_new_folder(folder: Path) -> None:
-    """Raise FileInTheWay, MissingFile or OSError unless a new folder can be written here. Ask before the work too."""
+    """Raise FileInTheWay, MissingFile or OSError unless a new folder can be written here. Ask before
+    the work too."""
     check_vacant(folder)
     if folder.resolve() == Path.cwd():
         raise FileInTheWay(f"{folder} is the folder in which this runs; name a new one")
@@ -60,8 +62,8 @@ def sha256(path: Path) -> str:
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Let `write` fill a file beside the target, then move it there. When anything fails nothing is left, and an older
-    file stays as it was. Raises OSError as the system does."""
+    """Let `write` fill a file beside the target, then move it there. When anything fails nothing is
+    left, and an older file stays as it was. Raises OSError as the system does."""
     import tempfile  # when first needed: it takes a while to import
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         partial = Path(file.name)
@@ -77,11 +79,11 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
             raise
 
 
-# ------------------------------------------------------------------------------------------------- reading
+# --------------------------------------------------------------------------------------------- reading
 
 def parse_json(data: bytes, where: str, error: type[Error] = Error) -> dict[str, Any]:
-    """A JSON object as a dict. Refuses, with `error`: other encodings than UTF-8, a key given twice, NaN,
-    infinity, absurd nesting, more than MAX_JSON bytes, anything that is no object.
+    """A JSON object as a dict. Refuses, with `error`: other encodings than UTF-8, a key given twice,
+    NaN, infinity, absurd nesting, more than MAX_JSON bytes, anything that is no object.
     """
     if len(data) > MAX_JSON:
         raise error(f"{where}: {len(data)} bytes of JSON; at most {MAX_JSON} are read")
@@ -118,7 +120,8 @@ def read_json(path: Path, error: type[Error] = Error) -> dict[str, Any]:
 
 
 def read_text(path: Path, limit: int, error: type[Error] = Error) -> str:
-    """A text file of at most `limit` bytes of UTF-8, line ends as `\\n`. Raises `error`, naming the file."""
+    """A text file of at most `limit` bytes of UTF-8, line ends as `\\n`. Raises `error`, naming the
+    file."""
     try:
         text = _read(path, limit, error).decode("utf-8")
     except UnicodeDecodeError as problem:

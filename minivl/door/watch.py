@@ -1,6 +1,6 @@
-"""What a session can do with the output of a leaf stage: print it, keep it, write it down, cost it, or compare it
-with a candidate's. Each is one small function of a `visit`; a new ability is a new function here and no change
-elsewhere. Nothing in the model knows this file.
+"""What a session can do with the output of a leaf stage: print it, keep it, write it down, cost it, or
+compare it with a candidate's. Each is one small function of a `visit`; a new ability is a new function
+here and no change elsewhere. Nothing in the model knows this file.
 
 Read next: `stage.py`, which calls these.
 """
@@ -26,7 +26,8 @@ INDEX = "index.jsonl"                # of a dump: one line of JSON for each outp
 
 
 class Cost(NamedTuple):
-    """What one run of a stage cost: wall-clock seconds and floating-point operations (a multiply-add is two)."""
+    """What one run of a stage cost: wall-clock seconds and floating-point operations (a multiply-add
+    is two)."""
     seconds: float
     flops: int
 
@@ -58,7 +59,8 @@ def printer(asked: tuple[str, ...]) -> Watcher:
 
 
 def summary(array: np.ndarray) -> str:
-    """`float32 [64, 192]  -2.1..1.9  rms 0.53`: one array in one phrase; small integer arrays in full."""
+    """`float32 [64, 192]  -2.1..1.9  rms 0.53`: one array in one phrase; small integer arrays in
+    full."""
     head = f"{array.dtype} {list(array.shape)}"
     if array.size == 0:
         return f"{head} empty"
@@ -77,7 +79,8 @@ def profiler(profile: dict[str, Cost]) -> Watcher:
 
 def shadower(beside: Callable[[Visit], Any], guilty: dict[str, float], failures: dict[str, Exception],
              tolerance: float) -> Watcher:
-    """Compare the candidate with the model's own pass on the same inputs; note it when it differs; go on with ours.
+    """Compare the candidate with the model's own pass on the same inputs; note it when it differs; go
+    on with ours.
 
     beside: runs the candidate for a visit and gives what it made, on the host.
     """
@@ -87,7 +90,7 @@ def shadower(beside: Callable[[Visit], Any], guilty: dict[str, float], failures:
         except Exception as error:                               # one run is to name all guilty stages
             guilty[visit.key], failures[visit.key] = float("inf"), error
             return
-        except SystemExit as error:                              # a candidate may not end the program that asks it
+        except SystemExit as error:                    # a candidate may not end the program that asks it
             guilty[visit.key] = float("inf")
             failures[visit.key] = RuntimeError(f"it called sys.exit({error})")
             return
@@ -106,13 +109,15 @@ def _shape(value: Any) -> tuple[int, ...] | None:
     return value.shape if isinstance(value, np.ndarray | np.generic) else None
 
 
-def _kinds(values: tuple) -> str:
-    return " and ".join(f"an array {list(v.shape)}" if isinstance(v, np.ndarray) else f"a {type(v).__name__}"
+def _kinds(values: tuple[Any, ...]) -> str:
+    return " and ".join(f"an array {list(v.shape)}" if isinstance(v, np.ndarray)
+                        else f"a {type(v).__name__}"
                         for v in values)
 
 
 def relative_error(candidate: np.ndarray, reference: np.ndarray) -> float:
-    """||candidate - reference|| / ||reference||, in float64; infinite when shapes differ or a NaN comes in."""
+    """||candidate - reference|| / ||reference||, in float64; infinite when shapes differ or a NaN
+    comes in."""
     if candidate is None or np.shape(candidate) != np.shape(reference):
         return float("inf")
     a, b = np.asarray(candidate).astype(np.float64), np.asarray(reference).astype(np.float64)
@@ -123,44 +128,49 @@ def relative_error(candidate: np.ndarray, reference: np.ndarray) -> float:
 
 
 def dumper(folder: Path) -> Watcher:
-    """Write each output into `folder` as NNNN-key.npy, then a line about it into the index of all that is there."""
+    """Write each output into `folder` as NNNN-key.npy, then a line about it into the index of all that
+    is there."""
     check_vacant(folder)
     count = 0
 
     def look(visit: Visit) -> None:
         nonlocal count
-        folder.mkdir(parents=True, exist_ok=True)                # with the first output: an early end leaves nothing
+        folder.mkdir(parents=True, exist_ok=True)    # with the first output: an early end leaves nothing
         files = []
         for n, array in enumerate(outputs(visit.output)):
             files.append(f"{count:04d}-{visit.key}{f'.{n}' if isinstance(visit.output, tuple) else ''}.npy")
             write_whole(folder / files[-1], functools.partial(_save, array))
         count += 1
         row = {"key": visit.key, "label": visit.label, "contract": visit.door.contract, "files": files,
-               "dtypes": [str(a.dtype) for a in outputs(visit.output)], "tuple": isinstance(visit.output, tuple)}
+               "dtypes": [str(a.dtype) for a in outputs(visit.output)],
+               "tuple": isinstance(visit.output, tuple)}
         with (folder / INDEX).open("a", encoding="utf-8", newline="\n") as index:
             index.write(json.dumps(row) + "\n")
     return look
 
 
 def read_dump(folder: str | Path) -> dict[str, Any]:
-    """A folder written by `session(dump=folder)` as a trace: key -> array or tuple of arrays, in order of execution.
+    """A folder written by `session(dump=folder)` as a trace: key -> array or tuple of arrays, in order
+    of execution.
 
-    A last line of the index that was cut off is left out, with a warning. Raises MissingFile without an index,
-    Error for another line that is none of ours.
+    A last line of the index that was cut off is left out, with a warning. Raises MissingFile without
+    an index, Error for another line that is none of ours.
     """
     folder = Path(folder)
     if not (folder / INDEX).is_file():
         raise MissingFile(f"{folder} is no dump: it has no {INDEX}")
     *lines, rest = (folder / INDEX).read_text(encoding="utf-8").split("\n")
     if rest:
-        warnings.warn(f"{folder / INDEX} ends within a line: the dump was cut off after {len(lines)} outputs",
+        warnings.warn(f"{folder / INDEX} ends within a line: the dump was cut off after {len(lines)} "
+                      "outputs",
                       stacklevel=2)
     trace: dict[str, Any] = {}
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
             pairs = zip(row["files"], row["dtypes"], strict=True)
-            arrays = tuple(_typed(np.load(folder / name, allow_pickle=False), dtype) for name, dtype in pairs)
+            arrays = tuple(_typed(np.load(folder / name, allow_pickle=False), dtype)
+                           for name, dtype in pairs)
             trace[row["key"]] = arrays if row["tuple"] else arrays[0]
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise Error(f"{folder / INDEX}, line {number}: not a line of a dump ({error})") from error
