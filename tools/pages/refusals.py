@@ -24,7 +24,7 @@ PAGE = PACKAGE.parent / "docs" / "made" / "refusals.md"
 HEAD = """# What minivl refuses, and what to do
 
 Every refusal is a `minivl.Error`, which is a `ValueError`: `except minivl.Error as error` catches them all, and the
-command line prints the message in one line and exits with 2 (with 1 when a contract was broken). A message says what must
+command line prints the message in one line and exits with 2 (1 when a contract was broken). A message says what must
 hold, what was found and what to do; what stands in braces is filled in.
 
 Written by `python -m tools.pages.refusals` from the code; do not edit.
