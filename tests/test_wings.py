@@ -113,7 +113,7 @@ def told() -> dict[str, set[str]]:
     section = PAGE.read_text(encoding="utf-8").partition("## What is imported from outside")[2].partition("\n## ")[0]
     found: dict[str, set[str]] = {}
     for file, packages in re.findall(r"^\| `([\w/.*]+)` \| ([^|]+) \|", section, re.MULTILINE):
-        found.setdefault(file, set()).update(re.findall(r"\w+", packages))
+        found.setdefault(file.removeprefix("minivl/"), set()).update(re.findall(r"\w+", packages))
     return found
 
 

@@ -62,8 +62,7 @@ def reached(theirs: Checked) -> list[str]:
     return check_reached(ours.table, ours.reached, theirs.name) if isinstance(ours, Ours) else []
 
 
-# ---- bisect
-# ------------------------------------------------------------------------------------------------
+# ---- bisect --------------------------------------------------------------------------------------
 
 def run_bisect(golden: Path, candidate: str | None, command: str | None, fault: str | None,
                precision: str | None,
@@ -109,8 +108,7 @@ def tell_bisection(found: Bisection) -> None:
          t.note) for t in found.trials], right=("x limit", "runs"), droppable=("said",))
 
 
-# ---- shadow
-# ------------------------------------------------------------------------------------------------
+# ---- shadow --------------------------------------------------------------------------------------
 
 def run_shadow(words: Sequence[str], fps: float | None, candidate: str | None, command: str | None,
                fault: str | None,
@@ -151,8 +149,7 @@ def tell_shadow(found: Shadowed) -> None:
                                            for key, error in found.errors.items()], right=("error",))
 
 
-# ---- reduce
-# ------------------------------------------------------------------------------------------------
+# ---- reduce --------------------------------------------------------------------------------------
 
 def run_reduce(words: Sequence[str], fps: float | None, output: Path, candidate: str | None,
                command: str | None,

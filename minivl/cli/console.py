@@ -131,8 +131,7 @@ def working(text: str) -> Iterator[Callable[[str], None]]:
         yield lambda words: spinner.update(text=clean(words))
 
 
-# ---- numbers
-# -----------------------------------------------------------------------------------------------
+# ---- numbers -------------------------------------------------------------------------------------
 
 def count(number: float) -> str:
     """`12,345`, and from ten million on `12.3 M`: parameters, floating-point operations."""

@@ -140,8 +140,7 @@ def hub() -> dict[str, Any]:
             "checkpoints": [name.removeprefix("models--").replace("--", "/") for name in there]}
 
 
-# ---- showing
-# -----------------------------------------------------------------------------------------------
+# ---- showing -------------------------------------------------------------------------------------
 
 def show(found: dict[str, Any]) -> None:
     """The findings, the verdict last, where it is seen."""

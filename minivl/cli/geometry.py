@@ -31,8 +31,7 @@ from ..run.provenance import Where, where_pixel, where_token
 from .console import box, by, facts, line, print_json, table, working
 from .given import check_words, conversation, grid, named, processor, source_size
 
-# ---- tokens
-# ------------------------------------------------------------------------------------------------
+# ---- tokens --------------------------------------------------------------------------------------
 
 def tokens(images: Sequence[str], sizes: Sequence[str], model: str | None, min_pixels: int | None,
            max_pixels: int | None, as_json: bool) -> None:
@@ -147,8 +146,7 @@ def show_tokens(found: dict[str, Any]) -> None:
                                                    "smallest"))
 
 
-# ---- where
-# -------------------------------------------------------------------------------------------------
+# ---- where ---------------------------------------------------------------------------------------
 
 def where(image: str, token: int | None, pixel: str | None, model: str | None, as_json: bool) -> None:
     """Print all places of one visual token. Raises ValueError, IndexError or OSError for wrong input."""

@@ -168,8 +168,7 @@ def files(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-# ---- showing
-# -----------------------------------------------------------------------------------------------
+# ---- showing -------------------------------------------------------------------------------------
 
 def show(found: dict[str, Any]) -> None:
     """The document as tables, the verdict last, where it is seen."""

@@ -84,8 +84,7 @@ def smallest_inputs(config: ModelConfig) -> Inputs:
                            np.array([[1, 2, 2]]))
 
 
-# ---- checking
-# ----------------------------------------------------------------------------------------------
+# ---- checking ------------------------------------------------------------------------------------
 
 def check_leaves(patterns: Iterable[str], known: Known) -> None:
     """Raise ValueError unless each pattern matches a leaf: only leaves have an output of their own to

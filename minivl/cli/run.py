@@ -23,8 +23,7 @@ from .console import count, heading, line, milliseconds, note, print_json, table
 from .given import Chosen, check_words, conversation, named, open_model, sample, say_which
 from .labels import check_label, check_leaves, labels
 
-# ---- passes
-# ------------------------------------------------------------------------------------------------
+# ---- passes --------------------------------------------------------------------------------------
 
 def passes(image: str | None, question: str | None, chosen: Chosen, max_new_tokens: int,
            everything: bool,

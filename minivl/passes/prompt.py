@@ -47,8 +47,7 @@ class PromptError(Error):
     """Messages that are no conversation, or placeholders that do not match the pictures and videos."""
 
 
-# ---- messages
-# ----------------------------------------------------------------------------------------------
+# ---- messages ------------------------------------------------------------------------------------
 
 def check_messages(messages: Messages) -> None:
     """Raise PromptError, saying which message, item and key is wrong and what is allowed, unless
@@ -135,8 +134,7 @@ def _as_image(item: dict[str, Any]) -> dict[str, Any]:
     return {"type": "image", "image": url["url"] if isinstance(url, dict) else url, **rest}
 
 
-# ---- messages to text
-# --------------------------------------------------------------------------------------
+# ---- messages to text ----------------------------------------------------------------------------
 
 def render(messages: Messages, template: str | None = None, add_generation_prompt: bool = True,
            add_vision_id: bool = False) -> str:
@@ -162,8 +160,7 @@ def render_bytes(messages: Messages, template: str | None, add_generation_prompt
     return np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
 
 
-# ---- text to ids
-# -------------------------------------------------------------------------------------------
+# ---- text to ids ---------------------------------------------------------------------------------
 
 @stage("prompt.encode", "_, _ -> n")
 def encode(text: str, tokenizer: Tokenizer) -> np.ndarray:

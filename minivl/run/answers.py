@@ -73,8 +73,7 @@ def read(answer: str) -> tuple[list[Said], list[str]]:
     return kept, notes
 
 
-# ---- brackets
-# ----------------------------------------------------------------------------------------------
+# ---- brackets ------------------------------------------------------------------------------------
 
 @dataclass
 class Group:
@@ -149,8 +148,7 @@ def _value(kind: str | None, word: str) -> Any:
     return inside.encode("utf-8", "replace").decode("utf-8")  # an escape can be half a character: \ud800
 
 
-# ---- what the groups say
-# -----------------------------------------------------------------------------------
+# ---- what the groups say -------------------------------------------------------------------------
 
 class _Reader:
     """Walks the groups of one answer, once."""
@@ -267,8 +265,7 @@ def _label(run: list[tuple[str | None, Any]]) -> str:
     return f"{value:g}" if isinstance(value, float) else " ".join(value.split())
 
 
-# ---- other notations
-# ---------------------------------------------------------------------------------------
+# ---- other notations -----------------------------------------------------------------------------
 
 def _tags(text: str) -> Iterator[Said]:
     """`<points x1="12" y1="30" x2="40" y2="31" alt="a key">a key</points>`"""

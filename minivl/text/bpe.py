@@ -34,8 +34,7 @@ LARGEST = 1 << 25      # bytes of a tokenizer.json; the official ones have 7 to 
 CACHE_LIMIT = 1 << 16  # words whose ids are kept; the cache starts afresh when full
 
 
-# ---- cutting text into words
-# -------------------------------------------------------------------------------
+# ---- cutting text into words ---------------------------------------------------------------------
 
 @lru_cache(maxsize=1 << 16)
 def kind(char: str) -> str:
@@ -121,8 +120,7 @@ def run(text: str, i: int, kinds: str) -> int:
     return i
 
 
-# ---- merging bytes
-# -----------------------------------------------------------------------------------------
+# ---- merging bytes -------------------------------------------------------------------------------
 
 def merge(word: bytes, ranks: dict[tuple[bytes, bytes], int]) -> list[bytes]:
     """Start from single bytes; join the adjacent pair of lowest rank, the leftmost of equals, until
@@ -154,8 +152,7 @@ def merge(word: bytes, ranks: dict[tuple[bytes, bytes], int]) -> list[bytes]:
     return [part for part in parts if part]
 
 
-# ---- the file
-# ----------------------------------------------------------------------------------------------
+# ---- the file ------------------------------------------------------------------------------------
 
 def _byte_alphabet() -> dict[str, int]:
     """How the file writes bytes: printable Latin-1 as itself, the other 68 from U+0100 on (a space is
@@ -314,8 +311,7 @@ def _check_unique(path: Path, vocab: dict[str, int], added: tuple[Added, ...]) -
             raise TokenizerError(f"{path}: {key} {twice[0]!r} comes twice")
 
 
-# ---- text to ids
-# -------------------------------------------------------------------------------------------
+# ---- text to ids ---------------------------------------------------------------------------------
 
 class BPE:
     """The encoder of one file: `BPE(read(path)).encode("Hello")` is a list of ids."""

@@ -82,8 +82,7 @@ def compiled(source: str) -> CodeType:
     return Environment(Budget(0)).compile(source)
 
 
-# ---- what is counted
-# ---------------------------------------------------------------------------------------
+# ---- what is counted -----------------------------------------------------------------------------
 
 def weight(value: Any, most: int) -> int:
     """Characters and items in a value, all the way down; the count stops soon after `most`."""
@@ -132,8 +131,7 @@ class Budget:
         return value
 
 
-# ---- where it is counted
-# -----------------------------------------------------------------------------------
+# ---- where it is counted -------------------------------------------------------------------------
 
 class Environment(ImmutableSandboxedEnvironment):
     """jinja2 as chat templates expect it (`trim_blocks`, `lstrip_blocks`), with everything charged to a
@@ -296,8 +294,7 @@ def _filtered(node: nodes.Node, name: str) -> nodes.Expr:
     return nodes.Filter(cast(nodes.Expr, node), name, [], [], None, None, lineno=node.lineno)
 
 
-# ---- what a template is offered
-# ----------------------------------------------------------------------------
+# ---- what a template is offered ------------------------------------------------------------------
 
 class Namespace(jinja2.utils.Namespace):
     """A template's variables that outlive a loop; no names with an underscore in front, and nothing to
