@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..door.errors import ArgumentError
 from .console import clean, line, note, working
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ def grade(folder: Path, assignment: str | None, output: Path, seed: int | None, 
     """Grade a folder of submissions; without an assignment all that are there. Gives how many could
     not be graded."""
     if find_spec("resource") is None:
-        raise ValueError("grading needs Linux: this system cannot limit what a submission uses; "
-                         "docs/teaching/grading.md says what to do")
+        raise ArgumentError("grading needs Linux: this system cannot limit what a submission uses; "
+                            "docs/teaching/grading.md says what to do")
     from ..teach.course import assignments
     from ..teach.course.grade import students
     from ..teach.course.process import Limits
@@ -39,8 +40,8 @@ def grade(folder: Path, assignment: str | None, output: Path, seed: int | None, 
     handed = [one for one in assignments.ASSIGNMENTS if any((folder / name / one).is_dir()
                                                             for name in names)]
     if not assignment and not handed:
-        raise ValueError(f"no folder of a student in {folder} is named after an assignment; say with "
-                         f"--assignment which one is meant: {', '.join(assignments.ASSIGNMENTS)}")
+        raise ArgumentError(f"no folder of a student in {folder} is named after an assignment; say with "
+                            f"--assignment which one is meant: {', '.join(assignments.ASSIGNMENTS)}")
     asked = [assignments.find(name) for name in ([assignment] if assignment else handed)]
     output.mkdir(parents=True, exist_ok=True)             # an hour later would be late to find out
     seed = secrets.randbelow(2**31) if seed is None else seed

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..api import VLM
+from ..door.errors import ArgumentError
 from ..door.files import check_place
 from ..door.watch import INDEX, read_dump
 from ..show import explorer
@@ -22,8 +23,8 @@ PICTURE = re.compile(r"\S+\.(png|jpe?g|webp|bmp|gif|tiff?)", re.IGNORECASE)
 
 def explore(words: Sequence[str], beside: Sequence[str], output: Path, fps: float | None, chosen: Chosen,
             max_new_tokens: int) -> None:
-    """Write the page. Raises ValueError or OSError for whatever is wrong with the input, before anything takes long
-    where it can be known."""
+    """Write the page. Raises ArgumentError or OSError for whatever is wrong with the input, before
+    anything takes long where it can be known."""
     check_place(output, ".html", ".htm")
     asked = [split(words), *([other(beside, *split(words))] if beside else [])]
     with open_model(chosen) as vlm:
@@ -40,8 +41,8 @@ def split(words: Sequence[str]) -> tuple[list[str], str]:
     if is_dump(words[-1]) and len(words) == 1:
         return list(words), ""
     if len(words) == 1:
-        raise ValueError(f"{words[0]}: give pictures and then a question, or the folder of a dump "
-                         "(minivl run --dump)")
+        raise ArgumentError(f"{words[0]}: give pictures and then a question, or the folder of a dump "
+                            "(minivl run --dump)")
     check_words(words[:-1], words[-1])
     return list(words[:-1]), words[-1]
 
@@ -54,10 +55,10 @@ def other(beside: Sequence[str], images: list[str], question: str) -> tuple[list
     pictures = [word for word in beside if is_picture(word)]
     questions = [word for word in beside if word not in pictures]
     if len(questions) > 1:
-        raise ValueError(f"--beside has two questions, {questions[0]!r} and {questions[1]!r}; a page "
-                         "shows two runs")
+        raise ArgumentError(f"--beside has two questions, {questions[0]!r} and {questions[1]!r}; a page "
+                            "shows two runs")
     if not question and not (pictures and questions):
-        raise ValueError("beside a dump give another dump, or both a picture and a question")
+        raise ArgumentError("beside a dump give another dump, or both a picture and a question")
     check_words(pictures)
     return pictures or images, questions[0] if questions else question
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ..door.errors import ArgumentError
 from ..door.stage import Session
 from .console import console, facts, heading, line, note, print_json, table, working
 
@@ -19,12 +20,12 @@ SIDE_BY_SIDE = 160                 # columns of a terminal on which two function
 
 
 def faults(name: str | None, score: bool, shadow: bool, markdown: bool, as_json: bool) -> int:
-    """Print what is asked for; the exit code. Raises ValueError for a name that there is not."""
+    """Print what is asked for; the exit code. Raises ArgumentError for a name that there is not."""
     from ..truth.museum import FAULTS, get
     if markdown and not score:
-        raise ValueError("--markdown is the page with the score: say --score --markdown")
+        raise ArgumentError("--markdown is the page with the score: say --score --markdown")
     if name is not None and score:
-        raise ValueError("--score is about all faults: leave the name out")
+        raise ArgumentError("--score is about all faults: leave the name out")
     if score:
         return show_score(markdown, as_json)
     chosen = [get(name)] if name else list(FAULTS.values())
@@ -135,7 +136,7 @@ def show_score(as_page: bool, as_json: bool) -> int:
 
 @contextmanager
 def planted(name: str | None) -> Iterator[None]:
-    """Run the body with a fault in the model, and say so; without a name as it is. Raises ValueError
+    """Run the body with a fault in the model, and say so; without a name as it is. Raises ArgumentError
     for the name."""
     if name is None:
         yield

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..door.errors import ArgumentError
 from ..door.files import check_place, write_whole
 from ..run.grounding import Found, Grounding
 from ..run.open_picture import load_picture
@@ -24,7 +25,7 @@ def ground(image: str, question: str, output: Path, chosen: Chosen, max_new_toke
            as_json: bool) -> bool:
     """Draw and print what the answer names; False, and no drawing, when it names nothing.
 
-    Raises ValueError or OSError for whatever is wrong with the input.
+    Raises ArgumentError or OSError for whatever is wrong with the input.
     """
     check_words([image], question)
     check_place(output, ".png")
@@ -45,13 +46,13 @@ def ground(image: str, question: str, output: Path, chosen: Chosen, max_new_toke
 
 
 def check_other(image: str, output: Path) -> None:
-    """Raise ValueError when the drawing would be written over the picture that it is drawn on."""
+    """Raise ArgumentError when the drawing would be written over the picture that it is drawn on."""
     try:
         same = output.exists() and output.samefile(image)
     except (OSError, ValueError):                              # a URL, or no path at all
         same = False
     if same:
-        raise ValueError(f"{output}: this is the picture itself; name another file with -o")
+        raise ArgumentError(f"{output}: this is the picture itself; name another file with -o")
 
 
 def document(image: str, question: str, found: Grounding, output: Path) -> dict[str, Any]:

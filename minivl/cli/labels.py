@@ -22,6 +22,7 @@ import numpy as np
 
 from ..checkpoint.names import blank_tensors, build
 from ..config import ModelConfig
+from ..door.errors import ArgumentError
 from ..door.stage import session
 from ..kernels import NAMES, interpreter
 from ..passes import answer, video
@@ -87,27 +88,27 @@ def smallest_inputs(config: ModelConfig) -> Inputs:
 # ---- checking ------------------------------------------------------------------------------------
 
 def check_leaves(patterns: Iterable[str], known: Known) -> None:
-    """Raise ValueError unless each pattern matches a leaf: only leaves have an output of their own to
+    """Raise ArgumentError unless each pattern matches a leaf: only leaves have an output of their own to
     look at."""
     for pattern in patterns:
         if not any(leaf and fnmatchcase(name, plain_step(pattern)) for name, leaf in known.items()):
-            raise ValueError(no_such(pattern, known))
+            raise ArgumentError(no_such(pattern, known))
 
 
 def check_label(label: str, known: Known) -> None:
-    """Raise ValueError unless this is a stage's label or key, leaf or not; patterns are not taken
+    """Raise ArgumentError unless this is a stage's label or key, leaf or not; patterns are not taken
     here."""
     if plain_step(label) not in known:
-        raise ValueError(no_such(label, known))
+        raise ArgumentError(no_such(label, known))
 
 
 def check_patterns(patterns: Iterable[str], names: Iterable[str]) -> None:
-    """Raise ValueError unless each pattern matches one of the names, which may be made of other
+    """Raise ArgumentError unless each pattern matches one of the names, which may be made of other
     stages."""
     known = dict.fromkeys(names, True)
     for pattern in patterns:
         if not any(fnmatchcase(name, plain_step(pattern)) for name in known):
-            raise ValueError(no_such(pattern, known))
+            raise ArgumentError(no_such(pattern, known))
 
 
 def plain_step(pattern: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from ..api import VLM
 from ..door import watch
 from ..door.contract import outputs
+from ..door.errors import ArgumentError
 from ..door.listing import Row, fold, lister, total
 from ..door.stage import Session, Stopped
 from ..door.visit import Visit, Watcher
@@ -28,7 +29,7 @@ from .labels import check_label, check_leaves, labels
 def passes(image: str | None, question: str | None, chosen: Chosen, max_new_tokens: int,
            everything: bool,
            as_json: bool) -> None:
-    """Print every leaf in order of execution. Raises ValueError or OSError for whatever is wrong with
+    """Print every leaf in order of execution. Raises ArgumentError or OSError for whatever is wrong with
     the input."""
     if image is None:
         image, question = sample()
@@ -81,11 +82,12 @@ def run(image: str, question: str, chosen: Chosen, max_new_tokens: int, print_af
     """One question with a session open; the session's lines, then the answer or what came out at the
     stop.
 
-    Raises ValueError for a pattern that no stage matches, and for whatever else is wrong with the input.
+    Raises ArgumentError for a pattern that no stage matches, and for whatever else is wrong with the
+    input.
     """
     printed, kept = (list(watch.patterns(",".join(words))) for words in (print_after, record))
     if kept and dump is None:
-        raise ValueError("--record chooses what --dump writes; say where to with --dump FOLDER")
+        raise ArgumentError("--record chooses what --dump writes; say where to with --dump FOLDER")
     check_words([image], question)
     with open_model(chosen) as vlm:
         known = labels(vlm.processor) if printed or kept or stop_after else {}
@@ -123,12 +125,12 @@ def crosser(unmet: list[str]) -> Watcher:
 
 
 def check_met(unmet: Sequence[str], rows: Sequence[Row]) -> None:
-    """Raise ValueError for a pattern that could have matched but did not: a step after the end of the
+    """Raise ArgumentError for a pattern that could have matched but did not: a step after the end of the
     answer, say."""
     runs = {row.key.partition(".")[0] for row in rows if row.label.startswith("decoder.")}
     if unmet:
-        raise ValueError(f"nothing came by under {unmet[0]}: the answer ended after {len(runs)} runs "
-                         "of the decoder")
+        raise ArgumentError(f"nothing came by under {unmet[0]}: the answer ended after {len(runs)} runs "
+                            "of the decoder")
 
 
 def watched(vlm: VLM, messages: list[dict[str, Any]], max_new_tokens: int, s: Session,

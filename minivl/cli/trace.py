@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..api import PRECISIONS
+from ..door.errors import ArgumentError
 from ..door.files import check_place, write_whole
 from ..truth.compare import report
 from ..truth.compare.compare import Comparison, compare
@@ -33,18 +34,19 @@ def record(images: Sequence[str], question: str | None, output: Path, source: st
            precision: str | None, kernels: str, attention: str, patterns: Sequence[str],
            layers: str | None,
            rows: Sequence[str], pixels: bool, yardsticks: Sequence[str] | None, answer: int) -> None:
-    """Write the trace of one run. Raises ValueError or OSError for whatever is wrong with the input."""
+    """Write the trace of one run. Raises ArgumentError or OSError for whatever is wrong with the
+    input."""
     from ..truth.trace.record import Selection, record, record_reference, with_answer
     if source not in SOURCES or attention not in ATTENTION:
-        raise ValueError(f"--from is {' or '.join(SOURCES)}, --attention {' or '.join(ATTENTION)}")
+        raise ArgumentError(f"--from is {' or '.join(SOURCES)}, --attention {' or '.join(ATTENTION)}")
     ours = source == "minivl"
     precision = precision or ("float64" if ours else "float32")
     which = Chosen(model, precision, kernels) if ours else Chosen(model)
     if yardsticks is None:
         yardsticks = PRECISIONS if ours and precision == "float64" else ()
     if yardsticks and not ours:
-        raise ValueError("a yardstick is measured against minivl's own run: record that, with --from "
-                         "minivl")
+        raise ArgumentError("a yardstick is measured against minivl's own run: record that, with --from "
+                            "minivl")
     check_place(output)
     if not images:
         first, asked = sample()
@@ -68,22 +70,22 @@ def record(images: Sequence[str], question: str | None, output: Path, source: st
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """`0,2,5-7` as numbers. Raises ValueError."""
+    """`0,2,5-7` as numbers. Raises ArgumentError."""
     found: list[int] = []
     for part in text.split(","):
         first, dash, last = part.partition("-")
         if not first.isdecimal() or (dash and not (last.isdecimal() and int(first) <= int(last))):
-            raise ValueError(f"{text!r} is no list of numbers such as 0,2,5-7")
+            raise ArgumentError(f"{text!r} is no list of numbers such as 0,2,5-7")
         found += range(int(first), int(last or first) + 1)
     return tuple(found)
 
 
 def row_choice(text: str) -> tuple[str, np.ndarray]:
-    """`s=0,5-9` as an axis letter and row numbers. Raises ValueError."""
+    """`s=0,5-9` as an axis letter and row numbers. Raises ArgumentError."""
     letter, _, rows = text.partition("=")
     if len(letter) != 1 or letter not in ROW_LETTERS:
-        raise ValueError(f"--rows is {text!r}; it should be LETTER=NUMBERS, as in s=0,5-9, with a "
-                         f"letter of {', '.join(ROW_LETTERS)}")
+        raise ArgumentError(f"--rows is {text!r}; it should be LETTER=NUMBERS, as in s=0,5-9, with a "
+                            f"letter of {', '.join(ROW_LETTERS)}")
     return letter, np.array(numbers(rows), np.int64)
 
 

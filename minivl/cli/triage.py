@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..api import PRECISIONS
+from ..door.errors import ArgumentError
 from ..truth.triage import report
 from ..truth.triage.cache import Cache
 from ..truth.triage.lines import read_lines
@@ -25,11 +26,11 @@ def triage(candidate: Path, model: str | None, precision: str | None, golden: st
     ValueError or OSError when nothing can be compared."""
     for name, given in (("--precision", precision), ("--golden", golden)):
         if given is not None and given not in PRECISIONS:
-            raise ValueError(f"{name} is {given}; it can be {', '.join(PRECISIONS)}")
+            raise ArgumentError(f"{name} is {given}; it can be {', '.join(PRECISIONS)}")
     lines = read_lines(candidate)
     theirs = precision_of(lines, precision)
     if PRECISIONS.index(golden or FINER[theirs]) > PRECISIONS.index(theirs):
-        raise ValueError(f"--golden is {golden}, coarser than the candidate's {theirs}: leave it out")
+        raise ArgumentError(f"--golden is {golden}, coarser than the candidate's {theirs}: leave it out")
     kept = Cache(cache or candidate.with_name(CACHE))
     with open_model(Chosen(model)) as vlm:
         with working("reading samples") as say:

@@ -130,7 +130,8 @@ def start(context: typer.Context,
 def demo(output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.png",
                                               help="Where the picture goes.")]
          = Path("minivl-demo.png")) -> None:
-    """Answer about samples, and draw it. The embedded model looks at pictures; one file shows what happens inside."""
+    """Answer about samples, and draw it. The embedded model looks at pictures; one file shows what
+    happens inside."""
     from ..door.files import check_place
     from ..show.demo import main as show
     from .console import console

@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..config import PreprocessorConfig
+from ..door.errors import ArgumentError
 from ..door.stage import stage
 
 
@@ -24,11 +25,12 @@ def by_merge_block(grid: np.ndarray, merge: int) -> np.ndarray:
 
     Order: t, block row, block column, row in the block, column in the block. On a 4 x 6 grid with
         merge 2:
-    (0,0) (0,1) (1,0) (1,1), then (0,2) (0,3) (1,2) (1,3), and so on. ValueError when blocks do not fit.
+    (0,0) (0,1) (1,0) (1,1), then (0,2) (0,3) (1,2) (1,3), and so on. ArgumentError when blocks do not
+    fit.
     """
     t, gh, gw, *rest = grid.shape
     if gh % merge or gw % merge:
-        raise ValueError(f"a grid of {gh} x {gw} patches has no whole blocks of {merge} x {merge}")
+        raise ArgumentError(f"a grid of {gh} x {gw} patches has no whole blocks of {merge} x {merge}")
     cut = grid.reshape(t, gh // merge, merge, gw // merge, merge, *rest)     # -> t row in_row col in_col
     return cut.swapaxes(2, 3).reshape(t * gh * gw, *rest)               # -> t row col in_row in_col -> p
 
@@ -44,13 +46,14 @@ def from_merge_block(rows: np.ndarray, grid: np.ndarray, merge: int) -> np.ndarr
 def grid_of(frames_shape: tuple[int, ...], config: PreprocessorConfig) -> np.ndarray:
     """(t, gh, gw) int64 of frames (t, 3, h, u): pairs of frames, rows of patches, columns of patches.
 
-    An odd last frame makes a pair of its own. Raises ValueError when h or u is no multiple of 28 pixels.
+    An odd last frame makes a pair of its own. Raises ArgumentError when h or u is no multiple of 28
+    pixels.
     """
     frames, _, h, u = frames_shape
     if frames < 1 or h < 1 or u < 1 or h % config.factor or u % config.factor:
-        raise ValueError(f"{frames} frames of {h} x {u} pixels (height x width): at least one is "
-                         f"needed, and sides that are multiples of {config.factor}; resize to "
-                         "picture.target_size first")
+        raise ArgumentError(f"{frames} frames of {h} x {u} pixels (height x width): at least one is "
+                            f"needed, and sides that are multiples of {config.factor}; resize to "
+                            "picture.target_size first")
     pairs = -(-frames // config.temporal_patch_size)                          # rounded up
     return np.array([pairs, h // config.patch_size, u // config.patch_size], np.int64)
 

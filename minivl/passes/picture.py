@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..config import PreprocessorConfig
-from ..door.errors import Error
+from ..door.errors import ArgumentError, Error
 from ..door.stage import stage
 
 if TYPE_CHECKING:
@@ -98,7 +98,8 @@ def resize(pixels: np.ndarray, size: np.ndarray) -> np.ndarray:
 def bicubic(pixels: np.ndarray, size: np.ndarray) -> np.ndarray:
     """What `resize` does, for callers that are a stage of their own (a video's frames)."""
     if pixels.dtype != np.uint8 or min(size) < 1:
-        raise ValueError(f"resizing takes uint8 pixels and a positive size, not {pixels.dtype} to {size}")
+        raise ArgumentError(f"resizing takes uint8 pixels and a positive size, not {pixels.dtype} to "
+                            f"{size}")
     return _each_axis(pixels, size, _weigh_fixed)
 
 

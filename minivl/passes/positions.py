@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..config import TextConfig, VisionConfig
+from ..door.errors import ArgumentError
 from ..door.stage import stage
 from ..kernels import definition as kernels
 from .patches import by_merge_block
@@ -111,7 +112,7 @@ def mrope(ids: np.ndarray, grids: np.ndarray, ticks: np.ndarray, pads: tuple[int
     Source: technical report, section 2.1.3; huggingface/transformers#35569.
     """
     if after_video not in AFTER_VIDEO:
-        raise ValueError(f"after_video is {after_video!r}; it can be {' or '.join(AFTER_VIDEO)}")
+        raise ArgumentError(f"after_video is {after_video!r}; it can be {' or '.join(AFTER_VIDEO)}")
     starts = np.flatnonzero(np.isin(ids, pads))
     columns, at, p = [np.zeros((3, 0), np.int64)], 0, 0
     for grid, tick in zip(grids, ticks, strict=True):
