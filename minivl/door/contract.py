@@ -92,13 +92,16 @@ def check_outputs(key: str, contract: str, value: Any, sizes: dict[str, int]) ->
     """Check what came out against the right side, with the letters as bound by the inputs; floats must
     be finite."""
     terms, arrays = parse(contract)[1], outputs(value)
+    # 1. As many arrays as promised, unless the last term repeats (`_ 4 *`: a table for each block).
     if terms[-1][-1] != "*" and len(terms) != len(arrays):
         raise ContractError(f"{key}: gives {len(arrays)} arrays, its contract '{contract}' promises "
                             f"{len(terms)}")
+    # 2. Finite numbers. Kind V is bfloat16, which NumPy knows as "void" with functions of its own.
     for n, array in enumerate(arrays):
         if array.dtype.kind in "fV" and not np.isfinite(array).all():
             bad = np.argwhere(~np.isfinite(array))[0].tolist()
             raise ContractError(f"{key}: output {n} {list(array.shape)} is not finite, first at {bad}")
+    # 3. Sizes, with the letters as the inputs bound them.
     _check_side(key, "output", terms, arrays, sizes)
 
 
@@ -107,6 +110,7 @@ def in_place_of(key: str, made: Any, value: Any) -> Any:
     to the types of what was made. Raises ContractError, naming the stage, for a value that does not
     fit."""
     ours, theirs = outputs(made), outputs(value)
+    # Shapes must be the same, not only broadcast: a row vector would pass for a whole array.
     if [np.shape(a) for a in theirs] != [np.shape(a) for a in ours]:
         shapes = [" and ".join(str(list(np.shape(a))) for a in arrays) for arrays in (theirs, ours)]
         raise ContractError(f"{key}: put {shapes[0]} in the place of {shapes[1]}; lay it out as the "
@@ -117,7 +121,7 @@ def in_place_of(key: str, made: Any, value: Any) -> Any:
 
 def _check_side(key: str, side: str, terms: list[list[str]], arrays: tuple[Any, ...],
                 sizes: dict[str, int]) -> None:
-    if terms[-1][-1] == "*":
+    if terms[-1][-1] == "*":                              # the last term for every further array
         terms = terms[:-1] + [terms[-1][:-1]] * (len(arrays) - len(terms) + 1)
     for n, (axes, array) in enumerate(zip(terms, arrays, strict=False)):
         if axes not in (["_"], []):
@@ -128,6 +132,7 @@ def _check_array(where: str, axes: list[str], shape: tuple[int, ...], sizes: dic
     if len(axes) != len(shape):
         raise ContractError(f"{where} should be [{' '.join(axes)}] but has shape {list(shape)}")
     for axis, size in zip(axes, shape, strict=True):
+        # "4c": four rows for each c; "3": a number; "_": any size
         times, letter = re.fullmatch(r"(\d*)([a-z_]?)", axis).groups()  # type: ignore[union-attr]
         if letter == "_":
             continue

@@ -22,9 +22,11 @@ MAX_JSON = 1 << 22         # bytes; the largest official file (an index of 1,353
 # --------------------------------------------------------------------------------------------- writing
 
 def check_place(path: Path, *endings: str) -> None:
-    """Raise ArgumentError, before anything takes long, for a path that no such file can be written to."""
+    """Raise ArgumentError, before anything takes long, for a path that no such file can be written
+    to."""
     if endings and path.suffix.lower() not in endings:
         raise ArgumentError(f"{path}: name a file that ends in {' or '.join(endings)}")
+    # Before the work: a run of minutes must not end in a path that cannot be written.
     parent = path.absolute().parent
     if path.is_dir() or not parent.is_dir():
         raise ArgumentError(f"{path}: {'is a folder' if path.is_dir() else 'its folder is not there'}; "
@@ -42,7 +44,7 @@ def check_new_folder(folder: Path) -> None:
     if not folder.parent.is_dir():
         raise MissingFile(f"{folder} cannot be made: {folder.parent} is no folder")
     import tempfile  # when first needed: it takes a while to import
-    try:
+    try:                                                # asking for permission lies on some file systems
         Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.")).rmdir()
     except OSError as error:
         raise OSError(f"{folder} cannot be made: {error.strerror}") from None
@@ -67,6 +69,7 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Let `write` fill a file beside the target, then move it there. When anything fails nothing is
     left, and an older file stays as it was. Raises OSError as the system does."""
     import tempfile  # when first needed: it takes a while to import
+    # In the same folder: a move to another file system is a copy, and a copy can be half done.
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         partial = Path(file.name)
         try:
@@ -91,7 +94,7 @@ def parse_json(data: bytes, where: str, error: type[Error] = Error) -> dict[str,
         raise error(f"{where}: {len(data)} bytes of JSON; at most {MAX_JSON} are read")
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(items)
+        found = dict(items)                              # readers disagree on which of two values counts
         if len(found) != len(items):
             names = [name for name, _ in items]
             twice = next(name for n, name in enumerate(names) if name in names[:n])
@@ -135,7 +138,7 @@ def _read(path: Path, limit: int, error: type[Error]) -> bytes:
     try:
         check_regular(path, error)
         with path.open("rb") as file:
-            data = file.read(limit + 1)
+            data = file.read(limit + 1)                   # one byte more tells that there is more
     except OSError as problem:
         raise error(f"{path}: cannot be read: {problem.strerror}") from None
     if len(data) > limit:

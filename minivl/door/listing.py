@@ -59,7 +59,9 @@ def fold(rows: Iterable[Row]) -> list[Row]:
     folded: dict[str, Row] = {}
     further = False
     for row in rows:
+        # Once the first answer token is out, every further pass goes into one row.
         further = further or bool(NEXT_TOKEN.match(row.key))
+        # `vision.blocks.7.attend` and its brothers are one row: `vision.blocks.*.attend`
         label = FURTHER if further else BLOCK.sub(r".\1.*.", row.label)
         new = replace(row, key=label, label=label)
         if further:

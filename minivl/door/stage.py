@@ -224,6 +224,8 @@ class Session:
             raise RuntimeError("a session is opened once; make a new one for each `with`")
         self._used = True
         outer = _session.get()
+        # Inside another session this one adds to it; a candidate beside the run (`_beside`) stands
+        # alone.
         if outer is not None and not self._alone:
             self.chain = [*outer.chain, self]
             self.machine = self.machine or outer.machine
@@ -256,24 +258,31 @@ class Session:
 
     def enter(self, door: Any, args: tuple[Any, ...]) -> Any:
         """Run one stage as the open sessions want it."""
+        # 1. Where are we? Each session counts runs from its own opening, so each has a key of its own.
         name = door.label.format(*args) if "{" in door.label else door.label
         frames = [session.frames[-1].child(name) for session in self.chain]
         key, label = frames[0].key, frames[0].label
         try:
+            # 2. What goes in: its sizes bind the letters of the contract for what comes out.
             sizes = self._check_before(key, door, args) if self.verify else {}
+            # 3. The pass, or what somebody has of it. Seconds and operations are those of this run
+            # alone.
             flops, start = self.flops, perf_counter()
             found = self._find_given(frames, door)                       # resuming: what was made before
             output = self._run(frames, door, args) if found is _ABSENT else found
             seconds = perf_counter() - start
             contracts.check_arrays(key, output)
+            # 4. What the run goes on with, and what everybody sees from here on.
             output = self._go_on_with(frames, output)                  # putting: what somebody else made
             if self.verify:
                 contracts.check_outputs(key, door.contract, self.to_host(output), sizes)
                 output = _read_only(output)
         except Exception as error:
+            # The innermost stage adds the note; the ones around it find it there.
             if not isinstance(error, Stopped) and not hasattr(error, "__notes__"):
                 error.add_note(f"in stage {key}")
             raise
+        # 5. Watchers look; then whoever asked to stop here stops, with its output seen by all.
         self._tell(frames, door, args, output, seconds, self.flops - flops)
         for session, frame in zip(self.chain, frames, strict=True):
             if session.stop_after in (frame.key, label):
@@ -281,6 +290,7 @@ class Session:
         return output
 
     def _check_before(self, key: str, door: Any, args: tuple[Any, ...]) -> dict[str, int]:
+        # `outer@1` is a new run at the root; `outer.inner@1` is one label for two passes of one parent
         parent, _, last = key.rpartition(".")
         if "@" in last and self.chain[0].frames[-1].key:
             raise contracts.ContractError(f"{key}: label comes twice inside {parent}")
@@ -290,7 +300,7 @@ class Session:
         """The output that is given for this stage, by the innermost session that has one."""
         for session, frame in zip(reversed(self.chain), reversed(frames), strict=True):
             if frame.key in session.given:
-                if door.composite:
+                if door.composite:               # the KV cache would stay empty: decoding would go wrong
                     raise ArgumentError(f"given holds {frame.key}, which is made of other stages and "
                                         "may change the cache; give its leaves, or put a function in "
                                         "its place with `replace`")
@@ -300,7 +310,7 @@ class Session:
     def _run(self, frames: list[Frame], door: Any, args: tuple[Any, ...]) -> Any:
         for session, frame in zip(self.chain, frames, strict=True):
             session.frames.append(frame)
-        try:
+        try:                                   # frames are popped whatever happens: the door stays clean
             return self.function(frames[0].label, tuple(frame.key for frame in frames),
                                  door.definition)(*args)
         finally:
@@ -314,8 +324,8 @@ class Session:
                    if frame.key in session.put]
         if not putting:
             return output
-        made = self.to_host(output)
-        for session, key in putting:
+        made = self.to_host(output)                  # one copy, which all of them keep
+        for session, key in putting:               # outermost first, so that the innermost value is last
             session.made[key] = made
             if session.put[key] is not None:
                 output = self.to_device(contracts.in_place_of(key, made, session.put[key]))
@@ -326,6 +336,7 @@ class Session:
         """Note what was met, and let every session's watchers look at a leaf."""
         leaf = not frames[-1].seen                        # it entered no other stage
         label = frames[0].label
+        # One way from the machine's memory to the host's for all watchers, and none when nobody looks.
         seen = self.to_host(output) if leaf and any(session.watchers for session in self.chain) else None
         for session, frame in zip(self.chain, frames, strict=True):
             session.met[frame.key] = session.met[label] = "leaf" if leaf else "composite"
@@ -357,6 +368,8 @@ class Session:
     def function(self, label: str, keys: tuple[str, ...], definition: Function) -> Function:
         """What runs under `label`: the interpreter's function or the definition, in the matching wraps
         of every open session, each of which knows the run by a key of its own."""
+        # Looked up once a place: a tower of 32 blocks asks for the same few functions thousands of
+        # times.
         found = self._memo.get((label, keys, definition))
         if found is None:
             found = self._innermost(label, keys, definition)
@@ -378,7 +391,7 @@ class Session:
         else:
             looking = [session for session, key in zip(self.chain, keys, strict=True)
                        if session._asks_for_kernels(label) or session._asks_inside(label, key)]
-        for session in looking:
+        for session in looking:                      # written into a trace's manifest
             session.unfused.add(label)
         return definition if looking else fast
 
@@ -389,7 +402,7 @@ class Session:
 
     def _asks_inside(self, label: str, key: str) -> bool:
         """Whether this session asks for a stage that may lie inside the one that is about to run."""
-        # a watcher of somebody's own sees all leaves
+        # Dumping, verifying and costing see every leaf, and so does a watcher of somebody's own.
         if self._asks_all or len(self.watchers) > self._own_watchers:
             return True
         asked = [pattern for patterns, _ in self._asked for pattern in patterns]
@@ -502,7 +515,7 @@ def _each(way: Callable[[Any], Any], value: Any) -> Any:
 
 def _read_only(value: Any) -> Any:
     """The same array, or tuple of arrays, as views that cannot be written to; anything else as it is."""
-    if isinstance(value, tuple):
+    if isinstance(value, tuple):                     # a NamedTuple of weights is handed on as it is
         return type(value)(map(_read_only, value)) if type(value) is tuple else value
     if isinstance(value, np.ndarray):
         value = value.view()

@@ -61,12 +61,12 @@ def printer(asked: tuple[str, ...]) -> Watcher:
 def summary(array: np.ndarray) -> str:
     """`float32 [64, 192]  -2.1..1.9  rms 0.53`: one array in one phrase; small integer arrays in
     full."""
-    head = f"{array.dtype} {list(array.shape)}"
+    head = f"{array.dtype} {list(array.shape)}"           # also of an array without a single number
     if array.size == 0:
         return f"{head} empty"
     if array.dtype.kind in "iu":
         return f"{head} {array.tolist()}" if array.size <= 8 else f"{head} {array.min()}..{array.max()}"
-    wide = array.astype(np.float64)
+    wide = array.astype(np.float64)                       # squares of float16 overflow beyond 256
     return f"{head} {wide.min():.3g}..{wide.max():.3g} rms {np.sqrt((wide * wide).mean()):.4g}"
 
 
@@ -86,7 +86,7 @@ def shadower(beside: Callable[[Visit], Any], guilty: dict[str, float], failures:
     """
     def look(visit: Visit) -> None:
         try:
-            theirs = outputs(beside(visit))
+            theirs = outputs(beside(visit))              # on read-only views: it cannot spoil our inputs
         except Exception as error:                               # one run is to name all guilty stages
             guilty[visit.key], failures[visit.key] = float("inf"), error
             return
@@ -95,6 +95,7 @@ def shadower(beside: Callable[[Visit], Any], guilty: dict[str, float], failures:
             failures[visit.key] = RuntimeError(f"it called sys.exit({error})")
             return
         ours = outputs(visit.output)
+        # Shapes first: arrays that NumPy would broadcast against each other are not the same.
         same = [_shape(a) for a in theirs] == [_shape(a) for a in ours]
         distance = max(map(relative_error, theirs, ours), default=0.0) if same else float("inf")
         if not distance <= tolerance:                            # not `>`: a NaN is guilty as well
@@ -122,6 +123,7 @@ def relative_error(candidate: np.ndarray, reference: np.ndarray) -> float:
         return float("inf")
     a, b = np.asarray(candidate).astype(np.float64), np.asarray(reference).astype(np.float64)
     distance, size = np.linalg.norm(a - b), np.linalg.norm(b)
+    # A NaN or an infinity in one of them makes the distance one; two zeros are no distance apart.
     if not np.isfinite(distance):
         return float("inf")
     return float(distance / size) if size else float("inf") if distance else 0.0
@@ -141,6 +143,7 @@ def dumper(folder: Path) -> Watcher:
             files.append(f"{count:04d}-{visit.key}{f'.{n}' if isinstance(visit.output, tuple) else ''}.npy")
             write_whole(folder / files[-1], functools.partial(_save, array))
         count += 1
+        # The line goes last: a dump that is cut off names no file that is not whole.
         row = {"key": visit.key, "label": visit.label, "contract": visit.door.contract, "files": files,
                "dtypes": [str(a.dtype) for a in outputs(visit.output)],
                "tuple": isinstance(visit.output, tuple)}
@@ -169,6 +172,7 @@ def read_dump(folder: str | Path) -> dict[str, Any]:
         try:
             row = json.loads(line)
             pairs = zip(row["files"], row["dtypes"], strict=True)
+            # No pickles: a dump may come from anywhere.
             arrays = tuple(_typed(np.load(folder / name, allow_pickle=False), dtype)
                            for name, dtype in pairs)
             trace[row["key"]] = arrays if row["tuple"] else arrays[0]
