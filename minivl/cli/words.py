@@ -271,6 +271,30 @@ def explore(words: Annotated[list[str], typer.Argument(metavar="IMAGE... QUESTIO
 
 
 @app.command()
+def explain(model: Annotated[str | None, typer.Option("--model", metavar="3B|7B|32B|72B|DIR",
+                                                      show_default=False, help=(
+                "A released size, whose weights need not be there, or a folder. Without it: the "
+                "embedded model."))] = None,
+            image: Annotated[list[str], typer.Option(metavar="WIDTHxHEIGHT", help=(
+                "A picture of this size is in the prompt. May be given again."))] = [],  # noqa: B006
+            text_tokens: Annotated[int, typer.Option(min=2, metavar="N",
+                                                     help="Tokens of text in the prompt.")] = 32,
+            new_tokens: Annotated[int, typer.Option(min=1, metavar="N",
+                                                    help="Tokens of the answer.")] = 1,
+            precision: Precision = "float32", as_json: AsJson = False) -> None:
+    """Tell what a run costs. Every pass with its shapes, parameters, operations and bytes; no weights
+    are needed.
+
+    JSON: model, precision, tokens, visual_tokens, new_tokens, prefill, first, last: [label, contract,
+        shapes, runs,
+    parameters, flops, moved, held], weight_bytes, cache_bytes, peak_bytes, prefill_flops, decode_flops.
+    """
+    from .explain import explain
+    from .geometry import parse_size
+    explain(model, [parse_size(one) for one in image], text_tokens, new_tokens, precision, as_json)
+
+
+@app.command()
 def inspect(model: Annotated[str | None, typer.Argument(metavar="[MODEL_DIR]", show_default=False, help=(
                 "A checkpoint's folder or hub name. Without it: the embedded model."))] = None,
             as_json: AsJson = False) -> None:

@@ -62,7 +62,8 @@ def interpreter(name: str) -> Interpreter:
     if name in ("auto", "definition"):
         return Interpreter("definition")
     module = import_module(f".{name}", __name__)
-    return getattr(module, "INTERPRETER", None) or Interpreter(name, stand_ins(module))
+    found: Interpreter = module.INTERPRETER
+    return found._replace(functions={**stand_ins(module), **found.functions})
 
 
 def stand_ins(module: ModuleType) -> dict[Function, Function]:

@@ -126,12 +126,13 @@ def _strips(segments: np.ndarray, causal: bool) -> Iterator[tuple[int, int, int,
 
 def _attend_one(query: np.ndarray, key: np.ndarray, value: np.ndarray, causal: bool) -> np.ndarray:
     """One head of one segment: n e, m e, m e -> n e."""
-    return narrow(softmax_weights(query, key, causal) @ wide(value), query.dtype)               # n m, m e -> n e
+    return narrow(softmax_weights(query, key, causal) @ wide(value), query.dtype)       # n m, m e -> n e
 
 
 def softmax_weights(query: np.ndarray, key: np.ndarray, causal: bool) -> np.ndarray:
-    """How much of each key's value every query takes, in one head of one segment: n e, m e -> n m, wide."""
-    score = wide(query) @ wide(key).T * wide_type(query.dtype).type(query.shape[-1] ** -0.5)      # -> n m
+    """How much of each key's value every query takes, in one head of one segment: n e, m e -> n m,
+    wide."""
+    score = wide(query) @ wide(key).T * wide_type(query.dtype).type(query.shape[-1] ** -0.5)     # -> n m
     if causal:
         seen = np.arange(len(query))[:, None] + len(key) - len(query)  # the last key each query may see
         score = np.where(np.arange(len(key)) <= seen, score, -np.inf)

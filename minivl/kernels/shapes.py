@@ -14,8 +14,22 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..checkpoint.tree import MLP, Linear, Norm, Weight
+from . import Interpreter
 
 Array = np.ndarray
+
+
+class Ghost:
+    """Memory of a KV cache that takes none: what is written is forgotten, what is read is zeros."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: DTypeLike):
+        self.shape, self.dtype = shape, np.dtype(dtype)
+
+    def __getitem__(self, layer: int) -> Ghost:
+        return Ghost(self.shape[1:], self.dtype)
+
+    def __setitem__(self, rows: object, value: object) -> None:
+        """Nothing is kept."""
 
 
 def blank(*shape: int, dtype: DTypeLike = np.float32) -> np.ndarray:
@@ -81,3 +95,6 @@ def put_rows(x: Array, index: Array, rows: Array) -> Array:
 def embed(ids: Array, table: Weight, dtype: DTypeLike) -> Array:
     """s -> s d"""
     return blank(len(ids), table.shape[1], dtype=dtype)
+
+
+INTERPRETER = Interpreter("shapes", zeros=Ghost)
