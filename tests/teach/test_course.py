@@ -11,8 +11,8 @@ import pytest
 from minivl.teach.check import find as find_stage
 from minivl.teach.course import lessons
 from minivl.teach.course.assignments import ASSIGNMENTS
-from tools.course.nbgrader import lessons as forms
-from tools.course.nbgrader import nbgrader as course
+from tools.course import lessons as forms
+from tools.course import nbgrader as course
 
 from ..cli.test_cli import minivl_, refused
 from ..notebook_cells import failures_of

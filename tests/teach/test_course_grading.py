@@ -23,7 +23,7 @@ from minivl.teach.course import grade, notebook, process, refusal, report
 from minivl.teach.course.assignments import ASSIGNMENTS, Asked, Assignment
 from minivl.teach.course.grade import Test as Drawn
 from minivl.teach.course.process import Limits, Outcome, Run
-from tools.course.nbgrader import class_of_sixty as sixty
+from tools.course import class_of_sixty as sixty
 
 from ..cli.test_cli import minivl_, refused
 from .check.versions import load

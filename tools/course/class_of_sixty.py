@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 
 import minivl
 from minivl.teach.check import find
-from tools.course.nbgrader import lessons
-from tools.course.nbgrader import nbgrader as course
+from tools.course import lessons
+from tools.course import nbgrader as course
 
 ASSIGNMENT = "pictures"
 FUNCTIONS = {"target_size": "target_size", "normalise": "picture.normalise", "patchify": "patchify"}
@@ -412,10 +412,10 @@ def refused() -> Iterator[Student]:
     yield Student("willi", with_code(**patch("return table['cut'](frames, config)", before=(
         "import minivl as m\ntable = {}\ntable['cut'] = m.check.__globals__"))), 2, f"{AT} 1: uses minivl itself")
     yield Student("xaver", with_code(patchify=pasted(
-        "cutting", "check/plain.py", patchify="inner", cutting="make", rows="found", row="one")
+        "cutting", "teach/check/plain.py", patchify="inner", cutting="make", rows="found", row="one")
         + "patchify = make('csyx')"), 2, f"refused: {AT} 1: is a copy: .* in minivl/teach/check/plain.py")
     yield Student("yara", with_code(patchify=pasted(
-        "_cut", "check/exercises/patches.py", pair="n", size="s", frames="video", split="axes", _cut="slice_up")
+        "_cut", "teach/check/stages/patches.py", pair="n", size="s", frames="video", split="axes", _cut="slice_up")
         + "patchify = slice_up"), 2, f"refused: {AT} 1: is a copy: .* of _cut in minivl/teach/check/stages/patches.py")
     yield Student("zoe", with_code(**patch("return sys._getframe(1).f_locals['cases']", before="import sys")), 2,
                   f"refused: {AT} 3: reads callers' frames")

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from minivl.teach.course.assignments import ASSIGNMENTS
-from tools.course.nbgrader import lessons
+from tools.course import lessons
 
 GRADED = lessons.LESSONS / "graded"
 YOURS = "write your name here, as your teacher does"

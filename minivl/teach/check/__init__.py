@@ -151,7 +151,7 @@ def _smallest(exercise: Exercise, function: Callable, failed: Sequence[Case], se
 
 def known_mistake(exercise: Exercise, cases: Sequence[Case], verdicts: Sequence[Verdict]) -> str:
     """The words of the first known mistake that gives the student's result on every input; empty without one."""
-    for words, version in exercise.mistakes:
+    for _, words, version in exercise.mistakes:
         same = [same_as(exercise, version, case, v) for case, v in zip(cases, verdicts, strict=True)]
         shown = [s is True for s, v in zip(same, verdicts, strict=True) if v.kind != "right"]
         if False not in same and 2 * sum(shown) >= len(shown):

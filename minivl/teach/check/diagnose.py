@@ -244,7 +244,7 @@ def partly(exercise: Exercise, cases: Sequence[Case], verdicts: Sequence[Verdict
     """The known mistake that explains most wrong inputs, when none explains all: there may be two at once."""
     failed = [(case, v) for case, v in zip(cases, verdicts, strict=True) if v.kind != "right"]
     counts = [sum(same_as(exercise, version, case, v) is True for case, v in failed)
-              for _, version in exercise.mistakes]
+              for _, _, version in exercise.mistakes]
     most = max(counts, default=0)
     if most < max(2, len(failed) / 3):
         return ""

@@ -40,45 +40,31 @@ EXPAND = Exercise(
 
 
 @EXPAND.mistake("only pictures are expanded: `pads` holds the placeholder of videos too")
-def _(ids, counts, pads):
+def videos_not_expanded(ids, counts, pads):
     left, out = list(counts), []
     for token in ids.tolist():
         out += [token] * (left.pop(0) if token == pads[0] and left else 1)
     return np.array(out, np.int64)
 
 
-@EXPAND.mistake("every placeholder is repeated by the first count: the j-th has counts[j]")
-def _(ids, counts, pads):
-    return np.array([token for token in ids.tolist() for _ in range(counts[0] if token in pads else 1)], np.int64)
-
-
-@EXPAND.mistake("each has one placeholder too many: the one that is there counts too")
-def _(ids, counts, pads):
-    return _expanded(ids, counts, pads, lambda n: n + 1)
-
-
-@EXPAND.mistake("each has one placeholder too few: counts[j] in all")
-def _(ids, counts, pads):
-    return _expanded(ids, counts, pads, lambda n: n - 1)
-
-
-@EXPAND.mistake("counts are taken from the last to the first")
-def _(ids, counts, pads):
-    return _expanded(ids, counts[::-1], pads)
-
-
-@EXPAND.mistake("counts are divided by 4: they count visual tokens already, not patches")
-def _(ids, counts, pads):
-    return _expanded(ids, counts, pads, lambda n: n // 4)
-
-
-@EXPAND.mistake("nothing is repeated")
-def _(ids, counts, pads):
-    return ids.copy()
+EXPAND.wrong("first_count_for_all",
+             lambda ids, counts, pads: _expanded(ids, [*counts[:1]] * len(counts), pads),
+             "every placeholder is repeated by the first count: the j-th has counts[j]")
+EXPAND.wrong("one_pad_too_many",
+             lambda ids, counts, pads: _expanded(ids, counts, pads, lambda n: n + 1),
+             "each has one placeholder too many: the one that is there counts too")
+EXPAND.wrong("one_pad_too_few", lambda ids, counts, pads: _expanded(ids, counts, pads, lambda n: n - 1),
+             "each has one placeholder too few: counts[j] in all")
+EXPAND.wrong("counts_backwards", lambda ids, counts, pads: _expanded(ids, counts[::-1], pads),
+             "counts are taken from the last to the first")
+EXPAND.wrong("counts_by_four", lambda ids, counts, pads: _expanded(ids, counts, pads, lambda n: n // 4),
+             "counts are divided by 4: they count visual tokens already, not patches")
+EXPAND.wrong("nothing_repeated", lambda ids, counts, pads: ids.copy(),
+             "nothing is repeated")
 
 
 @EXPAND.mistake("all placeholders become those of pictures; a video's stay its own")
-def _(ids, counts, pads):
+def video_pads_become_pictures(ids, counts, pads):
     out = _expanded(ids, counts, pads)
     return np.where(out == pads[1], pads[0], out)
 
@@ -98,45 +84,28 @@ def _rows(table):
     return table.dense(np.float64)
 
 
-@TOKENS.mistake("your rows are scaled by sqrt(d), as in other models; here they are taken as they are")
-def _(ids, table, dtype):
-    return _rows(table)[ids] * np.sqrt(table.shape[1])
-
-
-@TOKENS.mistake("you count tokens from 1")
-def _(ids, table, dtype):
-    return _rows(table)[np.maximum(ids - 1, 0)]
-
-
-@TOKENS.mistake("the order of the tokens is lost: row i belongs to ids[i]")
-def _(ids, table, dtype):
-    return _rows(table)[np.sort(ids)]
-
-
-@TOKENS.mistake("each word comes once: a token that is repeated has its row each time")
-def _(ids, table, dtype):
-    return _rows(table)[np.unique(ids)]
-
-
-@TOKENS.mistake("you give (d, s): a row for each token")
-def _(ids, table, dtype):
-    return _rows(table)[ids].T
-
-
-@TOKENS.mistake("the first rows of the table, one for each place: row i is that of word ids[i]")
-def _(ids, table, dtype):
-    return _rows(table)[np.arange(len(ids)) % table.shape[0]]
+TOKENS.wrong("scaled_by_root_d", lambda ids, table, dtype: _rows(table)[ids] * np.sqrt(table.shape[1]),
+             "your rows are scaled by sqrt(d), as in other models; here they are taken as they are")
+TOKENS.wrong("tokens_from_one", lambda ids, table, dtype: _rows(table)[np.maximum(ids - 1, 0)],
+             "you count tokens from 1")
+TOKENS.wrong("tokens_sorted", lambda ids, table, dtype: _rows(table)[np.sort(ids)],
+             "the order of the tokens is lost: row i belongs to ids[i]")
+TOKENS.wrong("each_word_once", lambda ids, table, dtype: _rows(table)[np.unique(ids)],
+             "each word comes once: a token that is repeated has its row each time")
+TOKENS.wrong("width_first", lambda ids, table, dtype: _rows(table)[ids].T,
+             "you give (d, s): a row for each token")
+TOKENS.wrong("first_rows", lambda ids, table, dtype: _rows(table)[np.arange(len(ids)) % table.shape[0]],
+             "the first rows of the table, one for each place: row i is that of word ids[i]")
 
 
 @TOKENS.mistake("your rows are normalised to length one")
-def _(ids, table, dtype):
+def length_one(ids, table, dtype):
     rows = _rows(table)[ids]
     return rows / np.sqrt((rows * rows).sum(1, keepdims=True))
 
 
-@TOKENS.mistake("you give the one-hot rows themselves, before they meet the table")
-def _(ids, table, dtype):
-    return np.eye(table.shape[0])[ids]
+TOKENS.wrong("one_hot", lambda ids, table, dtype: np.eye(table.shape[0])[ids],
+             "you give the one-hot rows themselves, before they meet the table")
 
 
 # -------------------------------------------------------------------------------------------- place_features
@@ -169,55 +138,40 @@ def _placed(x, at, rows):
     return out
 
 
-@PLACE.mistake("visual tokens are added to the rows of their placeholders; they replace them")
-def _(x, placeholders, features):
-    return _placed(x, placeholders, x[placeholders] + features)
+PLACE.wrong("features_added",
+            lambda x, placeholders, features: _placed(x, placeholders, x[placeholders] + features),
+            "visual tokens are added to the rows of their placeholders; they replace them")
+PLACE.wrong("features_first",
+            lambda x, placeholders, features: _placed(x, np.arange(len(features)), features),
+            "visual tokens go to the start of the sequence; row placeholders[i] becomes visual token i")
 
 
-@PLACE.mistake("visual tokens go to the start of the sequence; row placeholders[i] becomes visual token i")
-def _(x, placeholders, features):
-    return _placed(x, np.arange(len(features)), features)
-
-
-@PLACE.mistake("visual tokens go in one run from the first placeholder on: there may be text between them")
-def _(x, placeholders, features):
+@PLACE.mistake("visual tokens go in one run from the first placeholder on: there may be text "
+               "between them")
+def features_in_one_run(x, placeholders, features):
     first = placeholders[0] if len(placeholders) else 0
     return _placed(x, np.minimum(first + np.arange(len(features)), len(x) - 1), features)
 
 
-@PLACE.mistake("your visual tokens are in reverse")
-def _(x, placeholders, features):
-    return _placed(x, placeholders, features[::-1])
-
-
-@PLACE.mistake("text is lost: all rows that are no placeholders are 0")
-def _(x, placeholders, features):
-    return _placed(x * 0, placeholders, features)
-
-
-@PLACE.mistake("visual tokens are put before the text and the sequence grows: they replace rows, the length stays")
-def _(x, placeholders, features):
-    return np.concatenate([features, x])
-
-
-@PLACE.mistake("nothing is placed")
-def _(x, placeholders, features):
-    return x.copy()
-
-
-@PLACE.mistake("your rows are one off: placeholders count from 0")
-def _(x, placeholders, features):
-    return _placed(x, np.maximum(placeholders - 1, 0), features)
-
-
-@PLACE.mistake("each visual token is one further down: placeholders count from 0")
-def _(x, placeholders, features):
-    return _placed(x, np.minimum(placeholders + 1, len(x) - 1), features)
-
-
-@PLACE.mistake("every placeholder gets the first visual token")
-def _(x, placeholders, features):
-    return _placed(x, placeholders, features[:1])
+PLACE.wrong("features_reversed",
+            lambda x, placeholders, features: _placed(x, placeholders, features[::-1]),
+            "your visual tokens are in reverse")
+PLACE.wrong("text_lost", lambda x, placeholders, features: _placed(x * 0, placeholders, features),
+            "text is lost: all rows that are no placeholders are 0")
+PLACE.wrong("features_put_before", lambda x, placeholders, features: np.concatenate([features, x]),
+            "visual tokens are put before the text and the sequence grows: they replace rows, the "
+            "length stays")
+PLACE.wrong("nothing_placed", lambda x, placeholders, features: x.copy(),
+            "nothing is placed")
+PLACE.wrong("one_row_up",
+            lambda x, placeholders, features: _placed(x, np.maximum(placeholders - 1, 0), features),
+            "your rows are one off: placeholders count from 0")
+PLACE.wrong("one_row_down",
+            lambda x, at, features: _placed(x, np.minimum(at + 1, len(x) - 1), features),
+            "each visual token is one further down: placeholders count from 0")
+PLACE.wrong("first_feature_everywhere",
+            lambda x, placeholders, features: _placed(x, placeholders, features[:1]),
+            "every placeholder gets the first visual token")
 
 
 # --------------------------------------------------------------------------------------------------- logits
@@ -232,50 +186,32 @@ LOGITS = Exercise("logits", "decoder.logits", "one score for each word of the vo
 
 
 @LOGITS.mistake("you give probabilities: the softmax comes later, when a token is drawn")
-def _(x, head):
+def probabilities(x, head):
     e = np.exp(lin(x, head))
     return e / e.sum(-1, keepdims=True)
 
 
 @LOGITS.mistake("you give log-probabilities: logits are the plain product, not normalised")
-def _(x, head):
+def log_probabilities(x, head):
     y = lin(x, head)
     return y - np.log(np.exp(y).sum(-1, keepdims=True))
 
 
-@LOGITS.mistake("your scores are scaled by 1/sqrt(d); that is for attention")
-def _(x, head):
-    return lin(x, head) / np.sqrt(x.shape[1])
-
-
-@LOGITS.mistake("the matrix is reshaped where it should be transposed")
-def _(x, head):
-    return x @ matrix(head).reshape(head.weight.shape[::-1])
-
-
-@LOGITS.mistake("only the last row is scored; all rows that come in are asked for")
-def _(x, head):
-    return lin(x[-1:], head)
-
-
-@LOGITS.mistake("rows are normalised once more: the norm is the stage before")
-def _(x, head):
-    return lin(x / np.sqrt((x * x).mean(-1, keepdims=True)), head)
-
-
-@LOGITS.mistake("you give the best word and no scores")
-def _(x, head):
-    return lin(x, head).argmax(-1)
-
-
-@LOGITS.mistake("you give (v, n): a row of scores for each row of x")
-def _(x, head):
-    return lin(x, head).T
-
-
-@LOGITS.mistake("you multiply without transposing: x @ W. W is stored (out, in), so the product is x @ W.T")
-def _(x, head):
-    return x @ matrix(head)
+LOGITS.wrong("scores_scaled", lambda x, head: lin(x, head) / np.sqrt(x.shape[1]),
+             "your scores are scaled by 1/sqrt(d); that is for attention")
+LOGITS.wrong("matrix_reshaped", lambda x, head: x @ matrix(head).reshape(head.weight.shape[::-1]),
+             "the matrix is reshaped where it should be transposed")
+LOGITS.wrong("last_row_only", lambda x, head: lin(x[-1:], head),
+             "only the last row is scored; all rows that come in are asked for")
+LOGITS.wrong("normalised_once_more",
+             lambda x, head: lin(x / np.sqrt((x * x).mean(-1, keepdims=True)), head),
+             "rows are normalised once more: the norm is the stage before")
+LOGITS.wrong("best_word", lambda x, head: lin(x, head).argmax(-1),
+             "you give the best word and no scores")
+LOGITS.wrong("words_first", lambda x, head: lin(x, head).T,
+             "you give (v, n): a row of scores for each row of x")
+LOGITS.wrong("x_times_w", lambda x, head: x @ matrix(head),
+             "you multiply without transposing: x @ W. W is stored (out, in), so the product is x @ W.T")
 
 
 EXERCISES = [EXPAND, TOKENS, PLACE, LOGITS]

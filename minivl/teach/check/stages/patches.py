@@ -46,57 +46,42 @@ PATCHIFY = Exercise(
     reads=("patch_size", "temporal_patch_size", "merge_size"), variants=_variant)
 
 
-@PATCHIFY.mistake("your rows are in raster order, patch row after patch row; the four patches of a 2x2 cell must stand "
-                  "one after the other")
-def _(frames, config):
-    return _cut(frames, config, (0, 3, 4, 6, 7, 2, 1, 5, 8))
+PATCHIFY.fault("patches-in-raster-order", "your rows are in raster order, patch row after patch "
+               "row; the four patches of a 2x2 cell must stand one after the other")
+PATCHIFY.wrong("cell_down_the_columns",
+               lambda frames, config: _cut(frames, config, (0, 3, 6, 7, 4, 2, 1, 5, 8)),
+               "inside a cell your patches go down the columns; they go along the rows: (0,0) (0,1) "
+               "(1,0) (1,1)")
+PATCHIFY.wrong("cells_down_the_columns",
+               lambda frames, config: _cut(frames, config, (0, 6, 3, 4, 7, 2, 1, 5, 8)),
+               "your cells go down the columns; cells go in reading order, along the rows")
+PATCHIFY.wrong("frame_before_colour",
+               lambda frames, config: _cut(frames, config, (0, 3, 6, 4, 7, 1, 2, 5, 8)),
+               "within a row the frame comes before the colour; it is colour, frame, pixel row, "
+               "pixel column")
+PATCHIFY.fault("patch-axes-swapped", "within a row the colour comes last; it is colour, frame, "
+               "pixel row, pixel column")
+PATCHIFY.wrong("pixels_transposed",
+               lambda frames, config: _cut(frames, config, (0, 3, 6, 4, 7, 2, 1, 8, 5)),
+               "your patches are transposed: within a row pixel columns come before pixel rows")
+PATCHIFY.wrong("filled_with_zeros", lambda frames, config: _cut(frames, config, fill="zeros"),
+               "a pair that lacks a frame is filled with zeros; the last frame is repeated: a "
+               "picture is shown twice")
+PATCHIFY.wrong("filled_with_the_first", lambda frames, config: _cut(frames, config, fill="first"),
+               "a pair that lacks a frame is filled with the first frame; it is the last one that "
+               "is repeated")
 
 
-@PATCHIFY.mistake("inside a cell your patches go down the columns; they go along the rows: (0,0) (0,1) (1,0) (1,1)")
-def _(frames, config):
-    return _cut(frames, config, (0, 3, 6, 7, 4, 2, 1, 5, 8))
-
-
-@PATCHIFY.mistake("your cells go down the columns; cells go in reading order, along the rows")
-def _(frames, config):
-    return _cut(frames, config, (0, 6, 3, 4, 7, 2, 1, 5, 8))
-
-
-@PATCHIFY.mistake("within a row the frame comes before the colour; it is colour, frame, pixel row, pixel column")
-def _(frames, config):
-    return _cut(frames, config, (0, 3, 6, 4, 7, 1, 2, 5, 8))
-
-
-@PATCHIFY.mistake("within a row the colour comes last; it is colour, frame, pixel row, pixel column")
-def _(frames, config):
-    return _cut(frames, config, (0, 3, 6, 4, 7, 1, 5, 8, 2))
-
-
-@PATCHIFY.mistake("your patches are transposed: within a row pixel columns come before pixel rows")
-def _(frames, config):
-    return _cut(frames, config, (0, 3, 6, 4, 7, 2, 1, 8, 5))
-
-
-@PATCHIFY.mistake("a pair that lacks a frame is filled with zeros; the last frame is repeated: a picture is shown "
-                  "twice")
-def _(frames, config):
-    return _cut(frames, config, fill="zeros")
-
-
-@PATCHIFY.mistake("a pair that lacks a frame is filled with the first frame; it is the last one that is repeated")
-def _(frames, config):
-    return _cut(frames, config, fill="first")
-
-
-@PATCHIFY.mistake("an incomplete last pair of frames is dropped; its last frame is repeated until it is whole")
-def _(frames, config):
+@PATCHIFY.mistake("an incomplete last pair of frames is dropped; its last frame is repeated until "
+                  "it is whole")
+def incomplete_pair_dropped(frames, config):
     pair = config.temporal_patch_size
     return _cut(frames[: len(frames) // pair * pair], config)
 
 
-@PATCHIFY.mistake("patches are cut by reshape alone, which takes runs of pixels and no squares: the axes are to be "
-                  "split, then transposed")
-def _(frames, config):
+@PATCHIFY.mistake("patches are cut by reshape alone, which takes runs of pixels and no squares: the "
+                  "axes are to be split, then transposed")
+def reshaped_only(frames, config):
     x = 3 * config.temporal_patch_size * config.patch_size**2
     missing = -len(frames) % config.temporal_patch_size
     return np.concatenate([frames, *[frames[-1:]] * missing]).reshape(-1, x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -64,60 +65,33 @@ SIZE = Exercise(
     reads=("patch_size", "merge_size", "min_pixels", "max_pixels"), variants=_size_variant)
 
 
-@SIZE.mistake("your halves go up: Python's round() sends 1.5 to 2 and 2.5 to 2 (to even), and so does the model")
-def _(shape, config):
-    return _size(shape, config, to=lambda n: math.floor(n + 0.5))
+SIZE.wrong("halves_up", lambda shape, config: _size(shape, config, to=lambda n: math.floor(n + 0.5)),
+           "your halves go up: Python's round() sends 1.5 to 2 and 2.5 to 2 (to even), and so does "
+           "the model")
+SIZE.wrong("rounded_down", lambda shape, config: _size(shape, config, to=math.floor),
+           "you round down; sides go to the nearest multiple, with round()")
+SIZE.wrong("rounded_up", lambda shape, config: _size(shape, config, to=math.ceil),
+           "you round up; sides go to the nearest multiple, with round()")
+SIZE.wrong("no_upper_limit", lambda shape, config: _size(shape, config, most=False),
+           "the largest area is not looked at: beyond max_pixels both sides shrink by one factor")
+SIZE.wrong("no_lower_limit", lambda shape, config: _size(shape, config, least=False),
+           "the smallest area is not looked at: below min_pixels both sides grow by one factor")
+SIZE.wrong("no_limits", lambda shape, config: _size(shape, config, least=False, most=False),
+           "neither limit of the area is looked at")
+SIZE.wrong("width_first", lambda shape, config: _size(shape, config)[::-1],
+           "you give (width, height); it is height first")
+SIZE.wrong("grown_to_nearest", lambda shape, config: _size(shape, config, grow=round),
+           "when growing you round to the nearest; it must go up, or the area stays too small")
+SIZE.wrong("shrunk_to_nearest", lambda shape, config: _size(shape, config, shrink=round),
+           "when shrinking you round to the nearest; it must go down, or the area stays too large")
+SIZE.wrong("step_of_a_patch",
+           lambda shape, config: _size(shape, replace(config, merge_size=1)),
+           "your step is the patch alone: it is patch_size x merge_size, 28 in the model")
 
 
-@SIZE.mistake("you round down; sides go to the nearest multiple, with round()")
-def _(shape, config):
-    return _size(shape, config, to=math.floor)
-
-
-@SIZE.mistake("you round up; sides go to the nearest multiple, with round()")
-def _(shape, config):
-    return _size(shape, config, to=math.ceil)
-
-
-@SIZE.mistake("the largest area is not looked at: beyond max_pixels both sides shrink by one factor")
-def _(shape, config):
-    return _size(shape, config, most=False)
-
-
-@SIZE.mistake("the smallest area is not looked at: below min_pixels both sides grow by one factor")
-def _(shape, config):
-    return _size(shape, config, least=False)
-
-
-@SIZE.mistake("neither limit of the area is looked at")
-def _(shape, config):
-    return _size(shape, config, least=False, most=False)
-
-
-@SIZE.mistake("you give (width, height); it is height first")
-def _(shape, config):
-    return _size(shape, config)[::-1]
-
-
-@SIZE.mistake("when growing you round to the nearest; it must go up, or the area stays too small")
-def _(shape, config):
-    return _size(shape, config, grow=round)
-
-
-@SIZE.mistake("when shrinking you round to the nearest; it must go down, or the area stays too large")
-def _(shape, config):
-    return _size(shape, config, shrink=round)
-
-
-@SIZE.mistake("your step is the patch alone: it is patch_size x merge_size, 28 in the model")
-def _(shape, config):
-    return _size(shape, picture(patch_size=config.patch_size, merge_size=1, min_pixels=config.min_pixels,
-                                max_pixels=config.max_pixels))
-
-
-@SIZE.mistake("the scale comes from the rounded sides: the rounded area is tested, but the scale is that of the "
-              "original one")
-def _(shape, config):
+@SIZE.mistake("the scale comes from the rounded sides: the rounded area is tested, but the scale is "
+              "that of the original one")
+def scale_of_rounded_sides(shape, config):
     h, u = _size(shape, config, least=False, most=False)
     if _small(shape, config) or _large(shape, config):
         limit, to = ((config.min_pixels, math.ceil) if _small(shape, config) else (config.max_pixels, math.floor))
@@ -137,29 +111,19 @@ def _draw_resize(d: Draws) -> tuple:
     return d.generator().integers(low, high, (y, b, 3)).astype(np.uint8), size
 
 
-def _filtered(pixels, size, filter=passes.cubic, reach=2, antialias=True, middle=0.5, clip=True):
+def _filtered(pixels, size, filter=passes.cubic, reach=2, middle=0.5, clip=True):
     """Each axis times a matrix of filter weights, in float64."""
     out = pixels.astype(np.float64)
     for axis in (0, 1):
         n, m = out.shape[axis], int(size[axis])
         scale = n / m
-        stretch = max(scale, 1) if antialias else 1
-        distance = (np.arange(n) + middle - (np.arange(m)[:, None] + middle) * scale) / stretch
+        distance = (np.arange(n) + middle - (np.arange(m)[:, None] + middle) * scale) / max(scale, 1)
         table = np.where(np.abs(distance) < reach, filter(distance), 0)
         if n != m:
             sums = table.sum(1, keepdims=True)
             out = np.moveaxis(np.tensordot(table / np.where(sums == 0, 1, sums), out, (1, axis)), 0, axis)
             out = np.clip(np.rint(out), 0, 255) if clip else out
     return np.rint(out).astype(np.int64).astype(np.uint8)
-
-
-def _keys(a):
-    """The cubic with another a."""
-    def weight(x):
-        x = np.abs(x)
-        near, far = ((a + 2) * x - (a + 3)) * x * x + 1, (((x - 5) * x + 8) * x - 4) * a
-        return np.where(x < 1, near, np.where(x < 2, far, 0))
-    return weight
 
 
 def _shrinks(pixels, size):
@@ -176,41 +140,27 @@ RESIZE = Exercise(
     facts={"a side that shrinks": _shrinks, "a side that grows": _grows})
 
 
-@RESIZE.mistake("the antialiasing is missing: when a side shrinks, the filter is stretched by the same factor")
-def _(pixels, size):
-    return _filtered(pixels, size, antialias=False)
-
-
-@RESIZE.mistake("your cubic has a = -0.75 (OpenCV's); it is -0.5")
-def _(pixels, size):
-    return _filtered(pixels, size, _keys(-0.75))
-
-
-@RESIZE.mistake("that is bilinear; it is bicubic")
-def _(pixels, size):
-    return _filtered(pixels, size, lambda x: np.maximum(1 - np.abs(x), 0), reach=1)
+RESIZE.fault("resize-without-antialias", "the antialiasing is missing: when a side shrinks, the "
+             "filter is stretched by the same factor")
+RESIZE.fault("resize-with-another-cubic", "your cubic has a = -0.75 (OpenCV's); it is -0.5")
+RESIZE.fault("resize-bilinear", "that is bilinear; it is bicubic")
 
 
 @RESIZE.mistake("that is nearest neighbour; it is bicubic")
-def _(pixels, size):
+def nearest_neighbour(pixels, size):
     at = [np.minimum(((np.arange(m) + 0.5) * n / m).astype(int), n - 1) for n, m in
           zip(pixels.shape, size, strict=False)]
     return pixels[at[0]][:, at[1]]
 
 
-@RESIZE.mistake("your pixels are half a pixel off: their centres are at 0.5, 1.5, ..., not at 0, 1, ...")
-def _(pixels, size):
-    return _filtered(pixels, size, middle=0.0)
-
-
-@RESIZE.mistake("values beyond 0..255 wrap around when they become uint8: clip them first (a cubic overshoots)")
-def _(pixels, size):
-    return _filtered(pixels, size, clip=False)
-
-
-@RESIZE.mistake("that is the mean of the pixels that each new one covers (a box filter); it is bicubic")
-def _(pixels, size):
-    return _filtered(pixels, size, lambda x: np.where((x > -0.5) & (x <= 0.5), 1.0, 0.0), reach=1)
+RESIZE.wrong("half_a_pixel_off", lambda pixels, size: _filtered(pixels, size, middle=0.0),
+             "your pixels are half a pixel off: their centres are at 0.5, 1.5, ..., not at 0, 1, ...")
+RESIZE.wrong("wraps_around", lambda pixels, size: _filtered(pixels, size, clip=False),
+             "values beyond 0..255 wrap around when they become uint8: clip them first (a cubic "
+             "overshoots)")
+RESIZE.wrong("box_filter",
+             lambda *args: _filtered(*args, lambda x: ((x > -0.5) & (x <= 0.5)) * 1.0, reach=1),
+             "that is the mean of the pixels that each new one covers (a box filter); it is bicubic")
 
 
 # ------------------------------------------------------------------------------------------------ normalise
@@ -240,58 +190,54 @@ NORMALISE = Exercise("picture.normalise", "picture.normalise", "(x/255 - mean) /
 
 
 @NORMALISE.mistake("the division by 255 is missing: mean and std are for colours of 0..1")
-def _(pixels, config):
+def not_by_255(pixels, config):
     mean, std = _colours(config)
     return _colour_first((pixels - mean) / std)
 
 
-@NORMALISE.mistake("the mean is not taken off")
-def _(pixels, config):
-    return _colour_first(pixels / 255 / _colours(config)[1])
-
-
-@NORMALISE.mistake("the division by std is missing")
-def _(pixels, config):
-    return _colour_first(pixels / 255 - _colours(config)[0])
+NORMALISE.wrong("mean_kept", lambda pixels, config: _colour_first(pixels / 255 / _colours(config)[1]),
+                "the mean is not taken off")
+NORMALISE.wrong("std_missing", lambda pixels, config: _colour_first(pixels / 255 - _colours(config)[0]),
+                "the division by std is missing")
 
 
 @NORMALISE.mistake("colour is still last: (h, u, 3); it goes first, (3, h, u)")
-def _(pixels, config):
+def colour_last(pixels, config):
     mean, std = _colours(config)
     return (pixels / 255 - mean) / std
 
 
-@NORMALISE.mistake("colour goes first by reshape, which mixes pixels up: an axis is moved with transpose")
-def _(pixels, config):
+@NORMALISE.mistake("colour goes first by reshape, which mixes pixels up: an axis is moved with "
+                   "transpose")
+def colour_by_reshape(pixels, config):
     mean, std = _colours(config)
     return ((pixels / 255 - mean) / std).reshape(3, *pixels.shape[:2])
 
 
 @NORMALISE.mistake("the colours are in the order blue, green, red")
-def _(pixels, config):
+def colours_backwards(pixels, config):
     mean, std = _colours(config)
     return _colour_first((pixels[..., ::-1] / 255 - mean) / std)
 
 
 @NORMALISE.mistake("the picture is transposed: (3, u, h); it is (3, h, u)")
-def _(pixels, config):
+def picture_transposed(pixels, config):
     mean, std = _colours(config)
     return ((pixels / 255 - mean) / std).T
 
 
-@NORMALISE.mistake("pixels go to -1..1; the model wants (x/255 - mean) / std of its training data")
-def _(pixels, config):
-    return _colour_first(pixels / 127.5 - 1)
+NORMALISE.wrong("minus_one_to_one", lambda pixels, config: _colour_first(pixels / 127.5 - 1),
+                "pixels go to -1..1; the model wants (x/255 - mean) / std of its training data")
 
 
 @NORMALISE.mistake("you divide by 256; the largest value is 255")
-def _(pixels, config):
+def by_256(pixels, config):
     mean, std = _colours(config)
     return _colour_first((pixels / 256 - mean) / std)
 
 
 @NORMALISE.mistake("you multiply by std; it is divided by")
-def _(pixels, config):
+def times_std(pixels, config):
     mean, std = _colours(config)
     return _colour_first((pixels / 255 - mean) * std)
 

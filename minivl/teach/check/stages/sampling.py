@@ -29,6 +29,10 @@ def _of_all(function: Callable) -> Callable:
     return version
 
 
+def _fair(penalty):
+    return lambda x: x * penalty if x < 0 else x / penalty
+
+
 def _penalised(logits, seen, change):
     out = logits.copy()
     for row, ids in zip(out, seen, strict=True):
@@ -53,25 +57,21 @@ PENALISE = Exercise(
            "several conversations": lambda x, prompts, answers, p: len(x) > 1}, variants=_penalty_variant)
 
 
-@PENALISE.mistake("the prompt is forgotten: only ids of the answer are punished")
-def _(logits, prompts, answers, penalty):
-    return _penalised(logits, answers, lambda x: x * penalty if x < 0 else x / penalty)
+PENALISE.fault("penalty-on-new-tokens-only", "the prompt is forgotten: only ids of the answer are "
+               "punished")
+PENALISE.wrong("answer_forgotten",
+               lambda logits, prompts, answers, penalty: _penalised(logits, prompts, _fair(penalty)),
+               "the answer is forgotten: only ids of the prompt are punished")
+PENALISE.wrong("negative_divided",
+               _of_all(lambda logits, seen, penalty: _penalised(logits, seen, lambda x: x / penalty)),
+               "negative scores are divided too, which makes them more likely: a negative one is "
+               "multiplied")
 
 
-@PENALISE.mistake("the answer is forgotten: only ids of the prompt are punished")
-def _(logits, prompts, answers, penalty):
-    return _penalised(logits, prompts, lambda x: x * penalty if x < 0 else x / penalty)
-
-
-@PENALISE.mistake("negative scores are divided too, which makes them more likely: a negative one is multiplied")
+@PENALISE.mistake("an id that was seen twice is punished twice: each id once, however often it was "
+                  "seen")
 @_of_all
-def _(logits, seen, penalty):
-    return _penalised(logits, seen, lambda x: x / penalty)
-
-
-@PENALISE.mistake("an id that was seen twice is punished twice: each id once, however often it was seen")
-@_of_all
-def _(logits, seen, penalty):
+def punished_each_time(logits, seen, penalty):
     out = logits.copy()
     for row, ids in zip(out, seen, strict=True):
         for i in ids:
@@ -79,54 +79,39 @@ def _(logits, seen, penalty):
     return out
 
 
-@PENALISE.mistake("the two cases are swapped: a positive score is divided, a negative one multiplied")
-@_of_all
-def _(logits, seen, penalty):
-    return _penalised(logits, seen, lambda x: x / penalty if x < 0 else x * penalty)
-
-
-@PENALISE.mistake("the penalty is subtracted; scores are divided by it, or multiplied if negative")
-@_of_all
-def _(logits, seen, penalty):
-    return _penalised(logits, seen, lambda x: x - penalty)
-
-
-@PENALISE.mistake("every conversation pays for the ids of the first: each has its own")
-@_of_all
-def _(logits, seen, penalty):
-    return _penalised(logits, seen[:1] * len(seen), lambda x: x * penalty if x < 0 else x / penalty)
+PENALISE.wrong("cases_swapped",
+               _of_all(lambda logits, seen, penalty: _penalised(logits, seen, _fair(1 / penalty))),
+               "the two cases are swapped: a positive score is divided, a negative one multiplied")
+PENALISE.wrong("penalty_subtracted",
+               _of_all(lambda logits, seen, penalty: _penalised(logits, seen, lambda x: x - penalty)),
+               "the penalty is subtracted; scores are divided by it, or multiplied if negative")
+PENALISE.wrong("ids_of_the_first",
+               _of_all(lambda logits, seen, penalty: _penalised(logits, seen[:1] * len(seen), _fair(penalty))),
+               "every conversation pays for the ids of the first: each has its own")
 
 
 @PENALISE.mistake("ids seen in any conversation are punished in all: each has its own")
 @_of_all
-def _(logits, seen, penalty):
+def ids_of_all(logits, seen, penalty):
     together = (np.concatenate(seen).astype(int),) * len(seen)
-    return _penalised(logits, together, lambda x: x * penalty if x < 0 else x / penalty)
+    return _penalised(logits, together, _fair(penalty))
 
 
 @PENALISE.mistake("ids that were *not* seen are punished")
 @_of_all
-def _(logits, seen, penalty):
+def unseen_punished(logits, seen, penalty):
     others = tuple(np.setdiff1d(np.arange(logits.shape[1]), ids) for ids in seen)
-    return _penalised(logits, others, lambda x: x * penalty if x < 0 else x / penalty)
+    return _penalised(logits, others, _fair(penalty))
 
 
-@PENALISE.mistake("seen scores are multiplied by the penalty, positive ones too, which makes them more likely")
-@_of_all
-def _(logits, seen, penalty):
-    return _penalised(logits, seen, lambda x: x * penalty)
-
-
-@PENALISE.mistake("seen ids are forbidden altogether; they only become less likely")
-@_of_all
-def _(logits, seen, penalty):
-    return _penalised(logits, seen, lambda x: -np.inf)
-
-
-@PENALISE.mistake("nothing is punished")
-@_of_all
-def _(logits, seen, penalty):
-    return logits.copy()
+PENALISE.wrong("multiplied",
+               _of_all(lambda logits, seen, penalty: _penalised(logits, seen, lambda x: x * penalty)),
+               "seen scores are multiplied by the penalty, positive ones too, which makes them more "
+               "likely")
+PENALISE.wrong("forbidden",
+               _of_all(lambda logits, seen, penalty: _penalised(logits, seen, lambda x: -np.inf)),
+               "seen ids are forbidden altogether; they only become less likely")
+PENALISE.fault("penalty-missing", "nothing is punished")
 
 
 # -------------------------------------------------------------------------------------------- narrow_choice
@@ -190,54 +175,33 @@ NARROW = Exercise(
     variants=_narrow_variant)
 
 
-@NARROW.mistake("what falls out is -inf; the lowest finite number is asked for (np.finfo(dtype).min), because what "
-                "comes out of a stage is finite")
-def _(*args):
-    return _narrow(*args, lowest=-np.inf)
+NARROW.wrong("lowest_infinite", lambda *args: _narrow(*args, lowest=-np.inf),
+             "what falls out is -inf; the lowest finite number is asked for (np.finfo(dtype).min), "
+             "because what comes out of a stage is finite")
+NARROW.wrong("lowest_zero", lambda *args: _narrow(*args, lowest=0),
+             "what falls out is 0, which is a likely score: use np.finfo(dtype).min")
+NARROW.wrong("temperature_ignored", lambda *args: _narrow(*args, scale=np.copy),
+             "the temperature is ignored: scores are divided by it first")
+NARROW.wrong("temperature_multiplied",
+             lambda logits, temperature, top_k, top_p: _narrow(logits, 1 / temperature, top_k, top_p),
+             "scores are multiplied by the temperature; they are divided by it")
+NARROW.wrong("stops_before_p", lambda *args: _narrow(*args, reach=False),
+             "top-p stops before its share is reached: the word that reaches p stays in")
+NARROW.wrong("top_p_ignored",
+             lambda logits, temperature, top_k, top_p: _narrow(logits, temperature, top_k, None),
+             "top_p is ignored")
+NARROW.wrong("top_k_ignored",
+             lambda logits, temperature, top_k, top_p: _narrow(logits, temperature, None, top_p),
+             "top_k is ignored")
+NARROW.wrong("equals_cut_off", lambda *args: _narrow(*args, ties=False),
+             "equals of the k-th score are cut off: all that are as large as it stay")
+NARROW.wrong("p_before_k", lambda *args: _narrow(*args, k_last=True),
+             "top-p comes before top-k: the share is that of what top-k left")
 
 
-@NARROW.mistake("what falls out is 0, which is a likely score: use np.finfo(dtype).min")
-def _(*args):
-    return _narrow(*args, lowest=0)
-
-
-@NARROW.mistake("the temperature is ignored: scores are divided by it first")
-def _(*args):
-    return _narrow(*args, scale=np.copy)
-
-
-@NARROW.mistake("scores are multiplied by the temperature; they are divided by it")
-def _(logits, temperature, top_k, top_p):
-    return _narrow(logits, 1 / temperature, top_k, top_p)
-
-
-@NARROW.mistake("top-p stops before its share is reached: the word that reaches p stays in")
-def _(*args):
-    return _narrow(*args, reach=False)
-
-
-@NARROW.mistake("top_p is ignored")
-def _(logits, temperature, top_k, top_p):
-    return _narrow(logits, temperature, top_k, None)
-
-
-@NARROW.mistake("top_k is ignored")
-def _(logits, temperature, top_k, top_p):
-    return _narrow(logits, temperature, None, top_p)
-
-
-@NARROW.mistake("equals of the k-th score are cut off: all that are as large as it stay")
-def _(*args):
-    return _narrow(*args, ties=False)
-
-
-@NARROW.mistake("top-p comes before top-k: the share is that of what top-k left")
-def _(*args):
-    return _narrow(*args, k_last=True)
-
-
-@NARROW.mistake("top_p keeps the words whose own probability reaches p: it is the sum of the likeliest that counts")
-def _(logits, temperature, top_k, top_p):
+@NARROW.mistake("top_p keeps the words whose own probability reaches p: it is the sum of the "
+                "likeliest that counts")
+def own_probability_reaches_p(logits, temperature, top_k, top_p):
     out = _narrow(logits, temperature, top_k, None)
     for row in out if top_p is not None else ():
         share = softmax(row.astype(float))
@@ -245,13 +209,12 @@ def _(logits, temperature, top_k, top_p):
     return out
 
 
-@NARROW.mistake("you give probabilities; scores are asked for")
-def _(*args):
-    return softmax(_narrow(*args).astype(float))
+NARROW.wrong("probabilities_given", lambda *args: softmax(_narrow(*args).astype(float)),
+             "you give probabilities; scores are asked for")
 
 
 @NARROW.mistake("a top_k beyond the number of words fails: then nothing is cut off")
-def _(logits, temperature, top_k, top_p):
+def large_k_fails(logits, temperature, top_k, top_p):
     if top_k:
         np.partition(logits, -top_k, axis=-1)
     return _narrow(logits, temperature, top_k, top_p)
@@ -270,39 +233,20 @@ LIKELY = Exercise("most_likely", "sampling.most_likely", "the highest score of e
                          "several rows": lambda x: len(x) > 1})
 
 
-@LIKELY.mistake("the last among equals; the first one is asked for")
-def _(logits):
-    return logits.shape[1] - 1 - logits[:, ::-1].argmax(1)
-
-
-@LIKELY.mistake("one number for the whole array: each row has its own (axis=-1)")
-def _(logits):
-    return logits.argmax()
-
-
-@LIKELY.mistake("the best of each column; each row is a conversation (axis=-1)")
-def _(logits):
-    return logits.argmax(0)
-
-
-@LIKELY.mistake("you give the lowest score")
-def _(logits):
-    return logits.argmin(1)
-
-
-@LIKELY.mistake("you give the score itself and not its number")
-def _(logits):
-    return logits.max(1)
-
-
-@LIKELY.mistake("you compare absolute values: a very negative score is no likely one")
-def _(logits):
-    return np.abs(logits).argmax(1)
-
-
-@LIKELY.mistake("you give (n, 1): one number a row, (n,)")
-def _(logits):
-    return logits.argmax(1, keepdims=True)
+LIKELY.wrong("last_of_equals", lambda logits: logits.shape[1] - 1 - logits[:, ::-1].argmax(1),
+             "the last among equals; the first one is asked for")
+LIKELY.wrong("one_for_all", lambda logits: logits.argmax(),
+             "one number for the whole array: each row has its own (axis=-1)")
+LIKELY.wrong("best_of_columns", lambda logits: logits.argmax(0),
+             "the best of each column; each row is a conversation (axis=-1)")
+LIKELY.wrong("lowest_score", lambda logits: logits.argmin(1),
+             "you give the lowest score")
+LIKELY.wrong("score_itself", lambda logits: logits.max(1),
+             "you give the score itself and not its number")
+LIKELY.wrong("absolute_values", lambda logits: np.abs(logits).argmax(1),
+             "you compare absolute values: a very negative score is no likely one")
+LIKELY.wrong("kept_axis", lambda logits: logits.argmax(1, keepdims=True),
+             "you give (n, 1): one number a row, (n,)")
 
 
 EXERCISES = [PENALISE, NARROW, LIKELY]

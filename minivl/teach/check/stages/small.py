@@ -41,9 +41,14 @@ def matrix(w: Linear) -> np.ndarray:
     return w.weight.dense(np.float64)
 
 
+def bias(w: Linear) -> np.ndarray:
+    """Its bias, 0 where it has none: o."""
+    return np.zeros(w.weight.shape[0]) if w.bias is None else w.bias.dense(np.float64)
+
+
 def lin(x: np.ndarray, w: Linear) -> np.ndarray:
     """x @ W.T + b."""
-    return x @ matrix(w).T + (0 if w.bias is None else w.bias.dense(np.float64))
+    return x @ matrix(w).T + bias(w)
 
 
 def normed(x: np.ndarray, norm: Norm) -> np.ndarray:

@@ -60,49 +60,32 @@ ORDER = Exercise("window_order", "vision.window_order", "the cells' numbers, win
                  reads=("window_size", "patch_size", "spatial_merge_size"), variants=_order_variant)
 
 
-@ORDER.mistake("your cells are in raster order: no window is looked at, or windows are too large (window_size is in "
-               "pixels; a window is window_size / patch_size / spatial_merge_size cells wide)")
-def _(grids, config):
-    return _order(grids, config, side=999)
+ORDER.wrong("raster_order", lambda grids, config: _order(grids, config, side=999),
+            "your cells are in raster order: no window is looked at, or windows are too large "
+            "(window_size is in pixels; a window is window_size / patch_size / spatial_merge_size "
+            "cells wide)")
+ORDER.wrong("windows_down", lambda grids, config: _order(grids, config, key=lambda t, y, x: (t, x, y)),
+            "your windows go down the columns; they go in reading order, along the rows")
+ORDER.wrong("inside_down", lambda grids, config: _order(grids, config, inner=lambda y, x: (x, y)),
+            "inside a window your cells go down the columns; they keep their reading order")
+ORDER.wrong("counts_from_zero", lambda grids, config: _order(grids, config, offset=False),
+            "each picture counts from 0: the cells of the next picture go on after the last of the "
+            "one before")
+ORDER.wrong("across_frames", lambda grids, config: _order(grids, config, key=lambda t, y, x: (y, x, t)),
+            "your windows reach across frames: every frame has windows of its own")
+ORDER.wrong("twice_as_wide",
+            lambda grids, config: _order(grids, config, side=config.window_size // config.patch_size),
+            "your windows are twice as wide: window_size is divided by the patch alone, but cells "
+            "are 2x2 patches")
+ORDER.wrong("order_inverted", lambda grids, config: np.argsort(_order(grids, config)),
+            "that is the inverse: for each cell its new place. Asked is which cell comes at each place")
+ORDER.wrong("always_four", lambda grids, config: _order(grids, config, side=4),
+            "your windows are always 4 cells wide; their size comes from the config")
 
 
-@ORDER.mistake("your windows go down the columns; they go in reading order, along the rows")
-def _(grids, config):
-    return _order(grids, config, key=lambda t, y, x: (t, x, y))
-
-
-@ORDER.mistake("inside a window your cells go down the columns; they keep their reading order")
-def _(grids, config):
-    return _order(grids, config, inner=lambda y, x: (x, y))
-
-
-@ORDER.mistake("each picture counts from 0: the cells of the next picture go on after the last of the one before")
-def _(grids, config):
-    return _order(grids, config, offset=False)
-
-
-@ORDER.mistake("your windows reach across frames: every frame has windows of its own")
-def _(grids, config):
-    return _order(grids, config, key=lambda t, y, x: (y, x, t))
-
-
-@ORDER.mistake("your windows are twice as wide: window_size is divided by the patch alone, but cells are 2x2 patches")
-def _(grids, config):
-    return _order(grids, config, side=config.window_size // config.patch_size)
-
-
-@ORDER.mistake("that is the inverse: for each cell its new place. Asked is which cell comes at each place")
-def _(grids, config):
-    return np.argsort(_order(grids, config))
-
-
-@ORDER.mistake("your windows are always 4 cells wide; their size comes from the config")
-def _(grids, config):
-    return _order(grids, config, side=4)
-
-
-@ORDER.mistake("cells at the ragged edge are left out: windows there are smaller, but they are windows")
-def _(grids, config):
+@ORDER.mistake("cells at the ragged edge are left out: windows there are smaller, but they are "
+               "windows")
+def edge_left_out(grids, config):
     side, parts, start = config.window_cells, [], 0
     for grid in grids:
         t, h, w = np.indices(_cells(grid, config)).reshape(3, -1)
@@ -159,61 +142,36 @@ SCHEDULE = Exercise(
     variants=_schedule_variant)
 
 
-@SCHEDULE.mistake("windowed and full blocks are swapped")
-def _(grids, config):
-    return _tables(grids, config, [b for b in range(config.depth) if b not in config.fullatt_block_indexes])
-
-
-@SCHEDULE.mistake("no block is ever full: those in fullatt_block_indexes see their whole frame")
-def _(grids, config):
-    return _tables(grids, config, ())
-
-
-@SCHEDULE.mistake("every block is full: only those in fullatt_block_indexes are")
-def _(grids, config):
-    return _tables(grids, config, range(config.depth))
-
-
-@SCHEDULE.mistake("rows are counted in cells; a cell is four patches, and rows are patches")
-def _(grids, config):
-    return _tables(grids, config, patches=1)
-
-
-@SCHEDULE.mistake("your full blocks see across the frames of a video: they see one frame")
-def _(grids, config):
-    return _tables(grids, config, whole=lambda grid: [int(grid.prod())])
-
-
-@SCHEDULE.mistake("your full blocks see across pictures: they see one frame of one picture")
-def _(grids, config):
-    return tuple(_table([int(grids.prod(1).sum())]) if b in config.fullatt_block_indexes
-                 else _tables(grids, config)[b] for b in range(config.depth))
-
-
-@SCHEDULE.mistake("ends are off by one: q1 and k1 are the first row that is no longer part of the segment")
-def _(grids, config):
-    return _tables(grids, config, keys=lambda table: table - [0, 1, 0, 1])
-
-
-@SCHEDULE.mistake("columns are q0 q1 k0 k1: start and end of the queries, then of the keys")
-def _(grids, config):
-    return _tables(grids, config, keys=lambda table: table[:, [0, 2, 1, 3]])
-
-
-@SCHEDULE.mistake("you give lengths where the ends belong")
-def _(grids, config):
-    return _tables(grids, config, keys=lambda t: np.stack([t[:, 0], t[:, 1] - t[:, 0]] * 2, 1))
+SCHEDULE.fault("windows-swapped-with-full", "windowed and full blocks are swapped")
+SCHEDULE.fault("full-attention-never-used", "no block is ever full: those in fullatt_block_indexes "
+               "see their whole frame")
+SCHEDULE.fault("windows-missing", "every block is full: only those in fullatt_block_indexes are")
+SCHEDULE.wrong("counted_in_cells", lambda grids, config: _tables(grids, config, patches=1),
+               "rows are counted in cells; a cell is four patches, and rows are patches")
+SCHEDULE.fault("frames-see-each-other", "your full blocks see across the frames of a video: they "
+               "see one frame")
+SCHEDULE.fault("pictures-see-each-other", "your full blocks see across pictures: they see one frame "
+               "of one picture")
+SCHEDULE.wrong("ends_off_by_one",
+               lambda grids, config: _tables(grids, config, keys=lambda table: table - [0, 1, 0, 1]),
+               "ends are off by one: q1 and k1 are the first row that is no longer part of the segment")
+SCHEDULE.wrong("columns_mixed",
+               lambda grids, config: _tables(grids, config, keys=lambda table: table[:, [0, 2, 1, 3]]),
+               "columns are q0 q1 k0 k1: start and end of the queries, then of the keys")
+SCHEDULE.wrong("lengths_for_ends",
+               lambda *args: _tables(*args, keys=lambda t: np.stack([t[:, 0], t[:, 1] - t[:, 0]] * 2, 1)),
+               "you give lengths where the ends belong")
 
 
 @SCHEDULE.mistake("windows at the ragged edge are counted as whole ones")
-def _(grids, config):
+def whole_windows_at_edges(grids, config):
     side = config.window_cells
     return _tables(grids, config, windows=lambda grid: [4 * side**2] * len(_window_sizes(grid, config, side)))
 
 
-@SCHEDULE.mistake("block numbers count from 1; fullatt_block_indexes counts from 0")
-def _(grids, config):
-    return _tables(grids, config, [b - 1 for b in config.fullatt_block_indexes])
+SCHEDULE.wrong("blocks_from_one",
+               lambda grids, c: _tables(grids, c, [b - 1 for b in c.fullatt_block_indexes]),
+               "block numbers count from 1; fullatt_block_indexes counts from 0")
 
 
 # ------------------------------------------------------------------------------------ order_by_window, restore
@@ -246,45 +204,27 @@ BY_WINDOW = Exercise(
     variants=_by_window_variant)
 
 
-@BY_WINDOW.mistake("your rows are in raster order still: they come out as they went in")
-def _(rows, order):
-    return rows.copy()
-
-
-@BY_WINDOW.mistake("you move single rows: `order` numbers cells, and a cell is four rows that stay together")
-def _(rows, order):
-    return np.concatenate([rows[order], rows[len(order):]])
-
-
-@BY_WINDOW.mistake("that is the inverse: cell i goes to place order[i]. Cell order[i] must come to place i")
-def _(rows, order):
-    return _moved(rows, np.argsort(order))
-
-
-@BY_WINDOW.mistake("the four rows of a cell come out in reverse")
-def _(rows, order):
-    return rows.reshape(len(order), 4, -1)[order][:, ::-1].reshape(rows.shape)
-
-
-@BY_WINDOW.mistake("a cell's rows are taken from the four quarters of the array; they are four neighbours: reshape to "
-                   "(cells, 4, d), not (4, cells, d)")
-def _(rows, order):
-    return rows.reshape(4, len(order), -1)[:, order].reshape(rows.shape)
-
-
-@BY_WINDOW.mistake("you give (cells, 4 d): the rows must come apart again")
-def _(rows, order):
-    return rows.reshape(len(order), -1)[order]
-
-
-@BY_WINDOW.mistake("only the first row of each cell moves, four times")
-def _(rows, order):
-    return np.repeat(rows[order * 4], 4, axis=0)
-
-
-@BY_WINDOW.mistake("your cells come in reverse")
-def _(rows, order):
-    return _moved(rows, order[::-1])
+BY_WINDOW.wrong("order_unused", lambda rows, order: rows.copy(),
+                "your rows are in raster order still: they come out as they went in")
+BY_WINDOW.wrong("single_rows_moved",
+                lambda rows, order: np.concatenate([rows[order], rows[len(order):]]),
+                "you move single rows: `order` numbers cells, and a cell is four rows that stay "
+                "together")
+BY_WINDOW.wrong("order_inverse", lambda rows, order: _moved(rows, np.argsort(order)),
+                "that is the inverse: cell i goes to place order[i]. Cell order[i] must come to place i")
+BY_WINDOW.wrong("rows_of_cell_reversed",
+                lambda rows, order: rows.reshape(len(order), 4, -1)[order][:, ::-1].reshape(rows.shape),
+                "the four rows of a cell come out in reverse")
+BY_WINDOW.wrong("quarters",
+                lambda rows, order: rows.reshape(4, len(order), -1)[:, order].reshape(rows.shape),
+                "a cell's rows are taken from the four quarters of the array; they are four "
+                "neighbours: reshape to (cells, 4, d), not (4, cells, d)")
+BY_WINDOW.wrong("cells_not_split", lambda rows, order: rows.reshape(len(order), -1)[order],
+                "you give (cells, 4 d): the rows must come apart again")
+BY_WINDOW.wrong("first_row_only", lambda rows, order: np.repeat(rows[order * 4], 4, axis=0),
+                "only the first row of each cell moves, four times")
+BY_WINDOW.wrong("cells_reversed", lambda rows, order: _moved(rows, order[::-1]),
+                "your cells come in reverse")
 
 
 def _draw_restore(d: Draws) -> tuple:
@@ -304,35 +244,18 @@ RESTORE = Exercise(
     variants=_restore_variant)
 
 
-@RESTORE.mistake("you apply `order` once more; asked is its inverse (argsort). The two agree only on grids whose order "
-                 "is its own inverse")
-def _(cells, order):
-    return cells[order]
-
-
-@RESTORE.mistake("your cells stay in window order: they come out as they went in")
-def _(cells, order):
-    return cells.copy()
-
-
-@RESTORE.mistake("you sort the values: it is the rows that move, whole")
-def _(cells, order):
-    return np.sort(cells, axis=0)
-
-
-@RESTORE.mistake("your cells come in reverse prompt order")
-def _(cells, order):
-    return cells[np.argsort(order)[::-1]]
-
-
-@RESTORE.mistake("you reverse the order; that is no inverse")
-def _(cells, order):
-    return cells[order[::-1]]
-
-
-@RESTORE.mistake("the inverse is applied twice")
-def _(cells, order):
-    return cells[np.argsort(order)][np.argsort(order)]
+RESTORE.fault("order-not-inverted", "you apply `order` once more; asked is its inverse (argsort). "
+              "The two agree only on grids whose order is its own inverse")
+RESTORE.wrong("restore_unused", lambda cells, order: cells.copy(),
+              "your cells stay in window order: they come out as they went in")
+RESTORE.wrong("values_sorted", lambda cells, order: np.sort(cells, axis=0),
+              "you sort the values: it is the rows that move, whole")
+RESTORE.wrong("prompt_reversed", lambda cells, order: cells[np.argsort(order)[::-1]],
+              "your cells come in reverse prompt order")
+RESTORE.wrong("order_reversed", lambda cells, order: cells[order[::-1]],
+              "you reverse the order; that is no inverse")
+RESTORE.wrong("inverse_twice", lambda cells, order: cells[np.argsort(order)][np.argsort(order)],
+              "the inverse is applied twice")
 
 
 EXERCISES = [ORDER, SCHEDULE, BY_WINDOW, RESTORE]
