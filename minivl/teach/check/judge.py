@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from ...checkpoint.weight import weight
 from ...door.contract import outputs
 from ...door.stage import unwatched
 from .arguments import arrays_in, changed, fresh, widened
@@ -111,6 +112,7 @@ def misfit(function: Callable, exercise: Exercise) -> str:
     return ""
 
 
+A_WEIGHT = type(weight(np.zeros(1))).__name__             # as Python calls it in its own messages
 ASK_A_WEIGHT = "a weight is kept as its file stores it; ask it for its numbers: `.weight.dense(x.dtype)`"
 
 
@@ -123,13 +125,13 @@ def _raised(function: Callable, error: Exception) -> str:
     if own:
         line = linecache.getline(own[-1].filename, own[-1].lineno or 0).strip()
         said += f"\n  in line {own[-1].lineno}" + (f": {line}" if line else "")
-    return said + (f"\n  {ASK_A_WEIGHT}" if "'Weight'" in str(error) else "")
+    return said + (f"\n  {ASK_A_WEIGHT}" if f"'{A_WEIGHT}'" in str(error) else "")
 
 
 def _form(value: Any, wanted: tuple, exercise: Exercise) -> tuple[str, str] | None:
     """Kind and words of the first thing wrong with the form of a result: count, type, dtype, shape."""
     if value is None:
-        return "type", "your function gives None: is its `return` missing?"
+        return "type", "your function gives None: fill it in (is its `return` missing?)"
     if len(wanted) > 1 and not (isinstance(value, tuple) and len(value) == len(wanted)):
         many = f"a {type(value).__name__}" + (f" of {len(value)}" if isinstance(value, tuple | list) else "")
         return "count", f"your function gives {many}; it should give a tuple of {len(wanted)} arrays"

@@ -38,29 +38,27 @@ class OutOfTime(BaseException):
     """Raised by the alarm; no `except Exception` of a submission swallows it."""
 
 
+OPEN = ("minivl", "minivl.checkpoint", "minivl.teach", "minivl.teach.check", "minivl.teach.course")
+KEPT = ("minivl.config", "minivl.checkpoint")             # what inputs are made of, and what graded code may name
+
+
 def stand_in(root: Path) -> Callable[[], None]:
-    """Put an empty minivl in the package's place from which only inputs can be unpickled; gives what closes it."""
-    for name in ("minivl", "minivl.checkpoint", "minivl.teach.course", "minivl.check"):
+    """Put empty packages in minivl's place, from which inputs can be unpickled; gives what closes them for good."""
+    for name in OPEN:
         module = types.ModuleType(name)
         module.__path__ = [str(root.joinpath(*name.split(".")[1:]))]
         sys.modules[name] = module
 
     def close() -> None:
-        for name in ("minivl", "minivl.checkpoint"):
-            sys.modules[name].__path__ = []
-        for name in ("minivl.teach.course", "minivl.teach.course.confine", "minivl.check",
-        "minivl.teach.check.arguments"):
-            sys.modules.pop(name, None)
-        _fill(sys.modules["minivl"])
+        for name in [name for name in sys.modules if name.startswith("minivl.") and not name.startswith(KEPT)]:
+            del sys.modules[name]
+        for name in [name for name in sys.modules if name.startswith("minivl")]:
+            if hasattr(sys.modules[name], "__path__"):
+                sys.modules[name].__path__ = []
+        for part in ("door", "teach", "text"):
+            vars(sys.modules["minivl"]).pop(part, None)
+        vars(sys.modules["minivl"])["check"] = lambda *args, **options: True      # says nothing
     return close
-
-
-def _fill(package: Any) -> None:
-    """What a notebook may ask of the stand-in: checks that say nothing."""
-    package.check = lambda *args, **options: True
-    exercises = types.ModuleType("minivl.teach.lessons")
-    vars(exercises)["check"] = lambda *args: None
-    sys.modules["minivl.teach.lessons"] = package.exercises = exercises
 
 
 class Absent:

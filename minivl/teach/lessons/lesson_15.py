@@ -1,75 +1,79 @@
-"""The checks of lesson 15: parity."""
+"""The exercises of lesson 15: parity."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 
-from .filing import exercise
+from .filing import Trial, trials
 
 
-@exercise("15.1", "the number of a row and its error")
-def worst_row(mine):
-    draw = np.random.default_rng(15)
-    golden = draw.standard_normal((9, 4))
+def row_and_error(value: Any, wanted: Any) -> tuple[int, float]:
+    assert isinstance(value, tuple) and len(value) == 2, f"two things should come out, (row, error), not {value!r}"
+    return int(value[0]), float(value[1])
+
+
+def about_the_row(got: tuple[int, float], wanted: tuple[int, float]) -> str:
+    remarks = {4: "yours looks for the largest difference; divide by the length of the golden row, row by row",
+               6: "row 6 is nearly nothing, and a grain on it counts as a mountain in yours: the divisor is at least a "
+                  "tenth of the median length"}
+    return remarks.get(got[0], f"should be row {wanted[0]} with the error {wanted[1]}, yours is row {got[0]} with {got[1]:.4g}")
+
+
+@trials("15.1", "the number of a row and its error", row_and_error)
+def worst_row() -> Iterator[Trial]:
+    golden = np.random.default_rng(15).standard_normal((9, 4))
     golden[4] *= 20                                            # a long row
     golden[6] *= 1e-9                                          # nearly nothing
     candidate = golden.copy()
     candidate[2] += 0.5 * golden[2]                            # error 0.5
     candidate[4] += [4, 0, 0, 0]                               # the largest difference
     candidate[6] += 1e-7
-    row, size = _answer(mine, candidate, golden)
-    lengths = np.linalg.norm(golden, axis=1)
-    assert row != 4, "yours looks for the largest difference; divide by the length of the golden row, row by row"
-    assert row != 6, ("row 6 is nearly nothing, and a grain on it counts as a mountain in yours: the divisor is at "
-                      "least a tenth of the median length")
-    with np.errstate(all="ignore"):
-        by_candidate = np.linalg.norm(candidate[2] - golden[2]) / np.linalg.norm(candidate[2])
-    assert not np.isclose(size, by_candidate), "yours divides by the candidate's row; the golden one is the measure"
-    by_all = np.linalg.norm(candidate[2] - golden[2]) / np.linalg.norm(golden)
-    assert not np.isclose(size, by_all), "yours divides by the length of the whole table; each row by its own"
-    assert not np.isclose(size, 0.25), "that is the square of the error; the root is missing"
-    assert row == 2 and np.isclose(size, 0.5), f"should be row 2 with the error 0.5, yours is row {row} with {size:.4g}"
-    wanted = 0.09 * np.median(lengths) / np.maximum(lengths, 0.1 * np.median(lengths))
-    got = _answer(mine, golden + np.array([0.09 * np.median(lengths), 0, 0, 0]), golden)
-    assert np.isclose(got[1], wanted.max()), (
-        f"with the same difference in every row the worst error is {wanted.max():.4f}, yours is {got[1]:.4f}: a short "
-        "row is measured against a tenth of the median length")
+    off, lengths = np.linalg.norm(candidate[2] - golden[2]), np.linalg.norm(golden, axis=1)
+    yield Trial((candidate, golden), (2, 0.5), about_the_row, {
+        "yours divides by the candidate's row; the golden one is the measure": (2, off / np.linalg.norm(candidate[2])),
+        "yours divides by the length of the whole table; each row by its own": (2, off / np.linalg.norm(golden)),
+        "that is the square of the error; the root is missing": (2, 0.25)})
+    shift = 0.09 * np.median(lengths)                          # the same in every row
+    errors = shift / np.maximum(lengths, 0.1 * np.median(lengths))
+    yield Trial((golden + np.array([shift, 0, 0, 0]), golden), (int(errors.argmax()), errors.max()),
+                "with the same difference in every row the worst row and its error are {wanted}, yours are {got}: a short "
+                "row is measured against a tenth of the median length")
     for bad in (np.nan, np.inf):
         hole = candidate.copy()
         hole[7, 1] = bad
-        with np.errstate(all="ignore"):
-            got = _answer(mine, hole, golden)
-        assert got == (7, np.inf), f"row 7 holds {bad}: it is the worst, with the error inf; yours is {got}"
-
-
-def _answer(mine, candidate, golden) -> tuple[int, float]:
-    got = mine(candidate, golden)
-    assert isinstance(got, tuple) and len(got) == 2, f"two things should come out, (row, error), not {got!r}"
-    return int(got[0]), float(got[1])
+        yield Trial((hole, golden), (7, np.inf), f"row 7 holds {bad}: it is the worst, with the error inf; yours is {{got}}")
 
 
 PARENTS = {"pixels": [], "patches": ["pixels"], "tower": ["patches"], "merger": ["tower"], "words": [],
            "layer": ["words", "merger"], "logits": ["layer"]}
+FORTH, BACK = list(PARENTS), list(reversed(PARENTS))
 
 
-@exercise("15.2", "the name of a stage")
-def first_bad(mine):
-    def of(bad: dict[str, float], order: list[str]) -> str:
-        errors = {name: bad.get(name, 1e-3) for name in order}
-        return mine(errors, dict.fromkeys(reversed(order), 1e-3), dict(PARENTS))
-    forth, back = list(PARENTS), list(reversed(PARENTS))
-    got = of({"merger": 0.1, "layer": 0.5, "logits": 0.3}, back)
-    assert got != "layer", "yours looks for the largest error; what comes from a bad stage is no news, however large"
-    assert got != "logits", "yours takes the order of the dictionary; only `parents` says what comes first"
-    assert got == "merger", f"merger, layer and logits are bad, and layer comes from merger; yours is {got!r}"
-    got = of({"tower": 0.1, "logits": 0.2}, back)
-    assert got != "logits", ("tower is bad, merger and layer behind it are good, logits are bad again: they come from "
-                             "tower over the others; go on through good stages")
-    assert got == "tower", f"tower and logits are bad; yours is {got!r}"
-    got = of({"words": 0.1, "layer": 0.2}, forth)
-    assert got == "words", f"words and layer are bad, and layer comes from words; yours is {got!r}"
-    assert of({}, forth) == "none", "no stage is more than 3 times its yardstick: the answer is 'none'"
-    assert of({"tower": 2.9e-3}, forth) == "none", "an error of 2.9 times the yardstick is not bad"
+def errors_of(bad: dict[str, float], order: list[str]) -> tuple:
+    """Errors of all stages in an order, their yardsticks of 0.001, and what each comes from."""
+    return {name: bad.get(name, 1e-3) for name in order}, dict.fromkeys(reversed(order), 1e-3), dict(PARENTS)
+
+
+def name(value: Any, wanted: Any) -> Any:
+    return value
+
+
+@trials("15.2", "the name of a stage", name)
+def first_bad() -> Iterator[Trial]:
+    yield Trial(errors_of({"merger": 0.1, "layer": 0.5, "logits": 0.3}, BACK), "merger",
+                "merger, layer and logits are bad, and layer comes from merger; yours is {got}", {
+        "yours looks for the largest error; what comes from a bad stage is no news, however large": "layer",
+        "yours takes the order of the dictionary; only `parents` says what comes first": "logits"})
+    yield Trial(errors_of({"tower": 0.1, "logits": 0.2}, BACK), "tower", "tower and logits are bad; yours is {got}", {
+        "tower is bad, merger and layer behind it are good, logits are bad again: they come from tower over the others; "
+        "go on through good stages": "logits"})
+    yield Trial(errors_of({"words": 0.1, "layer": 0.2}, FORTH), "words",
+                "words and layer are bad, and layer comes from words; yours is {got}")
+    yield Trial(errors_of({}, FORTH), "none", "no stage is more than 3 times its yardstick: the answer is 'none'")
+    yield Trial(errors_of({"tower": 2.9e-3}, FORTH), "none", "an error of 2.9 times the yardstick is not bad")
     wide = dict.fromkeys(PARENTS, 1e-3) | {"logits": 0.1}
-    got = mine({name: 2 * value for name, value in wide.items()}, wide, dict(PARENTS))
-    assert got == "none", "every stage has a yardstick of its own; yours compares with one number"
+    yield Trial(({name: 2 * value for name, value in wide.items()}, wide, dict(PARENTS)), "none",
+                "every stage has a yardstick of its own; yours compares with one number")

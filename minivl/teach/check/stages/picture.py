@@ -16,9 +16,9 @@ from .small import picture
 # ---------------------------------------------------------------------------------------------- target_size
 
 
-def _draw_size(d: Draws) -> tuple:
+def draw_size(d: Draws, steps: tuple[int, ...] = (28, 32)) -> tuple:
     """Sides that are near and on half a step, and pictures that are small, large, thin."""
-    step = d.pick([28, 32])
+    step = d.pick(steps)
     least, most = d.whole(1, 6) ** 2, d.whole(7, 12) ** 2
     config = picture(patch_size=step // 2, min_pixels=least * step**2, max_pixels=most * step**2)
     sides = [d.pick([d.whole(1, 12) * step // 2, d.whole(1, 800)]) for _ in range(2)]
@@ -57,7 +57,7 @@ def _size_variant(d: Draws) -> Variant:
 
 SIZE = Exercise(
     "target_size", "picture.target_size", "height and width to multiples of 28, the area within limits",
-    passes.target_size, _draw_size,
+    passes.target_size, draw_size,
     facts={"a picture that is too small": _small, "a picture that is too large": _large,
            "a picture that is neither too small nor too large": lambda s, c: not _small(s, c) and not _large(s, c),
            "a side of a whole number of steps and a half":

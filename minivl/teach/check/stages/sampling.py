@@ -116,10 +116,13 @@ PENALISE.fault("penalty-missing", "nothing is punished")
 
 # -------------------------------------------------------------------------------------------- narrow_choice
 
-def _draw_narrow(d: Draws) -> tuple:
+KINDS = ("k", "p", "both", "both", "both", "neither")
+
+
+def draw_narrow(d: Draws, kinds: tuple[str, ...] = KINDS) -> tuple:
     """Scores without equals where a share is asked for, and a share between two sums, so that rounding decides none."""
     rows, words, temperature = d.whole(1, 3), d.whole(2, 8), d.pick([1.0, 0.5, 2.0])
-    rng, kind = d.generator(), d.pick(["k", "p", "both", "both", "both", "neither"])
+    rng, kind = d.generator(), d.pick(kinds)
     # Every row has the same scores in an order of its own, so that one share suits them all.
     scores = np.sort(rng.choice(np.arange(-20, 20), words, replace=False)) / 16
     logits = np.stack([rng.permutation(scores) for _ in range(rows)]).astype(np.float32)
@@ -166,7 +169,7 @@ def _narrow_variant(d: Draws) -> Variant:
 
 NARROW = Exercise(
     "narrow_choice", "sampling.narrow_choice", "temperature, top-k, top-p; the rest to the lowest number: n v -> n v",
-    passes.narrow_choice, _draw_narrow, see=_floor,
+    passes.narrow_choice, draw_narrow, see=_floor,
     facts={"a temperature other than 1": lambda x, t, k, p: t != 1,
            "a top_k": lambda x, t, k, p: k is not None, "a top_p": lambda x, t, k, p: p is not None,
            "both top_k and top_p": lambda x, t, k, p: k is not None and p is not None,
