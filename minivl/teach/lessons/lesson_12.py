@@ -31,17 +31,17 @@ def first_wrong_pair(a: list, b: list, got: np.ndarray, wanted: np.ndarray) -> s
 @trials("12.1", "an array (n, m)", finite)
 def iou() -> Iterator[Trial]:
     box = [0, 0, 4, 2]
+    yield Trial((np.array([box]), np.array([box])), [[1]], "a box with itself has IoU 1, yours says {got}", {
+        "yours divides by both areas; what is shared is in both, and counts once": [[1 / 2]],
+        "that is the shared area; divide it by the area that at least one covers": [[8]]})
     yield Trial((np.array([box]), np.array([[2, 1, 6, 4]])), [[2 / 18]],      # shared 2 x 1 = 2, areas 8 and 12
                 "two boxes that share 2 of 18 should give {wanted}, yours is {got}", {
-        "yours divides by both areas; what is shared is in both, and counts once": [[2 / 20]],
         "yours divides by one box's area; divide by what either of them covers": [[2 / 8]],
         "yours divides by one box's area, the second's; divide by what either of them covers": [[2 / 12]],
-        "yours adds 1 to each side: borders are distances, 0 to 4 is 4 wide": [[6 / 29]],
-        "that is the shared area; divide it by the area that at least one covers": [[2]]})
+        "yours adds 1 to each side: borders are distances, 0 to 4 is 4 wide": [[6 / 29]]})
     yield Trial((np.array([box]), np.array([[6, 6, 8, 8]])), [[0]],
                 "boxes that are apart both ways have IoU 0, yours says {got}: two negative sides make an area; cut each "
                 "at 0 before multiplying")
-    yield Trial((np.array([box]), np.array([box])), [[1]], "a box with itself has IoU 1, yours says {got}")
     for a, b in (([box, [10, 10, 12, 14]], [[2, 1, 6, 4], box, [6, 6, 8, 8]]), many()):
         wanted = np.array([[counted(one, other) for other in b] for one in a])
         yield Trial((np.array(a), np.array(b)), wanted, partial(first_wrong_pair, a, b))

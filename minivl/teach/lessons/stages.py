@@ -83,7 +83,11 @@ def draw_sides(d: Draws) -> tuple:
 
 
 stage("2.1", "target_size", "height and width", SIZE, "_, _, _, _ -> _", draw_sides,
-      lambda y, b, least, most: ((y, b, 3), picture(min_pixels=least, max_pixels=most)))
+      lambda y, b, least, most: ((y, b, 3), picture(min_pixels=least, max_pixels=most)), mistakes={
+          "height comes first, and neither limit of the area is looked at":
+              lambda y, b, least, most: np.array([28 * round(b / 28), 28 * round(y / 28)]),
+          "a half goes to its even neighbour with round(), and neither limit of the area is looked at":
+              lambda y, b, least, most: np.array([28 * int(y / 28 + 0.5), 28 * int(b / 28 + 0.5)])})
 
 
 def numbered(gh: int, gw: int) -> tuple:
@@ -158,6 +162,8 @@ stage("4.1", "attend_masked", "an array (n, e)", ATTEND, "n e, m e, m e, n m -> 
           "your shares sum to one for each key, down the columns; they should for each query, along the rows":
               masked(axis=0),
           "do the shares sum to one? What is left after masking must": masked(rest=True),
+          "NaN or infinity comes out: 0 times infinity is no number; np.where chooses without a product":
+              lambda q, k, v, seen: shares(q @ k.T / 2 + ~seen * -np.inf) @ v,
           "mask before the softmax, and take the largest after masking": masked(late=True),
           **{f"a forbidden key has the score {low:g}, and seen keys may have lower ones: no finite number is low "
              "enough for a mask; which score has the power 0?": masked(low) for low in (-100.0, -1e9)}})
@@ -190,9 +196,13 @@ def draw_row(d: Draws) -> tuple:
     return wide(d.floats(2 * half), d.floats(half, scale=3.0))
 
 
-stage("6.1", "turn", "an array (e,)", ROTATE, "e, f -> e", draw_row,
-      lambda row, angles: (row[None, None], np.cos(angles)[None], np.sin(angles)[None]),
-      lambda given, row, angles: given[0, 0])
+def one_row(row, angles) -> tuple:
+    return row[None, None], np.cos(angles)[None], np.sin(angles)[None]
+
+
+stage("6.1", "turn", "an array (e,)", ROTATE, "e, f -> e", draw_row, one_row, lambda given, *asked: given[0, 0], mistakes={
+    "every pair turns by the first angle in yours; does each pair get its own angle?":
+        lambda row, angles: ROTATE.definition(*one_row(row, np.full_like(angles, angles[0])))[0, 0]})
 
 stage("6.2", "angles_2d", "an array (n, width / 2)", SPATIAL, "n 2, _ -> n f",
       lambda d: (d.generator().integers(0, 40, (d.whole(1, 5), 2)), 4 * d.whole(1, 4)),
@@ -202,8 +212,9 @@ stage("6.2", "angles_2d", "an array (n, width / 2)", SPATIAL, "n 2, _ -> n f",
 # ---- lesson 7
 
 def draw_norm(d: Draws) -> tuple:
+    """An eps of 0 among others: without one the other mistakes of a version that forgets it are told."""
     x, norm = NORM.draw(d)
-    return *wide(x, norm.weight.stored), norm.eps
+    return *wide(x, norm.weight.stored), d.pick([norm.eps, 0.0, 0.0])
 
 
 stage("7.1", "rms_norm", "an array (n, d)", NORM, "n d, d, _ -> n d", draw_norm,
@@ -244,8 +255,9 @@ def draw_prompt(d: Draws) -> tuple:
     return np.array(ids, np.int64), np.array(grids, np.int64).reshape(-1, 3), PAD
 
 
-def counted(ids, grids, pad, count=lambda grids: grids.prod(1) // 4) -> tuple:
-    return ids, count(grids), (pad, -1)
+def counted(ids, grids, pad) -> tuple:
+    """The lesson's arguments as those of `expand`: a grid has four patches for each visual token."""
+    return ids, grids.prod(1) // 4, (pad, -1)
 
 
 def every_id(ids, grids, pad) -> np.ndarray:
@@ -261,7 +273,9 @@ def first_pad(ids, grids, pad) -> np.ndarray:
 
 stage("9.2", "make_room", "an array of ids", EXPAND, "n, i 3, _ -> s", draw_prompt, counted, mistakes={
     "yours leaves out the time: a video has several pairs of frames":
-        lambda *asked: EXPAND.definition(*counted(*asked, lambda grids: grids[:, 1] * grids[:, 2] // 4)),
+        lambda ids, grids, pad: EXPAND.definition(*counted(ids, grids[:, 1:], pad)),
+    "yours counts patches; four of them, a cell, are one visual token":
+        lambda ids, grids, pad: EXPAND.definition(ids, grids.prod(1), (pad, -1)),
     "yours repeats every id, words too": every_id, "yours repeats the first pad only": first_pad})
 
 
@@ -319,15 +333,6 @@ def last_row(q, k, v, keys, values) -> tuple:
     return q[None], np.concatenate([keys, k[None]]), np.concatenate([values, v[None]]), segment, True
 
 
-def collected(out: Callable | None = None, keys: Callable | None = None, values: Callable | None = None) -> Callable:
-    """A version that is right but for the parts that are given, each a function of the lesson's arguments."""
-    def version(*asked) -> tuple:
-        _, all_keys, all_values, _, _ = right = last_row(*asked)
-        return (out(*asked) if out else ATTEND.definition(*right)[0], keys(*asked) if keys else all_keys,
-                values(*asked) if values else all_values)
-    return version
-
-
 def old_rows_only(q, k, v, keys, values) -> np.ndarray:
     return ATTEND.definition(q[None], keys, values, np.array([[0, 1, 0, len(keys)]]), False)[0]
 
@@ -335,14 +340,16 @@ def old_rows_only(q, k, v, keys, values) -> np.ndarray:
 stage("11.1", "attend_next", "what the row collects and both longer caches", ATTEND,
       "a e, k e, k e, r k e, r k e -> a e, s k e, s k e", draw_next, last_row,
       lambda given, *asked: (given[0], *last_row(*asked)[1:3]), mistakes={
-          "yours looks at the old rows only; a row sees itself too": collected(old_rows_only),
-          "yours sees itself only; the rows in the cache are what it is kept for":
-              collected(lambda q, k, v, keys, values: np.repeat(v, 2, 0)),
           "the new key stands first in yours; rows are in the order of the text":
-              collected(None, lambda q, k, v, keys, values: np.concatenate([k[None], keys]),
-                        lambda q, k, v, keys, values: np.concatenate([v[None], values])),
+              lambda q, k, v, keys, values: (None, np.concatenate([k[None], keys]), None),
           "the new key was put into the cache of values":
-              collected(None, None, lambda q, k, v, keys, values: np.concatenate([values, k[None]]))})
+              lambda q, k, v, keys, values: (None, None, np.concatenate([values, k[None]])),
+          "the new value was put into the cache of keys":
+              lambda q, k, v, keys, values: (None, np.concatenate([keys, v[None]]), None),
+          "yours looks at the old rows only; a row sees itself too":
+              lambda *asked: (old_rows_only(*asked), None, None),
+          "yours sees itself only; the rows in the cache are what it is kept for":
+              lambda q, k, v, keys, values: (np.repeat(v, 2, 0), None, None)})
 
 
 def draw_scores(d: Draws) -> tuple:
@@ -371,8 +378,16 @@ def nucleus_of(scores: np.ndarray, p: float) -> np.ndarray:
     return likeliest_first(NARROW.definition(scores[None], 1.0, None, p), scores, p)
 
 
+def by_plain_powers(scores: np.ndarray, p: float) -> np.ndarray:
+    powers = np.exp(scores)
+    order = np.argsort(-powers / powers.sum())
+    return order[: np.searchsorted(np.cumsum(powers[order] / powers.sum()), p) + 1]
+
+
 stage("11.3", "nucleus", "ids, likeliest first", NARROW, "v, _ -> m", draw_nucleus,
       lambda scores, p: (scores[None], 1.0, None, p), likeliest_first, mistakes={
+          "exp overflows on large scores; subtract the largest first": by_plain_powers,
+          "the token that reaches p belongs to the set": lambda *asked: nucleus_of(*asked)[:-1],
           "yours gives places in the sorted row; what is asked are ids": lambda *asked: np.arange(len(nucleus_of(*asked))),
           "ids should come likeliest first": lambda *asked: np.sort(nucleus_of(*asked))[::-1],
-          "yours begins with the least likely": lambda *asked: nucleus_of(*asked)[::-1]})
+          "yours begins with the least likely": lambda scores, p: np.argsort(scores)[: len(nucleus_of(scores, p))]})

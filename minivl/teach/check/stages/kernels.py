@@ -298,7 +298,7 @@ def masked_after_softmax(q, k, v, segments, causal):
 @ATTEND.mistake("exp overflows on large scores: take the largest score of each query off before exp")
 def score_overflows(q, k, v, segments, causal):
     def weights(score):
-        e = np.exp(score.astype(np.float32))
+        e = np.exp(score)
         return e / e.sum(-1, keepdims=True)
     return _attend(q, k, v, segments, causal, weights=weights)
 
@@ -425,6 +425,18 @@ def mlp_biases_missing(x, w):
 def mlp_residual(x, w):
     gate, up = _gate_up(x, w)
     return x + lin(gate * sigmoid(gate) * up, w.down)
+
+
+@MLP.mistake("gate and up are multiplied first, and their product goes through SiLU: only gate does")
+def silu_of_product(x, w):
+    gate, up = _gate_up(x, w)
+    return lin(gate * up * sigmoid(gate * up), w.down)
+
+
+@MLP.mistake("your gate is ReLU, which cuts negative numbers off: it is SiLU, which is smooth")
+def gate_is_relu(x, w):
+    gate, up = _gate_up(x, w)
+    return lin(np.maximum(gate, 0) * up, w.down)
 
 
 # ------------------------------------------------------------------------------------------------ take_rows

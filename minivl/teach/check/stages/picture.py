@@ -100,6 +100,14 @@ def scale_of_rounded_sides(shape, config):
     return np.array([h, u])
 
 
+@SIZE.mistake("a side that rounds to 0 is lifted to one step before the area is tested: it stays 0 there")
+def lifted_to_one_step(shape, config):
+    h, u = (max(config.factor, side) for side in _size(shape, config, least=False, most=False))
+    small, large = h * u < config.min_pixels, h * u > config.max_pixels
+    return _size(shape, replace(config, min_pixels=config.min_pixels if small else 0,
+                                max_pixels=config.max_pixels if large else 10**9)) if small or large else np.array([h, u])
+
+
 # --------------------------------------------------------------------------------------------------- resize
 
 def _draw_resize(d: Draws) -> tuple:

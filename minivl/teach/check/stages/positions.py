@@ -174,6 +174,9 @@ def frequencies_shared_out(at, config):
 
 SPATIAL.wrong("spatial_theta", lambda at, config: _by_rows(at, _frequencies(config.head_dim // 2, 1e4)),
               "theta is always 10000; it is config.rope_theta")
+SPATIAL.wrong("same_axis_twice",
+              lambda at, c: _by_rows(at[:, :1].repeat(2, 1), _frequencies(c.head_dim // 2, c.rope_theta)),
+              "both halves of your angles are equal; one counts rows, the other columns")
 SPATIAL.wrong("frequencies_grow",
               lambda at, config: _by_rows(at, 1 / _frequencies(config.head_dim // 2, config.rope_theta)),
               "your frequencies grow: theta has a negative exponent")

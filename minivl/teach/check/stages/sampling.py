@@ -104,6 +104,13 @@ def unseen_punished(logits, seen, penalty):
     return _penalised(logits, others, _fair(penalty))
 
 
+@PENALISE.mistake("an id that is in the prompt and in the answer is punished twice: each id once")
+def prompt_then_answer(logits, prompts, answers, penalty):
+    return _penalised(_penalised(logits, prompts, _fair(penalty)), answers, _fair(penalty))
+
+
+PENALISE.wrong("all_punished", lambda logits, prompts, answers, penalty: np.where(
+    logits < 0, logits * penalty, logits / penalty), "every score is pushed down; only ids that were seen are")
 PENALISE.wrong("multiplied",
                _of_all(lambda logits, seen, penalty: _penalised(logits, seen, lambda x: x * penalty)),
                "seen scores are multiplied by the penalty, positive ones too, which makes them more "

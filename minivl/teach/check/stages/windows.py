@@ -66,6 +66,9 @@ ORDER.wrong("raster_order", lambda grids, config: _order(grids, config, side=999
             "cells wide)")
 ORDER.wrong("windows_down", lambda grids, config: _order(grids, config, key=lambda t, y, x: (t, x, y)),
             "your windows go down the columns; they go in reading order, along the rows")
+ORDER.wrong("all_down",
+            lambda *args: _order(*args, key=lambda t, y, x: (t, x, y), inner=lambda y, x: (x, y)),
+            "yours goes down first, windows and cells alike; both are read along rows")
 ORDER.wrong("inside_down", lambda grids, config: _order(grids, config, inner=lambda y, x: (x, y)),
             "inside a window your cells go down the columns; they keep their reading order")
 ORDER.wrong("counts_from_zero", lambda grids, config: _order(grids, config, offset=False),
