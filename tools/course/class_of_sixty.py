@@ -357,6 +357,7 @@ def members() -> Iterator[Student]:
     yield from in_style()
     yield from wrong()
     yield from refused()
+    yield from fenced()
     yield from in_files()
     yield from hostile()
 
@@ -405,7 +406,7 @@ def in_raster_order(student: str) -> dict[str, bytes]:
 
 
 def refused() -> Iterator[Student]:
-    """The answer key is out of reach."""
+    """What is refused by its text: it uses minivl, or is a copy of it."""
     yield Student("vera", with_code(**patch("return passes.patchify(frames, config)",
                                             before="from minivl.passes import patches as passes")), 2,
                   rf"patchify: refused: {AT} 1: uses minivl itself \(minivl.passes.patches\)")
@@ -417,16 +418,20 @@ def refused() -> Iterator[Student]:
     yield Student("yara", with_code(patchify=pasted(
         "_cut", "teach/check/stages/patches.py", pair="n", size="s", frames="video", split="axes", _cut="slice_up")
         + "patchify = slice_up"), 2, f"refused: {AT} 1: is a copy: .* of _cut in minivl/teach/check/stages/patches.py")
+
+
+def fenced() -> Iterator[Student]:
+    """What their text does not betray, and gains nothing in a process that holds no answer and compares nothing."""
     yield Student("zoe", with_code(**patch("return sys._getframe(1).f_locals['cases']", before="import sys")), 2,
-                  f"refused: {AT} 3: reads callers' frames")
+                  r"patchify: refused: reads callers' frames \(while patchify ran")
     yield Student("anton", with_code(**patch("return inspect.stack()[1][0].f_locals", before="import inspect")), 2,
-                  f"refused: {AT} 1: reads what callers hold")
+                  r"patchify: refused: reads callers' frames \(while patchify ran")
     yield Student("bea", with_code(**patch("return frames.view(Anything)", before=ARRAY_THAT_AGREES.strip())), 2,
-                  f"refused: {AT} 1: (changes how results compare|makes a kind of array)")
-    yield Student("cora", with_cell("np.array_equal = np.allclose = lambda *both, **more: True"), 0,
-                  "^all: refused: cell 3, line 1: replaces a part of a module")
+                  "patchify: gives an array of its own class")
+    yield Student("cora", with_cell("np.array_equal = np.allclose = lambda *both, **more: True",
+                                    **patch("return np.zeros_like(frames)")), 2, "patchify: gives an array of another shape")
     yield Student("dirk", with_code(**patch("return globals()['minivl'].passes.patches.patchify(frames, config)")), 2,
-                  f"refused: {AT} 2: (uses globals|uses minivl itself)")
+                  f"patchify: AttributeError in {AT} 2")
     yield Student("elke", with_cell("import gc\nfound = [o for o in gc.get_objects() if callable(o)]"), 0,
                   r"^all: refused: reads callers' frames \(while cell 3")
 
