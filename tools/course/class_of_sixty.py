@@ -3,8 +3,7 @@ other editors, broken, hostile.
 
     python -m tools.course.class_of_sixty FOLDER                      write FOLDER/submitted/STUDENT/pictures/...
     minivl course grade FOLDER/submitted --assignment pictures -o FOLDER/graded
-    python -m tools.course.class_of_sixty FOLDER --compare            marks and reasons against what each of them
-    deserves
+    python -m tools.course.class_of_sixty FOLDER --compare            marks and reasons against those deserved
 
 Solutions are made for each student's own variant. What a student deserves is written beside the student, by hand:
 points of 3, and words that the reason must have. Read next: docs/teaching/grading.md,

@@ -1,8 +1,8 @@
 """The course as nbgrader keeps it: sources, and the release in which solutions and hidden tests are stripped.
 
-    python -m tools.course.nbgrader FOLDER                       source/ and release/ of all lessons and graded
-    assignments python -m tools.course.nbgrader FOLDER --seed ada            and the graded ones with a student's name
-    filled in python -m tools.course.nbgrader FOLDER --roster class.txt    the same for each line of a file
+    python -m tools.course.nbgrader FOLDER                       source/ and release/ of all lessons and assignments
+    python -m tools.course.nbgrader FOLDER --seed ada            and the graded ones with a student's name filled in
+    python -m tools.course.nbgrader FOLDER --roster class.txt    the same for each line of a file
 
     FOLDER/nbgrader_config.py, source/NAME/NAME.ipynb, release/NAME/NAME.ipynb, gradebook.db (with nbgrader)
            release-for/STUDENT/NAME/NAME.ipynb
