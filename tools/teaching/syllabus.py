@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from tools.course.nbgrader.lesson_index import slug_of
+from tools.course.lesson_index import slug_of
 
 from .key import PAGES
 

@@ -27,7 +27,6 @@ REFER, TRUNCATE, TCP, OTHERS = 1 << 13, 1 << 14, 3, 3
 PROGRAMS = ("subprocess.Popen", "os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn",
             "os.startfile", "pty.spawn", "os.kill", "os.killpg", "signal.pthread_kill")
 FRAMES = ("sys._current_frames", "sys._current_exceptions", "gc.get_objects", "gc.get_referrers", "gc.get_referents")
-HOLDERS = ("tb_frame", "gi_frame", "cr_frame", "ag_frame")    # attributes of other things that are frames
 TRACING = ("sys.settrace", "sys.setprofile", "sys.addaudithook")
 CHANGES = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.chmod", "os.chown", "os.link", "os.symlink",
            "os.truncate", "os.utime", "os.setxattr", "os.removexattr")
@@ -88,9 +87,7 @@ def _forbidden(event: str, args: tuple, places: Sequence[str], package: str) -> 
         return "native code"
     if event.startswith(PROGRAMS):
         return "programs"
-    if event in FRAMES or (event == "sys._getframe" and _asked_by_student(LOOKERS)):
-        return "frames"
-    if event == "object.__getattr__" and args[1] in HOLDERS and _asked_by_student():
+    if event in FRAMES or (event == "sys._getframe" and _asked_by_student()):
         return "frames"
     if event in TRACING or event.startswith("resource."):
         return "tracing"
@@ -121,7 +118,7 @@ def _inside(path: Any, folder: str) -> bool:
     return real == folder or real.startswith(folder.rstrip(os.sep) + os.sep)
 
 
-def _asked_by_student(lookers: Sequence[str] = ()) -> bool:
+def _asked_by_student() -> bool:
     """Whether the code that reads a frame is a cell, or a module that does nothing else."""
     try:
         raise LookupError                                 # `sys._getframe` would ask this very hook
@@ -130,4 +127,4 @@ def _asked_by_student(lookers: Sequence[str] = ()) -> bool:
     for _ in range(3):                                    # past this function, `_forbidden` and the hook
         frame = frame.f_back
     name = frame.f_code.co_filename
-    return name.startswith("<cell") or Path(name).name in lookers
+    return name.startswith("<cell") or Path(name).name in LOOKERS
