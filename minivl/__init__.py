@@ -9,8 +9,12 @@
 Start reading at `model.py`: the whole forward pass on one screen.
 """
 
+from importlib import import_module
+from typing import Any
+
 from .api import VLM, load
 from .door.contract import AXES, ContractError
+from .door.errors import Error
 from .door.stage import Session, Stopped, session, until, using
 from .door.version import VERSION
 from .door.watch import read_dump
@@ -20,5 +24,13 @@ from .teach.check import check
 
 __version__ = VERSION
 
-__all__ = ["AXES", "VLM", "ContractError", "Inputs", "Session", "Stopped", "check", "load", "provenance", "read_dump",
-           "session", "until", "using", "where_pixel", "where_token"]
+__all__ = ["AXES", "VLM", "ContractError", "Error", "Inputs", "Session", "Stopped", "check", "explorer", "faults", "load",
+           "plot", "provenance", "read_dump", "session", "until", "using", "where_pixel", "where_token"]
+
+LATER = {"explorer": "show.explorer", "faults": "truth.museum", "plot": "show.plot"}      # when they are asked for
+
+
+def __getattr__(name: str) -> Any:
+    if name in LATER:
+        return import_module(f".{LATER[name]}", __name__)
+    raise AttributeError(f"module 'minivl' has no attribute {name!r}")

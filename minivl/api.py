@@ -10,19 +10,20 @@ it).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from . import model as forward
+from .checkpoint.names import build
 from .checkpoint.read import Tensors, load_model
-from .checkpoint.weight import Model
+from .checkpoint.tree import Model, Weight
 from .config import GenerationConfig, ModelConfig, read_generation, read_preprocessor
+from .door.errors import ArgumentError, MissingFile
 from .door.stage import running
-from .kernels import INTERPRETERS
+from .kernels import Interpreter, interpreter
 from .passes.prompt import load_template
 from .run.cache import KVCache
 from .run.generation import Settings, write
@@ -32,6 +33,7 @@ from .run.prepare import Processor, prepare
 from .text.tokenizer import Stream, Tokenizer
 
 TINY = Path(__file__).parent / "tiny"
+NOWHERE = Path("a folder that is not there")               # of a model that was made in memory
 PREPARING = ("add_vision_id", "add_generation_prompt", "after_video")       # options of `prepare` that `chat` takes
 PRECISIONS = ("float64", "float32", "float16", "bfloat16")
 
@@ -40,22 +42,30 @@ def load(path_or_name: str | os.PathLike | None = None, precision: str = "float3
     """Load a checkpoint in the official layout: a folder, or a hub name that lies in the hub's local cache.
 
     Without a name: the small model in the package. precision: the type of the activations (float64, float32, float16,
-    bfloat16); weights stay as stored and are widened when used. kernels: "auto", "definition",
+    bfloat16); weights stay as stored and are widened when used. kernels: the interpreter: "auto", "definition",
     or "shapes", which computes no numbers: for shapes and operation counts, its answers mean nothing.
-    Raises FileNotFoundError, ConfigError or CheckpointError saying what is missing or wrong.
+    Raises MissingFile, ConfigError or CheckpointError saying what is missing or wrong.
     """
-    if kernels not in ("auto", *INTERPRETERS):
-        raise ValueError(f"kernels is {kernels!r}; it can be 'auto' or {' or '.join(map(repr, INTERPRETERS))}")
+    machine = interpreter(kernels)
     folder = find(path_or_name)
     weights, tensors = load_model(folder, dtype_of(precision))
     try:
         processor = read_processor(folder, weights.config) if (folder / "tokenizer.json").exists() else None
         generation = read_generation(folder, weights.config)
+        return VLM(folder, weights, generation, processor, tensors, machine)
     except BaseException:
         tensors.close()                                   # a map that stays open keeps the file from being replaced
         raise
-    interpreter = INTERPRETERS["definition" if kernels == "auto" else kernels]
-    return VLM(folder, weights, generation, processor, tensors, interpreter)
+
+
+def assembled(tensors: Mapping[str, Weight], config: ModelConfig, precision: str = "float32",
+              processor: Processor | None = None, kernels: str = "auto", folder: Path = NOWHERE) -> VLM:
+    """A model of tensors in memory, by the hub's names, instead of a folder: for sizes that are made up.
+
+    Raises CheckpointError when tensors and configuration do not fit each other.
+    """
+    weights = build(tensors, config, dtype_of(precision))
+    return VLM(folder, weights, read_generation(folder, config), processor, None, interpreter(kernels))
 
 
 def read_processor(folder: Path, config: ModelConfig) -> Processor:
@@ -66,13 +76,13 @@ def read_processor(folder: Path, config: ModelConfig) -> Processor:
 def dtype_of(precision: str) -> np.dtype:
     """The NumPy type of a precision by name; bfloat16 comes from the package ml_dtypes."""
     if precision not in PRECISIONS:
-        raise ValueError(f"precision is {precision!r}; it can be {', '.join(PRECISIONS)}")
+        raise ArgumentError(f"precision is {precision!r}; it can be {', '.join(PRECISIONS)}")
     if precision != "bfloat16":
         return np.dtype(precision)
     try:
         from ml_dtypes import bfloat16
     except ImportError:
-        raise ValueError("precision 'bfloat16' needs the package ml_dtypes: pip install ml_dtypes") from None
+        raise ArgumentError("precision 'bfloat16' needs the package ml_dtypes: pip install ml_dtypes") from None
     return np.dtype(bfloat16)
 
 
@@ -92,9 +102,9 @@ def find(path_or_name: str | os.PathLike | None) -> Path:
         snapshots = [path for path in cached.glob("snapshots/*") if (path / "config.json").exists()]
         if snapshots:
             return max(snapshots, key=lambda path: (path.name == current, path.stat().st_mtime))
-        raise FileNotFoundError(f"{name} is neither a folder nor in the hub's cache ({cached}); download it first, for "
+        raise MissingFile(f"{name} is neither a folder nor in the hub's cache ({cached}); download it first, for "
                                 f"example with `hf download {name}`, or give a folder")
-    raise FileNotFoundError(f"{folder} is not a folder; give the folder that holds config.json and the weights")
+    raise MissingFile(f"{folder} is not a folder; give the folder that holds config.json and the weights")
 
 
 def hub_folder() -> Path:
@@ -112,12 +122,24 @@ def _at_home(path: str | os.PathLike) -> Path:
 
 
 class VLM:
-    """A loaded model. `.config`, `.weights` (the tree that the passes walk), `.tokenizer`, `.processor`, `.folder`."""
+    """A loaded model. `.config`, `.weights` (the tree that the passes walk), `.interpreter` (what runs them),
+    `.tokenizer`, `.processor`, `.folder`."""
 
-    def __init__(self, folder: Path, weights: Model, generation: GenerationConfig, processor: Processor | None,
-                 tensors: Tensors | None, interpreter: Mapping[str, Callable]):
-        self.folder, self.weights, self.config, self.generation = folder, weights, weights.config, generation
-        self._tensors, self._processor, self._interpreter = tensors, processor, interpreter
+    def __init__(self, folder: Path, model: Model, generation: GenerationConfig, processor: Processor | None,
+                 tensors: Tensors | None, machine: Interpreter):
+        self.folder, self.config, self.generation, self.interpreter = folder, model.config, generation, machine
+        self.weights = machine.prepare(model)
+        self._model, self._tensors, self._processor = model, tensors, processor
+
+    def on(self, precision: str | None = None, kernels: str | Interpreter | None = None) -> VLM:
+        """The same checkpoint on another machine: in another precision, under another interpreter, or both.
+
+        The weights are the stored ones again, not this machine's; closing the new model closes nothing.
+        Golden values are always those of `on("float64", "definition")`, whatever the model runs on.
+        """
+        dtype = self.dtype if precision is None else dtype_of(precision)
+        machine = interpreter(kernels) if isinstance(kernels, str) else kernels or self.interpreter
+        return VLM(self.folder, self._model.in_precision(dtype), self.generation, self._processor, None, machine)
 
     def close(self) -> None:
         """Let go of the mapped files, so that they can be replaced (Windows refuses that while a map is open)."""
@@ -137,9 +159,9 @@ class VLM:
 
     @property
     def processor(self) -> Processor:
-        """Tokenizer, template and picture settings. Raises FileNotFoundError when the folder has no tokenizer."""
+        """Tokenizer, template and picture settings. Raises MissingFile when the folder has no tokenizer."""
         if self._processor is None:
-            raise FileNotFoundError(f"{self.folder} has no tokenizer.json: text cannot be prepared; build the input "
+            raise MissingFile(f"{self.folder} has no tokenizer.json: text cannot be prepared; build the input "
                                     "from ids with minivl.Inputs.from_ids, or copy the tokenizer's files there")
         return self._processor
 
@@ -168,7 +190,7 @@ class VLM:
         inputs = self.prepare([{"role": "user", "content": content}], **known)
         answer = "".join(self._answer(inputs, max_new_tokens, temperature, options))
         (seen,) = inputs.media
-        with self._session():
+        with running(self.interpreter):
             return locate(answer, seen.size, seen.source_size)
 
     def chat(self, messages: list[dict[str, Any]], max_new_tokens: int = 128, temperature: float | None = None,
@@ -181,8 +203,8 @@ class VLM:
         """
         inputs = self.prepare(messages, **{name: options.pop(name) for name in PREPARING if name in options})
         if not isinstance(inputs, Inputs):
-            raise ValueError(f"chat goes on with one conversation, these are {len(inputs)}; prepare and generate take "
-                             "a list of them")
+            raise ArgumentError(f"chat goes on with one conversation, these are {len(inputs)}; prepare and generate "
+                                "take a list of them")
         pieces = self._answer(inputs, max_new_tokens, temperature, options)
         return pieces if stream else "".join(pieces)
 
@@ -211,24 +233,32 @@ class VLM:
         """
         if messages and all(isinstance(one, list | tuple) for one in messages):
             return [self.prepare(one, add_vision_id, add_generation_prompt, after_video) for one in messages]
-        with self._session():
+        with running(self.interpreter):
             return prepare(list(messages), self.processor, add_vision_id, add_generation_prompt, after_video)
 
     def vision(self, inputs: Inputs) -> np.ndarray:
         """Visual tokens (m, d) of all pictures and videos, in prompt order."""
         if not inputs.media:
             return np.zeros((0, self.config.text.hidden_size), self.dtype)
-        with self._session():
-            return forward.vision(inputs.patches, inputs.grids, self.weights.vision)
+        with running(self.interpreter):
+            patches = self.interpreter.to_device(inputs.patches)
+            return self.interpreter.to_host(forward.vision(patches, inputs.grids, self.weights.vision))
 
-    def logits(self, inputs: Inputs) -> np.ndarray:
-        """Scores (s, v) of the next token after every token of the prompt, in the model's precision."""
+    def logits(self, inputs: Inputs, answer: Sequence[int] | np.ndarray = ()) -> np.ndarray:
+        """Scores (s, v) of the next token after every token of the prompt, in the model's precision.
+
+        answer: ids of k tokens that were written after the prompt; then the scores (k, v) by which each of them was
+        chosen, all in one pass.
+        """
         if not isinstance(inputs, Inputs):
             raise TypeError(f"logits takes the Inputs of one conversation, not a {type(inputs).__name__}")
         batch = Batch.of([inputs], self.config, self.dtype, every_row=True)
-        cache = KVCache(self.config.text, batch.lengths, self.dtype)
-        with self._session():
-            return forward.prefill(batch, cache, self.weights)
+        if len(answer):
+            batch = batch.with_answer(np.asarray(answer, np.int64))
+        batch = batch.on(self.interpreter.to_device)
+        cache = KVCache(self.config.text, batch.lengths, self.dtype, self.interpreter.zeros)
+        with running(self.interpreter):
+            return self.interpreter.to_host(forward.prefill(batch, cache, self.weights))
 
     def generate(self, inputs: Inputs | Sequence[Inputs], max_new_tokens: int = 128, do_sample: bool = False,
                  **options: Any) -> Any:
@@ -236,7 +266,7 @@ class VLM:
 
         options: temperature, top_k, top_p (used when sampling), repetition_penalty, seed, stop_ids. What is not said
         is taken from generation_config.json, as the reference does; the penalty applies to greedy decoding too.
-        Raises ValueError for a number out of range.
+        Raises ArgumentError for a number out of range.
         """
         conversations = [inputs] if isinstance(inputs, Inputs) else list(inputs)
         if not conversations:
@@ -256,11 +286,8 @@ class VLM:
             raise TypeError(f"generate() takes no option {', '.join(unknown)}; it takes {', '.join(allowed)}")
         idle = [name for name in allowed[:3] if options.get(name) is not None and not do_sample]
         if idle:
-            raise ValueError(f"{', '.join(idle)} has no effect on greedy decoding: say do_sample=True as well")
+            raise ArgumentError(f"{', '.join(idle)} has no effect on greedy decoding: say do_sample=True as well")
         return Settings(max_new_tokens, do_sample, **known | {k: v for k, v in options.items() if v is not None})
 
     def _write(self, conversations: Sequence[Inputs], settings: Settings) -> Iterator[list[int | None]]:
-        return write(conversations, self.weights, settings, self._session)
-
-    def _session(self) -> AbstractContextManager:
-        return running(self._interpreter) if self._interpreter else nullcontext()
+        return write(conversations, self.weights, settings, self.interpreter)

@@ -363,7 +363,7 @@ print(f"1092 x 1932 pixels: {n:,} patches, {n * n:,} pairs in full, {pairs_of(ph
 # %%
 from minivl.checkpoint.names import blank_tensors, build
 from minivl.config import official_config
-from minivl.kernels import INTERPRETERS, shapes
+from minivl.kernels import interpreter, shapes
 from minivl.model import vision as vision_tower
 from minivl.door.stage import running
 
@@ -375,7 +375,7 @@ for name, full in {"as it is: 4 full blocks of 32": few, "every block full": tup
     tower = dataclasses.replace(config.vision, fullatt_block_indexes=full)
     chosen = dataclasses.replace(config, vision=tower)
     weights = build(blank_tensors(chosen), chosen, "float32").vision
-    with minivl.session(profile=True) as session, running(INTERPRETERS["shapes"]):
+    with minivl.session(profile=True) as session, running(interpreter("shapes")):
         vision_tower(shapes.blank(78 * 138, config.vision.patch_values), grids, weights)
     profiles[name] = session.profile
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import minivl
-from minivl.checkpoint.weight import Linear, Norm, weight
+from minivl.checkpoint.tree import Linear, Norm
+from minivl.checkpoint.weight import weight
 from minivl.door.contract import AXES, parse
 from minivl.kernels import definition as kernels
 

@@ -67,7 +67,8 @@ sys.addaudithook(watch)
 
 import numpy as np
 import minivl
-from minivl import cli, demo
+from minivl import cli
+from minivl.show import demo
 
 def command(*words):
     try:

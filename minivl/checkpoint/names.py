@@ -1,40 +1,27 @@
 """Which tensor of a checkpoint stands where in the model: one table, and the audit of a checkpoint against
 it.
 
-Tensor names appear here and nowhere else. Each row gives a place in the tree of `weight.py` and the tensors
+Tensor names appear here and nowhere else. Each row gives a place in the tree of `tree.py` and the tensors
 that fill it, stacked on axis 0 in this order, each with its shape in the terms of `terms`. The names are the
 hub's; `LAYOUTS` turns the other layout (what the reference calls its tensors in memory) into them.
 
-Read next: `read.py` (files), `weight.py` (the tree).
+Read next: `read.py` (files), `tree.py` (the tree).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import reprlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ..config import ModelConfig, TextConfig, VisionConfig
-from .weight import (
-    MLP,
-    STORED,
-    Blank,
-    Block,
-    CheckpointError,
-    Decoder,
-    Joined,
-    Linear,
-    Merger,
-    Model,
-    Norm,
-    Vision,
-    Weight,
-    precision,
-    reshaped,
-)
+from .tree import MLP, Block, Decoder, Linear, Merger, Model, Norm, Vision, Weight
+from .weight import STORED, Blank, CheckpointError, Joined, Stored, precision, reshaped
 
+Place = Callable[[str, Weight], Weight]
 BLOCK, LAYER = "visual.blocks.*.", "model.layers.*."         # `*` runs over the blocks of the part
 TABLE: dict[str, dict[str, str]] = {
     "vision.patch_embed.weight": {"visual.patch_embed.proj.weight": "V C T P P"},
@@ -200,34 +187,53 @@ def _tied_head(embed: Weight, head: Weight, report: Audit) -> None:
 
 def _equal(a: Weight, b: Weight, rows: int = 4096) -> bool:
     """Compare bit by bit, some rows at a time, so that no copy of a vocabulary is made."""
+    if not isinstance(a, Stored) or not isinstance(b, Stored):
+        return False
     bits = [weight.stored.view(f"u{weight.stored.itemsize}") for weight in (a, b)]
     return all(np.array_equal(bits[0][i:i + rows], bits[1][i:i + rows]) for i in range(0, a.shape[0], rows))
 
 
-def build(tensors: Mapping[str, Weight], config: ModelConfig, dtype: Any) -> Model:
+def assembled(tensors: Mapping[str, Weight], quantisation: Mapping[str, Any] | None) -> Mapping[str, Weight]:
+    """Tensors as weights of the model, before they are audited: where several tensors of a quantised file (packed
+    numbers, scales, zeros) become one weight under the name that the table knows.
+
+    quantisation: config.json's `quantization_config`, None for a file of plain numbers.
+    Raises CheckpointError for a method that cannot be assembled: today that is every one.
+    """
+    if quantisation:
+        method = quantisation.get("quant_method") if isinstance(quantisation, Mapping) else quantisation
+        raise CheckpointError(f"quantization_config says {reprlib.repr(method)}: quantised checkpoints are not read; "
+                              "take the bf16 release of the same model")
+    return tensors
+
+
+def build(tensors: Mapping[str, Weight], config: ModelConfig, dtype: Any, place: Place | None = None) -> Model:
     """The model's tree over these tensors, in the precision `dtype`; nothing is copied or read.
 
+    place: `place(name, weight)` gives what stands for a tensor (by its hub's name), before q, k and v or gate and up
+        are joined: one machine's layout, or a rank's share of the rows.
     Raises CheckpointError with the whole audit when it is not `ok`.
     """
     report = audit(tensors, config)
     if not report.ok:
         raise CheckpointError(f"the checkpoint does not fit its configuration\n{report}")
     found, places = _by_hub_name(tensors), wanted(config)
+    put = place or (lambda name, weight: weight)
 
-    def take(place: str) -> Weight:
-        parts = [tensors[found[name][0]] for name in places[place]]
+    def take(where: str) -> Weight:
+        parts = [put(name, tensors[found[name][0]]) for name in places[where]]
         return parts[0] if len(parts) == 1 else Joined(parts)
 
-    def linear(place: str) -> Linear:
-        return Linear(take(f"{place}.weight"), take(f"{place}.bias") if f"{place}.bias" in places else None)
+    def linear(where: str) -> Linear:
+        return Linear(take(f"{where}.weight"), take(f"{where}.bias") if f"{where}.bias" in places else None)
 
-    def norm(place: str, part: VisionConfig | TextConfig) -> Norm:
-        return Norm(take(place), part.rms_norm_eps)
+    def norm(where: str, part: VisionConfig | TextConfig) -> Norm:
+        return Norm(take(where), part.rms_norm_eps)
 
-    def block(place: str, part: VisionConfig | TextConfig) -> Block:
-        mlp = MLP(linear(f"{place}.gate_up"), linear(f"{place}.down"))
-        return Block(norm(f"{place}.norm1", part), linear(f"{place}.qkv"), linear(f"{place}.out"),
-                     norm(f"{place}.norm2", part), mlp, part)
+    def block(where: str, part: VisionConfig | TextConfig) -> Block:
+        mlp = MLP(linear(f"{where}.gate_up"), linear(f"{where}.down"))
+        return Block(norm(f"{where}.norm1", part), linear(f"{where}.qkv"), linear(f"{where}.out"),
+                     norm(f"{where}.norm2", part), mlp, part)
 
     v, t, dtype = config.vision, config.text, precision(dtype)
     patch = reshaped(take("vision.patch_embed.weight"), (v.hidden_size, v.patch_values))   # V C T P P -> d x

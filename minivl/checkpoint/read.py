@@ -12,10 +12,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..config import ModelConfig, read_config, read_json
-from .names import build
+from ..config import ConfigError, ModelConfig, config_from
+from ..door.files import read_json
+from .names import Place, assembled, build
 from .safetensors import File
-from .weight import CheckpointError, Model, Weight
+from .tree import Model, Weight
+from .weight import CheckpointError
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -49,18 +51,21 @@ class Tensors(Mapping[str, Weight]):
         self.close()
 
 
-def load_model(folder: str | Path, dtype: Any, config: ModelConfig | None = None) -> tuple[Model, Tensors]:
+def load_model(folder: str | Path, dtype: Any, config: ModelConfig | None = None, place: Place | None = None
+               ) -> tuple[Model, Tensors]:
     """The model of a checkpoint's folder, to be run in precision `dtype`, and the open tensors that it reads.
 
-    `config` stands in for the folder's config.json. Raises ConfigError, or CheckpointError with a full audit.
+    config stands in for the folder's config.json; place: see `names.build`.
+    Raises ConfigError, or CheckpointError with a full audit.
     """
     folder = Path(folder)
-    if config is None:
-        refuse_quantised(folder)
-        config = read_config(folder)
+    path = folder / "config.json"
+    values = read_json(path, ConfigError) if config is None else {}
+    config = config or config_from(values, str(path))
     tensors = read_tensors(folder)
     try:
-        return build(tensors, config, dtype), tensors
+        weights = assembled(tensors, values.get("quantization_config"))
+        return build(weights, config, dtype, place), tensors
     except BaseException as error:
         tensors.close()
         if isinstance(error, CheckpointError):
@@ -68,18 +73,6 @@ def load_model(folder: str | Path, dtype: Any, config: ModelConfig | None = None
             hint = f"\n{SINGLE} was read; if the shards of {INDEX} are meant, move it away" if both else ""
             raise CheckpointError(f"{folder}: {error}{hint}") from None
         raise
-
-
-def refuse_quantised(folder: Path) -> None:
-    """Raise CheckpointError for a quantised release.
-
-    AWQ and GPTQ releases share the model's type, and their config.json passes every other check.
-    """
-    quantised = read_json(folder / "config.json").get("quantization_config")
-    if quantised:
-        method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
-        raise CheckpointError(f"{folder / 'config.json'}: quantization_config says {reprlib.repr(method)}: "
-                              f"quantised checkpoints are not read; take the bf16 release of the same model")
 
 
 def read_tensors(folder: str | Path) -> Tensors:
@@ -118,14 +111,15 @@ def _read_shards(folder: Path) -> Tensors:
     try:
         for shard, path in paths.items():
             files.append(File(path))
-            tensors |= _agreeing(files[-1], {name for name, place in places.items() if place == shard}, index)
+            listed = {name for name, place in places.items() if place == shard}
+            tensors.update(_agreeing(files[-1], listed, index))
     except BaseException:
         Tensors({}, files).close()
         raise
     return Tensors(tensors, files)
 
 
-def _agreeing(file: File, listed: set[str], index: Path) -> dict[str, Weight]:
+def _agreeing(file: File, listed: set[str], index: Path) -> Mapping[str, Weight]:
     for name in sorted(listed ^ file.tensors.keys()):
         if name in listed:
             raise CheckpointError(f"{index}: {name!r} should be in {file.path.name}, which does not hold it")

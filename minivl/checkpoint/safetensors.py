@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from ..config import MAX_JSON, check_regular, parse_json
-from .weight import STORED, CheckpointError, Weight
+from ..door.files import MAX_JSON, check_regular, parse_json
+from .weight import STORED, CheckpointError, Stored
 
 # bytes of one number; the formats of `STORED` are read, the others are known so that an audit can name them
 ITEM = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8, "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1,
@@ -27,7 +27,7 @@ ITEM = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8, "BOOL": 1, "U8": 1, "I8": 1, "F
 
 
 class File:
-    """One mapped file. `.tensors` maps name -> Weight, `.notes` name -> text (the header's `__metadata__`). After
+    """One mapped file. `.tensors` maps name -> Mapped, `.notes` name -> text (the header's `__metadata__`). After
     `close()` its weights raise CheckpointError.
     """
 
@@ -70,7 +70,7 @@ class File:
                 mapped.close()
 
 
-class Mapped(Weight):
+class Mapped(Stored):
     """A weight in a mapped file."""
 
     def __init__(self, file: File, dtype: str, shape: tuple[int, ...], start: int):
@@ -83,7 +83,7 @@ class Mapped(Weight):
         return self.file.array(STORED[self.format], self.shape, self.start)
 
 
-def _tensors(file: File, header: bytes, data: int, size: int) -> tuple[dict[str, Weight], dict[str, str]]:
+def _tensors(file: File, header: bytes, data: int, size: int) -> tuple[dict[str, Mapped], dict[str, str]]:
     """Every entry of the header, checked, as a weight, and its notes; `data` is the byte where the numbers begin."""
     if not header.startswith(b"{"):
         raise CheckpointError(f"{file.path}: the header should begin with '{{'; this is no .safetensors file")

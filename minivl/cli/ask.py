@@ -7,19 +7,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 from .console import clean, working
-from .given import check_words, conversation, open_model, say_which
+from .given import Chosen, check_words, conversation, open_model, say_which
 
 
-def ask(images: Sequence[str], question: str, model: str | None, precision: str, max_new_tokens: int,
+def ask(images: Sequence[str], question: str, chosen: Chosen, max_new_tokens: int,
         temperature: float | None, seed: int | None, stream: bool, fps: float | None = None) -> None:
     """Print the answer. Raises ValueError or OSError for whatever is wrong with the input."""
     check_words(images, question)
-    with open_model(model, precision) as vlm:
+    with open_model(chosen) as vlm:
         messages = conversation(images, question, fps)
         with working("looking at the picture" if len(images) == 1 else f"looking at {len(images)} pictures"):
             pieces = vlm.chat(messages, max_new_tokens, temperature, stream=True, seed=seed)
             first = next(pieces, "")                           # the long wait: the whole prompt is run for it
-        say_which(model)
+        say_which(chosen.model)
         write(chain([first], pieces if stream else finished(pieces)))
 
 

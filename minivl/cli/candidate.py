@@ -26,7 +26,7 @@ from ..truth.compare.local import check_checkpoint
 from ..truth.compare.report import number, plain
 from ..truth.trace.format import Trace
 from .console import heading, line, note, print_json, table, working
-from .given import check_words, conversation, open_model, sample
+from .given import Chosen, check_words, conversation, open_model, sample
 from .labels import check_patterns, replaceable
 
 MANY = 6                                 # passes of a stretch that are named
@@ -64,7 +64,7 @@ def reached(theirs: Checked) -> list[str]:
 def run_bisect(golden: Path, candidate: str | None, command: str | None, fault: str | None, precision: str | None,
                exchange: str | None, model: str | None, as_json: bool) -> int:
     """Print the guilty stretches; 1 when there are any. Raises ValueError or OSError when none can be looked for."""
-    with Trace(golden) as trace, open_model(model) as vlm:
+    with Trace(golden) as trace, open_model(Chosen(model)) as vlm:
         check_checkpoint(vlm, trace)
         theirs = chosen(candidate, command, fault, precision, exchange, vlm)
         with working("running the candidate"):
@@ -105,7 +105,7 @@ def run_shadow(words: Sequence[str], fps: float | None, candidate: str | None, c
                precision: str | None, exchange: str | None, model: str | None, tolerance: float, as_json: bool) -> int:
     """Name every guilty stage of one run; 1 when there are any."""
     messages = messages_of(words, fps)
-    with open_model(model) as vlm:
+    with open_model(Chosen(model)) as vlm:
         theirs = chosen(candidate, command, fault, precision, exchange, vlm)
         with working("running the candidate on golden values"):
             if isinstance(theirs.candidate, Ours):
@@ -142,7 +142,7 @@ def run_reduce(words: Sequence[str], fps: float | None, output: Path, candidate:
     """Write the smallest prompt that still fails; 1 when there is one, 0 when the candidate does not fail."""
     check_new_folder(output)
     messages = messages_of(words, fps)
-    with open_model(model) as vlm:
+    with open_model(Chosen(model)) as vlm:
         theirs = chosen(candidate, command, fault, precision, exchange, vlm)
         with working("trying smaller prompts") as say:
             found = reduce(vlm, theirs, messages, most, (lambda step: say(step.text)) if as_json else tell_step)

@@ -20,7 +20,7 @@ from ..truth.diagnose.replay import GIVEN
 from ..truth.trace.conversation import conversation
 from ..truth.trace.format import INPUT, Trace, TraceError
 from .console import heading, line, note, print_json, table, working
-from .given import open_model
+from .given import Chosen, open_model
 from .trace import read_names
 
 
@@ -29,7 +29,7 @@ def diagnose(path: Path, golden: Path | None, names: Path | None, precision: str
     """Say what a trace looks like; the exit code: 0 healthy, 1 not. Raises ValueError or OSError when nothing can be
     compared."""
     known = read_names(names) if names else None
-    with open_model(model) as vlm, golden_of(path, golden, vlm) as right:
+    with open_model(Chosen(model)) as vlm, golden_of(path, golden, vlm) as right:
         theirs = read_candidate(path, right, known, precision)
         with working("trying the known faults"):
             found = examine(vlm, right, theirs)
@@ -47,8 +47,7 @@ def golden_of(path: Path, golden: Path | None, vlm: VLM) -> Iterator[Trace]:
         with Trace(golden) as named:
             yield named
         return
-    from ..truth.compare.yardstick import in_precision
-    from ..truth.trace.record import record
+        from ..truth.trace.record import record
     if not is_trace(path):
         raise TraceError(f"{path}: arrays alone do not say what was asked; record that with `minivl trace record` and "
                          "name it with --golden")
@@ -57,7 +56,7 @@ def golden_of(path: Path, golden: Path | None, vlm: VLM) -> Iterator[Trace]:
             prompt = conversation(theirs) or inputs_of(theirs, vlm)
             kept = theirs.precision
         with working("recording the golden run"):
-            record(in_precision(vlm, "float64"), prompt, Path(folder) / "golden.safetensors", yardsticks=(kept,))
+            record(vlm.on("float64", "definition"), prompt, Path(folder) / "golden.safetensors", yardsticks=(kept,))
         with Trace(Path(folder) / "golden.safetensors") as made:
             yield made
 

@@ -13,22 +13,22 @@ from ..api import VLM
 from ..door.watch import INDEX, read_dump
 from ..show import explorer
 from .console import line, note, size, working
-from .given import check_words, conversation, open_model, say_which
+from .given import Chosen, check_words, conversation, open_model, say_which
 
 PICTURE = re.compile(r"\S+\.(png|jpe?g|webp|bmp|gif|tiff?)", re.IGNORECASE)
 
 
-def explore(words: Sequence[str], beside: Sequence[str], output: Path, fps: float | None, model: str | None,
-            precision: str, max_new_tokens: int) -> None:
+def explore(words: Sequence[str], beside: Sequence[str], output: Path, fps: float | None, chosen: Chosen,
+            max_new_tokens: int) -> None:
     """Write the page. Raises ValueError or OSError for whatever is wrong with the input, before anything takes long
     where it can be known."""
     check_output(output)
     asked = [split(words), *([other(beside, *split(words))] if beside else [])]
-    with open_model(model, precision) as vlm:
+    with open_model(chosen) as vlm:
         runs = [follow(vlm, images, question, fps, max_new_tokens) for images, question in asked]
         with working("writing the page"):
             explorer.save(output, runs[0], runs[1] if beside else None)
-    say_which(model)
+    say_which(chosen.model)
     line(str(output))
     note(f"{size(output.stat().st_size)}; open it in a browser: it needs nothing else, and no network")
 

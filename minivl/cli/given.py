@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import api
 from ..config import PreprocessorConfig, read_config
 from ..passes.patches import grid_of
-from ..passes.picture import load_picture, target_size
+from ..passes.picture import target_size
+from ..run.open_picture import load_picture
 from ..run.prepare import Processor
 from ..show.samples import WORLD, load_samples
 from .console import note, working
@@ -22,10 +23,17 @@ from .console import note, working
 EMBEDDED = f"the embedded model was trained on {WORLD}; what it says about other pictures means nothing"
 
 
-def open_model(model: str | None, precision: str = "float32") -> api.VLM:
-    """A loaded model; without a name the embedded one."""
+class Chosen(NamedTuple):
+    """Which checkpoint is run (None: the embedded one), in which precision and under which interpreter."""
+    model: str | None
+    precision: str = "float32"
+    kernels: str = "auto"
+
+
+def open_model(chosen: Chosen) -> api.VLM:
+    """A loaded model."""
     with working("loading the model"):
-        return api.load(model, precision)
+        return api.load(*chosen)
 
 
 def say_which(model: str | None) -> None:

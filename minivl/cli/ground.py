@@ -9,20 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from ..door.files import write_whole
-from ..passes.picture import load_picture
 from ..run.grounding import Found, Grounding
+from ..run.open_picture import load_picture
 from ..show.demo import check_output
 from ..show.draw import found as draw
 from .console import box, by, heading, note, print_json, table, working
-from .given import check_words, named, open_model, say_which
+from .given import Chosen, check_words, named, open_model, say_which
 
 HINT = ("official models name boxes when they are asked to, as in 'Locate the red circle, output its bbox "
         "coordinates in JSON format.'")
 HINT_TINY = "the embedded model names a box when it is asked in these words: 'Find the red circle.'"
 
 
-def ground(image: str, question: str, output: Path, model: str | None, precision: str, max_new_tokens: int,
-           as_json: bool) -> bool:
+def ground(image: str, question: str, output: Path, chosen: Chosen, max_new_tokens: int, as_json: bool) -> bool:
     """Draw and print what the answer names; False, and no drawing, when it names nothing.
 
     Raises ValueError or OSError for whatever is wrong with the input.
@@ -31,9 +30,9 @@ def ground(image: str, question: str, output: Path, model: str | None, precision
     check_output(output)
     check_other(image, output)
     pixels = load_picture(image)
-    with open_model(model, precision) as vlm, working("looking at the picture"):
+    with open_model(chosen) as vlm, working("looking at the picture"):
         found = vlm.ground(pixels, question, max_new_tokens)
-    say_which(model)
+    say_which(chosen.model)
     if found:
         picture = draw(pixels, found)
         write_whole(output, lambda file: picture.save(file, format="png"))
@@ -41,7 +40,7 @@ def ground(image: str, question: str, output: Path, model: str | None, precision
         print_json(document(image, question, found, output))
     elif found:
         show(question, found)
-    report(found, output, HINT if model else HINT_TINY)
+    report(found, output, HINT if chosen.model else HINT_TINY)
     return bool(found)
 
 

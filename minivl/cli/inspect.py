@@ -16,18 +16,20 @@ from pathlib import Path
 from typing import Any
 
 from .. import api
-from ..checkpoint.names import HEAD, TABLE, audit, hub_name, shapes
-from ..checkpoint.read import INDEX, SINGLE, read_tensors, refuse_quantised
+from ..checkpoint.names import HEAD, TABLE, assembled, audit, hub_name, shapes
+from ..checkpoint.read import INDEX, SINGLE, read_tensors
 from ..checkpoint.safetensors import ITEM, File
-from ..checkpoint.weight import Weight
+from ..checkpoint.tree import Weight
 from ..config import (
     OFFICIAL,
+    ConfigError,
     ModelConfig,
+    config_from,
     official_config,
-    read_config,
     read_generation,
     read_preprocessor,
 )
+from ..door.files import read_json
 from ..passes.prompt import load_template
 from ..text.tokenizer import Tokenizer
 from .console import facts, heading, line, print_json, size, table, working
@@ -65,15 +67,17 @@ def examine(folder: Path) -> dict[str, Any]:
             problems.append(str(error))
             return None
 
-    config = tried(lambda: read_config(folder))
-    if config:
-        tried(lambda: refuse_quantised(folder))
+    path = folder / "config.json"
+    values = tried(lambda: read_json(path, ConfigError)) or {}
+    config = tried(lambda: config_from(values, str(path))) if values else None
     others = {"preprocessor": tried(lambda: read_preprocessor(folder, config)) if config else None,
               "generation": tried(lambda: read_generation(folder, config)) if config else None}
     tried(lambda: Tokenizer.from_folder(folder))
     tried(lambda: load_template(folder))
     with ExitStack() as stack:
         tensors = open_tensors(folder, problems, stack)
+        if config:
+            tried(lambda: assembled(tensors, values.get("quantization_config")))
         report = tried(lambda: audit(tensors, config)) if config and tensors else None
         about = weights_document(tensors, config)
     audited = {**asdict(report), "ok": report.ok, "text": str(report)} if report else None

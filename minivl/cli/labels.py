@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -22,7 +22,7 @@ import numpy as np
 from ..checkpoint.names import blank_tensors, build
 from ..config import ModelConfig
 from ..door.stage import session
-from ..kernels import NAMES
+from ..kernels import NAMES, interpreter
 from ..passes import answer, video
 from ..run.generation import Settings, write
 from ..run.inputs import Inputs
@@ -43,7 +43,7 @@ def labels(parts: Processor) -> Known:
     model, inputs = build(blank_tensors(config), config, "float32"), smallest_inputs(config)
     for settings in (Settings(STEPS), Settings(STEPS, True, top_k=2, top_p=0.5, repetition_penalty=1.1)):
         with collecting(known):
-            list(write([inputs], model, settings, nullcontext))
+            list(write([inputs], model, settings, interpreter("definition")))
     return known
 
 

@@ -15,7 +15,7 @@ from ..truth.seal.page import html
 from ..truth.seal.run import WAYS
 from ..truth.seal.seal import VERIFIED, Findings, ParityError, made, read, verify
 from .console import heading, line, note, print_json, table, working
-from .given import open_model
+from .given import Chosen, open_model
 
 MANY = 12                                # findings of one kind that are told
 
@@ -27,7 +27,7 @@ def run_parity(model: str | None, output: Path, report: Path | None, as_json: bo
     beside = output.with_suffix(".json")
     if was is None:
         check_output(output, beside)
-    with open_model(model) as vlm:
+    with open_model(Chosen(model)) as vlm:
         if was is not None and report is not None:
             with working("making everything again") as say:
                 found = verify(was, vlm, say)

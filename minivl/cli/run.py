@@ -15,24 +15,25 @@ from ..api import VLM
 from ..door import watch
 from ..door.contract import outputs
 from ..door.listing import Row, fold, lister, total
-from ..door.stage import Session, Stopped, Visit
+from ..door.stage import Session, Stopped
+from ..door.visit import Visit, Watcher
 from .ask import write
 from .console import count, heading, line, milliseconds, note, print_json, table, working
-from .given import check_words, conversation, named, open_model, sample, say_which
+from .given import Chosen, check_words, conversation, named, open_model, sample, say_which
 from .labels import check_label, check_leaves, labels
 
 # ---- passes ------------------------------------------------------------------------------------------------
 
-def passes(image: str | None, question: str | None, model: str | None, precision: str, max_new_tokens: int,
-           everything: bool, as_json: bool) -> None:
+def passes(image: str | None, question: str | None, chosen: Chosen, max_new_tokens: int, everything: bool,
+           as_json: bool) -> None:
     """Print every leaf in order of execution. Raises ValueError or OSError for whatever is wrong with the input."""
     if image is None:
         image, question = sample()
     question = question or "Describe the image."
     check_words([image], question)
-    with open_model(model, precision) as vlm, working("looking at the picture") as say:
+    with open_model(chosen) as vlm, working("looking at the picture") as say:
         rows, answer = follow(vlm, image, question, max_new_tokens, say)
-    say_which(model)
+    say_which(chosen.model)
     if as_json:
         return print_json(document(image, question, answer, rows))
     heading(f"{question}  {answer}")
@@ -46,7 +47,7 @@ def follow(vlm: VLM, image: str, question: str, max_new_tokens: int, say: Callab
     """Every leaf of one question, greedily answered, and the answer."""
     rows: list[Row] = []
     with Session() as s:
-        s.watchers += [lister(rows), lambda session, visit: say(visit.key)]
+        s.watchers += [lister(rows), lambda visit: say(visit.key)]
         answer = vlm.chat(conversation([image], question), max_new_tokens, temperature=0)
     return rows, answer
 
@@ -70,7 +71,7 @@ def show(rows: Sequence[Row]) -> None:
 
 # ---- run ---------------------------------------------------------------------------------------------------
 
-def run(image: str, question: str, model: str | None, precision: str, max_new_tokens: int, print_after: list[str],
+def run(image: str, question: str, chosen: Chosen, max_new_tokens: int, print_after: list[str],
         record: list[str], dump: Path | None, stop_after: str | None, verify: bool, profile: bool) -> None:
     """One question with a session open; the session's lines, then the answer or what came out at the stop.
 
@@ -80,7 +81,7 @@ def run(image: str, question: str, model: str | None, precision: str, max_new_to
     if kept and dump is None:
         raise ValueError("--record chooses what --dump writes; say where to with --dump FOLDER")
     check_words([image], question)
-    with open_model(model, precision) as vlm:
+    with open_model(chosen) as vlm:
         known = labels(vlm.processor) if printed or kept or stop_after else {}
         check_leaves([*printed, *kept], known)
         if stop_after:
@@ -93,24 +94,24 @@ def run(image: str, question: str, model: str | None, precision: str, max_new_to
             s.watchers.append(only(kept or ["*"], watch.dumper(dump)))
         answer = watched(vlm, conversation([image], question), max_new_tokens, s, bool(printed))
     if answer is not None:
-        say_which(model)
+        say_which(chosen.model)
         write([answer])
     report(rows, dump, verify, profile)
     if answer is not None:
         check_met(unmet, rows)
 
 
-def only(patterns: Sequence[str], look: watch.Watcher) -> watch.Watcher:
+def only(patterns: Sequence[str], look: Watcher) -> Watcher:
     """A watcher that looks at matching leaves only."""
-    def chosen(session: Session, visit: Visit) -> None:
+    def chosen(visit: Visit) -> None:
         if watch.wanted(visit, tuple(patterns)):
-            look(session, visit)
+            look(visit)
     return chosen
 
 
-def crosser(unmet: list[str]) -> watch.Watcher:
+def crosser(unmet: list[str]) -> Watcher:
     """A watcher that takes the patterns off the list which a leaf matches."""
-    def look(session: Session, visit: Visit) -> None:
+    def look(visit: Visit) -> None:
         unmet[:] = [pattern for pattern in unmet if not watch.wanted(visit, (pattern,))]
     return look
 
@@ -128,7 +129,7 @@ def watched(vlm: VLM, messages: list[dict[str, Any]], max_new_tokens: int, s: Se
         if prints:
             return quietly(vlm, messages, max_new_tokens, s)
         with working("looking at the picture") as say:
-            s.watchers.append(lambda session, visit: say(visit.key))
+            s.watchers.append(lambda visit: say(visit.key))
             return quietly(vlm, messages, max_new_tokens, s)
     except Stopped as stop:
         line(f"stopped after {stop.key}")

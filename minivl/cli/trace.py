@@ -23,21 +23,22 @@ from ..truth.compare.page import html
 from ..truth.compare.verdict import SUSPICIOUS, WRONG, baseline, news
 from ..truth.trace.format import ROW_LETTERS, Trace, TraceError
 from .console import heading, line, note, print_json, size, table, working
-from .given import check_words, conversation, open_model, sample
+from .given import Chosen, check_words, conversation, open_model, sample
 from .labels import check_leaves, labels
 
 SOURCES, ATTENTION = ("minivl", "transformers"), ("sdpa", "eager")
 
 
 def record(images: Sequence[str], question: str | None, output: Path, source: str, model: str | None,
-           precision: str | None, attention: str, patterns: Sequence[str], layers: str | None, rows: Sequence[str],
-           pixels: bool, yardsticks: Sequence[str] | None, answer: int) -> None:
+           precision: str | None, kernels: str, attention: str, patterns: Sequence[str], layers: str | None,
+           rows: Sequence[str], pixels: bool, yardsticks: Sequence[str] | None, answer: int) -> None:
     """Write the trace of one run. Raises ValueError or OSError for whatever is wrong with the input."""
     from ..truth.trace.record import Selection, record, record_reference, with_answer
     if source not in SOURCES or attention not in ATTENTION:
         raise ValueError(f"--from is {' or '.join(SOURCES)}, --attention {' or '.join(ATTENTION)}")
     ours = source == "minivl"
     precision = precision or ("float64" if ours else "float32")
+    which = Chosen(model, precision, kernels) if ours else Chosen(model)
     if yardsticks is None:
         yardsticks = PRECISIONS if ours and precision == "float64" else ()
     if yardsticks and not ours:
@@ -48,7 +49,7 @@ def record(images: Sequence[str], question: str | None, output: Path, source: st
         images, question = [first], question or asked
     check_words(images, question)
     messages: list[dict[str, Any]] = conversation(images, question or "Describe the image.")
-    with open_model(model, precision if ours else "float32") as vlm:
+    with open_model(which) as vlm:
         if patterns:
             check_leaves(patterns, labels(vlm.processor))
         chosen = Selection(tuple(patterns) or ("*",), numbers(layers) if layers else None,
@@ -142,7 +143,7 @@ def propose(candidate: Path, golden: Trace, path: Path) -> None:
 def compare_local(golden: Trace, candidate: Candidate, model: str | None) -> Comparison:
     """Every stage by itself, against a golden trace made for this candidate, which is thrown away."""
     from ..truth.compare.local import local_golden
-    with open_model(model) as vlm, working("running each stage on the candidate's values"), \
+    with open_model(Chosen(model)) as vlm, working("running each stage on the candidate's values"), \
             local_golden(vlm, golden, candidate) as made:
         return replace(compare(made, candidate), golden=f"{golden.path}, stage by stage")
 

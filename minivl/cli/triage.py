@@ -12,7 +12,7 @@ from ..truth.triage.smallest import Smallest, smallest, write
 from ..truth.triage.triage import FINER, Triage, precision_of
 from ..truth.triage.triage import triage as examine
 from .console import heading, line, note, print_json, table, working
-from .given import open_model
+from .given import Chosen, open_model
 
 CACHE = "minivl-triage-cache.jsonl"
 
@@ -29,7 +29,7 @@ def triage(candidate: Path, model: str | None, precision: str | None, golden: st
     if PRECISIONS.index(golden or FINER[theirs]) > PRECISIONS.index(theirs):
         raise ValueError(f"--golden is {golden}, coarser than the candidate's {theirs}: leave it out")
     kept = Cache(cache or candidate.with_name(CACHE))
-    with open_model(model) as vlm:
+    with open_model(Chosen(model)) as vlm:
         with working("reading samples") as say:
             found = examine(lines, vlm, theirs, golden, kept, max_new_tokens, say)
         shown = None

@@ -1,4 +1,5 @@
-"""The command line: words, options and exit codes. What a command does stands in `commands/`.
+"""The command line: words, options and exit codes. What a command does stands in a file of its
+family beside this one.
 
 Exit codes: 0 done; 1 a check failed (an audit, a contract) or minivl itself did; 2 wrong input; 130 interrupted.
 An error is one line on stderr; `--debug`, anywhere on the line, shows the traceback instead. Heavy imports wait until a
@@ -95,6 +96,8 @@ Question = Annotated[str, typer.Argument(metavar="QUESTION")]
 Model = Annotated[str | None, typer.Option("--model", metavar="DIR", show_default=False, help=(
     "A checkpoint's folder, or a hub name that is in the local cache. Without it: the embedded model."))]
 Precision = Annotated[str, typer.Option(help="Of the activations: float64, float32, float16 or bfloat16.")]
+Kernels = Annotated[str, typer.Option("--kernels", metavar="NAME", help=(
+    "What runs the passes: auto, definition, or shapes (no numbers, for any size)."))]
 Length = Annotated[int, typer.Option("--max-new-tokens", min=1, metavar="N", help="The answer has at most N tokens.")]
 FaultName = Annotated[str | None, typer.Option("--fault", metavar="NAME", show_default=False, help=(
     "Run with a known fault in the model; `minivl faults` lists them."))]
@@ -129,7 +132,7 @@ def demo(output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.pn
 
 @app.command()
 def ask(images: Images, question: Question, model: Model = None, precision: Precision = "float32",
-        max_new_tokens: Length = 128, fps: FramesPerSecond = None,
+        kernels: Kernels = "auto", max_new_tokens: Length = 128, fps: FramesPerSecond = None,
         temperature: Annotated[float | None, typer.Option(min=0, metavar="T", show_default=False, help=(
             "0 is greedy; without it the checkpoint decides."))] = None,
         seed: Annotated[int | None, typer.Option(min=0, metavar="N", show_default=False, help=(
@@ -139,15 +142,17 @@ def ask(images: Images, question: Question, model: Model = None, precision: Prec
     """Answer a question about pictures, or about a video whose frames they are. The question comes last."""
     from .ask import ask
     from .faults import planted
+    from .given import Chosen
     with planted(fault):
-        ask(images, question, model, precision, max_new_tokens, temperature, seed, stream, fps)
+        ask(images, question, Chosen(model, precision, kernels), max_new_tokens, temperature, seed, stream, fps)
 
 
 @app.command()
 def ground(image: Image, question: Question,
            output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.png", help=(
                "Where the picture with the boxes goes."))] = Path("minivl-ground.png"),
-           model: Model = None, precision: Precision = "float32", max_new_tokens: Length = 512,
+           model: Model = None, precision: Precision = "float32", kernels: Kernels = "auto",
+           max_new_tokens: Length = 512,
            as_json: AsJson = False, fault: FaultName = None) -> None:
     """Find things in a picture, and draw boxes on it. Greedily; exit code 1 when the answer names no place.
 
@@ -156,9 +161,10 @@ def ground(image: Image, question: Question,
     turned upright; said is what the model wrote, in pixels of the resized picture.
     """
     from .faults import planted
+    from .given import Chosen
     from .ground import ground
     with planted(fault):
-        found = ground(image, question, output, model, precision, max_new_tokens, as_json)
+        found = ground(image, question, output, Chosen(model, precision, kernels), max_new_tokens, as_json)
     raise typer.Exit(0 if found else 1)
 
 
@@ -166,7 +172,8 @@ def ground(image: Image, question: Question,
 def passes(image: Annotated[str | None, typer.Argument(metavar="[IMAGE]", show_default=False, help=(
                "Without it: a sample picture."))] = None,
            question: Annotated[str | None, typer.Argument(metavar="[QUESTION]", show_default=False)] = None,
-           model: Model = None, precision: Precision = "float32", max_new_tokens: Length = 16,
+           model: Model = None, precision: Precision = "float32", kernels: Kernels = "auto",
+           max_new_tokens: Length = 16,
            everything: Annotated[bool, typer.Option("--all", help="Every block and every decoding step.")] = False,
            as_json: AsJson = False) -> None:
     """List every pass of a run. With its contract, what came out, seconds and floating-point operations.
@@ -174,13 +181,14 @@ def passes(image: Annotated[str | None, typer.Argument(metavar="[IMAGE]", show_d
     JSON: image, question, answer, seconds, flops, passes: [key, label, contract, outputs: [dtype, shape], seconds,
     flops]; never folded.
     """
+    from .given import Chosen
     from .run import passes
-    passes(image, question, model, precision, max_new_tokens, everything, as_json)
+    passes(image, question, Chosen(model, precision, kernels), max_new_tokens, everything, as_json)
 
 
 @app.command()
 def run(image: Image, question: Question, model: Model = None, precision: Precision = "float32",
-        max_new_tokens: Length = 32,
+        kernels: Kernels = "auto", max_new_tokens: Length = 32,
         print_after: Annotated[list[str], typer.Option(metavar="PATTERN", help=(
             "Print what comes out of matching passes, as in 'vision.*'. May be given again."))] = [],  # noqa: B006
         stop_after: Annotated[str | None, typer.Option(metavar="LABEL", show_default=False, help=(
@@ -196,10 +204,11 @@ def run(image: Image, question: Question, model: Model = None, precision: Precis
         fault: FaultName = None) -> None:
     """Answer while every pass is watched. Greedily; labels and patterns are those that `minivl passes` lists."""
     from .faults import planted
+    from .given import Chosen
     from .run import run
     with planted(fault):
-        run(image, question, model, precision, max_new_tokens, print_after, record, dump, stop_after, verify_each,
-            profile)
+        run(image, question, Chosen(model, precision, kernels), max_new_tokens, print_after, record, dump, stop_after,
+            verify_each, profile)
 
 
 @app.command()
@@ -229,10 +238,12 @@ def explore(words: Annotated[list[str], typer.Argument(metavar="IMAGE... QUESTIO
                 "A second run beside the first: another question, picture or dump. May be given again."))]
             = [],  # noqa: B006
             fps: FramesPerSecond = None,
-            model: Model = None, precision: Precision = "float32", max_new_tokens: Length = 64) -> None:
+            model: Model = None, precision: Precision = "float32", kernels: Kernels = "auto",
+           max_new_tokens: Length = 64) -> None:
     """Make a page of a run. Point at a pixel, token, window or stage and see what belongs to it; one HTML file."""
     from .explore import explore
-    explore(words, beside, output, fps, model, precision, max_new_tokens)
+    from .given import Chosen
+    explore(words, beside, output, fps, Chosen(model, precision, kernels), max_new_tokens)
 
 
 @app.command()
@@ -299,6 +310,7 @@ def trace_record(
         model: Model = None,
         precision: Annotated[str | None, typer.Option(show_default=False, help=(
             "float64, float32, float16 or bfloat16; without it float64 for minivl, float32 for transformers."))] = None,
+        kernels: Kernels = "auto",
         attention: Annotated[str, typer.Option(metavar="sdpa|eager", help="Of transformers.")] = "sdpa",
         select: Annotated[list[str], typer.Option(metavar="PATTERN", help=(
             "Keep matching stages only. May be given again."))] = [],  # noqa: B006
@@ -316,7 +328,7 @@ def trace_record(
     """Record the golden values of a run. Or the run of transformers under the same labels."""
     from .trace import record
     images, question = (words[:-1], words[-1]) if words else ([], None)
-    record(images, question, output, source, model, precision, attention, select, layers, rows, not no_pixels,
+    record(images, question, output, source, model, precision, kernels, attention, select, layers, rows, not no_pixels,
            yardstick, answer)
 
 

@@ -1,28 +1,14 @@
-"""The model's dimensions, read from the official JSON files and checked. Start with `read.py`."""
+"""The model's dimensions, read from the official JSON files and checked.
 
-from .read import (
-    MAX_JSON,
-    OFFICIAL,
-    OFFICIAL_PICTURES,
-    ConfigError,
-    GenerationConfig,
-    ModelConfig,
-    PreprocessorConfig,
-    TextConfig,
-    VisionConfig,
-    check_regular,
-    config_from,
-    official_config,
-    parse_json,
-    read_config,
-    read_generation,
-    read_json,
-    read_preprocessor,
-    read_text,
-    to_flat_json,
-    to_nested_json,
-)
+    dimensions.py   the numbers, as frozen dataclasses        rules.py      what must hold of them, one row a rule
+    read.py         from the files of a checkpoint's folder   official.py   the released sizes; JSON written
+"""
 
-__all__ = ["MAX_JSON", "OFFICIAL", "OFFICIAL_PICTURES", "ConfigError", "GenerationConfig", "ModelConfig",
-"PreprocessorConfig", "TextConfig", "VisionConfig", "check_regular", "config_from", "official_config", "parse_json",
-"read_config", "read_generation", "read_json", "read_preprocessor", "read_text", "to_flat_json", "to_nested_json"]
+from .dimensions import GenerationConfig, ModelConfig, PreprocessorConfig, TextConfig, VisionConfig
+from .official import OFFICIAL, OFFICIAL_PICTURES, official_config, to_flat_json, to_nested_json
+from .read import config_from, read_config, read_generation, read_preprocessor
+from .rules import ConfigError
+
+__all__ = ["OFFICIAL", "OFFICIAL_PICTURES", "ConfigError", "GenerationConfig", "ModelConfig", "PreprocessorConfig",
+           "TextConfig", "VisionConfig", "config_from", "official_config", "read_config", "read_generation",
+           "read_preprocessor", "to_flat_json", "to_nested_json"]

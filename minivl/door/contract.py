@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from .errors import Error
+
 AXES = {
     "p": "patches as cut, in 2x2 blocks, picture after picture",
     "w": "patches in window order",
@@ -44,7 +46,7 @@ AXES = {
 }
 
 
-class ContractError(ValueError):
+class ContractError(Error):
     """A stage broke its contract; the message names the stage, the axis and both sizes."""
 
 
@@ -75,9 +77,9 @@ def check_inputs(key: str, contract: str, args: tuple) -> dict[str, int]:
 
 
 def check_arrays(key: str, value: Any) -> None:
-    """Raise ContractError unless a stage gave an array or a tuple of arrays."""
+    """Raise ContractError unless a stage gave an array or a tuple of arrays, of whatever machine."""
     for array in outputs(value):
-        if not isinstance(array, np.ndarray | np.generic):
+        if not (hasattr(array, "shape") and hasattr(array, "dtype")):
             raise ContractError(f"{key}: gave a {type(array).__name__}; a stage gives an array or a tuple of arrays"
                                 + " (is its `return` missing?)" * (array is None))
 
@@ -92,6 +94,17 @@ def check_outputs(key: str, contract: str, value: Any, sizes: dict[str, int]) ->
             bad = np.argwhere(~np.isfinite(array))[0].tolist()
             raise ContractError(f"{key}: output {n} {list(array.shape)} is not finite, first at {bad}")
     _check_side(key, "output", terms, arrays, sizes)
+
+
+def in_place_of(key: str, made: Any, value: Any) -> Any:
+    """A value to go on with where a stage made something else: as many arrays of the same shapes, cast to the types
+    of what was made. Raises ContractError, naming the stage, for a value that does not fit."""
+    ours, theirs = outputs(made), outputs(value)
+    if [np.shape(a) for a in theirs] != [np.shape(a) for a in ours]:
+        shapes = [" and ".join(str(list(np.shape(a))) for a in arrays) for arrays in (theirs, ours)]
+        raise ContractError(f"{key}: put {shapes[0]} in the place of {shapes[1]}; lay it out as the stage does")
+    typed = tuple(np.asarray(v).astype(o.dtype, copy=False) for v, o in zip(theirs, ours, strict=True))
+    return typed if isinstance(made, tuple) else typed[0]
 
 
 def _check_side(key: str, side: str, terms: list[list[str]], arrays: tuple, sizes: dict[str, int]) -> None:

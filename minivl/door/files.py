@@ -1,30 +1,42 @@
-"""Where a file or a folder may be written, and writing it so that a reader never meets half of it."""
+"""Files: where one may be written, writing it so that a reader never meets half of it, and reading text and JSON
+that may come from anywhere.
+
+Read next: `config/read.py`, what the official JSON files say.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import reprlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from .errors import ArgumentError, Error, FileInTheWay, MissingFile
+
+MAX_JSON = 1 << 22          # bytes; the largest official file (an index of 1,353 tensors) has 0.1 million
+
+
+# ------------------------------------------------------------------------------------------------- writing
 
 def check_place(path: Path) -> None:
-    """Raise ValueError, before anything takes long, for a path that no file can be written to."""
+    """Raise ArgumentError, before anything takes long, for a path that no file can be written to."""
     parent = path.absolute().parent
     if path.is_dir() or not parent.is_dir():
-        raise ValueError(f"{path}: {'is a folder' if path.is_dir() else 'its folder is not there'}; name a file")
+        raise ArgumentError(f"{path}: {'is a folder' if path.is_dir() else 'its folder is not there'}; name a file")
     if not os.access(parent, os.W_OK):
-        raise ValueError(f"{path}: its folder may not be written to; name another place")
+        raise ArgumentError(f"{path}: its folder may not be written to; name another place")
 
 
 def check_new_folder(folder: Path) -> None:
-    """Raise OSError unless a new folder can be written here: asked before the work as well, which takes long."""
+    """Raise FileInTheWay, MissingFile or OSError unless a new folder can be written here. Ask before the work too."""
     check_vacant(folder)
     if folder.resolve() == Path.cwd():
-        raise FileExistsError(f"{folder} is the folder in which this runs; name a new one")
+        raise FileInTheWay(f"{folder} is the folder in which this runs; name a new one")
     if not folder.parent.is_dir():
-        raise FileNotFoundError(f"{folder} cannot be made: {folder.parent} is no folder")
+        raise MissingFile(f"{folder} cannot be made: {folder.parent} is no folder")
     import tempfile  # when first needed: it takes a while to import
     try:
         Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.")).rmdir()
@@ -33,11 +45,11 @@ def check_new_folder(folder: Path) -> None:
 
 
 def check_vacant(folder: Path) -> None:
-    """Raise FileExistsError for a file, and for a folder in which something lies."""
+    """Raise FileInTheWay for a file, and for a folder in which something lies."""
     if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"{folder} is a file; name a new folder")
+        raise FileInTheWay(f"{folder} is a file; name a new folder")
     if folder.is_dir() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder} is there and is not empty; name a new folder")
+        raise FileInTheWay(f"{folder} is there and is not empty; name a new folder")
 
 
 def sha256(path: Path) -> str:
@@ -63,3 +75,71 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
             with suppress(OSError):
                 partial.unlink()
             raise
+
+
+# ------------------------------------------------------------------------------------------------- reading
+
+def parse_json(data: bytes, where: str, error: type[Error] = Error) -> dict[str, Any]:
+    """A JSON object as a dict. Refuses, with `error`: other encodings than UTF-8, a key given twice, NaN,
+    infinity, absurd nesting, more than MAX_JSON bytes, anything that is no object.
+    """
+    if len(data) > MAX_JSON:
+        raise error(f"{where}: {len(data)} bytes of JSON; at most {MAX_JSON} are read")
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(items)
+        if len(found) != len(items):
+            names = [name for name, _ in items]
+            twice = next(name for n, name in enumerate(names) if name in names[:n])
+            raise error(f"{where}: key {reprlib.repr(twice)} is given twice")
+        return found
+
+    def constant(text: str) -> Any:
+        raise error(f"{where}: {text} is no JSON number")
+
+    try:
+        found = json.loads(data.decode("utf-8"), object_pairs_hook=pairs, parse_constant=constant)
+    except error:
+        raise
+    except UnicodeDecodeError as problem:
+        raise error(f"{where}: not UTF-8 (byte {problem.start}); save the file as UTF-8") from None
+    except RecursionError:
+        raise error(f"{where}: nested too deeply to be read") from None
+    except ValueError as problem:
+        raise error(f"{where}: not valid JSON: {problem}") from None
+    if not isinstance(found, dict):
+        raise error(f"{where}: holds a {type(found).__name__}, should be a JSON object {{...}}")
+    return found
+
+
+def read_json(path: Path, error: type[Error] = Error) -> dict[str, Any]:
+    """The JSON object in a file; see `parse_json`. A missing or unreadable file is an `error` too."""
+    return parse_json(_read(path, MAX_JSON, error), str(path), error)
+
+
+def read_text(path: Path, limit: int, error: type[Error] = Error) -> str:
+    """A text file of at most `limit` bytes of UTF-8, line ends as `\\n`. Raises `error`, naming the file."""
+    try:
+        text = _read(path, limit, error).decode("utf-8")
+    except UnicodeDecodeError as problem:
+        raise error(f"{path}: is not UTF-8 (byte {problem.start}); is it damaged? Get it anew") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _read(path: Path, limit: int, error: type[Error]) -> bytes:
+    try:
+        check_regular(path, error)
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as problem:
+        raise error(f"{path}: cannot be read: {problem.strerror}") from None
+    if len(data) > limit:
+        raise error(f"{path}: is too large for what it should be; at most {limit:,} bytes of it are read")
+    return data
+
+
+def check_regular(path: Path, error: type[Error]) -> None:
+    """Raise `error` unless `path` is a regular file: reading a pipe of that name would never end."""
+    if not path.is_file():
+        raise error(f"{path}: {'is not a regular file' if path.exists() else 'there is no such file'}; "
+                    "name the folder of a Qwen2.5-VL checkpoint")

@@ -14,13 +14,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from .contract import outputs
-
-if TYPE_CHECKING:
-    from .stage import Session, Visit
-    from .watch import Watcher
+from .visit import Visit, Watcher
 
 FURTHER = "all further tokens"
 BLOCK = re.compile(r"\.(blocks|layers)\.\d+\.")
@@ -47,7 +43,7 @@ def row_of(visit: Visit) -> Row:
 
 def lister(rows: list[Row]) -> Watcher:
     """Append a row for every leaf, in order of execution."""
-    def look(session: Session, visit: Visit) -> None:
+    def look(visit: Visit) -> None:
         rows.append(row_of(visit))
     return look
 

@@ -1,5 +1,5 @@
-"""The one door. Every pass of the model is a plain function under a label, and whoever wants to look at it, stop
-after it, resume from it, replace it or check it does so here. The model's own code knows nothing of any of this.
+"""The one door. Every pass of the model is a plain function under a label, and everything else happens here:
+looking at what it gives, stopping after it, resuming from it, replacing it. The model's own code knows nothing of it.
 
     @stage("order_by_window", "p d, m -> w d")
     def order_by_window(rows, window_index): ...
@@ -14,6 +14,7 @@ Three rules of the house make resuming and comparing exact:
   2. between stages stand only views (reshape, transpose, slice), tuples and loops: arithmetic is a kernel's;
   3. state (the KV cache) is changed by plain functions that always run, with whatever the door let through.
 
+Arrays may be another machine's. The door asks them for `.shape` and `.dtype` only; watchers get the host's copy.
 With no session open the door costs one context-variable read. Read next: `watch.py` (what can be done with an output
 at the door), `contract.py` (the shapes), `model.py` (the passes in order).
 """
@@ -31,12 +32,14 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from . import contract as contracts
 from . import watch
+from .errors import ArgumentError
+from .visit import Visit, Watcher
 
 F = TypeVar("F", bound=Callable)
 Wrap = Callable[[Callable], Callable]
@@ -54,6 +57,20 @@ class Stopped(Exception):
         self.key, self.output = key, output
 
 
+class Machine(Protocol):
+    """What the door has to know of an interpreter (`kernels.Interpreter`): the functions that stand in for
+    definitions, and the way of an array to its memory and back."""
+
+    @property
+    def functions(self) -> Mapping[Callable, Callable]: ...
+    @property
+    def to_device(self) -> Callable[[Any], Any]: ...
+    @property
+    def to_host(self) -> Callable[[Any], Any]: ...
+
+
+# ------------------------------------------------------------------------------------------- the decorators
+
 def stage(label: str, contract: str, composite: bool = False) -> Callable[[F], F]:
     """Put a pass behind the door under `label` (see the module's text) with an executed shape contract.
 
@@ -69,9 +86,12 @@ def stage(label: str, contract: str, composite: bool = False) -> Callable[[F], F
     return decorate
 
 
-def kernel(contract: str, flops: Callable[..., int] | None = None) -> Callable[[F], F]:
+def kernel(contract: str, flops: Callable[..., int] | None = None, composite: bool = False) -> Callable[[F], F]:
     """Put a kernel behind the door as `kernel.<name>`. The function is the definition; an interpreter may stand in
-    for it. Kernels are never recorded. `flops` takes the kernel's arguments and gives its floating-point operations.
+    for it. Kernels are never recorded.
+
+    flops: takes the kernel's arguments and gives its floating-point operations
+    composite: the definition is made of other kernels, and of nothing else that computes
     """
     def decorate(definition: F) -> F:
         @functools.wraps(definition)
@@ -79,6 +99,7 @@ def kernel(contract: str, flops: Callable[..., int] | None = None) -> Callable[[
             args = _positional(definition, args, named) if named else args
             session = _session.get()
             return definition(*args) if session is None else session.run_kernel(door, args)
+        definition.composite = composite                # type: ignore[attr-defined]
         return _furnish(door, definition, label=f"kernel.{definition.__name__}", contract=contract,
                         flops=flops or (lambda *args: 0))
     return decorate
@@ -87,7 +108,7 @@ def kernel(contract: str, flops: Callable[..., int] | None = None) -> Callable[[
 def _positional(definition: Callable, args: tuple, named: dict[str, Any]) -> tuple:
     """Arguments in the order of the definition: what stands in for it need not use the same names."""
     bound = inspect.signature(definition).bind(*args, **named)
-    bound.apply_defaults()                                # or `.args` would end before the first that was left out
+    bound.apply_defaults()                     # or `.args` would end before the first that was left out
     return bound.args
 
 
@@ -97,6 +118,8 @@ def _furnish(door, definition, **facts):
         setattr(door, name, value)
     return door
 
+
+# -------------------------------------------------------------------------------------------- the session
 
 @dataclass
 class Frame:
@@ -113,59 +136,71 @@ class Frame:
         return Frame(label, f"{key}@{times}" if times else key)
 
 
-@dataclass(frozen=True)
-class Visit:
-    """One run of a leaf, as the watchers see it: the stage's door, what went in and what came out, and its cost."""
-    key: str
-    label: str
-    door: Any
-    args: tuple
-    output: Any
-    seconds: float
-    flops: int
-
-
 class Session:
     """What is to happen at the door while it is open. Open it with `with`, once; it holds for this thread or task.
 
-    print_after, record: patterns of leaves to print or to keep in `.trace` (key -> output, in order of execution)
+    print_after, record: patterns of leaves to print, or to keep in `.trace` (key -> output, in order of execution)
     dump: a folder that takes every leaf's output as .npy, with an index (read it back with `minivl.read_dump`)
     stop_after: label or key of a stage; raises Stopped there
     given: key -> output; a leaf found here is not run, nor is what replaces it
-    replace: {pattern: wrap}, wrap(original) -> function of the same arguments; the last one is outermost. Who replaces
-        a whole decoder layer takes over its call of the cache.
+    put: key -> value, or None; the stage runs, `.made[key]` keeps what it made, and the run goes on with the value,
+        cast to the type of what was made (with None: with what was made). A value of another shape: ContractError
+    replace: {pattern: wrap}, wrap(original) -> function of the same arguments; the last one is outermost. What
+        replaces a whole decoder layer takes over its call of the cache.
     shadow: the same, for leaves and kernels, but run beside the model's own pass on the same inputs, which it cannot
         write to; `.guilty` maps key -> relative error, `.failures` key -> what the candidate raised
     verify: check contracts in and out, finite floats, labels; outputs become read-only
     profile: `.profile` maps key -> watch.Cost(seconds, flops)
-    `.met` maps every label and key that came by -> "leaf", "composite" or "kernel"
+    quiet: say nothing about patterns and keys that met nothing
 
-    Inside another session this one adds to it: both look, replacements add up, and each counts runs from its own start.
+    `.met` maps every label and key that came by -> "leaf", "composite" or "kernel"; `.unfused` holds the labels
+    under which an interpreter's fused function gave way to its definition, because this session looks inside.
+    Inside another session this one adds to it: both look, replacements add up, each counts runs from its own start.
     """
 
     def __init__(self, *, print_after: Patterns = (), record: Patterns = (), dump: str | Path | None = None,
                  stop_after: str | None = None, given: Mapping[str, Any] | None = None,
-                 replace: Mapping[str, Wrap] | None = None, shadow: Mapping[str, Wrap] | None = None,
-                 tolerance: float = 1e-5, verify: bool = False, profile: bool = False,
-                 interpreter: Mapping[str, Callable] | None = None):
+                 put: Mapping[str, Any] | None = None, replace: Mapping[str, Wrap] | None = None,
+                 shadow: Mapping[str, Wrap] | None = None, tolerance: float = 1e-5, verify: bool = False,
+                 profile: bool = False, quiet: bool = False, machine: Machine | None = None):
+        # what a session is asked for
+        self.stop_after, self.verify, self.quiet, self.machine = stop_after, verify, quiet, machine
+        self.given, self.put = dict(given or {}), dict(put or {})
+        self.replace = list((replace or {}).items())
+        printed, kept = watch.patterns(print_after), watch.patterns(record)
+        stops = [stop_after] if stop_after else []
+        self._asked = [(kept, "leaf"), (printed, "leaf"), (stops, "leaf composite"), (shadow or {}, "leaf kernel"),
+                       (dict(self.replace), "leaf composite kernel")]
+        self._asks_all = bool(dump or verify or profile)
+        # what it finds
         self.trace: dict[str, Any] = {}
+        self.made: dict[str, Any] = {}
         self.profile: dict[str, watch.Cost] = {}
         self.guilty: dict[str, float] = {}
         self.failures: dict[str, Exception] = {}
         self.met: dict[str, str] = {}
-        self.stop_after, self.verify, self.flops = stop_after, verify, 0
-        self.given, self.interpreter = dict(given or {}), dict(interpreter or {})
-        self.replace = list((replace or {}).items())
-        self.watchers = watch.watchers(self, watch.patterns(record), watch.patterns(print_after), dump, profile,
-                                       shadow or {}, tolerance)
-        stops = [stop_after] if stop_after else []
-        self._asked = [(watch.patterns(record), "leaf"), (watch.patterns(print_after), "leaf"),
-                       (stops, "leaf composite"), (shadow or {}, "leaf kernel"),
-                       (dict(self.replace), "leaf composite kernel")]
+        self.unfused: set[str] = set()
+        self.flops = 0
+        # where it stands
         self.frames, self.chain = [Frame()], [self]
         self._memo: dict[tuple[str, tuple[str, ...], Callable], Callable] = {}
         self._token: Token | None = None
         self._in_kernel = self._alone = self._used = False
+        self.watchers = self._watchers(kept, printed, dump, profile, shadow or {}, tolerance)
+        self._own_watchers = len(self.watchers)
+
+    def _watchers(self, kept: tuple[str, ...], printed: tuple[str, ...], dump: str | Path | None, profile: bool,
+                  shadow: Mapping[str, Wrap], tolerance: float) -> list[Watcher]:
+        """The watchers that the options ask for."""
+        found: list[Watcher] = [watch.recorder(kept, self.trace)] if kept else []
+        found += [watch.printer(printed)] if printed else []
+        found += [watch.dumper(Path(dump))] if dump is not None else []
+        found += [watch.profiler(self.profile)] if profile else []
+        if shadow:
+            found.append(watch.shadower(functools.partial(_beside, shadow), self.guilty, self.failures, tolerance))
+        return found
+
+    # ---- opening and closing
 
     def __enter__(self) -> Session:
         if self._used:
@@ -173,7 +208,9 @@ class Session:
         self._used = True
         outer = _session.get()
         if outer is not None and not self._alone:
-            self._lay_over(outer)
+            self.chain = [*outer.chain, self]
+            self.machine = self.machine or outer.machine
+            self.verify = self.verify or outer.verify
         self._token = _session.set(self)
         return self
 
@@ -181,51 +218,46 @@ class Session:
         assert self._token is not None
         _session.reset(self._token)
         self._memo.clear()
-        if kind is None and self.met and not self._alone:
+        if kind is None and self.met and not self._alone and not self.quiet:
             self._warn_of_unmatched()
 
-    def _lay_over(self, outer: Session) -> None:
-        self.chain = [*outer.chain, self]
-        self.interpreter = {**outer.interpreter, **self.interpreter}
-        self.verify = self.verify or outer.verify
-
     def _warn_of_unmatched(self) -> None:
-        if self.given and not self.given.keys() & self.met.keys():
-            warnings.warn(f"no stage was run under a key of `given`, such as {next(iter(self.given))}", stacklevel=3)
+        for option in ("given", "put"):
+            asked = getattr(self, option)
+            if asked and not asked.keys() & self.met.keys():
+                warnings.warn(f"no stage was run under a key of `{option}`, such as {next(iter(asked))}", stacklevel=3)
         unmatched = {pattern for patterns, kinds in self._asked for pattern in patterns
                      if not any(kind in kinds and _matches(pattern, name) for name, kind in self.met.items())}
         if unmatched:
             warnings.warn(f"nothing was met by {', '.join(sorted(unmatched))}: record and print_after look at leaf "
                           "stages, shadow at leaves and kernels; `minivl passes` lists the labels", stacklevel=3)
 
+    # ---- one stage, called by the door only
+
     def enter(self, door: Any, args: tuple) -> Any:
-        """Run one stage as the open sessions want it; called by the door only."""
+        """Run one stage as the open sessions want it."""
         name = door.label.format(*args) if "{" in door.label else door.label
         frames = [session.frames[-1].child(name) for session in self.chain]
         key, label = frames[0].key, frames[0].label
         try:
             sizes = self._check_before(key, door, args) if self.verify else {}
             flops, start = self.flops, perf_counter()
-            found = self._find_given(frames, door)
+            found = self._find_given(frames, door)                        # resuming: what was made before
             output = self._run(frames, door, args) if found is _ABSENT else found
             seconds = perf_counter() - start
             contracts.check_arrays(key, output)
+            output = self._go_on_with(frames, output)                     # putting: what somebody else made
             if self.verify:
-                contracts.check_outputs(key, door.contract, output, sizes)
+                contracts.check_outputs(key, door.contract, self.to_host(output), sizes)
                 output = _read_only(output)
         except Exception as error:
             if not isinstance(error, Stopped) and not hasattr(error, "__notes__"):
                 error.add_note(f"in stage {key}")
             raise
-        leaf = not frames[-1].seen                        # it entered no other stage
-        for session, frame in zip(self.chain, frames, strict=True):
-            session.met[frame.key] = session.met[label] = "leaf" if leaf else "composite"
-            visit = Visit(frame.key, label, door, args, output, seconds, self.flops - flops)
-            for look in session.watchers if leaf else ():
-                look(self, visit)
+        self._tell(frames, door, args, output, seconds, self.flops - flops)
         for session, frame in zip(self.chain, frames, strict=True):
             if session.stop_after in (frame.key, label):
-                raise Stopped(frame.key, output)
+                raise Stopped(frame.key, self.to_host(output))
         return output
 
     def _check_before(self, key: str, door: Any, args: tuple) -> dict[str, int]:
@@ -239,9 +271,9 @@ class Session:
         for session, frame in zip(reversed(self.chain), reversed(frames), strict=True):
             if frame.key in session.given:
                 if door.composite:
-                    raise ValueError(f"given holds {frame.key}, which is made of other stages and may change the "
-                                     "cache; give its leaves, or put a function in its place with `replace`")
-                return session.given[frame.key]
+                    raise ArgumentError(f"given holds {frame.key}, which is made of other stages and may change the "
+                                        "cache; give its leaves, or put a function in its place with `replace`")
+                return self.to_device(session.given[frame.key])
         return _ABSENT
 
     def _run(self, frames: list[Frame], door: Any, args: tuple) -> Any:
@@ -253,8 +285,34 @@ class Session:
             for session in self.chain:
                 session.frames.pop()
 
+    def _go_on_with(self, frames: list[Frame], output: Any) -> Any:
+        """What was made, kept for every session that puts something here; then what the innermost one puts."""
+        putting = [(session, frame.key) for session, frame in zip(self.chain, frames, strict=True)
+                   if frame.key in session.put]
+        if not putting:
+            return output
+        made = self.to_host(output)
+        for session, key in putting:
+            session.made[key] = made
+            if session.put[key] is not None:
+                output = self.to_device(contracts.in_place_of(key, made, session.put[key]))
+        return output
+
+    def _tell(self, frames: list[Frame], door: Any, args: tuple, output: Any, seconds: float, flops: int) -> None:
+        """Note what was met, and let every session's watchers look at a leaf."""
+        leaf = not frames[-1].seen                        # it entered no other stage
+        label = frames[0].label
+        seen = self.to_host(output) if leaf and any(session.watchers for session in self.chain) else None
+        for session, frame in zip(self.chain, frames, strict=True):
+            session.met[frame.key] = session.met[label] = "leaf" if leaf else "composite"
+            visit = Visit(frame.key, label, door, args, output, seen, seconds, flops)
+            for look in session.watchers if leaf else ():
+                look(visit)
+
+    # ---- one kernel, called by the door only
+
     def run_kernel(self, door: Any, args: tuple) -> Any:
-        """Run one kernel: the interpreter's, under the replacements that ask for it; called by the door only."""
+        """Run one kernel: the interpreter's, under the replacements that ask for it."""
         for session in self.chain:
             session.met[door.label] = "kernel"
         if self.verify:
@@ -267,28 +325,73 @@ class Session:
         finally:
             self._in_kernel = outer
         if self.verify:
-            contracts.check_outputs(door.label, door.contract, output, sizes)
+            contracts.check_outputs(door.label, door.contract, self.to_host(output), sizes)
         return output
 
+    # ---- what runs under a label, and on which machine
+
     def function(self, label: str, keys: tuple[str, ...], definition: Callable) -> Callable:
-        """What runs under `label`: the interpreter's function or the definition, in the matching wraps of every open
-        session, each of which knows the run by a key of its own."""
+        """What runs under `label`: the interpreter's function or the definition, in the matching wraps of every
+        open session, each of which knows the run by a key of its own."""
         found = self._memo.get((label, keys, definition))
         if found is None:
-            found = self.interpreter.get(label, definition)
+            found = self._innermost(label, keys, definition)
             for session, key in zip(self.chain, keys, strict=True):
                 found = _wrapped(found, session.replace, label, key)
             self._memo[label, keys, definition] = found
         return found
 
-    def beside(self, table: Mapping[str, Wrap], visit: Visit) -> Any:
-        """What a candidate gives for a leaf that was just run: the same inputs, unseen by any session's watchers."""
-        other = Session(interpreter=self.interpreter)
-        other.replace = [row for session in self.chain for row in session.replace] + list(table.items())
-        other._alone, other.frames = True, [Frame(visit.label, visit.key)]
-        with other:
-            return other.function(visit.label, (visit.key,), visit.door.definition)(*map(_read_only, visit.args))
+    def _innermost(self, label: str, keys: tuple[str, ...], definition: Callable) -> Callable:
+        """The interpreter's function; the definition where it has none, or where a session looks inside."""
+        fast = self.machine.functions.get(definition) if self.machine is not None else None
+        if fast is None:
+            return definition
+        if label.startswith("kernel."):
+            composite = getattr(definition, "composite", False)          # another kernel has no inside
+            looking = [session for session in self.chain if composite and session._asks_for_kernels(label)]
+        else:
+            looking = [session for session, key in zip(self.chain, keys, strict=True)
+                       if session._asks_for_kernels(label) or session._asks_inside(label, key)]
+        for session in looking:
+            session.unfused.add(label)
+        return definition if looking else fast
 
+    def _asks_for_kernels(self, label: str) -> bool:
+        """Whether this session acts on kernels, which may run inside whatever stands under `label`."""
+        return any(_may_meet(pattern, "kernel.") for patterns, kinds in self._asked if "kernel" in kinds
+                   for pattern in patterns if pattern != label)
+
+    def _asks_inside(self, label: str, key: str) -> bool:
+        """Whether this session asks for a stage that may lie inside the one that is about to run."""
+        if self._asks_all or len(self.watchers) > self._own_watchers:     # a watcher of somebody's own sees all leaves
+            return True
+        asked = [pattern for patterns, _ in self._asked for pattern in patterns]
+        return any(_may_meet(pattern, f"{name}.") for pattern in [*asked, *self.given, *self.put]
+                   for name in (label, key))
+
+    def to_host(self, value: Any) -> Any:
+        """An output as the host has it: NumPy arrays that nothing writes to any more."""
+        return value if self.machine is None else _each(self.machine.to_host, value)
+
+    def to_device(self, value: Any) -> Any:
+        """An output as the machine has it that runs the model."""
+        return value if self.machine is None else _each(self.machine.to_device, value)
+
+
+def _beside(table: Mapping[str, Wrap], visit: Visit) -> Any:
+    """What a candidate gives for a leaf that was just run: on the same inputs, unseen by any watcher, on the host."""
+    session = _session.get()
+    assert session is not None
+    rows = [row for one in session.chain for row in one.replace] + list(table.items())
+    other = Session(machine=session.machine, replace=dict(rows))          # what it asks for; below in its order
+    other.replace = rows                                                  # a pattern may be there several times
+    other._alone, other.frames = True, [Frame(visit.label, visit.key)]
+    with other:
+        function = other.function(visit.label, (visit.key,), visit.door.definition)
+        return other.to_host(function(*map(_read_only, visit.args)))
+
+
+# --------------------------------------------------------------------------------------- ways to open the door
 
 def session(**options: Any) -> Session:
     """Open the door: `with minivl.session(record="vision.*") as s: vlm.ask(...)`, then `s.trace`. See `Session`."""
@@ -298,16 +401,21 @@ def session(**options: Any) -> Session:
 def using(table: Mapping[str, Callable]) -> Session:
     """Run the model with your functions in place of its passes: `with minivl.using({"vision.merge_2x2": mine}): ...`.
 
-    Keys are labels or patterns, of stages or of kernels (`kernel.gelu`); values take the stage's own arguments. To call
-    the model's own pass inside yours, call its `.definition` (`windows.schedule.definition(grids, config)`): the pass
-    itself would go through the door a second time.
+    Keys are labels or patterns, of stages or of kernels (`kernel.gelu`); values take the stage's own arguments. To
+    call the model's own pass inside yours, call its `.definition` (`windows.schedule.definition(grids, config)`): the
+    pass itself would go through the door a second time.
     """
-    return Session(replace={pattern: functools.partial(_constant, function) for pattern, function in table.items()})
+    return Session(replace=functions(table))
 
 
-def running(interpreter: Mapping[str, Callable]) -> Session:
-    """What each public call of the model enters, so that its interpreter's kernels run under any open session."""
-    return Session(interpreter=interpreter)
+def functions(table: Mapping[str, Callable]) -> dict[str, Wrap]:
+    """Functions of the stages' own arguments as the wraps that `replace` and `shadow` take."""
+    return {pattern: functools.partial(_constant, function) for pattern, function in table.items()}
+
+
+def running(machine: Machine) -> Session:
+    """What each public call of the model enters, so that its interpreter's functions run under any open session."""
+    return Session(machine=machine)
 
 
 @contextmanager
@@ -331,6 +439,8 @@ def until(trace: Mapping[str, Any], key: str) -> dict[str, Any]:
     return {k: trace[k] for k in keys[: keys.index(key) + 1]}
 
 
+# ------------------------------------------------------------------------------------------------- small parts
+
 def _constant(function: Callable, original: Callable) -> Callable:
     return function
 
@@ -344,6 +454,18 @@ def _wrapped(function: Callable, replace: list[tuple[str, Wrap]], label: str, ke
 
 def _matches(pattern: str, name: str) -> bool:
     return pattern == name or fnmatchcase(name, pattern)
+
+
+def _may_meet(pattern: str, prefix: str) -> bool:
+    """Whether a pattern may match a name that begins with `prefix`: told from what stands before its first wildcard,
+    so that it says yes too often rather than too seldom."""
+    fixed = min((pattern.find(sign) for sign in "*?[" if sign in pattern), default=len(pattern))
+    return pattern.startswith(prefix) or (fixed < len(pattern) and prefix.startswith(pattern[:fixed]))
+
+
+def _each(way: Callable[[Any], Any], value: Any) -> Any:
+    """An array, or each array of a tuple, taken to another machine."""
+    return tuple(map(way, value)) if isinstance(value, tuple) else way(value)
 
 
 def _read_only(value: Any) -> Any:

@@ -1,5 +1,5 @@
-"""What a session can do with the output of a leaf stage: print it, keep it, write it down, cost it, or compare it with
-a candidate's. Each is one small function of (session, visit); a new ability is a new function here and no change
+"""What a session can do with the output of a leaf stage: print it, keep it, write it down, cost it, or compare it
+with a candidate's. Each is one small function of a `visit`; a new ability is a new function here and no change
 elsewhere. Nothing in the model knows this file.
 
 Read next: `stage.py`, which calls these.
@@ -10,36 +10,25 @@ from __future__ import annotations
 import functools
 import json
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .contract import outputs
+from .errors import Error, MissingFile
 from .files import check_vacant, write_whole
+from .visit import Visit, Watcher
 
-if TYPE_CHECKING:
-    from .stage import Session, Visit, Wrap
-
-Watcher = Callable[["Session", "Visit"], None]
-INDEX = "index.jsonl"
+INDEX = "index.jsonl"                # of a dump: one line of JSON for each output, in order of execution
 
 
 class Cost(NamedTuple):
     """What one run of a stage cost: wall-clock seconds and floating-point operations (a multiply-add is two)."""
     seconds: float
     flops: int
-
-
-def watchers(session: Session, record: tuple[str, ...], print_after: tuple[str, ...], dump: str | Path | None,
-             profile: bool, shadow: Mapping[str, Wrap], tolerance: float) -> list[Watcher]:
-    """The watchers that a session's options ask for."""
-    found = [(record, lambda: recorder(record, session.trace)), (print_after, lambda: printer(print_after)),
-             (dump is not None, lambda: dumper(Path(dump or ""))), (profile, lambda: profiler(session.profile)),
-             (shadow, lambda: shadower(shadow, session.guilty, session.failures, tolerance))]
-    return [make() for asked, make in found if asked]
 
 
 def patterns(given: str | Iterable[str]) -> tuple[str, ...]:
@@ -54,7 +43,7 @@ def wanted(visit: Visit, asked: tuple[str, ...]) -> bool:
 
 def recorder(asked: tuple[str, ...], trace: dict[str, Any]) -> Watcher:
     """Keep outputs by key, in order of execution."""
-    def look(session: Session, visit: Visit) -> None:
+    def look(visit: Visit) -> None:
         if wanted(visit, asked):
             trace[visit.key] = visit.output
     return look
@@ -62,7 +51,7 @@ def recorder(asked: tuple[str, ...], trace: dict[str, Any]) -> Watcher:
 
 def printer(asked: tuple[str, ...]) -> Watcher:
     """Print one line for each output: label, dtype, shape, range and root mean square."""
-    def look(session: Session, visit: Visit) -> None:
+    def look(visit: Visit) -> None:
         if wanted(visit, asked):
             print(f"  {visit.key:<36} " + "   ".join(summary(array) for array in outputs(visit.output)))
     return look
@@ -81,31 +70,35 @@ def summary(array: np.ndarray) -> str:
 
 def profiler(profile: dict[str, Cost]) -> Watcher:
     """Keep seconds and floating-point operations by key."""
-    def look(session: Session, visit: Visit) -> None:
+    def look(visit: Visit) -> None:
         profile[visit.key] = Cost(visit.seconds, visit.flops)
     return look
 
 
-def shadower(table: Mapping[str, Wrap], guilty: dict[str, float], failures: dict[str, Exception], tolerance: float
-             ) -> Watcher:
-    """Run the candidate on the same inputs as the model's own pass; note it when it differs; go on with ours."""
-    def look(session: Session, visit: Visit) -> None:
+def shadower(beside: Callable[[Visit], Any], guilty: dict[str, float], failures: dict[str, Exception],
+             tolerance: float) -> Watcher:
+    """Compare the candidate with the model's own pass on the same inputs; note it when it differs; go on with ours.
+
+    beside: runs the candidate for a visit and gives what it made, on the host.
+    """
+    def look(visit: Visit) -> None:
         try:
-            theirs = outputs(session.beside(table, visit))
+            theirs = outputs(beside(visit))
         except Exception as error:                               # one run is to name all guilty stages
             guilty[visit.key], failures[visit.key] = float("inf"), error
             return
         except SystemExit as error:                              # a candidate may not end the program that asks it
-            guilty[visit.key], failures[visit.key] = float("inf"), RuntimeError(f"it called sys.exit({error})")
+            guilty[visit.key] = float("inf")
+            failures[visit.key] = RuntimeError(f"it called sys.exit({error})")
             return
         ours = outputs(visit.output)
         same = [_shape(a) for a in theirs] == [_shape(a) for a in ours]
         distance = max(map(relative_error, theirs, ours), default=0.0) if same else float("inf")
-        if not distance <= tolerance:
+        if not distance <= tolerance:                            # not `>`: a NaN is guilty as well
             guilty[visit.key] = distance
         if not distance < float("inf"):
-            failures[visit.key] = ValueError("gave a number that is not finite" if same else
-                                             f"gave {_kinds(theirs)}, the model's own pass {_kinds(ours)}")
+            failures[visit.key] = Error("gave a number that is not finite" if same else
+                                        f"gave {_kinds(theirs)}, the model's own pass {_kinds(ours)}")
     return look
 
 
@@ -134,7 +127,7 @@ def dumper(folder: Path) -> Watcher:
     check_vacant(folder)
     count = 0
 
-    def look(session: Session, visit: Visit) -> None:
+    def look(visit: Visit) -> None:
         nonlocal count
         folder.mkdir(parents=True, exist_ok=True)                # with the first output: an early end leaves nothing
         files = []
@@ -152,12 +145,12 @@ def dumper(folder: Path) -> Watcher:
 def read_dump(folder: str | Path) -> dict[str, Any]:
     """A folder written by `session(dump=folder)` as a trace: key -> array or tuple of arrays, in order of execution.
 
-    A last line of the index that was cut off is left out, with a warning. Raises FileNotFoundError without an index,
-    ValueError for another line that is none of ours.
+    A last line of the index that was cut off is left out, with a warning. Raises MissingFile without an index,
+    Error for another line that is none of ours.
     """
     folder = Path(folder)
     if not (folder / INDEX).is_file():
-        raise FileNotFoundError(f"{folder} is no dump: it has no {INDEX}")
+        raise MissingFile(f"{folder} is no dump: it has no {INDEX}")
     *lines, rest = (folder / INDEX).read_text(encoding="utf-8").split("\n")
     if rest:
         warnings.warn(f"{folder / INDEX} ends within a line: the dump was cut off after {len(lines)} outputs",
@@ -170,7 +163,7 @@ def read_dump(folder: str | Path) -> dict[str, Any]:
             arrays = tuple(_typed(np.load(folder / name, allow_pickle=False), dtype) for name, dtype in pairs)
             trace[row["key"]] = arrays if row["tuple"] else arrays[0]
         except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise ValueError(f"{folder / INDEX}, line {number}: not a line of a dump ({error})") from error
+            raise Error(f"{folder / INDEX}, line {number}: not a line of a dump ({error})") from error
     return trace
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..checkpoint.weight import MLP, Linear, Norm, Weight
+from ..checkpoint.tree import MLP, Linear, Norm, Weight
 from ..door.stage import kernel
 
 STRIP = 1024                                                     # queries whose scores are held at a time
@@ -61,6 +61,13 @@ def rms_norm(x: np.ndarray, norm: Norm) -> np.ndarray:
     mean_square = np.mean(y * y, axis=-1, keepdims=True)        # n d -> n 1
     y = y * (1 / np.sqrt(mean_square + y.dtype.type(norm.eps)))
     return narrow(y, x.dtype) * norm.weight.dense(x.dtype)
+
+
+@kernel("n f, _ -> n f, n f")
+def cos_sin(angles: np.ndarray, dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Cosine and sine of the angles, rounded to `dtype`. A float64 model is float64 from here on."""
+    wide = angles.astype(wide_type(dtype))
+    return narrow(np.cos(wide), dtype), narrow(np.sin(wide), dtype)
 
 
 @kernel("n a e, n f, n f -> n a e", flops=lambda x, cos, sin: 3 * x.size)
@@ -123,11 +130,18 @@ def _gated_mlp_flops(x, w):
     return len(x) * inner * (2 * 2 * x.shape[1] + 5 + 2 * outer)             # gate and up, silu and product, down
 
 
-@kernel("n d, _ -> n d", flops=_gated_mlp_flops)
+@kernel("n d, _ -> n d", flops=_gated_mlp_flops, composite=True)
 def gated_mlp(x: np.ndarray, w: MLP) -> np.ndarray:
-    """down(silu(gate(x)) * up(x)): SwiGLU (Shazeer, 2020). Gate and up are one matrix, gate first."""
-    gate, up = np.split(linear(x, w.gate_up), 2, axis=-1)        # n d -> n 2h -> n h, n h
-    return linear(silu(gate) * up, w.down)                       # n h -> n d
+    """down(silu(gate(x)) * up(x)): SwiGLU (Shazeer, 2020). Made of kernels alone, so that any of them can be
+    replaced on any machine."""
+    return linear(swiglu(linear(x, w.gate_up)), w.down)          # n d -> n 2h -> n h -> n d
+
+
+@kernel("n 2h -> n h", flops=lambda x: 5 * x.size // 2)
+def swiglu(x: np.ndarray) -> np.ndarray:
+    """silu(gate) * up, of rows that hold gate and up side by side, gate first."""
+    gate, up = np.split(x, 2, axis=-1)                           # n 2h -> n h, n h
+    return silu(gate) * up
 
 
 def silu(x: np.ndarray) -> np.ndarray:

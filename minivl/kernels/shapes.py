@@ -27,6 +27,11 @@ def rms_norm(x, norm):
     return blank(*x.shape, dtype=x.dtype)
 
 
+def cos_sin(angles, dtype):
+    """n f -> n f, n f"""
+    return blank(*angles.shape, dtype=dtype), blank(*angles.shape, dtype=dtype)
+
+
 def rotate(x, cos, sin):
     """n a e -> n a e"""
     return blank(*x.shape, dtype=x.dtype)
@@ -40,6 +45,11 @@ def attend(q, k, v, segments, causal):
 def gated_mlp(x, w):
     """n d -> n d"""
     return blank(len(x), w.down.weight.shape[0], dtype=x.dtype)
+
+
+def swiglu(x):
+    """n 2h -> n h"""
+    return blank(len(x), x.shape[1] // 2, dtype=x.dtype)
 
 
 def gelu(x):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..checkpoint.weight import MLP, Linear, Norm
+from ..checkpoint.tree import MLP, Linear, Norm
 from ..config import TextConfig, VisionConfig
 from ..door.stage import stage
 from ..kernels import definition as kernels

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..checkpoint.weight import Linear, Weight
+from ..checkpoint.tree import Linear, Weight
 from ..door.stage import stage
 from ..kernels.definition import embed, linear, put_rows, take_rows
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..config import TextConfig, VisionConfig
 from ..door.stage import stage
-from ..kernels.definition import narrow
+from ..kernels import definition as kernels
 from .patches import by_merge_block
 from .windows import order_by_window
 
@@ -73,8 +73,7 @@ def mrope_angles(positions: np.ndarray, config: TextConfig) -> np.ndarray:
 @stage("cos_sin", "n f, _ -> n f, n f")
 def cos_sin(angles: np.ndarray, dtype) -> tuple[np.ndarray, np.ndarray]:
     """Cosine and sine of the angles, rounded to `dtype`. A float64 model is float64 from here on."""
-    wide = angles.astype(np.float64 if dtype == np.float64 else np.float32)
-    return narrow(np.cos(wide), dtype), narrow(np.sin(wide), dtype)
+    return kernels.cos_sin(angles, dtype)
 
 
 @stage("positions.ticks", "i, _ -> i")

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ..door.errors import Error
 from ..door.stage import stage
 from ..text.template import TemplateError, load_template, run
 from ..text.tokenizer import Tokenizer
@@ -38,7 +39,7 @@ KEYS = {                                              # keys of an item, by its 
 }
 
 
-class PromptError(ValueError):
+class PromptError(Error):
     """Messages that are no conversation, or placeholders that do not match the pictures and videos."""
 
 

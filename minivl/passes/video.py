@@ -1,11 +1,11 @@
 """Frames of a video: which ones are shown, at what size, and how much time lies between them.
 
-A video is a list of frames here, each of them anything that `load_picture` takes; two frames share one patch.
+A video is a list of frames here, or one array [t y b 3]; two frames share one patch.
 Which frames those are is part of the model's input, and the two official programs choose different ones:
 `sample_official` (qwen-vl-utils, last frame included) and `sample_transformers` (evenly from the first, last
 one not included).
 
-Not here: reading video files (extract the frames first), and positions in time, which `positions.py` derives
+Not here: opening frames (`run/open_picture.py`), and positions in time, which `positions.py` derives
 from `seconds_per_grid`. Read next: `patches.py`.
 """
 
@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 
 from ..config import PreprocessorConfig
 from ..door.stage import stage
-from .picture import PictureError, bicubic, load_picture, standardise
+from .picture import PictureError, bicubic, standardise
 
 FPS = 2.0                       # frames per second that both programs ask for by default
 PAIR = 2                        # counts are even: two frames share a patch
@@ -110,43 +108,6 @@ def video_pixel_limits(count: int, config: PreprocessorConfig) -> PreprocessorCo
     budget = int(CONTEXT_TOKENS * area * 0.9)
     most = max(min(MAX_TOKENS * area, budget * config.temporal_patch_size // count), int(least * 1.05))
     return dataclasses.replace(config, min_pixels=least, max_pixels=most)
-
-
-def as_frames(frames: Any) -> list[Any] | np.ndarray:
-    """Frames that can be counted and chosen from: an array (t, y, b, 3) as it is, anything else in order as a list.
-
-    Raises PictureError for what is no series of frames, a video file above all: those are not read.
-    """
-    if isinstance(frames, str | bytes | bytearray | memoryview | Mapping) or not isinstance(frames, Iterable):
-        raise PictureError(f"a video is a list of frames, not one {type(frames).__name__}; video files are "
-                           "not read: extract the frames first (ffmpeg -i video.mp4 -vf fps=2 frame%04d.png)")
-    if not isinstance(frames, np.ndarray):
-        return list(frames)
-    if frames.ndim != 4:
-        raise PictureError(f"a video as one array is [t y b colour], not {list(frames.shape)}")
-    return frames
-
-
-def load_frames(frames: Iterable[Any]) -> np.ndarray:
-    """Frames -> (t, y, b, 3) uint8; each may be whatever `load_picture` takes, all of them of one size.
-
-    Raises PictureError that names the frame (counted from 0), and as `as_frames` does.
-    """
-    loaded = [_load_frame(n, frame) for n, frame in enumerate(as_frames(frames))]
-    if not loaded:
-        raise PictureError("a video needs at least one frame")
-    for n, frame in enumerate(loaded):
-        if frame.shape != loaded[0].shape:
-            raise PictureError(f"frame {n} is {frame.shape[0]} x {frame.shape[1]} (height x width), frame 0 "
-                               f"is {loaded[0].shape[0]} x {loaded[0].shape[1]}; one video has one size")
-    return np.stack(loaded)                                                            # y b 3 each -> t y b 3
-
-
-def _load_frame(n: int, frame: Any) -> np.ndarray:
-    try:
-        return load_picture(frame)
-    except PictureError as error:
-        raise PictureError(f"frame {n}: {error}") from error
 
 
 @stage("video.resize", "t y b 3, 2 -> t h u 3")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..checkpoint.weight import Linear, Merger
+from ..checkpoint.tree import Linear, Merger
 from ..door.stage import stage
 from ..kernels.definition import gelu, linear, narrow, rms_norm
 

@@ -9,36 +9,42 @@ Read next: `model.py` (where it is used), `kernels/definition.py` (`attend`, whi
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from ..config import TextConfig
+from ..door.errors import ArgumentError
 
 
 class KVCache:
     """Room for `capacities` (one number of tokens for each conversation) in every layer of a decoder.
 
+    zeros: gives the memory, on whatever machine runs the model
     .k, .v: one array (r, k, e) a layer         .lengths (conversations,): tokens stored so far
     .rows (s,): where the tokens of this step go       .segments (g, 4): who sees whom in this step
     """
 
-    def __init__(self, config: TextConfig, capacities: np.ndarray, dtype):
+    def __init__(self, config: TextConfig, capacities: np.ndarray, dtype, zeros: Callable[..., Any] = np.zeros):
         self.capacities = np.asarray(capacities, np.int64)
         self.starts = np.cumsum(self.capacities) - self.capacities
         self.lengths = np.zeros_like(self.capacities)
         shape = (config.num_hidden_layers, int(self.capacities.sum()), config.kv_heads, config.head_dim)
-        self.k, self.v = np.zeros(shape, dtype), np.zeros(shape, dtype)
+        self.k, self.v = zeros(shape, dtype), zeros(shape, dtype)
         self.rows, self.segments = np.zeros(0, np.int64), np.zeros((0, 4), np.int64)
 
     def admit(self, lengths: np.ndarray) -> None:
         """Make room for lengths[j] new tokens of conversation j; they come packed, conversation after conversation.
 
-        Raises ValueError when a conversation outgrows its capacity.
+        Raises ArgumentError when a conversation outgrows its capacity.
         """
         over = np.flatnonzero(self.lengths + lengths > self.capacities)
         if len(over):
             j = int(over[0])
-            raise ValueError(f"conversation {j} would hold {self.lengths[j] + lengths[j]} tokens, its cache has room "
-                             f"for {self.capacities[j]}: ask for more when making the cache")
+            wanted = self.lengths[j] + lengths[j]
+            raise ArgumentError(f"conversation {j} would hold {wanted} tokens, its cache has room for "
+                                f"{self.capacities[j]}: ask for more when making the cache")
         q1 = np.cumsum(lengths)
         k0, k1 = self.starts, self.starts + self.lengths + lengths
         self.rows = np.concatenate([np.arange(end - n, end) for end, n in zip(k1, lengths, strict=True)])

@@ -9,15 +9,17 @@ Read next: `passes/sampling.py` (how a token is chosen), `cache.py` (what makes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
-from ..checkpoint.weight import Model
+from ..checkpoint.tree import Model
+from ..door.errors import ArgumentError
+from ..door.stage import running
+from ..kernels import Interpreter
 from ..model import prefill, step
 from ..passes.positions import advance
 from ..passes.sampling import draw, most_likely, narrow_choice, penalise
@@ -37,7 +39,7 @@ def _between(least: float, value: Any, most: float) -> bool:
 
 @dataclass(frozen=True)
 class Settings:
-    """How tokens are chosen and when writing ends. Raises ValueError when a number is out of its range."""
+    """How tokens are chosen and when writing ends. Raises ArgumentError when a number is out of its range."""
     max_new_tokens: int
     do_sample: bool = False
     temperature: float = 1.0
@@ -59,7 +61,7 @@ class Settings:
                  ("seed", _whole(self.seed, 0), "a whole number, 0 or more")]
         for name, holds, rule in rules:
             if not holds:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be {rule}")
+                raise ArgumentError(f"{name} is {getattr(self, name)}; it must be {rule}")
 
 
 def choose(logits: np.ndarray, prompts: tuple[np.ndarray, ...], answers: tuple[np.ndarray, ...], settings: Settings,
@@ -73,21 +75,23 @@ def choose(logits: np.ndarray, prompts: tuple[np.ndarray, ...], answers: tuple[n
     return draw(logits, settings.seed, number)
 
 
-def write(conversations: Sequence[Inputs], model: Model, settings: Settings,
-          enter: Callable[[], AbstractContextManager]) -> Iterator[list[int | None]]:
+def write(conversations: Sequence[Inputs], model: Model, settings: Settings, machine: Interpreter
+          ) -> Iterator[list[int | None]]:
     """Yield one list for each step: the new token of every conversation, None where it has stopped.
 
-    A stop id is yielded too, as the last one. `enter` opens the interpreter's session around each step.
+    A stop id is yielded too, as the last one. The model runs on `machine`, and tokens are chosen on the host.
     """
-    batch = Batch.of(conversations, model.config, model.decoder.dtype)
-    cache = KVCache(model.config.text, batch.lengths + settings.max_new_tokens, model.decoder.dtype)
+    dtype = model.decoder.dtype
+    batch = Batch.of(conversations, model.config, dtype).on(machine.to_device)
+    cache = KVCache(model.config.text, batch.lengths + settings.max_new_tokens, dtype, machine.zeros)
     answers = [np.zeros(0, np.int64) for _ in conversations]
     rows, offsets = batch.lengths, batch.positions[:, batch.asked] - batch.lengths + 1        # n, 3 n
     going = np.ones(len(conversations), bool)
     tokens = np.zeros(len(conversations), np.int64)
     for number in range(settings.max_new_tokens):
-        with enter():
+        with running(machine):
             logits = step(batch, batch.no_features, cache, model) if number else prefill(batch, cache, model)
+            logits = machine.to_host(logits)
             asked = np.flatnonzero(going).tolist()
             tokens[going] = choose(logits, tuple(conversations[n].input_ids for n in asked),
                                    tuple(answers[n] for n in asked), settings, number)

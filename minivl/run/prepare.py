@@ -15,6 +15,7 @@ from ..config import ModelConfig, PreprocessorConfig
 from ..passes import patches, picture, prompt, video
 from ..text.tokenizer import Tokenizer
 from .inputs import Inputs
+from .open_picture import as_frames, load_frames, load_picture
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def _cut(kind: str, item: Mapping[str, Any], config: PreprocessorConfig) -> Cut:
 
 def cut_picture(item: Mapping[str, Any], config: PreprocessorConfig, wanted: tuple[int, int] | None = None) -> Cut:
     """An item's `image` (anything that `load_picture` takes), resized, normalised and cut into patches."""
-    pixels = picture.load_picture(item["image"])
+    pixels = load_picture(item["image"])
     size = picture.target_size(wanted or pixels.shape[:2], config)
     frame = picture.normalise(picture.resize(pixels, size), config)                  # y b 3 -> h u 3 -> 3 h u
     return _patched("image", frame[None], None, pixels.shape[:2], config)
@@ -86,13 +87,13 @@ def cut_video(item: Mapping[str, Any], config: PreprocessorConfig, wanted: tuple
     The pixel limits hold for each frame, as in transformers: official ones let a frame be as large as a picture. The
     smaller budget of qwen-vl-utils is `video.video_pixel_limits`; give its `max_pixels` with the item.
     """
-    frames, fps = video.as_frames(item["video"]), float(item.get("fps", video.FPS))
+    frames, fps = as_frames(item["video"]), float(item.get("fps", video.FPS))
     if "raw_fps" in item:
         counts = {key: item[key] for key in ("min_frames", "max_frames") if key in item}
         chosen = video.sample_official(len(frames), item["raw_fps"], fps, item.get("nframes"), **counts)
         fps = video.sampled_fps(len(chosen), len(frames), item["raw_fps"])
         frames = [frames[n] for n in chosen]
-    stack = video.load_frames(frames)                                                # t y b 3
+    stack = load_frames(frames)                                                # t y b 3
     size = picture.target_size(wanted or stack.shape[1:3], config)
     normal = video.normalise_frames(video.resize_frames(stack, size), config)        # t y b 3 -> t h u 3 -> t 3 h u
     return _patched("video", normal, video.seconds_per_grid(fps, config), stack.shape[1:3], config)

@@ -224,7 +224,7 @@ def _answer_panel(plot: Any, sample: Sample, said: str, ax: Any) -> None:
 
 
 def _source(sample: Sample, frame: int = 0) -> np.ndarray:
-    from ..passes.picture import load_picture
+    from ..run.open_picture import load_picture
     return load_picture(sample.paths[frame])
 
 

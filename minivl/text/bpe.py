@@ -24,17 +24,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ..config import read_text
+from ..door.files import read_text
+from .errors import TokenizerError
 
 # The one pattern that `words` below implements: seven alternatives, one function each.
 PATTERN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
            r"|\s*[\r\n]+|\s+(?!\S)|\s+")
 LARGEST = 1 << 25      # bytes of a tokenizer.json; the official ones have 7 to 11 million
 CACHE_LIMIT = 1 << 16  # words whose ids are kept; the cache starts afresh when full
-
-
-class TokenizerError(ValueError):
-    """A tokenizer file, a text or an id that cannot be used; the message names the file and the key."""
 
 
 # ---- cutting text into words -------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-from .template import TemplateError
+from .errors import TemplateError
 
 STEPS, CHARACTERS, SECONDS, RANGE, BITS, INDENT = 20_000, 200_000, 10.0, 10_000, 1024, 8
 

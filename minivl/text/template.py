@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..config import MAX_JSON, read_text
+from ..door.files import MAX_JSON, read_text
+from .errors import TemplateError
 
 SOURCE = 200_000                                      # characters of a template, at most
 
@@ -43,10 +44,6 @@ DEFAULT_TEMPLATE = """\
 {%- endfor -%}
 {{- '<|im_start|>assistant\\n' if add_generation_prompt else '' -}}
 """
-
-
-class TemplateError(ValueError):
-    """A chat template that is damaged, refuses the messages, tries to reach out or goes past its bounds."""
 
 
 def run(source: str | None, variables: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from . import bpe
-from .bpe import TokenizerError
+from .errors import TokenizerError
 
 __all__ = ["Stream", "Tokenizer", "TokenizerError"]
 

@@ -20,7 +20,8 @@ from minivl.checkpoint import read
 from minivl.checkpoint.names import audit, blank_tensors, build, shapes
 from minivl.checkpoint.read import load_model, read_tensors
 from minivl.checkpoint.safetensors import File
-from minivl.checkpoint.weight import Blank, CheckpointError, Joined, Weight, precision, reshaped, weight
+from minivl.checkpoint.tree import Weight
+from minivl.checkpoint.weight import Blank, CheckpointError, Joined, Stored, precision, reshaped, weight
 from minivl.config import ConfigError, config_from, official_config
 
 from . import checkpoint_files as files
@@ -44,7 +45,7 @@ def in_memory(arrays: dict[str, np.ndarray]) -> dict[str, Weight]:
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")             # signalling NaNs are among them
 def test_every_bf16_pattern_widens_to_its_value():
     patterns = np.arange(1 << 16, dtype=np.uint16)
-    stored = Weight(patterns, "bf16")
+    stored = Stored(patterns, "bf16")
     wide = patterns.view(BF16).astype(np.float32)             # the values as ml_dtypes has them
     number = ~np.isnan(wide)
     for dtype in (np.float64, np.float32):
@@ -85,7 +86,7 @@ def test_what_is_stored_is_not_copied():
     with pytest.raises(ValueError, match="int32"):
         weight(np.ones(3, np.int32))
     with pytest.raises(ValueError, match="bf16"):
-        Weight(np.ones(3, np.float32), "bf16")
+        Stored(np.ones(3, np.float32), "bf16")
 
 
 @pytest.mark.parametrize("name", ["float64", "float32", "float16", "bfloat16"])

@@ -25,7 +25,8 @@ import safetensors.numpy
 
 from minivl.checkpoint.read import load_model, read_tensors
 from minivl.checkpoint.weight import CheckpointError
-from minivl.config import MAX_JSON, ConfigError, parse_json, read_config, read_generation, read_preprocessor
+from minivl.config import ConfigError, read_config, read_generation, read_preprocessor
+from minivl.door.files import MAX_JSON, parse_json
 
 from . import checkpoint_files as files
 

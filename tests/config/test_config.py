@@ -20,13 +20,13 @@ from minivl.config import (
     VisionConfig,
     config_from,
     official_config,
-    parse_json,
     read_config,
     read_generation,
     read_preprocessor,
     to_flat_json,
     to_nested_json,
 )
+from minivl.door.files import parse_json
 
 from ..checkpoint.checkpoint_files import CONFIG, GENERATION, PREPROCESSOR, as_json, write
 

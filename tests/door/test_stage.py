@@ -14,6 +14,7 @@ from minivl.door import stage as door
 from minivl.door.contract import ContractError, check_inputs, check_outputs, parse, rows_of
 from minivl.door.stage import Session, Stopped, kernel, session, stage, until, using
 from minivl.door.watch import read_dump
+from minivl.kernels import Interpreter
 
 ran: list[str] = []
 
@@ -170,7 +171,7 @@ def test_each_session_replaces_by_its_own_keys():
     with session(replace={"shift@1": lambda f: lambda x, y: 10 * f(x, y)}):
         got = []
         for _ in range(3):
-            with door.running({}):
+            with door.running(Interpreter("none")):
                 got.append(shift(X, 1))
     assert [np.array_equal(x, X + 1) for x in got] == [True, False, True] and np.array_equal(got[1], 10 * (X + 1))
 
@@ -178,7 +179,7 @@ def test_each_session_replaces_by_its_own_keys():
 def test_the_interpreter_lies_under_replacements():
     calls = []
     with session(replace={"kernel.plus": lambda original: lambda x, y: [calls.append("fault"), original(x, y)][1]}), \
-            door.running({"kernel.plus": lambda x, y: [calls.append("interpreter"), x + y][1]}):
+            door.running(Interpreter("toy", {plus.definition: lambda x, y: [calls.append("interpreter"), x + y][1]})):
         shift(X, 1)
     assert calls == ["fault", "interpreter"]
 

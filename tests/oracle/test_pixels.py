@@ -22,8 +22,9 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from minivl.config import PreprocessorConfig
 from minivl.passes.patches import grid_of, patchify
-from minivl.passes.picture import load_picture, normalise, resize, target_size
+from minivl.passes.picture import normalise, resize, target_size
 from minivl.passes.video import sample_official, sample_transformers, video_pixel_limits
+from minivl.run.open_picture import load_picture
 
 LIMITS = {"hub": (3136, 12845056), "class default": (3136, 1003520), "tight": (50176, 60000)}
 

@@ -23,13 +23,12 @@ from minivl.passes.picture import (
     bicubic_weights,
     fixed_point,
     height_first,
-    load_picture,
     normalise,
     resize,
     resize_float,
     target_size,
-    upright,
 )
+from minivl.run.open_picture import load_picture, upright
 
 HUB = PreprocessorConfig(min_pixels=3136, max_pixels=12845056, patch_size=14, temporal_patch_size=2, merge_size=2,
                          image_mean=(0.48145466, 0.4578275, 0.40821073),

@@ -14,8 +14,6 @@ from minivl.door.stage import session
 from minivl.passes.patches import grid_of, patchify
 from minivl.passes.picture import PictureError, normalise, resize, target_size
 from minivl.passes.video import (
-    as_frames,
-    load_frames,
     normalise_frames,
     resize_frames,
     sample_official,
@@ -25,6 +23,7 @@ from minivl.passes.video import (
     timestamps,
     video_pixel_limits,
 )
+from minivl.run.open_picture import as_frames, load_frames
 
 HUB = PreprocessorConfig(min_pixels=3136, max_pixels=12845056, patch_size=14, temporal_patch_size=2, merge_size=2,
                          image_mean=(0.48145466, 0.4578275, 0.40821073),

@@ -15,7 +15,7 @@ from minivl.api import VLM
 from minivl.checkpoint.names import blank_tensors, build
 from minivl.config import official_config
 from minivl.door.stage import running
-from minivl.kernels import INTERPRETERS, NAMES, definition, shapes
+from minivl.kernels import NAMES, definition, interpreter, shapes
 from minivl.model import prefill
 
 
@@ -42,7 +42,7 @@ def test_a_model_too_big_to_hold_runs_without_numbers(name):
     inputs = minivl.Inputs.from_ids(ids, config, shapes.blank(int(grid.prod()), config.vision.patch_values), grid)
     batch = minivl.run.inputs.Batch.of([inputs], config, np.float32)
     tracemalloc.start()
-    with minivl.session(profile=True, record="*") as s, running(INTERPRETERS["shapes"]):
+    with minivl.session(profile=True, record="*") as s, running(interpreter("shapes")):
         logits = prefill(batch, GhostCache(config.text), weights)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -60,7 +60,7 @@ def test_a_model_too_big_to_hold_runs_without_numbers(name):
 
 def test_the_closed_set_of_kernels():
     kernels = {name for name, value in vars(definition).items() if hasattr(value, "definition") and name != "kernel"}
-    assert kernels == {*NAMES} == {*(label[7:] for label in INTERPRETERS["shapes"]), "log_softmax"}
+    assert kernels == {*NAMES} == {*(f.__name__ for f in interpreter("shapes").functions), "log_softmax"}
 
 
 def test_an_interpreter_needs_no_kernel_of_its_own():

@@ -163,7 +163,7 @@ def test_stages_are_listed_in_the_order_of_the_trace_with_a_number_for_each_row(
 def test_a_label_finds_its_own_contract(run):
     with minivl.session() as s:
         met = {}
-        s.watchers.append(lambda session, visit: met.update({visit.label: visit.door.contract}))
+        s.watchers.append(lambda visit: met.update({visit.label: visit.door.contract}))
         run.vlm.generate(run.vlm.prepare(VIDEO.messages()), 2)
     assert {label: door_of(label).contract for label in met} == met
     assert door_of("something.else") is None

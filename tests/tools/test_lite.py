@@ -13,7 +13,7 @@ from time import monotonic, sleep
 
 import pytest
 
-from tools.course.nbgrader import lessons
+from tools.course import lessons
 from tools.pages import lite
 
 from ..browser import chromium

@@ -9,9 +9,9 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote
 
 import pytest
-from tools.course.nbgrader.lesson_index import slug_of
+from tools.course.lesson_index import slug_of
 
-from tools.course.nbgrader import lessons
+from tools.course import lessons
 from tools.pages import site
 
 LINK = re.compile(r"\]\((?P<path>[^)#:\s]*)(?P<place>#[^)\s]*)?\)")

@@ -18,7 +18,6 @@ from minivl.door.contract import outputs
 from minivl.truth import museum as faults
 from minivl.truth.compare.compare import fitted
 from minivl.truth.compare.importers import read_candidate
-from minivl.truth.compare.yardstick import in_precision
 from minivl.truth.diagnose import diagnose, report
 from minivl.truth.diagnose.evidence import Lean, akin, lean, nearer
 from minivl.truth.diagnose.rank import Suspect, believed
@@ -38,7 +37,7 @@ NINE = ("vision.embed_patches", "vision.blocks.0.add_mlp", "vision.blocks.1.add_
 
 def golden_of(folder, prompt):
     path = folder / "golden.safetensors"
-    record(in_precision(world(), "float64"), prompt, path, yardsticks=("float32", "bfloat16"))
+    record(world().on("float64", "definition"), prompt, path, yardsticks=("float32", "bfloat16"))
     return path
 
 
@@ -52,7 +51,7 @@ def diagnosed(golden, folder, table, precision="float32", taps=None, prompt=MESS
     """What is said about a run of minivl with some passes replaced."""
     path = folder / "candidate.safetensors"
     with quietly(), np.errstate(all="ignore"), minivl.session(replace=table):
-        record(in_precision(world(), precision), prompt, path, Selection(taps) if taps else None)
+        record(world().on(precision, "definition"), prompt, path, Selection(taps) if taps else None)
     return diagnose(world(), golden, read_candidate(path, golden))
 
 
@@ -74,7 +73,7 @@ def test_a_fault_of_the_museum_is_named(golden, tmp_path, name, precision, taps)
 @pytest.mark.parametrize("name", list(faults.FAULTS))
 def test_the_whole_museum_with_nine_taps(tmp_path, name, precision):
     fault = faults.get(name)
-    exact, vlm = (in_precision(world(), kind) for kind in ("float64", precision))
+    exact, vlm = (world().on(kind, "definition") for kind in ("float64", precision))
     with Trace(golden_of(tmp_path, fault.shows.build(exact)[0])) as golden:
         found = diagnosed(golden, tmp_path, fault.table(), precision, NINE, fault.shows.build(vlm)[0])
     assert found.healthy or name in [one.fault.name for one in found.known], report.headline(found)

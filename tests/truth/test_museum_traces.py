@@ -11,7 +11,6 @@ from minivl.truth.compare.compare import compare
 from minivl.truth.compare.importers import read_candidate
 from minivl.truth.compare.local import local_golden
 from minivl.truth.compare.metrics import row_leans, sigmas
-from minivl.truth.compare.yardstick import in_precision
 from minivl.truth.museum import FAULTS, cases
 from minivl.truth.museum.world import world
 from minivl.truth.trace.format import Trace
@@ -52,7 +51,7 @@ def test_the_page_has_a_row_for_every_fault():
 def test_an_eps_ten_times_too_large_leans_in_bfloat16(eps, tmp_path):
     """One part in 200,000, far below a digit of bfloat16: a trace alone does not show it. --local does, on a picture
     that is large enough, by the way in which the last digits of all norms lean."""
-    vlm, exact = (in_precision(world(), kind) for kind in ("bfloat16", "float64"))
+    vlm, exact = (world().on(kind, "definition") for kind in ("bfloat16", "float64"))
     prompt = cases.user(cases.picture(13, 13))
     record(exact, prompt, tmp_path / "golden.safetensors", yardsticks=("bfloat16",))
     with session(replace={"kernel.rms_norm": lambda right: lambda x, norm: right(x, norm._replace(eps=eps))}):

@@ -25,7 +25,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tools.course.nbgrader import lessons
+from tools.course import lessons
 
 ROOT = Path(__file__).parent.parent.parent
 PYODIDE = "314.0.3"                           # the version that tests/tools/test_lite.py runs lesson 0 in

@@ -28,7 +28,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from tools.course.nbgrader import lessons
+from tools.course import lessons
 
 ROOT = Path(__file__).parent.parent.parent
 BUILD = ROOT / "build"

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from minivl.checkpoint.names import blank_tensors, build
-from minivl.checkpoint.weight import Linear, Norm, weight
+from minivl.checkpoint.tree import Linear, Norm
+from minivl.checkpoint.weight import weight
 from minivl.config import PreprocessorConfig, official_config
 from minivl.door.stage import running
-from minivl.kernels import INTERPRETERS, shapes
 from minivl.kernels import definition as kernels
+from minivl.kernels import interpreter, shapes
 from minivl.passes import answer as answers
 from minivl.passes import decoder, patches, picture, positions, prompt, sampling, vision, windows
 from minivl.passes.video import seconds_per_grid
@@ -110,7 +111,7 @@ def merged(patches_count: int, size: str) -> list[tuple[int, ...]]:
     """Shapes in the merger of an official model: joined, and out of it."""
     config = official_config(size)
     merger = build(blank_tensors(config), config, "float32").vision.merger
-    with running(INTERPRETERS["shapes"]):
+    with running(interpreter("shapes")):
         out = vision.merge_2x2(shapes.blank(patches_count, config.vision.hidden_size), merger)
     return [(patches_count // 4, merger.inner.weight.shape[1]), out.shape]
 

@@ -24,7 +24,6 @@ from minivl.door.stage import session
 from minivl.truth.compare.compare import Comparison, compare
 from minivl.truth.compare.importers import read_candidate
 from minivl.truth.compare.local import local_golden
-from minivl.truth.compare.yardstick import in_precision
 from minivl.truth.diagnose import diagnose
 from minivl.truth.museum import FAULTS, Fault, cases
 from minivl.truth.museum.hunt import quietly
@@ -100,10 +99,10 @@ def row(fault: Fault, folder: Path) -> Row:
     """One fault, in both types."""
     if fault.label.startswith(AFTER_THE_PROMPT):
         return Row(fault, False, None, None, None, "", True)
-    exact, leans = in_precision(world(), "float64"), ""
+    exact, leans = world().on("float64", "definition"), ""
     found: dict[str, Comparison] = {}
     for precision in ("float32", "bfloat16"):
-        vlm, path = in_precision(world(), precision), folder / f"{precision}.safetensors"
+        vlm, path = world().on(precision, "definition"), folder / f"{precision}.safetensors"
         case = LARGER.get(fault.name, fault.shows) if precision == "bfloat16" else fault.shows
         record(exact, case.build(exact)[0], folder / "golden.safetensors", yardsticks=(precision,))
         with quietly(), session(replace=fault.table()), np.errstate(all="ignore"):

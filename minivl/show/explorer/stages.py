@@ -53,7 +53,7 @@ def _doors() -> dict[str, list[Any]]:
     """The last word of a label -> the stages that have it."""
     found: dict[str, list[Any]] = {}
     for name in PASSES:
-        module = import_module(f"..passes.{name}", __package__)
+        module = import_module(f"minivl.passes.{name}")
         for door in vars(module).values():
             if hasattr(door, "contract") and door.__module__ == module.__name__:
                 found.setdefault(door.label.rpartition(".")[2], []).append(door)

@@ -11,21 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from ...checkpoint.weight import weight
+from ...checkpoint.weight import Stored, weight
 
 FULL = 24               # whole numbers that are written out; of floats a third of that
-
-
-def is_weight(thing: Any) -> bool:
-    """Whether it is a weight that is kept as an array, as all drawn ones are."""
-    return hasattr(thing, "stored") and hasattr(thing, "dense")
 
 
 def changed(change: Callable[[np.ndarray], np.ndarray], thing: Any) -> Any:
     """The same argument with `change` applied to every array in it."""
     if isinstance(thing, np.ndarray):
         return change(thing)
-    if is_weight(thing):
+    if isinstance(thing, Stored):
         return weight(change(thing.stored))
     if isinstance(thing, tuple):
         parts = [changed(change, part) for part in thing]
@@ -37,7 +32,7 @@ def arrays_in(name: str, thing: Any) -> Iterator[tuple[str, np.ndarray]]:
     """Every array of an argument with its name: `merger.inner.weight`."""
     if isinstance(thing, np.ndarray):
         yield name, thing
-    elif is_weight(thing):
+    elif isinstance(thing, Stored):
         yield name, thing.stored
     elif isinstance(thing, tuple):
         for field, part in zip(getattr(thing, "_fields", range(len(thing))), thing, strict=True):
@@ -84,7 +79,7 @@ def _others(name: str, thing: Any, reads: tuple[str, ...]) -> Iterator[tuple[str
         yield name, thing + noise.astype(thing.dtype)
     elif isinstance(thing, np.ndarray) and thing.ndim == 1:
         yield name, thing[::-1]
-    elif is_weight(thing):
+    elif isinstance(thing, Stored):
         yield name, weight(next(_others(name, thing.stored, reads))[1])
     elif isinstance(thing, bool):
         yield name, not thing
@@ -105,7 +100,7 @@ def described(name: str, thing: Any, reads: tuple[str, ...]) -> str:
     """An argument in a few words: its type and shape, its numbers where they are few."""
     if isinstance(thing, np.ndarray):
         return f"{name} = {array_words(thing)}"
-    if is_weight(thing):
+    if isinstance(thing, Stored):
         return f"{name} = {array_words(thing.stored)}"
     if hasattr(thing, "_fields"):
         parts = [described(f".{field}", part, reads) for field, part in zip(thing._fields, thing, strict=True)]

@@ -21,7 +21,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ...checkpoint.weight import MLP, Linear, Merger, Norm, weight
+from ...checkpoint.tree import MLP, Linear, Merger, Norm
+from ...checkpoint.weight import weight
 from .arguments import size_of
 
 T = TypeVar("T")

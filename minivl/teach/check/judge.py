@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from ...checkpoint.weight import weight
 from ...door.contract import outputs
 from ...door.stage import unwatched
 from .arguments import arrays_in, changed, fresh, widened
@@ -112,7 +111,6 @@ def misfit(function: Callable, exercise: Exercise) -> str:
     return ""
 
 
-A_WEIGHT = type(weight(np.zeros(1))).__name__             # as Python calls it in its own messages
 ASK_A_WEIGHT = "a weight is kept as its file stores it; ask it for its numbers: `.weight.dense(x.dtype)`"
 
 
@@ -125,7 +123,7 @@ def _raised(function: Callable, error: Exception) -> str:
     if own:
         line = linecache.getline(own[-1].filename, own[-1].lineno or 0).strip()
         said += f"\n  in line {own[-1].lineno}" + (f": {line}" if line else "")
-    return said + (f"\n  {ASK_A_WEIGHT}" if f"'{A_WEIGHT}'" in str(error) else "")
+    return said + (f"\n  {ASK_A_WEIGHT}" if "'Stored'" in str(error) else "")
 
 
 def _form(value: Any, wanted: tuple, exercise: Exercise) -> tuple[str, str] | None:

@@ -14,7 +14,7 @@ from itertools import product
 
 import numpy as np
 
-from ...checkpoint.weight import MLP, Linear, Merger, Norm
+from ...checkpoint.tree import MLP, Linear, Merger, Norm
 from ...config import PreprocessorConfig, TextConfig, VisionConfig
 
 

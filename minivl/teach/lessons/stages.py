@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ...checkpoint.weight import MLP as MLPWeights
-from ...checkpoint.weight import Linear, Merger, Norm, weight
+from ...checkpoint.tree import MLP as MLPWeights
+from ...checkpoint.tree import Linear, Merger, Norm
+from ...checkpoint.weight import weight
 from ..check.draws import Draws
 from ..check.stages.decoder import EXPAND
 from ..check.stages.kernels import ATTEND, LINEAR, MLP, NORM, ROTATE, SOFTMAX

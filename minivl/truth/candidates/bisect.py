@@ -31,7 +31,6 @@ from ...door.watch import relative_error
 from ..compare.align import fit
 from ..compare.local import inputs_of
 from ..compare.verdict import EXACT, suspects
-from ..compare.yardstick import in_precision
 from ..museum.hunt import quietly
 from ..trace.format import INPUT, Trace, row_axis
 from .judge import END, check_whole, is_clean, judged_logits, value_of
@@ -250,7 +249,7 @@ def described(bench: Bench, stretch: Stretch) -> Guilty:
 
 def healer(vlm: VLM, golden: Trace) -> Heal:
     """minivl in float64 as what heals: from known values at cuts to the value at a later one."""
-    exact = in_precision(vlm, "float64")
+    exact = vlm.on("float64", "definition")
 
     def heal(known: Mapping[str, Value], until: str) -> Value:
         if until.startswith("positions."):                # made when inputs are prepared, and exact

@@ -20,7 +20,7 @@ from ..compare.align import Fitted, fit
 from ..compare.compare import Tap, judged_tap
 from ..compare.metrics import row_distances
 from ..compare.verdict import EXACT, ROUNDING, Judged
-from ..compare.yardstick import in_precision, liberties
+from ..compare.yardstick import liberties
 from ..trace.format import INPUT, ROWS, YARDSTICK, Stage, Trace, TraceError, row_axis
 from ..trace.record import record
 from .runnable import CandidateError, Value
@@ -84,18 +84,18 @@ def golden_of(vlm: VLM, prompt: Any | Inputs, precision: str) -> Iterator[Trace]
     """A golden trace of one prompt with the yardstick of one precision; its file is gone afterwards."""
     with TemporaryDirectory(prefix="minivl-golden-") as folder:
         path = Path(folder) / "golden.safetensors"
-        record(in_precision(vlm, "float64"), prompt, path, yardsticks=(precision,))
+        record(vlm.on("float64", "definition"), prompt, path, yardsticks=(precision,))
         with Trace(path) as trace:
             yield trace
 
 
 def judged_anew(vlm: VLM, inputs: Inputs, logits: np.ndarray, precision: str) -> Judged:
     """The verdict on logits of inputs that no trace was recorded of: minivl runs twice, exactly and in `precision`."""
-    exact = in_precision(vlm, "float64").logits(inputs)
+    exact = vlm.on("float64", "definition").logits(inputs)
     if np.shape(logits) != exact.shape:
         raise CandidateError(f"the candidate gave logits {list(np.shape(logits))}, minivl's are {list(exact.shape)}: a "
                              "row for each token of the prompt, a column for each word")
     with Session(replace=liberties(precision, bool(inputs.media))):
-        rounded = in_precision(vlm, precision).logits(inputs)
+        rounded = vlm.on(precision, "definition").logits(inputs)
     tap = Tap(END, Stage(END, END), "s v", exact, Fitted(np.asarray(logits)), exact.shape)
     return judged_tap(tap, row_distances(rounded, exact, 0), precision, 1)[0]

@@ -21,7 +21,7 @@ from ...door.contract import outputs
 from ...door.stage import Session, Wrap
 from ...run.inputs import Inputs
 from ..museum.hunt import quietly
-from .runnable import LOGITS, CandidateError, Value, Values, arrays_of
+from .runnable import LOGITS, CandidateError, Value, Values
 
 PICTURES = ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw", "second_per_grid_ts")
 
@@ -46,7 +46,7 @@ class Ours:
     def prepare(self, messages: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
         """Pictures and text to inputs, through the replaced passes."""
         with quietly(), Session(replace=noting(self.table, self.reached)):
-            return arrays_of(self.vlm.prepare(list(messages)))
+            return self.vlm.prepare(list(messages)).arrays()
 
     def run(self, inputs: Mapping[str, np.ndarray], given: Values) -> dict[str, Value]:
         """The prompt's logits, and what each cut's stage gave itself."""

@@ -21,7 +21,7 @@ import numpy as np
 from ...api import VLM
 from ...door.watch import relative_error
 from .judge import is_clean, judged_anew
-from .runnable import LOGITS, CandidateError, Checked, Crashed, arrays_of
+from .runnable import LOGITS, CandidateError, Checked, Crashed
 from .scene import Scene, Size, digest, messages_of, scene_of, simpler, size_of
 
 INPUTS_DIFFER, LOGITS_DIFFER, CRASHES = "inputs", "logits", "crash"
@@ -96,7 +96,7 @@ def failure_of(vlm: VLM, candidate: Checked, scene: Scene) -> Failure | None:
     """How the candidate fails on a scene; None when it gives what minivl gives, within rounding."""
     messages = messages_of(scene)
     inputs = vlm.prepare(messages)
-    ours = arrays_of(inputs)
+    ours = inputs.arrays()
     try:
         theirs = prepared(candidate, messages) or ours
         if other := differing(ours, theirs):

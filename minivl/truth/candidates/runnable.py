@@ -18,12 +18,11 @@ Read next: `ours.py` and `module.py`, two candidates; `bisect.py`, which asks th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any, Protocol
 
 import numpy as np
 
-from ...run.inputs import Inputs
+from ...door.errors import Error
 from ..compare.verdict import EPS
 
 Value = np.ndarray | tuple[np.ndarray, ...]
@@ -39,7 +38,7 @@ class Runnable(Protocol):
     def run(self, inputs: Mapping[str, np.ndarray], given: Values) -> Values: ...
 
 
-class CandidateError(ValueError):
+class CandidateError(Error):
     """A candidate is none, or gave what cannot be used; the message names it, what it did and what to do."""
 
 
@@ -108,10 +107,6 @@ class Checked:
             raise CandidateError(f"{self.name}: {name} is an array of {array.dtype}; numbers are wanted")
         return array
 
-
-def arrays_of(inputs: Inputs) -> dict[str, np.ndarray]:
-    """A conversation as a candidate is given it: name -> array."""
-    return {field.name: getattr(inputs, field.name) for field in fields(inputs) if field.name != "media"}
 
 
 def in_type(value: Value, precision: str) -> Value:

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...passes.picture import load_picture
-from ...passes.video import FPS, load_frames
+from ...passes.video import FPS
+from ...run.open_picture import load_frames, load_picture
 
 CELL = 28                                # pixels
 SMALLEST = {"min_pixels": CELL * CELL}   # so that a small picture stays small

@@ -21,13 +21,14 @@ import numpy as np
 
 from ...api import VLM
 from ...door.contract import outputs
-from ...door.stage import Session, Visit, Wrap
+from ...door.stage import Session, Wrap
+from ...door.visit import Visit
 from ..compare.align import fit
 from ..compare.compare import Tap, judged_tap
 from ..compare.local import POSITIONS, inputs_of, run
 from ..compare.metrics import row_distances
 from ..compare.verdict import Judged, by_stage
-from ..compare.yardstick import in_precision, liberties
+from ..compare.yardstick import liberties
 from ..museum.hunt import TOLERANCE, quietly
 from ..trace.format import INPUT, Trace, row_axis
 from .bisect import line_of
@@ -58,7 +59,7 @@ def shadow_passes(vlm: VLM, messages: Sequence[dict[str, Any]], table: Mapping[s
     reached: set[str] = set()
     compared: list[str] = []
 
-    def count(session: Session, visit: Visit) -> None:
+    def count(visit: Visit) -> None:
         if now:
             compared.append(visit.key)
         reached.update(now)
@@ -135,5 +136,5 @@ def own_values(vlm: VLM, golden: Trace, values: Mapping[str, tuple], precision: 
     inputs = inputs_of(golden, vlm, {k: v for k, v in values.items() if k == POSITIONS})
     wraps = liberties(precision, bool(inputs.media)) if precision != "float64" else {}
     with quietly():
-        run(in_precision(vlm, precision), inputs, values, wraps, lambda key, arrays: own.update({key: arrays}))
+        run(vlm.on(precision, "definition"), inputs, values, wraps, lambda key, arrays: own.update({key: arrays}))
     return own

@@ -15,7 +15,6 @@ from typing import Any
 from ...api import VLM
 from ...door.files import check_new_folder
 from ...door.stage import Session
-from ..compare.yardstick import in_precision
 from ..museum.hunt import quietly
 from ..trace.record import record
 from ..trace.recorder import Recorder
@@ -23,7 +22,7 @@ from .engine import flat
 from .judge import END
 from .ours import Ours
 from .reduce import CRASHES, Reduction, prepared
-from .runnable import LOGITS, Checked, Crashed, arrays_of
+from .runnable import LOGITS, Checked, Crashed
 from .scene import Medium, Scene, messages_of
 
 GOLDEN, CANDIDATE, PROMPT = "golden.safetensors", "candidate.safetensors", "prompt.json"
@@ -51,7 +50,7 @@ def fill(found: Reduction, vlm: VLM, candidate: Checked, folder: Path) -> None:
     text = json.dumps(saved(scene, folder), indent=1)
     (folder / PROMPT).write_text(text + "\n", encoding="utf-8", newline="\n")
     messages = messages_of(scene)
-    record(in_precision(vlm, "float64"), messages, folder / GOLDEN, yardsticks=(candidate.precision,))
+    record(vlm.on("float64", "definition"), messages, folder / GOLDEN, yardsticks=(candidate.precision,))
     if isinstance(candidate.candidate, Ours):
         with suppress(*((Exception, SystemExit) if crashes else ())), quietly(), \
                 Session(replace=candidate.candidate.table):
@@ -64,7 +63,7 @@ def fill(found: Reduction, vlm: VLM, candidate: Checked, folder: Path) -> None:
 def write_values(scene: Scene, vlm: VLM, candidate: Checked, path: Path) -> None:
     """What the candidate gives at its cuts, under minivl's labels. Raises Crashed."""
     messages = messages_of(scene)
-    inputs = prepared(candidate, messages) or arrays_of(vlm.prepare(messages))
+    inputs = prepared(candidate, messages) or vlm.prepare(messages).arrays()
     made = candidate.run(inputs, {})
     with Recorder(path) as out:
         out.put("prompt.expand", inputs["input_ids"])

@@ -29,7 +29,7 @@ from ..trace.record import checkpoint_hashes
 from .compare import Tap, fitted, ordered
 from .importers import Candidate
 from .metrics import row_distances, row_leans
-from .yardstick import in_precision, liberties
+from .yardstick import liberties
 
 Take = Callable[[str, tuple], None]
 POSITIONS = "positions.mrope"
@@ -62,7 +62,7 @@ def write_local(vlm: VLM, golden: Trace, taps: list[Tap], precision: str, path: 
     """The file of `local_golden`."""
     values = whole_stages(golden, taps)
     inputs = inputs_of(golden, vlm, values)
-    exact, rounded = in_precision(vlm, "float64"), in_precision(vlm, precision)
+    exact, rounded = vlm.on("float64", "definition"), vlm.on(precision, "definition")
     with Writer(path, {**{k: v for k, v in golden.facts.items() if not isinstance(v, dict)}, "local": True}) as out:
         copy_what_is_not_run(golden, out)
 

@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from ...api import VLM, dtype_of
+from ...api import VLM
 from ...door.contract import outputs
-from ...door.stage import Session, Visit, session
+from ...door.stage import session
+from ...door.visit import Visit
 from ...kernels.definition import narrow, wide
 from ...run.inputs import Inputs
 from ..trace.format import YARDSTICK, Writer, row_axis
@@ -34,7 +35,7 @@ def add_yardstick(out: Writer, vlm: VLM, inputs: Inputs, precision: str, cut: Cu
     kind = f"{YARDSTICK}.{precision}"
     out.facts.setdefault(kind, {})
 
-    def look(session: Session, visit: Visit) -> None:
+    def look(visit: Visit) -> None:
         stage = golden.get(visit.key)
         if stage is None:
             return
@@ -44,14 +45,7 @@ def add_yardstick(out: Writer, vlm: VLM, inputs: Inputs, precision: str, cut: Cu
                 out.table(kind, name, row_distances(cut(ours, axes), exact, row_axis(axes)).astype(np.float32))
     with session(replace=liberties(precision, bool(inputs.media))) as s:
         s.watchers.append(look)
-        in_precision(vlm, precision).logits(inputs)
-
-
-def in_precision(vlm: VLM, precision: str) -> VLM:
-    """The same model, over the same mapped weights, with activations of another type."""
-    dtype, w = dtype_of(precision), vlm.weights
-    weights = w._replace(vision=w.vision._replace(dtype=dtype), decoder=w.decoder._replace(dtype=dtype))
-    return VLM(vlm.folder, weights, vlm.generation, vlm._processor, None, vlm._interpreter)
+        vlm.on(precision, "definition").logits(inputs)
 
 
 def liberties(precision: str, pictures: bool = True) -> dict[str, Callable[[Callable], Callable]]:

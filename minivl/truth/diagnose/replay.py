@@ -25,7 +25,6 @@ from ...passes.positions import AFTER_VIDEO
 from ...run.inputs import Inputs
 from ..compare.compare import Tap
 from ..compare.importers import Candidate
-from ..compare.yardstick import in_precision
 from ..museum.fault import Fault
 from ..museum.hunt import quietly
 from ..trace.conversation import conversation
@@ -69,7 +68,7 @@ class Run:
     """
 
     def __init__(self, vlm: VLM, golden: Trace, taps: Mapping[str, Tapped], precision: str = "float32"):
-        self.vlm, self.rounding, self.taps = in_precision(vlm, "float32"), in_precision(vlm, precision), taps
+        self.vlm, self.rounding, self.taps = vlm.on("float32", "definition"), vlm.on(precision, "definition"), taps
         self.messages = conversation(golden)
         self.given = golden.tables(INPUT)
         if not self.given or golden.facts.get("rows"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...checkpoint.weight import Linear, Norm
+from ...checkpoint.tree import Linear, Norm
 from ...checkpoint.weight import weight as as_weight
 from ...kernels.definition import narrow, wide
 from . import cases

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ...checkpoint.weight import Linear, Weight
+from ...checkpoint.tree import Linear, Weight
 from ...checkpoint.weight import weight as as_weight
 from ...kernels.definition import wide
 from . import cases

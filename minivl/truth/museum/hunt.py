@@ -18,7 +18,8 @@ import numpy as np
 
 from ...api import VLM, load
 from ...door.contract import outputs
-from ...door.stage import Session, Visit, Wrap
+from ...door.stage import Session, Wrap
+from ...door.visit import Visit
 from ...door.watch import relative_error
 from ...kernels import definition as kernels
 from .cases import SEEN, Case
@@ -59,7 +60,7 @@ def right_of(found: Fault) -> Callable | None:
         return getattr(kernels, found.label.removeprefix("kernel.")).definition
     definitions: set[Callable] = set()
 
-    def look(session: Session, visit: Visit) -> None:
+    def look(visit: Visit) -> None:
         if fnmatchcase(visit.label, found.label):
             definitions.add(visit.door.definition)
     with quietly(), Session() as s:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
-from ...api import TINY, VLM, read_processor
-from ...checkpoint.names import build, shapes
+from ...api import TINY, VLM, assembled, read_processor
+from ...checkpoint.names import shapes
 from ...checkpoint.weight import weight
-from ...config import ModelConfig, TextConfig, VisionConfig, read_config, read_generation
+from ...config import ModelConfig, TextConfig, VisionConfig, read_config
 from ...run.prepare import Processor
 
 
@@ -28,8 +27,7 @@ def random_model(config: ModelConfig, seed: int = 0, dtype=np.float32, processor
             return 1 + 0.1 * rng.normal(size=shape) if norm else 0.05 * rng.normal(size=shape)
         return rng.normal(size=shape) / np.sqrt(np.prod(shape[1:]))
     tensors = {name: weight(draw(name, shape).astype(np.float32)) for name, shape in shapes(config).items()}
-    folder = Path("a folder that is not there")
-    return VLM(folder, build(tensors, config, np.dtype(dtype)), read_generation(folder, config), processor, None, {})
+    return assembled(tensors, config, np.dtype(dtype).name, processor)
 
 
 @lru_cache(maxsize=2)

@@ -23,7 +23,6 @@ from ..compare.compare import Comparison, compare
 from ..compare.importers import read_candidate
 from ..compare.report import plain
 from ..compare.verdict import worst_word
-from ..compare.yardstick import in_precision
 from ..museum import cases
 from ..trace.format import Trace
 from ..trace.record import record, record_reference
@@ -58,7 +57,7 @@ def compared(vlm: VLM, chosen: list[Run], say: Callable[[str], None] = lambda wo
         mine = [run for run in chosen if run.prompt == prompt]
         with TemporaryDirectory(prefix="minivl-parity-") as folder:
             path, theirs = Path(folder) / "golden.safetensors", Path(folder) / "theirs.safetensors"
-            record(in_precision(vlm, "float64"), inputs, path, yardsticks=sorted({run.precision for run in mine}))
+            record(vlm.on("float64", "definition"), inputs, path, yardsticks=sorted({run.precision for run in mine}))
             for run in mine:
                 say(str(run))
                 record_reference(vlm, inputs, theirs, run.precision, "eager" if run.attention == "exact"

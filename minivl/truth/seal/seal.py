@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from ...api import VLM
+from ...door.errors import Error
 from . import parts
 from .run import PROMPTS, WAYS, Run, compared, runs
 
@@ -46,7 +47,7 @@ KINDS: dict[str, Callable[[Any], bool]] = {
     "number or null": lambda value: value is None or (type(value) in (int, float) and -1e300 < value < 1e300)}
 
 
-class ParityError(ValueError):
+class ParityError(Error):
     """A file is no report, or one that this version cannot check; the message says what to do."""
 
 

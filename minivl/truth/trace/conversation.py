@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ...passes.picture import load_picture
 from ...passes.prompt import media_of
-from ...passes.video import as_frames, load_frames
+from ...run.open_picture import as_frames, load_frames, load_picture
 from .format import PICTURES, Trace, Writer
 
 MESSAGES = "messages"

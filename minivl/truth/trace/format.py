@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from ...checkpoint.safetensors import File, Mapped
-from ...config import parse_json
+from ...door.errors import Error
+from ...door.files import parse_json
 from .recorder import Recorder
 
 NAME, VERSION = "minivl-trace", 1
@@ -35,7 +36,7 @@ DTYPES = {"f64": "<f8", "f32": "<f4", "f16": "<f2", "i64": "<i8", "i32": "<i4", 
           "u64": "<u8", "u32": "<u4", "u16": "<u2", "u8": "u1", "bool": "?"}
 
 
-class TraceError(ValueError):
+class TraceError(Error):
     """A file is no trace, or not one that this version can read; the message names the file and what to do."""
 
 

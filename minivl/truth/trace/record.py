@@ -15,8 +15,8 @@ import hashlib
 import platform
 import re
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,9 +28,9 @@ from ...api import VLM
 from ...config import ModelConfig
 from ...door.contract import outputs, parse
 from ...door.files import sha256
-from ...door.stage import Session, Visit, session
+from ...door.stage import session
 from ...door.version import VERSION
-from ...kernels import INTERPRETERS
+from ...door.visit import Visit, Watcher
 from ...run.inputs import Inputs
 from ...run.provenance import provenance
 from ..compare.yardstick import add_yardstick
@@ -92,6 +92,8 @@ def record(vlm: VLM, prompt: Sequence[dict[str, Any]] | Inputs, path: str | Path
     """
     chosen = selection or Selection()
     chosen.check_layers(vlm.config)
+    if vlm.dtype == np.float64:                          # golden values: never from what they will measure
+        vlm = vlm.on(kernels="definition")
     if answer:
         prompt = with_answer(vlm, prompt, answer)
     with Writer(path, facts(vlm, f"minivl {_version()}", vlm.dtype.name)) as out:
@@ -105,6 +107,7 @@ def record(vlm: VLM, prompt: Sequence[dict[str, Any]] | Inputs, path: str | Path
         with session() as s:
             s.watchers.append(taker(out, chosen, kin))
             vlm.logits(inputs)
+        out.facts["unfused"] = sorted(s.unfused)
         for precision in yardsticks:
             add_yardstick(out, vlm, inputs, precision, chosen.cut)
 
@@ -117,9 +120,9 @@ def with_answer(vlm: VLM, prompt: Sequence[dict[str, Any]] | Inputs, tokens: int
     return [*prompt, {"role": "assistant", "content": [{"type": "text", "text": said}]}]
 
 
-def taker(out: Writer, chosen: Selection, kin: Kin) -> Callable[[Session, Visit], None]:
+def taker(out: Writer, chosen: Selection, kin: Kin) -> Watcher:
     """A watcher that writes each leaf as it comes by."""
-    def look(session: Session, visit: Visit) -> None:
+    def look(visit: Visit) -> None:
         arrays = outputs(visit.output)
         axes = tuple(axes_of(visit.label, visit.door.contract, len(arrays)))
         stage = Stage(visit.key, visit.label, visit.door.contract, axes, kin.parents(visit))
@@ -162,8 +165,7 @@ def record_reference(vlm: VLM, prompt: Sequence[dict[str, Any]] | Inputs, path: 
             axes = stage.axes or ("",) * len(arrays)
             kept = chosen.wants(label, label)
             out.stage(stage, [chosen.cut(a, x) for a, x in zip(arrays, axes, strict=True)] if kept else [])
-        given = SimpleNamespace(**{f.name: getattr(inputs, f.name) if len(getattr(inputs, f.name)) else None
-                                   for f in fields(inputs)})
+        given = SimpleNamespace(**{name: array if len(array) else None for name, array in inputs.arrays().items()})
         oracle.listen(model, given, oracle.positions(model, given, after_video), put)
 
 
@@ -172,10 +174,10 @@ def skeleton(vlm: VLM, inputs: Inputs) -> dict[str, Stage]:
     found: dict[str, Stage] = {}
     kin = Kin()
 
-    def look(session: Session, visit: Visit) -> None:
+    def look(visit: Visit) -> None:
         axes = tuple(axes_of(visit.label, visit.door.contract, len(outputs(visit.output))))
         found[visit.key] = Stage(visit.key, visit.label, visit.door.contract, axes, kin.parents(visit))
-    blank = VLM(vlm.folder, vlm.weights, vlm.generation, None, None, INTERPRETERS["shapes"])
+    blank = vlm.on(kernels="shapes")
     with session() as s:
         s.watchers.append(look)
         blank.logits(inputs)
@@ -200,11 +202,11 @@ class Kin:
         for n, argument in enumerate(visit.args):
             term = terms[n] if n < len(terms) else "_"
             for array in argument if isinstance(argument, tuple) else (argument,):
-                if isinstance(array, np.ndarray):
+                if hasattr(array, "dtype"):
                     found |= dict.fromkeys(self._makers_of(array, term, visit.key))
         self.met[visit.key] = visit.label
-        for array in outputs(visit.output):
-            if isinstance(array, np.ndarray):
+        for array in outputs(visit.raw):
+            if hasattr(array, "dtype"):
                 root = _root(array)
                 self.makers[id(root)] = (weakref.ref(root), visit.key)
         return tuple(found)
@@ -219,8 +221,9 @@ class Kin:
             k for k, label in self.met.items() for p in HANDED_ON.get(term, ()) if fnmatchcase(label, p)]
 
 
-def _root(array: np.ndarray) -> np.ndarray:
-    while isinstance(array.base, np.ndarray):
+def _root(array: Any) -> Any:
+    """The array in whose memory a view lies, on whatever machine."""
+    while hasattr(getattr(array, "base", None), "dtype"):
         array = array.base
     return array
 
@@ -246,7 +249,7 @@ def checkpoint_hashes(folder: Path) -> dict[str, str]:
 
 def describe(out: Writer, inputs: Inputs, vlm: VLM, chosen: Selection) -> None:
     """Write down what was asked: inputs and their hashes, pictures, coordinates of every row, rows that are kept."""
-    named = {f.name: getattr(inputs, f.name) for f in fields(inputs) if f.name != "media"}
+    named = inputs.arrays()
     out.facts["input_hashes"] = {name: _hash(array) for name, array in named.items()}
     out.facts["media"] = [{"kind": m.kind, "grid": m.grid, "size": m.size, "source_size": m.source_size}
                           for m in inputs.media]

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from ...api import PRECISIONS
-from ...config import MAX_JSON
+from ...door.errors import Error
+from ...door.files import MAX_JSON
 from ...passes.prompt import check_messages, media_of
 
 Triple = tuple[int, int, int]
@@ -33,7 +34,7 @@ MOST = 1 << 31                           # of ids, grids and whatever else is co
 BASE64 = re.compile(r"[A-Za-z0-9+/\s]{60,}={0,2}")
 
 
-class LinesError(ValueError):
+class LinesError(Error):
     """A candidate's file that cannot be read; the message names line, field and remedy."""
 
 

@@ -10,20 +10,18 @@ Read next: `loss.py`, which compares.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ... import model as forward
 from ...api import VLM
 from ...door.stage import session
 from ...door.version import VERSION
 from ...kernels.definition import log_softmax
-from ...run.cache import KVCache
-from ...run.inputs import Batch, Inputs, placeholders
-from ..compare.yardstick import in_precision, liberties
+from ...run.inputs import Inputs
+from ..compare.yardstick import liberties
 from .cache import Cache, digest
 from .lines import Line, LinesError
 from .samplers import OUR_OWN, Choice, Sampler, choice
@@ -52,7 +50,7 @@ class Runs:
                  max_new_tokens: int):
         self.vlm, self.cache, self.samplers, self.max_new_tokens = vlm, cache, list(samplers), max_new_tokens
         self.precision, self.golden = precision, golden
-        self.models = {GOLDEN: in_precision(vlm, golden), SAME: in_precision(vlm, precision)}
+        self.models = {GOLDEN: vlm.on(golden, "definition"), SAME: vlm.on(precision, "definition")}
         self.checkpoint = signature(vlm.folder)
 
     def tokens(self, line: Line) -> np.ndarray:
@@ -89,7 +87,7 @@ class Runs:
 
         def compute() -> Any:
             with session(replace=self._wraps(inputs, who)):
-                return self._document(inputs, ids, logits_of(self.models[who], inputs, ids), every)
+                return self._document(inputs, ids, self.models[who].logits(inputs, ids), every)
         every = every or self.cache.has(self._score_key(inputs, ids, who, True))
         return read_score(self.cache.get(self._score_key(inputs, ids, who, every), compute))
 
@@ -119,18 +117,6 @@ class Runs:
         return (*self._key(inputs, who), "score", tokens, tuple(map(repr, self._asked(every))))
 
 
-def logits_of(vlm: VLM, inputs: Inputs, tokens: np.ndarray) -> np.ndarray:
-    """Scores by which each token of an answer would be chosen, in one pass: k v, in the model's precision."""
-    start, given = len(inputs.input_ids), tokens[:-1]
-    place = inputs.position_ids[:, -1:] + 1 + np.arange(len(given))                         # 3 k-1
-    whole = replace(inputs, input_ids=np.concatenate([inputs.input_ids, given]),
-                    position_ids=np.concatenate([inputs.position_ids, place], axis=1))
-    batch = replace(Batch.of([whole], vlm.config, vlm.dtype), asked=np.arange(start - 1, start + len(given)),
-                    placeholders=placeholders(inputs.input_ids, vlm.config))                # not those of the answer
-    with vlm._session():
-        return forward.prefill(batch, KVCache(vlm.config.text, batch.lengths, vlm.dtype), vlm.weights)
-
-
 def read_score(document: dict[str, Any]) -> Score:
     """A score from the cache."""
     return Score(np.array(document["logprobs"]),
@@ -144,7 +130,7 @@ def rounded(values: np.ndarray) -> list[float]:
 
 def fingerprint(inputs: Inputs) -> str:
     """A hash of everything that goes into the model."""
-    return digest(*(getattr(inputs, f.name) for f in fields(inputs) if f.name != "media"))
+    return digest(*inputs.arrays().values())
 
 
 def signature(folder: Path) -> str:

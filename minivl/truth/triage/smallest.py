@@ -16,7 +16,6 @@ import numpy as np
 
 from ...api import VLM
 from ...door.files import write_whole
-from ..compare.yardstick import in_precision
 from ..trace.record import record
 from .cause import total
 from .loss import LOGPROBS, REGRET, Sample
@@ -62,7 +61,7 @@ def write(sample: Sample, vlm: VLM, precision: str, model: str | None, limit: di
         messages.append({"role": "assistant", "content": [{"type": "text", "text": sample.answer}]})
     folder.mkdir(parents=True, exist_ok=True)
     yardsticks = tuple(dict.fromkeys((precision, "float32")))
-    record(in_precision(vlm, "float64"), messages, folder / GOLDEN, yardsticks=yardsticks)
+    record(vlm.on("float64", "definition"), messages, folder / GOLDEN, yardsticks=yardsticks)
     text = json.dumps({"id": sample.line.name, "messages": messages, "prompt_ids": sample.prompt_ids.tolist(),
                        "text": sample.line.text, "golden_text": sample.answer, "precision": precision}, indent=1,
                       default=str) + "\n"

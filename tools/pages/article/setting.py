@@ -14,7 +14,7 @@ from minivl.checkpoint.names import blank_tensors, build
 from minivl.config import OFFICIAL_PICTURES as PICTURES
 from minivl.config import official_config
 from minivl.door.stage import running
-from minivl.kernels import INTERPRETERS
+from minivl.kernels import interpreter
 from minivl.kernels.shapes import blank
 from minivl.model import vision
 from minivl.passes.picture import target_size
@@ -54,6 +54,6 @@ def tower_flops(side: int) -> dict[str, int]:
     """
     grid = np.array([[1, side // 14, side // 14]])
     weights = build(blank_tensors(CONFIG), CONFIG, np.dtype(np.float32))
-    with minivl.session(profile=True) as s, running(INTERPRETERS["shapes"]):
+    with minivl.session(profile=True) as s, running(interpreter("shapes")):
         vision(blank(int(grid.prod()), CONFIG.vision.patch_values), grid, weights.vision)
     return {key.partition(".")[2]: cost.flops for key, cost in s.profile.items()}

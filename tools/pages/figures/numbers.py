@@ -90,11 +90,11 @@ def where_the_operations_are() -> Any:
     from minivl.checkpoint.names import blank_tensors, build
     from minivl.config import official_config
     from minivl.door.stage import running
-    from minivl.kernels import INTERPRETERS, shapes
+    from minivl.kernels import interpreter, shapes
     from minivl.model import vision as tower
     config = official_config("3B")
     weights = build(blank_tensors(config), config, "float32").vision
-    with minivl.session(profile=True) as session, running(INTERPRETERS["shapes"]):
+    with minivl.session(profile=True) as session, running(interpreter("shapes")):
         tower(shapes.blank(78 * 138, config.vision.patch_values), np.array([[1, 78, 138]]), weights)
     drawn = plot.board(1, 1, (7, 3))
     plot.costs(session.profile, drawn.axes[0])

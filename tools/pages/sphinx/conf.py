@@ -15,7 +15,7 @@ from docutils import nodes  # noqa: E402
 from latex2mathml import converter  # noqa: E402
 
 import minivl  # noqa: E402
-from tools.course.nbgrader import lessons  # noqa: E402
+from tools.course import lessons  # noqa: E402
 from tools.pages.site import rst_of  # noqa: E402
 
 project, author, version = "minivl", "The minivl authors", minivl.__version__

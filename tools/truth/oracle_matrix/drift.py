@@ -26,7 +26,6 @@ from minivl.truth.compare.compare import compare
 from minivl.truth.compare.importers import read_candidate
 from minivl.truth.compare.metrics import measure, relative, row_norms
 from minivl.truth.compare.verdict import Yard, multiple
-from minivl.truth.compare.yardstick import in_precision
 from minivl.truth.trace.format import YARDSTICK, Trace, read_array, row_axis
 from minivl.truth.trace.record import record
 
@@ -88,7 +87,7 @@ def matrix(results: list[Result], pinned: str, vlm: VLM, prompts: Mapping[str, P
     for name, path in prompts.items():
         with TemporaryDirectory(prefix="minivl-drift-") as folder:
             golden = Path(folder) / "golden.safetensors"
-            record(in_precision(vlm, "float64"), inputs(vlm, name), golden, yardsticks=TYPES)
+            record(vlm.on("float64", "definition"), inputs(vlm, name), golden, yardsticks=TYPES)
             with Trace(golden) as trace:
                 for row, made in zip(versions, results, strict=True):
                     if made.error is None:

@@ -11,7 +11,6 @@ import numpy as np
 
 from minivl import VLM
 from minivl.run.inputs import Inputs
-from minivl.truth.candidates.runnable import arrays_of
 from minivl.truth.museum import cases
 
 CASES = {"picture": cases.ragged, "pictures": cases.two_pictures, "video 2 fps": cases.two_frames,
@@ -28,7 +27,7 @@ def write(vlm: VLM, folder: Path) -> dict[str, Path]:
     found = {}
     for name in CASES:
         found[name] = folder / f"{name.replace(' ', '-').replace(',', '')}.npz"
-        np.savez(found[name], **arrays_of(inputs(vlm, name)))             # type: ignore[arg-type]
+        np.savez(found[name], **inputs(vlm, name).arrays())             # type: ignore[arg-type]
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ....checkpoint.weight import Linear, Norm
+from ....checkpoint.tree import Linear, Norm
 from ....config import PreprocessorConfig, TextConfig, VisionConfig
 
 VISION = VisionConfig(depth=4, hidden_size=16, num_heads=2, intermediate_size=24, in_channels=3, patch_size=14,

@@ -1,0 +1,228 @@
+"""What must hold of a configuration: its values' types, then one row for each rule.
+
+An error names the file, the key, the value and the rule. Read next: `read.py`, which applies them.
+"""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
+from operator import attrgetter
+from typing import Any, NamedTuple, TypeVar
+
+from ..door.errors import Error
+from .dimensions import ModelConfig, TextConfig, VisionConfig
+
+T = TypeVar("T")
+
+
+class ConfigError(Error):
+    """A config file cannot be used: the message names the file, the key, the value and the rule it breaks."""
+
+
+# ------------------------------------------------------------------------------------------- values by type
+
+def _integer(value: Any) -> bool:
+    return type(value) is int and abs(value) < 1 << 62       # to Python, `True` is an int too
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
+
+
+def _list_of(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list | tuple) and len(value) <= 4096 and all(map(check, value))
+
+
+_integers, _numbers = _list_of(_integer), _list_of(_number)
+
+
+class Kind(NamedTuple):
+    """What an annotation demands of a JSON value: in words, as a check, and how it is kept."""
+    words: str
+    check: Callable[[Any], bool]
+    keep: Callable[[Any], Any]
+
+
+KINDS = {
+    "int": Kind("an integer", _integer, int),
+    "float": Kind("a finite number", _number, float),
+    "bool": Kind("true or false", lambda v: type(v) is bool, bool),
+    "str": Kind("a text", lambda v: isinstance(v, str), str),
+    "int | None": Kind("an integer or null", lambda v: v is None or _integer(v), lambda v: v),
+    # cosmos-rl#171: block numbers that are strings equal no block's number, and no block is ever "full"
+    "tuple[int, ...]": Kind("a list of integers (no strings)", _integers, tuple),
+    "tuple[float, ...]": Kind("a list of numbers", _numbers, lambda v: tuple(map(float, v))),
+    "int | tuple[int, ...]": Kind("an integer or a list of integers", lambda v: _integer(v) or _integers(v),
+                                  lambda v: v if isinstance(v, int) else tuple(v)),
+    "VisionConfig": Kind("a VisionConfig", lambda v: isinstance(v, VisionConfig), lambda v: v),
+    "TextConfig": Kind("a TextConfig", lambda v: isinstance(v, TextConfig), lambda v: v),
+}
+
+
+def typed(annotation: str, value: Any, where: str, key: str) -> Any:
+    kind = KINDS[annotation]
+    if not kind.check(value):
+        raise ConfigError(f"{where}: {key} = {reprlib.repr(value)}, should be {kind.words}")
+    return kind.keep(value)
+
+
+def fill(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """One dataclass from JSON values; null counts as absent, and an absent key needs a default."""
+    kept = {}
+    for field in fields(cls):                                                        # type: ignore[arg-type]
+        value = values.get(field.name)
+        if value is None and field.default is not MISSING:
+            value = field.default
+        if value is None and "None" not in str(field.type):
+            raise ConfigError(f"{where}: {field.name} is missing")
+        kept[field.name] = typed(str(field.type), value, where, field.name)
+    return cls(**kept)
+
+
+def section(values: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
+    """A sub-object that may be absent or null."""
+    found = {} if values.get(key) is None else values[key]
+    if not isinstance(found, dict):
+        raise ConfigError(f"{where}: {key} = {reprlib.repr(found)}, should be an object {{...}}")
+    return found
+
+
+# ------------------------------------------------------------------------------------------- the rules
+
+class Rule(NamedTuple):
+    """A row of what must hold: the key to blame, the condition, and the condition in words."""
+    key: str
+    holds: Callable[[Any], bool]
+    words: str
+
+
+def check(config: T, rules: list[Rule], where: str) -> T:
+    for key, holds, words in rules:
+        if not holds(config):
+            raise ConfigError(f"{where}: {key} = {reprlib.repr(attrgetter(key)(config))}: {words}")
+    return config
+
+
+def _between(low: float, high: float, *keys: str) -> list[Rule]:
+    def row(key: str) -> Rule:
+        return Rule(key, lambda c: low <= getattr(c, key) <= high, f"should be {low} to {high}")
+    return [row(key) for key in keys]
+
+
+VISION_RULES = [
+    *_between(1, 4096, "depth", "num_heads", "in_channels", "patch_size", "temporal_patch_size",
+              "spatial_merge_size", "tokens_per_second"),
+    *_between(1, 1 << 20, "hidden_size", "intermediate_size", "window_size", "out_hidden_size"),
+    *_between(1, 10**12, "rope_theta"), *_between(1e-30, 1, "rms_norm_eps"),
+    Rule("hidden_act", lambda c: c.hidden_act == "silu", "only 'silu' is part of this model"),
+    Rule("hidden_size", lambda c: c.hidden_size % c.num_heads == 0, "should be a multiple of num_heads"),
+    Rule("head_dim", lambda c: c.head_dim * c.num_heads == c.hidden_size, "should be hidden_size / num_heads"),
+    Rule("hidden_size", lambda c: c.head_dim % 4 == 0,
+         "hidden_size / num_heads should be divisible by 4: rows and columns each rotate half, in pairs"),
+    Rule("spatial_merge_size", lambda c: c.spatial_merge_size == 2, "only 2x2 merging is part of this model"),
+    Rule("window_size", lambda c: c.window_size % (c.patch_size * c.spatial_merge_size) == 0,
+         "in pixels, should be a multiple of patch_size * spatial_merge_size"),
+    Rule("fullatt_block_indexes", lambda c: all(0 <= i < c.depth for i in c.fullatt_block_indexes),
+         "each should be a block's number, 0 to depth - 1"),
+    Rule("fullatt_block_indexes", lambda c: len(set(c.fullatt_block_indexes)) == len(c.fullatt_block_indexes),
+         "a block is named twice"),
+]
+
+TEXT_RULES = [
+    *_between(1, 4096, "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
+    *_between(1, 1 << 20, "hidden_size", "intermediate_size"), *_between(1, 1 << 24, "vocab_size"),
+    *_between(1, 1 << 31, "max_position_embeddings"),
+    *_between(1, 10**12, "rope_theta"), *_between(1e-30, 1, "rms_norm_eps"),
+    Rule("hidden_act", lambda c: c.hidden_act == "silu", "only 'silu' is part of this model"),
+    Rule("hidden_size", lambda c: c.hidden_size % c.num_attention_heads == 0,
+         "should be a multiple of num_attention_heads"),
+    Rule("head_dim", lambda c: c.head_dim * c.num_attention_heads == c.hidden_size,
+         "should be hidden_size / num_attention_heads"),
+    Rule("hidden_size", lambda c: c.head_dim % 2 == 0,
+         "hidden_size / num_attention_heads should be even: a head rotates in pairs"),
+    Rule("num_key_value_heads", lambda c: c.num_attention_heads % c.num_key_value_heads == 0,
+         "should divide num_attention_heads"),
+    Rule("mrope_section", lambda c: len(c.mrope_section) == 3 and min(c.mrope_section) >= 0,
+         "should be three counts: time, row, column"),
+    Rule("mrope_section", lambda c: sum(c.mrope_section) * 2 == c.head_dim,
+         "should sum to half of hidden_size / num_attention_heads"),
+]
+
+TOKENS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+
+
+def as_tuple(value: int | tuple[int, ...]) -> tuple[int, ...]:
+    return (value,) if isinstance(value, int) else value
+
+
+def _in_vocabulary(key: str) -> Rule:
+    """A token's id, or each of several, has a row in the embedding; null is no token."""
+    def holds(c: ModelConfig) -> bool:
+        ids = getattr(c, key)
+        return ids is None or (ids != () and all(0 <= i < c.text.vocab_size for i in as_tuple(ids)))
+    return Rule(key, holds, "should be 0 to vocab_size - 1")
+
+
+MODEL_RULES = [
+    *map(_in_vocabulary, (*TOKENS, "bos_token_id", "eos_token_id")),
+    Rule("image_token_id", lambda c: len({getattr(c, key) for key in TOKENS}) == 4,
+         f"{', '.join(TOKENS)} should be four different ids"),
+    Rule("vision.out_hidden_size", lambda c: c.vision.out_hidden_size == c.text.hidden_size,
+         "should equal the decoder's hidden_size: visual tokens stand in for word embeddings"),
+]
+
+PREPROCESSOR_RULES = [
+    *_between(1, 4096, "patch_size", "temporal_patch_size", "merge_size"),
+    *_between(1, 1 << 40, "min_pixels", "max_pixels"), *_between(1e-9, 1e9, "rescale_factor"),
+    Rule("min_pixels", lambda c: c.min_pixels <= c.max_pixels, "an area, should not exceed max_pixels"),
+    Rule("max_pixels", lambda c: c.max_pixels >= c.factor ** 2, "should hold at least one merged cell"),
+    Rule("image_mean", lambda c: len(c.image_mean) == 3, "should be three numbers: red, green, blue"),
+    Rule("image_std", lambda c: len(c.image_std) == 3 and min(c.image_std) > 0,
+         "should be three positive numbers: red, green, blue"),
+]
+
+GENERATION_RULES = [
+    Rule("temperature", lambda c: c.temperature > 0, "should be positive; for greedy, do_sample is false"),
+    *_between(0, 1 << 24, "top_k"), *_between(0, 1, "top_p"),
+    Rule("repetition_penalty", lambda c: c.repetition_penalty > 0, "should be positive; 1 is none"),
+    Rule("eos_token_ids", lambda c: len(c.eos_token_ids) > 0, "should name at least one token"),
+]
+
+
+# ------------------------------------------------------------------------- values that leave no choice
+
+class Fixed(NamedTuple):
+    """A key, and the values of it that mean what this model does (None: absent); others are refused."""
+    key: str
+    allowed: tuple[Any, ...]
+    words: str
+
+
+NO_SCALING = "this rotary scaling is not supported; nor is YaRN, which harms localisation: remove it"
+FIXED_MODEL = [Fixed("model_type", ("qwen2_5_vl",), "this reads Qwen2.5-VL only ('qwen2_5_vl')")]
+FIXED_VISION = [Fixed("model_type", (None, "qwen2_5_vl_vision", "qwen2_5_vl"), "not this vision tower")]
+FIXED_TEXT = [
+    Fixed("model_type", (None, "qwen2_5_vl_text", "qwen2_5_vl"), "not this model's decoder"),
+    Fixed("use_sliding_window", (None, False), "no release slides windows in the decoder; not supported"),
+]
+FIXED_VISION_ROPE = [Fixed(key, (None, "axial", "default"), NO_SCALING) for key in ("rope_type", "type")]
+FIXED_TEXT_ROPE = [Fixed(key, (None, "mrope", "default"), NO_SCALING) for key in ("rope_type", "type")]
+FIXED_PREPROCESSOR = [
+    *[Fixed(key, (None, True), "this step cannot be left out")
+      for key in ("do_resize", "do_rescale", "do_normalize", "do_convert_rgb")],
+    Fixed("resample", (None, 3), "only 3 (bicubic) is part of this model"),
+]
+FIXED_GENERATION = [
+    Fixed("num_beams", (None, 1), "beam search is not supported"),
+    Fixed("no_repeat_ngram_size", (None, 0), "this logits processor is not supported"),
+    *[Fixed(key, (None,), "this logits processor is not supported") for key in ("min_p", "penalty_alpha")],
+]
+
+
+def check_fixed(values: Mapping[str, Any], rows: list[Fixed], where: str) -> None:
+    for key, allowed, words in rows:
+        if not any(type(values.get(key)) is type(a) and values.get(key) == a for a in allowed):
+            raise ConfigError(f"{where}: {key} = {reprlib.repr(values.get(key))}: {words}")

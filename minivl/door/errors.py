@@ -1,0 +1,32 @@
+"""One base class for everything that minivl refuses, so that a program catches it in one place:
+
+    try:
+        vlm = minivl.load(folder)
+    except minivl.Error as error:           # a ValueError too, as it always was
+        print(error)
+
+Each room has a kind of its own (`ConfigError`, `PictureError`, ...), defined where it is raised. What Python has a name
+for keeps that name as well: a `MissingFile` is also a FileNotFoundError. docs/reference/refusals.md lists them all.
+"""
+
+from __future__ import annotations
+
+
+class Error(ValueError):
+    """Something is refused. The message says what must hold, what was found and what to do."""
+
+
+class ArgumentError(Error):
+    """An argument is out of range, of the wrong kind, or does not go with the others."""
+
+
+class MissingFile(Error, FileNotFoundError):
+    """A file or folder that is needed is not there."""
+
+
+class FileInTheWay(Error, FileExistsError):
+    """Something lies where a new file or folder should go; nothing is ever written over."""
+
+
+class OutOfRange(Error, IndexError):
+    """A number that counts something (a row, a picture, a token) is beyond the last one."""
