@@ -226,7 +226,7 @@ ATTACKS = [
 
 @NO_LIMITS
 def test_other_ways_to_the_answer_gain_nothing_in_the_process():
-    code = [notebook.Code(n, re.sub(r"\bf(?=\(x|\b,)", f"f{n}", source)) for n, (source, _) in enumerate(ATTACKS)]
+    code = [notebook.Code(n, re.sub(r"\b([fA])(?=\W)", rf"\g<1>{n}", source)) for n, (source, _) in enumerate(ATTACKS)]
     seen = process.run(code, {f"f{n}": cases(2) for n in range(len(ATTACKS))}, QUICK)
     for n, (source, words) in enumerate(ATTACKS):
         denied = [what for what, at in seen.denied if at == f"f{n}"]

@@ -35,7 +35,7 @@ from .process import PACKAGE, Foreign, Limits, Outcome, Run, Seen, run
 from .refusal import refused
 
 CASES = 40                   # drawn inputs for each function
-GRAVE = ("frames", "reading the package", "writing the package")      # wherever tried; the others in a function only
+GRAVE = ("frames", "reading the package", "writing the package")      # in a cell too; the others in a function only
 DEEDS = {"frames": "reads callers' frames", "native code": "calls native code", "tracing": "traces other code",
          "programs": "starts programs or signals them", "network": "opens a network connection",
          "reading the package": "reads the package's files", "writing the package": "writes into the package",
@@ -126,7 +126,7 @@ def _refusal(asked: Asked, against: dict[str, str], seen: Seen) -> Mark | None:
     if asked.function in against:
         return Mark(asked, 0, "refused", f"refused: {against[asked.function]}")
     for what, at in seen.denied:
-        if at == asked.function or what in GRAVE:
+        if at == asked.function or (what in GRAVE and at not in seen.outcomes):
             return Mark(asked, 0, "refused", f"refused: {DEEDS[what]} (while {at or 'starting'} ran)")
     return None
 

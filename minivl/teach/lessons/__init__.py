@@ -13,13 +13,15 @@ from collections.abc import Callable
 from importlib import import_module
 from pkgutil import iter_modules
 
-from .filing import EXERCISES
+from .filing import FILED
 
 __all__ = ["EXERCISES", "examine"]
 
 for _module in iter_modules(__path__):                    # every lesson files its exercises
     if _module.name == "stages" or _module.name.startswith("lesson_"):
         import_module(f".{_module.name}", __name__)
+
+EXERCISES = dict(sorted(FILED.items(), key=lambda filed: float(filed[0])))
 
 
 def examine(number: str, answer: Callable) -> None:

@@ -36,7 +36,7 @@ class Asked(NamedTuple):
     stage: Exercise | None = None
 
 
-EXERCISES: dict[str, Asked] = {}
+FILED: dict[str, Asked] = {}
 
 
 # ------------------------------------------------------------------------------------------ rows of trials
@@ -66,7 +66,7 @@ def trials(at: str, gives: str, form: Callable[[Any, Any], Any], call: Callable 
                     value = call(mine, *args) if call else mine(*args)
                 assert value is not None, f"{rows.__name__} gives None; fill it in and return {gives}"
                 try_row(row, form(value, row.wanted))
-        EXERCISES[at] = Asked(rows.__name__, gives, examine)
+        FILED[at] = Asked(rows.__name__, gives, examine)
         return rows
     return file
 
@@ -138,7 +138,7 @@ def stage(at: str, name: str, gives: str, whole: Exercise, contract: str, draw: 
         from ..check import grade
         result = grade(narrow, arrays_of(called(mine), several), seconds=10)
         assert result, "\n".join(line.removeprefix("  ") for line in result.message.split("\n")[1:])
-    EXERCISES[at] = Asked(name, gives, examine, narrow)
+    FILED[at] = Asked(name, gives, examine, narrow)
 
 
 def arrays_of(function: Callable, several: bool) -> Callable:

@@ -25,11 +25,11 @@ FLOAT32 = np.dtype(np.float32)
 
 
 def vision(**changes: Any) -> VisionConfig:
-    return replace(VISION, **changes)
+    return replace(VISION, **{"head_dim": 0, **changes})             # 0: as wide as the heads make it
 
 
 def text(**changes: Any) -> TextConfig:
-    return replace(TEXT, **changes)
+    return replace(TEXT, **{"head_dim": 0, **changes})
 
 
 def picture(**changes: Any) -> PreprocessorConfig:
