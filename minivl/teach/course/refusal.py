@@ -11,7 +11,6 @@ compares with the model's own pass in another cell has done nothing wrong. Read 
 """
 
 from __future__ import annotations
-
 import __future__
 
 import ast

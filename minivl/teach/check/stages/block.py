@@ -34,70 +34,34 @@ QKV = Exercise(
     reads=("heads", "kv_heads", "head_dim"))
 
 
-def _heads(x, qkv, config):
-    y, e = lin(x, qkv), config.head_dim
-    a, k = config.heads * e, config.kv_heads * e
-    return y[:, :a], y[:, a : a + k], y[:, a + k :], e
+def _after(change):
+    """The right q, k and v, changed."""
+    return lambda *args: change(*passes.project_qkv.definition(*args))
 
 
-def _split(e, *parts):
-    return tuple(part.reshape(len(part), -1, e) for part in parts)
-
-
-@QKV.mistake("key and value are swapped: the rows of the matrix are q, then k, then v")
-def kv_swapped(x, qkv, config):
-    q, k, v, e = _heads(x, qkv, config)
-    return _split(e, q, v, k)
-
-
+QKV.wrong("kv_swapped", _after(lambda q, k, v: (q, v, k)),
+          "key and value are swapped: the rows of the matrix are q, then k, then v")
 QKV.wrong("equal_thirds",
-          lambda x, qkv, config: _split(config.head_dim, *np.split(lin(x, qkv), 3, axis=1)),
+          lambda x, qkv, c: tuple(part.reshape(len(x), -1, c.head_dim) for part in np.split(lin(x, qkv), 3, 1)),
           "q, k and v are read as three equal thirds: with fewer key-value heads, k and v are narrower")
-
-
-@QKV.mistake("q, k and v are read head by head (q k v of head 0, then of head 1): all of q comes "
-             "first")
-def head_by_head(x, qkv, config):
-    y = lin(x, qkv).reshape(len(x), config.heads, 3, -1)
-    return y[:, :, 0], y[:, :, 1], y[:, :, 2]
-
-
-@QKV.mistake("heads are cut across: (e, a) swapped. A head is e neighbours: reshape to (n, a, e), "
-             "with no transpose")
-def heads_cut_across(x, qkv, config):
-    q, k, v, e = _heads(x, qkv, config)
-    return tuple(part.reshape(len(part), e, -1).swapaxes(1, 2) for part in (q, k, v))
-
-
-@QKV.mistake("your bias is missing")
-def qkv_bias_missing(x, qkv, config):
-    y, e = x @ matrix(qkv).T, config.head_dim
-    a, k = config.heads * e, config.kv_heads * e
-    return _split(e, y[:, :a], y[:, a : a + k], y[:, a + k :])
-
-
-@QKV.mistake("k and v are repeated up to the number of query heads: they stay few; `attend` pairs "
-             "them")
-def kv_repeated(x, qkv, config):
-    q, k, v = _split(config.head_dim, *_heads(x, qkv, config)[:3])
-    return q, *(np.repeat(part, config.heads // config.kv_heads, 1) for part in (k, v))
-
-
-@QKV.mistake("q is scaled by 1/sqrt(e) here: that is part of `attend`, and would come twice")
-def q_scaled_here(x, qkv, config):
-    q, k, v = _split(config.head_dim, *_heads(x, qkv, config)[:3])
-    return q / np.sqrt(config.head_dim), k, v
-
-
+QKV.wrong("head_by_head",
+          lambda x, qkv, c: tuple(np.moveaxis(lin(x, qkv).reshape(len(x), c.heads, 3, -1), 2, 0)),
+          "q, k and v are read head by head (q k v of head 0, then of head 1): all of q comes first")
+QKV.wrong("heads_cut_across",
+          _after(lambda *parts: tuple(p.reshape(len(p), p.shape[2], -1).swapaxes(1, 2) for p in parts)),
+          "heads are cut across: (e, a) swapped. A head is e neighbours: reshape to (n, a, e), with "
+          "no transpose")
+QKV.fault("qkv-bias-dropped", "your bias is missing")
+QKV.wrong("kv_repeated",
+          _after(lambda q, *kv: (q, *(np.repeat(part, q.shape[1] // part.shape[1], 1) for part in kv))),
+          "k and v are repeated up to the number of query heads: they stay few; `attend` pairs them")
+QKV.wrong("q_scaled_here", _after(lambda q, k, v: (q / np.sqrt(q.shape[2]), k, v)),
+          "q is scaled by 1/sqrt(e) here: that is part of `attend`, and would come twice")
 QKV.wrong("heads_first",
-          lambda *args: tuple(part.swapaxes(0, 1) for part in passes.project_qkv.definition(*args)),
+          _after(lambda *parts: tuple(part.swapaxes(0, 1) for part in parts)),
           "heads come first, (a, n, e): rows stay first, (n, a, e)")
-
-
-@QKV.mistake("queries and keys are swapped: the rows of the matrix are q, then k, then v")
-def qk_swapped(x, qkv, config):
-    q, k, v, e = _heads(x, qkv, config)
-    return _split(e, k, q, v)
+QKV.wrong("qk_swapped", _after(lambda q, k, v: (k, q, v)),
+          "queries and keys are swapped: the rows of the matrix are q, then k, then v")
 
 
 # --------------------------------------------------------------------------------------------- add_attended
@@ -132,14 +96,9 @@ ATTENDED.wrong("out_bias_missing",
 ATTENDED.wrong("x_through_the_matrix",
                lambda x, attended, out: lin(x + attended.reshape(len(x), -1), out),
                "x goes through the matrix as well; only what was attended does")
-
-
-@ATTENDED.mistake("the matrix is not transposed: it is stored (out, in)")
-def out_not_transposed(x, attended, out):
-    y = attended.reshape(len(x), -1) @ matrix(out)
-    return x + y + bias(out)
-
-
+ATTENDED.wrong("out_not_transposed",
+               lambda x, attended, out: x + attended.reshape(len(x), -1) @ matrix(out) + bias(out),
+               "the matrix is not transposed: it is stored (out, in)")
 ATTENDED.wrong("x_subtracted", lambda x, attended, out: lin(attended.reshape(len(x), -1), out) - x,
                "x is subtracted")
 ATTENDED.wrong("x_added_twice", lambda x, attended, out: lin(attended.reshape(len(x), -1), out) + 2 * x,

@@ -10,6 +10,7 @@ from ....passes import prompt
 from .. import plain
 from ..draws import Draws
 from ..exercise import Exercise, Variant
+from .kernels import softmax
 from .small import FLOAT32, lin, matrix
 
 PADS = (60, 61)
@@ -39,14 +40,8 @@ EXPAND = Exercise(
            "a video": lambda ids, counts, pads: PADS[1] in ids})
 
 
-@EXPAND.mistake("only pictures are expanded: `pads` holds the placeholder of videos too")
-def videos_not_expanded(ids, counts, pads):
-    left, out = list(counts), []
-    for token in ids.tolist():
-        out += [token] * (left.pop(0) if token == pads[0] and left else 1)
-    return np.array(out, np.int64)
-
-
+EXPAND.wrong("videos_not_expanded", lambda ids, counts, pads: _expanded(ids, counts, pads[:1]),
+             "only pictures are expanded: `pads` holds the placeholder of videos too")
 EXPAND.wrong("first_count_for_all",
              lambda ids, counts, pads: _expanded(ids, [*counts[:1]] * len(counts), pads),
              "every placeholder is repeated by the first count: the j-th has counts[j]")
@@ -61,12 +56,9 @@ EXPAND.wrong("counts_by_four", lambda ids, counts, pads: _expanded(ids, counts, 
              "counts are divided by 4: they count visual tokens already, not patches")
 EXPAND.wrong("nothing_repeated", lambda ids, counts, pads: ids.copy(),
              "nothing is repeated")
-
-
-@EXPAND.mistake("all placeholders become those of pictures; a video's stay its own")
-def video_pads_become_pictures(ids, counts, pads):
-    out = _expanded(ids, counts, pads)
-    return np.where(out == pads[1], pads[0], out)
+EXPAND.wrong("video_pads_become_pictures",
+             lambda ids, counts, pads: _expanded(np.where(ids == pads[1], pads[0], ids), counts, pads),
+             "all placeholders become those of pictures; a video's stay its own")
 
 
 # ---------------------------------------------------------------------------------------------- embed_tokens
@@ -96,14 +88,9 @@ TOKENS.wrong("width_first", lambda ids, table, dtype: _rows(table)[ids].T,
              "you give (d, s): a row for each token")
 TOKENS.wrong("first_rows", lambda ids, table, dtype: _rows(table)[np.arange(len(ids)) % table.shape[0]],
              "the first rows of the table, one for each place: row i is that of word ids[i]")
-
-
-@TOKENS.mistake("your rows are normalised to length one")
-def length_one(ids, table, dtype):
-    rows = _rows(table)[ids]
-    return rows / np.sqrt((rows * rows).sum(1, keepdims=True))
-
-
+TOKENS.wrong("length_one",
+             lambda ids, table, dtype: (_rows(table) / np.linalg.norm(_rows(table), axis=1, keepdims=True))[ids],
+             "your rows are normalised to length one")
 TOKENS.wrong("one_hot", lambda ids, table, dtype: np.eye(table.shape[0])[ids],
              "you give the one-hot rows themselves, before they meet the table")
 
@@ -144,15 +131,9 @@ PLACE.wrong("features_added",
 PLACE.wrong("features_first",
             lambda x, placeholders, features: _placed(x, np.arange(len(features)), features),
             "visual tokens go to the start of the sequence; row placeholders[i] becomes visual token i")
-
-
-@PLACE.mistake("visual tokens go in one run from the first placeholder on: there may be text "
-               "between them")
-def features_in_one_run(x, placeholders, features):
-    first = placeholders[0] if len(placeholders) else 0
-    return _placed(x, np.minimum(first + np.arange(len(features)), len(x) - 1), features)
-
-
+PLACE.wrong("features_in_one_run",
+            lambda x, at, f: _placed(x, np.minimum(at[:1].sum() + np.arange(len(f)), len(x) - 1), f),
+            "visual tokens go in one run from the first placeholder on: there may be text between them")
 PLACE.wrong("features_reversed",
             lambda x, placeholders, features: _placed(x, placeholders, features[::-1]),
             "your visual tokens are in reverse")
@@ -185,18 +166,10 @@ LOGITS = Exercise("logits", "decoder.logits", "one score for each word of the vo
                   _draw_logits, lambda x, head: x.shape[1])
 
 
-@LOGITS.mistake("you give probabilities: the softmax comes later, when a token is drawn")
-def probabilities(x, head):
-    e = np.exp(lin(x, head))
-    return e / e.sum(-1, keepdims=True)
-
-
-@LOGITS.mistake("you give log-probabilities: logits are the plain product, not normalised")
-def log_probabilities(x, head):
-    y = lin(x, head)
-    return y - np.log(np.exp(y).sum(-1, keepdims=True))
-
-
+LOGITS.wrong("probabilities", lambda x, head: softmax(lin(x, head)),
+             "you give probabilities: the softmax comes later, when a token is drawn")
+LOGITS.wrong("log_probabilities", lambda x, head: np.log(softmax(lin(x, head))),
+             "you give log-probabilities: logits are the plain product, not normalised")
 LOGITS.wrong("scores_scaled", lambda x, head: lin(x, head) / np.sqrt(x.shape[1]),
              "your scores are scaled by 1/sqrt(d); that is for attention")
 LOGITS.wrong("matrix_reshaped", lambda x, head: x @ matrix(head).reshape(head.weight.shape[::-1]),

@@ -10,7 +10,7 @@ from ....kernels import definition as kernels
 from .. import plain
 from ..draws import Draws
 from ..exercise import Exercise, Variant
-from .small import bias, halves, lin, matrix
+from .small import bias, halves, lin, matrix, normed
 
 _erf = np.vectorize(math.erf, otypes=[float])
 
@@ -44,8 +44,6 @@ LINEAR.wrong("bias_missing", lambda x, w: x @ matrix(w).T,
 LINEAR.wrong("weight_reshaped",
              lambda x, w: x @ matrix(w).reshape(w.weight.shape[::-1]) + bias(w),
              "W is not transposed but reshaped: it is stored (out, in), and the product is x @ W.T")
-
-
 LINEAR.wrong("bias_subtracted", lambda x, w: x @ matrix(w).T - bias(w),
              "your bias is subtracted; it is added")
 LINEAR.wrong("bias_twice", lambda x, w: x @ matrix(w).T + 2 * bias(w),
@@ -89,14 +87,8 @@ NORM = Exercise(
 NORM.fault("eps-outside-the-root", "eps is outside the root: it is added to the mean square, inside")
 NORM.wrong("eps_missing", lambda x, norm: x / np.sqrt((x * x).mean(-1, keepdims=True)) * _weight(norm),
            "eps is missing")
-
-
-@NORM.mistake("you take off the mean of the row: that is LayerNorm; RMSNorm does not")
-def layer_norm(x, norm):
-    y = x - x.mean(-1, keepdims=True)
-    return y / np.sqrt((y * y).mean(-1, keepdims=True) + norm.eps) * _weight(norm)
-
-
+NORM.wrong("layer_norm", lambda x, norm: normed(x - x.mean(-1, keepdims=True), norm),
+           "you take off the mean of the row: that is LayerNorm; RMSNorm does not")
 NORM.wrong("standard_deviation",
            lambda x, norm: x / np.sqrt(x.var(-1, keepdims=True) + norm.eps) * _weight(norm),
            "you divide by the standard deviation; RMSNorm takes no mean off, not in the division either")
@@ -142,46 +134,24 @@ ROTATE = Exercise(
 
 ROTATE.fault("rotary-pairs-interleaved", "interleaved halves: you turn neighbours (x[2i], x[2i+1]); "
              "pairs are (x[i], x[i + e/2])")
+def _turned(pair):
+    """A rotation by `pair` of both halves, cosine and sine, which gives both halves again."""
+    return lambda x, cos, sin: np.concatenate(pair(*halves(x), cos[:, None], sin[:, None]), -1)
 
 
-@ROTATE.mistake("you turn the wrong way: the sign of the sine is swapped")
-def turned_backwards(x, cos, sin):
-    (a, b), c, s = halves(x), cos[:, None], sin[:, None]
-    return np.concatenate([a * c + b * s, b * c - a * s], -1)
-
-
-@ROTATE.mistake("both halves have the sign of the first: it is b*cos + a*sin in the second half")
-def same_sign_twice(x, cos, sin):
-    (a, b), c, s = halves(x), cos[:, None], sin[:, None]
-    return np.concatenate([a * c - b * s, b * c - a * s], -1)
-
-
-@ROTATE.mistake("no minus anywhere: it is a*cos - b*sin in the first half")
-def no_minus(x, cos, sin):
-    (a, b), c, s = halves(x), cos[:, None], sin[:, None]
-    return np.concatenate([a * c + b * s, b * c + a * s], -1)
-
-
-@ROTATE.mistake("you use the first half again after it was turned: the second half needs the old "
-                "one")
-def turned_half_again(x, cos, sin):
-    (a, b), c, s = halves(x), cos[:, None], sin[:, None]
-    a = a * c - b * s
-    return np.concatenate([a, b * c + a * s], -1)
-
-
-@ROTATE.mistake("the two halves of your result are swapped")
-def halves_swapped(x, cos, sin):
-    (a, b), c, s = halves(x), cos[:, None], sin[:, None]
-    return np.concatenate([b * c + a * s, a * c - b * s], -1)
-
-
-@ROTATE.mistake("cosine and sine are swapped")
-def cosine_is_sine(x, cos, sin):
-    (a, b), c, s = halves(x), cos[:, None], sin[:, None]
-    return np.concatenate([a * s - b * c, b * s + a * c], -1)
-
-
+ROTATE.wrong("turned_backwards", _turned(lambda a, b, c, s: (a * c + b * s, b * c - a * s)),
+             "you turn the wrong way: the sign of the sine is swapped")
+ROTATE.wrong("same_sign_twice", _turned(lambda a, b, c, s: (a * c - b * s, b * c - a * s)),
+             "both halves have the sign of the first: it is b*cos + a*sin in the second half")
+ROTATE.wrong("no_minus", _turned(lambda a, b, c, s: (a * c + b * s, b * c + a * s)),
+             "no minus anywhere: it is a*cos - b*sin in the first half")
+ROTATE.wrong("turned_half_again",
+             _turned(lambda a, b, c, s: (a * c - b * s, b * c + (a * c - b * s) * s)),
+             "you use the first half again after it was turned: the second half needs the old one")
+ROTATE.wrong("halves_swapped", _turned(lambda a, b, c, s: (b * c + a * s, a * c - b * s)),
+             "the two halves of your result are swapped")
+ROTATE.wrong("cosine_is_sine", _turned(lambda a, b, c, s: (a * s - b * c, b * s + a * c)),
+             "cosine and sine are swapped")
 ROTATE.wrong("cosine_alone", lambda x, cos, sin: x * np.tile(cos, 2)[:, None],
              "you multiply by the cosine alone: the part with the sine is missing")
 
@@ -295,14 +265,9 @@ def masked_after_softmax(q, k, v, segments, causal):
     return out
 
 
-@ATTEND.mistake("exp overflows on large scores: take the largest score of each query off before exp")
-def score_overflows(q, k, v, segments, causal):
-    def weights(score):
-        e = np.exp(score)
-        return e / e.sum(-1, keepdims=True)
-    return _attend(q, k, v, segments, causal, weights=weights)
-
-
+ATTEND.wrong("score_overflows",
+             lambda *args: _attend(*args, weights=lambda s: np.exp(s) / np.exp(s).sum(-1, keepdims=True)),
+             "exp overflows on large scores: take the largest score of each query off before exp")
 ATTEND.wrong("no_softmax",
              lambda *args: _attend(*args, weights=lambda s: np.exp(s - s.max(-1, keepdims=True))),
              "the softmax is missing or its weights are not divided by their sum")
@@ -360,59 +325,28 @@ MLP = Exercise("gated_mlp", "kernel.gated_mlp", "down(silu(gate(x)) * up(x)); ga
                {"biases": lambda x, w: w.down.bias is not None}, variants=_gate_variant)
 
 
-def _gate_up(x, w):
-    return halves(lin(x, w.gate_up))
+def _gated(join, split=halves):
+    """The gated MLP with its two inner parts, found by `split`, joined by `join`."""
+    return lambda x, w: lin(join(*split(lin(x, w.gate_up))), w.down)
 
 
-@MLP.mistake("gate and up are swapped: gate is the first half of gate_up, and SiLU is for the gate "
-             "alone")
-def gate_and_up_swapped(x, w):
-    gate, up = _gate_up(x, w)
-    return lin(gate * up * sigmoid(up), w.down)
-
-
-@MLP.mistake("your gate is GELU: it is SiLU")
-def gate_is_gelu(x, w):
-    gate, up = _gate_up(x, w)
-    return lin(exact_gelu(gate) * up, w.down)
-
-
-@MLP.mistake("the gate is only sigmoid: it is SiLU, gate * sigmoid(gate)")
-def gate_is_sigmoid(x, w):
-    gate, up = _gate_up(x, w)
-    return lin(sigmoid(gate) * up, w.down)
-
-
-@MLP.mistake("SiLU is applied to up as well; it is for the gate alone")
-def silu_on_both(x, w):
-    gate, up = _gate_up(x, w)
-    return lin(gate * sigmoid(gate) * up * sigmoid(up), w.down)
-
-
-@MLP.mistake("you add gate and up; they are multiplied")
-def gate_plus_up(x, w):
-    gate, up = _gate_up(x, w)
-    return lin(gate * sigmoid(gate) + up, w.down)
-
-
-@MLP.mistake("there is no activation: the gate goes through SiLU before it meets up")
-def no_activation(x, w):
-    gate, up = _gate_up(x, w)
-    return lin(gate * up, w.down)
-
-
-@MLP.mistake("up is missing: the gate alone goes through down")
-def up_missing(x, w):
-    gate, _up = _gate_up(x, w)
-    return lin(gate * sigmoid(gate), w.down)
-
-
-@MLP.mistake("gate and up are read as even and odd rows of gate_up; gate is its first half, up its "
-             "second")
-def even_and_odd(x, w):
-    both = lin(x, w.gate_up)
-    gate, up = both[:, ::2], both[:, 1::2]
-    return lin(gate * sigmoid(gate) * up, w.down)
+MLP.wrong("gate_and_up_swapped", _gated(lambda gate, up: gate * up * sigmoid(up)),
+          "gate and up are swapped: gate is the first half of gate_up, and SiLU is for the gate alone")
+MLP.wrong("gate_is_gelu", _gated(lambda gate, up: exact_gelu(gate) * up),
+          "your gate is GELU: it is SiLU")
+MLP.wrong("gate_is_sigmoid", _gated(lambda gate, up: sigmoid(gate) * up),
+          "the gate is only sigmoid: it is SiLU, gate * sigmoid(gate)")
+MLP.wrong("silu_on_both", _gated(lambda gate, up: gate * sigmoid(gate) * up * sigmoid(up)),
+          "SiLU is applied to up as well; it is for the gate alone")
+MLP.wrong("gate_plus_up", _gated(lambda gate, up: gate * sigmoid(gate) + up),
+          "you add gate and up; they are multiplied")
+MLP.wrong("no_activation", _gated(lambda gate, up: gate * up),
+          "there is no activation: the gate goes through SiLU before it meets up")
+MLP.wrong("up_missing", _gated(lambda gate, up: gate * sigmoid(gate)),
+          "up is missing: the gate alone goes through down")
+MLP.wrong("even_and_odd",
+          _gated(lambda gate, up: gate * sigmoid(gate) * up, split=lambda y: (y[:, ::2], y[:, 1::2])),
+          "gate and up are read as even and odd rows of gate_up; gate is its first half, up its second")
 
 
 @MLP.mistake("your biases are missing: in the vision tower both maps have one, in the decoder none")
@@ -421,22 +355,12 @@ def mlp_biases_missing(x, w):
     return (gate * sigmoid(gate) * up) @ matrix(w.down).T
 
 
-@MLP.mistake("x is added to the result: the residual sum is another stage's")
-def mlp_residual(x, w):
-    gate, up = _gate_up(x, w)
-    return x + lin(gate * sigmoid(gate) * up, w.down)
-
-
-@MLP.mistake("gate and up are multiplied first, and their product goes through SiLU: only gate does")
-def silu_of_product(x, w):
-    gate, up = _gate_up(x, w)
-    return lin(gate * up * sigmoid(gate * up), w.down)
-
-
-@MLP.mistake("your gate is ReLU, which cuts negative numbers off: it is SiLU, which is smooth")
-def gate_is_relu(x, w):
-    gate, up = _gate_up(x, w)
-    return lin(np.maximum(gate, 0) * up, w.down)
+MLP.wrong("mlp_residual", lambda x, w: x + kernels.gated_mlp.definition(x, w),
+          "x is added to the result: the residual sum is another stage's")
+MLP.wrong("silu_of_product", _gated(lambda gate, up: gate * up * sigmoid(gate * up)),
+          "gate and up are multiplied first, and their product goes through SiLU: only gate does")
+MLP.wrong("gate_is_relu", _gated(lambda gate, up: np.maximum(gate, 0) * up),
+          "your gate is ReLU, which cuts negative numbers off: it is SiLU, which is smooth")
 
 
 # ------------------------------------------------------------------------------------------------ take_rows
@@ -487,13 +411,9 @@ SOFTMAX = Exercise("log_softmax", "kernel.log_softmax", "log(exp(x) / sum(exp(x)
                    {"scores of hundreds": lambda x: np.abs(x).max() > 80})
 
 
-@SOFTMAX.mistake("exp overflows on scores of hundreds: take the largest of each row off first; the "
-                 "result is the same")
-def exp_overflows(x):
-    e = np.exp(x)
-    return np.log(e / e.sum(-1, keepdims=True))
-
-
+SOFTMAX.wrong("exp_overflows", lambda x: np.log(np.exp(x) / np.exp(x).sum(-1, keepdims=True)),
+              "exp overflows on scores of hundreds: take the largest of each row off first; the "
+              "result is the same")
 SOFTMAX.wrong("sum_overflows", lambda x: x - np.log(np.exp(x).sum(-1, keepdims=True)),
               "exp overflows on scores of hundreds: take the largest of each row off first, in the sum")
 SOFTMAX.wrong("no_logarithm", lambda x: softmax(x),
@@ -501,31 +421,17 @@ SOFTMAX.wrong("no_logarithm", lambda x: softmax(x),
 SOFTMAX.wrong("log_of_zero", lambda x: np.log(softmax(x)),
               "log of a softmax that has become 0: form x - max - log(sum(exp(x - max))) and no "
               "quotient")
-
-
-@SOFTMAX.mistake("one sum for the whole array: each row sums to one (axis=-1, keepdims=True)")
-def one_sum_for_all(x):
-    y = x - x.max()
-    return y - np.log(np.exp(y).sum())
-
-
-@SOFTMAX.mistake("your sum runs down the columns (axis 0): each row is one distribution, axis -1")
-def sum_down_the_columns(x):
-    y = x - x.max(0)
-    return y - np.log(np.exp(y).sum(0))
-
-
+SOFTMAX.wrong("one_sum_for_all", lambda x: x - x.max() - np.log(np.exp(x - x.max()).sum()),
+              "one sum for the whole array: each row sums to one (axis=-1, keepdims=True)")
+SOFTMAX.wrong("sum_down_the_columns", lambda x: x - x.max(0) - np.log(np.exp(x - x.max(0)).sum(0)),
+              "your sum runs down the columns (axis 0): each row is one distribution, axis -1")
 SOFTMAX.wrong("shift_unaccounted",
               lambda x: x - np.log(np.exp(x - x.max(-1, keepdims=True)).sum(-1, keepdims=True)),
               "the largest is taken off and never accounted for: x must be shifted on both sides")
 SOFTMAX.wrong("sum_missing", lambda x: x - x.max(-1, keepdims=True),
               "only the largest is taken off; the logarithm of the sum is missing")
-
-
-@SOFTMAX.mistake("a logarithm to base 2 (or 10): it is the natural one")
-def base_two(x):
-    y = x - x.max(-1, keepdims=True)
-    return (y - np.log(np.exp(y).sum(-1, keepdims=True))) / np.log(2)
+SOFTMAX.wrong("base_two", lambda x: kernels.log_softmax.definition(x) / np.log(2),
+              "a logarithm to base 2 (or 10): it is the natural one")
 
 
 EXERCISES = [LINEAR, NORM, ROTATE, ATTEND, GELU, MLP, ROWS, SOFTMAX]

@@ -70,13 +70,10 @@ PATCHIFY.wrong("filled_with_zeros", lambda frames, config: _cut(frames, config, 
 PATCHIFY.wrong("filled_with_the_first", lambda frames, config: _cut(frames, config, fill="first"),
                "a pair that lacks a frame is filled with the first frame; it is the last one that "
                "is repeated")
-
-
-@PATCHIFY.mistake("an incomplete last pair of frames is dropped; its last frame is repeated until "
-                  "it is whole")
-def incomplete_pair_dropped(frames, config):
-    pair = config.temporal_patch_size
-    return _cut(frames[: len(frames) // pair * pair], config)
+PATCHIFY.wrong("incomplete_pair_dropped",
+               lambda frames, c: _cut(frames[: len(frames) - len(frames) % c.temporal_patch_size], c),
+               "an incomplete last pair of frames is dropped; its last frame is repeated until it "
+               "is whole")
 
 
 @PATCHIFY.mistake("patches are cut by reshape alone, which takes runs of pixels and no squares: the "

@@ -186,6 +186,11 @@ def _colour_first(x):
     return np.moveaxis(x, -1, 0)
 
 
+def _coloured(scale, move=_colour_first):
+    """Pixels scaled by a rule of them, mean and std, then their axes moved."""
+    return lambda pixels, config: move(scale(pixels, *_colours(config)))
+
+
 def _colour_variant(d: Draws) -> Variant:
     order, sign = d.pick([(2, 1, 0), (1, 2, 0), (2, 0, 1)]), d.flag()
     return Variant(f"the colours come out in the order {order} of the channels that go in (mean and std are those of "
@@ -197,57 +202,28 @@ NORMALISE = Exercise("picture.normalise", "picture.normalise", "(x/255 - mean) /
                      passes.normalise, _draw_pixels, reads=("image_mean", "image_std"), variants=_colour_variant)
 
 
-@NORMALISE.mistake("the division by 255 is missing: mean and std are for colours of 0..1")
-def not_by_255(pixels, config):
-    mean, std = _colours(config)
-    return _colour_first((pixels - mean) / std)
-
-
+NORMALISE.wrong("not_by_255", _coloured(lambda x, mean, std: (x - mean) / std),
+                "the division by 255 is missing: mean and std are for colours of 0..1")
 NORMALISE.wrong("mean_kept", lambda pixels, config: _colour_first(pixels / 255 / _colours(config)[1]),
                 "the mean is not taken off")
 NORMALISE.wrong("std_missing", lambda pixels, config: _colour_first(pixels / 255 - _colours(config)[0]),
                 "the division by std is missing")
-
-
-@NORMALISE.mistake("colour is still last: (h, u, 3); it goes first, (3, h, u)")
-def colour_last(pixels, config):
-    mean, std = _colours(config)
-    return (pixels / 255 - mean) / std
-
-
-@NORMALISE.mistake("colour goes first by reshape, which mixes pixels up: an axis is moved with "
-                   "transpose")
-def colour_by_reshape(pixels, config):
-    mean, std = _colours(config)
-    return ((pixels / 255 - mean) / std).reshape(3, *pixels.shape[:2])
-
-
-@NORMALISE.mistake("the colours are in the order blue, green, red")
-def colours_backwards(pixels, config):
-    mean, std = _colours(config)
-    return _colour_first((pixels[..., ::-1] / 255 - mean) / std)
-
-
-@NORMALISE.mistake("the picture is transposed: (3, u, h); it is (3, h, u)")
-def picture_transposed(pixels, config):
-    mean, std = _colours(config)
-    return ((pixels / 255 - mean) / std).T
-
-
+NORMALISE.wrong("colour_last", _coloured(lambda x, mean, std: (x / 255 - mean) / std, move=np.array),
+                "colour is still last: (h, u, 3); it goes first, (3, h, u)")
+NORMALISE.wrong("colour_by_reshape",
+                _coloured(lambda x, mean, std: (x / 255 - mean) / std, move=lambda x: x.reshape(3, *x.shape[:2])),
+                "colour goes first by reshape, which mixes pixels up: an axis is moved with transpose")
+NORMALISE.wrong("colours_backwards", _coloured(lambda x, mean, std: (x[..., ::-1] / 255 - mean) / std),
+                "the colours are in the order blue, green, red")
+NORMALISE.wrong("picture_transposed",
+                _coloured(lambda x, mean, std: (x / 255 - mean) / std, move=np.transpose),
+                "the picture is transposed: (3, u, h); it is (3, h, u)")
 NORMALISE.wrong("minus_one_to_one", lambda pixels, config: _colour_first(pixels / 127.5 - 1),
                 "pixels go to -1..1; the model wants (x/255 - mean) / std of its training data")
-
-
-@NORMALISE.mistake("you divide by 256; the largest value is 255")
-def by_256(pixels, config):
-    mean, std = _colours(config)
-    return _colour_first((pixels / 256 - mean) / std)
-
-
-@NORMALISE.mistake("you multiply by std; it is divided by")
-def times_std(pixels, config):
-    mean, std = _colours(config)
-    return _colour_first((pixels / 255 - mean) * std)
+NORMALISE.wrong("by_256", _coloured(lambda x, mean, std: (x / 256 - mean) / std),
+                "you divide by 256; the largest value is 255")
+NORMALISE.wrong("times_std", _coloured(lambda x, mean, std: (x / 255 - mean) * std),
+                "you multiply by std; it is divided by")
 
 
 EXERCISES = [SIZE, RESIZE, NORMALISE]

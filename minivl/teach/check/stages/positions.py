@@ -125,6 +125,16 @@ def _frequencies(width, theta):
     return theta ** -(np.arange(0, width, 2) / width)
 
 
+def _own(config):
+    """Frequencies of each of the tower's two axes, which have half of a head's width."""
+    return _frequencies(config.head_dim // 2, config.rope_theta)
+
+
+def _whole(config):
+    """Frequencies of a whole head."""
+    return _frequencies(config.head_dim, config.rope_theta)
+
+
 def _by_rows(at, frequency, columns_first=False):
     row, col = at[:, :1] * frequency, at[:, 1:] * frequency
     return np.concatenate([col, row] if columns_first else [row, col], 1)
@@ -147,46 +157,29 @@ SPATIAL = Exercise(
 
 
 SPATIAL.wrong("columns_first",
-              lambda at, c: _by_rows(at, _frequencies(c.head_dim // 2, c.rope_theta), True),
+              lambda at, c: _by_rows(at, _own(c), True),
               "columns come before rows: the first half of the angles counts rows")
-
-
-@SPATIAL.mistake("rows and columns take turns; the angles of the row stand side by side, then those "
-                 "of the column")
-def axes_in_turn(at, config):
-    f = _frequencies(config.head_dim // 2, config.rope_theta)
-    return (at[:, None] * f[:, None]).reshape(len(at), -1)
-
-
-@SPATIAL.mistake("your frequencies are those of the whole head: rows and columns have half of its "
-                 "width each, so the exponent is 2i / (head_dim / 2)")
-def frequencies_of_the_head(at, config):
-    f = _frequencies(config.head_dim, config.rope_theta)
-    return _by_rows(at, f[: config.head_dim // 4])
-
-
-@SPATIAL.mistake("your frequencies are shared out as in the decoder: the row has the high ones, the "
-                 "column the low ones. Both axes have all of them")
-def frequencies_shared_out(at, config):
-    f = _frequencies(config.head_dim, config.rope_theta)
-    return np.concatenate([at[:, :1] * f[: len(f) // 2], at[:, 1:] * f[len(f) // 2:]], 1)
-
-
+SPATIAL.wrong("axes_in_turn", lambda at, c: (at[:, None] * _own(c)[:, None]).reshape(len(at), -1),
+              "rows and columns take turns; the angles of the row stand side by side, then those of "
+              "the column")
+SPATIAL.wrong("frequencies_of_the_head", lambda at, c: _by_rows(at, _whole(c)[: c.head_dim // 4]),
+              "your frequencies are those of the whole head: rows and columns have half of its "
+              "width each, so the exponent is 2i / (head_dim / 2)")
+SPATIAL.wrong("frequencies_shared_out", lambda at, c: np.repeat(at, c.head_dim // 4, 1) * _whole(c),
+              "your frequencies are shared out as in the decoder: the row has the high ones, the "
+              "column the low ones. Both axes have all of them")
 SPATIAL.wrong("spatial_theta", lambda at, config: _by_rows(at, _frequencies(config.head_dim // 2, 1e4)),
               "theta is always 10000; it is config.rope_theta")
 SPATIAL.wrong("same_axis_twice",
-              lambda at, c: _by_rows(at[:, :1].repeat(2, 1), _frequencies(c.head_dim // 2, c.rope_theta)),
+              lambda at, c: _by_rows(at[:, :1].repeat(2, 1), _own(c)),
               "both halves of your angles are equal; one counts rows, the other columns")
 SPATIAL.wrong("frequencies_grow",
-              lambda at, config: _by_rows(at, 1 / _frequencies(config.head_dim // 2, config.rope_theta)),
+              lambda at, config: _by_rows(at, 1 / _own(config)),
               "your frequencies grow: theta has a negative exponent")
-
-
-@SPATIAL.mistake("you use the width of the whole row; frequencies are those of one head "
-                 "(hidden_size / num_heads)")
-def width_of_the_row(at, config):
-    f = _frequencies(config.hidden_size // 2, config.rope_theta)
-    return _by_rows(at, f)
+SPATIAL.wrong("width_of_the_row",
+              lambda at, c: _by_rows(at, _frequencies(c.hidden_size // 2, c.rope_theta)),
+              "you use the width of the whole row; frequencies are those of one head (hidden_size / "
+              "num_heads)")
 
 
 # --------------------------------------------------------------------------------------- angles of the decoder
@@ -247,32 +240,18 @@ def axes_in_turn_while_they_last(positions, config):
 ANGLES.wrong("sections_swapped",
              lambda positions, config: _shared(positions, config, _axis(config, (0, 2, 1))),
              "height and width are swapped: sections are time, height, width")
-
-
-@ANGLES.mistake("frequencies are counted from the start again in each section; they run through all "
-                "three")
-def sections_from_the_start(positions, config):
-    f = _frequencies(config.head_dim, config.rope_theta)
-    return _shared(positions, config, _axis(config), np.concatenate([f[:n] for n in config.mrope_section]))
-
-
-@ANGLES.mistake("the axes have an equal share; mrope_section says how many frequencies each has")
-def equal_sections(positions, config):
-    n = config.head_dim // 2
-    return _shared(positions, config, np.arange(n) * 3 // n)
-
-
+ANGLES.wrong("sections_from_the_start",
+             lambda at, c: _shared(at, c, _axis(c), np.concatenate([_whole(c)[:n] for n in c.mrope_section])),
+             "frequencies are counted from the start again in each section; they run through all three")
+ANGLES.wrong("equal_sections",
+             lambda at, c: _shared(at, c, np.arange(c.head_dim // 2) * 3 // (c.head_dim // 2)),
+             "the axes have an equal share; mrope_section says how many frequencies each has")
 ANGLES.wrong("theta_ignored",
              lambda at, c: _shared(at, c, _axis(c), _frequencies(c.head_dim, 1e4)),
              "theta is always 10000; it is config.rope_theta")
-
-
-@ANGLES.mistake("the exponent is i / width where 2i / width belongs: frequencies fall too slowly")
-def exponent_halved(positions, config):
-    n = config.head_dim // 2
-    return _shared(positions, config, _axis(config), config.rope_theta ** -(np.arange(n) / (2 * n)))
-
-
+ANGLES.wrong("exponent_halved",
+             lambda at, c: _shared(at, c, _axis(c), c.rope_theta ** -(np.arange(c.head_dim // 2) / c.head_dim)),
+             "the exponent is i / width where 2i / width belongs: frequencies fall too slowly")
 ANGLES.wrong("frequencies_first", lambda positions, config: _shared(positions, config, _axis(config)).T,
              "you give (f, s): a row for each token")
 ANGLES.wrong("sections_backwards",

@@ -88,27 +88,15 @@ PENALISE.wrong("penalty_subtracted",
 PENALISE.wrong("ids_of_the_first",
                _of_all(lambda logits, seen, penalty: _penalised(logits, seen[:1] * len(seen), _fair(penalty))),
                "every conversation pays for the ids of the first: each has its own")
-
-
-@PENALISE.mistake("ids seen in any conversation are punished in all: each has its own")
-@_of_all
-def ids_of_all(logits, seen, penalty):
-    together = (np.concatenate(seen).astype(int),) * len(seen)
-    return _penalised(logits, together, _fair(penalty))
-
-
-@PENALISE.mistake("ids that were *not* seen are punished")
-@_of_all
-def unseen_punished(logits, seen, penalty):
-    others = tuple(np.setdiff1d(np.arange(logits.shape[1]), ids) for ids in seen)
-    return _penalised(logits, others, _fair(penalty))
-
-
-@PENALISE.mistake("an id that is in the prompt and in the answer is punished twice: each id once")
-def prompt_then_answer(logits, prompts, answers, penalty):
-    return _penalised(_penalised(logits, prompts, _fair(penalty)), answers, _fair(penalty))
-
-
+PENALISE.wrong("ids_of_all",
+               _of_all(lambda x, seen, r: _penalised(x, [np.concatenate(seen).astype(int)] * len(seen), _fair(r))),
+               "ids seen in any conversation are punished in all: each has its own")
+PENALISE.wrong("unseen_punished", _of_all(lambda x, seen, r: _penalised(
+                   x, [np.setdiff1d(np.arange(x.shape[1]), ids) for ids in seen], _fair(r))),
+               "ids that were *not* seen are punished")
+PENALISE.wrong("prompt_then_answer",
+               lambda x, prompts, answers, r: _penalised(_penalised(x, prompts, _fair(r)), answers, _fair(r)),
+               "an id that is in the prompt and in the answer is punished twice: each id once")
 PENALISE.wrong("all_punished", lambda logits, prompts, answers, penalty: np.where(
     logits < 0, logits * penalty, logits / penalty), "every score is pushed down; only ids that were seen are")
 PENALISE.wrong("multiplied",

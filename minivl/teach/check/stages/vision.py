@@ -59,6 +59,15 @@ def _merge(x, merger, gelu=exact_gelu, inner=None):
     return lin(gelu(lin(cells, merger.inner)), merger.outer)
 
 
+def _joined(join):
+    """The merger with the normalised rows joined to cells in another way."""
+    return lambda x, m: _merge(x, m, inner=join(normed(x, m.norm)).reshape(len(x) // 4, -1))
+
+
+def _bare(w):
+    return w._replace(bias=None)
+
+
 def _merge_with_norm(norm, x, merger):
     """The merger with another norm."""
     return _merge(x, merger, inner=norm(x, merger.norm).reshape(len(x) // 4, -1))
@@ -77,20 +86,12 @@ MERGE = Exercise(
     variants=_variant)
 
 
-@MERGE.mistake("your rows are in raster order: you join row i of each quarter of x, but the four "
-               "rows of a cell stand one after the other (x.reshape(cells, 4 * d))")
-def cells_in_raster_order(x, merger):
-    y = normed(x, merger.norm)
-    return _merge(x, merger, inner=y.reshape(4, len(x) // 4, -1).swapaxes(0, 1).reshape(len(x) // 4, -1))
-
-
-@MERGE.mistake("you interleave the four rows of a cell: first value of each, then second of each; "
-               "they go side by side, one whole row after the other")
-def rows_interleaved(x, merger):
-    y = normed(x, merger.norm)
-    return _merge(x, merger, inner=y.reshape(len(x) // 4, 4, -1).swapaxes(1, 2).reshape(len(x) // 4, -1))
-
-
+MERGE.wrong("cells_in_raster_order", _joined(lambda y: y.reshape(4, len(y) // 4, -1).swapaxes(0, 1)),
+            "your rows are in raster order: you join row i of each quarter of x, but the four rows "
+            "of a cell stand one after the other (x.reshape(cells, 4 * d))")
+MERGE.wrong("rows_interleaved", _joined(lambda y: y.reshape(len(y) // 4, 4, -1).swapaxes(1, 2)),
+            "you interleave the four rows of a cell: first value of each, then second of each; they "
+            "go side by side, one whole row after the other")
 MERGE.wrong("norm_missing", lambda x, merger: _merge(x, merger, inner=x.reshape(len(x) // 4, -1)),
             "the norm is missing: rows are normalised before they are joined")
 
@@ -107,20 +108,11 @@ MERGE.wrong("gelu_missing", lambda x, merger: _merge(x, merger, lambda y: y),
             "the GELU between the two linear maps is missing")
 MERGE.wrong("gelu_at_the_end", lambda x, merger: exact_gelu(_merge(x, merger)),
             "there is a GELU too many, after the second linear map")
-
-
-@MERGE.mistake("your biases are missing: both linear maps of the merger have one")
-def merger_biases_missing(x, merger):
-    cells = normed(x, merger.norm).reshape(len(x) // 4, -1)
-    return exact_gelu(cells @ matrix(merger.inner).T) @ matrix(merger.outer).T
-
-
-@MERGE.mistake("you take the mean of the four rows of a cell; they are put side by side")
-def mean_of_four(x, merger):
-    y = normed(x, merger.norm).reshape(len(x) // 4, 4, -1).mean(1)
-    return _merge(x, merger, inner=np.tile(y, 4))
-
-
+MERGE.wrong("merger_biases_missing",
+            lambda x, m: _merge(x, m._replace(inner=_bare(m.inner), outer=_bare(m.outer))),
+            "your biases are missing: both linear maps of the merger have one")
+MERGE.wrong("mean_of_four", _joined(lambda y: np.tile(y.reshape(len(y) // 4, 4, -1).mean(1), 4)),
+            "you take the mean of the four rows of a cell; they are put side by side")
 MERGE.wrong("inner_missing",
             lambda x, m: lin(exact_gelu(normed(x, m.norm).reshape(len(x) // 4, -1)), m.outer),
             "the first linear map is left out")

@@ -164,14 +164,10 @@ SCHEDULE.wrong("columns_mixed",
 SCHEDULE.wrong("lengths_for_ends",
                lambda *args: _tables(*args, keys=lambda t: np.stack([t[:, 0], t[:, 1] - t[:, 0]] * 2, 1)),
                "you give lengths where the ends belong")
-
-
-@SCHEDULE.mistake("windows at the ragged edge are counted as whole ones")
-def whole_windows_at_edges(grids, config):
-    side = config.window_cells
-    return _tables(grids, config, windows=lambda grid: [4 * side**2] * len(_window_sizes(grid, config, side)))
-
-
+SCHEDULE.wrong("whole_windows_at_edges",
+               lambda grids, c: _tables(grids, c, windows=lambda grid: [4 * c.window_cells**2] * len(
+                   _window_sizes(grid, c, c.window_cells))),
+               "windows at the ragged edge are counted as whole ones")
 SCHEDULE.wrong("blocks_from_one",
                lambda grids, c: _tables(grids, c, [b - 1 for b in c.fullatt_block_indexes]),
                "block numbers count from 1; fullatt_block_indexes counts from 0")
