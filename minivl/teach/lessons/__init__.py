@@ -1,6 +1,6 @@
 """The lessons' exercises, by number: what `minivl.check("3.1", row_of_patch)` looks up.
 
-`stages.py` has those that ask for a stage, which `teach/check` grades; each `lesson_NN.py` has the others, as rows of
+`stages.py` has those that ask for a stage, which `teach/check` grades; the other files have the others, as rows of
 inputs, right values and mistakes. `filing.py` says what a row is. `tests/teach/` gives each of them right and wrong
 answers.
 
@@ -10,16 +10,11 @@ Not here: marks, and anything that stops a cheat.
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
-from pkgutil import iter_modules
 
+from . import answers, hunting, numbers, pictures, stages  # noqa: F401 - they file their exercises
 from .filing import FILED
 
 __all__ = ["EXERCISES", "examine"]
-
-for _module in iter_modules(__path__):                    # every lesson files its exercises
-    if _module.name == "stages" or _module.name.startswith("lesson_"):
-        import_module(f".{_module.name}", __name__)
 
 EXERCISES = dict(sorted(FILED.items(), key=lambda filed: float(filed[0])))
 

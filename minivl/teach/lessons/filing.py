@@ -146,7 +146,7 @@ def arrays_of(function: Callable, several: bool) -> Callable:
     @wraps(function)
     def given(*args: Any) -> Any:
         value = function(*args)
-        if value is None or several and not isinstance(value, tuple | list):
+        if value is None or (several and not isinstance(value, tuple | list)):
             return value
         return tuple(map(np.asarray, value)) if several else np.asarray(value)
     return given
