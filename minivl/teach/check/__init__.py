@@ -160,7 +160,7 @@ def _stable(exercise: Exercise, function: Callable, case: Case) -> bool:
 
 
 def _smallest(exercise: Exercise, function: Callable, failed: Sequence[Case], seed: int, until: float) -> Case | None:
-    """The smallest input that is found wrong, in the way the first one was: a crash is not traded for a number."""
+    """The smallest input that is found wrong, in the way that the first one was wrong."""
     kinds = {judge(exercise, function, failed[0]).kind} if failed else None
 
     def fails(case: Case) -> bool:
@@ -171,7 +171,7 @@ def _smallest(exercise: Exercise, function: Callable, failed: Sequence[Case], se
 
 
 def known_mistake(exercise: Exercise, cases: Sequence[Case], verdicts: Sequence[Verdict]) -> str:
-    """The words of the first known mistake that gives the student's result on every input; empty without one."""
+    """Words of the first known mistake that gives the student's result on every input, or none."""
     for _, words, version in exercise.mistakes:
         same = [same_as(exercise, version, case, v) for case, v in zip(cases, verdicts, strict=True)]
         shown = [s is True for s, v in zip(same, verdicts, strict=True) if v.kind != "right"]

@@ -40,7 +40,7 @@ def arrays_in(name: str, thing: Any) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def size_of(args: tuple) -> int:
-    """How many numbers there are in all arguments: the measure of a small input. A large number counts as more."""
+    """How many numbers there are in all arguments; a large whole number counts as more."""
     arrays = [array for arg in args for _, array in arrays_in("", arg)]
     whole = sum(int(np.abs(a).sum()) for a in arrays if a.dtype.kind in "iu" and a.size < 100)
     plain = sum(int(abs(arg)) for arg in args if isinstance(arg, int | float))
@@ -55,7 +55,7 @@ def widened(thing: Any) -> Any:
 
 
 def fresh(thing: Any, strided: bool) -> Any:
-    """A copy that a student's function may spoil. strided: not contiguous, as slices of larger arrays are."""
+    """A copy that a student's function may spoil. strided: not contiguous, as slices of arrays are."""
     def copy(array: np.ndarray) -> np.ndarray:
         if not strided or array.ndim < 2:
             return array.copy()
@@ -67,7 +67,7 @@ def fresh(thing: Any, strided: bool) -> Any:
 
 
 def nudged(names: list[str], args: tuple, reads: tuple[str, ...]) -> Iterator[tuple[str, tuple]]:
-    """The arguments with one thing in them changed, and its name: who notices no difference does not use it."""
+    """The arguments with one thing changed, and its name: who notices no difference does not use it."""
     for n, (name, arg) in enumerate(zip(names, args, strict=True)):
         for path, other in _others(name, arg, reads):
             yield path, (*args[:n], other, *args[n + 1:])

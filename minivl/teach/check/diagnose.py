@@ -24,7 +24,7 @@ from .judge import Verdict, expected, run, same_as, tolerance
 
 @dataclass(frozen=True)
 class Look:
-    """What a look sees: both arrays in float64, where they differ, their axis letters, sizes and arguments by name."""
+    """Both arrays in float64, where they differ, their axis letters, sizes and arguments by name."""
     right: np.ndarray
     got: np.ndarray
     wrong: np.ndarray
@@ -65,7 +65,7 @@ def number(value: float) -> str:
 
 
 def where(look: Look) -> str:
-    """Which axes the wrong numbers single out: `only o = 3..5`; empty when every axis is hit all along."""
+    """Which axes the wrong numbers single out: `only o = 3..5`; empty when every axis is hit."""
     said = []
     for n, axis in enumerate(look.axes):
         hit = np.flatnonzero(look.wrong.any(axis=tuple(m for m in range(look.wrong.ndim) if m != n)))
@@ -241,7 +241,7 @@ def when(exercise: Exercise, cases: Sequence[Case], right: Sequence[bool]) -> st
 
 
 def partly(exercise: Exercise, cases: Sequence[Case], verdicts: Sequence[Verdict]) -> str:
-    """The known mistake that explains most wrong inputs, when none explains all: there may be two at once."""
+    """The known mistake that explains most wrong inputs, when none explains all: there may be two."""
     failed = [(case, v) for case, v in zip(cases, verdicts, strict=True) if v.kind != "right"]
     counts = [sum(same_as(exercise, version, case, v) is True for case, v in failed)
               for _, _, version in exercise.mistakes]

@@ -51,7 +51,7 @@ class Draws:
         return bool(self.whole(0, 1))
 
     def generator(self) -> np.random.Generator:
-        """Another one each time, also where all seeds have been lowered to 0: keys must not equal values."""
+        """Another one each time, even where all seeds have been lowered to 0: keys are not values."""
         self._made += 1
         return np.random.default_rng((self.whole(0, 999), self._made))
 
@@ -64,7 +64,7 @@ class Draws:
         return self.generator().permutation(length)
 
     def linear(self, into: int, out: int, bias: bool | None = None) -> Linear:
-        """A linear map whose results are about as large as what goes in; with a bias, without, or either (None)."""
+        """A map whose results are about as large as its inputs; with a bias, without, or either."""
         bias = self.flag() if bias is None else bias
         matrix = self.floats(out, into, scale=max(into, 1) ** -0.5)
         return Linear(weight(matrix), weight(self.floats(out)) if bias else None)
@@ -89,7 +89,7 @@ class Draws:
 
 
 def deck(draw: Callable[[Draws], tuple], seed: int, count: int) -> list[Case]:
-    """The same `count` cases for the same seed, with or without Hypothesis: what mistakes are told apart on."""
+    """The same `count` cases for the same seed, with or without Hypothesis."""
     rng = np.random.default_rng(seed)
     return [_case(draw, Draws(_uneven(rng))) for _ in range(count)]
 

@@ -28,14 +28,14 @@ from .draws import Draws
 
 
 class Mistake(NamedTuple):
-    """A name to search for, words for the student, and the small wrong version that makes the mistake."""
+    """A name to search for, words for the student, and the wrong version that makes the mistake."""
     name: str
     words: str
     version: Callable
 
 
 class Variant(NamedTuple):
-    """A rule other than the model's: what it asks for in words, its plain definition, and inputs that suit it."""
+    """A rule other than the model's: its words, its definition, and inputs that suit it."""
     words: str
     definition: Callable
     draw: Callable[[Draws], tuple] | None = None
@@ -91,7 +91,7 @@ class Exercise:
         self.mistakes.append(Mistake(name, words, version))
 
     def fault(self, name: str, words: str) -> None:
-        """Keep a wrong pass of the bug museum, which stands in for this very stage, under words for a student."""
+        """Keep a wrong pass of the bug museum that stands in for this very stage."""
         from ...truth.museum.fault import FAULTS
         self.wrong(name, partial(FAULTS[name].wrong, self.door.definition), words)
 
@@ -120,7 +120,7 @@ class Exercise:
             mistakes=[one._replace(version=through(one.version)) for one in self.mistakes])
 
     def varied(self, variant: object) -> Exercise:
-        """The same exercise under another rule, the same one for the same `variant`. ValueError when it has none."""
+        """Another rule, the same one for the same `variant`. ValueError when the exercise has none."""
         if self.variants is None:
             raise ValueError(f"{self.name} has no variants; these have: see `minivl.check()`")
         rng = np.random.default_rng(zlib.crc32(f"{self.name}/{variant}".encode()))

@@ -32,7 +32,7 @@ LEAST = 32              # and in every case this many
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of one run. kind: "right", or which kind of wrong; place: which output; wrong: which numbers of it."""
+    """One run. kind: "right", or how it is wrong; place and wrong: which output, which numbers of it."""
     kind: str
     words: str = ""
     expected: tuple = ()

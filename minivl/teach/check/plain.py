@@ -37,7 +37,7 @@ def colouring(order: Sequence[int], sign: int) -> Callable:
 
 
 def cutting(order: str) -> Callable:
-    """patchify with the values of a patch in another order: s frame, c colour, y x pixel; cells as the config says."""
+    """patchify with the values of a patch in another order: s frame, c colour, y x pixel."""
     def patchify(frames: np.ndarray, config: PreprocessorConfig) -> np.ndarray:
         rows = patches.patchify.definition(frames, config)
         sides = 3, config.temporal_patch_size, config.patch_size, config.patch_size

@@ -59,7 +59,7 @@ class Result:
                 f"{html.escape(self.message)}</pre>")
 
     def figure(self) -> Any:
-        """Expected, got, and where they differ, as a Matplotlib figure. ValueError when there is nothing to draw."""
+        """Expected, got, and where they differ. ValueError when there is nothing to draw."""
         if self.look is None:
             raise ValueError(f"{self.stage}: no numbers differ, so there is nothing to draw")
         from ...show import plot
@@ -113,7 +113,7 @@ def _sentence(words: str) -> str:
 # --------------------------------------------------------------------------------------------- the drawing
 
 def drawing(look: Look) -> list[str]:
-    """The wrong cells in text: small arrays with both numbers, larger ones as # (wrong) and . (right)."""
+    """The wrong cells: small arrays with both numbers, larger ones as # (wrong) and . (right)."""
     pane, at, rows, columns = _pane(look.wrong, look)
     right_, got = (_pane(array, look)[0] for array in (look.right, look.got))
     if pane.shape[0] <= ROWS and pane.shape[1] <= 8:
@@ -142,7 +142,7 @@ def _table(texts: list[list[str]], rows: str, columns: str) -> list[str]:
 
 
 def _pane(array: np.ndarray, look: Look) -> tuple[np.ndarray, str, str, str]:
-    """Two axes of an array for drawing, the others at the first wrong index: rows x columns, where, and letters."""
+    """Two axes of an array, the others at the first wrong index: rows x columns, where, and letters."""
     if array.ndim < 2:
         return array.reshape(1, -1), "", "", look.axes[0] if look.axes else ""
     at = tuple(int(n) for n in np.argwhere(look.wrong)[0])

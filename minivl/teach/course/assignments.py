@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Asked(NamedTuple):
-    """One exercise: a stage of `minivl.check` that has variants, the name of the function that is asked for, points."""
+    """One exercise: a stage of `minivl.check` that has variants, the function asked for, points."""
     stage: str
     function: str
     points: int = 1

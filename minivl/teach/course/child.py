@@ -43,7 +43,7 @@ KEPT = ("minivl.config", "minivl.checkpoint")             # what inputs are made
 
 
 def stand_in(root: Path) -> Callable[[], None]:
-    """Put empty packages in minivl's place, from which inputs can be unpickled; gives what closes them for good."""
+    """Put empty packages in minivl's place, with inputs to be unpickled; gives what closes them."""
     for name in OPEN:
         module = types.ModuleType(name)
         module.__path__ = [str(root.joinpath(*name.split(".")[1:]))]
@@ -71,7 +71,7 @@ class Absent:
 
 
 def statements(cells: list[tuple[int, str]]) -> Iterator[tuple[int, Any]]:
-    """Every statement of every cell that can be parsed, compiled under a name that says where it stands."""
+    """Every statement of every cell that can be parsed, under a name that says where it stands."""
     for cell, source in cells:
         try:
             body = ast.parse(source).body
@@ -120,7 +120,7 @@ def _where(error: BaseException) -> str:
 
 def answer(asked: dict[str, Any], names: dict[str, Any], fresh: Callable, arrays_in: Callable, send: Callable,
            seconds: float, most: int) -> None:
-    """Run one function on its inputs, and send what it gives; the last input twice, to see whether it is stable."""
+    """Run one function on its inputs, and send what it gives; the last twice: is it stable?"""
     name = asked["function"]
     send({"at": name})
     function = names.get(name)

@@ -35,7 +35,7 @@ LOOKERS = ("inspect.py", "traceback.py")                  # modules through whic
 
 
 def limit(memory: int, seconds: int, size: int) -> None:
-    """Limits of the system. memory: bytes of addresses; seconds: of a processor; size: bytes of any one file."""
+    """Limits of the system. memory: bytes of addresses; seconds: of a processor; size: of any file."""
     for what, most in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_FSIZE, size), (resource.RLIMIT_CORE, 0),
                        (resource.RLIMIT_NOFILE, 64), (resource.RLIMIT_NPROC, 0)):
         resource.setrlimit(what, (most, most))
@@ -43,7 +43,7 @@ def limit(memory: int, seconds: int, size: int) -> None:
 
 
 def lock(folder: str) -> bool:
-    """Let the kernel refuse writes outside `folder`, programs, TCP and signals. False where it has no Landlock."""
+    """Let the kernel refuse writes outside `folder`, programs, TCP, signals. False without Landlock."""
     if sys.platform != "linux":
         return False
     libc = ctypes.CDLL(None, use_errno=True)
@@ -78,7 +78,7 @@ def watch(folder: str, package: str, said: Callable[[str], None]) -> None:
 
 
 def _forbidden(event: str, args: tuple, places: Sequence[str], package: str) -> str:
-    """What an event is when it is forbidden; empty when it is not. The first of `places` may be written to."""
+    """What a forbidden event is; empty when it is allowed. The first of `places` may be written to."""
     if event == "open":
         return _opening(args, places, package)
     if event.startswith("socket."):

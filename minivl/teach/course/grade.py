@@ -44,7 +44,7 @@ DEEDS = {"frames": "reads callers' frames", "native code": "calls native code", 
 
 
 class Mark(NamedTuple):
-    """The points of one exercise, of how many, and why. kind: as `minivl.check` says it, or "refused", "time", ..."""
+    """The points of one exercise, of how many, and why. kind: of `minivl.check`, or "refused", ..."""
     asked: Asked
     score: int
     kind: str
@@ -75,7 +75,7 @@ class Row(NamedTuple):
 
 
 def students(folder: Path) -> list[str]:
-    """The students' names: the folders inside. Raises ValueError when there is none, with what is expected."""
+    """The students' names: the folders inside. ValueError when there is none, with what is expected."""
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; name the one that holds a folder for each student")
     names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
@@ -85,7 +85,7 @@ def students(folder: Path) -> list[str]:
 
 
 def grade(folder: Path, assignment: Assignment, seed: int, limits: Limits) -> Iterator[Row]:
-    """A row for each student. seed: of the inputs that are drawn; whoever knows it and the package knows the tests."""
+    """A row for each student. seed: of the drawn inputs; with it and the package one knows them."""
     sys.dont_write_bytecode = True                        # else the package would change by itself
     guard = Guard(PACKAGE)
     for student in students(folder):
@@ -163,7 +163,7 @@ class Test:
         return Mark(self.asked, self.asked.points if kind == "right" else 0, kind, words)
 
     def _verdict(self, run: Run, case: Case) -> Verdict:
-        """What `minivl.check` would say to a function that gives, for this input, what the student's gave."""
+        """What `minivl.check` would say to a function that gives what the student's gave."""
         verdict = judge(self.exercise, _replay(run), case)
         spoilt = run.kind == "values" and list(run.touched) != _digests(case.args)
         return Verdict("changed", expected=verdict.expected, got=verdict.got) if spoilt else verdict
@@ -257,7 +257,7 @@ class Guard:
         return whole.hexdigest()
 
     def restore(self) -> list[str]:
-        """Put back what was changed or taken away, remove what was added; gives the names of these files."""
+        """Put back what was changed or taken away, remove what was added; gives these files' names."""
         now = self._files()
         changed = sorted({path for path, _ in self.held.items() ^ now.items()})
         for path in changed:

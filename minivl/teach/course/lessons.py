@@ -32,7 +32,7 @@ class Done(NamedTuple):
 
 
 def available() -> list[Path]:
-    """The student's notebooks of this version, in order. Raises FileNotFoundError when the installation has none."""
+    """The student's notebooks of this version, in order. FileNotFoundError when there are none."""
     for folder in (PACKED, CHECKOUT):
         if found := sorted(folder.glob("lesson_*.ipynb")):
             return found
@@ -53,7 +53,7 @@ def copied(folder: Path, update: bool = False) -> Iterator[Done]:
 
 
 def _copy(lesson: Path, folder: Path, note: dict[str, str], update: bool) -> Done:
-    """One lesson. Decides by three texts: the new one, the one that is there, and the one that was copied."""
+    """One lesson, by three texts: the new one, the one that is there, the one that was copied."""
     name, target, new = lesson.name, folder / lesson.name, cells(lesson)
     if not target.exists():
         return _put(lesson, target, note, "new", "")
@@ -95,7 +95,7 @@ def _write(target: Path, data: bytes) -> None:
 
 
 def _note(folder: Path) -> dict[str, str]:
-    """What was copied here before; nothing when the note is missing or spoilt: then every lesson counts as edited."""
+    """What was copied here before; nothing when the note is spoilt: then all lessons are edited."""
     try:
         note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -104,7 +104,7 @@ def _note(folder: Path) -> dict[str, str]:
 
 
 def cells(path: Path) -> str:
-    """A digest of the texts of a notebook's cells, in order; of the whole file when it is no notebook."""
+    """A digest of the texts of a notebook's cells; of the whole file when it is no notebook."""
     raw = path.read_bytes()
     try:
         found = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(raw.decode("utf-8-sig"))["cells"]]

@@ -76,7 +76,7 @@ def defines(code: Sequence[Code], name: str) -> bool:
 
 
 def read(path: Path) -> Submission:
-    """A notebook's code. Raises Unreadable with the reason when the file is none, OSError as the system does."""
+    """A notebook's code. Unreadable when the file is none, OSError as the system does."""
     size = path.stat().st_size
     if size == 0:
         raise Unreadable("the file is empty")

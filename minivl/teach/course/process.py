@@ -61,7 +61,7 @@ class Foreign:
 
 
 class Run(NamedTuple):
-    """One call: what it gave, or the exception and its place; touched: digests of its inputs afterwards."""
+    """One call: what it gave, or the exception and its place; digests of its inputs afterwards."""
     kind: str
     value: Any = None
     exception: str = ""
@@ -70,7 +70,7 @@ class Run(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of one function. kind: "ran", "missing", "signature", "time", "memory", "output", "died"."""
+    """What came of a function. kind: "ran", "missing", "signature", "time", "memory", "output", "died"."""
     kind: str
     runs: tuple[Run, ...] = ()
     where: str = ""
@@ -86,7 +86,7 @@ class Seen:
 
 
 def run(code: Sequence[Code], asked: Mapping[str, Sequence[Case]], limits: Limits) -> Seen:
-    """Run the cells, then each function on its cases, in processes of their own. Raises OSError when none starts."""
+    """Run the cells, then each function on its cases, in processes. OSError when none starts."""
     seen, left = Seen(), dict(asked)
     while left:
         frames, ended = _once(code, left, limits)
@@ -131,7 +131,7 @@ def _once(code: Sequence[Code], asked: Mapping[str, Sequence[Case]], limits: Lim
 
 
 def _environment(folder: str) -> dict[str, str]:
-    """Nothing of the teacher's environment but where programs are; one thread, so that addresses are not eaten up."""
+    """Nothing of the teacher's environment but where programs are; one thread, which saves addresses."""
     threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     return {"PATH": os.defpath, "HOME": folder, "TMPDIR": folder, "LANG": "C.UTF-8", "MPLBACKEND": "Agg", **threads}
 
@@ -168,7 +168,7 @@ PLACE = re.compile(r"cell \d{1,6}(, line \d{1,6})?")
 
 
 def _where(head: Mapping[str, Any], key: str = "where") -> str:
-    """A place in the submission, or nothing: a submission that writes its own frames could say what it was given."""
+    """A place in the submission, or nothing: frames that a submission has written could tell."""
     said = str(head.get(key, ""))
     return said if PLACE.fullmatch(said) else ""
 

@@ -69,7 +69,7 @@ def _uses(bound: Bound) -> Iterator[Found]:
 # ------------------------------------------------------------------------------------ what a function reaches
 
 def _reached(cells: Sequence[Parsed], function: str) -> Iterator[Bound]:
-    """The statements that the function consists of: its own, and those of every name it uses, in the order met."""
+    """The statements that the function consists of: its own and those of every name it uses, as met."""
     table: dict[str, list[Bound]] = {}
     for cell in cells:
         for node in _statements(cell.tree.body if cell.tree else []):
@@ -87,7 +87,7 @@ def _reached(cells: Sequence[Parsed], function: str) -> Iterator[Bound]:
 
 
 def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
-    """Statements one by one, those inside of `if`, `for`, `with` and `try` too, and imports name by name."""
+    """Statements one by one, also inside of `if`, `for`, `with` and `try`; imports name by name."""
     for node in body:
         inner = [part for block in [node, *getattr(node, "handlers", [])]
                  for field in ("body", "orelse", "finalbody") for part in getattr(block, field, [])]
@@ -104,7 +104,7 @@ def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def _names(node: ast.stmt, *kinds: str) -> set[str]:
-    """Names that a statement loads or stores, inside functions too where they are not local. Annotations do nothing."""
+    """Names that a statement loads or stores, in functions too where they are not local."""
     if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
         return {"*"} if "STORE_NAME" in kinds else set()
     module = ast.Module([node], [])

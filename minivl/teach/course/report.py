@@ -28,7 +28,7 @@ GRADEBOOK = ("assignment", "duedate", "timestamp", "student_id", "last_name", "f
 
 
 def write(folder: Path, assignment: Assignment, rows: Sequence[Row], record: dict[str, Any]) -> Path:
-    """Write everything about one assignment, and give the folder it is in. Raises OSError as the system does."""
+    """Write everything about one assignment, and give its folder. OSError as the system does."""
     home = folder / assignment.name
     (home / "feedback").mkdir(parents=True, exist_ok=True)
     _put(home / "marks.csv", _csv(marks(assignment, rows)))

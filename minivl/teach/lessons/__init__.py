@@ -20,7 +20,7 @@ EXERCISES = dict(sorted(FILED.items(), key=lambda filed: float(filed[0])))
 
 
 def examine(number: str, answer: Callable) -> None:
-    """Try the answer to an exercise. Raises AssertionError, whose message begins with the exercise's number."""
+    """Try the answer to an exercise. AssertionError begins with the exercise's number."""
     if not __debug__:
         raise RuntimeError("the checks are assertions, and this Python leaves assertions out: start it without -O")
     try:

@@ -84,7 +84,7 @@ def pairs_of_bytes(value: Any, wanted: Any) -> Pairs:
 
 
 def learned(words: dict[bytes, int], steps: int) -> Pairs:
-    """The definition, as texts: parts are separated by a bar, and a pair is joined by taking its bar out."""
+    """The definition, as texts: parts are separated by a bar, and a pair loses its bar."""
     cut = {"|" + "|".join(word.decode()) + "|": times for word, times in words.items()}
     found = []
     for _ in range(steps):

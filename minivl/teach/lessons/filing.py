@@ -127,7 +127,7 @@ def stage(at: str, name: str, gives: str, whole: Exercise, contract: str, draw: 
     several = len(parse(contract)[1]) > 1
 
     def called(mine: Callable) -> Callable:
-        """The student's function of the drawn arguments; an exception in it is still told with its own line."""
+        """The student's function of the drawn arguments; exceptions still tell its own line."""
         if calls is None:
             return mine
         function = wraps(mine)(calls(mine))

@@ -14,7 +14,7 @@ from .filing import Trial, array, number, trials
 # ---- lesson 13
 
 def to_eight_digits(x: np.ndarray, halves: Callable[[float], float] = round) -> np.ndarray:
-    """To numbers of eight binary digits, as bfloat16 has them, by arithmetic and not by bits; round is to even."""
+    """To numbers of eight binary digits, as bfloat16 has them, by arithmetic; round is to even."""
     def one(number: float) -> float:
         unit = 2.0 ** (math.frexp(number)[1] - 8)                        # frexp: 0.5 <= |m| < 1
         return math.copysign(halves(abs(number) / unit) * unit, number)

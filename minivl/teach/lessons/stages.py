@@ -103,7 +103,7 @@ def rows_of(given: np.ndarray, gh: int, gw: int) -> np.ndarray:
 
 
 def for_all_patches(mine: Callable) -> Callable:
-    """The numbers that the student's function gives for all patches of a grid; None when it gives none."""
+    """What the student's function gives for all patches of a grid; None when it gives none."""
     def given(gh: int, gw: int) -> Any:
         numbers = [[mine(row, col, gw) for col in range(gw)] for row in range(gh)]
         return None if numbers[0][0] is None else numbers
@@ -111,7 +111,7 @@ def for_all_patches(mine: Callable) -> Callable:
 
 
 def row_with(rule: Callable) -> Callable:
-    """A wrong rule for a patch's row: of its cell's row and column, its place inside the cell, and gw."""
+    """A wrong rule for a patch's row: of its cell's row and column, its place inside, and gw."""
     def version(gh: int, gw: int) -> np.ndarray:
         row, col = np.indices((gh, gw))
         return rule(row // 2, col // 2, 2 * (row % 2) + col % 2, gw)
@@ -132,7 +132,7 @@ stage("3.1", "row_of_patch", "one integer", PATCHIFY, "_, _ -> h u", lambda d: (
 # ---- lesson 4
 
 def draw_masked(d: Draws) -> tuple:
-    """Each query sees a run of keys. Heads are 4 wide; scores may be so large that exp, or a finite mask, fails."""
+    """Each query sees a run of keys. Heads are 4 wide; scores may be so large that exp fails."""
     queries, keys = d.whole(1, 4), d.whole(2, 5)
     first = [d.whole(0, keys - 1) for _ in range(queries)]
     seen = np.array([(np.arange(keys) >= k) & (np.arange(keys) < d.whole(k + 1, keys)) for k in first])
@@ -301,7 +301,7 @@ def whole_numbers(mine: Callable) -> Callable:
 
 
 def misplaced(change: Callable) -> Callable:
-    """A wrong version: of the tick, the start, the pair, row and column of each cell to its time, height and width."""
+    """A wrong version: of tick, start and each cell's pair, row and column to its three places."""
     def version(grid, tick, start) -> np.ndarray:
         cells = np.indices((grid[0], grid[1] // 2, grid[2] // 2)).reshape(3, -1)
         return np.floor(np.stack(np.broadcast_arrays(*change(tick, start, *cells)))).astype(np.int64)
@@ -365,7 +365,7 @@ stage("11.2", "push_down", "an array (v,)", PENALISE, "v, _, _, _ -> v", draw_sc
 
 
 def draw_nucleus(d: Draws) -> tuple:
-    """Scores without equals, a share between two sums; with a shift exp overflows, and no probability changes."""
+    """Scores without equals, a share between two sums; with a shift exp overflows."""
     logits, _, _, p = draw_narrow(d, ("p",))
     return logits[0].astype(float) + d.pick([0.0, 1000.0]), p
 

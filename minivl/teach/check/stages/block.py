@@ -49,16 +49,15 @@ QKV.wrong("head_by_head",
           "q, k and v are read head by head (q k v of head 0, then of head 1): all of q comes first")
 QKV.wrong("heads_cut_across",
           _after(lambda *parts: tuple(p.reshape(len(p), p.shape[2], -1).swapaxes(1, 2) for p in parts)),
-          "heads are cut across: (e, a) swapped. A head is e neighbours: reshape to (n, a, e), with "
-          "no transpose")
+          "heads are cut across: (e, a) swapped. A head is e neighbours: reshape to (n, a, e), with no "
+          "transpose")
 QKV.fault("qkv-bias-dropped", "your bias is missing")
 QKV.wrong("kv_repeated",
           _after(lambda q, *kv: (q, *(np.repeat(part, q.shape[1] // part.shape[1], 1) for part in kv))),
           "k and v are repeated up to the number of query heads: they stay few; `attend` pairs them")
 QKV.wrong("q_scaled_here", _after(lambda q, k, v: (q / np.sqrt(q.shape[2]), k, v)),
           "q is scaled by 1/sqrt(e) here: that is part of `attend`, and would come twice")
-QKV.wrong("heads_first",
-          _after(lambda *parts: tuple(part.swapaxes(0, 1) for part in parts)),
+QKV.wrong("heads_first", _after(lambda *parts: tuple(part.swapaxes(0, 1) for part in parts)),
           "heads come first, (a, n, e): rows stay first, (n, a, e)")
 QKV.wrong("qk_swapped", _after(lambda q, k, v: (k, q, v)),
           "queries and keys are swapped: the rows of the matrix are q, then k, then v")
@@ -77,32 +76,25 @@ ATTENDED = Exercise(
     passes.add_attended, _draw_attended, lambda x, attended, out: x.shape[1],
     {"more than one head": lambda x, attended, out: attended.shape[1] > 1,
      "a bias": lambda x, attended, out: out.bias is not None})
-
-
-ATTENDED.wrong("not_added", lambda x, attended, out: lin(attended.reshape(len(x), -1), out),
+ATTENDED.wrong("not_added", lambda x, y, out: lin(y.reshape(len(x), -1), out),
                "x is not added: a block adds to the residual stream, it does not replace it")
-ATTENDED.wrong("heads_interleaved",
-               lambda x, attended, out: x + lin(attended.swapaxes(1, 2).reshape(len(x), -1), out),
+ATTENDED.wrong("heads_interleaved", lambda x, y, out: x + lin(y.swapaxes(1, 2).reshape(len(x), -1), out),
                "the heads are interleaved: (e, a) instead of (a, e). Each head stays together")
 ATTENDED.wrong("rows_and_heads_mixed",
-               lambda x, attended, out: x + lin(attended.swapaxes(0, 1).reshape(len(x), -1), out),
+               lambda x, y, out: x + lin(y.swapaxes(0, 1).reshape(len(x), -1), out),
                "heads and rows are mixed up by a transpose before the reshape: reshape (n, a, e) to "
                "(n, a e)")
-ATTENDED.wrong("out_matrix_missing", lambda x, attended, out: x + attended.reshape(len(x), -1),
+ATTENDED.wrong("out_matrix_missing", lambda x, y, out: x + y.reshape(len(x), -1),
                "the matrix is left out: the heads are added to x as they are")
-ATTENDED.wrong("out_bias_missing",
-               lambda x, attended, out: x + attended.reshape(len(x), -1) @ matrix(out).T,
+ATTENDED.wrong("out_bias_missing", lambda x, y, out: x + y.reshape(len(x), -1) @ matrix(out).T,
                "your bias is missing: in some models `out` has one")
-ATTENDED.wrong("x_through_the_matrix",
-               lambda x, attended, out: lin(x + attended.reshape(len(x), -1), out),
+ATTENDED.wrong("x_through_the_matrix", lambda x, y, out: lin(x + y.reshape(len(x), -1), out),
                "x goes through the matrix as well; only what was attended does")
 ATTENDED.wrong("out_not_transposed",
-               lambda x, attended, out: x + attended.reshape(len(x), -1) @ matrix(out) + bias(out),
+               lambda x, y, out: x + y.reshape(len(x), -1) @ matrix(out) + bias(out),
                "the matrix is not transposed: it is stored (out, in)")
-ATTENDED.wrong("x_subtracted", lambda x, attended, out: lin(attended.reshape(len(x), -1), out) - x,
-               "x is subtracted")
-ATTENDED.wrong("x_added_twice", lambda x, attended, out: lin(attended.reshape(len(x), -1), out) + 2 * x,
+ATTENDED.wrong("x_subtracted", lambda x, y, out: lin(y.reshape(len(x), -1), out) - x, "x is subtracted")
+ATTENDED.wrong("x_added_twice", lambda x, y, out: lin(y.reshape(len(x), -1), out) + 2 * x,
                "x is added twice")
-
 
 EXERCISES = [QKV, ATTENDED]

@@ -38,24 +38,20 @@ EXPAND = Exercise(
     facts={"a picture or video": lambda ids, counts, pads: len(counts) > 0,
            "several pictures or videos": lambda ids, counts, pads: len(counts) > 1,
            "a video": lambda ids, counts, pads: PADS[1] in ids})
-
-
 EXPAND.wrong("videos_not_expanded", lambda ids, counts, pads: _expanded(ids, counts, pads[:1]),
              "only pictures are expanded: `pads` holds the placeholder of videos too")
 EXPAND.wrong("first_count_for_all",
              lambda ids, counts, pads: _expanded(ids, [*counts[:1]] * len(counts), pads),
              "every placeholder is repeated by the first count: the j-th has counts[j]")
-EXPAND.wrong("one_pad_too_many",
-             lambda ids, counts, pads: _expanded(ids, counts, pads, lambda n: n + 1),
+EXPAND.wrong("one_pad_too_many", lambda *args: _expanded(*args, lambda n: n + 1),
              "each has one placeholder too many: the one that is there counts too")
-EXPAND.wrong("one_pad_too_few", lambda ids, counts, pads: _expanded(ids, counts, pads, lambda n: n - 1),
+EXPAND.wrong("one_pad_too_few", lambda *args: _expanded(*args, lambda n: n - 1),
              "each has one placeholder too few: counts[j] in all")
 EXPAND.wrong("counts_backwards", lambda ids, counts, pads: _expanded(ids, counts[::-1], pads),
              "counts are taken from the last to the first")
-EXPAND.wrong("counts_by_four", lambda ids, counts, pads: _expanded(ids, counts, pads, lambda n: n // 4),
+EXPAND.wrong("counts_by_four", lambda *args: _expanded(*args, lambda n: n // 4),
              "counts are divided by 4: they count visual tokens already, not patches")
-EXPAND.wrong("nothing_repeated", lambda ids, counts, pads: ids.copy(),
-             "nothing is repeated")
+EXPAND.wrong("nothing_repeated", lambda ids, counts, pads: ids.copy(), "nothing is repeated")
 EXPAND.wrong("video_pads_become_pictures",
              lambda ids, counts, pads: _expanded(np.where(ids == pads[1], pads[0], ids), counts, pads),
              "all placeholders become those of pictures; a video's stay its own")
@@ -76,22 +72,22 @@ def _rows(table):
     return table.dense(np.float64)
 
 
-TOKENS.wrong("scaled_by_root_d", lambda ids, table, dtype: _rows(table)[ids] * np.sqrt(table.shape[1]),
+TOKENS.wrong("scaled_by_root_d", lambda ids, table, _: _rows(table)[ids] * np.sqrt(table.shape[1]),
              "your rows are scaled by sqrt(d), as in other models; here they are taken as they are")
-TOKENS.wrong("tokens_from_one", lambda ids, table, dtype: _rows(table)[np.maximum(ids - 1, 0)],
+TOKENS.wrong("tokens_from_one", lambda ids, table, _: _rows(table)[np.maximum(ids - 1, 0)],
              "you count tokens from 1")
-TOKENS.wrong("tokens_sorted", lambda ids, table, dtype: _rows(table)[np.sort(ids)],
+TOKENS.wrong("tokens_sorted", lambda ids, table, _: _rows(table)[np.sort(ids)],
              "the order of the tokens is lost: row i belongs to ids[i]")
-TOKENS.wrong("each_word_once", lambda ids, table, dtype: _rows(table)[np.unique(ids)],
+TOKENS.wrong("each_word_once", lambda ids, table, _: _rows(table)[np.unique(ids)],
              "each word comes once: a token that is repeated has its row each time")
-TOKENS.wrong("width_first", lambda ids, table, dtype: _rows(table)[ids].T,
+TOKENS.wrong("width_first", lambda ids, table, _: _rows(table)[ids].T,
              "you give (d, s): a row for each token")
-TOKENS.wrong("first_rows", lambda ids, table, dtype: _rows(table)[np.arange(len(ids)) % table.shape[0]],
+TOKENS.wrong("first_rows", lambda ids, table, _: _rows(table)[np.arange(len(ids)) % table.shape[0]],
              "the first rows of the table, one for each place: row i is that of word ids[i]")
 TOKENS.wrong("length_one",
-             lambda ids, table, dtype: (_rows(table) / np.linalg.norm(_rows(table), axis=1, keepdims=True))[ids],
+             lambda ids, table, _: (_rows(table) / np.linalg.norm(_rows(table), axis=1, keepdims=True))[ids],
              "your rows are normalised to length one")
-TOKENS.wrong("one_hot", lambda ids, table, dtype: np.eye(table.shape[0])[ids],
+TOKENS.wrong("one_hot", lambda ids, table, _: np.eye(table.shape[0])[ids],
              "you give the one-hot rows themselves, before they meet the table")
 
 
@@ -125,33 +121,26 @@ def _placed(x, at, rows):
     return out
 
 
-PLACE.wrong("features_added",
-            lambda x, placeholders, features: _placed(x, placeholders, x[placeholders] + features),
+PLACE.wrong("features_added", lambda x, at, f: _placed(x, at, x[at] + f),
             "visual tokens are added to the rows of their placeholders; they replace them")
-PLACE.wrong("features_first",
-            lambda x, placeholders, features: _placed(x, np.arange(len(features)), features),
+PLACE.wrong("features_first", lambda x, at, f: _placed(x, np.arange(len(f)), f),
             "visual tokens go to the start of the sequence; row placeholders[i] becomes visual token i")
 PLACE.wrong("features_in_one_run",
             lambda x, at, f: _placed(x, np.minimum(at[:1].sum() + np.arange(len(f)), len(x) - 1), f),
             "visual tokens go in one run from the first placeholder on: there may be text between them")
-PLACE.wrong("features_reversed",
-            lambda x, placeholders, features: _placed(x, placeholders, features[::-1]),
+PLACE.wrong("features_reversed", lambda x, at, f: _placed(x, at, f[::-1]),
             "your visual tokens are in reverse")
-PLACE.wrong("text_lost", lambda x, placeholders, features: _placed(x * 0, placeholders, features),
+PLACE.wrong("text_lost", lambda x, at, f: _placed(x * 0, at, f),
             "text is lost: all rows that are no placeholders are 0")
-PLACE.wrong("features_put_before", lambda x, placeholders, features: np.concatenate([features, x]),
+PLACE.wrong("features_put_before", lambda x, at, f: np.concatenate([f, x]),
             "visual tokens are put before the text and the sequence grows: they replace rows, the "
             "length stays")
-PLACE.wrong("nothing_placed", lambda x, placeholders, features: x.copy(),
-            "nothing is placed")
-PLACE.wrong("one_row_up",
-            lambda x, placeholders, features: _placed(x, np.maximum(placeholders - 1, 0), features),
+PLACE.wrong("nothing_placed", lambda x, at, f: x.copy(), "nothing is placed")
+PLACE.wrong("one_row_up", lambda x, at, f: _placed(x, np.maximum(at - 1, 0), f),
             "your rows are one off: placeholders count from 0")
-PLACE.wrong("one_row_down",
-            lambda x, at, features: _placed(x, np.minimum(at + 1, len(x) - 1), features),
+PLACE.wrong("one_row_down", lambda x, at, features: _placed(x, np.minimum(at + 1, len(x) - 1), features),
             "each visual token is one further down: placeholders count from 0")
-PLACE.wrong("first_feature_everywhere",
-            lambda x, placeholders, features: _placed(x, placeholders, features[:1]),
+PLACE.wrong("first_feature_everywhere", lambda x, at, f: _placed(x, at, f[:1]),
             "every placeholder gets the first visual token")
 
 
@@ -164,8 +153,6 @@ def _draw_logits(d: Draws) -> tuple:
 
 LOGITS = Exercise("logits", "decoder.logits", "one score for each word of the vocabulary: n d -> n v", passes.logits,
                   _draw_logits, lambda x, head: x.shape[1])
-
-
 LOGITS.wrong("probabilities", lambda x, head: softmax(lin(x, head)),
              "you give probabilities: the softmax comes later, when a token is drawn")
 LOGITS.wrong("log_probabilities", lambda x, head: np.log(softmax(lin(x, head))),
@@ -184,7 +171,7 @@ LOGITS.wrong("best_word", lambda x, head: lin(x, head).argmax(-1),
 LOGITS.wrong("words_first", lambda x, head: lin(x, head).T,
              "you give (v, n): a row of scores for each row of x")
 LOGITS.wrong("x_times_w", lambda x, head: x @ matrix(head),
-             "you multiply without transposing: x @ W. W is stored (out, in), so the product is x @ W.T")
-
+             "you multiply without transposing: x @ W. W is stored (out, in), so the product is x @ "
+             "W.T")
 
 EXERCISES = [EXPAND, TOKENS, PLACE, LOGITS]

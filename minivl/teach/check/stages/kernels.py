@@ -1,4 +1,4 @@
-"""The arithmetic: `linear`, `rms_norm`, `rotate`, `attend`, `gelu`, `gated_mlp`, `take_rows`, `log_softmax`."""
+"""The arithmetic of the model: from `linear` to `log_softmax`."""
 
 from __future__ import annotations
 
@@ -37,27 +37,23 @@ def _draw_linear(d: Draws) -> tuple:
 LINEAR = Exercise(
     "linear", "kernel.linear", "x @ W.T + b, with W (out, in) and a bias or none: n d -> n o", kernels.linear,
     _draw_linear, lambda x, w: x.shape[1], {"a bias": lambda x, w: w.bias is not None})
-
-
 LINEAR.wrong("bias_missing", lambda x, w: x @ matrix(w).T,
              "your bias is missing: where w.bias is not None, it is added to every row")
-LINEAR.wrong("weight_reshaped",
-             lambda x, w: x @ matrix(w).reshape(w.weight.shape[::-1]) + bias(w),
+LINEAR.wrong("weight_reshaped", lambda x, w: x @ matrix(w).reshape(w.weight.shape[::-1]) + bias(w),
              "W is not transposed but reshaped: it is stored (out, in), and the product is x @ W.T")
 LINEAR.wrong("bias_subtracted", lambda x, w: x @ matrix(w).T - bias(w),
              "your bias is subtracted; it is added")
-LINEAR.wrong("bias_twice", lambda x, w: x @ matrix(w).T + 2 * bias(w),
-             "your bias is added twice")
+LINEAR.wrong("bias_twice", lambda x, w: x @ matrix(w).T + 2 * bias(w), "your bias is added twice")
 LINEAR.wrong("fails_without_bias", lambda x, w: x @ matrix(w).T + w.bias.dense(np.float64),
-             "your function fails (or does nothing) without a bias: w.bias is None in many maps of "
-             "the model")
+             "your function fails (or does nothing) without a bias: w.bias is None in many maps of the "
+             "model")
 LINEAR.wrong("outputs_first", lambda x, w: lin(x, w).T,
              "you give (o, n): rows of the result belong to rows of x")
-LINEAR.wrong("bias_before_product",
-             lambda x, w: x @ matrix(w).T + x.shape[1] * bias(w),
+LINEAR.wrong("bias_before_product", lambda x, w: x @ matrix(w).T + x.shape[1] * bias(w),
              "your bias is added to x, before the product, or scaled by the number of inputs")
 LINEAR.wrong("not_transposed", lambda x, w: x @ matrix(w) + bias(w),
-             "you multiply without transposing: x @ W. W is stored (out, in), so the product is x @ W.T")
+             "you multiply without transposing: x @ W. W is stored (out, in), so the product is x @ "
+             "W.T")
 
 
 # ------------------------------------------------------------------------------------------------- rms_norm
@@ -82,8 +78,6 @@ NORM = Exercise(
     "rms_norm", "kernel.rms_norm", "each row over its root mean square, times the weight: n d -> n d",
     kernels.rms_norm, _draw_norm, lambda x, norm: x.shape[1],
     {"an eps that counts": lambda x, norm: norm.eps > 1e-3}, variants=_norm_variant)
-
-
 NORM.fault("eps-outside-the-root", "eps is outside the root: it is added to the mean square, inside")
 NORM.wrong("eps_missing", lambda x, norm: x / np.sqrt((x * x).mean(-1, keepdims=True)) * _weight(norm),
            "eps is missing")
@@ -91,7 +85,8 @@ NORM.wrong("layer_norm", lambda x, norm: normed(x - x.mean(-1, keepdims=True), n
            "you take off the mean of the row: that is LayerNorm; RMSNorm does not")
 NORM.wrong("standard_deviation",
            lambda x, norm: x / np.sqrt(x.var(-1, keepdims=True) + norm.eps) * _weight(norm),
-           "you divide by the standard deviation; RMSNorm takes no mean off, not in the division either")
+           "you divide by the standard deviation; RMSNorm takes no mean off, not in the division "
+           "either")
 NORM.wrong("sum_of_squares",
            lambda x, norm: x / np.sqrt((x * x).sum(-1, keepdims=True) + norm.eps) * _weight(norm),
            "you take the sum of squares instead of their mean")
@@ -100,12 +95,12 @@ NORM.wrong("root_missing",
            "the root is missing: you divide by the mean square")
 NORM.wrong("weight_missing", lambda x, norm: x / np.sqrt((x * x).mean(-1, keepdims=True) + norm.eps),
            "the weight is missing")
-NORM.fault("norm-plus-one", "the weight is applied as 1 + weight, as in other models; here it is "
-           "the factor itself")
+NORM.fault("norm-plus-one", "the weight is applied as 1 + weight, as in other models; here it is the "
+           "factor itself")
 NORM.wrong("mean_down_the_rows",
            lambda x, norm: x / np.sqrt((x * x).mean(0, keepdims=True) + norm.eps) * _weight(norm),
-           "your mean square is formed over the rows (axis 0); each row has its own, over its d "
-           "values (axis -1)")
+           "your mean square is formed over the rows (axis 0); each row has its own, over its d values "
+           "(axis -1)")
 NORM.wrong("one_mean_for_all", lambda x, norm: x / np.sqrt((x * x).mean() + norm.eps) * _weight(norm),
            "one mean square for the whole array: each row has its own (axis=-1, keepdims=True)")
 
@@ -130,8 +125,6 @@ ROTATE = Exercise(
     kernels.rotate, _draw_rotate, facts={"more than one pair in a head": lambda x, c, s: x.shape[2] > 2,
                                          "more than one head": lambda x, c, s: x.shape[1] > 1},
     variants=_rotate_variant)
-
-
 ROTATE.fault("rotary-pairs-interleaved", "interleaved halves: you turn neighbours (x[2i], x[2i+1]); "
              "pairs are (x[i], x[i + e/2])")
 def _turned(pair):
@@ -207,38 +200,31 @@ ATTEND = Exercise(
      "several segments": lambda q, k, v, g, c: len(g) > 1,
      "keys from before the queries (a cache)": lambda q, k, v, g, c: len(k) > len(q),
      "large scores": lambda q, k, v, g, c: np.abs(q).max(initial=0) > 8})
-
-
-ATTEND.wrong("scaled_twice",
-             lambda q, *rest: _attend(q, *rest, scale=1 / q.shape[2]),
+ATTEND.wrong("scaled_twice", lambda q, *rest: _attend(q, *rest, scale=1 / q.shape[2]),
              "you divided by sqrt(e) twice")
-ATTEND.wrong("scale_missing",
-             lambda *args: _attend(*args, scale=1.0),
+ATTEND.wrong("scale_missing", lambda *args: _attend(*args, scale=1.0),
              "the scale is missing: scores are divided by sqrt(e), e the width of a head")
 ATTEND.wrong("scaled_by_whole_width",
              lambda q, *rest: _attend(q, *rest, scale=(q.shape[1] * q.shape[2]) ** -0.5),
-             "your scale is one over the root of the whole width (heads x e): it is the width of "
-             "one head")
-ATTEND.wrong("heads_dealt_in_turn",
-             lambda *args: _attend(*args, head=lambda a, group, kv: a % kv),
-             "grouped heads are dealt out in turn (a % k): query head a belongs to key-value head a "
-             "// (a/k), so neighbours share one")
-ATTEND.wrong("one_kv_head",
-             lambda *args: _attend(*args, head=lambda a, group, kv: 0),
+             "your scale is one over the root of the whole width (heads x e): it is the width of one "
+             "head")
+ATTEND.wrong("heads_dealt_in_turn", lambda *args: _attend(*args, head=lambda a, group, kv: a % kv),
+             "grouped heads are dealt out in turn (a % k): query head a belongs to key-value head a // "
+             "(a/k), so neighbours share one")
+ATTEND.wrong("one_kv_head", lambda *args: _attend(*args, head=lambda a, group, kv: 0),
              "all query heads look at key-value head 0")
 ATTEND.wrong("causal_never", lambda q, k, v, segments, causal: _attend(q, k, v, segments, False),
              "causal is never applied: with causal, query i must not see keys after itself")
 ATTEND.wrong("causal_always", lambda q, k, v, segments, causal: _attend(q, k, v, segments, True),
-             "causal is always applied: without it every query sees its whole segment, before and after")
-ATTEND.wrong("causal_from_one_start",
-             lambda *args: _attend(*args, seen=lambda i, j, n, m: j <= i),
+             "causal is always applied: without it every query sees its whole segment, before and "
+             "after")
+ATTEND.wrong("causal_from_one_start", lambda *args: _attend(*args, seen=lambda i, j, n, m: j <= i),
              "your causal mask counts queries and keys from the same start; the last query sees the "
              "last key, so query i sees j <= i + (k1-k0) - (q1-q0)")
 ATTEND.wrong("causal_hides_itself",
              lambda *args: _attend(*args, seen=lambda i, j, n, m: j < np.maximum(i + m - n, 1)),
              "your causal mask hides the row itself: query i sees key i too (<=, not <)")
-ATTEND.wrong("causal_upside_down",
-             lambda *args: _attend(*args, seen=lambda i, j, n, m: j >= i + m - n),
+ATTEND.wrong("causal_upside_down", lambda *args: _attend(*args, seen=lambda i, j, n, m: j >= i + m - n),
              "your causal mask is upside down: query i sees what comes after it")
 ATTEND.wrong("segments_ignored",
              lambda q, k, v, _, causal: _attend(q, k, v, np.array([[0, len(q), 0, len(k)]]), causal),
@@ -283,19 +269,14 @@ def _draw_gelu(d: Draws) -> tuple:
 
 GELU = Exercise("gelu", "kernel.gelu", "x * Phi(x), with the exact error function: n d -> n d", kernels.gelu,
                 _draw_gelu)
-
-
 GELU.fault("gelu-by-tanh", "that is the tanh approximation; the model has the exact error function "
            "(math.erf)")
 GELU.wrong("gelu_by_sigmoid", lambda x: x * sigmoid(1.702 * x),
            "that is x * sigmoid(1.702 x), the rough approximation; the model has the exact error "
            "function")
-GELU.wrong("gelu_is_silu", lambda x: x * sigmoid(x),
-           "that is SiLU, x * sigmoid(x)")
-GELU.wrong("gelu_is_relu", lambda x: np.maximum(x, 0),
-           "that is ReLU")
-GELU.wrong("erf_of_x", lambda x: x * 0.5 * (1 + _erf(x)),
-           "erf of x itself: its argument is x / sqrt(2)")
+GELU.wrong("gelu_is_silu", lambda x: x * sigmoid(x), "that is SiLU, x * sigmoid(x)")
+GELU.wrong("gelu_is_relu", lambda x: np.maximum(x, 0), "that is ReLU")
+GELU.wrong("erf_of_x", lambda x: x * 0.5 * (1 + _erf(x)), "erf of x itself: its argument is x / sqrt(2)")
 GELU.wrong("half_missing", lambda x: x * (1 + _erf(x / math.sqrt(2))),
            "the factor 0.5 is missing: Phi(x) = 0.5 * (1 + erf(x / sqrt(2)))")
 GELU.wrong("phi_alone", lambda x: 0.5 * (1 + _erf(x / math.sqrt(2))),
@@ -391,13 +372,11 @@ ROWS.wrong("rows_once", lambda x, index: x[np.unique(index)],
            "each row comes once only: index may name a row several times")
 ROWS.wrong("index_from_one", lambda x, index: x[np.maximum(index - 1, 0)],
            "you count from 1: row index[i] is one further down")
-ROWS.wrong("index_from_the_end", lambda x, index: x[-1 - index],
-           "you count from the end")
+ROWS.wrong("index_from_the_end", lambda x, index: x[-1 - index], "you count from the end")
 ROWS.wrong("index_inverted",
            lambda x, index: x[np.minimum(np.argsort(index, kind="stable"), len(x) - 1)],
            "that is argsort(index): the inverse of a permutation, where index itself is asked")
-ROWS.wrong("rows_reversed", lambda x, index: x[index[::-1]],
-           "your rows come in reverse")
+ROWS.wrong("rows_reversed", lambda x, index: x[index[::-1]], "your rows come in reverse")
 
 
 # ---------------------------------------------------------------------------------------------- log_softmax
@@ -409,11 +388,9 @@ def _draw_scores(d: Draws) -> tuple:
 SOFTMAX = Exercise("log_softmax", "kernel.log_softmax", "log(exp(x) / sum(exp(x))) of each row: n v -> n v",
                    kernels.log_softmax, _draw_scores, lambda x: x.shape[1],
                    {"scores of hundreds": lambda x: np.abs(x).max() > 80})
-
-
 SOFTMAX.wrong("exp_overflows", lambda x: np.log(np.exp(x) / np.exp(x).sum(-1, keepdims=True)),
-              "exp overflows on scores of hundreds: take the largest of each row off first; the "
-              "result is the same")
+              "exp overflows on scores of hundreds: take the largest of each row off first; the result "
+              "is the same")
 SOFTMAX.wrong("sum_overflows", lambda x: x - np.log(np.exp(x).sum(-1, keepdims=True)),
               "exp overflows on scores of hundreds: take the largest of each row off first, in the sum")
 SOFTMAX.wrong("no_logarithm", lambda x: softmax(x),
@@ -432,6 +409,5 @@ SOFTMAX.wrong("sum_missing", lambda x: x - x.max(-1, keepdims=True),
               "only the largest is taken off; the logarithm of the sum is missing")
 SOFTMAX.wrong("base_two", lambda x: kernels.log_softmax.definition(x) / np.log(2),
               "a logarithm to base 2 (or 10): it is the natural one")
-
 
 EXERCISES = [LINEAR, NORM, ROTATE, ATTEND, GELU, MLP, ROWS, SOFTMAX]

@@ -18,7 +18,7 @@ def _draw(d: Draws, merge: int = 2) -> tuple:
 
 
 def _cut(frames, config, order=(0, 3, 6, 4, 7, 2, 1, 5, 8), fill="last"):
-    """Frames with every axis split, put into `order`: t s c row in_row py col in_col px are 0..8 in the order below."""
+    """Frames with every axis split, put into `order`: t s c row in_row py col in_col px are 0..8."""
     pair, size, merge = config.temporal_patch_size, config.patch_size, config.merge_size
     missing = -len(frames) % pair
     last = frames[-1:] if fill == "last" else frames[:1] if fill == "first" else frames[-1:] * 0
@@ -44,36 +44,30 @@ PATCHIFY = Exercise(
                   "more than one cell across": lambda f, c: f.shape[3] > c.factor,
                   "patches of more than one pixel": lambda f, c: c.patch_size > 1},
     reads=("patch_size", "temporal_patch_size", "merge_size"), variants=_variant)
-
-
-PATCHIFY.fault("patches-in-raster-order", "your rows are in raster order, patch row after patch "
-               "row; the four patches of a 2x2 cell must stand one after the other")
-PATCHIFY.wrong("cell_down_the_columns",
-               lambda frames, config: _cut(frames, config, (0, 3, 6, 7, 4, 2, 1, 5, 8)),
+PATCHIFY.fault("patches-in-raster-order", "your rows are in raster order, patch row after patch row; "
+               "the four patches of a 2x2 cell must stand one after the other")
+PATCHIFY.wrong("cell_down_the_columns", lambda *args: _cut(*args, (0, 3, 6, 7, 4, 2, 1, 5, 8)),
                "inside a cell your patches go down the columns; they go along the rows: (0,0) (0,1) "
                "(1,0) (1,1)")
-PATCHIFY.wrong("cells_down_the_columns",
-               lambda frames, config: _cut(frames, config, (0, 6, 3, 4, 7, 2, 1, 5, 8)),
+PATCHIFY.wrong("cells_down_the_columns", lambda *args: _cut(*args, (0, 6, 3, 4, 7, 2, 1, 5, 8)),
                "your cells go down the columns; cells go in reading order, along the rows")
-PATCHIFY.wrong("frame_before_colour",
-               lambda frames, config: _cut(frames, config, (0, 3, 6, 4, 7, 1, 2, 5, 8)),
-               "within a row the frame comes before the colour; it is colour, frame, pixel row, "
-               "pixel column")
-PATCHIFY.fault("patch-axes-swapped", "within a row the colour comes last; it is colour, frame, "
-               "pixel row, pixel column")
-PATCHIFY.wrong("pixels_transposed",
-               lambda frames, config: _cut(frames, config, (0, 3, 6, 4, 7, 2, 1, 8, 5)),
+PATCHIFY.wrong("frame_before_colour", lambda *args: _cut(*args, (0, 3, 6, 4, 7, 1, 2, 5, 8)),
+               "within a row the frame comes before the colour; it is colour, frame, pixel row, pixel "
+               "column")
+PATCHIFY.fault("patch-axes-swapped", "within a row the colour comes last; it is colour, frame, pixel "
+               "row, pixel column")
+PATCHIFY.wrong("pixels_transposed", lambda *args: _cut(*args, (0, 3, 6, 4, 7, 2, 1, 8, 5)),
                "your patches are transposed: within a row pixel columns come before pixel rows")
-PATCHIFY.wrong("filled_with_zeros", lambda frames, config: _cut(frames, config, fill="zeros"),
-               "a pair that lacks a frame is filled with zeros; the last frame is repeated: a "
-               "picture is shown twice")
-PATCHIFY.wrong("filled_with_the_first", lambda frames, config: _cut(frames, config, fill="first"),
-               "a pair that lacks a frame is filled with the first frame; it is the last one that "
-               "is repeated")
+PATCHIFY.wrong("filled_with_zeros", lambda *args: _cut(*args, fill="zeros"),
+               "a pair that lacks a frame is filled with zeros; the last frame is repeated: a picture "
+               "is shown twice")
+PATCHIFY.wrong("filled_with_the_first", lambda *args: _cut(*args, fill="first"),
+               "a pair that lacks a frame is filled with the first frame; it is the last one that is "
+               "repeated")
 PATCHIFY.wrong("incomplete_pair_dropped",
                lambda frames, c: _cut(frames[: len(frames) - len(frames) % c.temporal_patch_size], c),
-               "an incomplete last pair of frames is dropped; its last frame is repeated until it "
-               "is whole")
+               "an incomplete last pair of frames is dropped; its last frame is repeated until it is "
+               "whole")
 
 
 @PATCHIFY.mistake("patches are cut by reshape alone, which takes runs of pixels and no squares: the "

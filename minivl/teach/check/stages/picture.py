@@ -63,29 +63,25 @@ SIZE = Exercise(
            "a side of a whole number of steps and a half":
                lambda s, c: any(side % c.factor == c.factor / 2 for side in s[:2])},
     reads=("patch_size", "merge_size", "min_pixels", "max_pixels"), variants=_size_variant)
-
-
-SIZE.wrong("halves_up", lambda shape, config: _size(shape, config, to=lambda n: math.floor(n + 0.5)),
-           "your halves go up: Python's round() sends 1.5 to 2 and 2.5 to 2 (to even), and so does "
-           "the model")
-SIZE.wrong("rounded_down", lambda shape, config: _size(shape, config, to=math.floor),
+SIZE.wrong("halves_up", lambda *args: _size(*args, to=lambda n: math.floor(n + 0.5)),
+           "your halves go up: Python's round() sends 1.5 to 2 and 2.5 to 2 (to even), and so does the "
+           "model")
+SIZE.wrong("rounded_down", lambda *args: _size(*args, to=math.floor),
            "you round down; sides go to the nearest multiple, with round()")
-SIZE.wrong("rounded_up", lambda shape, config: _size(shape, config, to=math.ceil),
+SIZE.wrong("rounded_up", lambda *args: _size(*args, to=math.ceil),
            "you round up; sides go to the nearest multiple, with round()")
-SIZE.wrong("no_upper_limit", lambda shape, config: _size(shape, config, most=False),
+SIZE.wrong("no_upper_limit", lambda *args: _size(*args, most=False),
            "the largest area is not looked at: beyond max_pixels both sides shrink by one factor")
-SIZE.wrong("no_lower_limit", lambda shape, config: _size(shape, config, least=False),
+SIZE.wrong("no_lower_limit", lambda *args: _size(*args, least=False),
            "the smallest area is not looked at: below min_pixels both sides grow by one factor")
-SIZE.wrong("no_limits", lambda shape, config: _size(shape, config, least=False, most=False),
+SIZE.wrong("no_limits", lambda *args: _size(*args, least=False, most=False),
            "neither limit of the area is looked at")
-SIZE.wrong("width_first", lambda shape, config: _size(shape, config)[::-1],
-           "you give (width, height); it is height first")
-SIZE.wrong("grown_to_nearest", lambda shape, config: _size(shape, config, grow=round),
+SIZE.wrong("width_first", lambda s, c: _size(s, c)[::-1], "you give (width, height); it is height first")
+SIZE.wrong("grown_to_nearest", lambda *args: _size(*args, grow=round),
            "when growing you round to the nearest; it must go up, or the area stays too small")
-SIZE.wrong("shrunk_to_nearest", lambda shape, config: _size(shape, config, shrink=round),
+SIZE.wrong("shrunk_to_nearest", lambda *args: _size(*args, shrink=round),
            "when shrinking you round to the nearest; it must go down, or the area stays too large")
-SIZE.wrong("step_of_a_patch",
-           lambda shape, config: _size(shape, replace(config, merge_size=1)),
+SIZE.wrong("step_of_a_patch", lambda s, c: _size(s, replace(c, merge_size=1)),
            "your step is the patch alone: it is patch_size x merge_size, 28 in the model")
 
 
@@ -146,10 +142,8 @@ RESIZE = Exercise(
     "resize", "picture.resize", "bicubic (a = -0.5) with antialiasing, uint8; two levels off are let through",
     passes.resize, _draw_resize, slack=2.0,
     facts={"a side that shrinks": _shrinks, "a side that grows": _grows})
-
-
-RESIZE.fault("resize-without-antialias", "the antialiasing is missing: when a side shrinks, the "
-             "filter is stretched by the same factor")
+RESIZE.fault("resize-without-antialias", "the antialiasing is missing: when a side shrinks, the filter "
+             "is stretched by the same factor")
 RESIZE.fault("resize-with-another-cubic", "your cubic has a = -0.75 (OpenCV's); it is -0.5")
 RESIZE.fault("resize-bilinear", "that is bilinear; it is bicubic")
 
@@ -161,9 +155,9 @@ def nearest_neighbour(pixels, size):
     return pixels[at[0]][:, at[1]]
 
 
-RESIZE.wrong("half_a_pixel_off", lambda pixels, size: _filtered(pixels, size, middle=0.0),
+RESIZE.wrong("half_a_pixel_off", lambda *args: _filtered(*args, middle=0.0),
              "your pixels are half a pixel off: their centres are at 0.5, 1.5, ..., not at 0, 1, ...")
-RESIZE.wrong("wraps_around", lambda pixels, size: _filtered(pixels, size, clip=False),
+RESIZE.wrong("wraps_around", lambda *args: _filtered(*args, clip=False),
              "values beyond 0..255 wrap around when they become uint8: clip them first (a cubic "
              "overshoots)")
 RESIZE.wrong("box_filter",
@@ -200,13 +194,11 @@ def _colour_variant(d: Draws) -> Variant:
 
 NORMALISE = Exercise("picture.normalise", "picture.normalise", "(x/255 - mean) / std, colour first: h u 3 -> 3 h u",
                      passes.normalise, _draw_pixels, reads=("image_mean", "image_std"), variants=_colour_variant)
-
-
 NORMALISE.wrong("not_by_255", _coloured(lambda x, mean, std: (x - mean) / std),
                 "the division by 255 is missing: mean and std are for colours of 0..1")
-NORMALISE.wrong("mean_kept", lambda pixels, config: _colour_first(pixels / 255 / _colours(config)[1]),
+NORMALISE.wrong("mean_kept", lambda pixels, c: _colour_first(pixels / 255 / _colours(c)[1]),
                 "the mean is not taken off")
-NORMALISE.wrong("std_missing", lambda pixels, config: _colour_first(pixels / 255 - _colours(config)[0]),
+NORMALISE.wrong("std_missing", lambda pixels, c: _colour_first(pixels / 255 - _colours(c)[0]),
                 "the division by std is missing")
 NORMALISE.wrong("colour_last", _coloured(lambda x, mean, std: (x / 255 - mean) / std, move=np.array),
                 "colour is still last: (h, u, 3); it goes first, (3, h, u)")
@@ -218,12 +210,11 @@ NORMALISE.wrong("colours_backwards", _coloured(lambda x, mean, std: (x[..., ::-1
 NORMALISE.wrong("picture_transposed",
                 _coloured(lambda x, mean, std: (x / 255 - mean) / std, move=np.transpose),
                 "the picture is transposed: (3, u, h); it is (3, h, u)")
-NORMALISE.wrong("minus_one_to_one", lambda pixels, config: _colour_first(pixels / 127.5 - 1),
+NORMALISE.wrong("minus_one_to_one", lambda pixels, c: _colour_first(pixels / 127.5 - 1),
                 "pixels go to -1..1; the model wants (x/255 - mean) / std of its training data")
 NORMALISE.wrong("by_256", _coloured(lambda x, mean, std: (x / 256 - mean) / std),
                 "you divide by 256; the largest value is 255")
 NORMALISE.wrong("times_std", _coloured(lambda x, mean, std: (x / 255 - mean) * std),
                 "you multiply by std; it is divided by")
-
 
 EXERCISES = [SIZE, RESIZE, NORMALISE]

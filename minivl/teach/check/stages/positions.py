@@ -77,13 +77,11 @@ MROPE = Exercise(
            "a cell grid that is not square": lambda ids, grids, *rest: bool((grids[:, 1] != grids[:, 2]).any()),
            'after_video = "tf5"': lambda *args: args[5] == "tf5"},
     variants=_mrope_variant)
-
-
-MROPE.fault("prompt-with-1d-positions", "your visual tokens count on one by one like text; they "
-            "have a time, a row and a column of their own")
+MROPE.fault("prompt-with-1d-positions", "your visual tokens count on one by one like text; they have a "
+            "time, a row and a column of their own")
 MROPE.wrong("ticks_ignored", lambda *args: _mrope(*args, time=lambda t, tick: t),
-            "`ticks` is ignored: frame pair t of a video is at floor(t * tick), which is its "
-            "absolute time")
+            "`ticks` is ignored: frame pair t of a video is at floor(t * tick), which is its absolute "
+            "time")
 MROPE.wrong("ticks_floored", lambda *args: _mrope(*args, time=lambda t, tick: t * int(tick)),
             "you floor `ticks` before the product; it is the product t * tick that is floored")
 MROPE.wrong("ticks_rounded", lambda *args: _mrope(*args, time=lambda t, tick: round(float(t * tick))),
@@ -97,16 +95,13 @@ MROPE.wrong("text_after_all_tokens", lambda *args: _mrope(*args, after=lambda t,
             "largest one plus one, which is far less")
 MROPE.wrong("text_off_by_one", lambda *args: _mrope(*args, after=lambda t, h, w, top: top),
             "text after a picture is off by one: it goes on at the largest position so far plus one")
-MROPE.wrong("tf5_ignored",
-            lambda *args: _mrope(*args[:5], "max_plus_one"),
+MROPE.wrong("tf5_ignored", lambda *args: _mrope(*args[:5], "max_plus_one"),
             '`after_video` is ignored: with "tf5", text after a medium goes on at its start plus '
             "max(h, w)")
-MROPE.wrong("max_plus_one_ignored",
-            lambda *args: _mrope(*args[:5], "tf5"),
+MROPE.wrong("max_plus_one_ignored", lambda *args: _mrope(*args[:5], "tf5"),
             '`after_video` is ignored: with "max_plus_one", text goes on at the largest position so '
             "far plus one")
-MROPE.wrong("cells_by_columns",
-            lambda *args: _mrope(*args, cells=_by_columns),
+MROPE.wrong("cells_by_columns", lambda *args: _mrope(*args, cells=_by_columns),
             "your cells go column by column; visual tokens come in reading order")
 MROPE.wrong("time_stands_still", lambda *args: _mrope(*args, time=lambda t, tick: 0),
             "time does not move: all frames of a video are at one moment")
@@ -154,27 +149,22 @@ SPATIAL = Exercise(
     facts={"more than one frequency for each axis": lambda at, c: c.head_dim > 4,
            "more than one head": lambda at, c: c.num_heads > 1},
     reads=("hidden_size", "num_heads", "rope_theta"), variants=_spatial_variant)
-
-
-SPATIAL.wrong("columns_first",
-              lambda at, c: _by_rows(at, _own(c), True),
+SPATIAL.wrong("columns_first", lambda at, c: _by_rows(at, _own(c), True),
               "columns come before rows: the first half of the angles counts rows")
 SPATIAL.wrong("axes_in_turn", lambda at, c: (at[:, None] * _own(c)[:, None]).reshape(len(at), -1),
               "rows and columns take turns; the angles of the row stand side by side, then those of "
               "the column")
 SPATIAL.wrong("frequencies_of_the_head", lambda at, c: _by_rows(at, _whole(c)[: c.head_dim // 4]),
-              "your frequencies are those of the whole head: rows and columns have half of its "
-              "width each, so the exponent is 2i / (head_dim / 2)")
+              "your frequencies are those of the whole head: rows and columns have half of its width "
+              "each, so the exponent is 2i / (head_dim / 2)")
 SPATIAL.wrong("frequencies_shared_out", lambda at, c: np.repeat(at, c.head_dim // 4, 1) * _whole(c),
               "your frequencies are shared out as in the decoder: the row has the high ones, the "
               "column the low ones. Both axes have all of them")
-SPATIAL.wrong("spatial_theta", lambda at, config: _by_rows(at, _frequencies(config.head_dim // 2, 1e4)),
+SPATIAL.wrong("spatial_theta", lambda at, c: _by_rows(at, _frequencies(c.head_dim // 2, 1e4)),
               "theta is always 10000; it is config.rope_theta")
-SPATIAL.wrong("same_axis_twice",
-              lambda at, c: _by_rows(at[:, :1].repeat(2, 1), _own(c)),
+SPATIAL.wrong("same_axis_twice", lambda at, c: _by_rows(at[:, :1].repeat(2, 1), _own(c)),
               "both halves of your angles are equal; one counts rows, the other columns")
-SPATIAL.wrong("frequencies_grow",
-              lambda at, config: _by_rows(at, 1 / _own(config)),
+SPATIAL.wrong("frequencies_grow", lambda at, c: _by_rows(at, 1 / _own(c)),
               "your frequencies grow: theta has a negative exponent")
 SPATIAL.wrong("width_of_the_row",
               lambda at, c: _by_rows(at, _frequencies(c.hidden_size // 2, c.rope_theta)),
@@ -218,10 +208,7 @@ ANGLES = Exercise(
     _draw_angles, facts={"positions that differ between the axes (visual tokens)":
                          lambda p, c: bool((p != p[:1]).any())},
     reads=("hidden_size", "num_attention_heads", "rope_theta", "mrope_section"), variants=_angles_variant)
-
-
-ANGLES.wrong("time_everywhere",
-             lambda positions, config: _shared(positions, config, _axis(config, (0, 0, 0))),
+ANGLES.wrong("time_everywhere", lambda at, c: _shared(at, c, _axis(c, (0, 0, 0))),
              "all frequencies turn by time: the three axes are shared out over them")
 
 
@@ -237,8 +224,7 @@ def axes_in_turn_while_they_last(positions, config):
     return _shared(positions, config, np.array(axis))
 
 
-ANGLES.wrong("sections_swapped",
-             lambda positions, config: _shared(positions, config, _axis(config, (0, 2, 1))),
+ANGLES.wrong("sections_swapped", lambda at, c: _shared(at, c, _axis(c, (0, 2, 1))),
              "height and width are swapped: sections are time, height, width")
 ANGLES.wrong("sections_from_the_start",
              lambda at, c: _shared(at, c, _axis(c), np.concatenate([_whole(c)[:n] for n in c.mrope_section])),
@@ -246,16 +232,14 @@ ANGLES.wrong("sections_from_the_start",
 ANGLES.wrong("equal_sections",
              lambda at, c: _shared(at, c, np.arange(c.head_dim // 2) * 3 // (c.head_dim // 2)),
              "the axes have an equal share; mrope_section says how many frequencies each has")
-ANGLES.wrong("theta_ignored",
-             lambda at, c: _shared(at, c, _axis(c), _frequencies(c.head_dim, 1e4)),
+ANGLES.wrong("theta_ignored", lambda at, c: _shared(at, c, _axis(c), _frequencies(c.head_dim, 1e4)),
              "theta is always 10000; it is config.rope_theta")
 ANGLES.wrong("exponent_halved",
              lambda at, c: _shared(at, c, _axis(c), c.rope_theta ** -(np.arange(c.head_dim // 2) / c.head_dim)),
              "the exponent is i / width where 2i / width belongs: frequencies fall too slowly")
-ANGLES.wrong("frequencies_first", lambda positions, config: _shared(positions, config, _axis(config)).T,
+ANGLES.wrong("frequencies_first", lambda at, c: _shared(at, c, _axis(c)).T,
              "you give (f, s): a row for each token")
-ANGLES.wrong("sections_backwards",
-             lambda positions, config: _shared(positions, config, _axis(config, (2, 1, 0))),
+ANGLES.wrong("sections_backwards", lambda at, c: _shared(at, c, _axis(c, (2, 1, 0))),
              "your sections come in the order width, height, time; it is time, height, width")
 
 
@@ -263,21 +247,18 @@ ANGLES.wrong("sections_backwards",
 
 COS_SIN = Exercise("cos_sin", "*.cos_sin", "cosine and sine of the angles, in the type asked for: n f -> n f, n f",
                    passes.cos_sin, lambda d: (d.floats(d.whole(1, 5), d.whole(1, 6), scale=8.0), FLOAT32))
-
-
-COS_SIN.wrong("sine_first", lambda angles, dtype: (np.sin(angles), np.cos(angles)),
+COS_SIN.wrong("sine_first", lambda angles, _: (np.sin(angles), np.cos(angles)),
               "sine and cosine are swapped: cosine comes first")
-COS_SIN.wrong("degrees", lambda angles, dtype: (np.cos(np.deg2rad(angles)), np.sin(np.deg2rad(angles))),
+COS_SIN.wrong("degrees", lambda angles, _: (np.cos(np.deg2rad(angles)), np.sin(np.deg2rad(angles))),
               "your angles are taken for degrees; they are radians already")
-COS_SIN.wrong("angles_twice",
-              lambda angles, dtype: (np.cos(np.tile(angles, 2)), np.sin(np.tile(angles, 2))),
-              "each angle comes twice (2f numbers a row): that belongs to other implementations of "
-              "the rotation")
-COS_SIN.wrong("sine_negated", lambda angles, dtype: (np.cos(angles), -np.sin(angles)),
+COS_SIN.wrong("angles_twice", lambda angles, _: (np.cos(np.tile(angles, 2)), np.sin(np.tile(angles, 2))),
+              "each angle comes twice (2f numbers a row): that belongs to other implementations of the "
+              "rotation")
+COS_SIN.wrong("sine_negated", lambda angles, _: (np.cos(angles), -np.sin(angles)),
               "the sine has its sign changed")
-COS_SIN.wrong("cosine_twice", lambda angles, dtype: (np.cos(angles), np.cos(angles)),
+COS_SIN.wrong("cosine_twice", lambda angles, _: (np.cos(angles), np.cos(angles)),
               "you give the cosine twice")
-COS_SIN.wrong("times_pi", lambda angles, dtype: (np.cos(np.pi * angles), np.sin(np.pi * angles)),
+COS_SIN.wrong("times_pi", lambda angles, _: (np.cos(np.pi * angles), np.sin(np.pi * angles)),
               "the angles are multiplied by pi")
 
 
@@ -306,10 +287,8 @@ ADVANCE = Exercise("advance", "positions.advance",
                    passes.advance, _draw_advance,
                    facts={"axes that differ": lambda rows, offsets: bool((offsets != offsets[:1]).any()),
                           "several conversations": lambda rows, offsets: len(rows) > 1}, variants=_advance_variant)
-
-
-ADVANCE.fault("decoding-with-1d-positions", "the offset is forgotten: after a picture, positions "
-              "lag behind rows")
+ADVANCE.fault("decoding-with-1d-positions", "the offset is forgotten: after a picture, positions lag "
+              "behind rows")
 ADVANCE.wrong("time_alone_moves", _after_last(lambda last: last + np.array([[1], [0], [0]])),
               "only time moves: text has the same number on all three axes, so each gets one more")
 ADVANCE.wrong("largest_axis", _after_last(lambda last: np.tile(last.max(0) + 1, (3, 1))),
@@ -320,12 +299,10 @@ ADVANCE.wrong("largest_conversation", _after_last(lambda last: last * 0 + last.m
               "all conversations go on at the largest position: each has its own")
 ADVANCE.wrong("time_for_all", _after_last(lambda last: np.tile(last[0] + 1, (3, 1))),
               "you go on at time: each axis gets one more than its own last")
-ADVANCE.wrong("one_back", _after_last(lambda last: last - 1),
-              "you go back by one")
+ADVANCE.wrong("one_back", _after_last(lambda last: last - 1), "you go back by one")
 ADVANCE.wrong("time_stays", _after_last(lambda last: last + np.array([[0], [1], [1]])),
               "time stands still: it gets one more too")
 ADVANCE.wrong("moved_by_number", _after_last(lambda last: last + np.arange(last.shape[1])),
               "conversation n moves by n: each one moves by one")
-
 
 EXERCISES = [MROPE, SPATIAL, ANGLES, COS_SIN, ADVANCE]

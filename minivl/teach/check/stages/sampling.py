@@ -55,15 +55,11 @@ PENALISE = Exercise(
                                                                             zip(x, seen, strict=True))),
            "an id that was seen twice": _of_all(lambda x, seen, p: any(len(set(ids)) < len(ids) for ids in seen)),
            "several conversations": lambda x, prompts, answers, p: len(x) > 1}, variants=_penalty_variant)
-
-
 PENALISE.fault("penalty-on-new-tokens-only", "the prompt is forgotten: only ids of the answer are "
                "punished")
-PENALISE.wrong("answer_forgotten",
-               lambda logits, prompts, answers, penalty: _penalised(logits, prompts, _fair(penalty)),
+PENALISE.wrong("answer_forgotten", lambda x, prompts, answers, r: _penalised(x, prompts, _fair(r)),
                "the answer is forgotten: only ids of the prompt are punished")
-PENALISE.wrong("negative_divided",
-               _of_all(lambda logits, seen, penalty: _penalised(logits, seen, lambda x: x / penalty)),
+PENALISE.wrong("negative_divided", _of_all(lambda x, seen, r: _penalised(x, seen, lambda x: x / r)),
                "negative scores are divided too, which makes them more likely: a negative one is "
                "multiplied")
 
@@ -79,32 +75,28 @@ def punished_each_time(logits, seen, penalty):
     return out
 
 
-PENALISE.wrong("cases_swapped",
-               _of_all(lambda logits, seen, penalty: _penalised(logits, seen, _fair(1 / penalty))),
+PENALISE.wrong("cases_swapped", _of_all(lambda x, seen, r: _penalised(x, seen, _fair(1 / r))),
                "the two cases are swapped: a positive score is divided, a negative one multiplied")
-PENALISE.wrong("penalty_subtracted",
-               _of_all(lambda logits, seen, penalty: _penalised(logits, seen, lambda x: x - penalty)),
+PENALISE.wrong("penalty_subtracted", _of_all(lambda x, seen, r: _penalised(x, seen, lambda x: x - r)),
                "the penalty is subtracted; scores are divided by it, or multiplied if negative")
 PENALISE.wrong("ids_of_the_first",
-               _of_all(lambda logits, seen, penalty: _penalised(logits, seen[:1] * len(seen), _fair(penalty))),
+               _of_all(lambda x, seen, r: _penalised(x, seen[:1] * len(seen), _fair(r))),
                "every conversation pays for the ids of the first: each has its own")
 PENALISE.wrong("ids_of_all",
                _of_all(lambda x, seen, r: _penalised(x, [np.concatenate(seen).astype(int)] * len(seen), _fair(r))),
                "ids seen in any conversation are punished in all: each has its own")
-PENALISE.wrong("unseen_punished", _of_all(lambda x, seen, r: _penalised(
-                   x, [np.setdiff1d(np.arange(x.shape[1]), ids) for ids in seen], _fair(r))),
+PENALISE.wrong("unseen_punished",
+               _of_all(lambda x, seen, r: _penalised(x, [np.setdiff1d(np.arange(x.shape[1]), ids) for ids in seen], _fair(r))),
                "ids that were *not* seen are punished")
 PENALISE.wrong("prompt_then_answer",
                lambda x, prompts, answers, r: _penalised(_penalised(x, prompts, _fair(r)), answers, _fair(r)),
                "an id that is in the prompt and in the answer is punished twice: each id once")
-PENALISE.wrong("all_punished", lambda logits, prompts, answers, penalty: np.where(
-    logits < 0, logits * penalty, logits / penalty), "every score is pushed down; only ids that were seen are")
-PENALISE.wrong("multiplied",
-               _of_all(lambda logits, seen, penalty: _penalised(logits, seen, lambda x: x * penalty)),
+PENALISE.wrong("all_punished", lambda x, prompts, answers, r: np.where(x < 0, x * r, x / r),
+               "every score is pushed down; only ids that were seen are")
+PENALISE.wrong("multiplied", _of_all(lambda x, seen, r: _penalised(x, seen, lambda x: x * r)),
                "seen scores are multiplied by the penalty, positive ones too, which makes them more "
                "likely")
-PENALISE.wrong("forbidden",
-               _of_all(lambda logits, seen, penalty: _penalised(logits, seen, lambda x: -np.inf)),
+PENALISE.wrong("forbidden", _of_all(lambda x, seen, r: _penalised(x, seen, lambda x: -np.inf)),
                "seen ids are forbidden altogether; they only become less likely")
 PENALISE.fault("penalty-missing", "nothing is punished")
 
@@ -115,7 +107,7 @@ KINDS = ("k", "p", "both", "both", "both", "neither")
 
 
 def draw_narrow(d: Draws, kinds: tuple[str, ...] = KINDS) -> tuple:
-    """Scores without equals where a share is asked for, and a share between two sums, so that rounding decides none."""
+    """Scores without equals where a share is asked for, and a share between two sums."""
     rows, words, temperature = d.whole(1, 3), d.whole(2, 8), d.pick([1.0, 0.5, 2.0])
     rng, kind = d.generator(), d.pick(kinds)
     # Every row has the same scores in an order of its own, so that one share suits them all.
@@ -171,8 +163,6 @@ NARROW = Exercise(
            "scores that are equal": lambda x, t, k, p: any(len(set(row)) < len(row) for row in x.tolist()),
            "a top_k beyond the number of words": lambda x, t, k, p: k is not None and k > x.shape[1]},
     variants=_narrow_variant)
-
-
 NARROW.wrong("lowest_infinite", lambda *args: _narrow(*args, lowest=-np.inf),
              "what falls out is -inf; the lowest finite number is asked for (np.finfo(dtype).min), "
              "because what comes out of a stage is finite")
@@ -229,22 +219,18 @@ LIKELY = Exercise("most_likely", "sampling.most_likely", "the highest score of e
                   passes.most_likely, _draw_most_likely,
                   facts={"equal scores": lambda x: any(len(set(row)) < len(row) for row in x.tolist()),
                          "several rows": lambda x: len(x) > 1})
-
-
 LIKELY.wrong("last_of_equals", lambda logits: logits.shape[1] - 1 - logits[:, ::-1].argmax(1),
              "the last among equals; the first one is asked for")
 LIKELY.wrong("one_for_all", lambda logits: logits.argmax(),
              "one number for the whole array: each row has its own (axis=-1)")
 LIKELY.wrong("best_of_columns", lambda logits: logits.argmax(0),
              "the best of each column; each row is a conversation (axis=-1)")
-LIKELY.wrong("lowest_score", lambda logits: logits.argmin(1),
-             "you give the lowest score")
+LIKELY.wrong("lowest_score", lambda logits: logits.argmin(1), "you give the lowest score")
 LIKELY.wrong("score_itself", lambda logits: logits.max(1),
              "you give the score itself and not its number")
 LIKELY.wrong("absolute_values", lambda logits: np.abs(logits).argmax(1),
              "you compare absolute values: a very negative score is no likely one")
 LIKELY.wrong("kept_axis", lambda logits: logits.argmax(1, keepdims=True),
              "you give (n, 1): one number a row, (n,)")
-
 
 EXERCISES = [PENALISE, NARROW, LIKELY]

@@ -22,28 +22,24 @@ def _draw_embed(d: Draws) -> tuple:
 EMBED = Exercise(
     "embed_patches", "vision.embed_patches", "each patch times one matrix: p x -> p d", passes.embed_patches,
     _draw_embed, lambda patches, embed, dtype: patches.shape[1])
-
-
-EMBED.wrong("embed_reshaped",
-            lambda patches, embed, dtype: patches @ matrix(embed).reshape(embed.weight.shape[::-1]),
+EMBED.wrong("embed_reshaped", lambda x, w, _: x @ matrix(w).reshape(w.weight.shape[::-1]),
             "you multiply with the matrix as it is stored, (out, in), reshaped to fit; it must be "
             "transposed")
-EMBED.wrong("patch_mean", lambda patches, embed, dtype: patches @ matrix(embed).T / patches.shape[1],
+EMBED.wrong("patch_mean", lambda x, w, _: x @ matrix(w).T / x.shape[1],
             "you scale the sum by the number of values in a patch: it is a sum, not a mean")
-EMBED.wrong("patch_backwards", lambda patches, embed, dtype: patches[:, ::-1] @ matrix(embed).T,
+EMBED.wrong("patch_backwards", lambda x, w, _: x[:, ::-1] @ matrix(w).T,
             "your patches run backwards: the values of each are reversed, as in a textbook "
             "convolution; this one does not flip its kernel")
-EMBED.wrong("last_value_missing", lambda patches, embed, dtype: patches[:, :-1] @ matrix(embed).T[:-1],
+EMBED.wrong("last_value_missing", lambda x, w, _: x[:, :-1] @ matrix(w).T[:-1],
             "the last value of each patch is left out")
-EMBED.wrong("activation_after", lambda patches, embed, dtype: np.maximum(patches @ matrix(embed).T, 0),
+EMBED.wrong("activation_after", lambda x, w, _: np.maximum(x @ matrix(w).T, 0),
             "you apply an activation after the product; here is none")
-EMBED.wrong("patches_last", lambda patches, embed, dtype: matrix(embed) @ patches.T,
+EMBED.wrong("patches_last", lambda x, w, _: matrix(w) @ x.T,
             "you give (d, p): rows of the result are patches, so it is patches @ W.T and not W @ "
             "patches.T")
-EMBED.wrong("patch_mean_off",
-            lambda patches, embed, dtype: (patches - patches.mean(1, keepdims=True)) @ matrix(embed).T,
-            "you take the mean off each patch first; pixels were normalised long before, and "
-            "nothing is here")
+EMBED.wrong("patch_mean_off", lambda x, w, _: (x - x.mean(1, keepdims=True)) @ matrix(w).T,
+            "you take the mean off each patch first; pixels were normalised long before, and nothing "
+            "is here")
 
 
 # ------------------------------------------------------------------------------------------------ merge_2x2
@@ -84,15 +80,13 @@ MERGE = Exercise(
     passes.merge_2x2, _draw_merge, lambda x, merger: 4 * x.shape[1],
     {"more than one cell": lambda x, merger: len(x) > 4, "an eps that counts": lambda x, m: m.norm.eps > 1e-3},
     variants=_variant)
-
-
 MERGE.wrong("cells_in_raster_order", _joined(lambda y: y.reshape(4, len(y) // 4, -1).swapaxes(0, 1)),
-            "your rows are in raster order: you join row i of each quarter of x, but the four rows "
-            "of a cell stand one after the other (x.reshape(cells, 4 * d))")
+            "your rows are in raster order: you join row i of each quarter of x, but the four rows of "
+            "a cell stand one after the other (x.reshape(cells, 4 * d))")
 MERGE.wrong("rows_interleaved", _joined(lambda y: y.reshape(len(y) // 4, 4, -1).swapaxes(1, 2)),
-            "you interleave the four rows of a cell: first value of each, then second of each; they "
-            "go side by side, one whole row after the other")
-MERGE.wrong("norm_missing", lambda x, merger: _merge(x, merger, inner=x.reshape(len(x) // 4, -1)),
+            "you interleave the four rows of a cell: first value of each, then second of each; they go "
+            "side by side, one whole row after the other")
+MERGE.wrong("norm_missing", lambda x, m: _merge(x, m, inner=x.reshape(len(x) // 4, -1)),
             "the norm is missing: rows are normalised before they are joined")
 
 
@@ -104,9 +98,9 @@ def norm_after_joining(x, merger):
     return _merge(x, merger, inner=cells / scale * np.tile(merger.norm.weight.dense(np.float64), 4))
 
 
-MERGE.wrong("gelu_missing", lambda x, merger: _merge(x, merger, lambda y: y),
+MERGE.wrong("gelu_missing", lambda x, m: _merge(x, m, lambda y: y),
             "the GELU between the two linear maps is missing")
-MERGE.wrong("gelu_at_the_end", lambda x, merger: exact_gelu(_merge(x, merger)),
+MERGE.wrong("gelu_at_the_end", lambda x, m: exact_gelu(_merge(x, m)),
             "there is a GELU too many, after the second linear map")
 MERGE.wrong("merger_biases_missing",
             lambda x, m: _merge(x, m._replace(inner=_bare(m.inner), outer=_bare(m.outer))),

@@ -58,31 +58,28 @@ def _order_variant(d: Draws) -> Variant:
 ORDER = Exercise("window_order", "vision.window_order", "the cells' numbers, window after window: i 3 -> c",
                  passes.window_order, _draw_grids, facts=FACTS,
                  reads=("window_size", "patch_size", "spatial_merge_size"), variants=_order_variant)
-
-
-ORDER.wrong("raster_order", lambda grids, config: _order(grids, config, side=999),
+ORDER.wrong("raster_order", lambda *args: _order(*args, side=999),
             "your cells are in raster order: no window is looked at, or windows are too large "
             "(window_size is in pixels; a window is window_size / patch_size / spatial_merge_size "
             "cells wide)")
-ORDER.wrong("windows_down", lambda grids, config: _order(grids, config, key=lambda t, y, x: (t, x, y)),
+ORDER.wrong("windows_down", lambda *args: _order(*args, key=lambda t, y, x: (t, x, y)),
             "your windows go down the columns; they go in reading order, along the rows")
 ORDER.wrong("all_down",
             lambda *args: _order(*args, key=lambda t, y, x: (t, x, y), inner=lambda y, x: (x, y)),
             "yours goes down first, windows and cells alike; both are read along rows")
-ORDER.wrong("inside_down", lambda grids, config: _order(grids, config, inner=lambda y, x: (x, y)),
+ORDER.wrong("inside_down", lambda *args: _order(*args, inner=lambda y, x: (x, y)),
             "inside a window your cells go down the columns; they keep their reading order")
-ORDER.wrong("counts_from_zero", lambda grids, config: _order(grids, config, offset=False),
-            "each picture counts from 0: the cells of the next picture go on after the last of the "
-            "one before")
-ORDER.wrong("across_frames", lambda grids, config: _order(grids, config, key=lambda t, y, x: (y, x, t)),
+ORDER.wrong("counts_from_zero", lambda *args: _order(*args, offset=False),
+            "each picture counts from 0: the cells of the next picture go on after the last of the one "
+            "before")
+ORDER.wrong("across_frames", lambda *args: _order(*args, key=lambda t, y, x: (y, x, t)),
             "your windows reach across frames: every frame has windows of its own")
-ORDER.wrong("twice_as_wide",
-            lambda grids, config: _order(grids, config, side=config.window_size // config.patch_size),
-            "your windows are twice as wide: window_size is divided by the patch alone, but cells "
-            "are 2x2 patches")
-ORDER.wrong("order_inverted", lambda grids, config: np.argsort(_order(grids, config)),
+ORDER.wrong("twice_as_wide", lambda g, c: _order(g, c, side=c.window_size // c.patch_size),
+            "your windows are twice as wide: window_size is divided by the patch alone, but cells are "
+            "2x2 patches")
+ORDER.wrong("order_inverted", lambda g, c: np.argsort(_order(g, c)),
             "that is the inverse: for each cell its new place. Asked is which cell comes at each place")
-ORDER.wrong("always_four", lambda grids, config: _order(grids, config, side=4),
+ORDER.wrong("always_four", lambda *args: _order(*args, side=4),
             "your windows are always 4 cells wide; their size comes from the config")
 
 
@@ -143,30 +140,25 @@ SCHEDULE = Exercise(
            "a windowed block": lambda g, c: len(c.fullatt_block_indexes) < c.depth},
     reads=("depth", "fullatt_block_indexes", "window_size", "patch_size", "spatial_merge_size"),
     variants=_schedule_variant)
-
-
 SCHEDULE.fault("windows-swapped-with-full", "windowed and full blocks are swapped")
-SCHEDULE.fault("full-attention-never-used", "no block is ever full: those in fullatt_block_indexes "
-               "see their whole frame")
+SCHEDULE.fault("full-attention-never-used", "no block is ever full: those in fullatt_block_indexes see "
+               "their whole frame")
 SCHEDULE.fault("windows-missing", "every block is full: only those in fullatt_block_indexes are")
-SCHEDULE.wrong("counted_in_cells", lambda grids, config: _tables(grids, config, patches=1),
+SCHEDULE.wrong("counted_in_cells", lambda *args: _tables(*args, patches=1),
                "rows are counted in cells; a cell is four patches, and rows are patches")
-SCHEDULE.fault("frames-see-each-other", "your full blocks see across the frames of a video: they "
-               "see one frame")
-SCHEDULE.fault("pictures-see-each-other", "your full blocks see across pictures: they see one frame "
-               "of one picture")
-SCHEDULE.wrong("ends_off_by_one",
-               lambda grids, config: _tables(grids, config, keys=lambda table: table - [0, 1, 0, 1]),
+SCHEDULE.fault("frames-see-each-other", "your full blocks see across the frames of a video: they see "
+               "one frame")
+SCHEDULE.fault("pictures-see-each-other", "your full blocks see across pictures: they see one frame of "
+               "one picture")
+SCHEDULE.wrong("ends_off_by_one", lambda *args: _tables(*args, keys=lambda table: table - [0, 1, 0, 1]),
                "ends are off by one: q1 and k1 are the first row that is no longer part of the segment")
-SCHEDULE.wrong("columns_mixed",
-               lambda grids, config: _tables(grids, config, keys=lambda table: table[:, [0, 2, 1, 3]]),
+SCHEDULE.wrong("columns_mixed", lambda *args: _tables(*args, keys=lambda table: table[:, [0, 2, 1, 3]]),
                "columns are q0 q1 k0 k1: start and end of the queries, then of the keys")
 SCHEDULE.wrong("lengths_for_ends",
                lambda *args: _tables(*args, keys=lambda t: np.stack([t[:, 0], t[:, 1] - t[:, 0]] * 2, 1)),
                "you give lengths where the ends belong")
 SCHEDULE.wrong("whole_windows_at_edges",
-               lambda grids, c: _tables(grids, c, windows=lambda grid: [4 * c.window_cells**2] * len(
-                   _window_sizes(grid, c, c.window_cells))),
+               lambda grids, c: _tables(grids, c, windows=lambda grid: [4 * c.window_cells**2] * len(_window_sizes(grid, c, c.window_cells))),
                "windows at the ragged edge are counted as whole ones")
 SCHEDULE.wrong("blocks_from_one",
                lambda grids, c: _tables(grids, c, [b - 1 for b in c.fullatt_block_indexes]),
@@ -201,8 +193,6 @@ BY_WINDOW = Exercise(
     "order_by_window", "vision.order_by_window", "rows into window order, four at a time: p d, c -> w d",
     passes.order_by_window, _draw_order, facts={"an order that is not its own inverse": _own_inverse},
     variants=_by_window_variant)
-
-
 BY_WINDOW.wrong("order_unused", lambda rows, order: rows.copy(),
                 "your rows are in raster order still: they come out as they went in")
 BY_WINDOW.wrong("single_rows_moved",
@@ -210,7 +200,8 @@ BY_WINDOW.wrong("single_rows_moved",
                 "you move single rows: `order` numbers cells, and a cell is four rows that stay "
                 "together")
 BY_WINDOW.wrong("order_inverse", lambda rows, order: _moved(rows, np.argsort(order)),
-                "that is the inverse: cell i goes to place order[i]. Cell order[i] must come to place i")
+                "that is the inverse: cell i goes to place order[i]. Cell order[i] must come to place "
+                "i")
 BY_WINDOW.wrong("rows_of_cell_reversed",
                 lambda rows, order: rows.reshape(len(order), 4, -1)[order][:, ::-1].reshape(rows.shape),
                 "the four rows of a cell come out in reverse")
@@ -241,10 +232,8 @@ RESTORE = Exercise(
     "restore_order", "vision.restore_order", "cells by window back into prompt order: c o, c -> m o",
     passes.restore_order, _draw_restore, facts={"an order that is not its own inverse": _own_inverse},
     variants=_restore_variant)
-
-
-RESTORE.fault("order-not-inverted", "you apply `order` once more; asked is its inverse (argsort). "
-              "The two agree only on grids whose order is its own inverse")
+RESTORE.fault("order-not-inverted", "you apply `order` once more; asked is its inverse (argsort). The "
+              "two agree only on grids whose order is its own inverse")
 RESTORE.wrong("restore_unused", lambda cells, order: cells.copy(),
               "your cells stay in window order: they come out as they went in")
 RESTORE.wrong("values_sorted", lambda cells, order: np.sort(cells, axis=0),
@@ -255,6 +244,5 @@ RESTORE.wrong("order_reversed", lambda cells, order: cells[order[::-1]],
               "you reverse the order; that is no inverse")
 RESTORE.wrong("inverse_twice", lambda cells, order: cells[np.argsort(order)][np.argsort(order)],
               "the inverse is applied twice")
-
 
 EXERCISES = [ORDER, SCHEDULE, BY_WINDOW, RESTORE]
