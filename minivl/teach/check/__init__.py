@@ -3,14 +3,17 @@
     minivl.check()                                  # what can be checked, a line each
     minivl.check("merge_2x2")                       # one task: arguments, shapes, what they hold
     minivl.check("merge_2x2", my_merge)             # right, or what is wrong in words
-    minivl.check("3.1", row_of_patch)               # the same for an exercise; raises AssertionError when it is wrong
+    minivl.check("3.1", row_of_patch)               # the same for an exercise; raises AssertionError
+    when it is wrong
 
-Inputs are drawn on awkward shapes, the function runs on them, and what it gives is compared with the definition in
-float64. When they differ, the input is made as small as it gets, the difference is put into words, and the usual
-mistakes are recognised by name. It needs NumPy only; with Hypothesis it searches better.
+Inputs are drawn on awkward shapes, the function runs on them, and what it gives is compared with the
+definition in float64. When they differ, the input is made as small as it gets, the difference is put
+into words, and the usual mistakes are recognised by name. It needs NumPy only; with Hypothesis it
+searches better.
 
-It is no fence: whoever wants to cheat on themselves can call the definition. And a loop that never ends is ended by
-its author (interrupt the kernel). Read next: `exercise.py`, then `stages/`; `../lessons` for the exercises.
+It is no fence: whoever wants to cheat on themselves can call the definition. And a loop that never ends
+is ended by its author (interrupt the kernel). Read next: `exercise.py`, then `stages/`; `../lessons` for
+the exercises.
 """
 
 from __future__ import annotations
@@ -39,20 +42,24 @@ class Page(str):
         return str(self)
 
 
-def check(name: str | None = None, function: Callable | None = None, *, seed: int = 0, variant: object = None,
+def check(name: str | None = None, function: Callable | None = None, *, seed: int = 0,
+          variant: object = None,
           seconds: float = 2.0) -> Any:
-    """Grade `function` as a stage: a Result, true when it is right, whose text says what is wrong when it is not.
+    """Grade `function` as a stage: a Result, true when it is right, whose text says what is wrong when
+    it is not.
 
-    name: one of `minivl.check()`, a stage's label in the model, or the number of a lesson's exercise, which is "right"
-    in print or raises AssertionError. Without a function: the task in words.
-    seed: other inputs. variant: any word or number; the same word asks for the same rule, which differs from the
-    model's (`minivl.check(name, variant=...)` says how). seconds: when to stop searching for a wrong input. All three
-    are for stages. Raises ValueError for a name there is none of, TypeError for what cannot be called.
+    name: one of `minivl.check()`, a stage's label in the model, or the number of a lesson's exercise,
+    which is "right" in print or raises AssertionError. Without a function: the task in words.
+    seed: other inputs. variant: any word or number; the same word asks for the same rule, which differs
+    from the model's (`minivl.check(name, variant=...)` says how). seconds: when to stop searching for a
+    wrong input. All three are for stages. Raises ValueError for a name there is none of, TypeError for
+    what cannot be called.
     """
     if name is None:
         return _listing()
     if function is not None and not callable(function):
-        raise TypeError(f"the second argument is a {type(function).__name__}, should be the function to check "
+        raise TypeError(f"the second argument is a {type(function).__name__}, should be the function to "
+                        f"check "
                         "(without brackets after its name)")
     if re.fullmatch(r"\d+\.\d+", str(name)):
         return _lesson(str(name), function)
@@ -89,7 +96,8 @@ def find(name: str) -> Exercise:
     names = [n for exercise in known for n in (exercise.name, exercise.label)]
     near = get_close_matches(str(name), names, n=1, cutoff=0.4)
     meant = f"did you mean {near[0]!r}? " if near else ""
-    raise ValueError(f"there is no stage {name!r} to check; {meant}minivl.check() lists all {len(known)}")
+    raise ValueError(f"there is no stage {name!r} to check; {meant}minivl.check() lists all "
+                     f"{len(known)}")
 
 
 def _listing() -> Page:
@@ -98,8 +106,10 @@ def _listing() -> Page:
     wide = max(len(exercise.name) for exercise in known)
     lines = [f"  {e.name:<{wide}}  {'*' if e.variants else ' '} {e.does}" for e in known]
     numbers = [f"  {number:<5} {asked.name}: {asked.gives}" for number, asked in EXERCISES.items()]
-    return Page("\n".join(["minivl.check(name, your_function) grades one of these; a * has seeded variants:", *lines,
-                           'Exercises of the lessons, by number: minivl.check("3.1", your_function)', *numbers]))
+    return Page("\n".join(["minivl.check(name, your_function) grades one of these; a * has seeded "
+                           "variants:", *lines,
+                           'Exercises of the lessons, by number: minivl.check("3.1", your_function)',
+                           *numbers]))
 
 
 def _task(exercise: Exercise) -> Page:
@@ -112,7 +122,8 @@ def _task(exercise: Exercise) -> Page:
 
 def _example(exercise: Exercise) -> list[str]:
     case = deck(exercise.draw, 0, 1)[0]
-    given = [described(name, arg, exercise.reads) for name, arg in zip(exercise.names, case.args, strict=True)]
+    given = [described(name, arg, exercise.reads)
+             for name, arg in zip(exercise.names, case.args, strict=True)]
     gives = " and ".join(array_words(value) for value in judge(exercise, exercise.definition, case).got)
     hint = [f"  {ASK_A_WEIGHT}"] if any(".weight =" in words for words in given) else []
     return ["  for example:", *(f"    {words}" for words in given), f"    gives {gives}", *hint]
@@ -129,13 +140,14 @@ def grade(exercise: Exercise, function: Callable, seed: int = 0, seconds: float 
     if not failed and len(cases) < DECK:
         return _slow(exercise, cases, perf_counter() - start)
     if not _stable(exercise, function, cases[-1]):
-        return result.refused(exercise, "unstable", "called twice on the same input, your function gives two results: "
+        return result.refused(exercise, "unstable",
+                              "called twice on the same input, your function gives two results: "
                               "does it keep something between calls, or draw random numbers?")
     smallest = _smallest(exercise, function, failed, seed, start + seconds)
     if smallest is None:
         return result.right(exercise, len(cases) + TRIES, verdicts[0].remarks)
     verdict = judge(exercise, function, smallest)
-    if not failed:                                       # found by the search alone: it belongs to what was tried
+    if not failed:  # found by the search alone: it belongs to what was tried
         cases, verdicts, failed = [*cases, smallest], [*verdicts, verdict], [smallest]
     mistake = known_mistake(exercise, [*cases, smallest], [*verdicts, verdict])
     idle = unused(exercise, function, failed[:4]) if verdict.kind == "values" else ""
@@ -159,7 +171,8 @@ def _stable(exercise: Exercise, function: Callable, case: Case) -> bool:
     return one.kind == two.kind and same_results(one.got, two.got)
 
 
-def _smallest(exercise: Exercise, function: Callable, failed: Sequence[Case], seed: int, until: float) -> Case | None:
+def _smallest(exercise: Exercise, function: Callable, failed: Sequence[Case], seed: int,
+              until: float) -> Case | None:
     """The smallest input that is found wrong, in the way that the first one was wrong."""
     kinds = {judge(exercise, function, failed[0]).kind} if failed else None
 
@@ -186,8 +199,11 @@ def _slow(exercise: Exercise, cases: Sequence[Case], seconds: float) -> Result:
     start = perf_counter()
     run(exercise.definition, cases[-1].args)
     own = perf_counter() - start
-    return result.refused(exercise, "slow", f"your function was right on {len(cases)} inputs but took {seconds:.1f} s "
-                          f"for them, too long to look at the other {DECK - len(cases)}; the definition takes "
-                          f"{own:.4f} s on the last one:\n" + "\n".join(f"  {words}" for words in example)
+    return result.refused(exercise, "slow",
+                          f"your function was right on {len(cases)} inputs but took {seconds:.1f} s "
+                          f"for them, too long to look at the other {DECK - len(cases)}; the definition "
+                          f"takes "
+                          f"{own:.4f} s on the last one:\n"
+                          + "\n".join(f"  {words}" for words in example)
                           + "\nLook for loops inside loops, or give it time: check(..., seconds=60)")
 

@@ -36,7 +36,8 @@ def arrays_in(name: str, thing: Any) -> Iterator[tuple[str, np.ndarray]]:
         yield name, thing.stored
     elif isinstance(thing, tuple):
         for field, part in zip(getattr(thing, "_fields", range(len(thing))), thing, strict=True):
-            yield from arrays_in(f"{name}.{field}" if isinstance(field, str) else f"{name}[{field}]", part)
+            yield from arrays_in(f"{name}.{field}" if isinstance(field, str) else f"{name}[{field}]",
+                                 part)
 
 
 def size_of(args: tuple) -> int:
@@ -103,7 +104,8 @@ def described(name: str, thing: Any, reads: tuple[str, ...]) -> str:
     if isinstance(thing, Stored):
         return f"{name} = {array_words(thing.stored)}"
     if hasattr(thing, "_fields"):
-        parts = [described(f".{field}", part, reads) for field, part in zip(thing._fields, thing, strict=True)]
+        parts = [described(f".{field}", part, reads)
+                 for field, part in zip(thing._fields, thing, strict=True)]
         return f"{name} ({', '.join(parts)})"
     if is_dataclass(thing) and not isinstance(thing, type):
         shown = ", ".join(f".{field} = {getattr(thing, field)}" for field in reads)

@@ -1,12 +1,15 @@
-"""What is known about a stage that a student writes: how inputs are drawn, what is right, and the usual mistakes.
+"""What is known about a stage that a student writes: how inputs are drawn, what is right, and the usual
+mistakes.
 
-A mistake is a small wrong version with a name and with words for it. Whoever gives on every drawn input what that
-version gives has made that mistake, and is told so.
+A mistake is a small wrong version with a name and with words for it. Whoever gives on every drawn input
+what that version gives has made that mistake, and is told so.
 
-    MERGE = Exercise("merge_2x2", "vision.merge_2x2", "four rows of a cell become one visual token", merge_2x2, draw)
+    MERGE = Exercise("merge_2x2", "vision.merge_2x2", "four rows of a cell become one visual token",
+    merge_2x2, draw)
 
     MERGE.wrong("norm_missing", lambda x, merger: ..., "your norm is missing")
-    GELU.fault("gelu-by-tanh", "that is the tanh approximation")           # a wrong pass of the bug museum
+    GELU.fault("gelu-by-tanh", "that is the tanh approximation")           # a wrong pass of the bug
+    museum
 
 Read next: `teach/check/stages/vision.py` for a few of them, `judge.py` for what is done with them.
 """
@@ -102,11 +105,13 @@ class Exercise:
             return version
         return keep
 
-    def narrowed(self, name: str, does: str, contract: str, draw: Callable[[Draws], tuple], lift: Callable,
+    def narrowed(self, name: str, does: str, contract: str, draw: Callable[[Draws], tuple],
+                 lift: Callable,
                  lower: Callable = lambda given, *asked: given) -> Exercise:
         """The stage as a lesson asks for it, of arguments of its own.
 
-        lift: these arguments -> the stage's; lower: what the stage gives, and these arguments -> what is asked for.
+        lift: these arguments -> the stage's; lower: what the stage gives, and these arguments -> what is
+        asked for.
         """
         def through(stages: Callable) -> Callable:
             return wraps(lift)(lambda *asked: lower(stages(*lift(*asked)), *asked))
@@ -124,7 +129,10 @@ class Exercise:
         if self.variants is None:
             raise ValueError(f"{self.name} has no variants; these have: see `minivl.check()`")
         rng = np.random.default_rng(zlib.crc32(f"{self.name}/{variant}".encode()))
-        words, rule, draw = self.variants(Draws(lambda low, high: int(rng.integers(low, high, endpoint=True))))
-        own = Mistake("the_models_rule", f"that is the model's own rule; your variant asks for another: {words}",
+        draws = Draws(lambda low, high: int(rng.integers(low, high, endpoint=True)))
+        words, rule, draw = self.variants(draws)
+        own = Mistake("the_models_rule",
+                      f"that is the model's own rule; your variant asks for another: {words}",
                       self.door.definition)
-        return replace(self, rule=rule, asks=words, draw=draw or self.draw, mistakes=[own, *self.mistakes])
+        return replace(self, rule=rule, asks=words, draw=draw or self.draw,
+                       mistakes=[own, *self.mistakes])

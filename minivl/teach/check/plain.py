@@ -1,7 +1,9 @@
-"""What is right in a variant: the model's pass with another order, size or rate, or a short rule of its own.
+"""What is right in a variant: the model's pass with another order, size or rate, or a short rule of its
+own.
 
-Each function here takes what a variant asks for and gives the function that is right then. With the model's own sizes
-they give what the passes give; the tests state that, and hold each against versions that were written without it.
+Each function here takes what a variant asks for and gives the function that is right then. With the
+model's own sizes they give what the passes give; the tests state that, and hold each against versions
+that were written without it.
 
 Read next: `stages/`, where variants are drawn.
 """
@@ -11,18 +13,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 
-from ...checkpoint.tree import MLP, Merger, Norm
-from ...config import PreprocessorConfig, TextConfig, VisionConfig
+from ...config import VisionConfig
 from ...kernels import definition as kernels
 from ...passes import patches, picture, positions, vision, windows
 
 
+def own(stage: Any) -> Callable:
+    """The model's own pass, without its door."""
+    return stage.definition
+
+
 def stepping(up: bool, square: bool) -> Callable:
     """target_size: sides to the next or the last multiple of the step."""
-    def target_size(shape: tuple[int, ...], config: PreprocessorConfig) -> np.ndarray:
+    def target_size(shape, config):
         to = math.ceil if up else math.floor
         sides = [max(1, to(side / config.factor)) * config.factor for side in shape[:2]]
         return np.array([max(sides)] * 2 if square else sides, np.int64)
@@ -31,63 +38,64 @@ def stepping(up: bool, square: bool) -> Callable:
 
 def colouring(order: Sequence[int], sign: int) -> Callable:
     """picture.normalise with the channels in another order."""
-    def normalise(pixels: np.ndarray, config: PreprocessorConfig) -> np.ndarray:
-        return sign * picture.normalise.definition(pixels, config)[list(order)]                # 3 h u
+    def normalise(pixels, config):
+        return sign * own(picture.normalise)(pixels, config)[list(order)]                # 3 h u
     return normalise
 
 
 def cutting(order: str) -> Callable:
     """patchify with the values of a patch in another order: s frame, c colour, y x pixel."""
-    def patchify(frames: np.ndarray, config: PreprocessorConfig) -> np.ndarray:
-        rows = patches.patchify.definition(frames, config)
+    def patchify(frames, config):
+        rows = own(patches.patchify)(frames, config)
         sides = 3, config.temporal_patch_size, config.patch_size, config.patch_size
         axes = [1 + "csyx".index(letter) for letter in order]
-        return rows.reshape(-1, *sides).transpose(0, *axes).reshape(rows.shape)                # p x -> p c s y x -> p x
+        # p x -> p c s y x -> p x
+        return rows.reshape(-1, *sides).transpose(0, *axes).reshape(rows.shape)
     return patchify
 
 
 def placing(order: Sequence[int], rate: float | None) -> Callable:
     """mrope with its rows in another order and another time rate (None: as `ticks` says)."""
-    def mrope(ids: np.ndarray, grids: np.ndarray, ticks: np.ndarray, pads: tuple[int, ...], merge: int, after_video: str
-              ) -> np.ndarray:
+    def mrope(ids, grids, ticks, pads, merge, after_video):
         ticks = ticks if rate is None else np.full_like(ticks, rate)
-        return positions.mrope.definition(ids, grids, ticks, pads, merge, "max_plus_one")[list(order)]
+        return own(positions.mrope)(ids, grids, ticks, pads, merge, "max_plus_one")[list(order)]
     return mrope
 
 
 def spatial(columns_first: bool, interleaved: bool) -> Callable:
     """spatial_angles with the axes in another order."""
-    def spatial_angles(at: np.ndarray, config: VisionConfig) -> np.ndarray:
-        angles = positions.spatial_angles.definition(at[:, ::-1] if columns_first else at, config)
-        axes = angles.reshape(len(at), 2, -1)                                                  # w f -> w 2 f/2
+    def spatial_angles(at, config):
+        angles = own(positions.spatial_angles)(at[:, ::-1] if columns_first else at, config)
+        axes = angles.reshape(len(at), 2, -1)  # w f -> w 2 f/2
         return (axes.swapaxes(1, 2) if interleaved else axes).reshape(angles.shape)
     return spatial_angles
 
 
 def sharing(order: Sequence[int], turns: bool) -> Callable:
     """mrope_angles with sections in another order, or axes in turn."""
-    def mrope_angles(at: np.ndarray, config: TextConfig) -> np.ndarray:
+    def mrope_angles(at, config):
         if not turns:
-            return positions.mrope_angles.definition(at[list(order)], config)
+            return own(positions.mrope_angles)(at[list(order)], config)
         f = np.arange(config.head_dim // 2)
-        return at[np.array(order)[f % 3]].T * config.rope_theta ** (-f / len(f))               # 3 s -> f s -> s f
+        return at[np.array(order)[f % 3]].T * config.rope_theta ** (-f / len(f))  # 3 s -> f s -> s f
     return mrope_angles
 
 
 def moving_on(steps: Sequence[int]) -> Callable:
     """advance by another step on each axis."""
-    def advance(rows: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-        return positions.advance.definition(rows, offsets) - 1 + np.array(steps)[:, None]     # 3 n
+    def advance(rows, offsets):
+        return own(positions.advance)(rows, offsets) - 1 + np.array(steps)[:, None]     # 3 n
     return advance
 
 
 def window_ordering(tall: int | None, wide: int | None, by_columns: bool) -> Callable:
     """window_order with windows of another shape (None: as the config says) and order."""
-    def window_order(grids: np.ndarray, config: VisionConfig) -> np.ndarray:
+    def window_order(grids, config):
         out, start = [], 0
         for t, h, w in _cells(grids, config):
             for frame in range(t):
-                for window in _windows(h, w, tall or config.window_cells, wide or config.window_cells, by_columns):
+                for window in _windows(h, w, tall or config.window_cells, wide or config.window_cells,
+                                       by_columns):
                     out += [start + (frame * h + y) * w + x for y, x in window]
             start += t * h * w
         return np.array(out, np.int64)
@@ -110,14 +118,15 @@ def _windows(h: int, w: int, tall: int, wide: int, by_columns: bool) -> list[lis
 
 def scheduling(every: int | None, tall: int | None, wide: int | None) -> Callable:
     """schedule with other full blocks and windows (None: as the config says)."""
-    def schedule(grids: np.ndarray, config: VisionConfig) -> tuple[np.ndarray, ...]:
+    def schedule(grids, config):
         patches = config.spatial_merge_size**2
         tables: list[list[int]] = [[], []]                         # lengths in patches: windowed, full
         for t, h, w in _cells(grids, config):
             windows = _windows(h, w, tall or config.window_cells, wide or config.window_cells, False)
             tables[0] += [len(window) * patches for window in windows] * t
             tables[1] += [h * w * patches] * t
-        full = [b for b in range(config.depth) if b % every == 0] if every else config.fullatt_block_indexes
+        full = [b for b in range(config.depth)
+                if b % every == 0] if every else config.fullatt_block_indexes
         return tuple(_runs(tables[block in full]) for block in range(config.depth))
     return schedule
 
@@ -130,7 +139,7 @@ def _runs(lengths: list[int]) -> np.ndarray:
 
 def moving(patches: int, back: bool, flip: bool) -> Callable:
     """order_by_window with other cells, the other way round, or with the rows of a cell in reverse."""
-    def order_by_window(rows: np.ndarray, order: np.ndarray) -> np.ndarray:
+    def order_by_window(rows, order):
         cells = rows.reshape(len(order), patches, -1)[np.argsort(order) if back else order]
         return (cells[:, ::-1] if flip else cells).reshape(rows.shape)
     return order_by_window
@@ -138,22 +147,22 @@ def moving(patches: int, back: bool, flip: bool) -> Callable:
 
 def restoring(step: int) -> Callable:
     """restore_order, and then round by a step."""
-    def restore_order(cells: np.ndarray, order: np.ndarray) -> np.ndarray:
-        return np.roll(windows.restore_order.definition(cells, order), step, axis=0)           # m o
+    def restore_order(cells, order):
+        return np.roll(own(windows.restore_order)(cells, order), step, axis=0)           # m o
     return restore_order
 
 
 def merging(order: Sequence[int]) -> Callable:
     """merge_2x2 with the rows of a cell in another order."""
-    def merge(x: np.ndarray, merger: Merger) -> np.ndarray:
+    def merge(x, merger):
         cells = x.reshape(len(x) // 4, 4, -1)[:, list(order)]
-        return vision.merge_2x2.definition(cells.reshape(x.shape), merger)
+        return own(vision.merge_2x2)(cells.reshape(x.shape), merger)
     return merge
 
 
 def power_norm(power: int, weight_first: bool) -> Callable:
     """rms_norm with another mean than that of squares."""
-    def rms_norm(x: np.ndarray, norm: Norm) -> np.ndarray:
+    def rms_norm(x, norm):
         weight = norm.weight.dense(np.float64)
         y = x * weight if weight_first else x.astype(np.float64)
         root = ((np.abs(y) ** power).mean(-1, keepdims=True) + norm.eps) ** (1 / power)
@@ -163,11 +172,12 @@ def power_norm(power: int, weight_first: bool) -> Callable:
 
 def rotation(interleaved: bool, backwards: bool) -> Callable:
     """rotate with other pairs, or the other way round."""
-    def rotate(x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
+    def rotate(x, cos, sin):
         place = np.arange(x.shape[2])
-        pairs = place.reshape(-1, 2).T.ravel() if interleaved else place       # the first of each pair, then the second
+        # the first of each pair, then the second
+        pairs = place.reshape(-1, 2).T.ravel() if interleaved else place
         out = np.empty_like(x)
-        out[..., pairs] = kernels.rotate.definition(x[..., pairs], cos, -sin if backwards else sin)
+        out[..., pairs] = own(kernels.rotate)(x[..., pairs], cos, -sin if backwards else sin)
         return out
     return rotate
 
@@ -179,16 +189,16 @@ GATES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 def gating(gate: str, up_first: bool) -> Callable:
     """gated_mlp with another gate, or with up above it."""
-    def gated_mlp(x: np.ndarray, w: MLP) -> np.ndarray:
-        halves = np.split(kernels.linear.definition(x, w.gate_up), 2, axis=1)
+    def gated_mlp(x, w):
+        halves = np.split(own(kernels.linear)(x, w.gate_up), 2, axis=1)
         up, gates = halves if up_first else halves[::-1]
-        return kernels.linear.definition(GATES[gate](gates) * up, w.down)
+        return own(kernels.linear)(GATES[gate](gates) * up, w.down)
     return gated_mlp
 
 
 def filling(back: bool, add: bool) -> Callable:
     """place_features from the end, or as a sum."""
-    def place_features(x: np.ndarray, placeholders: np.ndarray, features: np.ndarray) -> np.ndarray:
+    def place_features(x, placeholders, features):
         out, at = x.copy(), placeholders[::-1] if back else placeholders
         out[at] = x[at] + features if add else features
         return out
@@ -197,8 +207,7 @@ def filling(back: bool, add: bool) -> Callable:
 
 def charging(each: bool, power: int) -> Callable:
     """penalise by a sum that is taken off."""
-    def penalise(logits: np.ndarray, prompts: tuple[np.ndarray, ...], answers: tuple[np.ndarray, ...], penalty: float
-                 ) -> np.ndarray:
+    def penalise(logits, prompts, answers, penalty):
         out = logits.astype(np.float64)
         for row, prompt, answer in zip(out, prompts, answers, strict=True):
             ids = prompt.tolist() + answer.tolist()
@@ -210,7 +219,7 @@ def charging(each: bool, power: int) -> Callable:
 
 def narrowing(share: float) -> Callable:
     """narrow_choice by a share of the likeliest."""
-    def narrow_choice(logits: np.ndarray, temperature: float, top_k: int | None, top_p: float | None) -> np.ndarray:
+    def narrow_choice(logits, temperature, top_k, top_p):
         out = logits.astype(np.float64) / temperature
         for row in out:
             least = sorted(row.tolist(), reverse=True)[min(top_k or len(row), len(row)) - 1]

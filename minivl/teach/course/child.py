@@ -1,13 +1,15 @@
-"""The process that runs one submission: it gets code and drawn inputs, and writes down arrays. It knows no answer.
+"""The process that runs one submission: it gets code and drawn inputs, and writes down arrays. It knows
+no answer.
 
     python -I -B child.py FOLDER < job            (started by `process.py`, and by nothing else)
 
-Of minivl it loads the two modules that inputs are made of (configurations and weights) and no pass, kernel or check:
-a stand-in takes the package's place, and its files cannot be opened any more. So there is nothing to call or to copy
-from, whatever a submission tries. Statements run one by one, and one that fails is passed over: kinder than a notebook,
-which would leave out the rest of its cell.
+Of minivl it loads the two modules that inputs are made of (configurations and weights) and no pass,
+kernel or check: a stand-in takes the package's place, and its files cannot be opened any more. So there
+is nothing to call or to copy from, whatever a submission tries. Statements run one by one, and one that
+fails is passed over: kinder than a notebook, which would leave out the rest of its cell.
 
-What is given back goes into FOLDER/results as frames: four bytes of length, a line of JSON, the bytes of arrays. The
+What is given back goes into FOLDER/results as frames: four bytes of length, a line of JSON, the bytes of
+arrays. The
 submission could write there too: it would be believed no more than any other array that it gives.
 Read next: `confine.py`, then `process.py`, which reads the frames.
 """
@@ -39,7 +41,7 @@ class OutOfTime(BaseException):
 
 
 OPEN = ("minivl", "minivl.checkpoint", "minivl.teach", "minivl.teach.check", "minivl.teach.course")
-KEPT = ("minivl.config", "minivl.checkpoint")             # what inputs are made of, and what graded code may name
+KEPT = ("minivl.config", "minivl.checkpoint")  # what inputs are made of, and what graded code may name
 
 
 def stand_in(root: Path) -> Callable[[], None]:
@@ -50,7 +52,8 @@ def stand_in(root: Path) -> Callable[[], None]:
         sys.modules[name] = module
 
     def close() -> None:
-        for name in [name for name in sys.modules if name.startswith("minivl.") and not name.startswith(KEPT)]:
+        for name in [name for name in sys.modules if name.startswith("minivl.")
+                     and not name.startswith(KEPT)]:
             del sys.modules[name]
         for name in [name for name in sys.modules if name.startswith("minivl")]:
             if hasattr(sys.modules[name], "__path__"):
@@ -78,7 +81,7 @@ def statements(cells: list[tuple[int, str]]) -> Iterator[tuple[int, Any]]:
             for part in body:
                 yield cell, compile(ast.Module([part], []), f"<cell {cell}>", "exec")
         except (SyntaxError, ValueError, RecursionError, MemoryError):
-            continue                                      # the grading process says what is wrong with it
+            continue  # the grading process says what is wrong with it
 
 
 def run_cells(cells: list[tuple[int, str]], send: Callable, seconds: float) -> dict[str, Any]:
@@ -118,7 +121,8 @@ def _where(error: BaseException) -> str:
     return where
 
 
-def answer(asked: dict[str, Any], names: dict[str, Any], fresh: Callable, arrays_in: Callable, send: Callable,
+def answer(asked: dict[str, Any], names: dict[str, Any], fresh: Callable, arrays_in: Callable,
+           send: Callable,
            seconds: float, most: int) -> None:
     """Run one function on its inputs, and send what it gives; the last twice: is it stable?"""
     name = asked["function"]
@@ -150,7 +154,8 @@ def answer(asked: dict[str, Any], names: dict[str, Any], fresh: Callable, arrays
 
 def size_of(value: Any) -> int:
     """Bytes of the arrays of a result."""
-    return sum(int(getattr(one, "nbytes", 0)) for one in (value if isinstance(value, tuple) else (value,)))
+    return sum(int(getattr(one, "nbytes", 0)) for one in (value if isinstance(value, tuple)
+                                                          else (value,)))
 
 
 def digest(array: Any) -> str:
@@ -160,21 +165,24 @@ def digest(array: Any) -> str:
 def form(value: Any) -> dict[str, Any]:
     """A result without its numbers: what it is, and each array's type and shape."""
     many = isinstance(value, tuple)
-    return {"kind": "values", "tuple": many, "arrays": [_form(one) for one in (value if many else (value,))][:256]}
+    return {"kind": "values", "tuple": many,
+            "arrays": [_form(one) for one in (value if many else (value,))][:256]}
 
 
 def _form(one: Any) -> dict[str, Any]:
     import numpy as np
     if type(one) is np.ndarray or isinstance(one, np.generic):
         return {"type": "array", "dtype": one.dtype.str, "shape": list(one.shape)}
-    kind = "subclass" if isinstance(one, np.ndarray) else "none" if one is None else type(one).__name__[:60]
+    kind = "subclass" if isinstance(one,
+                                    np.ndarray) else "none" if one is None else type(one).__name__[:60]
     return {"type": kind}
 
 
 def contents(value: Any) -> list[bytes]:
     import numpy as np
     parts = value if isinstance(value, tuple) else (value,)
-    return [one.tobytes() for one in parts[:256] if type(one) is np.ndarray or isinstance(one, np.generic)]
+    return [one.tobytes() for one in parts[:256] if type(one) is np.ndarray
+            or isinstance(one, np.generic)]
 
 
 def sender(path: Path) -> Callable[..., None]:

@@ -1,13 +1,15 @@
 """Why a solution has no points whatever it gives: it uses minivl itself, or it is a copy of it.
 
-The fence is the process that runs a submission: no pass, kernel or answer is in it, so that whatever a submission
-calls, reads or bends there gains nothing (`child.py`, `confine.py`). Two things are read off the text all the same.
-A solution that reaches for minivl is told so, instead of the exception that it would get. And a pasted definition
-runs anywhere: it is known by runs of symbols, with the names of variables left out, so that renaming, comments and
-moved lines change little.
+The fence is the process that runs a submission: no pass, kernel or answer is in it, so that whatever a
+submission calls, reads or bends there gains nothing (`child.py`, `confine.py`). Two things are read off
+the text all the same. A solution that reaches for minivl is told so, instead of the exception that it
+would get. And a pasted definition
+runs anywhere: it is known by runs of symbols, with the names of variables left out, so that renaming,
+comments and moved lines change little.
 
-Only code that the asked function reaches counts: what it names, what those names are bound to, and so on. Whoever
-compares with the model's own pass in another cell has done nothing wrong. Read next: `grade.py`.
+Only code that the asked function reaches counts: what it names, what those names are bound to, and so
+on. Whoever compares with the model's own pass in another cell has done nothing wrong. Read next:
+`grade.py`.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ from .notebook import Parsed
 
 PACKAGE = Path(__file__).resolve().parents[2]
 SOURCES = ("passes/*.py", "kernels/*.py", "teach/check/plain.py", "teach/check/stages/*.py")
-GRAM, LEAST, SHARE = 8, 40, 0.7         # symbols in a run; runs of a source; share of them that must come again
-HARMLESS = ("minivl.config", "minivl.checkpoint.weight", "minivl.checkpoint.tree")      # what inputs are made of
+GRAM, LEAST, SHARE = 8, 40, 0.7  # symbols in a run; runs of a source; share of them that must come again
+HARMLESS = re.compile(r"minivl\.(config|checkpoint\.(weight|tree))\b")     # what inputs are made of
 DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
@@ -57,16 +59,19 @@ def refused(cells: Sequence[Parsed], function: str) -> Found | None:
 def _uses(bound: Bound) -> Iterator[Found]:
     """Imports of minivl in a statement, but for what inputs are made of."""
     for node in ast.walk(bound.node):
-        names = ([alias.name for alias in node.names] if isinstance(node, ast.Import) else
-                 [f"{node.module}.{alias.name}" for alias in node.names] if isinstance(node, ast.ImportFrom) else [])
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}".removesuffix(".*") for alias in node.names]
+        else:
+            continue
         for name in names:
-            if name.split(".")[0] == "minivl" and not f"{name}.".startswith(tuple(f"{one}." for one in HARMLESS)):
-                name = node.module if isinstance(node, ast.ImportFrom) and name.endswith(".*") else name
-                yield Found(bound.cell, node.lineno,
-                            f"uses minivl itself ({name}): the solution must be your own code")
+            if name.split(".")[0] == "minivl" and not HARMLESS.match(name):
+                words = f"uses minivl itself ({name}): the solution must be your own code"
+                yield Found(bound.cell, node.lineno, words)
 
 
-# ------------------------------------------------------------------------------------ what a function reaches
+# -------------------------------------------------------------------------- what a function reaches
 
 def _reached(cells: Sequence[Parsed], function: str) -> Iterator[Bound]:
     """The statements that the function consists of: its own and those of every name it uses, as met."""
@@ -93,13 +98,15 @@ def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
                  for field in ("body", "orelse", "finalbody") for part in getattr(block, field, [])]
         if isinstance(node, ast.Import | ast.ImportFrom):
             for alias in node.names:                      # `import numpy as np, minivl` is two things
-                yield ast.copy_location(type(node)(**{**dict(ast.iter_fields(node)), "names": [alias]}), node)
+                yield ast.copy_location(type(node)(**{**dict(ast.iter_fields(node)), "names": [alias]}),
+                                        node)
         elif isinstance(node, DEFINITIONS) or not inner:
             yield node
         else:
             yield from _statements(inner)
             if isinstance(node, ast.For | ast.With):      # their heads bind names as well
-                head = {**dict(ast.iter_fields(node)), "body": [ast.copy_location(ast.Pass(), node)], "orelse": []}
+                head = {**dict(ast.iter_fields(node)), "body": [ast.copy_location(ast.Pass(), node)],
+                        "orelse": []}
                 yield ast.copy_location(type(node)(**head), node)
 
 
@@ -108,11 +115,13 @@ def _names(node: ast.stmt, *kinds: str) -> set[str]:
     if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
         return {"*"} if "STORE_NAME" in kinds else set()
     module = ast.Module([node], [])
-    waiting: list[CodeType] = [compile(module, "<cell>", "exec", __future__.annotations.compiler_flag, True)]
+    waiting: list[CodeType] = [compile(module, "<cell>", "exec", __future__.annotations.compiler_flag,
+                                       True)]
     found = set()
     for code in waiting:
         found |= {step.argval for step in dis.get_instructions(code)
-                  if step.opname in kinds and (code is waiting[0] or not step.opname.startswith("STORE_NAME"))}
+                  if step.opname in kinds
+                  and (code is waiting[0] or not step.opname.startswith("STORE_NAME"))}
         waiting += [part for part in code.co_consts if isinstance(part, CodeType)]
     return found
 
@@ -129,7 +138,7 @@ def _changed(node: ast.stmt) -> set[str]:
     return found
 
 
-# ------------------------------------------------------------------------------------------------- copying
+# ------------------------------------------------------------------------------------------ copying
 
 Grams = frozenset[tuple[str, ...]]
 
@@ -157,11 +166,13 @@ def sources() -> tuple[Source, ...]:
     """Every function of the passes, kernels and definitions that is long enough to be known again."""
     files = sorted(path for pattern in SOURCES for path in PACKAGE.glob(pattern))
     found = [Source(node.name, path.relative_to(PACKAGE).as_posix(), grams(node)) for path in files
-             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.FunctionDef)]
+             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+             if isinstance(node, ast.FunctionDef)]
     return tuple(source for source in found if len(source.grams) >= LEAST)
 
 
-SYMBOL = re.compile(r"\.\w+|\w+=(?!=)|\d[\w.]*|\w+|[^\w\s]")       # an attribute, a keyword's name, a number, ...
+# an attribute, a keyword's name, a number, ...
+SYMBOL = re.compile(r"\.\w+|\w+=(?!=)|\d[\w.]*|\w+|[^\w\s]")
 KEPT = re.compile(r"\W|\w+=|\d|(for|in|if|else|while|not|and|or|lambda|return)$")
 
 

@@ -1,13 +1,17 @@
-"""How an exercise of a lesson is filed under its number: as a stage that `minivl.check` grades, or as rows of trials.
+"""How an exercise of a lesson is filed under its number: as a stage that `minivl.check` grades, or as
+rows of trials.
 
-A row of trials is an input, what is right for it, and what each usual mistake gives for it, with a remark:
+A row of trials is an input, what is right for it, and what each usual mistake gives for it, with a
+remark:
 
     @trials("2.2", "four numbers", four_floats)
     def box_to_photo():
-        yield Trial(((161, 119, 322, 238), (476, 644), (480, 640)), [160, 120, 320, 240], "should be {wanted}, not {got}",
+        yield Trial(((161, 119, 322, 238), (476, 644), (480, 640)), [160, 120, 320, 240], "should be
+        {wanted}, not {got}",
                     {"turn the factors round": [162, 118, 324, 236]})
 
-Right answers are known by hand, by loops or from the reference, never from the model's passes. Read next: `stages.py`.
+Right answers are known by hand, by loops or from the reference, never from the model's passes. Read
+next: `stages.py`.
 """
 
 from __future__ import annotations
@@ -26,7 +30,8 @@ from ..check.exercise import Exercise, Mistake
 
 
 class Asked(NamedTuple):
-    """An exercise: the function that is asked for, what it gives, how it is graded, and the stage if it is one.
+    """An exercise: the function that is asked for, what it gives, how it is graded, and the stage if it
+    is one.
 
     examine: raises AssertionError with a remark unless the answer is right
     """
@@ -39,12 +44,12 @@ class Asked(NamedTuple):
 FILED: dict[str, Asked] = {}
 
 
-# ------------------------------------------------------------------------------------------ rows of trials
+# ----------------------------------------------------------------------------------- rows of trials
 
 class Trial(NamedTuple):
-    """One row. said: the remark about a wrong answer that is none of the mistakes, or a function of the answer and the
-    right one that gives it. {got} and {wanted} stand for these two in every remark. near: how far numbers may be off,
-    relatively and absolutely."""
+    """One row. said: the remark about a wrong answer that is none of the mistakes, or a function of the
+    answer and the right one that gives it. {got} and {wanted} stand for these two in every remark. near:
+    how far numbers may be off, relatively and absolutely."""
     args: tuple
     wanted: Any
     said: str | Callable[[Any, Any], str]
@@ -52,10 +57,12 @@ class Trial(NamedTuple):
     near: tuple[float, float] = (1e-5, 1e-9)
 
 
-def trials(at: str, gives: str, form: Callable[[Any, Any], Any], call: Callable | None = None) -> Callable:
+def trials(at: str, gives: str, form: Callable[[Any, Any], Any],
+           call: Callable | None = None) -> Callable:
     """File rows under a number; the function that yields them has the name of the one that is asked for.
 
-    form: an answer and the right one -> the answer to be compared, or AssertionError when it is of another form.
+    form: an answer and the right one -> the answer to be compared, or AssertionError when it is of
+    another form.
     call: how the student's function is called, where that is not plain.
     """
     def file(rows: Callable[[], Iterator[Trial]]) -> Callable[[], Iterator[Trial]]:
@@ -75,7 +82,8 @@ def try_row(row: Trial, got: Any) -> None:
     """Raise AssertionError with the remark that fits, unless the answer is right."""
     if same(got, row.wanted, *row.near):
         return
-    made = next((words for words, wrong in row.mistakes.items() if same(got, wrong, *row.near)), row.said)
+    made = next((words for words, wrong in row.mistakes.items() if same(got, wrong, *row.near)),
+                row.said)
     raise AssertionError(made(got, row.wanted) if callable(made) else
                          made.format(got=shown(got), wanted=shown(row.wanted)))
 
@@ -83,13 +91,15 @@ def try_row(row: Trial, got: Any) -> None:
 def same(one: Any, other: Any, relative: float, absolute: float) -> bool:
     """Whether two values are equal, numbers up to rounding."""
     with suppress(TypeError, ValueError):
-        return np.shape(one) == np.shape(other) and bool(np.allclose(one, other, relative, absolute, equal_nan=True))
+        return np.shape(one) == np.shape(other) and bool(np.allclose(one, other, relative, absolute,
+                                                                     equal_nan=True))
     return bool(one == other)
 
 
 def shown(value: Any) -> str:
     """A value in a remark: numbers with as many digits as a reader wants."""
-    return str(np.round(value, 4).tolist()) if isinstance(value, np.ndarray | float | np.floating) else str(value)
+    return str(np.round(value, 4).tolist()) if isinstance(value, np.ndarray | float
+                                                          | np.floating) else str(value)
 
 
 # ---- forms of answers
@@ -97,13 +107,15 @@ def shown(value: Any) -> str:
 def array(value: Any, wanted: Any) -> np.ndarray:
     """An array of the right shape."""
     found = np.asarray(value)
-    assert found.shape == np.shape(wanted), f"should give the shape {np.shape(wanted)}, yours is {found.shape}"
+    shape = np.shape(wanted)
+    assert found.shape == shape, f"should give the shape {shape}, yours is {found.shape}"
     return found
 
 
 def integer(value: Any, wanted: Any) -> int:
     """A single integer."""
-    assert isinstance(value, int | np.integer), f"one integer should come out, not {type(value).__name__}"
+    assert isinstance(value,
+                      int | np.integer), f"one integer should come out, not {type(value).__name__}"
     return int(value)
 
 
@@ -112,14 +124,16 @@ def number(value: Any, wanted: Any) -> float:
     return float(array(value, wanted))
 
 
-# -------------------------------------------------------------------------------------- stages with a number
+# ----------------------------------------------------------------------------- stages with a number
 
-def stage(at: str, name: str, gives: str, whole: Exercise, contract: str, draw: Callable[[Draws], tuple], lift: Callable,
+def stage(at: str, name: str, gives: str, whole: Exercise, contract: str, draw: Callable[[Draws], tuple],
+          lift: Callable,
           lower: Callable | None = None, calls: Callable | None = None,
           mistakes: Mapping[str, Callable] | None = None) -> None:
     """File a stage that `minivl.check` grades, with the arguments that the lesson asks for.
 
-    draw, lift, lower: see `Exercise.narrowed`. calls: the student's function -> one of the drawn arguments.
+    draw, lift, lower: see `Exercise.narrowed`. calls: the student's function -> one of the drawn
+    arguments.
     mistakes: words -> a wrong version, of the lesson's arguments, beside the mistakes of the stage.
     """
     narrow = whole.narrowed(f"exercise {at}", gives, contract, draw, lift, *([lower] if lower else []))

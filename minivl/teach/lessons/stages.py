@@ -1,8 +1,9 @@
 """The lessons' exercises that ask for a stage of the model, or for a part of one: a row each.
 
-A row says which stage it is and how the lesson's arguments become the stage's. Drawn inputs, the definition and the
-mistakes are those of `teach/check/stages`; a mistake that only the lesson's form of the question allows stands here.
-The sizes of lessons 4, 8 and 11 are those of their text: students write them down as numbers.
+A row says which stage it is and how the lesson's arguments become the stage's. Drawn inputs, the
+definition and the mistakes are those of `teach/check/stages`; a mistake that only the lesson's form of
+the question allows stands here. The sizes of lessons 4, 8 and 11 are those of their text: students write
+them down as numbers.
 
 Read next: `teach/check/stages/kernels.py`.
 """
@@ -25,7 +26,7 @@ from ..check.stages.patches import PATCHIFY
 from ..check.stages.picture import SIZE, draw_size
 from ..check.stages.positions import MROPE, SPATIAL
 from ..check.stages.sampling import NARROW, PENALISE, draw_narrow
-from ..check.stages.small import picture, vision
+from ..check.stages.small import bias, matrix, picture, vision
 from ..check.stages.vision import MERGE
 from ..check.stages.windows import ORDER
 from .filing import stage
@@ -71,7 +72,8 @@ stage("1.2", "surprise", "one number for each row", SOFTMAX, "n v, n -> n", draw
               lambda logits, ids: chosen(shares(logits), ids),
           "the sign: a probability is at most 1, so its logarithm is at most 0":
               lambda logits, ids: chosen(SOFTMAX.definition(logits), ids),
-          "those are logits; softmax makes probabilities of them first": lambda logits, ids: -chosen(logits, ids),
+          "those are logits; softmax makes probabilities of them first": lambda logits,
+          ids: -chosen(logits, ids),
           "that is about the likeliest token of each row; take the token that really came, ids[i]":
               lambda logits, ids: -SOFTMAX.definition(logits).max(1)})
 
@@ -118,10 +120,13 @@ def row_with(rule: Callable) -> Callable:
     return version
 
 
-stage("3.1", "row_of_patch", "one integer", PATCHIFY, "_, _ -> h u", lambda d: (2 * d.whole(1, 4), 2 * d.whole(1, 4)),
+stage("3.1", "row_of_patch", "one integer", PATCHIFY, "_, _ -> h u",
+      lambda d: (2 * d.whole(1, 4), 2 * d.whole(1, 4)),
       numbered, rows_of, for_all_patches, {
-          "each cell before it holds 4 patches": row_with(lambda r, c, inside, gw: r * (gw // 2) + c + inside),
-          "the place inside the cell is missing": row_with(lambda r, c, inside, gw: 4 * (r * (gw // 2) + c)),
+          "each cell before it holds 4 patches": row_with(lambda r, c, inside,
+                                                          gw: r * (gw // 2) + c + inside),
+          "the place inside the cell is missing": row_with(lambda r, c, inside,
+                                                           gw: 4 * (r * (gw // 2) + c)),
           "gw counts patches, not cells": row_with(lambda r, c, inside, gw: 4 * (r * gw + c) + inside),
           "all yours are one too high; rows are counted from 0":
               row_with(lambda r, c, inside, gw: 4 * (r * (gw // 2) + c) + inside + 1),
@@ -156,17 +161,20 @@ def masked(low: float = -np.inf, axis: int = 1, late: bool = False, rest: bool =
     return attend
 
 
-stage("4.1", "attend_masked", "an array (n, e)", ATTEND, "n e, m e, m e, n m -> n e", draw_masked, one_head,
+stage("4.1", "attend_masked", "an array (n, e)", ATTEND, "n e, m e, m e, n m -> n e", draw_masked,
+      one_head,
       lambda given, *asked: given[:, 0], mistakes={
           "a forbidden key has a share: your result changes with its value":
               lambda q, k, v, seen: shares(q @ k.T / 2) @ v,
-          "your shares sum to one for each key, down the columns; they should for each query, along the rows":
+          "your shares sum to one for each key, down the columns; they should for each query, along the "
+          "rows":
               masked(axis=0),
           "do the shares sum to one? What is left after masking must": masked(rest=True),
           "NaN or infinity comes out: 0 times infinity is no number; np.where chooses without a product":
               lambda q, k, v, seen: shares(q @ k.T / 2 + ~seen * -np.inf) @ v,
           "mask before the softmax, and take the largest after masking": masked(late=True),
-          **{f"a forbidden key has the score {low:g}, and seen keys may have lower ones: no finite number is low "
+          **{f"a forbidden key has the score {low:g}, and seen keys may have lower ones: no finite "
+             f"number is low "
              "enough for a mask; which score has the power 0?": masked(low) for low in (-100.0, -1e9)}})
 
 
@@ -179,7 +187,8 @@ def one_segment(q, k, v) -> tuple:
     return q, k, v, np.array([[0, len(q), 0, len(k)]]), False
 
 
-stage("4.2", "attend_grouped", "an array (n, a, e)", ATTEND, "n a e, m k e, m k e -> n a e", draw_grouped, one_segment,
+stage("4.2", "attend_grouped", "an array (n, a, e)", ATTEND, "n a e, m k e, m k e -> n a e",
+      draw_grouped, one_segment,
       mistakes={"the right values but wrong shares; which keys are used?":
                 lambda q, k, v: ATTEND.definition(*one_segment(q, k[:, ::-1], v))})
 
@@ -187,7 +196,8 @@ stage("4.2", "attend_grouped", "an array (n, a, e)", ATTEND, "n a e, m k e, m k 
 
 stage("5.1", "cells_by_window", "the cell numbers, window after window", ORDER, "_, _, _ -> c",
       lambda d: (d.whole(1, 8), d.whole(1, 8), d.pick([2, 4, 3, 1])),
-      lambda rows, columns, side: (np.array([[1, 2 * rows, 2 * columns]]), vision(window_size=28 * side)))
+      lambda rows, columns,
+      side: (np.array([[1, 2 * rows, 2 * columns]]), vision(window_size=28 * side)))
 
 
 # ---- lesson 6
@@ -201,7 +211,8 @@ def one_row(row, angles) -> tuple:
     return row[None, None], np.cos(angles)[None], np.sin(angles)[None]
 
 
-stage("6.1", "turn", "an array (e,)", ROTATE, "e, f -> e", draw_row, one_row, lambda given, *asked: given[0, 0], mistakes={
+stage("6.1", "turn", "an array (e,)", ROTATE, "e, f -> e", draw_row, one_row, lambda given,
+      *asked: given[0, 0], mistakes={
     "every pair turns by the first angle in yours; does each pair get its own angle?":
         lambda row, angles: ROTATE.definition(*one_row(row, np.full_like(angles, angles[0])))[0, 0]})
 
@@ -215,7 +226,7 @@ stage("6.2", "angles_2d", "an array (n, width / 2)", SPATIAL, "n 2, _ -> n f",
 def draw_norm(d: Draws) -> tuple:
     """An eps of 0 among others: without one the other mistakes of a version that forgets it are told."""
     x, norm = NORM.draw(d)
-    return *wide(x, norm.weight.stored), d.pick([norm.eps, 0.0, 0.0])
+    return *wide(x, norm.weight.dense(np.float64)), d.pick([norm.eps, 0.0, 0.0])
 
 
 stage("7.1", "rms_norm", "an array (n, d)", NORM, "n d, d, _ -> n d", draw_norm,
@@ -237,12 +248,13 @@ stage("7.2", "swiglu", "an array (n, d)", MLP, "n d, h d, h d, o h -> n o", draw
 def draw_cells(d: Draws) -> tuple:
     """Two cells of patches of width 3, as in the lesson."""
     x, (norm, *maps) = d.floats(8, 3, scale=d.pick([1.0, 10.0])), d.merger(3, d.whole(1, 6), 4)
-    inner, outer = (wide(one.weight.stored, one.bias.stored) for one in maps)
-    return *wide(x, norm.weight.stored), inner, outer
+    inner, outer = ((matrix(one), bias(one)) for one in maps)
+    return *wide(x, norm.weight.dense(np.float64)), inner, outer
 
 
 stage("8.1", "merge", "an array (n / 4, o)", MERGE, "n d, d, _, _ -> c o", draw_cells,
-      lambda x, norm, inner, outer: (x, Merger(Norm(weight(norm), 1e-6), linear(*inner), linear(*outer))))
+      lambda x, norm, inner,
+      outer: (x, Merger(Norm(weight(norm), 1e-6), linear(*inner), linear(*outer))))
 
 
 # ---- lessons 9 and 10
@@ -295,8 +307,9 @@ def whole_numbers(mine: Callable) -> Callable:
     """The student's function; places may come as floats, as np.floor gives them, when they are whole."""
     def given(*asked: Any) -> Any:
         value = mine(*asked)
-        places = np.asarray(0 if value is None else value)
-        return places.astype(np.int64) if value is not None and (places == np.floor(places)).all() else value
+        if value is None or (np.asarray(value) != np.floor(value)).any():
+            return value
+        return np.asarray(value).astype(np.int64)
     return given
 
 
@@ -315,7 +328,8 @@ stage("10.1", "cells_of", "an array (3, n)", MROPE, "_, _, _ -> 3 n", draw_mediu
           "tick belongs to the time alone, not to rows and columns":
               misplaced(lambda tick, start, *cell: [start + np.floor(n * tick) for n in cell]),
           "yours multiplies `start` by tick too":
-              misplaced(lambda tick, start, k, r, c: (np.floor((start + k) * tick), start + r, start + c))})
+              misplaced(lambda tick, start, k, r,
+                        c: (np.floor((start + k) * tick), start + r, start + c))})
 
 
 # ---- lesson 11
@@ -360,7 +374,8 @@ def draw_scores(d: Draws) -> tuple:
 
 
 stage("11.2", "push_down", "an array (v,)", PENALISE, "v, _, _, _ -> v", draw_scores,
-      lambda scores, prompt, answer, r: (scores[None], (np.array(prompt, int),), (np.array(answer, int),), r),
+      lambda scores, prompt, answer,
+      r: (scores[None], (np.array(prompt, int),), (np.array(answer, int),), r),
       lambda given, *asked: given[0])
 
 
@@ -389,6 +404,8 @@ stage("11.3", "nucleus", "ids, likeliest first", NARROW, "v, _ -> m", draw_nucle
       lambda scores, p: (scores[None], 1.0, None, p), likeliest_first, mistakes={
           "exp overflows on large scores; subtract the largest first": by_plain_powers,
           "the token that reaches p belongs to the set": lambda *asked: nucleus_of(*asked)[:-1],
-          "yours gives places in the sorted row; what is asked are ids": lambda *asked: np.arange(len(nucleus_of(*asked))),
+          "yours gives places in the sorted row; what is asked are "
+          "ids": lambda *asked: np.arange(len(nucleus_of(*asked))),
           "ids should come likeliest first": lambda *asked: np.sort(nucleus_of(*asked))[::-1],
-          "yours begins with the least likely": lambda scores, p: np.argsort(scores)[: len(nucleus_of(scores, p))]})
+          "yours begins with the least likely": lambda scores,
+          p: np.argsort(scores)[: len(nucleus_of(scores, p))]})

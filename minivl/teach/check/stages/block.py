@@ -36,13 +36,13 @@ QKV = Exercise(
 
 def _after(change):
     """The right q, k and v, changed."""
-    return lambda *args: change(*passes.project_qkv.definition(*args))
+    return lambda *args: change(*QKV.definition(*args))
 
 
 QKV.wrong("kv_swapped", _after(lambda q, k, v: (q, v, k)),
           "key and value are swapped: the rows of the matrix are q, then k, then v")
 QKV.wrong("equal_thirds",
-          lambda x, qkv, c: tuple(part.reshape(len(x), -1, c.head_dim) for part in np.split(lin(x, qkv), 3, 1)),
+          lambda x, w, c: tuple(y.reshape(len(x), -1, c.head_dim) for y in np.split(lin(x, w), 3, 1)),
           "q, k and v are read as three equal thirds: with fewer key-value heads, k and v are narrower")
 QKV.wrong("head_by_head",
           lambda x, qkv, c: tuple(np.moveaxis(lin(x, qkv).reshape(len(x), c.heads, 3, -1), 2, 0)),
@@ -63,7 +63,7 @@ QKV.wrong("qk_swapped", _after(lambda q, k, v: (k, q, v)),
           "queries and keys are swapped: the rows of the matrix are q, then k, then v")
 
 
-# --------------------------------------------------------------------------------------------- add_attended
+# ------------------------------------------------------------------------------------- add_attended
 
 def _draw_attended(d: Draws) -> tuple:
     heads, head, n = d.whole(1, 3), d.whole(1, 4), d.whole(1, 4)
@@ -72,7 +72,8 @@ def _draw_attended(d: Draws) -> tuple:
 
 
 ATTENDED = Exercise(
-    "add_attended", "*.add_attended", "the heads side by side, through a matrix, onto the stream: n d, n a e -> n d",
+    "add_attended", "*.add_attended",
+    "the heads side by side, through a matrix, onto the stream: n d, n a e -> n d",
     passes.add_attended, _draw_attended, lambda x, attended, out: x.shape[1],
     {"more than one head": lambda x, attended, out: attended.shape[1] > 1,
      "a bias": lambda x, attended, out: out.bias is not None})

@@ -25,7 +25,7 @@ def _draw_expand(d: Draws) -> tuple:
     return np.array(ids, np.int64), np.array(counts, np.int64), PADS
 
 
-def _expanded(ids, counts, pads, times=None, every=None):
+def _expanded(ids, counts, pads, *, times=None):
     left, out = list(counts), []
     for token in ids.tolist():
         count = left.pop(0) if token in pads and left else 1
@@ -34,7 +34,8 @@ def _expanded(ids, counts, pads, times=None, every=None):
 
 
 EXPAND = Exercise(
-    "expand", "prompt.expand", "one placeholder for each visual token: ids, counts -> s", prompt.expand, _draw_expand,
+    "expand", "prompt.expand", "one placeholder for each visual token: ids, counts -> s", prompt.expand,
+    _draw_expand,
     facts={"a picture or video": lambda ids, counts, pads: len(counts) > 0,
            "several pictures or videos": lambda ids, counts, pads: len(counts) > 1,
            "a video": lambda ids, counts, pads: PADS[1] in ids})
@@ -43,13 +44,13 @@ EXPAND.wrong("videos_not_expanded", lambda ids, counts, pads: _expanded(ids, cou
 EXPAND.wrong("first_count_for_all",
              lambda ids, counts, pads: _expanded(ids, [*counts[:1]] * len(counts), pads),
              "every placeholder is repeated by the first count: the j-th has counts[j]")
-EXPAND.wrong("one_pad_too_many", lambda *args: _expanded(*args, lambda n: n + 1),
+EXPAND.wrong("one_pad_too_many", lambda *args: _expanded(*args, times=lambda n: n + 1),
              "each has one placeholder too many: the one that is there counts too")
-EXPAND.wrong("one_pad_too_few", lambda *args: _expanded(*args, lambda n: n - 1),
+EXPAND.wrong("one_pad_too_few", lambda *args: _expanded(*args, times=lambda n: n - 1),
              "each has one placeholder too few: counts[j] in all")
 EXPAND.wrong("counts_backwards", lambda ids, counts, pads: _expanded(ids, counts[::-1], pads),
              "counts are taken from the last to the first")
-EXPAND.wrong("counts_by_four", lambda *args: _expanded(*args, lambda n: n // 4),
+EXPAND.wrong("counts_by_four", lambda *args: _expanded(*args, times=lambda n: n // 4),
              "counts are divided by 4: they count visual tokens already, not patches")
 EXPAND.wrong("nothing_repeated", lambda ids, counts, pads: ids.copy(), "nothing is repeated")
 EXPAND.wrong("video_pads_become_pictures",
@@ -57,11 +58,12 @@ EXPAND.wrong("video_pads_become_pictures",
              "all placeholders become those of pictures; a video's stay its own")
 
 
-# ---------------------------------------------------------------------------------------------- embed_tokens
+# ------------------------------------------------------------------------------------- embed_tokens
 
 def _draw_tokens(d: Draws) -> tuple:
     words = d.whole(2, 8)
-    return d.generator().integers(0, words, d.whole(1, 7)), weight(d.floats(words, d.whole(1, 5))), FLOAT32
+    return d.generator().integers(0, words,
+                                  d.whole(1, 7)), weight(d.floats(words, d.whole(1, 5))), FLOAT32
 
 
 TOKENS = Exercise("embed_tokens", "decoder.embed_tokens", "the learned vector of each token: s -> s d",
@@ -85,13 +87,13 @@ TOKENS.wrong("width_first", lambda ids, table, _: _rows(table)[ids].T,
 TOKENS.wrong("first_rows", lambda ids, table, _: _rows(table)[np.arange(len(ids)) % table.shape[0]],
              "the first rows of the table, one for each place: row i is that of word ids[i]")
 TOKENS.wrong("length_one",
-             lambda ids, table, _: (_rows(table) / np.linalg.norm(_rows(table), axis=1, keepdims=True))[ids],
+             lambda ids, t, _: (_rows(t) / np.linalg.norm(_rows(t), axis=1, keepdims=True))[ids],
              "your rows are normalised to length one")
 TOKENS.wrong("one_hot", lambda ids, table, _: np.eye(table.shape[0])[ids],
              "you give the one-hot rows themselves, before they meet the table")
 
 
-# -------------------------------------------------------------------------------------------- place_features
+# ----------------------------------------------------------------------------------- place_features
 
 def _draw_place(d: Draws) -> tuple:
     tokens, width = d.whole(1, 7), d.whole(1, 4)
@@ -107,9 +109,11 @@ def _place_variant(d: Draws) -> Variant:
 
 
 PLACE = Exercise(
-    "place_features", "decoder.place_features", "visual tokens into the rows of their placeholders: s d, m, m d -> s d",
+    "place_features", "decoder.place_features",
+    "visual tokens into the rows of their placeholders: s d, m, m d -> s d",
     passes.place_features, _draw_place,
-    facts={"visual tokens": lambda x, at, f: len(at) > 0, "no visual tokens": lambda x, at, f: len(at) == 0,
+    facts={"visual tokens": lambda x, at, f: len(at) > 0,
+           "no visual tokens": lambda x, at, f: len(at) == 0,
            "text after a visual token": lambda x, at, f: len(at) > 0 and at[-1] < len(x) - 1,
            "text between visual tokens": lambda x, at, f: len(at) > 1 and at[-1] - at[0] >= len(at)},
     variants=_place_variant)
@@ -133,8 +137,7 @@ PLACE.wrong("features_reversed", lambda x, at, f: _placed(x, at, f[::-1]),
 PLACE.wrong("text_lost", lambda x, at, f: _placed(x * 0, at, f),
             "text is lost: all rows that are no placeholders are 0")
 PLACE.wrong("features_put_before", lambda x, at, f: np.concatenate([f, x]),
-            "visual tokens are put before the text and the sequence grows: they replace rows, the "
-            "length stays")
+            "visual tokens are put before the text; they replace rows, and the length stays")
 PLACE.wrong("nothing_placed", lambda x, at, f: x.copy(), "nothing is placed")
 PLACE.wrong("one_row_up", lambda x, at, f: _placed(x, np.maximum(at - 1, 0), f),
             "your rows are one off: placeholders count from 0")
@@ -144,14 +147,15 @@ PLACE.wrong("first_feature_everywhere", lambda x, at, f: _placed(x, at, f[:1]),
             "every placeholder gets the first visual token")
 
 
-# --------------------------------------------------------------------------------------------------- logits
+# ------------------------------------------------------------------------------------------- logits
 
 def _draw_logits(d: Draws) -> tuple:
     width = d.whole(1, 6)
     return d.floats(d.whole(1, 4), width), d.linear(width, d.whole(2, 9), False)
 
 
-LOGITS = Exercise("logits", "decoder.logits", "one score for each word of the vocabulary: n d -> n v", passes.logits,
+LOGITS = Exercise("logits", "decoder.logits", "one score for each word of the vocabulary: n d -> n v",
+                  passes.logits,
                   _draw_logits, lambda x, head: x.shape[1])
 LOGITS.wrong("probabilities", lambda x, head: softmax(lin(x, head)),
              "you give probabilities: the softmax comes later, when a token is drawn")
@@ -171,7 +175,6 @@ LOGITS.wrong("best_word", lambda x, head: lin(x, head).argmax(-1),
 LOGITS.wrong("words_first", lambda x, head: lin(x, head).T,
              "you give (v, n): a row of scores for each row of x")
 LOGITS.wrong("x_times_w", lambda x, head: x @ matrix(head),
-             "you multiply without transposing: x @ W. W is stored (out, in), so the product is x @ "
-             "W.T")
+             "you multiply without transposing: W is stored (out, in), so it is x @ W.T")
 
 EXERCISES = [EXPAND, TOKENS, PLACE, LOGITS]

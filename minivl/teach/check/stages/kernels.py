@@ -27,7 +27,7 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-# --------------------------------------------------------------------------------------------------- linear
+# ------------------------------------------------------------------------------------------- linear
 
 def _draw_linear(d: Draws) -> tuple:
     into = d.whole(1, 8)
@@ -35,7 +35,8 @@ def _draw_linear(d: Draws) -> tuple:
 
 
 LINEAR = Exercise(
-    "linear", "kernel.linear", "x @ W.T + b, with W (out, in) and a bias or none: n d -> n o", kernels.linear,
+    "linear", "kernel.linear", "x @ W.T + b, with W (out, in) and a bias or none: n d -> n o",
+    kernels.linear,
     _draw_linear, lambda x, w: x.shape[1], {"a bias": lambda x, w: w.bias is not None})
 LINEAR.wrong("bias_missing", lambda x, w: x @ matrix(w).T,
              "your bias is missing: where w.bias is not None, it is added to every row")
@@ -45,18 +46,16 @@ LINEAR.wrong("bias_subtracted", lambda x, w: x @ matrix(w).T - bias(w),
              "your bias is subtracted; it is added")
 LINEAR.wrong("bias_twice", lambda x, w: x @ matrix(w).T + 2 * bias(w), "your bias is added twice")
 LINEAR.wrong("fails_without_bias", lambda x, w: x @ matrix(w).T + w.bias.dense(np.float64),
-             "your function fails (or does nothing) without a bias: w.bias is None in many maps of the "
-             "model")
+             "your function fails without a bias: w.bias is None in many maps of the model")
 LINEAR.wrong("outputs_first", lambda x, w: lin(x, w).T,
              "you give (o, n): rows of the result belong to rows of x")
 LINEAR.wrong("bias_before_product", lambda x, w: x @ matrix(w).T + x.shape[1] * bias(w),
              "your bias is added to x, before the product, or scaled by the number of inputs")
 LINEAR.wrong("not_transposed", lambda x, w: x @ matrix(w) + bias(w),
-             "you multiply without transposing: x @ W. W is stored (out, in), so the product is x @ "
-             "W.T")
+             "you multiply without transposing: W is stored (out, in), so it is x @ W.T")
 
 
-# ------------------------------------------------------------------------------------------------- rms_norm
+# ----------------------------------------------------------------------------------------- rms_norm
 
 def _draw_norm(d: Draws) -> tuple:
     width = d.whole(1, 8)
@@ -69,8 +68,10 @@ def _weight(norm):
 
 def _norm_variant(d: Draws) -> Variant:
     power, first = d.pick([1, 4, 3]), d.flag()
-    return Variant(f"each row is divided by the {power}-norm mean, (mean(|x|^{power}) + eps)^(1/{power}), instead of "
-                   f"the root mean square, and the weight is applied {'before' if first else 'after'} that division",
+    return Variant(f"each row is divided by the {power}-norm mean, (mean(|x|^{power}) + "
+                   f"eps)^(1/{power}), instead of "
+                   f"the root mean square, and the weight is applied {'before' if first else 'after'} "
+                   f"that division",
                    plain.power_norm(power, first))
 
 
@@ -85,8 +86,7 @@ NORM.wrong("layer_norm", lambda x, norm: normed(x - x.mean(-1, keepdims=True), n
            "you take off the mean of the row: that is LayerNorm; RMSNorm does not")
 NORM.wrong("standard_deviation",
            lambda x, norm: x / np.sqrt(x.var(-1, keepdims=True) + norm.eps) * _weight(norm),
-           "you divide by the standard deviation; RMSNorm takes no mean off, not in the division "
-           "either")
+           "you divide by the standard deviation; RMSNorm takes no mean off, there neither")
 NORM.wrong("sum_of_squares",
            lambda x, norm: x / np.sqrt((x * x).sum(-1, keepdims=True) + norm.eps) * _weight(norm),
            "you take the sum of squares instead of their mean")
@@ -99,13 +99,12 @@ NORM.fault("norm-plus-one", "the weight is applied as 1 + weight, as in other mo
            "factor itself")
 NORM.wrong("mean_down_the_rows",
            lambda x, norm: x / np.sqrt((x * x).mean(0, keepdims=True) + norm.eps) * _weight(norm),
-           "your mean square is formed over the rows (axis 0); each row has its own, over its d values "
-           "(axis -1)")
+           "your mean square is formed over the rows (axis 0); each row has its own (axis -1)")
 NORM.wrong("one_mean_for_all", lambda x, norm: x / np.sqrt((x * x).mean() + norm.eps) * _weight(norm),
            "one mean square for the whole array: each row has its own (axis=-1, keepdims=True)")
 
 
-# --------------------------------------------------------------------------------------------------- rotate
+# ------------------------------------------------------------------------------------------- rotate
 
 def _draw_rotate(d: Draws) -> tuple:
     n, half = d.whole(1, 5), d.whole(1, 4)
@@ -155,7 +154,7 @@ def first_head_only(x, cos, sin):
     return np.concatenate([np.concatenate([a * c - b * s, b * c + a * s], -1)[:, :1], x[:, 1:]], 1)
 
 
-# --------------------------------------------------------------------------------------------------- attend
+# ------------------------------------------------------------------------------------------- attend
 
 def _draw_attend(d: Draws) -> tuple:
     """Segments of queries; keys as many as queries, or more before them as in a cache."""
@@ -166,12 +165,13 @@ def _draw_attend(d: Draws) -> tuple:
         queries, before = d.whole(1, 4), d.whole(0, 3) if causal else 0
         rows.append((q0, q0 + queries, k0, k0 + queries + before))
         q0, k0 = q0 + queries, k0 + queries + before
-    scale = d.pick([1.0, 40.0])                                    # large scores: exp(score) alone would overflow
-    return (d.floats(q0, kv * group, width, scale=scale), d.floats(k0, kv, width), d.floats(k0, kv, width),
+    scale = d.pick([1.0, 40.0])  # large scores: exp(score) alone would overflow
+    return (d.floats(q0, kv * group, width, scale=scale), d.floats(k0, kv, width),
+            d.floats(k0, kv, width),
             np.array(rows, np.int64), causal)
 
 
-def _attend(q, k, v, segments, causal, scale=None, head=None, seen=None, weights=None):
+def _attend(q, k, v, segments, causal, *, scale=None, head=None, seen=None, weights=None):
     """Attention with one thing at a time made another way."""
     out, group = np.zeros(q.shape), q.shape[1] // k.shape[1]
     scale = q.shape[2] ** -0.5 if scale is None else scale
@@ -206,8 +206,7 @@ ATTEND.wrong("scale_missing", lambda *args: _attend(*args, scale=1.0),
              "the scale is missing: scores are divided by sqrt(e), e the width of a head")
 ATTEND.wrong("scaled_by_whole_width",
              lambda q, *rest: _attend(q, *rest, scale=(q.shape[1] * q.shape[2]) ** -0.5),
-             "your scale is one over the root of the whole width (heads x e): it is the width of one "
-             "head")
+             "your scale is that of the whole width (heads x e): it is the width of one head")
 ATTEND.wrong("heads_dealt_in_turn", lambda *args: _attend(*args, head=lambda a, group, kv: a % kv),
              "grouped heads are dealt out in turn (a % k): query head a belongs to key-value head a // "
              "(a/k), so neighbours share one")
@@ -216,8 +215,7 @@ ATTEND.wrong("one_kv_head", lambda *args: _attend(*args, head=lambda a, group, k
 ATTEND.wrong("causal_never", lambda q, k, v, segments, causal: _attend(q, k, v, segments, False),
              "causal is never applied: with causal, query i must not see keys after itself")
 ATTEND.wrong("causal_always", lambda q, k, v, segments, causal: _attend(q, k, v, segments, True),
-             "causal is always applied: without it every query sees its whole segment, before and "
-             "after")
+             "causal is always applied: without it every query sees its whole segment")
 ATTEND.wrong("causal_from_one_start", lambda *args: _attend(*args, seen=lambda i, j, n, m: j <= i),
              "your causal mask counts queries and keys from the same start; the last query sees the "
              "last key, so query i sees j <= i + (k1-k0) - (q1-q0)")
@@ -231,8 +229,7 @@ ATTEND.wrong("segments_ignored",
              "segments are ignored: every query sees every row, across windows and conversations")
 ATTEND.wrong("softmax_over_queries",
              lambda *args: _attend(*args, weights=lambda score: softmax(score, 0)),
-             "your softmax runs over the queries (axis 0): the weights of one query, over its keys, "
-             "sum to one")
+             "your softmax runs over the queries (axis 0): the weights of one query sum to one")
 ATTEND.wrong("masked_score_zero",
              lambda *args: _attend(*args, weights=lambda s: softmax(np.where(np.isinf(s), 0, s))),
              "masked scores are set to 0: exp(0) = 1 is still a weight; set them to -inf before the "
@@ -252,7 +249,8 @@ def masked_after_softmax(q, k, v, segments, causal):
 
 
 ATTEND.wrong("score_overflows",
-             lambda *args: _attend(*args, weights=lambda s: np.exp(s) / np.exp(s).sum(-1, keepdims=True)),
+             lambda *args: _attend(*args,
+                                   weights=lambda s: np.exp(s) / np.exp(s).sum(-1, keepdims=True)),
              "exp overflows on large scores: take the largest score of each query off before exp")
 ATTEND.wrong("no_softmax",
              lambda *args: _attend(*args, weights=lambda s: np.exp(s - s.max(-1, keepdims=True))),
@@ -261,19 +259,19 @@ ATTEND.wrong("keys_for_values", lambda q, k, v, segments, causal: _attend(q, k, 
              "you sum keys where values belong")
 
 
-# ----------------------------------------------------------------------------------------------------- gelu
+# --------------------------------------------------------------------------------------------- gelu
 
 def _draw_gelu(d: Draws) -> tuple:
     return (d.floats(d.whole(1, 5), d.whole(1, 6), scale=d.pick([1.0, 3.0])),)
 
 
-GELU = Exercise("gelu", "kernel.gelu", "x * Phi(x), with the exact error function: n d -> n d", kernels.gelu,
+GELU = Exercise("gelu", "kernel.gelu", "x * Phi(x), with the exact error function: n d -> n d",
+                kernels.gelu,
                 _draw_gelu)
 GELU.fault("gelu-by-tanh", "that is the tanh approximation; the model has the exact error function "
            "(math.erf)")
 GELU.wrong("gelu_by_sigmoid", lambda x: x * sigmoid(1.702 * x),
-           "that is x * sigmoid(1.702 x), the rough approximation; the model has the exact error "
-           "function")
+           "that is x * sigmoid(1.702 x), an approximation; the model has the exact error function")
 GELU.wrong("gelu_is_silu", lambda x: x * sigmoid(x), "that is SiLU, x * sigmoid(x)")
 GELU.wrong("gelu_is_relu", lambda x: np.maximum(x, 0), "that is ReLU")
 GELU.wrong("erf_of_x", lambda x: x * 0.5 * (1 + _erf(x)), "erf of x itself: its argument is x / sqrt(2)")
@@ -287,7 +285,7 @@ GELU.wrong("one_missing", lambda x: x * 0.5 * _erf(x / math.sqrt(2)),
            "the 1 + is missing: Phi(x) = 0.5 * (1 + erf(x / sqrt(2)))")
 
 
-# ------------------------------------------------------------------------------------------------ gated_mlp
+# ---------------------------------------------------------------------------------------- gated_mlp
 
 def _draw_mlp(d: Draws) -> tuple:
     width = d.whole(1, 6)
@@ -297,11 +295,13 @@ def _draw_mlp(d: Draws) -> tuple:
 def _gate_variant(d: Draws) -> Variant:
     up_first, name = d.flag(), d.pick(["tanh", "relu", "sigmoid"])
     order = "above" if up_first else "below"
-    return Variant(f"the gate goes through {name} instead of SiLU, and in gate_up the up map stands {order} the gate",
+    return Variant(f"the gate goes through {name} instead of SiLU, and in gate_up the up map stands "
+                   f"{order} the gate",
                    plain.gating(name, up_first))
 
 
-MLP = Exercise("gated_mlp", "kernel.gated_mlp", "down(silu(gate(x)) * up(x)); gate above up in one matrix: n d -> n d",
+MLP = Exercise("gated_mlp", "kernel.gated_mlp",
+               "down(silu(gate(x)) * up(x)); gate above up in one matrix: n d -> n d",
                kernels.gated_mlp, _draw_mlp, lambda x, w: 2 * (x.shape[1] + w.down.weight.shape[1]),
                {"biases": lambda x, w: w.down.bias is not None}, variants=_gate_variant)
 
@@ -336,7 +336,7 @@ def mlp_biases_missing(x, w):
     return (gate * sigmoid(gate) * up) @ matrix(w.down).T
 
 
-MLP.wrong("mlp_residual", lambda x, w: x + kernels.gated_mlp.definition(x, w),
+MLP.wrong("mlp_residual", lambda x, w: x + MLP.definition(x, w),
           "x is added to the result: the residual sum is another stage's")
 MLP.wrong("silu_of_product", _gated(lambda gate, up: gate * up * sigmoid(gate * up)),
           "gate and up are multiplied first, and their product goes through SiLU: only gate does")
@@ -344,7 +344,7 @@ MLP.wrong("gate_is_relu", _gated(lambda gate, up: np.maximum(gate, 0) * up),
           "your gate is ReLU, which cuts negative numbers off: it is SiLU, which is smooth")
 
 
-# ------------------------------------------------------------------------------------------------ take_rows
+# ---------------------------------------------------------------------------------------- take_rows
 
 def _draw_rows(d: Draws) -> tuple:
     rows = d.whole(1, 6)
@@ -353,11 +353,11 @@ def _draw_rows(d: Draws) -> tuple:
 
 
 ROWS = Exercise("take_rows", "kernel.take_rows", "row index[i] of x at place i, whatever a row holds",
-                kernels.take_rows, _draw_rows, facts={"rows of more than one axis": lambda x, index: x.ndim > 2})
+                kernels.take_rows, _draw_rows,
+                facts={"rows of more than one axis": lambda x, index: x.ndim > 2})
 
 
-@ROWS.mistake("you scatter instead of gathering: row i goes to place index[i]; it should come from "
-              "there")
+@ROWS.mistake("you scatter: row i goes to place index[i]; it should come from there")
 def scattered(x, index):
     out = np.zeros((len(index), *x.shape[1:]))
     for i, j in enumerate(index):
@@ -379,13 +379,14 @@ ROWS.wrong("index_inverted",
 ROWS.wrong("rows_reversed", lambda x, index: x[index[::-1]], "your rows come in reverse")
 
 
-# ---------------------------------------------------------------------------------------------- log_softmax
+# -------------------------------------------------------------------------------------- log_softmax
 
 def _draw_scores(d: Draws) -> tuple:
     return (d.floats(d.whole(1, 4), d.whole(1, 8), scale=d.pick([1.0, 100.0])),)
 
 
-SOFTMAX = Exercise("log_softmax", "kernel.log_softmax", "log(exp(x) / sum(exp(x))) of each row: n v -> n v",
+SOFTMAX = Exercise("log_softmax", "kernel.log_softmax",
+                   "log(exp(x) / sum(exp(x))) of each row: n v -> n v",
                    kernels.log_softmax, _draw_scores, lambda x: x.shape[1],
                    {"scores of hundreds": lambda x: np.abs(x).max() > 80})
 SOFTMAX.wrong("exp_overflows", lambda x: np.log(np.exp(x) / np.exp(x).sum(-1, keepdims=True)),
@@ -396,8 +397,7 @@ SOFTMAX.wrong("sum_overflows", lambda x: x - np.log(np.exp(x).sum(-1, keepdims=T
 SOFTMAX.wrong("no_logarithm", lambda x: softmax(x),
               "that is the softmax itself: its logarithm is missing")
 SOFTMAX.wrong("log_of_zero", lambda x: np.log(softmax(x)),
-              "log of a softmax that has become 0: form x - max - log(sum(exp(x - max))) and no "
-              "quotient")
+              "log of a softmax that has become 0: form x - max - log(sum(exp(x - max)))")
 SOFTMAX.wrong("one_sum_for_all", lambda x: x - x.max() - np.log(np.exp(x - x.max()).sum()),
               "one sum for the whole array: each row sums to one (axis=-1, keepdims=True)")
 SOFTMAX.wrong("sum_down_the_columns", lambda x: x - x.max(0) - np.log(np.exp(x - x.max(0)).sum(0)),
@@ -407,7 +407,7 @@ SOFTMAX.wrong("shift_unaccounted",
               "the largest is taken off and never accounted for: x must be shifted on both sides")
 SOFTMAX.wrong("sum_missing", lambda x: x - x.max(-1, keepdims=True),
               "only the largest is taken off; the logarithm of the sum is missing")
-SOFTMAX.wrong("base_two", lambda x: kernels.log_softmax.definition(x) / np.log(2),
+SOFTMAX.wrong("base_two", lambda x: SOFTMAX.definition(x) / np.log(2),
               "a logarithm to base 2 (or 10): it is the natural one")
 
 EXERCISES = [LINEAR, NORM, ROTATE, ATTEND, GELU, MLP, ROWS, SOFTMAX]

@@ -13,7 +13,7 @@ from ..draws import Draws
 from ..exercise import Exercise, Variant
 from .small import picture
 
-# ---------------------------------------------------------------------------------------------- target_size
+# -------------------------------------------------------------------------------------- target_size
 
 
 def draw_size(d: Draws, steps: tuple[int, ...] = (28, 32)) -> tuple:
@@ -25,13 +25,14 @@ def draw_size(d: Draws, steps: tuple[int, ...] = (28, 32)) -> tuple:
     return (*[max(side, -(-max(sides) // 150)) for side in sides], 3), config
 
 
-def _size(shape, config, to=round, grow=math.ceil, shrink=math.floor, least=True, most=True):
+def _size(shape, config, *, to=round, grow=math.ceil, shrink=math.floor, least=True, most=True):
     """The two sides with one rule at a time made another way."""
     y, b = shape[:2]
     h, u = (to(side / config.factor) * config.factor for side in (y, b))
     if most and h * u > config.max_pixels:
         scale = math.sqrt(y * b / config.max_pixels)
-        h, u = (max(config.factor, shrink(side / scale / config.factor) * config.factor) for side in (y, b))
+        h, u = (max(config.factor, shrink(side / scale / config.factor) * config.factor)
+                for side in (y, b))
     elif least and h * u < config.min_pixels:
         scale = math.sqrt(config.min_pixels / (y * b))
         h, u = (grow(side * scale / config.factor) * config.factor for side in (y, b))
@@ -50,7 +51,8 @@ def _large(shape, config):
 
 def _size_variant(d: Draws) -> Variant:
     up, square = d.flag(), d.flag()
-    return Variant(f"sides go {'up to the next' if up else 'down to the last'} multiple of the step, at least one"
+    return Variant(f"sides go {'up to the next' if up else 'down to the last'} multiple of the step, at "
+                   f"least one"
                    + (", and the result is a square with the longer side" if square else "")
                    + "; the limits of area are not looked at", plain.stepping(up, square))
 
@@ -59,13 +61,13 @@ SIZE = Exercise(
     "target_size", "picture.target_size", "height and width to multiples of 28, the area within limits",
     passes.target_size, draw_size,
     facts={"a picture that is too small": _small, "a picture that is too large": _large,
-           "a picture that is neither too small nor too large": lambda s, c: not _small(s, c) and not _large(s, c),
+           "a picture that is neither too small nor too large":
+               lambda s, c: not _small(s, c) and not _large(s, c),
            "a side of a whole number of steps and a half":
                lambda s, c: any(side % c.factor == c.factor / 2 for side in s[:2])},
     reads=("patch_size", "merge_size", "min_pixels", "max_pixels"), variants=_size_variant)
 SIZE.wrong("halves_up", lambda *args: _size(*args, to=lambda n: math.floor(n + 0.5)),
-           "your halves go up: Python's round() sends 1.5 to 2 and 2.5 to 2 (to even), and so does the "
-           "model")
+           "your halves go up: round() sends 1.5 and 2.5 to 2 (to even), and so does the model")
 SIZE.wrong("rounded_down", lambda *args: _size(*args, to=math.floor),
            "you round down; sides go to the nearest multiple, with round()")
 SIZE.wrong("rounded_up", lambda *args: _size(*args, to=math.ceil),
@@ -90,32 +92,35 @@ SIZE.wrong("step_of_a_patch", lambda s, c: _size(s, replace(c, merge_size=1)),
 def scale_of_rounded_sides(shape, config):
     h, u = _size(shape, config, least=False, most=False)
     if _small(shape, config) or _large(shape, config):
-        limit, to = ((config.min_pixels, math.ceil) if _small(shape, config) else (config.max_pixels, math.floor))
+        limit, to = ((config.min_pixels, math.ceil) if _small(shape, config)
+                     else (config.max_pixels, math.floor))
         scale = math.sqrt(limit / (h * u)) if h * u else 1
         h, u = (max(1, to(side * scale / config.factor)) * config.factor for side in shape[:2])
     return np.array([h, u])
 
 
-@SIZE.mistake("a side that rounds to 0 is lifted to one step before the area is tested: it stays 0 there")
+@SIZE.mistake("a side that rounds to 0 is lifted to one step before the area is tested: it stays 0 "
+              "there")
 def lifted_to_one_step(shape, config):
     h, u = (max(config.factor, side) for side in _size(shape, config, least=False, most=False))
     small, large = h * u < config.min_pixels, h * u > config.max_pixels
     return _size(shape, replace(config, min_pixels=config.min_pixels if small else 0,
-                                max_pixels=config.max_pixels if large else 10**9)) if small or large else np.array([h, u])
+                                max_pixels=config.max_pixels if large
+                                else 10**9)) if small or large else np.array([h, u])
 
 
-# --------------------------------------------------------------------------------------------------- resize
+# ------------------------------------------------------------------------------------------- resize
 
 def _draw_resize(d: Draws) -> tuple:
-    """Where both sides change, colours are so far from the ends that nothing is clipped between the two: which axis
-    comes first, which is a matter of speed in Pillow, then shows in the last level only."""
+    """Where both sides change, colours are so far from the ends that nothing is clipped between the two:
+    which axis comes first, which is a matter of speed in Pillow, then shows in the last level only."""
     y, b = d.whole(1, 9), d.whole(1, 9)
     size = np.array([d.pick([d.whole(1, 9), y]), d.pick([d.whole(1, 9), b])])
     low, high = (70, 186) if size[0] != y and size[1] != b else (0, 256)
     return d.generator().integers(low, high, (y, b, 3)).astype(np.uint8), size
 
 
-def _filtered(pixels, size, filter=passes.cubic, reach=2, middle=0.5, clip=True):
+def _filtered(pixels, size, *, filter=passes.cubic, reach=2, middle=0.5, clip=True):
     """Each axis times a matrix of filter weights, in float64."""
     out = pixels.astype(np.float64)
     for axis in (0, 1):
@@ -125,7 +130,8 @@ def _filtered(pixels, size, filter=passes.cubic, reach=2, middle=0.5, clip=True)
         table = np.where(np.abs(distance) < reach, filter(distance), 0)
         if n != m:
             sums = table.sum(1, keepdims=True)
-            out = np.moveaxis(np.tensordot(table / np.where(sums == 0, 1, sums), out, (1, axis)), 0, axis)
+            out = np.moveaxis(np.tensordot(table / np.where(sums == 0, 1, sums), out, (1, axis)), 0,
+                              axis)
             out = np.clip(np.rint(out), 0, 255) if clip else out
     return np.rint(out).astype(np.int64).astype(np.uint8)
 
@@ -139,7 +145,8 @@ def _grows(pixels, size):
 
 
 RESIZE = Exercise(
-    "resize", "picture.resize", "bicubic (a = -0.5) with antialiasing, uint8; two levels off are let through",
+    "resize", "picture.resize",
+    "bicubic (a = -0.5) with antialiasing, uint8; two levels off are let through",
     passes.resize, _draw_resize, slack=2.0,
     facts={"a side that shrinks": _shrinks, "a side that grows": _grows})
 RESIZE.fault("resize-without-antialias", "the antialiasing is missing: when a side shrinks, the filter "
@@ -158,14 +165,13 @@ def nearest_neighbour(pixels, size):
 RESIZE.wrong("half_a_pixel_off", lambda *args: _filtered(*args, middle=0.0),
              "your pixels are half a pixel off: their centres are at 0.5, 1.5, ..., not at 0, 1, ...")
 RESIZE.wrong("wraps_around", lambda *args: _filtered(*args, clip=False),
-             "values beyond 0..255 wrap around when they become uint8: clip them first (a cubic "
-             "overshoots)")
+             "values beyond 0..255 wrap around in uint8: clip them first (a cubic overshoots)")
 RESIZE.wrong("box_filter",
-             lambda *args: _filtered(*args, lambda x: ((x > -0.5) & (x <= 0.5)) * 1.0, reach=1),
+             lambda *args: _filtered(*args, filter=lambda x: ((x > -0.5) & (x <= 0.5)) * 1.0, reach=1),
              "that is the mean of the pixels that each new one covers (a box filter); it is bicubic")
 
 
-# ------------------------------------------------------------------------------------------------ normalise
+# ---------------------------------------------------------------------------------------- normalise
 
 def _draw_pixels(d: Draws) -> tuple:
     pixels = d.generator().integers(0, 256, (d.whole(1, 5), d.whole(1, 5), 3)).astype(np.uint8)
@@ -187,13 +193,17 @@ def _coloured(scale, move=_colour_first):
 
 def _colour_variant(d: Draws) -> Variant:
     order, sign = d.pick([(2, 1, 0), (1, 2, 0), (2, 0, 1)]), d.flag()
-    return Variant(f"the colours come out in the order {order} of the channels that go in (mean and std are those of "
-                   f"the channel that goes in)" + (", and every number has its sign changed" if sign else ""),
+    return Variant(f"the colours come out in the order {order} of the channels that go in (mean and std "
+                   f"are those of "
+                   f"the channel that goes in)"
+                   + (", and every number has its sign changed" if sign else ""),
                    plain.colouring(order, -1 if sign else 1))
 
 
-NORMALISE = Exercise("picture.normalise", "picture.normalise", "(x/255 - mean) / std, colour first: h u 3 -> 3 h u",
-                     passes.normalise, _draw_pixels, reads=("image_mean", "image_std"), variants=_colour_variant)
+NORMALISE = Exercise("picture.normalise", "picture.normalise",
+                     "(x/255 - mean) / std, colour first: h u 3 -> 3 h u",
+                     passes.normalise, _draw_pixels, reads=("image_mean", "image_std"),
+                     variants=_colour_variant)
 NORMALISE.wrong("not_by_255", _coloured(lambda x, mean, std: (x - mean) / std),
                 "the division by 255 is missing: mean and std are for colours of 0..1")
 NORMALISE.wrong("mean_kept", lambda pixels, c: _colour_first(pixels / 255 / _colours(c)[1]),
@@ -203,7 +213,8 @@ NORMALISE.wrong("std_missing", lambda pixels, c: _colour_first(pixels / 255 - _c
 NORMALISE.wrong("colour_last", _coloured(lambda x, mean, std: (x / 255 - mean) / std, move=np.array),
                 "colour is still last: (h, u, 3); it goes first, (3, h, u)")
 NORMALISE.wrong("colour_by_reshape",
-                _coloured(lambda x, mean, std: (x / 255 - mean) / std, move=lambda x: x.reshape(3, *x.shape[:2])),
+                _coloured(lambda x, mean, std: (x / 255 - mean) / std,
+                          move=lambda x: x.reshape(3, *x.shape[:2])),
                 "colour goes first by reshape, which mixes pixels up: an axis is moved with transpose")
 NORMALISE.wrong("colours_backwards", _coloured(lambda x, mean, std: (x[..., ::-1] / 255 - mean) / std),
                 "the colours are in the order blue, green, red")

@@ -12,7 +12,7 @@ from ..draws import Draws
 from ..exercise import Exercise, Variant
 from .kernels import softmax
 
-# ------------------------------------------------------------------------------------------------- penalise
+# ----------------------------------------------------------------------------------------- penalise
 
 
 def _draw_penalty(d: Draws) -> tuple:
@@ -43,25 +43,28 @@ def _penalised(logits, seen, change):
 
 def _penalty_variant(d: Draws) -> Variant:
     each, power = d.flag(), d.pick([1, 2])
-    return Variant("the penalty is taken off the score (x - penalty" + (f"^{power}" if power > 1 else "") + "), "
+    return Variant("the penalty is taken off the score (x - penalty"
+                   + (f"^{power}" if power > 1 else "") + "), "
                    + ("as often as the id was seen" if each else "once, however often the id was seen"),
                    plain.charging(each, power))
 
 
 PENALISE = Exercise(
-    "penalise", "sampling.penalise", "ids that were seen become less likely: n v -> n v", passes.penalise,
+    "penalise", "sampling.penalise", "ids that were seen become less likely: n v -> n v",
+    passes.penalise,
     _draw_penalty,
-    facts={"negative scores among the seen": _of_all(lambda x, seen, p: any((row[ids] < 0).any() for row, ids in
-                                                                            zip(x, seen, strict=True))),
-           "an id that was seen twice": _of_all(lambda x, seen, p: any(len(set(ids)) < len(ids) for ids in seen)),
-           "several conversations": lambda x, prompts, answers, p: len(x) > 1}, variants=_penalty_variant)
+    facts={"negative scores among the seen": _of_all(
+               lambda x, seen, p: any((row[ids] < 0).any() for row, ids in zip(x, seen, strict=True))),
+           "an id that was seen twice": _of_all(
+               lambda x, seen, p: any(len(set(ids)) < len(ids) for ids in seen)),
+           "several conversations": lambda x, prompts, answers, p: len(x) > 1},
+    variants=_penalty_variant)
 PENALISE.fault("penalty-on-new-tokens-only", "the prompt is forgotten: only ids of the answer are "
                "punished")
 PENALISE.wrong("answer_forgotten", lambda x, prompts, answers, r: _penalised(x, prompts, _fair(r)),
                "the answer is forgotten: only ids of the prompt are punished")
 PENALISE.wrong("negative_divided", _of_all(lambda x, seen, r: _penalised(x, seen, lambda x: x / r)),
-               "negative scores are divided too, which makes them more likely: a negative one is "
-               "multiplied")
+               "negative scores are divided too: more likely; a negative one is multiplied")
 
 
 @PENALISE.mistake("an id that was seen twice is punished twice: each id once, however often it was "
@@ -83,25 +86,25 @@ PENALISE.wrong("ids_of_the_first",
                _of_all(lambda x, seen, r: _penalised(x, seen[:1] * len(seen), _fair(r))),
                "every conversation pays for the ids of the first: each has its own")
 PENALISE.wrong("ids_of_all",
-               _of_all(lambda x, seen, r: _penalised(x, [np.concatenate(seen).astype(int)] * len(seen), _fair(r))),
+               _of_all(lambda x, ids, r: _penalised(x, [np.hstack(ids).astype(int)] * len(x), _fair(r))),
                "ids seen in any conversation are punished in all: each has its own")
 PENALISE.wrong("unseen_punished",
-               _of_all(lambda x, seen, r: _penalised(x, [np.setdiff1d(np.arange(x.shape[1]), ids) for ids in seen], _fair(r))),
+               _of_all(lambda x, seen, r: _penalised(x, [np.setdiff1d(np.arange(x.shape[1]),
+                                                                      ids) for ids in seen], _fair(r))),
                "ids that were *not* seen are punished")
 PENALISE.wrong("prompt_then_answer",
-               lambda x, prompts, answers, r: _penalised(_penalised(x, prompts, _fair(r)), answers, _fair(r)),
+               lambda x, p, a, r: _penalised(_penalised(x, p, _fair(r)), a, _fair(r)),
                "an id that is in the prompt and in the answer is punished twice: each id once")
 PENALISE.wrong("all_punished", lambda x, prompts, answers, r: np.where(x < 0, x * r, x / r),
                "every score is pushed down; only ids that were seen are")
 PENALISE.wrong("multiplied", _of_all(lambda x, seen, r: _penalised(x, seen, lambda x: x * r)),
-               "seen scores are multiplied by the penalty, positive ones too, which makes them more "
-               "likely")
+               "seen scores are multiplied by the penalty, positive ones too: more likely")
 PENALISE.wrong("forbidden", _of_all(lambda x, seen, r: _penalised(x, seen, lambda x: -np.inf)),
                "seen ids are forbidden altogether; they only become less likely")
 PENALISE.fault("penalty-missing", "nothing is punished")
 
 
-# -------------------------------------------------------------------------------------------- narrow_choice
+# ------------------------------------------------------------------------------------ narrow_choice
 
 KINDS = ("k", "p", "both", "both", "both", "neither")
 
@@ -115,14 +118,15 @@ def draw_narrow(d: Draws, kinds: tuple[str, ...] = KINDS) -> tuple:
     logits = np.stack([rng.permutation(scores) for _ in range(rows)]).astype(np.float32)
     top_k = d.pick([d.whole(1, words + 1), d.whole(2, words)]) if kind in ("k", "both") else None
     if kind == "k" and d.flag():
-        logits[:, 0] = logits[:, 1]                                # equals: both stay when one is the k-th
+        logits[:, 0] = logits[:, 1]  # equals: both stay when one is the k-th
     kept = softmax(np.sort(scores)[::-1][: top_k or words] / temperature)
     place = d.whole(0, min(len(kept), 4) - 1)
     top_p = float(kept[:place].sum() + 0.9 * kept[place]) if kind in ("p", "both") else None
     return logits, temperature, top_k, top_p
 
 
-def _narrow(logits, temperature, top_k, top_p, *, lowest=None, ties=True, k_last=False, reach=True, scale=None):
+def _narrow(logits, temperature, top_k, top_p, *, lowest=None, ties=True, k_last=False, reach=True,
+            scale=None):
     """Temperature, top-k, top-p, with one thing at a time made another way."""
     lowest = np.finfo(np.float32).min if lowest is None else lowest
     out = scale(logits) if scale else logits / temperature
@@ -150,17 +154,19 @@ def _floor(x):
 
 def _narrow_variant(d: Draws) -> Variant:
     share = d.pick([0.1, 0.3])
-    return Variant(f"top_p is not looked at; instead everything less likely than {share} times the likeliest (after "
+    return Variant(f"top_p is not looked at; instead everything less likely than {share} times the "
+                   f"likeliest (after "
                    "temperature and top-k) is set to the lowest finite number", plain.narrowing(share))
 
 
 NARROW = Exercise(
-    "narrow_choice", "sampling.narrow_choice", "temperature, top-k, top-p; the rest to the lowest number: n v -> n v",
+    "narrow_choice", "sampling.narrow_choice",
+    "temperature, top-k, top-p; the rest to the lowest number: n v -> n v",
     passes.narrow_choice, draw_narrow, see=_floor,
     facts={"a temperature other than 1": lambda x, t, k, p: t != 1,
            "a top_k": lambda x, t, k, p: k is not None, "a top_p": lambda x, t, k, p: p is not None,
            "both top_k and top_p": lambda x, t, k, p: k is not None and p is not None,
-           "scores that are equal": lambda x, t, k, p: any(len(set(row)) < len(row) for row in x.tolist()),
+           "scores that are equal": lambda x, *rest: any(len(set(row)) < len(row) for row in x.tolist()),
            "a top_k beyond the number of words": lambda x, t, k, p: k is not None and k > x.shape[1]},
     variants=_narrow_variant)
 NARROW.wrong("lowest_infinite", lambda *args: _narrow(*args, lowest=-np.inf),
@@ -208,14 +214,15 @@ def large_k_fails(logits, temperature, top_k, top_p):
     return _narrow(logits, temperature, top_k, top_p)
 
 
-# ---------------------------------------------------------------------------------------------- most_likely
+# -------------------------------------------------------------------------------------- most_likely
 
 def _draw_most_likely(d: Draws) -> tuple:
     logits = d.floats(d.whole(1, 5), d.whole(1, 7))
     return (np.round(logits) if d.flag() else logits,)             # rounded: equals
 
 
-LIKELY = Exercise("most_likely", "sampling.most_likely", "the highest score of each row, the first of equals: n v -> n",
+LIKELY = Exercise("most_likely", "sampling.most_likely",
+                  "the highest score of each row, the first of equals: n v -> n",
                   passes.most_likely, _draw_most_likely,
                   facts={"equal scores": lambda x: any(len(set(row)) < len(row) for row in x.tolist()),
                          "several rows": lambda x: len(x) > 1})

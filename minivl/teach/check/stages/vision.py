@@ -20,11 +20,11 @@ def _draw_embed(d: Draws) -> tuple:
 
 
 EMBED = Exercise(
-    "embed_patches", "vision.embed_patches", "each patch times one matrix: p x -> p d", passes.embed_patches,
+    "embed_patches", "vision.embed_patches", "each patch times one matrix: p x -> p d",
+    passes.embed_patches,
     _draw_embed, lambda patches, embed, dtype: patches.shape[1])
 EMBED.wrong("embed_reshaped", lambda x, w, _: x @ matrix(w).reshape(w.weight.shape[::-1]),
-            "you multiply with the matrix as it is stored, (out, in), reshaped to fit; it must be "
-            "transposed")
+            "the matrix is reshaped to fit; it is stored (out, in), and must be transposed")
 EMBED.wrong("patch_mean", lambda x, w, _: x @ matrix(w).T / x.shape[1],
             "you scale the sum by the number of values in a patch: it is a sum, not a mean")
 EMBED.wrong("patch_backwards", lambda x, w, _: x[:, ::-1] @ matrix(w).T,
@@ -35,14 +35,12 @@ EMBED.wrong("last_value_missing", lambda x, w, _: x[:, :-1] @ matrix(w).T[:-1],
 EMBED.wrong("activation_after", lambda x, w, _: np.maximum(x @ matrix(w).T, 0),
             "you apply an activation after the product; here is none")
 EMBED.wrong("patches_last", lambda x, w, _: matrix(w) @ x.T,
-            "you give (d, p): rows of the result are patches, so it is patches @ W.T and not W @ "
-            "patches.T")
+            "you give (d, p): rows of the result are patches, so it is patches @ W.T")
 EMBED.wrong("patch_mean_off", lambda x, w, _: (x - x.mean(1, keepdims=True)) @ matrix(w).T,
-            "you take the mean off each patch first; pixels were normalised long before, and nothing "
-            "is here")
+            "you take the mean off each patch first; pixels were normalised long before")
 
 
-# ------------------------------------------------------------------------------------------------ merge_2x2
+# ---------------------------------------------------------------------------------------- merge_2x2
 
 def _draw_merge(d: Draws) -> tuple:
     width = d.whole(1, 5)
@@ -71,14 +69,17 @@ def _merge_with_norm(norm, x, merger):
 
 def _variant(d: Draws) -> Variant:
     order = d.pick([(0, 2, 1, 3), (3, 2, 1, 0), (1, 0, 3, 2), (2, 3, 0, 1)])
-    return Variant(f"before they are joined, the four rows of each cell are put into the order {order}, so that row "
+    return Variant(f"before they are joined, the four rows of each cell are put into the order {order}, "
+                   f"so that row "
                    f"{order[0]} of the four comes first", plain.merging(order))
 
 
 MERGE = Exercise(
-    "merge_2x2", "vision.merge_2x2", "four rows of a cell side by side, through two linear maps: one visual token",
+    "merge_2x2", "vision.merge_2x2",
+    "four rows of a cell side by side, through two linear maps: one visual token",
     passes.merge_2x2, _draw_merge, lambda x, merger: 4 * x.shape[1],
-    {"more than one cell": lambda x, merger: len(x) > 4, "an eps that counts": lambda x, m: m.norm.eps > 1e-3},
+    {"more than one cell": lambda x, m: len(x) > 4,
+     "an eps that counts": lambda x, m: m.norm.eps > 1e-3},
     variants=_variant)
 MERGE.wrong("cells_in_raster_order", _joined(lambda y: y.reshape(4, len(y) // 4, -1).swapaxes(0, 1)),
             "your rows are in raster order: you join row i of each quarter of x, but the four rows of "

@@ -19,7 +19,8 @@ def _draw_grids(d: Draws) -> tuple:
 
 
 def _cells(grid, config):
-    return tuple(int(n) for n in (grid[0], grid[1] // config.spatial_merge_size, grid[2] // config.spatial_merge_size))
+    return tuple(int(n) for n in (grid[0], grid[1] // config.spatial_merge_size,
+                                  grid[2] // config.spatial_merge_size))
 
 
 def _ragged(grids, config):
@@ -34,7 +35,7 @@ FACTS = {"a window that is cut off at an edge (ragged)": _ragged,
          "a grid that is not square": lambda grids, config: bool((grids[:, 1] != grids[:, 2]).any())}
 
 
-def _order(grids, config, key=None, inner=None, offset=True, side=None):
+def _order(grids, config, *, key=None, inner=None, offset=True, side=None):
     """Cells sorted by window, with one thing at a time made another way."""
     side, parts, start = side or config.window_cells, [], 0
     for grid in grids:
@@ -46,16 +47,19 @@ def _order(grids, config, key=None, inner=None, offset=True, side=None):
     return np.concatenate(parts)
 
 
-# ---------------------------------------------------------------------------------------------- window_order
+# ------------------------------------------------------------------------------------- window_order
 
 def _order_variant(d: Draws) -> Variant:
     (tall, wide), by_columns = d.pick([(1, 3), (3, 1), (2, 3), (3, 2)]), d.flag()
-    return Variant(f"windows are {tall} x {wide} cells (height x width), whatever the config says, and go "
-                   f"{'column by column' if by_columns else 'row by row'}; inside a window cells keep reading order",
+    return Variant(f"windows are {tall} x {wide} cells (height x width), whatever the config says, and "
+                   f"go "
+                   f"{'column by column' if by_columns else 'row by row'}; inside a window cells keep "
+                   f"reading order",
                    plain.window_ordering(tall, wide, by_columns))
 
 
-ORDER = Exercise("window_order", "vision.window_order", "the cells' numbers, window after window: i 3 -> c",
+ORDER = Exercise("window_order", "vision.window_order",
+                 "the cells' numbers, window after window: i 3 -> c",
                  passes.window_order, _draw_grids, facts=FACTS,
                  reads=("window_size", "patch_size", "spatial_merge_size"), variants=_order_variant)
 ORDER.wrong("raster_order", lambda *args: _order(*args, side=999),
@@ -70,13 +74,11 @@ ORDER.wrong("all_down",
 ORDER.wrong("inside_down", lambda *args: _order(*args, inner=lambda y, x: (x, y)),
             "inside a window your cells go down the columns; they keep their reading order")
 ORDER.wrong("counts_from_zero", lambda *args: _order(*args, offset=False),
-            "each picture counts from 0: the cells of the next picture go on after the last of the one "
-            "before")
+            "each picture counts from 0: the cells of the next one go on after its last")
 ORDER.wrong("across_frames", lambda *args: _order(*args, key=lambda t, y, x: (y, x, t)),
             "your windows reach across frames: every frame has windows of its own")
 ORDER.wrong("twice_as_wide", lambda g, c: _order(g, c, side=c.window_size // c.patch_size),
-            "your windows are twice as wide: window_size is divided by the patch alone, but cells are "
-            "2x2 patches")
+            "your windows are twice as wide: you divide by the patch alone, cells are 2x2 patches")
 ORDER.wrong("order_inverted", lambda g, c: np.argsort(_order(g, c)),
             "that is the inverse: for each cell its new place. Asked is which cell comes at each place")
 ORDER.wrong("always_four", lambda *args: _order(*args, side=4),
@@ -96,7 +98,7 @@ def edge_left_out(grids, config):
     return np.concatenate(parts)
 
 
-# -------------------------------------------------------------------------------------------------- schedule
+# ----------------------------------------------------------------------------------------- schedule
 
 def _draw_schedule(d: Draws) -> tuple:
     grids, config = _draw_grids(d)
@@ -105,11 +107,12 @@ def _draw_schedule(d: Draws) -> tuple:
     return grids, replace(config, depth=depth, fullatt_block_indexes=full)
 
 
-def _tables(grids, config, full=None, whole=None, patches=4, keys=None, windows=None):
+def _tables(grids, config, full=None, *, whole=None, patches=4, keys=None, windows=None):
     """One table for each block, with one thing at a time made another way."""
     full = config.fullatt_block_indexes if full is None else full
     side = config.window_cells
-    small = [n for grid in grids for n in (windows(grid) if windows else _window_sizes(grid, config, side, patches))]
+    small = [n for grid in grids for n in (windows(grid) if windows
+                                           else _window_sizes(grid, config, side, patches))]
     large = [n * patches // 4 for grid in grids for n in (whole(grid) if whole else
                                                           [int(grid[1] * grid[2])] * int(grid[0]))]
     return tuple(_table(large if block in full else small, keys) for block in range(config.depth))
@@ -129,7 +132,8 @@ def _table(lengths, keys=None):
 
 def _schedule_variant(d: Draws) -> Variant:
     every, tall, wide = d.pick([2, 3]), *d.pick([(1, 2), (2, 1), (3, 2)])
-    return Variant(f"block b is full when b is a multiple of {every}, whatever the config says; windows are {tall} x "
+    return Variant(f"block b is full when b is a multiple of {every}, whatever the config says; windows "
+                   f"are {tall} x "
                    f"{wide} cells (height x width)", plain.scheduling(every, tall, wide))
 
 
@@ -155,17 +159,18 @@ SCHEDULE.wrong("ends_off_by_one", lambda *args: _tables(*args, keys=lambda table
 SCHEDULE.wrong("columns_mixed", lambda *args: _tables(*args, keys=lambda table: table[:, [0, 2, 1, 3]]),
                "columns are q0 q1 k0 k1: start and end of the queries, then of the keys")
 SCHEDULE.wrong("lengths_for_ends",
-               lambda *args: _tables(*args, keys=lambda t: np.stack([t[:, 0], t[:, 1] - t[:, 0]] * 2, 1)),
+               lambda *args: _tables(*args,
+                                     keys=lambda t: np.stack([t[:, 0], t[:, 1] - t[:, 0]] * 2, 1)),
                "you give lengths where the ends belong")
-SCHEDULE.wrong("whole_windows_at_edges",
-               lambda grids, c: _tables(grids, c, windows=lambda grid: [4 * c.window_cells**2] * len(_window_sizes(grid, c, c.window_cells))),
+SCHEDULE.wrong("whole_windows_at_edges", lambda g, c: _tables(g, c, windows=lambda grid: [
+    4 * c.window_cells**2] * len(_window_sizes(grid, c, c.window_cells))),
                "windows at the ragged edge are counted as whole ones")
 SCHEDULE.wrong("blocks_from_one",
                lambda grids, c: _tables(grids, c, [b - 1 for b in c.fullatt_block_indexes]),
                "block numbers count from 1; fullatt_block_indexes counts from 0")
 
 
-# ------------------------------------------------------------------------------------ order_by_window, restore
+# ------------------------------------------------------------------------- order_by_window, restore
 
 def _draw_order(d: Draws, patches: int = 4) -> tuple:
     cells = d.whole(1, 7)
@@ -182,7 +187,7 @@ def _own_inverse(rows, order):
 
 def _by_window_variant(d: Draws) -> Variant:
     patches, back = d.pick([2, 9, 3]), d.flag()
-    flip = not back or d.flag()                                    # one of the two, or the model's own pass is right
+    flip = not back or d.flag()  # one of the two, or the model's own pass is right
     return Variant(f"a cell has {patches} patches, "
                    + ("cell i goes to place order[i]" if back else "cell order[i] comes to place i")
                    + ", and inside a cell the rows come in reverse" * flip,
@@ -197,11 +202,9 @@ BY_WINDOW.wrong("order_unused", lambda rows, order: rows.copy(),
                 "your rows are in raster order still: they come out as they went in")
 BY_WINDOW.wrong("single_rows_moved",
                 lambda rows, order: np.concatenate([rows[order], rows[len(order):]]),
-                "you move single rows: `order` numbers cells, and a cell is four rows that stay "
-                "together")
+                "you move single rows: `order` numbers cells, four rows that stay together")
 BY_WINDOW.wrong("order_inverse", lambda rows, order: _moved(rows, np.argsort(order)),
-                "that is the inverse: cell i goes to place order[i]. Cell order[i] must come to place "
-                "i")
+                "that is the inverse: cell order[i] must come to place i")
 BY_WINDOW.wrong("rows_of_cell_reversed",
                 lambda rows, order: rows.reshape(len(order), 4, -1)[order][:, ::-1].reshape(rows.shape),
                 "the four rows of a cell come out in reverse")
@@ -224,7 +227,8 @@ def _draw_restore(d: Draws) -> tuple:
 
 def _restore_variant(d: Draws) -> Variant:
     step = d.whole(1, 3)
-    return Variant(f"after they are back in prompt order, cells are moved round by {step}: cell i comes to place i + "
+    return Variant(f"after they are back in prompt order, cells are moved round by {step}: cell i comes "
+                   f"to place i + "
                    f"{step}, the last ones to the front", plain.restoring(step))
 
 
