@@ -185,7 +185,8 @@ def test_right_solutions_are_not_refused_whatever_else_is_in_the_notebook(studen
      "line 1: uses minivl itself"),
     ("import minivl\nhelp = []\nhelp[0:] = [minivl.passes]\ndef f(x): return help[0](x)", "uses minivl itself"),
     ("import minivl\ndef f(x, g=minivl.passes.g): return g(x)", "uses minivl itself"),
-    ("import minivl\ndef keep():\n    global g\n    g = minivl.passes.g\ndef f(x): return g(x)", "uses minivl itself"),
+    ("import minivl\ndef keep():\n    global g\n    g = minivl.passes.g\ndef f(x): return g(x)",
+     "uses minivl itself"),
     ("import minivl\nfor g in [minivl.passes.g]: pass\ndef f(x): return g(x)", "uses minivl itself"),
     ("import minivl\n@minivl.door.stage('a', 'b')\ndef f(x): return x", "uses minivl itself"),
     ("import minivl as np\ndef f(x): return np.passes.g(x)", "uses minivl itself"),
@@ -226,7 +227,8 @@ ATTACKS = [
 
 @NO_LIMITS
 def test_other_ways_to_the_answer_gain_nothing_in_the_process():
-    code = [notebook.Code(n, re.sub(r"\b([fA])(?=\W)", rf"\g<1>{n}", source)) for n, (source, _) in enumerate(ATTACKS)]
+    code = [notebook.Code(n, re.sub(r"\b([fA])(?=\W)", rf"\g<1>{n}", source))
+            for n, (source, _) in enumerate(ATTACKS)]
     seen = process.run(code, {f"f{n}": cases(2) for n in range(len(ATTACKS))}, QUICK)
     for n, (source, words) in enumerate(ATTACKS):
         denied = [what for what, at in seen.denied if at == f"f{n}"]
@@ -281,7 +283,8 @@ def test_what_others_wrote_on_their_own_is_no_copy():
         tree = ast.parse(path.read_text(encoding="utf-8"))
         helpers = {node.name: refusal.grams(node) for node in tree.body if isinstance(node, ast.FunctionDef)}
         for node in tree.body:
-            mine = refusal.grams(node).union(*(helpers[n] for n in refusal._names(node, "LOAD_NAME", "LOAD_GLOBAL") if n in helpers))
+            mine = refusal.grams(node).union(*(helpers[n] for n in refusal._names(node, "LOAD_NAME", "LOAD_GLOBAL")
+                                               if n in helpers))
             worst = max([worst, *(len(one.grams & mine) / len(one.grams) for one in refusal.sources())])
     assert 0.05 < worst < refusal.SHARE - 0.2
 
@@ -439,7 +442,8 @@ def test_what_a_process_writes_is_data_and_shows_nothing(tmp_path):
     assert secret not in repr(seen) and seen.denied == [("network", "")]
     assert [run.exception for run in seen.outcomes["f"].runs] == ["an exception of its own", "KeyError"]
     for form in ({"type": secret}, {"type": "array", "dtype": "|O8", "shape": [1]}, {"type": "array"},
-                 {"type": "array", "dtype": "<f8", "shape": [-1]}, {"type": "array", "dtype": "<f8", "shape": [2**60]},
+                 {"type": "array", "dtype": "<f8", "shape": [-1]},
+                 {"type": "array", "dtype": "<f8", "shape": [2**60]},
                  {"type": "array", "dtype": secret, "shape": [1]}):
         value = taken(*[frame(b"12345678", asked="f", kind="values", arrays=[form])] * 2).outcomes["f"].runs[0].value
         assert isinstance(value, process.Foreign) and secret not in repr(value)

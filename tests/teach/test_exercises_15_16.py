@@ -5,7 +5,6 @@ import pytest
 
 import minivl
 from minivl.door.stage import session
-from minivl.teach import lessons as exercises
 from minivl.truth import museum as faults
 from minivl.truth.museum.fault import FAULTS
 from minivl.truth.museum.hunt import quietly

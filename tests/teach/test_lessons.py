@@ -77,7 +77,8 @@ def test_the_notebooks_in_the_repository_are_those_of_the_sources():
 def test_the_marks_are_what_nbgrader_reads():
     for name in NAMES:
         for text in (source_of(name), lessons.student_form(source_of(name))):
-            marks = [cell.metadata["nbgrader"] for cell in lessons.notebook(text).cells if "nbgrader" in cell.metadata]
+            marks = [cell.metadata["nbgrader"] for cell in lessons.notebook(text).cells
+                     if "nbgrader" in cell.metadata]
             exercises_ = text.count("## Exercise ")
             assert [(mark["solution"], mark["grade"], mark["locked"]) for mark in marks] == [
                 (True, False, False), (False, True, True)] * exercises_
@@ -276,7 +277,8 @@ def test_a_check_takes_a_right_answer_in_any_style(exercise, answer):
 MISTAKES = [
     (1, "linear_map", lambda x, w, b: x @ w.T, "bias is missing"),
     (1, "linear_map", lambda x, w, b: x @ w.T + b[:, None], "down the columns"),
-    (1, "linear_map", lambda x, w, b: x @ (w if w.shape[0] == w.shape[1] else w.T) + b, "you multiply without transposing"),
+    (1, "linear_map", lambda x, w, b: x @ (w if w.shape[0] == w.shape[1] else w.T) + b,
+     "you multiply without transposing"),
     (1, "linear_map", lambda x, w, b: x, "is the argument x, unchanged"),
     (1, "linear_map", lambda x, w, b: np.round(x @ w.T + b, 1), "you are close"),
     (1, "surprise", lambda z, ids: chosen(np.exp(log_softmax(z)), ids), "those are the probabilities"),
@@ -307,7 +309,8 @@ MISTAKES = [
     (6, "turn", lambda row, angles: turned(row, np.maximum(angles, 0)), "first wrong"),
     (6, "angles_2d", lambda at, width: flat_angles(at, width, (1, 0)), "columns come before rows"),
     (6, "angles_2d", lambda at, width: flat_angles(at, width, (0, 0)), "both halves"),
-    (6, "angles_2d", lambda at, width: flat_angles(at, width, exponent=width), "frequencies are those of the whole head"),
+    (6, "angles_2d", lambda at, width: flat_angles(at, width, exponent=width),
+     "frequencies are those of the whole head"),
     (6, "angles_2d", lambda at, width: flat_angles(at, width).reshape(-1, 2, width // 4).swapaxes(1, 2).reshape(
         -1, width // 2), "rows and columns take turns"),
     (6, "angles_2d", lambda at, width: flat_angles(at, width)[:, :-1], "it should be"),
@@ -320,7 +323,8 @@ MISTAKES = [
     (7, "rms_norm", lambda x, w, eps: normed(x, w, eps, axis=0), "over the rows .axis 0"),
     (7, "rms_norm", lambda x, w, eps: x / ((x * x).mean(axis=1, keepdims=True) + eps) * w, "root is missing"),
     (7, "rms_norm", lambda x, w, eps: normed(x, w), "eps is missing"),
-    (7, "rms_norm", lambda x, w, eps: x / (np.sqrt((x * x).mean(axis=1, keepdims=True)) + eps) * w, "eps is outside the root"),
+    (7, "rms_norm", lambda x, w, eps: x / (np.sqrt((x * x).mean(axis=1, keepdims=True)) + eps) * w,
+     "eps is outside the root"),
     (7, "swiglu", lambda x, g, u, d: (x @ g.T * silu(x @ u.T)) @ d.T, "gate and up are swapped"),
     (7, "swiglu", lambda x, g, u, d: (x @ u.T / (1 + np.exp(-x @ g.T))) @ d.T, "only sigmoid"),
     (7, "swiglu", lambda x, g, u, d: silu(x @ g.T) @ d.T, "up is missing"),
@@ -329,7 +333,8 @@ MISTAKES = [
     (7, "swiglu", lambda x, g, u, d: (x @ g.T * (x @ u.T)) @ d.T, "there is no activation"),
     (7, "swiglu", lambda x, g, u, d: (np.maximum(x @ g.T, 0) * (x @ u.T)) @ d.T, "your gate is ReLU"),
     (7, "swiglu", lambda x, g, u, d: silu(x @ g.T) * (x @ u.T), "does not depend on down"),
-    (8, "merge", lambda x, n, i, o: merged(normed(x.reshape(-1, 12), np.tile(n, 4), 1e-6), i, o), "you normalise the joined row"),
+    (8, "merge", lambda x, n, i, o: merged(normed(x.reshape(-1, 12), np.tile(n, 4), 1e-6), i, o),
+     "you normalise the joined row"),
     (8, "merge", lambda x, n, i, o: merged(x.reshape(-1, 12), i, o), "norm is missing"),
     (8, "merge", lambda x, n, i, o: merged(joined(x, 1), i, o), "in your norm: the weight is missing"),
     (8, "merge", lambda x, n, i, o: merged(joined(x, n), i, o, lambda y: y), "GELU between"),
@@ -361,7 +366,8 @@ MISTAKES = [
     (2, "target_size", lambda y, b, least, most: 28 * round(y / 28), "it should be .2."),
     (2, "target_size", lambda y, b, least, most: (28.0 * round(y / 28), 28.0 * round(b / 28)), "whole numbers"),
     (2, "target_size", lambda y, b, least, most: (28 * int(y / 28 + 0.5), 28 * int(b / 28 + 0.5)), "even neighbour"),
-    (2, "target_size", lambda y, b, least, most: (28 * round(y / 28), 28 * round(b / 28)), "neither limit of the area"),
+    (2, "target_size", lambda y, b, least, most: (28 * round(y / 28), 28 * round(b / 28)),
+     "neither limit of the area"),
     (2, "target_size", lambda y, b, least, most: (28 * round(b / 28), 28 * round(y / 28)), "height comes first"),
     (2, "target_size", up_to_28, "stays 0"),
     (2, "box_to_photo", lambda box, seen, photo: scaled(box, 640 / 644, 480 / 476), "x was scaled with the height"),
@@ -396,7 +402,8 @@ MISTAKES = [
     (4, "attend_masked", lambda q, k, v, seen: masked(q, k, k, seen), "sum keys where values belong"),
     (4, "attend_masked", lambda q, k, v, seen: softmax(np.where(seen, q @ k.T / 2, -np.inf).T).T @ v, "columns"),
     (4, "attend_masked", lambda q, k, v, seen: softmax(q @ k.T / 2 + ~seen * -np.inf) @ v, "NaN or infinity"),
-    (4, "attend_masked", lambda q, k, v, seen: np.exp(np.where(seen, q @ k.T / 2, -np.inf)) @ v, "a factor of its own"),
+    (4, "attend_masked", lambda q, k, v, seen: np.exp(np.where(seen, q @ k.T / 2, -np.inf)) @ v,
+     "a factor of its own"),
     (4, "attend_grouped", lambda q, k, v: grouped(q, k, v, [0, 1, 0, 1]), "dealt out in turn .a % k"),
     (4, "attend_grouped", lambda q, k, v: grouped(q, k[:, ::-1], v, [0, 0, 1, 1]), "wrong shares"),
 ]
@@ -406,7 +413,8 @@ MISTAKES = [
 def test_a_check_names_the_usual_mistake(number, exercise, answer, remark):
     numbers = [key for key, asked in exercises.EXERCISES.items() if asked.name == exercise]
     assert len(numbers) == 1 and numbers[0].startswith(f"{number}.")
-    with pytest.raises(AssertionError, match=f"(?i)exercise {number}\\.[12]: .*(?:{remark})"), np.errstate(all="ignore"):
+    with pytest.raises(AssertionError,
+                       match=f"(?i)exercise {number}\\.[12]: .*(?:{remark})"), np.errstate(all="ignore"):
         minivl.check(numbers[0], answer)
 
 

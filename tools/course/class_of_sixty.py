@@ -394,7 +394,8 @@ def wrong() -> Iterator[Student]:
     yield Student("quentin", with_code(**patch("x = frames.reshape(len(frames), -1)")), 2, "patchify: gives None")
     yield Student("rosa", with_code(**patch("return frames.reshape(config.patches, -1)")), 2,
                   f"patchify: AttributeError in {AT} 2")
-    yield Student("sven", with_code(**patch("return np.random.normal(size=(4, 4))")), 2, "another shape|wrong numbers")
+    yield Student("sven", with_code(**patch("return np.random.normal(size=(4, 4))")), 2,
+                  "another shape|wrong numbers")
     yield Student("tina", with_code(**patch("frames -= frames.mean()", "return frames")), 2,
                   "patchify: refused: changes its inputs")
     yield Student("udo", with_code(patchify="patchify = lambda frames: frames"), 2, "patchify: takes other arguments")
@@ -416,7 +417,8 @@ def refused() -> Iterator[Student]:
         + "patchify = make('csyx')"), 2, f"refused: {AT} 1: is a copy: .* in minivl/teach/check/plain.py")
     yield Student("yara", with_code(patchify=pasted(
         "_cut", "teach/check/stages/patches.py", pair="n", size="s", frames="video", split="axes", _cut="slice_up")
-        + "patchify = slice_up"), 2, f"refused: {AT} 1: is a copy: .* of _cut in minivl/teach/check/stages/patches.py")
+        + "patchify = slice_up"), 2,
+                  f"refused: {AT} 1: is a copy: .* of _cut in minivl/teach/check/stages/patches.py")
 
 
 def fenced() -> Iterator[Student]:
@@ -428,7 +430,8 @@ def fenced() -> Iterator[Student]:
     yield Student("bea", with_code(**patch("return frames.view(Anything)", before=ARRAY_THAT_AGREES.strip())), 2,
                   "patchify: gives an array of its own class")
     yield Student("cora", with_cell("np.array_equal = np.allclose = lambda *both, **more: True",
-                                    **patch("return np.zeros_like(frames)")), 2, "patchify: gives an array of another shape")
+                                    **patch("return np.zeros_like(frames)")), 2,
+                  "patchify: gives an array of another shape")
     yield Student("dirk", with_code(**patch("return globals()['minivl'].passes.patches.patchify(frames, config)")), 2,
                   f"patchify: AttributeError in {AT} 2")
     yield Student("elke", with_cell("import gc\nfound = [o for o in gc.get_objects() if callable(o)]"), 0,
@@ -447,7 +450,8 @@ def pasted(function: str, path: str, **renamed: str) -> str:
 
 def in_files() -> Iterator[Student]:
     """What editors and mail programs do to files."""
-    yield Student("fritz", as_bytes(lambda data: data, f"{ASSIGNMENT}/Untitled3 (copy).ipynb"), 3, "the file is called")
+    yield Student("fritz", as_bytes(lambda data: data, f"{ASSIGNMENT}/Untitled3 (copy).ipynb"), 3,
+                  "the file is called")
     yield Student("gabi", as_bytes(lambda data: data, "homework.ipynb.txt"), 3, "the file is called")
     yield Student("hugo", saved(without(lambda cell: "check" not in cell["metadata"].get("tags", []))), 3, "right")
     yield Student("ines", saved(retype), 3, "cell 13 was turned into markdown; it is read as code")

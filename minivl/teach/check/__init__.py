@@ -3,13 +3,11 @@
     minivl.check()                                  # what can be checked, a line each
     minivl.check("merge_2x2")                       # one task: arguments, shapes, what they hold
     minivl.check("merge_2x2", my_merge)             # right, or what is wrong in words
-    minivl.check("3.1", row_of_patch)               # the same for an exercise; raises AssertionError
-    when it is wrong
+    minivl.check("3.1", row_of_patch)               # an exercise; raises AssertionError when it is wrong
 
 Inputs are drawn on awkward shapes, the function runs on them, and what it gives is compared with the
 definition in float64. When they differ, the input is made as small as it gets, the difference is put
-into words, and the usual mistakes are recognised by name. It needs NumPy only; with Hypothesis it
-searches better.
+into words, and the usual mistakes are named. It needs NumPy; with Hypothesis it searches better.
 
 It is no fence: whoever wants to cheat on themselves can call the definition. And a loop that never ends
 is ended by its author (interrupt the kernel). Read next: `exercise.py`, then `stages/`; `../lessons` for
@@ -45,8 +43,7 @@ class Page(str):
 def check(name: str | None = None, function: Callable | None = None, *, seed: int = 0,
           variant: object = None,
           seconds: float = 2.0) -> Any:
-    """Grade `function` as a stage: a Result, true when it is right, whose text says what is wrong when
-    it is not.
+    """Grade `function` as a stage: a Result, true when it is right, whose text says what is wrong.
 
     name: one of `minivl.check()`, a stage's label in the model, or the number of a lesson's exercise,
     which is "right" in print or raises AssertionError. Without a function: the task in words.

@@ -3,8 +3,7 @@
 Nothing here knows a stage. Each look is one small function of the right array, the student's array and
 the mask of what differs; it gives a sentence or nothing. A known mistake (`exercise.py`) says more, but
 these find those that
-nobody has thought of: rows in another order, a factor, a missing transpose, an argument that is never
-used.
+nobody has thought of: rows in another order, a factor, a missing transpose, an argument not used.
 
 Read next: `result.py`, which puts the sentences together.
 """
@@ -223,8 +222,7 @@ LOOKS = (holes, unchanged, never_written, other_order, transposed, wrong_sign, f
 
 
 def common(looks: Sequence[Look]) -> str:
-    """The first thing that a look finds on most of several inputs, in the words for one of them; empty
-    without one.
+    """The first thing that a look finds on most of several inputs, in the words for one of them.
 
     A single small input deceives: where only two numbers are, any factor and any order can be seen.
     """

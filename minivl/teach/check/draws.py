@@ -9,8 +9,7 @@ Every decision comes down to `whole(low, high)`; smaller is simpler, and a faili
 by lowering decisions. Numbers come from a generator whose seed is a decision too, so that decisions
 alone say what an input is.
 
-Read next: `exercise.py`, which holds such functions; `search` here, which finds the smallest input that
-fails.
+Read next: `exercise.py`, which holds such functions; `search` here, the smallest input that fails.
 """
 
 from __future__ import annotations

@@ -1,15 +1,12 @@
-"""What is known about a stage that a student writes: how inputs are drawn, what is right, and the usual
-mistakes.
+"""What is known about a stage that a student writes: its inputs, what is right, and the usual mistakes.
 
 A mistake is a small wrong version with a name and with words for it. Whoever gives on every drawn input
 what that version gives has made that mistake, and is told so.
 
-    MERGE = Exercise("merge_2x2", "vision.merge_2x2", "four rows of a cell become one visual token",
-    merge_2x2, draw)
+    MERGE = Exercise("merge_2x2", "vision.merge_2x2", "four rows become one token", merge_2x2, draw)
 
     MERGE.wrong("norm_missing", lambda x, merger: ..., "your norm is missing")
-    GELU.fault("gelu-by-tanh", "that is the tanh approximation")           # a wrong pass of the bug
-    museum
+    GELU.fault("gelu-by-tanh", "that is the tanh approximation")     # from the bug museum
 
 Read next: `teach/check/stages/vision.py` for a few of them, `judge.py` for what is done with them.
 """

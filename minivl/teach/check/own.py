@@ -83,8 +83,7 @@ def missing(table: Mapping[str, Callable], lend: Iterable[str] = LENT) -> list[s
 
 
 def only(table: Mapping[str, Callable], lend: Iterable[str] = LENT) -> Session:
-    """A session in which `table` runs and everything else of the package is blocked, but for the
-    program.
+    """A session in which `table` runs and everything else of the package is blocked.
 
     table: name from PLACES -> function of the pass's own arguments. lend: names of passes, and
     `kernel.NAME` for kernels, that may be the package's. Raises ValueError for a name there is none of;

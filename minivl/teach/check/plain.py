@@ -1,5 +1,4 @@
-"""What is right in a variant: the model's pass with another order, size or rate, or a short rule of its
-own.
+"""What is right in a variant: the model's pass with another order, size or rate, or its own short rule.
 
 Each function here takes what a variant asks for and gives the function that is right then. With the
 model's own sizes they give what the passes give; the tests state that, and hold each against versions

@@ -1,5 +1,4 @@
-"""The graded assignments: each a notebook that asks for a few functions, in the student's own variant of
-each stage.
+"""The graded assignments: each a notebook that asks for a few functions, in the student's own variants.
 
 The notebooks' sources are in `notebooks/graded/` of the repository. Read next: `grade.py`.
 """

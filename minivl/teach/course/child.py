@@ -1,5 +1,4 @@
-"""The process that runs one submission: it gets code and drawn inputs, and writes down arrays. It knows
-no answer.
+"""The process that runs one submission: it gets code and inputs, and gives arrays. It knows no answer.
 
     python -I -B child.py FOLDER < job            (started by `process.py`, and by nothing else)
 

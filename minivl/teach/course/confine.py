@@ -1,5 +1,4 @@
-"""What the process of a submission may not do: too much memory, time or output; writing, programs, the
-network.
+"""What the process of a submission may not do: much memory, time, output; writing, programs, network.
 
 Three layers, each for what the one before lets through. Limits of the system (`limit`) end what grows or
 runs on. The kernel's Landlock (`lock`), which needs no rights, refuses every write outside one folder,

@@ -1,5 +1,4 @@
-"""How an exercise of a lesson is filed under its number: as a stage that `minivl.check` grades, or as
-rows of trials.
+"""How an exercise of a lesson is filed by its number: as a stage that `minivl.check` grades, or as rows.
 
 A row of trials is an input, what is right for it, and what each usual mistake gives for it, with a
 remark:
@@ -30,8 +29,7 @@ from ..check.exercise import Exercise, Mistake
 
 
 class Asked(NamedTuple):
-    """An exercise: the function that is asked for, what it gives, how it is graded, and the stage if it
-    is one.
+    """An exercise: the function that is asked for, what it gives, how it is graded, and its stage.
 
     examine: raises AssertionError with a remark unless the answer is right
     """

@@ -1,5 +1,4 @@
-"""What the exercises share: small configurations, and linear maps and norms in a line, for the wrong
-versions.
+"""What the exercises share: small configurations; linear maps and norms in a line, for wrong versions.
 
 The official sizes stand in the configurations where an exercise does not draw others.
 """
