@@ -1,4 +1,4 @@
-"""The graded assignments: each a notebook that asks for a few functions, in the student's own variant of each stage.
+"""The graded assignments: each a notebook that asks for a few functions, in the student's own variants.
 
 The notebooks' sources are in `notebooks/graded/` of the repository. Read next: `grade.py`.
 """
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Asked(NamedTuple):
-    """One exercise: a stage of `minivl.check` that has variants, the name of the function that is asked for, points."""
+    """One exercise: a stage of `minivl.check` that has variants, the function asked for, points."""
     stage: str
     function: str
     points: int = 1
@@ -29,16 +29,19 @@ class Assignment(NamedTuple):
 
 ASSIGNMENTS = {one.name: one for one in (
     Assignment("pictures", "lessons 2 and 3", (
-        Asked("target_size", "target_size"), Asked("picture.normalise", "normalise"), Asked("patchify", "patchify"))),
+        Asked("target_size", "target_size"), Asked("picture.normalise", "normalise"),
+        Asked("patchify", "patchify"))),
     Assignment("windows", "lesson 5", (
         Asked("window_order", "window_order"), Asked("schedule", "schedule"),
         Asked("order_by_window", "order_by_window"))),
     Assignment("positions", "lessons 6 and 10", (
         Asked("spatial_angles", "spatial_angles"), Asked("rotate", "rotate"), Asked("mrope", "mrope"))),
     Assignment("blocks", "lessons 7 and 8", (
-        Asked("rms_norm", "rms_norm"), Asked("gated_mlp", "gated_mlp"), Asked("merge_2x2", "merge_2x2"))),
+        Asked("rms_norm", "rms_norm"), Asked("gated_mlp", "gated_mlp"),
+        Asked("merge_2x2", "merge_2x2"))),
     Assignment("decoding", "lessons 9 to 11", (
-        Asked("place_features", "place_features"), Asked("advance", "advance"), Asked("penalise", "penalise"))),
+        Asked("place_features", "place_features"), Asked("advance", "advance"),
+        Asked("penalise", "penalise"))),
 )}
 
 
