@@ -26,12 +26,10 @@ import numpy as np
 
 from ...api import VLM
 from ...door.contract import outputs
-from ...door.stage import Session, Stopped, Wrap
 from ...door.watch import relative_error
 from ..compare.align import fit
-from ..compare.local import inputs_of
+from ..compare.run_on import run_on
 from ..compare.verdict import EXACT, suspects
-from ..museum.hunt import quietly
 from ..trace.format import INPUT, Trace, row_axis
 from .judge import END, check_whole, is_clean, judged_logits, value_of
 from .runnable import LOGITS, CandidateError, Checked, Crashed, Value, in_type
@@ -249,46 +247,12 @@ def described(bench: Bench, stretch: Stretch) -> Guilty:
 
 def healer(vlm: VLM, golden: Trace) -> Heal:
     """minivl in float64 as what heals: from known values at cuts to the value at a later one."""
-    exact = vlm.on("float64", "definition")
-
     def heal(known: Mapping[str, Value], until: str) -> Value:
         if until.startswith("positions."):                # made when inputs are prepared, and exact
             return value_of(golden, until)
-        values = {key: tuple(outputs(value)) for key, value in known.items()}
-        given = {key: _like(value, value_of(golden, key)) for key, value in known.items()}
-        with quietly(), Session(given=given, replace=skipping(given), stop_after=until):
-            try:
-                exact.logits(inputs_of(golden, vlm, values))
-            except Stopped as stop:
-                return stop.output
-        raise AssertionError(f"the run never came to {until}")
+        own = run_on(vlm, golden, {**known, until: None}, "float64", until=until)[until]
+        return own if len(own) > 1 else own[0]
     return heal
-
-
-def skipping(given: Mapping[str, Value]) -> dict[str, Wrap]:
-    """Wraps that spare a run what lies before given values: whole blocks, and the tower when its features are given."""
-    if "vision.restore_order" in given:
-        found = {"vision": _giving(given["vision.restore_order"])}
-    else:
-        found = _sparing("vision.blocks", given)
-    return found | _sparing("decoder.layers", given)
-
-
-def _sparing(blocks: str, given: Mapping[str, Value]) -> dict[str, Wrap]:
-    """The last block whose output is given gives it; those before hand on what they get."""
-    last = max((int(key.split(".")[2]) for key in given if key.startswith(blocks) and key.endswith(".add_mlp")),
-               default=-1)
-    passing: dict[str, Wrap] = {f"{blocks}.{n}": lambda block: lambda i, x, *rest: x for n in range(last)}
-    return passing | ({f"{blocks}.{last}": _giving(given[f"{blocks}.{last}.add_mlp"])} if last >= 0 else {})
-
-
-def _giving(value: Value) -> Wrap:
-    return lambda original: lambda *args: value
-
-
-def _like(value: Value, golden: Value) -> Value:
-    typed = tuple(np.asarray(v, g.dtype) for v, g in zip(outputs(value), outputs(golden), strict=True))
-    return typed if isinstance(golden, tuple) else typed[0]
 
 
 def _shapes(arrays: tuple[np.ndarray, ...]) -> str:

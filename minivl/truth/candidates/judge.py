@@ -95,7 +95,7 @@ def judged_anew(vlm: VLM, inputs: Inputs, logits: np.ndarray, precision: str) ->
     if np.shape(logits) != exact.shape:
         raise CandidateError(f"the candidate gave logits {list(np.shape(logits))}, minivl's are {list(exact.shape)}: a "
                              "row for each token of the prompt, a column for each word")
-    with Session(replace=liberties(precision, bool(inputs.media))):
+    with Session(replace=liberties(precision), quiet=True):
         rounded = vlm.on(precision, "definition").logits(inputs)
     tap = Tap(END, Stage(END, END), "s v", exact, Fitted(np.asarray(logits)), exact.shape)
     return judged_tap(tap, row_distances(rounded, exact, 0), precision, 1)[0]

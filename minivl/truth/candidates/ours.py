@@ -17,13 +17,11 @@ from typing import Any
 import numpy as np
 
 from ...api import VLM
-from ...door.contract import outputs
-from ...door.stage import Session, Wrap
+from ...door.stage import Session, Wrap, functions
 from ...run.inputs import Inputs
-from ..museum.hunt import quietly
 from .runnable import LOGITS, CandidateError, Value, Values
 
-PICTURES = ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw", "second_per_grid_ts")
+POSITIONS = "position_ids"
 
 
 class Ours:
@@ -37,7 +35,7 @@ class Ours:
     @classmethod
     def of_functions(cls, vlm: VLM, table: Mapping[str, Callable], cuts: Sequence[str] | None = None) -> Ours:
         """A callable for each stage: {pattern: function of the stage's own arguments}."""
-        return cls(vlm, wraps_of(table), cuts)
+        return cls(vlm, functions(table), cuts)
 
     def cuts(self) -> list[str]:
         """Labels of leaves."""
@@ -45,36 +43,16 @@ class Ours:
 
     def prepare(self, messages: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
         """Pictures and text to inputs, through the replaced passes."""
-        with quietly(), Session(replace=noting(self.table, self.reached)):
+        with Session(replace=noting(self.table, self.reached), quiet=True):
             return self.vlm.prepare(list(messages)).arrays()
 
     def run(self, inputs: Mapping[str, np.ndarray], given: Values) -> dict[str, Value]:
         """The prompt's logits, and what each cut's stage gave itself."""
-        own: dict[str, Value] = {}
-        taken = {cut: functools.partial(_taking, own, cut, given.get(cut)) for cut in self._cuts}
-        with quietly(), Session(replace=noting(self.table, self.reached)), Session(replace=taken):
-            logits = self.vlm.logits(self._inputs(inputs, given))         # the inner session is outermost
-        return {**own, LOGITS: logits}
-
-    def _inputs(self, inputs: Mapping[str, np.ndarray], given: Values) -> Inputs:
-        parts: dict[str, Any] = {name: inputs[name] if len(inputs[name]) else None for name in PICTURES}
-        return Inputs.from_ids(inputs["input_ids"], self.vlm.config, **parts)
-
-
-def _taking(own: dict[str, Value], cut: str, value: Value | None, original: Callable) -> Callable:
-    """The stage, whose output is noted, and replaced by a given one."""
-    def stage(*args: Any) -> Any:
-        made = own[cut] = original(*args)
-        if value is None:
-            return made
-        typed = tuple(np.asarray(v, m.dtype) for v, m in zip(outputs(value), outputs(made), strict=True))
-        return typed if isinstance(made, tuple) else typed[0]
-    return stage
-
-
-def wraps_of(table: Mapping[str, Callable]) -> dict[str, Wrap]:
-    """Functions of the stages' own arguments as wraps, which are given the original as well."""
-    return {pattern: functools.partial(_instead, function) for pattern, function in table.items()}
+        put = {cut: given.get(cut) for cut in self._cuts}
+        known = {name: array for name, array in inputs.items() if name != POSITIONS}
+        with Session(replace=noting(self.table, self.reached), put=put, quiet=True) as s:
+            logits = self.vlm.logits(Inputs.from_arrays(known, self.vlm.config))      # positions are made anew: a pass
+        return {**s.made, LOGITS: logits}
 
 
 def noting(table: Mapping[str, Wrap], reached: set[str]) -> dict[str, Wrap]:
@@ -93,10 +71,6 @@ def check_reached(table: Mapping[str, Wrap], reached: set[str], name: str) -> li
         raise CandidateError(f"{name}: {said}, so that nothing of it was tried; give a prompt that needs it, or "
                              "`minivl shadow` or `minivl reduce` for what prepares the inputs")
     return [said] if idle else []
-
-
-def _instead(function: Callable, original: Callable) -> Callable:
-    return function
 
 
 def between_blocks(vlm: VLM) -> list[str]:

@@ -25,11 +25,11 @@ from ...door.stage import Session, Wrap
 from ...door.visit import Visit
 from ..compare.align import fit
 from ..compare.compare import Tap, judged_tap
-from ..compare.local import POSITIONS, inputs_of, run
 from ..compare.metrics import row_distances
+from ..compare.run_on import run_on
 from ..compare.verdict import Judged, by_stage
 from ..compare.yardstick import liberties
-from ..museum.hunt import TOLERANCE, quietly
+from ..museum.hunt import TOLERANCE
 from ..trace.format import INPUT, Trace, row_axis
 from .bisect import line_of
 from .judge import END, check_whole, is_clean, value_of
@@ -64,9 +64,9 @@ def shadow_passes(vlm: VLM, messages: Sequence[dict[str, Any]], table: Mapping[s
             compared.append(visit.key)
         reached.update(now)
         now.clear()
-    s = Session(shadow=noting(table, now), tolerance=tolerance)
+    s = Session(shadow=noting(table, now), tolerance=tolerance, quiet=True)
     s.watchers.append(count)                                      # behind the one that runs the table
-    with quietly(), s:
+    with s:
         vlm.logits(vlm.prepare(list(messages)))
     whole = [pattern for pattern in table if s.met.get(pattern) == "composite"]
     notes = [f"{pattern} is made of other stages, and shadow compares single ones; give functions for those, or use "
@@ -114,8 +114,8 @@ def judge_each(golden: Trace, theirs: Mapping[str, Value], given: Mapping[str, V
                ) -> list[Judged]:
     """The verdict on every array that the candidate made, against minivl's own stages on the same given values."""
     goes_on = {key: outputs(value) for key, value in given.items()} | {END: golden.arrays(END)}
-    exact = own_values(vlm, golden, goes_on, "float64")
-    rounded = own_values(vlm, golden, goes_on, precision)
+    exact = run_on(vlm, golden, goes_on, "float64")
+    rounded = run_on(vlm, golden, goes_on, precision, None if precision == "float64" else liberties(precision))
     found = []
     for key, value in theirs.items():
         stage = golden.stages[key]
@@ -128,13 +128,3 @@ def judge_each(golden: Trace, theirs: Mapping[str, Value], given: Mapping[str, V
             yard = row_distances(rounded[key][n], wanted[n], axis) if key in rounded else None
             found.append(judged_tap(tap, yard, precision, 1)[0])
     return found
-
-
-def own_values(vlm: VLM, golden: Trace, values: Mapping[str, tuple], precision: str) -> dict[str, tuple]:
-    """What minivl's stages give in a precision where the run goes on with `values`: key -> arrays."""
-    own: dict[str, tuple] = {}
-    inputs = inputs_of(golden, vlm, {k: v for k, v in values.items() if k == POSITIONS})
-    wraps = liberties(precision, bool(inputs.media)) if precision != "float64" else {}
-    with quietly():
-        run(vlm.on(precision, "definition"), inputs, values, wraps, lambda key, arrays: own.update({key: arrays}))
-    return own

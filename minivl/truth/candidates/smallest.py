@@ -15,7 +15,6 @@ from typing import Any
 from ...api import VLM
 from ...door.files import check_new_folder
 from ...door.stage import Session
-from ..museum.hunt import quietly
 from ..trace.record import record
 from ..trace.recorder import Recorder
 from .engine import flat
@@ -52,8 +51,8 @@ def fill(found: Reduction, vlm: VLM, candidate: Checked, folder: Path) -> None:
     messages = messages_of(scene)
     record(vlm.on("float64", "definition"), messages, folder / GOLDEN, yardsticks=(candidate.precision,))
     if isinstance(candidate.candidate, Ours):
-        with suppress(*((Exception, SystemExit) if crashes else ())), quietly(), \
-                Session(replace=candidate.candidate.table):
+        with suppress(*((Exception, SystemExit) if crashes else ())), \
+                Session(replace=candidate.candidate.table, quiet=True):
             record(candidate.candidate.vlm, messages, folder / CANDIDATE)
         return
     with suppress(Crashed):

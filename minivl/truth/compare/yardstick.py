@@ -19,7 +19,7 @@ import numpy as np
 
 from ...api import VLM
 from ...door.contract import outputs
-from ...door.stage import session
+from ...door.stage import Wrap, session
 from ...door.visit import Visit
 from ...kernels.definition import narrow, wide
 from ...run.inputs import Inputs
@@ -43,17 +43,15 @@ def add_yardstick(out: Writer, vlm: VLM, inputs: Inputs, precision: str, cut: Cu
         for name, axes, ours, exact in trio:
             if exact.dtype.kind in "fV":
                 out.table(kind, name, row_distances(cut(ours, axes), exact, row_axis(axes)).astype(np.float32))
-    with session(replace=liberties(precision, bool(inputs.media))) as s:
+    with session(replace=liberties(precision), quiet=True) as s:
         s.watchers.append(look)
         vlm.on(precision, "definition").logits(inputs)
 
 
-def liberties(precision: str, pictures: bool = True) -> dict[str, Callable[[Callable], Callable]]:
-    """Wraps that round as roughly as is honest in this precision; without pictures the tower does not run."""
-    found: dict[str, Callable[[Callable], Callable]] = {"decoder.angles": _nudging}
-    if pictures:
-        found["vision.angles.spatial_angles"] = _nudging
-    return found | {"kernel.attend": _stored} if precision in ("float16", "bfloat16") else found
+def liberties(precision: str) -> dict[str, Wrap]:
+    """Wraps that round as roughly as is honest in this precision."""
+    angles: dict[str, Wrap] = {"decoder.angles": _nudging, "vision.angles.spatial_angles": _nudging}
+    return angles | {"kernel.attend": _stored} if precision in ("float16", "bfloat16") else angles
 
 
 def _nudging(original: Callable) -> Callable:
@@ -77,6 +75,7 @@ def _stored(original: Callable) -> Callable:
     return attend
 
 
+# Not the definition's: that keeps scores and probabilities wide, and here they are rounded in between.
 def _attend_one(query: np.ndarray, key: np.ndarray, value: np.ndarray, causal: bool) -> np.ndarray:
     """One head of one segment: n e, m e, m e -> n e."""
     score = narrow(wide(query) @ wide(key).T, query.dtype)                                        # -> n m

@@ -23,7 +23,7 @@ from ..compare.verdict import ROUNDING, WRONG, first_bad, suspects
 from ..museum.fault import FAULTS, Fault, plain
 from ..trace.format import Trace
 from .evidence import Lean, Multiples, Scale, akin, lean, multiples, nearer
-from .replay import Run, tapped
+from .replay import Replay, tapped
 
 CLEARLY = 0.3                  # powers of ten by which a fault must be nearer than the right passes: twice as near
 ALIKE = 0.02                   # two faults that are so near to each other cannot be told apart on this input
@@ -83,13 +83,13 @@ def diagnose(vlm: VLM, golden: Trace, candidate: Candidate) -> Diagnosis:
     as_given = list(fitted(golden, candidate))
     as_laid = list(ordered(as_given, golden, candidate.native))
 
-    def run_on(taps: list[Tap]) -> Run:
-        return Run(vlm, golden, tapped(golden, candidate, taps), candidate.precision)
+    def replay(taps: list[Tap]) -> Replay:
+        return Replay(vlm, golden, tapped(golden, candidate, taps), candidate.precision)
     if found.first_bad is None:
-        return concluded(found, leaning(run_on(as_laid)), [])
-    first = concluded(found, *tried(run_on(as_laid), golden, scale))
+        return concluded(found, leaning(replay(as_laid)), [])
+    first = concluded(found, *tried(replay(as_laid), golden, scale))
     if not first.known and any(a is not b for a, b in zip(as_given, as_laid, strict=True)):
-        second = concluded(found, *tried(run_on(as_given), golden, scale))    # another order may be the fault itself
+        second = concluded(found, *tried(replay(as_given), golden, scale))    # another order may be the fault itself
         return second if second.known else first
     return first
 
@@ -99,7 +99,7 @@ def concluded(found: Comparison, ranking: list[Suspect], passes: list[str]) -> D
     return Diagnosis(found, ranking, believed(ranking), passes)
 
 
-def tried(run: Run, golden: Trace, scale: Scale) -> tuple[list[Suspect], list[str]]:
+def tried(run: Replay, golden: Trace, scale: Scale) -> tuple[list[Suspect], list[str]]:
     """The ranking, and the passes in question: those that lead to the first tap that is bad by itself.
 
     Where the difference has only added up and no tap is bad by itself, what counts is the way that the candidate leans.
@@ -120,7 +120,7 @@ def tried(run: Run, golden: Trace, scale: Scale) -> tuple[list[Suspect], list[st
     return sorted(each, key=lambda one: -max(one.nearer, CLEARLY * one.akin)), passes
 
 
-def leaning(run: Run) -> list[Suspect]:
+def leaning(run: Replay) -> list[Suspect]:
     """Every fault, in the order of how sure it is that the candidate leans its way."""
     right, rounded = run.own(), run.rounded()
     each = [Suspect(fault, 0.0, 0, 0, None, lean(run.taps, right, run.own(fault), rounded))

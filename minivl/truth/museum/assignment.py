@@ -18,11 +18,11 @@ from zlib import crc32
 import numpy as np
 
 from ...api import VLM
-from ...door.stage import Session, session
+from ...door.stage import Wrap, session
 from . import cases
 from .cases import CELL, unlimited, user
 from .fault import FAULTS, Fault, plain
-from .hunt import embedded, get, quietly
+from .hunt import embedded, get
 
 ON_ONE_PICTURE = (cases.text, cases.cell, cases.wide, cases.two_windows, cases.ragged, cases.enlarged)
 SIDES = ((3, 5), (5, 3), (5, 7), (7, 5), (3, 7), (7, 3))               # cells; odd and unequal: ragged, not square
@@ -42,7 +42,7 @@ class Assignment:
 
     def record(self, vlm: VLM | None = None) -> dict[str, Any]:
         """What every pass of a run gave with the fault in the model, key -> array or tuple of arrays."""
-        return _recorded(vlm or embedded(), self.messages, Session(replace=self._fault.table()))
+        return _recorded(vlm or embedded(), self.messages, self._fault.table())
 
     def judge(self, answer: str) -> str:
         """What is wrong with an answer, "" when nothing is. Raises ValueError when no fault is called so."""
@@ -75,10 +75,10 @@ def assignment(name: str) -> Assignment:
 
 def recorded(messages: list[dict[str, Any]], vlm: VLM | None = None, fault: str | None = None) -> dict[str, Any]:
     """The same of a right run, or of one with a fault whose name is known: what an assignment is compared with."""
-    return _recorded(vlm or embedded(), messages, Session(replace=get(fault).table() if fault else {}))
+    return _recorded(vlm or embedded(), messages, get(fault).table() if fault else {})
 
 
-def _recorded(vlm: VLM, messages: list[dict[str, Any]], planted: Session) -> dict[str, Any]:
-    with quietly(), np.errstate(all="ignore"), planted, session(record="*") as s:
+def _recorded(vlm: VLM, messages: list[dict[str, Any]], planted: dict[str, Wrap]) -> dict[str, Any]:
+    with np.errstate(all="ignore"), session(replace=planted, record="*", quiet=True) as s:
         vlm.logits(vlm.prepare(messages))
     return s.trace

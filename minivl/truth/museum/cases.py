@@ -84,7 +84,7 @@ def side(vlm: VLM) -> int:
 
 def _with_patches(vlm: VLM, change: Callable[[np.ndarray], np.ndarray]) -> list[Any]:
     inputs = vlm.prepare(user(picture(2, 2)))
-    return [replace(inputs, pixel_values=change(inputs.pixel_values))]
+    return [replace(inputs, patches=change(inputs.patches))]
 
 
 def _first_times(patches: np.ndarray, factor: float) -> np.ndarray:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -48,8 +47,7 @@ def guilty(found: Fault, vlm: VLM | None = None, case: Case | None = None) -> di
 
     Raises what the case raises: the run itself is the right one, whatever the fault does.
     """
-    s = Session(shadow=found.table(), tolerance=TOLERANCE)
-    with quietly(), s:
+    with Session(shadow=found.table(), tolerance=TOLERANCE, quiet=True) as s:
         (case or found.shows).run(vlm or embedded())
     return s.guilty
 
@@ -63,7 +61,7 @@ def right_of(found: Fault) -> Callable | None:
     def look(visit: Visit) -> None:
         if fnmatchcase(visit.label, found.label):
             definitions.add(visit.door.definition)
-    with quietly(), Session() as s:
+    with Session() as s:
         s.watchers.append(look)
         found.shows.run(embedded())
     return definitions.pop() if len(definitions) == 1 else None
@@ -82,7 +80,7 @@ def code_of(function: Callable) -> str:
 
 def seen(vlm: VLM, case: Case, table: Mapping[str, Wrap]) -> dict[str, np.ndarray]:
     """What a user can see of a run with these wraps in place: the ids of the prompt and every step's scores."""
-    with quietly(), Session(replace=table, record=SEEN) as s:
+    with Session(replace=table, record=SEEN, quiet=True) as s:
         case.run(vlm)
     return {f"{key} {n}": array for key, value in s.trace.items() for n, array in enumerate(outputs(value))}
 
@@ -117,11 +115,6 @@ def ordinary(check: str, right: Mapping[str, np.ndarray], wrong: Mapping[str, np
 def _cosine(a: np.ndarray, b: np.ndarray) -> float:
     a, b = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
-
-
-def quietly() -> warnings.catch_warnings:
-    """No warning that a pattern met nothing: a fault of videos does not meet a picture."""
-    return warnings.catch_warnings(action="ignore", category=UserWarning)
 
 
 # ---- a fault of one's own ------------------------------------------------------------------------------------

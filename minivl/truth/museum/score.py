@@ -16,7 +16,6 @@ from ...door.stage import Session
 from ...text.template import plain_copy
 from .checks import CHECKS, Check
 from .fault import FAULTS, Fault
-from .hunt import quietly
 from .world import world
 
 Score = dict[str, list[str]]
@@ -30,7 +29,7 @@ def score(names: Iterable[str] | None = None) -> Score:
     faults = list(FAULTS.values()) if names is None else [FAULTS[name] for name in names]
     found: Score = {fault.name: [] for fault in faults}
     for check in CHECKS.values():
-        with quietly(), Session() as healthy:
+        with Session() as healthy:
             check.holds(world())
         for fault in faults:
             touched = any(fnmatchcase(label, fault.label) for label in healthy.met)
@@ -55,7 +54,7 @@ def remembering(right: Callable) -> Callable:
 def finds(check: Check, fault: Fault) -> bool:
     """Whether the check fails with the fault in the model."""
     try:
-        with quietly(), Session(replace={"prompt.render": remembering, **fault.table()}):
+        with Session(replace={"prompt.render": remembering, **fault.table()}, quiet=True):
             check.holds(world())
     except Exception:                                    # an assertion, or a shape that no longer fits
         return True

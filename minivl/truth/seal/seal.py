@@ -37,14 +37,17 @@ WHOLE = {"format", "version", "seals", *SECTIONS}
 NEAR = 2.0
 SAME = 1e-3                              # of figures on the same machine with the same parts: they were rounded
 VERIFIED, TAMPERED, DRIFTED, INCOMPLETE = "verified", "tampered", "drifted", "incomplete"
-RUN = {"prompt": "text", "precision": "text", "attention": "text", "producer": "text", "verdict": "text",
-       "first_bad": "text or null", "stages": "list", "logits": "object", "inputs": "object", "outputs": "object"}
+KINDS: dict[str, Callable[[Any], bool]] = {
+    "text": lambda value: isinstance(value, str), "text or null": lambda value: isinstance(value, str | None),
+    "number or null": lambda value: value is None or (type(value) in (int, float) and -1e300 < value < 1e300)}
+EACH = "*"                               # in a shape: whatever names there are
+TEXTS = {EACH: "text"}
 STAGE = {"name": "text", "verdict": "text", "error": "number or null", "rounding": "number or null",
          "ratio": "number or null"}
-KINDS: dict[str, Callable[[Any], bool]] = {
-    "text": lambda value: isinstance(value, str), "list": lambda value: isinstance(value, list),
-    "object": lambda value: isinstance(value, dict), "text or null": lambda value: isinstance(value, str | None),
-    "number or null": lambda value: value is None or (type(value) in (int, float) and -1e300 < value < 1e300)}
+RUN = {"prompt": "text", "precision": "text", "attention": "text", "producer": "text", "verdict": "text",
+       "first_bad": "text or null", "stages": [STAGE], "logits": {EACH: "number or null"}, "inputs": TEXTS,
+       "outputs": TEXTS}
+REPORT = {"versions": TEXTS, "checkpoint": TEXTS, "package": TEXTS, "seals": TEXTS, "runs": [RUN]}
 
 
 class ParityError(Error):
@@ -90,45 +93,26 @@ def read(path: Path) -> dict[str, Any]:
         raise ParityError(f"{path}: not valid JSON: {problem}") from None
     if not isinstance(report, dict) or (report.get("format"), report.get("version")) != (NAME, VERSION):
         raise ParityError(f"{path}: is no report of this version; give the .json that `minivl parity` wrote")
-    wrong = next(flaws(report), None)
+    wrong = next(flaws("the report", report, REPORT), None)
     if wrong:
         raise ParityError(f"{path}: {wrong}; make the report anew")
     return report
 
 
-def flaws(report: Mapping[str, Any]) -> Iterator[str]:
-    """What of a report is missing or of another type than it should be, so that all else can rely on it."""
-    sections = dict.fromkeys((*SECTIONS, "seals"), "object") | {"runs": "list"}
-    if any_wrong := [*ill_typed("the report", report, sections)]:
-        yield from any_wrong
-        return
-    for name in ("versions", "checkpoint", "package", "seals"):
-        yield from ill_typed(name, report[name], dict.fromkeys(report[name], "text"))
-    for n, entry in enumerate(report["runs"]):
-        yield from flaws_of_run(f"runs[{n}]", entry)
-
-
-def flaws_of_run(where: str, entry: Any) -> Iterator[str]:
-    """The same of one entry of `runs`."""
-    if any_wrong := [*ill_typed(where, entry, RUN)]:
-        yield from any_wrong
-        return
-    for n, row in enumerate(entry["stages"]):
-        yield from ill_typed(f"{where}.stages[{n}]", row, STAGE)
-    for name, kind in (("inputs", "text"), ("outputs", "text"), ("logits", "number or null")):
-        yield from ill_typed(f"{where}.{name}", entry[name], dict.fromkeys(entry[name], kind))
-
-
-def ill_typed(where: str, value: Any, kinds: Mapping[str, str]) -> Iterator[str]:
-    """Which of `kinds` an object lacks, and which it has as something else."""
-    if not isinstance(value, dict):
-        yield f"{where} is {reprlib.repr(value)}, should be an object"
-        return
-    for name, kind in kinds.items():
-        if name not in value:
-            yield f"{where} has no {name}"
-        elif not KINDS[kind](value[name]):
-            yield f"{where}: {name} is {reprlib.repr(value[name])}, should be a {kind}".replace("a object", "an object")
+def flaws(where: str, value: Any, shape: Any) -> Iterator[str]:
+    """Where a value is not of a shape, the outermost first, so that all else can rely on it."""
+    wanted = shape if isinstance(shape, str) else "list" if isinstance(shape, list) else "object"
+    if not (KINDS[shape](value) if isinstance(shape, str) else isinstance(value, type(shape))):
+        yield f"{where} is {reprlib.repr(value)}, should be {'an' if wanted == 'object' else 'a'} {wanted}"
+    elif isinstance(shape, list):
+        for n, one in enumerate(value):
+            yield from flaws(f"{where}[{n}]", one, shape[0])
+    elif isinstance(shape, dict):
+        for name in value if EACH in shape else shape:
+            if name in value:
+                yield from flaws(f"{where}: {name}", value[name], shape.get(name, shape.get(EACH)))
+            else:
+                yield f"{where} has no {name}"
 
 
 def verify(report: Mapping[str, Any], vlm: VLM, say: Callable[[str], None] = lambda words: None) -> Findings:

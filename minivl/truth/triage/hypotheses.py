@@ -18,7 +18,6 @@ from ...config import PreprocessorConfig
 from ...door.stage import Session, Wrap
 from ...run.inputs import Inputs
 from ..museum import FAULTS
-from ..museum.hunt import quietly
 from .lines import Line
 
 PIXELS, SETTINGS, ARITHMETIC = KINDS = ("pixels", "settings", "arithmetic")
@@ -37,13 +36,13 @@ class Hypothesis:
         """The sample's inputs, if this is so; prompt: what `prompt_of` gave, which other pixels leave as it is. Raises
         ValueError where it cannot be so."""
         given = prompt if self.kind == PIXELS else None
-        with quietly(), Session(replace=self.wraps, given=given):
+        with Session(replace=self.wraps, given=given, quiet=True):
             return vlm.prepare(self.messages(line.messages), **self.options)
 
 
 def prompt_of(vlm: VLM, line: Line) -> dict[str, Any]:
     """The rendered prompt of a line and its ids, by their stages: a template takes longer than a picture."""
-    with quietly(), Session(record=("prompt.render", "prompt.encode")) as s:
+    with Session(record=("prompt.render", "prompt.encode"), quiet=True) as s:
         vlm.prepare(line.messages)
     return dict(s.trace)
 

@@ -70,7 +70,7 @@ class Runs:
     def answer(self, inputs: Inputs, who: str, most: int | None) -> list[int]:
         """minivl's own answer, greedily by the checkpoint's settings."""
         def compute() -> list[int]:
-            with session(record="decoder.logits", replace=self._wraps(inputs, who)) as s:
+            with session(record="decoder.logits", replace=self._wraps(who), quiet=True) as s:
                 ids = self.models[who].generate(inputs, limit)
             self._keep(inputs, ids, who, np.concatenate(list(s.trace.values())))
             return ids
@@ -86,7 +86,7 @@ class Runs:
                                        for one in self.samplers})
 
         def compute() -> Any:
-            with session(replace=self._wraps(inputs, who)):
+            with session(replace=self._wraps(who), quiet=True):
                 return self._document(inputs, ids, self.models[who].logits(inputs, ids), every)
         every = every or self.cache.has(self._score_key(inputs, ids, who, True))
         return read_score(self.cache.get(self._score_key(inputs, ids, who, every), compute))
@@ -107,8 +107,8 @@ class Runs:
     def _asked(self, every: bool) -> list[Sampler]:
         return self.samplers if every else self.samplers[:1]
 
-    def _wraps(self, inputs: Inputs, who: str) -> dict[str, Any]:
-        return liberties(self.precision, bool(inputs.media)) if who == SAME else {}
+    def _wraps(self, who: str) -> dict[str, Any]:
+        return liberties(self.precision) if who == SAME else {}
 
     def _key(self, inputs: Inputs, who: str) -> tuple:
         return (self.checkpoint, who, self.precision if who == SAME else self.golden, fingerprint(inputs))
