@@ -14,13 +14,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from inspect import signature
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..trace.names import matches
-from ..trace.torch_recorder import array_of
+from ..trace.torch_recorder import array_of, hook
 from .runnable import LOGITS, CandidateError, Value, Values
 
 Forward = Callable[[Any, Mapping[str, np.ndarray]], Any]
@@ -70,10 +71,15 @@ class Module:
         own: dict[str, Value] = {}
         with ExitStack() as stack, torch.inference_mode():
             for label, (name, place) in self.found.items():
-                hook = _after if place.after else _before
-                stack.callback(hook(self.model.get_submodule(name), label, own, given.get(label)).remove)
+                see = partial(self._see, own, label, given.get(label))
+                stack.callback(hook(self.model.get_submodule(name), place.after, see).remove)
             logits = array_of(self.forward(self.model, inputs))
         return {**own, LOGITS: logits[0] if logits.ndim == 3 else logits}
+
+    def _see(self, own: dict[str, Value], label: str, value: Value | None, tensor: Any) -> Any:
+        """Keep a tensor under its label; the value that goes on in its place, if one is given."""
+        own[label] = taken(label, tensor)
+        return None if value is None else placed(value, tensor)
 
 
 def places_of(modules: Any) -> Iterator[tuple[str, tuple[str, Place]]]:
@@ -81,29 +87,6 @@ def places_of(modules: Any) -> Iterator[tuple[str, tuple[str, Place]]]:
     for name, number, place in matches(modules, PLACES):
         label = place.label.replace("*", number)
         yield label, (name, place._replace(label=label))
-
-
-def _after(module: Any, label: str, own: dict[str, Value], value: Value | None) -> Any:
-    def hook(module: Any, args: Any, output: Any) -> Any:
-        first = output[0] if isinstance(output, tuple) else output
-        own[label] = taken(label, first)
-        if value is None:
-            return None
-        put = placed(value, first)
-        return (put, *output[1:]) if isinstance(output, tuple) else put
-    return module.register_forward_hook(hook)
-
-
-def _before(module: Any, label: str, own: dict[str, Value], value: Value | None) -> Any:
-    def hook(module: Any, args: Any, kwargs: Any) -> Any:
-        name = None if args else next(iter(kwargs))
-        first = kwargs[name] if name else args[0]
-        own[label] = taken(label, first)
-        if value is None:
-            return None
-        put = placed(value, first)
-        return (args, {**kwargs, name: put}) if name else ((put, *args[1:]), kwargs)
-    return module.register_forward_pre_hook(hook, with_kwargs=True)
 
 
 def taken(label: str, tensor: Any) -> np.ndarray:

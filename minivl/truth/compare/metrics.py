@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...kernels.definition import log_softmax
+
 WHY_NOT_PCC = ("PCC and cosine go with the square of the error and average over all rows: with 1 window of 100 all "
                "zeros both are still 0.995, so a threshold of 0.99 passes a picture with a hole in it.")
 BLOCK = 1 << 20                # numbers widened to float64 at a time
@@ -144,7 +146,7 @@ def measure_logits(candidate: np.ndarray, golden: np.ndarray, k: int = 5) -> Log
     k = min(k, golden.shape[1])
     best = np.stack([candidate.argmax(axis=1), golden.argmax(axis=1)])
     for n, (x, y) in enumerate(zip(candidate, golden, strict=True)):                 # a row of a big vocabulary a time
-        p, q = _log_softmax(y), _log_softmax(x)
+        p, q = (log_softmax(row[None].astype(np.float64))[0] for row in (y, x))      # v -> 1 v -> v
         kl[n] = np.sum(np.exp(p) * (p - q))
         overlap[n] = len(np.intersect1d(np.argpartition(-p, k - 1)[:k], np.argpartition(-q, k - 1)[:k])) / k
     other = np.flatnonzero(best[0] != best[1])
@@ -153,9 +155,3 @@ def measure_logits(candidate: np.ndarray, golden: np.ndarray, k: int = 5) -> Log
     kl = np.maximum(np.nan_to_num(kl, nan=np.inf, posinf=np.inf), 0)
     return LogitsMeasure(float(kl.mean()), float(kl.max()), int(kl.argmax()), float(overlap.mean()), k, len(other),
                          first, margin)
-
-
-def _log_softmax(row: np.ndarray) -> np.ndarray:
-    wide = row.astype(np.float64)
-    wide -= wide.max()
-    return wide - np.log(np.exp(wide).sum())

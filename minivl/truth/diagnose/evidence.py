@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..compare import align
-from ..compare.metrics import Measure, relative, relative_rows, row_distances, row_norms
+from ..compare.metrics import measure, relative, row_distances, row_norms
 from ..compare.verdict import Yard, judge
 from ..trace.format import row_axis
 from .replay import Own, Tapped
@@ -53,13 +53,8 @@ def _multiple(tap: Tapped, number: int, own: tuple, scale: Scale, depth: int) ->
         return 0.0 if np.array_equal(theirs, ours) else min(max(FAR * _apart(theirs, ours), 2.0), FAR)
     name = tap.stage.arrays[number] if number < len(tap.stage.arrays) else tap.stage.key
     axis = row_axis(tap.stage.axes[number])
-    theirs, ours = as_numbers(theirs, ours)
-    distances, norms = row_distances(theirs, ours, axis), row_norms(ours, axis)
-    if not (np.isfinite(distances).all() and np.isfinite(norms).all()):
-        return FAR
-    found = Measure(relative(distances, norms), float(relative_rows(distances, norms).max(initial=0.0)), 0,
-                    0.0, 1.0, 1.0, 1.0, True)
-    return min(judge(found, scale.yards.get(name), scale.precision, depth, len(norms))[1], FAR)
+    found = measure(*as_numbers(theirs, ours), axis)
+    return min(judge(found, scale.yards.get(name), scale.precision, depth, ours.shape[axis])[1], FAR)
 
 
 def _apart(theirs: np.ndarray, ours: np.ndarray) -> float:

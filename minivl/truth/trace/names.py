@@ -21,6 +21,11 @@ class Tap(NamedTuple):
     label: str
     part: int | None = None
 
+    @property
+    def array(self) -> str:
+        """The array's name in a trace: the label, with the part where there are several."""
+        return self.label if self.part is None else f"{self.label}:{self.part}"
+
 
 BLOCK, LAYER = "visual.blocks.*.", "layers.*."
 AT, IN = "vision.blocks.*.", "decoder.layers.*."

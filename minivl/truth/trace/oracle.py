@@ -30,6 +30,7 @@ from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as modeling
 from transformers.utils import logging
 
 from .names import Tap, taps_of
+from .torch_recorder import hook
 
 IMAGE, VIDEO = 1, 2                      # the reference's mm_token_type_ids; text is 0
 Module = Any                             # torch.nn.Module, whose attributes have no types of their own
@@ -244,7 +245,8 @@ def listen(model: Module, inputs: Any, position_ids: np.ndarray, put: Put) -> No
     parts: dict[str, list[torch.Tensor]] = {}
     with ExitStack() as stack:
         for name, tap in taps_of(name for name, _ in model.named_modules()):
-            _listen(stack, model.get_submodule(name), tap, _whole(tap, arrangement(model, tap.label), parts, put))
+            see = _whole(tap, arrangement(model, tap.label), parts, put)
+            stack.callback(hook(model.get_submodule(name), tap.after, see).remove)
         for block in model.model.visual.blocks:
             stack.callback(block.attn.register_forward_pre_hook(
                 lambda module, args, kwargs: tables.append(kwargs["cu_seqlens"]), with_kwargs=True).remove)
@@ -274,16 +276,6 @@ def _segments(ends: torch.Tensor) -> torch.Tensor:
 
 
 # Where to listen: names.py says at which modules. A rotation has no module, see `running`.
-
-def _listen(stack: ExitStack, module: Module, tap: Tap, put: Callable[[torch.Tensor], None]) -> None:
-    def after(module, args, output):
-        put(output[0] if isinstance(output, tuple) else output)
-
-    def before(module, args, kwargs):
-        put(args[0])
-    stack.callback((module.register_forward_hook(after) if tap.after else
-                    module.register_forward_pre_hook(before, with_kwargs=True)).remove)
-
 
 def arrangement(model: Module, label: str) -> Callable:
     """What makes minivl's axes of the tensor that the reference has at a label."""

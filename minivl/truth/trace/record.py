@@ -72,6 +72,12 @@ class Selection:
             return False
         return any(fnmatchcase(key, p) or fnmatchcase(label, p) for p in self.patterns)
 
+    def put(self, out: Writer, stage: Stage, arrays: Sequence[np.ndarray]) -> None:
+        """Write a stage with what is wanted of its arrays."""
+        axes = stage.axes or ("",) * len(arrays)
+        wanted = self.wants(stage.key, stage.label)
+        out.stage(stage, [self.cut(a, x) for a, x in zip(arrays, axes, strict=True)] if wanted else [])
+
     def cut(self, array: np.ndarray, axes: str) -> np.ndarray:
         """The rows that are kept. Raises IndexError for a row that the array does not have."""
         for axis, letter in enumerate(axes.split()):
@@ -96,7 +102,7 @@ def record(vlm: VLM, prompt: Sequence[dict[str, Any]] | Inputs, path: str | Path
         vlm = vlm.on(kernels="definition")
     if answer:
         prompt = with_answer(vlm, prompt, answer)
-    with Writer(path, facts(vlm, f"minivl {_version()}", vlm.dtype.name)) as out:
+    with Writer(path, facts(vlm, f"minivl {VERSION}", vlm.dtype.name)) as out:
         kin = Kin()
         with session() as s:
             s.watchers.append(taker(out, chosen, kin))
@@ -123,12 +129,14 @@ def with_answer(vlm: VLM, prompt: Sequence[dict[str, Any]] | Inputs, tokens: int
 def taker(out: Writer, chosen: Selection, kin: Kin) -> Watcher:
     """A watcher that writes each leaf as it comes by."""
     def look(visit: Visit) -> None:
-        arrays = outputs(visit.output)
-        axes = tuple(axes_of(visit.label, visit.door.contract, len(arrays)))
-        stage = Stage(visit.key, visit.label, visit.door.contract, axes, kin.parents(visit))
-        kept = chosen.wants(visit.key, visit.label)
-        out.stage(stage, [chosen.cut(a, x) for a, x in zip(arrays, axes, strict=True)] if kept else [])
+        chosen.put(out, stage_of(visit, kin), outputs(visit.output))
     return look
+
+
+def stage_of(visit: Visit, kin: Kin) -> Stage:
+    """What is said about a leaf that just ran; no arrays yet."""
+    axes = tuple(axes_of(visit.label, visit.door.contract, len(outputs(visit.output))))
+    return Stage(visit.key, visit.label, visit.door.contract, axes, kin.parents(visit))
 
 
 def axes_of(label: str, contract: str, count: int) -> Iterator[str]:
@@ -160,11 +168,7 @@ def record_reference(vlm: VLM, prompt: Sequence[dict[str, Any]] | Inputs, path: 
         describe(out, inputs, vlm, chosen)
 
         def put(label: str, value: Any) -> None:
-            arrays = [oracle.as_stored(x) for x in outputs(value)]
-            stage = rows.get(label, Stage(label, label))
-            axes = stage.axes or ("",) * len(arrays)
-            kept = chosen.wants(label, label)
-            out.stage(stage, [chosen.cut(a, x) for a, x in zip(arrays, axes, strict=True)] if kept else [])
+            chosen.put(out, rows.get(label, Stage(label, label)), [oracle.as_stored(x) for x in outputs(value)])
         given = SimpleNamespace(**{name: array if len(array) else None for name, array in inputs.arrays().items()})
         oracle.listen(model, given, oracle.positions(model, given, after_video), put)
 
@@ -175,8 +179,7 @@ def skeleton(vlm: VLM, inputs: Inputs) -> dict[str, Stage]:
     kin = Kin()
 
     def look(visit: Visit) -> None:
-        axes = tuple(axes_of(visit.label, visit.door.contract, len(outputs(visit.output))))
-        found[visit.key] = Stage(visit.key, visit.label, visit.door.contract, axes, kin.parents(visit))
+        found[visit.key] = stage_of(visit, kin)
     blank = vlm.on(kernels="shapes")
     with session() as s:
         s.watchers.append(look)
@@ -235,10 +238,6 @@ def facts(vlm: VLM, producer: str, precision: str) -> dict[str, Any]:
     return {"producer": producer, "precision": precision, "seed": None, "unfused": [],
             "versions": {"numpy": np.__version__, "python": platform.python_version()},
             "checkpoint": checkpoint_hashes(vlm.folder)}
-
-
-def _version() -> str:
-    return VERSION
 
 
 def checkpoint_hashes(folder: Path) -> dict[str, str]:

@@ -11,9 +11,10 @@ kept as they are (batch axis, packed heads); `minivl diff` lays them right. Read
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,27 +50,33 @@ def listening(model: Any, path: str | Path, everything: bool = False) -> Iterato
     coverage.others = [name for name in names if name not in known]
     with ExitStack() as stack:
         out = stack.enter_context(Recorder(path))
-        for name, tap in found:
-            label = tap.label if tap.part is None else f"{tap.label}:{tap.part}"
-            stack.callback(hook(model.get_submodule(name), tap.after, out, label, coverage.heard).remove)
-        for name in coverage.others if everything else ():
-            stack.callback(hook(model.get_submodule(name), True, out, name, coverage.heard).remove)
+
+        def write(name: str, value: Any) -> None:
+            if hasattr(value, "detach"):
+                coverage.heard.append(out.put(name, array_of(value)))
+        places = [(name, tap.after, tap.array) for name, tap in found]
+        places += [(name, True, name) for name in coverage.others if everything]
+        for name, after, label in places:
+            stack.callback(hook(model.get_submodule(name), after, partial(write, label)).remove)
         yield coverage
 
 
-def hook(module: Any, after: bool, out: Recorder, name: str, heard: list[str]) -> Any:
-    """A hook on one module that writes its output, or its first input."""
-    def write(value: Any) -> None:
-        value = value[0] if isinstance(value, tuple) and value else value
-        if hasattr(value, "detach"):
-            heard.append(out.put(name, array_of(value)))
+def hook(module: Any, after: bool, see: Callable[[Any], Any]) -> Any:
+    """A hook that shows `see` a module's output (`after`) or its first input, and goes on with what `see` gives back,
+    unless that is None. `.remove()` takes it off."""
+    def behind(module: Any, args: Any, output: Any) -> Any:
+        first, *rest = output if isinstance(output, tuple) and output else (output,)
+        put = see(first)
+        return put if put is None or not isinstance(output, tuple) else (put, *rest)
 
-    if after:
-        return module.register_forward_hook(lambda module, args, output: write(output))
-
-    def listen_before(module: Any, args: Any, kwargs: Any) -> None:
-        write(args[0] if args else next(iter(kwargs.values()), None))
-    return module.register_forward_pre_hook(listen_before, with_kwargs=True)
+    def before(module: Any, args: Any, named: Any) -> Any:
+        name = None if args else next(iter(named), None)
+        put = see(args[0] if args else named.get(name))
+        if put is None:
+            return None
+        return ((put, *args[1:]), named) if args else (args, {**named, name: put})
+    return (module.register_forward_hook(behind) if after
+            else module.register_forward_pre_hook(before, with_kwargs=True))
 
 
 def array_of(tensor: Any) -> np.ndarray:

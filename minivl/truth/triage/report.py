@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+from ..compare.report import plain
 from .cause import Cause, Tried
 from .loss import MEASURES, OUTLIERS, Measured
 from .properties import SURE, Shared
@@ -89,7 +90,7 @@ def number(value: float) -> str:
 
 def document(found: Triage, candidate: str, shown: Smallest | None) -> dict[str, Any]:
     """What `--json` prints. Numbers that are not there are null."""
-    return _plain({
+    return plain({
         "candidate": candidate, "verdict": found.cause.kind or "same", "precision": found.precision,
         "golden": found.golden, "samples": len(found.samples), "lost": found.lost,
         "bad": [one.line.name for one, wrong in zip(found.samples, found.bad, strict=True) if wrong],
@@ -105,12 +106,3 @@ def document(found: Triage, candidate: str, shown: Smallest | None) -> dict[str,
         "losses": {one.line.name: {name: pair for name, pair in one.losses.items() if not math.isnan(pair[0])}
                    for one in found.samples},
         "smallest": asdict(shown) if shown else None})
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
