@@ -35,8 +35,8 @@ DIGITS = 4                               # of the figures in a report
 
 
 @dataclass(frozen=True)
-class Run:
-    """Which comparison: the prompt's name, the type of transformers' activations, its attention."""
+class RunName:
+    """A run of transformers by name: of which prompt, in which type of activations, with which attention."""
     prompt: str
     precision: str
     attention: str
@@ -45,12 +45,13 @@ class Run:
         return f"{self.prompt}, {self.precision} {self.attention}"
 
 
-def runs(prompts: tuple[str, ...] = tuple(PROMPTS), ways: tuple[tuple[str, str], ...] = WAYS) -> Iterator[Run]:
+def runs(prompts: tuple[str, ...] = tuple(PROMPTS), ways: tuple[tuple[str, str], ...] = WAYS) -> Iterator[RunName]:
     """All comparisons of a report."""
-    return (Run(prompt, *way) for prompt in prompts for way in ways)
+    return (RunName(prompt, *way) for prompt in prompts for way in ways)
 
 
-def compared(vlm: VLM, chosen: list[Run], say: Callable[[str], None] = lambda words: None) -> Iterator[dict[str, Any]]:
+def compared(vlm: VLM, chosen: list[RunName], say: Callable[[str], None] = lambda words: None
+             ) -> Iterator[dict[str, Any]]:
     """One entry of the report for each comparison. Raises ModuleNotFoundError without torch and transformers."""
     for prompt in dict.fromkeys(run.prompt for run in chosen):
         inputs = PROMPTS[prompt].prepare(vlm)[0]
@@ -66,7 +67,7 @@ def compared(vlm: VLM, chosen: list[Run], say: Callable[[str], None] = lambda wo
                     yield entry(run, compare(golden, read_candidate(theirs, golden)), golden, other)
 
 
-def entry(run: Run, found: Comparison, golden: Trace, theirs: Trace) -> dict[str, Any]:
+def entry(run: RunName, found: Comparison, golden: Trace, theirs: Trace) -> dict[str, Any]:
     """What a report says of one comparison: verdicts, figures, and the hashes of what went in and came out."""
     return plain({
         "prompt": run.prompt, "precision": run.precision, "attention": run.attention, "producer": found.producer,

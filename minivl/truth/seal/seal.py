@@ -29,7 +29,7 @@ from typing import Any
 from ...api import VLM
 from ...door.errors import Error
 from . import parts
-from .run import PROMPTS, WAYS, Run, compared, runs
+from .run import PROMPTS, WAYS, RunName, compared, runs
 
 NAME, VERSION = "minivl-parity", 1
 SECTIONS = ("versions", "checkpoint", "package", "runs")
@@ -69,7 +69,8 @@ class Findings:
                 INCOMPLETE if self.missing else VERIFIED)
 
 
-def made(vlm: VLM, chosen: list[Run] | None = None, say: Callable[[str], None] = lambda words: None) -> dict[str, Any]:
+def made(vlm: VLM, chosen: list[RunName] | None = None, say: Callable[[str], None] = lambda words: None
+         ) -> dict[str, Any]:
     """The sealed report of a checkpoint. Raises ModuleNotFoundError without torch and transformers."""
     report: dict[str, Any] = {"format": NAME, "version": VERSION, "versions": parts.versions(),
                               "checkpoint": parts.checkpoint_parts(vlm.folder), "package": parts.package_parts(),
@@ -93,26 +94,28 @@ def read(path: Path) -> dict[str, Any]:
         raise ParityError(f"{path}: not valid JSON: {problem}") from None
     if not isinstance(report, dict) or (report.get("format"), report.get("version")) != (NAME, VERSION):
         raise ParityError(f"{path}: is no report of this version; give the .json that `minivl parity` wrote")
-    wrong = next(flaws("the report", report, REPORT), None)
+    wrong = next(flaws(report, REPORT), None)
     if wrong:
         raise ParityError(f"{path}: {wrong}; make the report anew")
     return report
 
 
-def flaws(where: str, value: Any, shape: Any) -> Iterator[str]:
+def flaws(value: Any, shape: Any, inside: str = "", name: str = "") -> Iterator[str]:
     """Where a value is not of a shape, the outermost first, so that all else can rely on it."""
-    wanted = shape if isinstance(shape, str) else "list" if isinstance(shape, list) else "object"
+    path = ".".join(word for word in (inside, name) if word)
+    kind = shape if isinstance(shape, str) else "list" if isinstance(shape, list) else "object"
     if not (KINDS[shape](value) if isinstance(shape, str) else isinstance(value, type(shape))):
-        yield f"{where} is {reprlib.repr(value)}, should be {'an' if wanted == 'object' else 'a'} {wanted}"
+        found = f"{inside}: {name}" if inside else name or "the report"
+        yield f"{found} is {reprlib.repr(value)}, should be {'an' if kind == 'object' else 'a'} {kind}"
     elif isinstance(shape, list):
         for n, one in enumerate(value):
-            yield from flaws(f"{where}[{n}]", one, shape[0])
+            yield from flaws(one, shape[0], inside, f"{name}[{n}]")
     elif isinstance(shape, dict):
-        for name in value if EACH in shape else shape:
-            if name in value:
-                yield from flaws(f"{where}: {name}", value[name], shape.get(name, shape.get(EACH)))
+        for key in value if EACH in shape else shape:
+            if key in value:
+                yield from flaws(value[key], shape.get(key, shape.get(EACH)), path, key)
             else:
-                yield f"{where} has no {name}"
+                yield f"{path or 'the report'} has no {key}"
 
 
 def verify(report: Mapping[str, Any], vlm: VLM, say: Callable[[str], None] = lambda words: None) -> Findings:
@@ -139,7 +142,7 @@ def verify(report: Mapping[str, Any], vlm: VLM, say: Callable[[str], None] = lam
     return found
 
 
-def runs_of(report: Mapping[str, Any]) -> list[Run]:
+def runs_of(report: Mapping[str, Any]) -> list[RunName]:
     """The comparisons that a report holds. Raises ParityError for one that this minivl does not know, or twice."""
     found = [run_of(entry) for entry in report["runs"]]
     strange = [run for run in found if run.prompt not in PROMPTS or (run.precision, run.attention) not in WAYS]
@@ -150,9 +153,9 @@ def runs_of(report: Mapping[str, Any]) -> list[Run]:
     return found
 
 
-def run_of(entry: Mapping[str, Any]) -> Run:
+def run_of(entry: Mapping[str, Any]) -> RunName:
     """Which comparison an entry is of."""
-    return Run(entry["prompt"], entry["precision"], entry["attention"])
+    return RunName(entry["prompt"], entry["precision"], entry["attention"])
 
 
 def different(section: str, was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

@@ -38,7 +38,7 @@ IDS, LOGITS, HIDDEN = "prompt.expand", "decoder.logits", "decoder.normalise"
 
 def record(llm: Any, ids: Sequence[int], path: str | Path) -> None:
     """Evaluate token ids from the beginning and write what comes out. Raises ValueError where rows would be missing."""
-    check(llm, len(ids))
+    check_opened(llm, len(ids))
     llm.reset()
     llm.eval(list(map(int, ids)))
     with Recorder(path) as out:
@@ -51,7 +51,7 @@ def record(llm: Any, ids: Sequence[int], path: str | Path) -> None:
 @contextmanager
 def listening(llm: Any, path: str | Path) -> Iterator[None]:
     """Write ids and logits of every run of text that is evaluated while it is open."""
-    check(llm, 0)
+    check_opened(llm, 0)
     evaluate: Callable[[Sequence[int]], None] = llm.eval
     count = 0
     with Recorder(path) as out:
@@ -69,7 +69,7 @@ def listening(llm: Any, path: str | Path) -> Iterator[None]:
             del llm.eval                              # the class's own again
 
 
-def check(llm: Any, rows: int) -> None:
+def check_opened(llm: Any, rows: int) -> None:
     """Raise ValueError unless the model was opened so that every row's numbers can be had."""
     if llm.scores.shape[0] < llm.n_ctx():
         raise ValueError("open the model with logits_all=True: without it only the last row has logits")

@@ -2,7 +2,7 @@
 comes. Keys are hashes of everything that decides a result, so that nothing in the file can be out of date; a last line
 that was cut off is dropped. The file may be deleted at any time.
 
-Read next: `runs.py`, which makes keys and values.
+Read next: `scorer.py`, which makes keys and values.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ from .inputs import Evidence, beside_ours, cut_off
 from .lines import Line
 from .loss import IN_NATS, LOGPROBS, MOST, REGRET, Measured, Sample, distance_under, limits
 from .properties import resized
-from .runs import GOLDEN, Runs, Score
 from .samplers import OUR_OWN, may_have_drawn
+from .scorer import GOLDEN, Score, Scorer
 from .statistics import fisher_exact, paired_interval
 
 FIRST, KEPT, TRIED = 6, 4, 24            # samples for all hypotheses, how many of these go on, samples for those
@@ -63,17 +63,17 @@ class Cause:
     notes: list[str] = field(default_factory=list)
 
 
-def find_cause(samples: Sequence[Sample], bad: np.ndarray, measured: Sequence[Measured], runs: Runs,
+def find_cause(samples: Sequence[Sample], bad: np.ndarray, measured: Sequence[Measured], scorer: Scorer,
                say: Callable[[str], None] = lambda words: None) -> Cause:
     """What is behind the loss. Without loss and without other inputs: nothing."""
     known = hypotheses()
-    evidence = [*beside_ours(samples, runs.vlm, known), *cut_off(samples, runs.vlm)]
+    evidence = [*beside_ours(samples, scorer.vlm, known), *cut_off(samples, scorer.vlm)]
     lost = any(one.lost for one in measured)
     if not lost and not evidence:
         return Cause(None)
     covered = {n for one in evidence for n in one.samples}
     rest = [n for n in np.flatnonzero(bad).tolist() if n not in covered]
-    notes = declared(samples, runs)
+    notes = declared(samples, scorer)
     if evidence and len(rest) <= (1 - COVERS) * bad.sum():
         first = max(evidence, key=lambda one: (one.kind == PIXELS, len(one.samples)))
         if rest:
@@ -82,7 +82,7 @@ def find_cause(samples: Sequence[Sample], bad: np.ndarray, measured: Sequence[Me
     if not rest:
         rest = np.flatnonzero([total(one.losses, 0) > total(one.losses, 1) for one in samples]).tolist()
     fine = [one for one, wrong in zip(samples, bad, strict=True) if not wrong]
-    rows = tried([samples[n] for n in rest], fine, known, runs, sum(limits(samples, runs.precision).values()), say)
+    rows = tried([samples[n] for n in rest], fine, known, scorer, sum(limits(samples, scorer.precision).values()), say)
     kind, name, because = weighed(samples, bad, measured, rows)
     return Cause(kind, name, because, evidence, rows, notes)
 
@@ -121,9 +121,9 @@ def only_resized(samples: Sequence[Sample], bad: np.ndarray) -> bool:
     return c == 0 and d >= FEW and fisher_exact(a, b, c, d) < SURELY
 
 
-def declared(samples: Sequence[Sample], runs: Runs) -> list[str]:
+def declared(samples: Sequence[Sample], scorer: Scorer) -> list[str]:
     """Settings that the candidate reports and that are not the checkpoint's."""
-    own = runs.vlm.generation
+    own = scorer.vlm.generation
     drawn = own.do_sample and own.temperature > GREEDY
     ours = {"temperature": own.temperature if drawn else 0, "repetition_penalty": own.repetition_penalty}
     out = []
@@ -151,7 +151,7 @@ def under(sample: Sample, score: Score, sampler: str = OUR_OWN, drawn: bool = Fa
     return numbers + min(float(score.choices[sampler].regret.sum()), MOST)
 
 
-def tried(chosen: Sequence[Sample], fine: Sequence[Sample], known: Sequence[Hypothesis], runs: Runs, limit: float,
+def tried(chosen: Sequence[Sample], fine: Sequence[Sample], known: Sequence[Hypothesis], scorer: Scorer, limit: float,
           say: Callable[[str], None]) -> list[Tried]:
     """Every hypothesis, the best first. The worst samples say most: all are tried on a few, the best on more; and on
     some that are right, preferably with pictures, whose loss must stay below the limit."""
@@ -159,20 +159,20 @@ def tried(chosen: Sequence[Sample], fine: Sequence[Sample], known: Sequence[Hypo
     if not worst:
         return []
     everything = list({one.line.number: one for one in [*chosen, *fine]}.values())
-    rows = [row for row in (by_sampler(one.name, one.temperature > 0, worst, everything) for one in runs.samplers[1:])
+    rows = [row for row in (by_sampler(one.name, one.temperature > 0, worst, everything) for one in scorer.samplers[1:])
             if row]
     right = sorted(fine, key=lambda one: (not one.media, one.size))[:FIRST]
 
-    prompts = {one.line.number: prompt_of(runs.vlm, one.line) for one in [*worst, *right]}
+    prompts = {one.line.number: prompt_of(scorer.vlm, one.line) for one in [*worst, *right]}
 
     def by_inputs(hypothesis: Hypothesis, samples: Sequence[Sample]) -> Tried:
         say(f"trying: {hypothesis.name}")
-        after = [as_if(hypothesis, one, runs, prompts[one.line.number]) for one in samples]
+        after = [as_if(hypothesis, one, scorer, prompts[one.line.number]) for one in samples]
         return judged(hypothesis.name, hypothesis.kind, samples, after)
     first = sorted(known, key=lambda one: -by_inputs(one, worst[:FIRST]).explained)
     for one in first[:KEPT]:
         row = by_inputs(one, worst)
-        after = [as_if(one, sample, runs, prompts[sample.line.number]) for sample in right] if row.holds else []
+        after = [as_if(one, sample, scorer, prompts[sample.line.number]) for sample in right] if row.holds else []
         rows.append(replace(row, spoils=sum(loss > limit for loss in after) > SPOILT * len(right)))
     return sorted(rows, key=lambda row: (not row.holds, row.after))
 
@@ -185,16 +185,16 @@ def by_sampler(name: str, drawn: bool, worst: Sequence[Sample], everything: Sequ
     return judged(name, SETTINGS, worst, [under(one, one.mine, name, drawn) for one in worst])
 
 
-def as_if(hypothesis: Hypothesis, sample: Sample, runs: Runs, prompt: Mapping[str, Any]) -> float:
+def as_if(hypothesis: Hypothesis, sample: Sample, scorer: Scorer, prompt: Mapping[str, Any]) -> float:
     """Loss of a sample if the hypothesis were so; as it is where that cannot be, or the candidate reports otherwise."""
     as_it_is = total(sample.losses, 0)
     try:
-        inputs = hypothesis.prepare(runs.vlm, sample.line, prompt)
+        inputs = hypothesis.prepare(scorer.vlm, sample.line, prompt)
     except ValueError:
         return as_it_is
     if contradicted(sample.line, inputs.input_ids, tuple(m.grid for m in inputs.media)):
         return as_it_is
-    return under(sample, runs.score(inputs, sample.tokens, GOLDEN))
+    return under(sample, scorer.score(inputs, sample.tokens, GOLDEN))
 
 
 def contradicted(line: Line, ids: np.ndarray, grids: tuple) -> bool:

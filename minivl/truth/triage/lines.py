@@ -4,7 +4,7 @@ it.
     {"id": "7", "image": "7.png", "prompt": "What number is written?", "text": "4071"}
 
 Everything is checked before anything runs; an error names line, field and remedy. Nothing of the model is known here.
-Read next: `runs.py`.
+Read next: `scorer.py`.
 """
 
 from __future__ import annotations

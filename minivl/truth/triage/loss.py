@@ -22,8 +22,8 @@ import numpy as np
 from ...run.inputs import Inputs
 from ...show.samples import Sample as Graded
 from .lines import Line
-from .runs import GOLDEN, SAME, Runs, Score
 from .samplers import OUR_OWN
+from .scorer import GOLDEN, SAME, Score, Scorer
 from .statistics import Interval, paired_interval
 
 # So many times minivl's own rounding is allowed. In 16 bits the type decides and honest runs are alike; in 32 and 64
@@ -70,19 +70,19 @@ class Measured:
     lost: bool
 
 
-def measure(line: Line, inputs: Inputs, runs: Runs) -> Sample:
+def measure(line: Line, inputs: Inputs, scorer: Scorer) -> Sample:
     """Run minivl on one sample, golden and in the candidate's precision, and measure both against the golden run."""
-    tokens = runs.tokens(line)
-    golden, same = (runs.answer(inputs, who, line.max_new_tokens) for who in (GOLDEN, SAME))
-    mine = runs.score(inputs, tokens, GOLDEN, every=True)
-    said, own = (runs.vlm.tokenizer.decode(ids) for ids in (golden, same))
+    tokens = scorer.tokens(line)
+    golden, same = (scorer.answer(inputs, who, line.max_new_tokens) for who in (GOLDEN, SAME))
+    mine = scorer.score(inputs, tokens, GOLDEN, every=True)
+    said, own = (scorer.vlm.tokenizer.decode(ids) for ids in (golden, same))
     nothing = (np.nan, np.nan)
     losses = dict.fromkeys(MEASURES, nothing)
     if line.logprobs is not None:
-        ours = runs.score(inputs, tokens, SAME).logprobs
+        ours = scorer.score(inputs, tokens, SAME).logprobs
         losses[LOGPROBS] = (distance_under(line.logprobs, mine, OUR_OWN), distance(ours, mine.logprobs))
     if not line.teacher_forced:
-        losses[REGRET] = (min(mine.regret, MOST), min(runs.score(inputs, same, GOLDEN).regret, MOST))
+        losses[REGRET] = (min(mine.regret, MOST), min(scorer.score(inputs, same, GOLDEN).regret, MOST))
         losses[OTHER_ANSWERS] = (float(clean(line.text) != clean(said)), float(clean(own) != clean(said)))
         if line.expected is not None:
             losses[WRONG_ANSWERS] = (float(not right(line.text, line.expected)), float(not right(own, line.expected)))

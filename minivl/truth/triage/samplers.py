@@ -4,7 +4,7 @@ The scores of one forward pass are enough for all of them. A greedy sampler is k
 likely the chosen token is than the best one, 0 throughout when the answer is its own. One that draws is known by its
 calibration: tokens are as surprising as it expects, and their places in the cumulative distribution are uniform.
 
-Read next: `runs.py`, which makes the scores; `cause.py`, which compares samplers.
+Read next: `scorer.py`, which makes the scores; `cause.py`, which compares samplers.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from .cause import Cause, find_cause
 from .lines import Line, LinesError
 from .loss import Measured, Sample, bad, limits, measure, measured, uneven
 from .properties import Shared, named, properties, shared
-from .runs import Runs
 from .samplers import samplers
+from .scorer import Scorer
 
 FINER = {"bfloat16": "float32", "float16": "float32", "float32": "float64", "float64": "float64"}
 DEFAULT = "bfloat16"                     # what most programs run in, where nobody says
@@ -68,18 +68,19 @@ def triage(lines: Sequence[Line], vlm: VLM, precision: str, golden: str | None =
     golden = golden or FINER[precision]
     declared = {repr(line.settings): line.settings for line in lines
                 if {"temperature", "repetition_penalty", "top_k", "top_p"} & line.settings.keys()}
-    runs = Runs(vlm, precision, golden, samplers(vlm.generation, declared.values()), cache or Cache(), max_new_tokens)
+    scorer = Scorer(vlm, precision, golden, samplers(vlm.generation, declared.values()), cache or Cache(),
+                    max_new_tokens)
     samples = []
     for n, line in enumerate(lines):
         say(f"sample {n + 1} of {len(lines)}")
-        samples.append(measure(line, prepared(line, vlm), runs))
+        samples.append(measure(line, prepared(line, vlm), scorer))
     wrong, found = bad(samples, precision), measured(samples, precision)
     table = shared(samples, wrong, vlm.config.vision)
     if named(table):
         holds = properties(samples, vlm.config.vision)[named(table)[0]]
         apart = uneven(samples, np.array([holds(one) for one in samples]), precision)
         found += [apart] if apart else []
-    cause = find_cause(samples, wrong, found, runs, say)
+    cause = find_cause(samples, wrong, found, scorer, say)
     return Triage(precision, golden, samples, wrong, limits(samples, precision), found, cause, table)
 
 

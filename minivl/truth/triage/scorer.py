@@ -43,7 +43,7 @@ class Score:
         return float(self.choices[OUR_OWN].regret.sum())
 
 
-class Runs:
+class Scorer:
     """minivl's side of a triage. `precision` is the candidate's, `golden` a finer type."""
 
     def __init__(self, vlm: VLM, precision: str, golden: str, samplers: Sequence[Sampler], cache: Cache,
