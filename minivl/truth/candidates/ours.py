@@ -25,7 +25,8 @@ POSITIONS = "position_ids"
 
 
 class Ours:
-    """minivl under a table of wraps. `.vlm` is the model, `.precision` that of its activations."""
+    """minivl under a table of wraps. `.vlm` is the model, `.precision` that of its activations. It runs on whatever
+    machine the model runs on: that is a part of the candidate."""
 
     def __init__(self, vlm: VLM, table: Mapping[str, Wrap] | None = None, cuts: Sequence[str] | None = None):
         self.vlm, self.table, self.precision = vlm, dict(table or {}), vlm.dtype.name

@@ -60,7 +60,7 @@ def reduce(vlm: VLM, candidate: Checked, messages: Sequence[dict[str, Any]], mos
 
     Raises CandidateError or ValueError when the prompt or the candidate cannot be used.
     """
-    scene = scene_of(messages)
+    scene, vlm = scene_of(messages), vlm.on(kernels="definition")         # inputs are compared as well
     failure = failure_of(vlm, candidate, scene)
     if failure is None:
         return None

@@ -66,8 +66,9 @@ def shadow_passes(vlm: VLM, messages: Sequence[dict[str, Any]], table: Mapping[s
         now.clear()
     s = Session(shadow=noting(table, now), tolerance=tolerance, quiet=True)
     s.watchers.append(count)                                      # behind the one that runs the table
+    right = vlm.on(kernels="definition")
     with s:
-        vlm.logits(vlm.prepare(list(messages)))
+        right.logits(right.prepare(list(messages)))
     whole = [pattern for pattern in table if s.met.get(pattern) == "composite"]
     notes = [f"{pattern} is made of other stages, and shadow compares single ones; give functions for those, or use "
              "`minivl bisect`" for pattern in whole]

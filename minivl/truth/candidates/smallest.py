@@ -49,14 +49,15 @@ def fill(found: Reduction, vlm: VLM, candidate: Checked, folder: Path) -> None:
     text = json.dumps(saved(scene, folder), indent=1)
     (folder / PROMPT).write_text(text + "\n", encoding="utf-8", newline="\n")
     messages = messages_of(scene)
-    record(vlm.on("float64", "definition"), messages, folder / GOLDEN, yardsticks=(candidate.precision,))
+    exact = vlm.on("float64", "definition")
+    record(exact, messages, folder / GOLDEN, yardsticks=(candidate.precision,))
     if isinstance(candidate.candidate, Ours):
         with suppress(*((Exception, SystemExit) if crashes else ())), \
                 Session(replace=candidate.candidate.table, quiet=True):
             record(candidate.candidate.vlm, messages, folder / CANDIDATE)
         return
     with suppress(Crashed):
-        write_values(scene, vlm, candidate, folder / CANDIDATE)
+        write_values(scene, exact, candidate, folder / CANDIDATE)
 
 
 def write_values(scene: Scene, vlm: VLM, candidate: Checked, path: Path) -> None:

@@ -118,12 +118,12 @@ def fitted(golden: Trace, candidate: Candidate) -> Iterator[Tap]:
     kept, full = golden.tables(ROWS), golden.facts.get("letters", {})
     for key in golden.recorded():
         parts, stage = candidate.taps.get(key, {}), golden.stages[key]
-        exact = golden.arrays(key)
+        exact = golden.arrays(key)                                         # one array, or several: q k v
         whole = parts.get(None)
         if whole is not None and len(exact) > 1 and not candidate.native:
             packed = align.unpack(whole, exact)
         for n, (name, axes, array) in enumerate(zip(stage.arrays, stage.axes, exact, strict=True)):
-            theirs = parts.get(n, whole)
+            theirs = parts.get(n, whole)                                 # its own, or all of them in one
             if theirs is None:
                 continue
             letter = (axes.split() or ["n"])[row_axis(axes)]
@@ -151,14 +151,14 @@ def ordered(taps: list[Tap], golden: Trace, native: bool) -> Iterator[Tap]:
     for tap in taps:
         if tap.found is not None and known.get(tap.letter):
             votes.setdefault(tap.letter, []).append(align.vote(tap.found.array, tap.golden, known[tap.letter]))
-    chosen = align.elected(votes)
+    chosen = align.elected(votes)                                 # one order for all taps with such rows
     for tap in taps:
         word = chosen.get(tap.letter, align.AS_IT_IS)
         if tap.found is None or word == align.AS_IT_IS:
             yield tap
         else:
             note = f"rows {tap.letter} came {word}, in {votes[tap.letter].count(word)} of {len(votes[tap.letter])} taps"
-            array = tap.found.array[known[tap.letter][word]]
+            array = tap.found.array[known[tap.letter][word]]             # p ... -> p ... in golden order
             yield tap._replace(found=align.Fitted(array, (*tap.found.notes, note), tap.found.padding))
 
 
@@ -255,6 +255,7 @@ def slices_of(taps: list[Tap], key: str | None, golden: Trace) -> dict[str, list
     patch = next((m["size"][0] // m["grid"][1] for m in media if m.get("size")), 14)
     block = BLOCK.search(f"{key}.")
     tables = golden.arrays(SCHEDULE) if SCHEDULE in golden.recorded() else ()
+    # g 4
     segments = tables[int(block[1])] if block and int(block[1]) < len(tables) else next(iter(tables), None)
     return {t.name: slices(t.found.array, t.golden, t.axes, at, segments, patch)
             for t in taps if t.stage.key == key and t.found}

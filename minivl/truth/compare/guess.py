@@ -44,15 +44,18 @@ class Guess:
 
 def guess(arrays: Mapping[str, np.ndarray], golden: Trace) -> list[Guess]:
     """Proposals, in the golden order; each array and each label at most once."""
+    # 1. every array beside every stage
     targets = targets_of(golden)
     prints = {label: fingerprint(array) for label, array in targets.items()}
     scored = [(score, name, label) for name, array in arrays.items()
               for label, score in scores(array, targets, prints).items()]
+    # 2. the nearest pairs first; what is taken is taken
     chosen: dict[str, Guess] = {}
     for score, name, label in sorted(scored):
         if score < CLOSE and name not in chosen and label not in {g.label for g in chosen.values()}:
             near = tuple(other for s, n, other in scored if n == name and other != label and s < DOUBT * score)
             chosen[name] = Guess(name, label, score, near[:3])
+    # 3. what a bug has changed beyond recognition, by its name
     found = [*chosen.values(), *by_name(arrays, targets, list(chosen.values()))]
     place = {label: n for n, label in enumerate(targets)}
     return sorted(found, key=lambda g: place[g.label])
@@ -70,15 +73,16 @@ def targets_of(golden: Trace) -> dict[str, np.ndarray]:
         for n, array in enumerate(moved):
             found[f"{key}:{n}" if len(moved) > 1 else key] = array
         if len(moved) == 3:
+            # q k v side by side: n x
             found[key] = np.concatenate([a.reshape(len(a), -1) for a in moved], axis=1)
     return found
 
 
 def fingerprint(array: np.ndarray) -> Print:
     """Of an array with rows first."""
-    table = array.reshape(len(array), -1).astype(np.float64)
+    table = array.reshape(len(array), -1).astype(np.float64)                    # n ... -> n x
     squared = table * table
-    return Print(np.sort(np.sqrt(squared.sum(axis=1))), np.sort(np.sqrt(squared.sum(axis=0))))
+    return Print(np.sort(np.sqrt(squared.sum(axis=1))), np.sort(np.sqrt(squared.sum(axis=0))))  # n, x
 
 
 def scores(array: np.ndarray, targets: Mapping[str, np.ndarray], prints: Mapping[str, Print]) -> dict[str, float]:
@@ -95,6 +99,7 @@ def scores(array: np.ndarray, targets: Mapping[str, np.ndarray], prints: Mapping
         if near:
             best, n = min(near)
             found[label] = (best, made[target.shape][n][1])
+    # stages with the same rows in another order have one fingerprint: there the rows as they stand decide
     least = min((d for d, _ in found.values()), default=0.0)
     return {label: d + 1e-3 * (min(1.0, align.distance(way, targets[label])) if d < DOUBT * least + CLOSE / 10 else 1.0)
             for label, (d, way) in found.items()}

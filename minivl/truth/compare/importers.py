@@ -51,6 +51,7 @@ def read_candidate(path: str | Path, golden: Trace, names: Names | None = None, 
                    ) -> Candidate:
     """Read whatever `path` is. Raises TraceError when nothing in it can be matched with the golden trace."""
     path = Path(path)
+    # 1. labels of our own: a dump, a trace
     if path.is_dir() and (path / INDEX).is_file():
         dump = read_dump(path)
         taps: dict[str, dict[int | None, np.ndarray]] = {k: dict(enumerate(outputs(v))) for k, v in dump.items()}
@@ -60,6 +61,7 @@ def read_candidate(path: str | Path, golden: Trace, names: Names | None = None, 
         taps = {key: dict(enumerate(trace.arrays(key))) for key in trace.recorded()}
         return Candidate(str(path), str(trace.facts.get("producer", "")), precision or trace.precision, True, taps,
                          facts=trace.facts)
+    # 2. anybody's names
     return named(str(path), read_arrays(path), golden, names, precision)
 
 
@@ -80,6 +82,7 @@ def named(source: str, arrays: Mapping[str, np.ndarray], golden: Trace, names: N
     table = {name: name for name in arrays} if names is None else names
     known = set(golden.stages) | {f"{key}:{n}" for key, stage in golden.stages.items() for n in range(len(stage.axes))}
     found = {name: entry for name, entry in table.items() if name in arrays and _label(entry) in known}
+    # a table with a misspelt line would compare less than its author believes
     if names is not None and (strange := [n for n in names if n not in found]):
         what = f"means {_label(names[strange[0]])!r}, no label" if strange[0] in arrays else "is not in the file"
         raise TraceError(f"{source}: of --names, {strange[0]!r} {what}; `minivl trace show` of the golden trace lists "
@@ -108,12 +111,13 @@ def undone(name: str, arrays: Mapping[str, np.ndarray], entry: Any) -> np.ndarra
     if not isinstance(entry, dict):
         return array
     if entry.get("dtype") == "bfloat16":
+        # the upper half of a float32
         array = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
     if "scale" not in entry:
         return array
     scale, zero = (np.asarray(arrays[v] if isinstance(v, str) else v, np.float32)
                    for v in (entry["scale"], entry.get("zero", 0)))
-    return (array.astype(np.float32) - zero) * scale
+    return (array.astype(np.float32) - zero) * scale                            # ... x, x -> ... x
 
 
 def precision_of(values: Any) -> str:
@@ -123,12 +127,14 @@ def precision_of(values: Any) -> str:
     for name in ("bfloat16", "float16"):
         if name in kinds:
             return name
+    # every bit that some number has set: 16 bits widened to float32 leave the low ones alone
     bits = np.uint32(0)
     for array in arrays:
         if array.dtype == np.float32:
             bits |= np.bitwise_or.reduce(np.ascontiguousarray(array).view(np.uint32), axis=None)
     if arrays and kinds == {"float64"}:
         return "float64"
+    # 7, 10, 23 bits
     return "bfloat16" if not bits & 0xFFFF else "float16" if not bits & 0x1FFF else "float32"
 
 
@@ -185,7 +191,7 @@ def _consecutive(path: Path, rows: list[dict[str, Any]]) -> dict[str, np.ndarray
     data, at, arrays = np.fromfile(path, np.uint8), 0, {}
     for row in rows:
         short = row["dtype"] == "bfloat16"
-        dtype = np.dtype(np.uint16 if short else row["dtype"]).newbyteorder("<")
+        dtype = np.dtype(np.uint16 if short else row["dtype"]).newbyteorder("<")  # as devices write them
         size = int(np.prod(row["shape"], dtype=np.int64)) * dtype.itemsize
         part = data[at:at + size]
         if len(part) != size:

@@ -42,7 +42,7 @@ def by_rows(array: np.ndarray, axis: int) -> np.ndarray:
 
 def row_norms(array: np.ndarray, axis: int) -> np.ndarray:
     """Length of every row, in float64: n."""
-    return row_distances(array, None, axis)
+    return row_distances(array, None, axis)                                     # n ... -> n
 
 
 def row_distances(candidate: np.ndarray, golden: np.ndarray | None, axis: int) -> np.ndarray:
@@ -51,10 +51,10 @@ def row_distances(candidate: np.ndarray, golden: np.ndarray | None, axis: int) -
     b = None if golden is None else by_rows(golden, axis)
     out = np.empty(len(a))
     for rows in _blocks(a):
-        difference = a[rows].astype(np.float64)
+        difference = a[rows].astype(np.float64)                       # n x: wide before it is subtracted
         if b is not None:
             difference -= b[rows].astype(np.float64)
-        out[rows] = np.sqrt(np.einsum("nx,nx->n", difference, difference))
+        out[rows] = np.sqrt(np.einsum("nx,nx->n", difference, difference))      # n x -> n
     return out
 
 
@@ -75,7 +75,7 @@ def row_leans(candidate: np.ndarray, ours: np.ndarray, axis: int) -> np.ndarray:
 
 def sigmas(leans: np.ndarray) -> float:
     """How sure it is that rows lean one way: their sum in standard deviations of rows that lean by chance."""
-    spread = np.sqrt(np.square(leans).sum())
+    spread = np.sqrt(np.square(leans).sum())                              # of n rows that lean by chance
     return float(leans.sum() / spread) if spread else 0.0
 
 
@@ -94,7 +94,7 @@ def relative_rows(distances: np.ndarray, norms: np.ndarray) -> np.ndarray:
 
 def measure(candidate: np.ndarray, golden: np.ndarray, axis: int) -> Measure:
     """All measures of one array; both of one shape. What is not finite makes the error infinite."""
-    distances, norms = row_distances(candidate, golden, axis), row_norms(golden, axis)
+    distances, norms = row_distances(candidate, golden, axis), row_norms(golden, axis)  # n, n
     finite = bool(np.isfinite(distances).all())
     rows = np.nan_to_num(relative_rows(distances, norms), nan=np.inf, posinf=np.inf)
     a, b = by_rows(candidate, axis), by_rows(golden, axis)
@@ -104,7 +104,7 @@ def measure(candidate: np.ndarray, golden: np.ndarray, axis: int) -> Measure:
 
 def _alike(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float, float]:
     """Largest difference, cosine, Pearson correlation and share of differing numbers of two tables."""
-    sums, largest, differing = np.zeros(5), 0.0, 0
+    sums, largest, differing = np.zeros(5), 0.0, 0              # of x, y, x x, y y, x y: PCC in one pass
     for rows in _blocks(a):
         x, y = a[rows].astype(np.float64), b[rows].astype(np.float64)
         with np.errstate(invalid="ignore"):

@@ -78,6 +78,7 @@ def shown(found: Comparison, everything: bool, most: int = 12) -> list[Judged]:
         return found.judged
     if bad:
         return bad[:most]
+    # nothing is bad: what comes nearest to its limit says how much room is left
     largest = sorted(found.judged, key=lambda row: -row.ratio)[:most // 2]
     return [row for row in found.judged if row in largest]
 

@@ -32,8 +32,9 @@ def slices(candidate: np.ndarray, golden: np.ndarray, axes: str, at: Mapping[str
     with np.errstate(invalid="ignore", over="ignore"):
         squared = np.square(candidate.astype(np.float64) - golden.astype(np.float64))
     squared = np.nan_to_num(squared, nan=1e300, posinf=1e300)
-    letters, found = axes.split(), []
+    letters, found = axes.split(), []                                           # "w a e" -> w, a, e
     for axis, letter in enumerate(letters[:squared.ndim]):
+        # w a e -> w, a, e in turn
         energy = squared.sum(axis=tuple(n for n in range(squared.ndim) if n != axis))
         rows = letter in "pwcms"
         held = holders(energy)
@@ -48,7 +49,7 @@ def holders(energy: np.ndarray) -> np.ndarray:
     total = energy.sum()
     if not total > 0:
         return np.zeros(0, np.int64)
-    order = np.argsort(-energy, kind="stable")
+    order = np.argsort(-energy, kind="stable")                                  # largest first
     count = int(np.searchsorted(np.cumsum(energy[order]), HOLD * total)) + 1
     return np.sort(order[:count])
 
@@ -62,20 +63,20 @@ def windows(energy: np.ndarray, segments: np.ndarray | None, letter: str) -> lis
     """Windows (or frames) instead of rows, for rows in window order."""
     if segments is None or letter not in "wc":
         return []
-    cells = 4 if letter == "c" else 1
-    sums = np.array([energy[a // cells:b // cells].sum() for a, b, *_ in segments.tolist()])
+    cells = 4 if letter == "c" else 1                               # segments count patches, four a cell
+    sums = np.array([energy[a // cells:b // cells].sum() for a, b, *_ in segments.tolist()])  # w -> g
     return named(holders(sums), len(sums), "windows")
 
 
 def places(held: np.ndarray, table: np.ndarray, patch: int, letter: str) -> list[Slice]:
     """What the rows are: the region of each picture, and text, where rows are tokens."""
     cells = table[held].reshape(len(held), -1, 4)                                  # n 4 or n 4 4 -> n cells 4
-    text = (cells[:, 0, 0] < 0).sum()
+    text = (cells[:, 0, 0] < 0).sum()                                       # a row of text has medium -1
     found = [Slice("text", int(text), int((table.reshape(len(table), -1, 4)[:, 0, 0] < 0).sum()),
                    f"{text} of the rows are text")] if letter == "s" and len(held) and text < len(held) else []
     every = table.reshape(len(table), -1, 4)
     for medium in np.unique(cells[cells[:, 0, 0] >= 0][:, 0, 0]).tolist():
-        own = cells[cells[:, 0, 0] == medium].reshape(-1, 4)
+        own = cells[cells[:, 0, 0] == medium].reshape(-1, 4)  # cells of this picture: medium, time, y, x
         t0, y0, x0 = (int(n) for n in own[:, 1:].min(axis=0))
         t1, y1, x1 = (int(n) for n in own[:, 1:].max(axis=0) + 1)
         inside = every[(every[:, 0, 0] == medium)].reshape(-1, 4)

@@ -58,6 +58,7 @@ def judge(measure: Measure, yard: Yard | None, precision: str, depth: int, rows:
     array.
     """
     eps = EPS[precision]
+    # errors of stages add like chance
     known = yard or Yard(eps * (1 + depth**0.5), 2 * eps * (1 + depth**0.5))
     ratio = multiple(measure, known, precision, rows)
     if measure.finite and not measure.differing:
@@ -113,6 +114,7 @@ def first_bad(words: Mapping[str, str], stages: Mapping[str, Stage]) -> str | No
     bad = [key for key in stages if words.get(key) == WRONG] or [k for k in stages if words.get(k) == SUSPICIOUS]
     if not bad:
         return None
+    # a suspicious tap that a wrong one comes from is where it began
     before = ancestors(bad[0], stages)
     return next((key for key in stages if key in before and words.get(key) in (SUSPICIOUS, WRONG)), bad[0])
 
@@ -133,7 +135,7 @@ def suspects(key: str, words: Mapping[str, str], stages: Mapping[str, Stage], lo
 
 def _back(key: str, stages: Mapping[str, Stage], stop: set[str]) -> set[str]:
     found: set[str] = set()
-    ahead = [key]
+    ahead = [key]                                    # breadth first, from the tap to what it was made of
     while ahead:
         new = {p for p in stages[ahead.pop()].parents if p in stages} - found - stop
         found |= new

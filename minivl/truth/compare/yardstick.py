@@ -58,8 +58,8 @@ def _nudging(original: Callable) -> Callable:
     """Angles whose frequencies are off by their last digit, up and down in turn."""
     def nudged(*args: Any) -> np.ndarray:
         angles = original(*args)
-        sign = np.where(np.arange(angles.shape[-1]) % 2, 1, -1)
-        return (angles * (1 + sign * 2.0**-23)).astype(np.float32)
+        sign = np.where(np.arange(angles.shape[-1]) % 2, 1, -1)               # f: one way, the other way
+        return (angles * (1 + sign * 2.0**-23)).astype(np.float32)      # w f: one unit of the last digit
     return nudged
 
 
@@ -67,7 +67,7 @@ def _stored(original: Callable) -> Callable:
     """Attention that rounds scores and probabilities to the type of the queries, as if they were stored."""
     def attend(q: np.ndarray, k: np.ndarray, v: np.ndarray, segments: np.ndarray, causal: bool) -> np.ndarray:
         out = np.zeros_like(q)
-        group = q.shape[1] // k.shape[1]
+        group = q.shape[1] // k.shape[1]                            # query heads for each key-value head
         for q0, q1, k0, k1 in segments.tolist():
             for head in range(q.shape[1]):
                 out[q0:q1, head] = _attend_one(q[q0:q1, head], k[k0:k1, head // group], v[k0:k1, head // group], causal)
@@ -82,7 +82,7 @@ def _attend_one(query: np.ndarray, key: np.ndarray, value: np.ndarray, causal: b
     score = wide(narrow(wide(score) * np.float32(query.shape[-1] ** -0.5), query.dtype))
     if causal:
         seen = np.arange(len(query))[:, None] + len(key) - len(query)
-        score = np.where(np.arange(len(key)) <= seen, score, -np.inf)
+        score = np.where(np.arange(len(key)) <= seen, score, -np.inf)           # n m
     weight = np.exp(score - score.max(axis=-1, keepdims=True))
     weight = narrow(weight / weight.sum(axis=-1, keepdims=True), query.dtype)
     return narrow(wide(weight) @ wide(value), query.dtype)                                        # n m, m e -> n e

@@ -38,7 +38,7 @@ APART = 5e-3                             # far above what another order does in 
 
 @dataclass(frozen=True)
 class Check:
-    """A law, or an ordinary check, by name; `words` is its first sentence."""
+    """A law, or an ordinary check, by name; `words` is what it says."""
     name: str
     words: str
     holds: Callable[[VLM], None]
@@ -51,7 +51,7 @@ CHECKS: dict[str, Check] = {}
 def law(function: Callable[[VLM], None]) -> Callable[[VLM], None]:
     """Enter a law under its name."""
     name = function.__name__.replace("_", " ")
-    CHECKS[name] = Check(name, (function.__doc__ or "").partition("\n")[0].rstrip("."), function)
+    CHECKS[name] = Check(name, " ".join((function.__doc__ or "").split()).rstrip("."), function)
     return function
 
 
@@ -261,7 +261,7 @@ def the_tower_is_as_exact_as_its_type(vlm: VLM) -> None:
     for case in (cases.ragged, cases.bright):
         inputs = case.prepare(vlm)[0]
         with unwatched():
-            exact = world("float64").vision(inputs)
+            exact = world().on("float64", "definition").vision(inputs)
         near(vlm.vision(inputs), exact)
 
 

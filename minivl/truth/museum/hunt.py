@@ -38,8 +38,8 @@ def get(name: str) -> Fault:
 
 @lru_cache(maxsize=1)
 def embedded() -> VLM:
-    """The model in the package."""
-    return load()
+    """The model in the package, as the definitions have it."""
+    return load(kernels="definition")
 
 
 def guilty(found: Fault, vlm: VLM | None = None, case: Case | None = None) -> dict[str, float]:

@@ -53,12 +53,13 @@ def runs(prompts: tuple[str, ...] = tuple(PROMPTS), ways: tuple[tuple[str, str],
 def compared(vlm: VLM, chosen: list[RunName], say: Callable[[str], None] = lambda words: None
              ) -> Iterator[dict[str, Any]]:
     """One entry of the report for each comparison. Raises ModuleNotFoundError without torch and transformers."""
+    exact = vlm.on("float64", "definition")
     for prompt in dict.fromkeys(run.prompt for run in chosen):
-        inputs = PROMPTS[prompt].prepare(vlm)[0]
+        inputs = PROMPTS[prompt].prepare(exact)[0]
         mine = [run for run in chosen if run.prompt == prompt]
         with TemporaryDirectory(prefix="minivl-parity-") as folder:
             path, theirs = Path(folder) / "golden.safetensors", Path(folder) / "theirs.safetensors"
-            record(vlm.on("float64", "definition"), inputs, path, yardsticks=sorted({run.precision for run in mine}))
+            record(exact, inputs, path, yardsticks=sorted({run.precision for run in mine}))
             for run in mine:
                 say(str(run))
                 record_reference(vlm, inputs, theirs, run.precision, "eager" if run.attention == "exact"

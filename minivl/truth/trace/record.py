@@ -161,7 +161,8 @@ def record_reference(vlm: VLM, prompt: Sequence[dict[str, Any]] | Inputs, path: 
 
     chosen = selection or Selection()
     chosen.check_layers(vlm.config)
-    inputs = prompt if isinstance(prompt, Inputs) else vlm.prepare(list(prompt), after_video=after_video)
+    inputs = prompt if isinstance(prompt, Inputs) else vlm.on(kernels="definition").prepare(
+        list(prompt), after_video=after_video)
     rows = skeleton(vlm, inputs)
     model, words = oracle.load(vlm.folder, precision, attention)
     with Writer(path, facts(vlm, words, precision)) as out:

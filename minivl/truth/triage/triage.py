@@ -65,7 +65,7 @@ def precision_of(lines: Sequence[Line], said: str | None) -> str:
 def triage(lines: Sequence[Line], vlm: VLM, precision: str, golden: str | None = None, cache: Cache | None = None,
            max_new_tokens: int = 128, say: Callable[[str], None] = lambda words: None) -> Triage:
     """Compare a candidate's answers with minivl's own. Raises ValueError for a sample that cannot be prepared."""
-    golden = golden or FINER[precision]
+    golden, vlm = golden or FINER[precision], vlm.on(kernels="definition")
     declared = {repr(line.settings): line.settings for line in lines
                 if {"temperature", "repetition_penalty", "top_k", "top_p"} & line.settings.keys()}
     scorer = Scorer(vlm, precision, golden, samplers(vlm.generation, declared.values()), cache or Cache(),
