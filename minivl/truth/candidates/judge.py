@@ -1,5 +1,5 @@
-"""A candidate's logits against the golden ones, with the words of `minivl diff`; and a golden trace as bisecting and
-shadowing need it. Read next: `truth/compare/verdict.py`, which decides.
+"""A candidate's logits against the golden ones, with the words of `minivl diff`; and a golden trace as
+bisecting and shadowing need it. Read next: `truth/compare/verdict.py`, which decides.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def check_whole(golden: Trace) -> None:
               "the logits (it was recorded with --select)": END in golden.recorded()}
     lacking = [what for what, there in wanted.items() if not there]
     if lacking:
-        raise TraceError(f"{golden.path} lacks {', '.join(lacking)}: record it whole, as `minivl trace record` does "
-                         "without options")
+        raise TraceError(f"{golden.path} lacks {', '.join(lacking)}: record it whole, as `minivl "
+                         "trace record` does without options")
 
 
 def value_of(golden: Trace, key: str) -> Value:
@@ -58,7 +58,8 @@ def judged_logits(golden: Trace, logits: np.ndarray, precision: str) -> Judged:
                              f"{list(exact.shape)}")
     depth = sum(golden.arrays(key)[0].dtype.kind == "f" for key in golden.recorded())
     yard = golden.tables(f"{YARDSTICK}.{precision}").get(END)
-    return judged_tap(Tap(END, stage, stage.axes[0], exact, laid, logits.shape), yard, precision, depth)[0]
+    return judged_tap(Tap(END, stage, stage.axes[0], exact, laid, logits.shape), yard, precision,
+                      depth)[0]
 
 
 @contextmanager
@@ -72,11 +73,13 @@ def golden_of(vlm: VLM, prompt: Any | Inputs, precision: str) -> Iterator[Trace]
 
 
 def judged_anew(vlm: VLM, inputs: Inputs, logits: np.ndarray, precision: str) -> Judged:
-    """The verdict on logits of inputs that no trace was recorded of: minivl runs twice, exactly and in `precision`."""
+    """The verdict on logits of inputs that no trace was recorded of: minivl runs twice, exactly and in
+    `precision`."""
     exact = vlm.on("float64", "definition").logits(inputs)
     if np.shape(logits) != exact.shape:
-        raise CandidateError(f"the candidate gave logits {list(np.shape(logits))}, minivl's are {list(exact.shape)}: a "
-                             "row for each token of the prompt, a column for each word")
+        raise CandidateError(f"the candidate gave logits {list(np.shape(logits))}, minivl's are "
+                             f"{list(exact.shape)}: a row for each token of the prompt, a column for "
+                             "each word")
     with Session(replace=liberties(precision), quiet=True):
         rounded = vlm.on(precision, "definition").logits(inputs)
     tap = Tap(END, Stage(END, END), "s v", exact, Fitted(np.asarray(logits)), exact.shape)

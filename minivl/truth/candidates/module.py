@@ -1,10 +1,12 @@
-"""A torch module tree with the reference's names as a candidate: hooks take values out and put golden ones in.
+"""A torch module tree with the reference's names as a candidate: hooks take values out and put golden
+ones in.
 
     candidate = Module(model)                          # transformers' class, or a copy of it
-    candidate = Module(model, forward=my_forward)      # forward(model, inputs) -> logits, (1, s, v) or (s, v)
+    candidate = Module(model, forward=my_forward)  # (model, inputs) -> logits, (1, s, v) or (s, v)
 
-A value can be put in only where everything behind it comes from it: at what a module hands on, not at a residual
-stream that the block has kept for itself. `PLACES` lists them. Torch is not imported: who has a module has it.
+A value can be put in only where everything behind it comes from it: at what a module hands on, not at
+a residual stream that the block has kept for itself. `PLACES` lists them. Torch is not imported: who
+has a module has it.
 
 Read next: `truth/trace/names.py`, the places at which a tree can be listened to; `runnable.py`.
 """
@@ -46,7 +48,7 @@ PLACES: dict[str, Place] = {
     "layers.*.self_attn.o_proj": Place(False, "decoder.layers.*.attend"),
     "layers.*": Place(True, "decoder.layers.*.add_mlp"),
     "language_model.norm": Place(True, "decoder.normalise"),
-    "model.norm": Place(True, "decoder.normalise"),               # before transformers had a `language_model`
+    "model.norm": Place(True, "decoder.normalise"),        # before transformers had a `language_model`
 }
 
 
@@ -58,8 +60,9 @@ class Module:
         self.precision = str(next(model.parameters()).dtype).rpartition(".")[2]
         self.found = dict(places_of(name for name, _ in model.named_modules()))
         if not self.found:
-            raise CandidateError(f"{type(model).__name__}: none of its modules has a name of the reference's tree "
-                                 "(visual.blocks.0, layers.0, ...); write a candidate of your own, or rename them")
+            raise CandidateError(f"{type(model).__name__}: none of its modules has a name of the "
+                                 "reference's tree (visual.blocks.0, layers.0, ...); write a "
+                                 "candidate of your own, or rename them")
 
     def cuts(self) -> list[str]:
         """The labels of all places that the tree has."""
@@ -102,13 +105,16 @@ def placed(value: Value, like: Any) -> Any:
 
 
 def as_transformers(model: Any, inputs: Mapping[str, np.ndarray]) -> Any:
-    """transformers' way to be called, in any version: it is given what its forward takes, positions included."""
-    blank = next(model.parameters()).new_empty(0)                         # makes tensors on the model's device
+    """transformers' way to be called, in any version: it is given what its forward takes, positions
+    included."""
+    blank = next(model.parameters()).new_empty(0)                 # makes tensors on the model's device
     kinds = {"i": blank.long(), "f": blank.float()}
-    given = {name: kinds[array.dtype.kind].new_tensor(array) for name, array in inputs.items() if len(array)}
+    given = {name: kinds[array.dtype.kind].new_tensor(array) for name, array in inputs.items()
+             if len(array)}
     ids, config = given.pop("input_ids")[None], model.config
-    given["position_ids"] = given["position_ids"][:, None]                                       # 3 s -> 3 1 s
+    given["position_ids"] = given["position_ids"][:, None]                               # 3 s -> 3 1 s
     given["attention_mask"] = 0 * ids + 1
-    given["mm_token_type_ids"] = (1 * (ids == config.image_token_id) + 2 * (ids == config.video_token_id))
+    given["mm_token_type_ids"] = (1 * (ids == config.image_token_id) + 2 *
+                                  (ids == config.video_token_id))
     known = signature(model.forward).parameters
     return model(input_ids=ids, use_cache=False, **{k: v for k, v in given.items() if k in known}).logits

@@ -1,11 +1,11 @@
-"""minivl itself as a candidate: with passes replaced, in any precision. What tests are made of, and how a pass that a
-student or a port's author wrote in NumPy is tried.
+"""minivl itself as a candidate: with passes replaced, in any precision. What tests are made of, and
+how a pass that a student or a port's author wrote in NumPy is tried.
 
-    Ours(vlm, {"vision.restore_order": wrap})                     # wraps, as a session's `replace` takes them
-    Ours.of_functions(vlm, {"vision.restore_order": function})    # functions of the stage's own arguments
+    Ours(vlm, {"vision.restore_order": wrap})              # wraps, as a session's `replace` takes them
+    Ours.of_functions(vlm, {"vision.restore_order": function})  # functions of the stage's own arguments
 
-Every leaf stage can be a cut; without `cuts=` the places are those at which foreign engines can be entered, between
-blocks. Read next: `runnable.py`.
+Every leaf stage can be a cut; without `cuts=` the places are those at which foreign engines can be
+entered, between blocks. Read next: `runnable.py`.
 """
 
 from __future__ import annotations
@@ -25,16 +25,18 @@ POSITIONS = "position_ids"
 
 
 class Ours:
-    """minivl under a table of wraps. `.vlm` is the model, `.precision` that of its activations. It runs on whatever
-    machine the model runs on: that is a part of the candidate."""
+    """minivl under a table of wraps. `.vlm` is the model, `.precision` that of its activations. It
+    runs on whatever machine the model runs on: that is a part of the candidate."""
 
-    def __init__(self, vlm: VLM, table: Mapping[str, Wrap] | None = None, cuts: Sequence[str] | None = None):
+    def __init__(self, vlm: VLM, table: Mapping[str, Wrap] | None = None,
+                 cuts: Sequence[str] | None = None):
         self.vlm, self.table, self.precision = vlm, dict(table or {}), vlm.dtype.name
         self._cuts = list(between_blocks(vlm) if cuts is None else cuts)
         self.reached: set[str] = set()            # patterns of the table under which anything was run
 
     @classmethod
-    def of_functions(cls, vlm: VLM, table: Mapping[str, Callable], cuts: Sequence[str] | None = None) -> Ours:
+    def of_functions(cls, vlm: VLM, table: Mapping[str, Callable],
+                     cuts: Sequence[str] | None = None) -> Ours:
         """A callable for each stage: {pattern: function of the stage's own arguments}."""
         return cls(vlm, functions(table), cuts)
 
@@ -52,7 +54,8 @@ class Ours:
         put = {cut: given.get(cut) for cut in self._cuts}
         known = {name: array for name, array in inputs.items() if name != POSITIONS}
         with Session(replace=noting(self.table, self.reached), put=put, quiet=True) as s:
-            logits = self.vlm.logits(Inputs.from_arrays(known, self.vlm.config))      # positions are made anew: a pass
+            # positions are made anew: a pass
+            logits = self.vlm.logits(Inputs.from_arrays(known, self.vlm.config))
         return {**s.made, LOGITS: logits}
 
 
@@ -65,17 +68,21 @@ def noting(table: Mapping[str, Wrap], reached: set[str]) -> dict[str, Wrap]:
 
 
 def check_reached(table: Mapping[str, Wrap], reached: set[str], name: str) -> list[str]:
-    """What is to be said about patterns under which nothing ran. Raises CandidateError when that is all of them."""
+    """What is to be said about patterns under which nothing ran. Raises CandidateError when that is
+    all of them."""
     idle = [pattern for pattern in table if pattern not in reached]
     said = f"this run never came to {', '.join(idle)}"
     if idle and not reached:
-        raise CandidateError(f"{name}: {said}, so that nothing of it was tried; give a prompt that needs it, or "
-                             "`minivl shadow` or `minivl reduce` for what prepares the inputs")
+        raise CandidateError(f"{name}: {said}, so that nothing of it was tried; give a prompt that "
+                             "needs it, or `minivl shadow` or `minivl reduce` for what prepares the "
+                             "inputs")
     return [said] if idle else []
 
 
 def between_blocks(vlm: VLM) -> list[str]:
-    """Where an engine can commonly be entered: the positions, and the stream of rows between two blocks."""
+    """Where an engine can commonly be entered: the positions, and the stream of rows between two
+    blocks."""
     tower, decoder = range(vlm.config.vision.depth), range(vlm.config.text.num_hidden_layers)
     return ["positions.mrope", "vision.order_by_window", *(f"vision.blocks.{n}.add_mlp" for n in tower),
-            "vision.restore_order", "decoder.place_features", *(f"decoder.layers.{n}.add_mlp" for n in decoder)]
+            "vision.restore_order", "decoder.place_features",
+            *(f"decoder.layers.{n}.add_mlp" for n in decoder)]

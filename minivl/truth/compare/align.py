@@ -1,15 +1,16 @@
-"""A candidate's array in the golden array's layout and row order, and what had to be done for that, in words.
+"""A candidate's array in the golden array's layout and row order, and what had to be done for that, in
+words.
 
 Two questions that are kept apart:
 
-    fit        the layout: batch axes, transposed axes, heads side by side, queries, keys and values packed, rows
-               padded to a bucket. Whatever fits in more than one way is laid as it comes closest.
-    order      of the rows, for arrays whose rows are patches or cells: by window, in 2x2 blocks, in reading order.
-               It is chosen once for all taps that have such rows, by majority: one tap in another order is a bug,
-               not a style.
+    fit        the layout: batch axes, transposed axes, heads side by side, queries, keys and values
+               packed, rows padded to a bucket. What fits in more than one way is laid as it is nearest.
+    order      of the rows, for arrays whose rows are patches or cells: by window, in 2x2 blocks, in
+               reading order. It is chosen once for all taps that have such rows, by majority: one tap in
+               another order is a bug, not a style.
 
-Only arrays of others come here. In a trace whose labels are minivl's, a label says the order, and another is wrong.
-Read next: `compare.py`.
+Only arrays of others come here. In a trace whose labels are minivl's, a label says the order, and
+another is wrong. Read next: `compare.py`.
 """
 
 from __future__ import annotations
@@ -23,20 +24,22 @@ import numpy as np
 
 from .metrics import relative, row_distances, row_norms
 
-CLEARLY = 0.5                  # another layout or order must come this much closer than what was given as it is
+CLEARLY = 0.5           # another layout or order must come this much closer than what was given as it is
 AS_IT_IS = "as it is"
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A candidate's array in the golden shape; notes say what was done, `padding` how many rows were left out."""
+    """A candidate's array in the golden shape; notes say what was done, `padding` how many rows were
+    left out."""
     array: np.ndarray
     notes: tuple[str, ...] = ()
     padding: int = 0
 
 
 def fit(candidate: np.ndarray, golden: np.ndarray, axis: int) -> Fitted | None:
-    """The candidate's array in the shape of the golden one, whose rows are counted by `axis`; None when none fits."""
+    """The candidate's array in the shape of the golden one, whose rows are counted by `axis`; None
+    when none fits."""
     target = np.moveaxis(golden, axis, 0)                                       # n first
     possible = list(ways(np.asarray(candidate), target.shape))
     if not possible:
@@ -72,16 +75,19 @@ def ways(array: np.ndarray, shape: tuple[int, ...]) -> Iterator[Fitted]:
         said = (*note, f"axes turned {list(order)}") if list(order) != sorted(order) else note
         if turned.size and turned.size // len(turned) == width and len(turned) >= shape[0]:
             # n x -> n a e
-            yield from _rows(turned.reshape(len(turned), *shape[1:]), shape[0], turned.shape, shape, said)
+            yield from _rows(turned.reshape(len(turned), *shape[1:]), shape[0], turned.shape, shape,
+                             said)
     if small.ndim == 0 and width == 1 and shape[0] == 1:
         yield Fitted(small.reshape(shape), note)                          # a number alone is a row alone
 
 
-def _rows(array: np.ndarray, rows: int, was: tuple[int, ...], shape: tuple[int, ...], notes: tuple[str, ...]
-          ) -> Iterator[Fitted]:
-    """The array itself, or without the rows that fill up its bucket, which may stand behind or before the real ones."""
+def _rows(array: np.ndarray, rows: int, was: tuple[int, ...], shape: tuple[int, ...],
+          notes: tuple[str, ...]) -> Iterator[Fitted]:
+    """The array itself, or without the rows that fill up its bucket, which may stand behind or before
+    the real ones."""
     if was[1:] != shape[1:]:
-        notes = (*notes, "heads side by side" if len(was) < len(shape) else f"{list(was)} taken as {list(shape)}")
+        notes = (*notes, "heads side by side" if len(was) < len(shape)
+                 else f"{list(was)} taken as {list(shape)}")
     spare = len(array) - rows                                    # engines pad to a bucket, left or right
     if not spare:
         yield Fitted(array, notes)
@@ -91,7 +97,8 @@ def _rows(array: np.ndarray, rows: int, was: tuple[int, ...], shape: tuple[int, 
 
 
 def unpack(candidate: np.ndarray, golden: Sequence[np.ndarray]) -> list[Fitted | None]:
-    """Queries, keys and values out of one array: side by side, head by head, or three in a row; all rows first."""
+    """Queries, keys and values out of one array: side by side, head by head, or three in a row; all
+    rows first."""
     widths = [int(np.prod(g.shape[1:])) for g in golden]                        # a e, k e, k e
     # n (a e + 2 k e)
     fitted = fit(candidate, np.concatenate([g.reshape(len(g), -1) for g in golden], axis=1), 0)
@@ -111,17 +118,19 @@ def _packings(flat: np.ndarray, widths: Sequence[int], golden: Sequence[np.ndarr
     """n x -> three of n a e, by every packing that is in use."""
     def shaped(parts: Sequence[np.ndarray]) -> list[np.ndarray]:
         return [p.reshape(g.shape) for p, g in zip(parts, golden, strict=True)]
-    yield shaped(np.split(flat, np.cumsum(widths)[:-1], axis=1)), "packed: queries, then keys, then values"
-    heads = golden[-1].shape[1]                                                    # groups: as many as key-value heads
+    yield shaped(np.split(flat, np.cumsum(widths)[:-1],
+                          axis=1)), "packed: queries, then keys, then values"
+    heads = golden[-1].shape[1]                                      # groups: as many as key-value heads
     groups = flat.reshape(len(flat), heads, -1)                                    # n k (group + 2) e
     parts = np.split(groups, np.cumsum([w // heads for w in widths])[:-1], axis=2)
     yield shaped(parts), "packed head by head"
 
 
-# ---- the order of rows --------------------------------------------------------------------------------------
+# ---- the order of rows -------------------------------------------------------------------------
 
 def orders(letter: str, at: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Name of a row order -> index that puts rows in that order into the golden one. Only for patches and cells."""
+    """Name of a row order -> index that puts rows in that order into the golden one. Only for patches
+    and cells."""
     if letter not in "pwc" or not len(at.get(letter, ())):
         return {}
     own = at[letter].reshape(len(at[letter]), -1)             # p 4, or c 4 4 -> c 16: medium, time, y, x

@@ -4,8 +4,8 @@
         found = compare(golden, read_candidate("mine.npz", golden, names))
     found.first_bad, found.suspects, found.judged
 
-NumPy only: no weights are opened and nothing of the model is run (`local.py` does that). Read next: `align.py`,
-`metrics.py`, `verdict.py`, in the order of their use; `report.py` shows what comes out.
+NumPy only: no weights are opened and nothing of the model is run (`local.py` does that). Read next:
+`align.py`, `metrics.py`, `verdict.py`, in the order of their use; `report.py` shows what comes out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..trace.format import BESIDE, COORDINATES, LEANS, ROWS, YARDSTICK, Stage, Trace, TraceError, row_axis
+from ..trace import format as stored
+from ..trace.format import Stage, Trace, TraceError, row_axis
 from . import align, metrics, verdict
 from .importers import Candidate
 from .metrics import LogitsMeasure, Measure
@@ -34,7 +35,8 @@ UNLIKE = Measure(float("inf"), float("inf"), 0, float("inf"), float("nan"), floa
 class Comparison:
     """Everything that a report says, as plain data.
 
-    rows: name of an array -> each row's error as a multiple of what rounding may do; letters: what its rows are;
+    rows: name of an array -> each row's error as a multiple of what rounding may do; letters: what its
+        rows are;
     untapped: golden stages that the candidate lacks
     """
     golden: str
@@ -50,8 +52,8 @@ class Comparison:
     aligned: list[str]
     warnings: list[str]
     logits: LogitsMeasure | None
-    local: bool                                              # each stage by itself: all bad ones are guilty
-    slices: dict[str, list[Slice]] = field(default_factory=dict)             # of the first bad tap's arrays
+    local: bool                                           # each stage by itself: all bad ones are guilty
+    slices: dict[str, list[Slice]] = field(default_factory=dict)          # of the first bad tap's arrays
     rows: dict[str, np.ndarray] = field(default_factory=dict)
     letters: dict[str, str] = field(default_factory=dict)
 
@@ -80,9 +82,10 @@ def compare(golden: Trace, candidate: Candidate) -> Comparison:
     taps = list(ordered(list(fitted(golden, candidate)), golden, candidate.native))
     if not taps:
         raise TraceError(f"{candidate.source}: has no stage in common with {golden.path}")
-    # 2. a word for every array: by itself, then (in a local trace) beside minivl's own, then all of a kind together
+    # 2. a word for every array: by itself, then (in a local trace) beside minivl's own, then all of a
+    # kind together
     judged, rows = judged_taps(taps, golden, precision)
-    judged = leaning(judged, golden.tables(LEANS), precision)
+    judged = leaning(judged, golden.tables(stored.LEANS), precision)
     # 3. a word for every stage, the first bad one, and the passes that lead to it
     words, local = verdict.by_stage(judged), bool(golden.facts.get("local"))
     first = verdict.first_bad(words, golden.stages)
@@ -94,16 +97,20 @@ def compare(golden: Trace, candidate: Candidate) -> Comparison:
         unused=candidate.unused,
         aligned=sorted({note for tap in taps if tap.found for note in tap.found.notes}),
         warnings=warnings_of(golden, candidate),
-        logits=None if local else logits_of(taps),       # on given values the last stage says nothing of the words
-        local=local,
+        # on given values the last stage says nothing of the words
+        logits=None if local else logits_of(taps), local=local,
         slices=slices_of(taps, first, golden), rows=rows, letters={tap.name: tap.letter for tap in taps})
 
 
-def judged_taps(taps: list[Tap], golden: Trace, precision: str) -> tuple[list[Judged], dict[str, np.ndarray]]:
-    """Every array's verdict; and by name each row's error as a multiple of what rounding may do, for floats."""
-    yards, beside = golden.tables(f"{YARDSTICK}.{precision}"), golden.tables(BESIDE)
-    # how many arrays of the run came up to a stage, recorded or not: the rule of thumb for rounding needs it
-    depths = dict(zip(golden.stages, accumulate(len(s.axes) for s in golden.stages.values()), strict=True))
+def judged_taps(taps: list[Tap], golden: Trace, precision: str
+                ) -> tuple[list[Judged], dict[str, np.ndarray]]:
+    """Every array's verdict; and by name each row's error as a multiple of what rounding may do, for
+    floats."""
+    yards, beside = golden.tables(f"{stored.YARDSTICK}.{precision}"), golden.tables(stored.BESIDE)
+    # how many arrays of the run came up to a stage, recorded or not: the rule of thumb for rounding
+    # needs it
+    depths = dict(zip(golden.stages, accumulate(len(s.axes) for s in golden.stages.values()),
+                      strict=True))
     judged, rows = [], {}
     for tap in taps:
         row, multiples = judged_tap(tap, yards.get(tap.name), precision, depths[tap.stage.key])
@@ -115,7 +122,7 @@ def judged_taps(taps: list[Tap], golden: Trace, precision: str) -> tuple[list[Ju
 
 def fitted(golden: Trace, candidate: Candidate) -> Iterator[Tap]:
     """Pairs of arrays, the candidate's in the golden shape, in the golden order of execution."""
-    kept, full = golden.tables(ROWS), golden.facts.get("letters", {})
+    kept, full = golden.tables(stored.ROWS), golden.facts.get("letters", {})
     for key in golden.recorded():
         parts, stage = candidate.taps.get(key, {}), golden.stages[key]
         exact = golden.arrays(key)                                         # one array, or several: q k v
@@ -144,25 +151,29 @@ def some_rows(array: np.ndarray, rows: np.ndarray, of: int | None, axis: int) ->
 
 
 def ordered(taps: list[Tap], golden: Trace, native: bool) -> Iterator[Tap]:
-    """The taps with patches and cells in the golden order, where the candidate keeps another one throughout."""
-    at = golden.tables(COORDINATES)
+    """The taps with patches and cells in the golden order, where the candidate keeps another one
+    throughout."""
+    at = golden.tables(stored.COORDINATES)
     known = {} if native else {letter: align.orders(letter, at) for letter in "pwc"}
     votes: dict[str, list[str]] = {}
     for tap in taps:
         if tap.found is not None and known.get(tap.letter):
-            votes.setdefault(tap.letter, []).append(align.vote(tap.found.array, tap.golden, known[tap.letter]))
+            word = align.vote(tap.found.array, tap.golden, known[tap.letter])
+            votes.setdefault(tap.letter, []).append(word)
     chosen = align.elected(votes)                                 # one order for all taps with such rows
     for tap in taps:
         word = chosen.get(tap.letter, align.AS_IT_IS)
         if tap.found is None or word == align.AS_IT_IS:
             yield tap
         else:
-            note = f"rows {tap.letter} came {word}, in {votes[tap.letter].count(word)} of {len(votes[tap.letter])} taps"
+            same = votes[tap.letter].count(word)
+            note = f"rows {tap.letter} came {word}, in {same} of {len(votes[tap.letter])} taps"
             array = tap.found.array[known[tap.letter][word]]             # p ... -> p ... in golden order
             yield tap._replace(found=align.Fitted(array, (*tap.found.notes, note), tap.found.padding))
 
 
-def judged_tap(tap: Tap, yard: np.ndarray | None, precision: str, depth: int) -> tuple[Judged, np.ndarray | None]:
+def judged_tap(tap: Tap, yard: np.ndarray | None, precision: str, depth: int
+               ) -> tuple[Judged, np.ndarray | None]:
     """The verdict on one array, and for floats each row's error as a multiple of what rounding may do.
 
     yard (n,): each row's distance from the golden value in minivl's own run; depth: see `verdict.judge`
@@ -192,15 +203,16 @@ def judged_tap(tap: Tap, yard: np.ndarray | None, precision: str, depth: int) ->
 
 
 def beside_ours(row: Judged, tap: Tap, distances: np.ndarray, precision: str) -> Judged:
-    """The verdict of a local run, which knows what minivl's own stage rounds to on the same inputs as well.
+    """The verdict of a local run, which knows what minivl's own stage rounds to on the same inputs as
+    well.
 
     distances (n,): of each row from that
     """
     beside = metrics.relative(distances, metrics.row_norms(tap.golden, row_axis(tap.axes)))
     if not verdict.unlike(tap.stage.key, row.word, beside, row.yard, precision):
         return row
-    return doubted(row, f"as near to the exact value as rounding is, but {beside:.1e} away from what the "
-                        "reference rounds to")
+    return doubted(row, f"as near to the exact value as rounding is, but {beside:.1e} away from what "
+                        "the reference rounds to")
 
 
 def doubted(row: Judged, note: str) -> Judged:
@@ -209,11 +221,12 @@ def doubted(row: Judged, note: str) -> Judged:
 
 
 def leaning(judged: list[Judged], leans: Mapping[str, np.ndarray], precision: str) -> list[Judged]:
-    """The verdicts of a local run in 16 bits, where stages of one kind together lean one way: suspicious.
+    """The verdicts of a local run in 16 bits, where stages of one kind together lean one way:
+    suspicious.
 
-    A fault of one part in 100,000 changes few rounded numbers, but all of them the same way; in one stage that may be
-    chance. Attention is apart, as in `unlike`, and so are tables of angles, whose frequencies differ in their last
-    digit from library to library.
+    A fault of one part in 100,000 changes few rounded numbers, but all of them the same way; in one
+    stage that may be chance. Attention is apart, as in `unlike`, and so are tables of angles, whose
+    frequencies differ in their last digit from library to library.
     """
     if precision not in verdict.SHORT:
         return judged
@@ -240,23 +253,26 @@ def may_lean(row: Judged, leans: Mapping[str, np.ndarray]) -> bool:
 def said(sure: float) -> str:
     """That a kind of stage leans, in words."""
     way = "larger" if sure > 0 else "smaller"
-    return f"within rounding, but all stages of this kind lean towards {way} numbers: {abs(sure):.0f} sigmas"
+    return (f"within rounding, but all stages of this kind lean towards {way} numbers: "
+            f"{abs(sure):.0f} sigmas")
 
 
 def logits_of(taps: list[Tap]) -> LogitsMeasure | None:
     """What the difference means for the words, where both sides have logits of the same rows."""
     tap = next((t for t in taps if t.stage.label == LOGITS and t.found), None)
-    return None if tap is None or tap.found is None else metrics.measure_logits(tap.found.array, tap.golden)
+    if tap is None or tap.found is None:
+        return None
+    return metrics.measure_logits(tap.found.array, tap.golden)
 
 
 def slices_of(taps: list[Tap], key: str | None, golden: Trace) -> dict[str, list[Slice]]:
     """Where the difference sits in each array of the first bad tap."""
-    at, media = golden.tables(COORDINATES), golden.facts.get("media", [])
+    at, media = golden.tables(stored.COORDINATES), golden.facts.get("media", [])
     patch = next((m["size"][0] // m["grid"][1] for m in media if m.get("size")), 14)
     block = BLOCK.search(f"{key}.")
     tables = golden.arrays(SCHEDULE) if SCHEDULE in golden.recorded() else ()
-    # g 4
-    segments = tables[int(block[1])] if block and int(block[1]) < len(tables) else next(iter(tables), None)
+    of_block = int(block[1]) if block and int(block[1]) < len(tables) else 0
+    segments = tables[of_block] if tables else None                                               # g 4
     return {t.name: slices(t.found.array, t.golden, t.axes, at, segments, patch)
             for t in taps if t.stage.key == key and t.found}
 
@@ -265,13 +281,15 @@ def warnings_of(golden: Trace, candidate: Candidate) -> list[str]:
     """What makes the comparison less than it could be."""
     said = []
     if golden.precision != "float64":
-        said.append(f"the golden trace is {golden.precision}, not float64: its own rounding counts as the candidate's")
-    if not golden.tables(f"{YARDSTICK}.{candidate.precision}"):
-        said.append(f"no yardstick of {candidate.precision} was recorded: a rule of thumb stands in for it")
+        said.append(f"the golden trace is {golden.precision}, not float64: its own rounding counts as "
+                    "the candidate's")
+    if not golden.tables(f"{stored.YARDSTICK}.{candidate.precision}"):
+        said.append(f"no yardstick of {candidate.precision} was recorded: a rule of thumb stands in "
+                    "for it")
     for what in ("input_hashes", "checkpoint"):
         ours, theirs = golden.facts.get(what, {}), candidate.facts.get(what, {})
         other = [name for name in ours if name in theirs and ours[name] != theirs[name]]
         if other:
-            said.append(f"the two runs had different {'inputs' if what == 'input_hashes' else 'checkpoints'}: "
-                        f"{', '.join(other)}")
+            said.append("the two runs had different "
+                        f"{'inputs' if what == 'input_hashes' else 'checkpoints'}: {', '.join(other)}")
     return said

@@ -1,12 +1,13 @@
-"""`minivl diff --local`: every stage by itself, on the candidate's own inputs, so that nothing adds up and one run
-names all guilty stages.
+"""`minivl diff --local`: every stage by itself, on the candidate's own inputs, so that nothing adds up
+and one run names all guilty stages.
 
-The model is run once in float64, and wherever the candidate recorded a stage's output the run goes on with *that*,
-while what the stage itself gave becomes the golden value. A second run in the candidate's precision gives the
-yardstick. Where taps are few, minivl's own stages bridge the gap: a verdict is on all passes since the taps before.
+The model is run once in float64, and wherever the candidate recorded a stage's output the run goes on
+with *that*, while what the stage itself gave becomes the golden value. A second run in the candidate's
+precision gives the yardstick. Where taps are few, minivl's own stages bridge the gap: a verdict is on
+all passes since the taps before.
 
-Two runs of the model, and its weights are needed; the golden trace lends the inputs. Read next: `compare.py`, which
-judges what comes out like any other trace.
+Two runs of the model, and its weights are needed; the golden trace lends the inputs. Read next:
+`compare.py`, which judges what comes out like any other trace.
 """
 
 from __future__ import annotations
@@ -48,14 +49,15 @@ def check_checkpoint(vlm: VLM, golden: Trace) -> None:
     """Raise TraceError when a golden trace was recorded with another checkpoint than this model's."""
     was, now = golden.facts.get("checkpoint", {}), checkpoint_hashes(vlm.folder)
     if other := [name for name, digest in now.items() if was.get(name, digest) != digest]:
-        raise TraceError(f"{golden.path} was recorded with another checkpoint than {vlm.folder}: {', '.join(other)} "
-                         "differs; name the right one with --model")
+        raise TraceError(f"{golden.path} was recorded with another checkpoint than {vlm.folder}: "
+                         f"{', '.join(other)} differs; name the right one with --model")
 
 
 def write_local(vlm: VLM, golden: Trace, taps: list[Tap], precision: str, path: Path) -> None:
     """The file of `local_golden`."""
     values = whole_stages(golden, taps)
-    with Writer(path, {**{k: v for k, v in golden.facts.items() if not isinstance(v, dict)}, "local": True}) as out:
+    with Writer(path, {**{k: v for k, v in golden.facts.items() if not isinstance(v, dict)},
+                       "local": True}) as out:
         copy_what_is_not_run(golden, out)
 
         def keep(key: str, own: tuple) -> None:
@@ -73,7 +75,8 @@ def write_local(vlm: VLM, golden: Trace, taps: list[Tap], precision: str, path: 
                     out.table(LEANS, name, row_leans(theirs, ours, axis))
         # 1. the exact run: what each stage makes of the candidate's values is its golden value
         run_on(vlm, golden, values, "float64", take=keep)
-        # 2. the same in the candidate's precision: how far rounding goes, read back beside the golden values
+        # 2. the same in the candidate's precision: how far rounding goes, read back beside the golden
+        # values
         run_on(vlm, golden, values, precision, liberties(precision), take=compare)
         finish(out, golden)
 
@@ -87,12 +90,14 @@ def finish(out: Writer, golden: Trace) -> None:
 
 
 def whole_stages(golden: Trace, taps: list[Tap]) -> dict[str, tuple]:
-    """Key -> the candidate's arrays in the golden layout, for stages of the run that it has all arrays of."""
+    """Key -> the candidate's arrays in the golden layout, for stages of the run that it has all arrays
+    of."""
     found: dict[str, list[np.ndarray]] = {}
     for tap in taps:
         if tap.found is not None and tap.stage.key.startswith(("vision.", "decoder.", POSITIONS)):
             found.setdefault(tap.stage.key, []).append(tap.found.array)
-    return {key: tuple(arrays) for key, arrays in found.items() if len(arrays) == len(golden.stages[key].axes)}
+    return {key: tuple(arrays) for key, arrays in found.items()
+            if len(arrays) == len(golden.stages[key].axes)}
 
 
 def copy_what_is_not_run(golden: Trace, out: Writer) -> None:

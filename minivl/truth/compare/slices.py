@@ -1,7 +1,9 @@
-"""Where in an array the difference sits: which rows, heads, channels, windows, and which region of the picture.
+"""Where in an array the difference sits: which rows, heads, channels, windows, and which region of the
+picture.
 
-Along each axis: the fewest places that together hold nine tenths of the squared difference. When that is most of them,
-the difference is everywhere and nothing is said; when it is few, they are the answer. Read next: `compare.py`.
+Along each axis: the fewest places that together hold nine tenths of the squared difference. When that
+is most of them, the difference is everywhere and nothing is said; when it is few, they are the answer.
+Read next: `compare.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ import numpy as np
 
 HOLD = 0.9                     # share of the squared difference that the places named hold together
 FEW = 0.5                      # places are named when they are at most this share of all
-HEADS = {"a": "query heads", "k": "key-value heads", "e": "channels of a head", "d": "channels", "o": "channels",
+HEADS = {"a": "query heads", "k": "key-value heads", "e": "channels of a head", "d": "channels",
+         "o": "channels",
          "f": "rotary frequencies", "v": "words", "x": "values of a patch"}
 
 
@@ -28,7 +31,8 @@ class Slice:
 
 def slices(candidate: np.ndarray, golden: np.ndarray, axes: str, at: Mapping[str, np.ndarray],
            segments: np.ndarray | None = None, patch: int = 14) -> list[Slice]:
-    """The slices of one array that hold its difference. at: coordinates by letter; segments: the block's table, g 4."""
+    """The slices of one array that hold its difference. at: coordinates by letter; segments: the
+    block's table, g 4."""
     with np.errstate(invalid="ignore", over="ignore"):
         squared = np.square(candidate.astype(np.float64) - golden.astype(np.float64))
     squared = np.nan_to_num(squared, nan=1e300, posinf=1e300)
@@ -38,7 +42,8 @@ def slices(candidate: np.ndarray, golden: np.ndarray, axes: str, at: Mapping[str
         energy = squared.sum(axis=tuple(n for n in range(squared.ndim) if n != axis))
         rows = letter in "pwcms"
         held = holders(energy)
-        found += named(held, len(energy), f"rows {letter}" if rows else HEADS.get(letter, f"axis {letter}"))
+        by = f"rows {letter}" if rows else HEADS.get(letter, f"axis {letter}")
+        found += named(held, len(energy), by)
         if rows and letter in at and len(at[letter]) == len(energy):
             found += windows(energy, segments, letter) + places(held, at[letter], patch, letter)
     return found
@@ -70,11 +75,13 @@ def windows(energy: np.ndarray, segments: np.ndarray | None, letter: str) -> lis
 
 def places(held: np.ndarray, table: np.ndarray, patch: int, letter: str) -> list[Slice]:
     """What the rows are: the region of each picture, and text, where rows are tokens."""
-    cells = table[held].reshape(len(held), -1, 4)                                  # n 4 or n 4 4 -> n cells 4
+    cells = table[held].reshape(len(held), -1, 4)                             # n 4 or n 4 4 -> n cells 4
     text = (cells[:, 0, 0] < 0).sum()                                       # a row of text has medium -1
-    found = [Slice("text", int(text), int((table.reshape(len(table), -1, 4)[:, 0, 0] < 0).sum()),
-                   f"{text} of the rows are text")] if letter == "s" and len(held) and text < len(held) else []
     every = table.reshape(len(table), -1, 4)
+    found = []
+    if letter == "s" and text < len(held):
+        of = int((every[:, 0, 0] < 0).sum())
+        found.append(Slice("text", int(text), of, f"{text} of the rows are text"))
     for medium in np.unique(cells[cells[:, 0, 0] >= 0][:, 0, 0]).tolist():
         own = cells[cells[:, 0, 0] == medium].reshape(-1, 4)  # cells of this picture: medium, time, y, x
         t0, y0, x0 = (int(n) for n in own[:, 1:].min(axis=0))
@@ -83,8 +90,8 @@ def places(held: np.ndarray, table: np.ndarray, patch: int, letter: str) -> list
         if len(own) <= FEW * len(inside):
             time = f"frame pairs {t0}..{t1 - 1}, " if inside[:, 1].max() else ""
             found.append(Slice(f"picture {medium}", len(own), len(inside), (
-                f"{time}patch rows {y0}..{y1 - 1}, columns {x0}..{x1 - 1} "
-                f"(pixels x {x0 * patch}..{x1 * patch}, y {y0 * patch}..{y1 * patch})")))
+                f"{time}patch rows {y0}..{y1 - 1}, columns {x0}..{x1 - 1} (pixels x "
+                f"{x0 * patch}..{x1 * patch}, y {y0 * patch}..{y1 * patch})")))
     return found
 
 

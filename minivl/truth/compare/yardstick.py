@@ -1,10 +1,12 @@
-"""How far rounding alone goes: minivl's own run in the candidate's precision, against the golden value, row by row.
+"""How far rounding alone goes: minivl's own run in the candidate's precision, against the golden
+value, row by row.
 
-A candidate may be as far from the golden value as this run is, within a factor (`verdict.py`). So the run rounds as
-roughly as an honest implementation may: it takes every liberty that known good ones take and ours does not.
+A candidate may be as far from the golden value as this run is, within a factor (`verdict.py`). So the
+run rounds as roughly as an honest implementation may: it takes every liberty that known good ones take
+and ours does not.
 
-    angles      the last digit of each rotary frequency depends on the mathematics library; at position 1,000 that moves
-                cosines by 5e-5, in every precision
+    angles      the last digit of each rotary frequency depends on the mathematics library; at position
+                1,000 that moves cosines by 5e-5, in every precision
     attention   in 16 bits scores and probabilities may be rounded where they are stored
 
 Read next: `truth/trace/record.py`, which writes the result into the golden trace.
@@ -30,7 +32,8 @@ Cut = Callable[[np.ndarray, str], np.ndarray]
 
 
 def add_yardstick(out: Writer, vlm: VLM, inputs: Inputs, precision: str, cut: Cut) -> None:
-    """Measure one precision's rounding and write each row's distance from the golden arrays that `out` holds."""
+    """Measure one precision's rounding and write each row's distance from the golden arrays that `out`
+    holds."""
     golden = {stage.key: stage for stage in out.stages if stage.arrays}
     kind = f"{YARDSTICK}.{precision}"
     out.facts.setdefault(kind, {})
@@ -42,7 +45,8 @@ def add_yardstick(out: Writer, vlm: VLM, inputs: Inputs, precision: str, cut: Cu
         trio = zip(stage.arrays, stage.axes, outputs(visit.output), out.read_back(stage), strict=True)
         for name, axes, ours, exact in trio:
             if exact.dtype.kind in "fV":
-                out.table(kind, name, row_distances(cut(ours, axes), exact, row_axis(axes)).astype(np.float32))
+                out.table(kind, name, row_distances(cut(ours, axes), exact,
+                                                    row_axis(axes)).astype(np.float32))
     with session(replace=liberties(precision), quiet=True) as s:
         s.watchers.append(look)
         vlm.on(precision, "definition").logits(inputs)
@@ -64,13 +68,16 @@ def _nudging(original: Callable) -> Callable:
 
 
 def _stored(original: Callable) -> Callable:
-    """Attention that rounds scores and probabilities to the type of the queries, as if they were stored."""
-    def attend(q: np.ndarray, k: np.ndarray, v: np.ndarray, segments: np.ndarray, causal: bool) -> np.ndarray:
+    """Attention that rounds scores and probabilities to the type of the queries, as if they were
+    stored."""
+    def attend(q: np.ndarray, k: np.ndarray, v: np.ndarray, segments: np.ndarray,
+               causal: bool) -> np.ndarray:
         out = np.zeros_like(q)
         group = q.shape[1] // k.shape[1]                            # query heads for each key-value head
         for q0, q1, k0, k1 in segments.tolist():
             for head in range(q.shape[1]):
-                out[q0:q1, head] = _attend_one(q[q0:q1, head], k[k0:k1, head // group], v[k0:k1, head // group], causal)
+                out[q0:q1, head] = _attend_one(q[q0:q1, head], k[k0:k1, head // group],
+                                               v[k0:k1, head // group], causal)
         return out
     return attend
 
@@ -78,11 +85,11 @@ def _stored(original: Callable) -> Callable:
 # Not the definition's: that keeps scores and probabilities wide, and here they are rounded in between.
 def _attend_one(query: np.ndarray, key: np.ndarray, value: np.ndarray, causal: bool) -> np.ndarray:
     """One head of one segment: n e, m e, m e -> n e."""
-    score = narrow(wide(query) @ wide(key).T, query.dtype)                                        # -> n m
+    score = narrow(wide(query) @ wide(key).T, query.dtype)                                       # -> n m
     score = wide(narrow(wide(score) * np.float32(query.shape[-1] ** -0.5), query.dtype))
     if causal:
         seen = np.arange(len(query))[:, None] + len(key) - len(query)
         score = np.where(np.arange(len(key)) <= seen, score, -np.inf)           # n m
     weight = np.exp(score - score.max(axis=-1, keepdims=True))
     weight = narrow(weight / weight.sum(axis=-1, keepdims=True), query.dtype)
-    return narrow(wide(weight) @ wide(value), query.dtype)                                        # n m, m e -> n e
+    return narrow(wide(weight) @ wide(value), query.dtype)                              # n m, m e -> n e

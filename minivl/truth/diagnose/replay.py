@@ -1,9 +1,9 @@
-"""One run of minivl on a candidate's values: at every tap it goes on with what the candidate has there, so that each
-stretch between two taps is judged by itself.
+"""One run of minivl on a candidate's values: at every tap it goes on with what the candidate has
+there, so that each stretch between two taps is judged by itself.
 
-With no fault planted the run says where the candidate differs from the right passes; with a fault it says what that
-fault would have made of the same values. Both run in float32: what is asked is which of two comes nearer. A third run,
-in the candidate's precision, says what honest rounding makes of them.
+With no fault planted the run says where the candidate differs from the right passes; with a fault it
+says what that fault would have made of the same values. Both run in float32: what is asked is which of
+two comes nearer. A third run, in the candidate's precision, says what honest rounding makes of them.
 
 Read next: `evidence.py`, which measures what comes out.
 """
@@ -29,23 +29,27 @@ from ..museum.fault import Fault
 from ..trace.conversation import conversation
 from ..trace.format import Stage, Trace
 
-PATCHES = {"pixel_values": "image_grid_thw", "pixel_values_videos": "video_grid_thw"}     # and the grids that cut them
-PREPARING = ("picture.", "video.", "patches.", "prompt.", "positions.")        # labels of passes before the model runs
-BREAKS_OFF = (ValueError, IndexError, TypeError)                               # what a fault may make of a run
+# and the grids that cut them
+PATCHES = {"pixel_values": "image_grid_thw", "pixel_values_videos": "video_grid_thw"}
+# labels of passes before the model runs
+PREPARING = ("picture.", "video.", "patches.", "prompt.", "positions.")
+BREAKS_OFF = (ValueError, IndexError, TypeError)                         # what a fault may make of a run
 Own = dict[str, tuple]
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Tapped:
-    """What the candidate has at one stage, all arrays of it. `laid`: they are in the golden layout and row order."""
+    """What the candidate has at one stage, all arrays of it. `laid`: they are in the golden layout and
+    row order."""
     stage: Stage
     arrays: tuple[np.ndarray, ...]
     laid: bool
 
 
 def tapped(golden: Trace, candidate: Candidate, taps: list[Tap]) -> dict[str, Tapped]:
-    """Key -> what the candidate has there, for stages of which it has every array, in order of execution."""
+    """Key -> what the candidate has there, for stages of which it has every array, in order of
+    execution."""
     found: dict[str, list[Tap]] = {}
     for tap in taps:
         found.setdefault(tap.stage.key, []).append(tap)
@@ -63,11 +67,12 @@ def _array(tap: Tap, number: int, candidate: Candidate) -> np.ndarray:
 
 
 class Replay:
-    """A run that can be repeated: the same inputs and the same values at the taps, with another fault each time.
+    """A run that can be repeated: the same inputs and the same values at the taps, with another fault
+    each time.
 
-    It runs on the definitions. precision: of the candidate. Raises TraceError for a golden trace without whole inputs.
-    A value that is not laid is compared and not gone on with; where one has another shape than the stage makes, the run
-    breaks off.
+    It runs on the definitions. precision: of the candidate. Raises TraceError for a golden trace
+    without whole inputs. A value that is not laid is compared and not gone on with; where one has
+    another shape than the stage makes, the run breaks off.
     """
 
     def __init__(self, vlm: VLM, golden: Trace, taps: Mapping[str, Tapped], precision: str = "float32"):
@@ -94,23 +99,26 @@ class Replay:
         return Inputs.from_arrays(self.given | patches, self.vlm.config, rule)
 
     def own(self, fault: Fault | None = None) -> Own:
-        """Key -> what each tapped stage gave itself. A run that breaks off, as a fault may make it, gives what it had.
+        """Key -> what each tapped stage gave itself. A run that breaks off, as a fault may make it,
+        gives what it had.
         """
         anew = fault is not None and fault.label.startswith(PREPARING)
         inputs, found = self._prepared(fault) if anew else self.prepared
         return found | self._run(inputs, "float32", fault)
 
     def rounded(self) -> Own:
-        """The same of the right passes in the candidate's precision: what an honest candidate has there."""
+        """The same of the right passes in the candidate's precision: what an honest candidate has
+        there."""
         inputs, found = self.prepared
         return found | self._run(inputs, self.precision, None)
 
     def _prepared(self, fault: Fault | None) -> tuple[Inputs | None, Own]:
-        """The inputs, made anew: from the conversation where the trace has it, else from ids and patches. None where
-        that broke off; and what the tapped stages gave."""
+        """The inputs, made anew: from the conversation where the trace has it, else from ids and
+        patches. None where that broke off; and what the tapped stages gave."""
         def prepare() -> Inputs:
             with going_on(self.values, found.__setitem__, fault.table() if fault else None):
-                return self._cut_again(self.after_video) if self.messages is None else self.vlm.prepare(self.messages)
+                return (self._cut_again(self.after_video) if self.messages is None
+                        else self.vlm.prepare(self.messages))
         found: Own = {}
         return _as_far_as_it_goes(prepare), found
 
@@ -133,8 +141,10 @@ def _as_far_as_it_goes(run: Callable[[], T]) -> T | None:
 
 
 def cut_again(pixels: np.ndarray, grids: np.ndarray, config: VisionConfig) -> np.ndarray:
-    """Patches put together to pictures and cut anew, through the door, so that a fault of cutting can be tried."""
-    sizes = replace(OFFICIAL_PICTURES, patch_size=config.patch_size, temporal_patch_size=config.temporal_patch_size,
+    """Patches put together to pictures and cut anew, through the door, so that a fault of cutting can
+    be tried."""
+    sizes = replace(OFFICIAL_PICTURES, patch_size=config.patch_size,
+                    temporal_patch_size=config.temporal_patch_size,
                     merge_size=config.spatial_merge_size)
     each = np.split(pixels, np.cumsum(grids.prod(axis=1))[:-1])
     return np.concatenate([patchify(unpatchify(rows, grid, sizes), sizes)

@@ -1,4 +1,5 @@
-"""What is done with a fault: run it and see what changes, run it beside the model and name it, hide it from a student.
+"""What is done with a fault: run it and see what changes, run it beside the model and name it, hide it
+from a student.
 
 Read next: `checks.py`, for laws that find faults without a right model beside them.
 """
@@ -43,7 +44,8 @@ def embedded() -> VLM:
 
 
 def guilty(found: Fault, vlm: VLM | None = None, case: Case | None = None) -> dict[str, float]:
-    """Passes in which the fault differs from the model, key -> relative error, all from one run on its smallest input.
+    """Passes in which the fault differs from the model, key -> relative error, all from one run on its
+    smallest input.
 
     Raises what the case raises: the run itself is the right one, whatever the fault does.
     """
@@ -53,7 +55,8 @@ def guilty(found: Fault, vlm: VLM | None = None, case: Case | None = None) -> di
 
 
 def right_of(found: Fault) -> Callable | None:
-    """The pass or kernel that the fault stands in for, as the function that defines it; None when there are several."""
+    """The pass or kernel that the fault stands in for, as the function that defines it; None when
+    there are several."""
     if found.label.startswith("kernel."):
         return getattr(kernels, found.label.removeprefix("kernel.")).definition
     definitions: set[Callable] = set()
@@ -79,14 +82,17 @@ def code_of(function: Callable) -> str:
 
 
 def seen(vlm: VLM, case: Case, table: Mapping[str, Wrap]) -> dict[str, np.ndarray]:
-    """What a user can see of a run with these wraps in place: the ids of the prompt and every step's scores."""
+    """What a user can see of a run with these wraps in place: the ids of the prompt and every step's
+    scores."""
     with Session(replace=table, record=SEEN, quiet=True) as s:
         case.run(vlm)
-    return {f"{key} {n}": array for key, value in s.trace.items() for n, array in enumerate(outputs(value))}
+    return {f"{key} {n}": array for key, value in s.trace.items()
+            for n, array in enumerate(outputs(value))}
 
 
 def changes(found: Fault, vlm: VLM | None = None, case: Case | None = None) -> float:
-    """How much the fault changes what can be seen, as a relative error; infinite when shapes or an error tell.
+    """How much the fault changes what can be seen, as a relative error; infinite when shapes or an
+    error tell.
 
     Below TOLERANCE nothing has changed.
     """
@@ -102,7 +108,8 @@ def changes(found: Fault, vlm: VLM | None = None, case: Case | None = None) -> f
 
 
 def ordinary(check: str, right: Mapping[str, np.ndarray], wrong: Mapping[str, np.ndarray]) -> bool:
-    """Whether one of the checks that ports commonly have passes: `same`, `smoke` or `cosine`, as in `fault.WORDS`."""
+    """Whether one of the checks that ports commonly have passes: `same`, `smoke` or `cosine`, as in
+    `fault.WORDS`."""
     if right.keys() != wrong.keys() or any(right[key].shape != wrong[key].shape for key in right):
         return False
     if not all(np.isfinite(value).all() for value in wrong.values()):
@@ -117,10 +124,11 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> float:
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
-# ---- a fault of one's own ------------------------------------------------------------------------------------
+# ---- a fault of one's own ----------------------------------------------------------------------
 
 class Private:
-    """A fault whose name is hidden. `table()` plants it; `is_it(name)` and `is_in(label)` answer a guess."""
+    """A fault whose name is hidden. `table()` plants it; `is_it(name)` and `is_in(label)` answer a
+    guess."""
 
     def __init__(self, found: Fault, seed: int):
         self.__found, self.seed = found, seed
@@ -142,7 +150,8 @@ class Private:
 
 
 def private(seed: int, among: Iterable[str] | None = None) -> Private:
-    """The fault that belongs to a seed, one and the same on every machine. among: names to choose from; all without it.
+    """The fault that belongs to a seed, one and the same on every machine. among: names to choose
+    from; all without it.
 
     Raises ValueError when there is nothing to choose from, or a name that there is not.
     """

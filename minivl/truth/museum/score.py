@@ -1,5 +1,5 @@
-"""The museum's score: which check finds which fault. `minivl faults --score` prints it, and docs/made/bug-museum.md
-is it.
+"""The museum's score: which check finds which fault. `minivl faults --score` prints it, and
+docs/made/bug-museum.md is it.
 
 Read next: `checks.py`, where the checks are; `fault.py`, where the faults are.
 """
@@ -42,7 +42,8 @@ RENDERED: dict[str, np.ndarray] = {}
 
 
 def remembering(right: Callable) -> Callable:
-    """The chat template's text, rendered once for each conversation: half of the time would go into compiling it."""
+    """The chat template's text, rendered once for each conversation: half of the time would go into
+    compiling it."""
     def render(messages, *rest):
         key = json.dumps([plain_copy(messages), *rest])
         if key not in RENDERED:

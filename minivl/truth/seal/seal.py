@@ -3,17 +3,18 @@
     report = made(vlm)                              # compares, and seals
     findings = verify(report, vlm)                  # what does not fit, and why
 
-A seal is no signature: whoever changes a section can seal it anew. So verifying does both: it checks the seals, and it
-makes everything again, and compares whole entries. What is found falls into four kinds.
+A seal is no signature: whoever changes a section can seal it anew. So verifying does both: it checks
+the seals, and it makes everything again, and compares whole entries. What is found falls into four
+kinds.
 
-    tampered       a section does not fit its seal; or a figure is another although no part is, so that nothing but a
-                   hand can have changed it
-    drifted        a part is another than it was: a file of the checkpoint, of minivl, a version, the machine
-    changed        a verdict, a figure or anything else of a run that came out otherwise
-    missing        a comparison of `run.py` that the report does not hold
+    tampered   a section does not fit its seal; or a figure is another although no part is, so that
+               nothing but a hand can have changed it
+    drifted    a part is another than it was: a file of the checkpoint, of minivl, a version, the machine
+    changed    a verdict, a figure or anything else of a run that came out otherwise
+    missing    a comparison of `run.py` that the report does not hold
 
-On another machine, or with another version of anything, sums are formed in another order: figures then may differ by a
-factor of `NEAR`, verdicts may not. Read next: `run.py` (the comparisons), `page.py`.
+On another machine, or with another version of anything, sums are formed in another order: figures then
+may differ by a factor of `NEAR`, verdicts may not. Read next: `run.py` (the comparisons), `page.py`.
 """
 
 from __future__ import annotations
@@ -35,17 +36,20 @@ NAME, VERSION = "minivl-parity", 1
 SECTIONS = ("versions", "checkpoint", "package", "runs")
 WHOLE = {"format", "version", "seals", *SECTIONS}
 NEAR = 2.0
-SAME = 1e-3                              # of figures on the same machine with the same parts: they were rounded
+SAME = 1e-3                       # of figures on the same machine with the same parts: they were rounded
 VERIFIED, TAMPERED, DRIFTED, INCOMPLETE = "verified", "tampered", "drifted", "incomplete"
 KINDS: dict[str, Callable[[Any], bool]] = {
-    "text": lambda value: isinstance(value, str), "text or null": lambda value: isinstance(value, str | None),
-    "number or null": lambda value: value is None or (type(value) in (int, float) and -1e300 < value < 1e300)}
+    "text": lambda value: isinstance(value, str),
+    "text or null": lambda value: isinstance(value, str | None),
+    "number or null": lambda value: (
+        value is None or (type(value) in (int, float) and -1e300 < value < 1e300))}
 EACH = "*"                               # in a shape: whatever names there are
 TEXTS = {EACH: "text"}
 STAGE = {"name": "text", "verdict": "text", "error": "number or null", "rounding": "number or null",
          "ratio": "number or null"}
 RUN = {"prompt": "text", "precision": "text", "attention": "text", "producer": "text", "verdict": "text",
-       "first_bad": "text or null", "stages": [STAGE], "logits": {EACH: "number or null"}, "inputs": TEXTS,
+       "first_bad": "text or null", "stages": [STAGE], "logits": {EACH: "number or null"},
+       "inputs": TEXTS,
        "outputs": TEXTS}
 REPORT = {"versions": TEXTS, "checkpoint": TEXTS, "package": TEXTS, "seals": TEXTS, "runs": [RUN]}
 
@@ -73,14 +77,16 @@ def made(vlm: VLM, chosen: list[RunName] | None = None, say: Callable[[str], Non
          ) -> dict[str, Any]:
     """The sealed report of a checkpoint. Raises ModuleNotFoundError without torch and transformers."""
     report: dict[str, Any] = {"format": NAME, "version": VERSION, "versions": parts.versions(),
-                              "checkpoint": parts.checkpoint_parts(vlm.folder), "package": parts.package_parts(),
+                              "checkpoint": parts.checkpoint_parts(vlm.folder),
+                              "package": parts.package_parts(),
                               "runs": list(compared(vlm, chosen or list(runs()), say))}
     return report | {"seals": {name: seal_of(report[name]) for name in SECTIONS}}
 
 
 def seal_of(section: Any) -> str:
     """SHA-256 of a section's canonical JSON."""
-    return hashlib.sha256(json.dumps(section, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    return hashlib.sha256(json.dumps(section, sort_keys=True, separators=(",", ":"),
+                                     allow_nan=False).encode()
                           ).hexdigest()
 
 
@@ -89,11 +95,13 @@ def read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ParityError(f"{path}: there is no such file")
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))     # of a large model it has more than a config may
+        # of a large model it has more than a config may
+        report = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as problem:
         raise ParityError(f"{path}: not valid JSON: {problem}") from None
     if not isinstance(report, dict) or (report.get("format"), report.get("version")) != (NAME, VERSION):
-        raise ParityError(f"{path}: is no report of this version; give the .json that `minivl parity` wrote")
+        raise ParityError(f"{path}: is no report of this version; give the .json that `minivl parity` "
+                          "wrote")
     wrong = next(flaws(report, REPORT), None)
     if wrong:
         raise ParityError(f"{path}: {wrong}; make the report anew")
@@ -118,8 +126,10 @@ def flaws(value: Any, shape: Any, inside: str = "", name: str = "") -> Iterator[
                 yield f"{path or 'the report'} has no {key}"
 
 
-def verify(report: Mapping[str, Any], vlm: VLM, say: Callable[[str], None] = lambda words: None) -> Findings:
-    """Check the seals, and make everything again. Raises ParityError when the report names what there is not."""
+def verify(report: Mapping[str, Any], vlm: VLM, say: Callable[[str], None] = lambda words: None
+           ) -> Findings:
+    """Check the seals, and make everything again. Raises ParityError when the report names what there
+    is not."""
     found = Findings()
     found.tampered += [f"section {name!r} was changed after it was sealed" for name in SECTIONS
                        if seal_of(report[name]) != report["seals"].get(name)]
@@ -134,20 +144,24 @@ def verify(report: Mapping[str, Any], vlm: VLM, say: Callable[[str], None] = lam
     for was in report["runs"]:
         again = made_again[run_of(was)]
         found.drifted += [f"{run_of(was)}: other inputs: {name}" for name in sorted(was["inputs"].keys()
-                          | again["inputs"].keys()) if was["inputs"].get(name) != again["inputs"].get(name)]
+                          | again["inputs"].keys())
+                          if was["inputs"].get(name) != again["inputs"].get(name)]
         found.changed += changes(str(run_of(was)), was, again, SAME if same_parts else NEAR)
     if found.changed and not found.drifted and not found.tampered:
-        found.tampered.append("every part is the same and yet runs differ: the report was changed and sealed anew, "
-                              "or a run does not repeat itself on this machine")
+        found.tampered.append("every part is the same and yet runs differ: the report was changed and "
+                              "sealed anew, or a run does not repeat itself on this machine")
     return found
 
 
 def runs_of(report: Mapping[str, Any]) -> list[RunName]:
-    """The comparisons that a report holds. Raises ParityError for one that this minivl does not know, or twice."""
+    """The comparisons that a report holds. Raises ParityError for one that this minivl does not know,
+    or twice."""
     found = [run_of(entry) for entry in report["runs"]]
-    strange = [run for run in found if run.prompt not in PROMPTS or (run.precision, run.attention) not in WAYS]
+    strange = [run for run in found if run.prompt not in PROMPTS
+               or (run.precision, run.attention) not in WAYS]
     if strange or not found:
-        raise ParityError(f"the report holds {strange[0] if strange else 'no run'}; this minivl makes other ones")
+        raise ParityError(f"the report holds {strange[0] if strange else 'no run'}; this minivl makes "
+                          "other ones")
     if twice := next((run for run in found if found.count(run) > 1), None):
         raise ParityError(f"the report holds {twice} twice; make it anew")
     return found
@@ -170,16 +184,19 @@ def short(value: str | None) -> str:
 
 
 def changes(where: str, was: Mapping[str, Any], now: Mapping[str, Any], near: float) -> list[str]:
-    """All that differs between two entries of one run: figures further apart than `near`, anything else at all.
+    """All that differs between two entries of one run: figures further apart than `near`, anything
+    else at all.
 
-    Inputs are parts (`verify`). With other parts (`near` is not SAME) two things may be others: the bits of what
-    transformers gave, and its name and version.
+    Inputs are parts (`verify`). With other parts (`near` is not SAME) two things may be others: the
+    bits of what transformers gave, and its name and version.
     """
     aside = {"inputs", "stages"} | (set() if near == SAME else {"outputs", "producer"})
-    old, new = ({name: value for name, value in entry.items() if name not in aside} for entry in (was, now))
+    old, new = ({name: value for name, value in entry.items() if name not in aside}
+                for entry in (was, now))
     found = [*unlike(where, old, new, near)]
     if near != SAME:
-        found += unlike(f"{where}: outputs", dict.fromkeys(was["outputs"]), dict.fromkeys(now["outputs"]), near)
+        found += unlike(f"{where}: outputs", dict.fromkeys(was["outputs"]),
+                        dict.fromkeys(now["outputs"]), near)
     before, after = ({row["name"]: row for row in entry["stages"]} for entry in (was, now))
     found += unlike(where, before, after, near)
     orders = [[row["name"] for row in entry["stages"]] for entry in (was, now)]
@@ -202,7 +219,9 @@ def unlike(where: str, was: Any, now: Any, near: float) -> Iterator[str]:
 
 def told(value: Any) -> str:
     """A value within a finding."""
-    return short(value) if isinstance(value, str) else "nothing" if value is None else reprlib.repr(value)
+    if isinstance(value, str):
+        return short(value)
+    return "nothing" if value is None else reprlib.repr(value)
 
 
 def alike(was: float | None, now: float | None, near: float) -> bool:

@@ -1,12 +1,13 @@
-"""Record any PyTorch module tree: what comes out of its modules, under their own names or, where they are those of the
-reference, under minivl's labels.
+"""Record any PyTorch module tree: what comes out of its modules, under their own names or, where they
+are those of the reference, under minivl's labels.
 
     with listening(model, "mine.safetensors") as coverage:
         model(**inputs)                              # once: the prompt
     print(coverage)
 
-PyTorch is not imported: a tree has `named_modules`, a module takes hooks, and a tensor can be made an array. Arrays are
-kept as they are (batch axis, packed heads); `minivl diff` lays them right. Read next: `names.py`, the table of names.
+PyTorch is not imported: a tree has `named_modules`, a module takes hooks, and a tensor can be made an
+array. Arrays are kept as they are (batch axis, packed heads); `minivl diff` lays them right. Read
+next: `names.py`, the table of names.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from .recorder import Recorder
 
 @dataclass
 class Coverage:
-    """What was listened to: labels that modules were found for, labels that something came by under, modules that no
-    label was found for."""
+    """What was listened to: labels that modules were found for, labels that something came by under,
+    modules that no label was found for."""
     labels: list[str] = field(default_factory=list)
     heard: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
@@ -35,14 +36,16 @@ class Coverage:
     def __str__(self) -> str:
         kinds = {tap.label for taps in TAPS.values() for tap in taps}
         silent = sorted(set(self.labels) - {name.partition(":")[0] for name in self.heard})
-        return (f"{len(set(self.labels))} stages found of {len(kinds)} kinds, {len(self.heard)} arrays written"
+        return (f"{len(set(self.labels))} stages found of {len(kinds)} kinds, {len(self.heard)} arrays "
+                "written"
                 + (f"; silent: {', '.join(silent[:4])}" if silent else "")
                 + f"; {len(self.others)} modules have no label")
 
 
 @contextmanager
 def listening(model: Any, path: str | Path, everything: bool = False) -> Iterator[Coverage]:
-    """Write what comes by while it is open. everything: modules without a label too, under their own names."""
+    """Write what comes by while it is open. everything: modules without a label too, under their own
+    names."""
     names = [name for name, _ in model.named_modules() if name]
     found, coverage = list(taps_of(names)), Coverage()
     known = {name for name, _ in found}
@@ -62,8 +65,8 @@ def listening(model: Any, path: str | Path, everything: bool = False) -> Iterato
 
 
 def hook(module: Any, after: bool, see: Callable[[Any], Any]) -> Any:
-    """A hook that shows `see` a module's output (`after`) or its first input, and goes on with what `see` gives back,
-    unless that is None. `.remove()` takes it off."""
+    """A hook that shows `see` a module's output (`after`) or its first input, and goes on with what
+    `see` gives back, unless that is None. `.remove()` takes it off."""
     def behind(module: Any, args: Any, output: Any) -> Any:
         first, *rest = output if isinstance(output, tuple) and output else (output,)
         put = see(first)
@@ -80,6 +83,7 @@ def hook(module: Any, after: bool, see: Callable[[Any], Any]) -> Any:
 
 
 def array_of(tensor: Any) -> np.ndarray:
-    """A tensor as an array of its own; bfloat16, which NumPy lacks, as float32, which holds it exactly."""
+    """A tensor as an array of its own; bfloat16, which NumPy lacks, as float32, which holds it
+    exactly."""
     tensor = tensor.detach().cpu()
     return (tensor.float() if str(tensor.dtype).endswith("bfloat16") else tensor).numpy()

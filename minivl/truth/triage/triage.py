@@ -54,7 +54,8 @@ class Triage:
 
 
 def precision_of(lines: Sequence[Line], said: str | None) -> str:
-    """The candidate's type: as said on the command line, or in its lines. Raises LinesError when these disagree."""
+    """The candidate's type: as said on the command line, or in its lines. Raises LinesError when these
+    disagree."""
     told = {line.settings["precision"]: line.number for line in lines if "precision" in line.settings}
     if len(told) > 1:
         raise LinesError(f"settings.precision is {' and '.join(sorted(told))} in one file (line "
@@ -62,14 +63,16 @@ def precision_of(lines: Sequence[Line], said: str | None) -> str:
     return said or next(iter(told), DEFAULT)
 
 
-def triage(lines: Sequence[Line], vlm: VLM, precision: str, golden: str | None = None, cache: Cache | None = None,
+def triage(lines: Sequence[Line], vlm: VLM, precision: str, golden: str | None = None,
+           cache: Cache | None = None,
            max_new_tokens: int = 128, say: Callable[[str], None] = lambda words: None) -> Triage:
-    """Compare a candidate's answers with minivl's own. Raises ValueError for a sample that cannot be prepared."""
+    """Compare a candidate's answers with minivl's own. Raises ValueError for a sample that cannot be
+    prepared."""
     golden, vlm = golden or FINER[precision], vlm.on(kernels="definition")
     declared = {repr(line.settings): line.settings for line in lines
                 if {"temperature", "repetition_penalty", "top_k", "top_p"} & line.settings.keys()}
-    scorer = Scorer(vlm, precision, golden, samplers(vlm.generation, declared.values()), cache or Cache(),
-                    max_new_tokens)
+    scorer = Scorer(vlm, precision, golden, samplers(vlm.generation, declared.values()),
+                    cache or Cache(), max_new_tokens)
     samples = []
     for n, line in enumerate(lines):
         say(f"sample {n + 1} of {len(lines)}")
