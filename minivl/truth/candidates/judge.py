@@ -58,7 +58,7 @@ def judged_logits(golden: Trace, logits: np.ndarray, precision: str) -> Judged:
                              f"{list(exact.shape)}")
     depth = sum(golden.arrays(key)[0].dtype.kind == "f" for key in golden.recorded())
     yard = golden.tables(f"{YARDSTICK}.{precision}").get(END)
-    return judged_tap(Tap(END, stage, stage.axes[0], exact, laid, logits.shape), yard, precision,
+    return judged_tap(Tap(END, stage, stage.axes[0], exact, laid, logits), yard, precision,
                       depth)[0]
 
 
@@ -82,5 +82,5 @@ def judged_anew(vlm: VLM, inputs: Inputs, logits: np.ndarray, precision: str) ->
                              "each word")
     with Session(replace=liberties(precision), quiet=True):
         rounded = vlm.on(precision, "definition").logits(inputs)
-    tap = Tap(END, Stage(END, END), "s v", exact, Fitted(np.asarray(logits)), exact.shape)
+    tap = Tap(END, Stage(END, END), "s v", exact, Fitted(np.asarray(logits)), logits)
     return judged_tap(tap, row_distances(rounded, exact, 0), precision, 1)[0]

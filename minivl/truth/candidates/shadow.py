@@ -136,7 +136,7 @@ def judge_each(golden: Trace, theirs: Mapping[str, Value], given: Mapping[str, V
                                  f"{len(wanted)}")
         for n, (name, axes) in enumerate(zip(stage.arrays, stage.axes, strict=True)):
             array, axis = np.asarray(outputs(value)[n]), row_axis(axes)
-            tap = Tap(name, stage, axes, wanted[n], fit(array, wanted[n], axis), array.shape)
+            tap = Tap(name, stage, axes, wanted[n], fit(array, wanted[n], axis), array)
             yard = row_distances(rounded[key][n], wanted[n], axis) if key in rounded else None
             found.append(judged_tap(tap, yard, precision, 1)[0])
     return found

@@ -65,7 +65,7 @@ class Tap(NamedTuple):
     axes: str
     golden: np.ndarray
     found: align.Fitted | None
-    shape: tuple[int, ...]
+    theirs: np.ndarray                                       # as it came
 
     @property
     def letter(self) -> str:
@@ -142,7 +142,7 @@ def fitted(golden: Trace, candidate: Candidate) -> Iterator[Tap]:
                 found = align.Fitted(theirs) if theirs.shape == array.shape else None
             else:
                 found = align.fit(theirs, array, row_axis(axes))
-            yield Tap(name, stage, axes, array, found, np.shape(theirs))
+            yield Tap(name, stage, axes, array, found, np.asarray(theirs))
 
 
 def some_rows(array: np.ndarray, rows: np.ndarray, of: int | None, axis: int) -> np.ndarray:
@@ -181,7 +181,7 @@ def judged_tap(tap: Tap, yard: np.ndarray | None, precision: str, depth: int
     name, key, axis = tap.name, tap.stage.key, row_axis(tap.axes)
     # 1. no layout fits: nothing can be measured
     if tap.found is None:
-        note = f"shape {list(tap.shape)} cannot be laid on {list(tap.golden.shape)}"
+        note = f"shape {list(tap.theirs.shape)} cannot be laid on {list(tap.golden.shape)}"
         return Judged(name, key, WRONG, float("inf"), UNLIKE, Yard(0, 0), (note,)), None
     array, notes = tap.found.array, tap.found.notes
     found = metrics.measure(array, tap.golden, axis)

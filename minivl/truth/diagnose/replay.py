@@ -53,17 +53,10 @@ def tapped(golden: Trace, candidate: Candidate, taps: list[Tap]) -> dict[str, Ta
     found: dict[str, list[Tap]] = {}
     for tap in taps:
         found.setdefault(tap.stage.key, []).append(tap)
-    return {key: Tapped(rows[0].stage, tuple(_array(tap, n, candidate) for n, tap in enumerate(rows)),
-                        candidate.native or all(tap.found is not None for tap in rows))
+    return {key: Tapped(rows[0].stage,
+                        tuple(tap.found.array if tap.found else tap.theirs for tap in rows),
+                        candidate.native or all(tap.found for tap in rows))
             for key, rows in found.items() if len(rows) == len(golden.stages[key].axes)}
-
-
-def _array(tap: Tap, number: int, candidate: Candidate) -> np.ndarray:
-    """A tap's array as it was laid, or as it came where it fits in no way."""
-    if tap.found is not None:
-        return tap.found.array
-    parts = candidate.taps[tap.stage.key]
-    return np.asarray(parts.get(number, parts.get(None)))
 
 
 class Replay:

@@ -19,7 +19,7 @@ from zlib import crc32
 import numpy as np
 
 from ...api import VLM
-from ...door.stage import Wrap, session
+from ...door.stage import session
 from . import cases
 from .cases import CELL, unlimited, user
 from .fault import FAULTS, Fault, plain
@@ -45,7 +45,7 @@ class Assignment:
 
     def record(self, vlm: VLM | None = None) -> dict[str, Any]:
         """What every pass of a run gave with the fault in the model, key -> array or tuple of arrays."""
-        return _recorded(vlm or embedded(), self.messages, self._fault.table())
+        return recorded(self.messages, vlm, self._fault.name)
 
     def judge(self, answer: str) -> str:
         """What is wrong with an answer, "" when nothing is. Raises ValueError when no fault is called
@@ -82,10 +82,7 @@ def recorded(messages: list[dict[str, Any]], vlm: VLM | None = None,
              fault: str | None = None) -> dict[str, Any]:
     """The same of a right run, or of one with a fault whose name is known: what an assignment is
     compared with."""
-    return _recorded(vlm or embedded(), messages, get(fault).table() if fault else {})
-
-
-def _recorded(vlm: VLM, messages: list[dict[str, Any]], planted: dict[str, Wrap]) -> dict[str, Any]:
+    model, planted = vlm or embedded(), get(fault).table() if fault else {}
     with np.errstate(all="ignore"), session(replace=planted, record="*", quiet=True) as s:
-        vlm.logits(vlm.prepare(messages))
+        model.logits(model.prepare(messages))
     return s.trace
