@@ -9,9 +9,9 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote
 
 import pytest
+from tools.course.lesson_index import slug_of
 
 from tools.course import lessons
-from tools.course.lesson_index import slug_of
 from tools.pages import site
 
 LINK = re.compile(r"\]\((?P<path>[^)#:\s]*)(?P<place>#[^)\s]*)?\)")
