@@ -113,6 +113,8 @@ def akin(taps: Mapping[str, Tapped], right: Own, wrong: Own, bad: Iterable[str])
 def _sizes(tap: Tapped, right: tuple, wrong: tuple) -> Iterator[tuple[float, float]]:
     """How far the candidate, and the wrong run, are from the right run: relative, for every array;
     infinite where one does not fit."""
+    if len(right) < len(tap.arrays):                          # the right run has broken off before
+        yield float("inf"), float("inf")
     for number, ours in enumerate(right):
         pair = laid(tap, number, ours) if number < len(tap.arrays) else None
         other = wrong[number] if number < len(wrong) else None

@@ -132,7 +132,7 @@ def tried(run: Replay, golden: Trace, scale: Scale) -> tuple[list[Suspect], list
 
 def leaning(run: Replay) -> list[Suspect]:
     """Every fault, in the order of how sure it is that the candidate leans its way."""
-    right, rounded = run.own(), run.rounded()
+    right, rounded = run.own(), run.own(precision=run.precision)
     each = [Suspect(fault, 0.0, 0, 0, None, lean(run.taps, right, run.own(fault), rounded))
             for fault in FAULTS.values()]
     return sorted(each, key=lambda one: -one.lean.sigmas * one.is_clear() if one.lean else 0.0)

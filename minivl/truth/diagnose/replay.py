@@ -10,10 +10,9 @@ Read next: `evidence.py`, which measures what comes out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 
@@ -29,13 +28,11 @@ from ..museum.fault import Fault
 from ..trace.conversation import conversation
 from ..trace.format import Stage, Trace
 
-# and the grids that cut them
+# patches, and the grids by which they are cut
 PATCHES = {"pixel_values": "image_grid_thw", "pixel_values_videos": "video_grid_thw"}
 # labels of passes before the model runs
 PREPARING = ("picture.", "video.", "patches.", "prompt.", "positions.")
-BREAKS_OFF = (ValueError, IndexError, TypeError)                         # what a fault may make of a run
 Own = dict[str, tuple]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -91,46 +88,34 @@ class Replay:
                    for name, grids in PATCHES.items() if len(self.given[name])}
         return Inputs.from_arrays(self.given | patches, self.vlm.config, rule)
 
-    def own(self, fault: Fault | None = None) -> Own:
+    def own(self, fault: Fault | None = None, precision: str = "float32") -> Own:
         """Key -> what each tapped stage gave itself. A run that breaks off, as a fault may make it,
-        gives what it had.
-        """
+        gives what it had. In the candidate's precision: what an honest candidate has there."""
         anew = fault is not None and fault.label.startswith(PREPARING)
-        inputs, found = self._prepared(fault) if anew else self.prepared
-        return found | self._run(inputs, "float32", fault)
-
-    def rounded(self) -> Own:
-        """The same of the right passes in the candidate's precision: what an honest candidate has
-        there."""
-        inputs, found = self.prepared
-        return found | self._run(inputs, self.precision, None)
+        inputs, before = self._prepared(fault) if anew else self.prepared
+        found = dict(before)
+        if inputs is not None:
+            wraps = fault.table() if fault else None
+            with breaking_off():
+                run_on(self.vlm, inputs, self.values, precision, wraps, take=found.__setitem__)
+        return found
 
     def _prepared(self, fault: Fault | None) -> tuple[Inputs | None, Own]:
         """The inputs, made anew: from the conversation where the trace has it, else from ids and
         patches. None where that broke off; and what the tapped stages gave."""
-        def prepare() -> Inputs:
-            with going_on(self.values, found.__setitem__, fault.table() if fault else None):
-                return (self._cut_again(self.after_video) if self.messages is None
-                        else self.vlm.prepare(self.messages))
+        inputs: Inputs | None = None
         found: Own = {}
-        return _as_far_as_it_goes(prepare), found
-
-    def _run(self, inputs: Inputs | None, precision: str, fault: Fault | None) -> Own:
-        """What the tapped stages of the model gave."""
-        def run() -> None:
-            if inputs is not None:
-                run_on(self.vlm, inputs, self.values, precision, wraps, take=found.__setitem__)
-        found: Own = {}
-        wraps = fault.table() if fault else None
-        _as_far_as_it_goes(run)
-        return found
+        with breaking_off(), going_on(self.values, found.__setitem__, fault.table() if fault else None):
+            inputs = (self._cut_again(self.after_video) if self.messages is None
+                      else self.vlm.prepare(self.messages))
+        return inputs, found
 
 
-def _as_far_as_it_goes(run: Callable[[], T]) -> T | None:
-    """What comes of a run; None where it broke off."""
-    with np.errstate(all="ignore"), suppress(*BREAKS_OFF):
-        return run()
-    return None
+@contextmanager
+def breaking_off() -> Iterator[None]:
+    """What runs inside may end early, with what a fault may make passes raise."""
+    with np.errstate(all="ignore"), suppress(ValueError, IndexError, TypeError):
+        yield
 
 
 def cut_again(pixels: np.ndarray, grids: np.ndarray, config: VisionConfig) -> np.ndarray:
