@@ -6,13 +6,16 @@ PYTEST := $(BIN)/python -m pytest
 export OPENBLAS_NUM_THREADS ?= 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-full test-lite lint site lite course clean tiny-release
+.PHONY: demo test test-full test-lite test-light lint site lite course clean tiny-release
 
 demo: .venv/.demo            ## install minivl and let the embedded model look at sample pictures
 	$(BIN)/minivl demo
 
 test: .venv/.dev lint        ## everything that CI runs, under 20 minutes on 2 cores
 	$(PYTEST) -n 2 -m "not full"
+
+test-light: .venv/.light     ## the tests that need no PyTorch: all but tests/oracle; others say what they skip
+	$(PYTEST) -n 2 -m "not full" -rs --ignore tests/oracle
 
 test-full: .venv/.dev .venv/.site lint   ## the slow sweeps too
 	HYPOTHESIS_PROFILE=full $(PYTEST) -n 2
@@ -38,6 +41,11 @@ lint: .venv/.dev
 .venv/.dev: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -e ".[plot,lessons,oracle,test,dev]"
+	touch $@
+
+.venv/.light: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -e ".[plot,lessons,test]"
 	touch $@
 
 # nbgrader brings a whole Jupyter, whose extensions would be swept into other builds: it has an environment of its own.

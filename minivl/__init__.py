@@ -24,10 +24,12 @@ from .teach.check import check
 
 __version__ = VERSION
 
-__all__ = ["AXES", "VLM", "ContractError", "Error", "Inputs", "Session", "Stopped", "check", "explorer", "faults", "load",
+__all__ = ["AXES", "VLM", "ContractError", "Error", "Inputs", "Session", "Stopped", "check",
+           "explorer", "faults", "load",
            "plot", "provenance", "read_dump", "session", "until", "using", "where_pixel", "where_token"]
 
-LATER = {"explorer": "show.explorer", "faults": "truth.museum", "plot": "show.plot"}      # when they are asked for
+# when they are asked for
+LATER = {"explorer": "show.explorer", "faults": "truth.museum", "plot": "show.plot"}
 
 
 def __getattr__(name: str) -> Any:

@@ -3,8 +3,8 @@
     vlm = minivl.load()                                   # the small model that comes with the package
     vlm.ask("photo.jpg", "What is this?")
 
-Read next: `run/prepare.py` (messages to inputs), `model.py` (the computation), `run/generation.py` (the loop around
-it).
+Read next: `run/prepare.py` (messages to inputs), `model.py` (the computation), `run/generation.py`
+(the loop around it).
 """
 
 from __future__ import annotations
@@ -34,16 +34,20 @@ from .text.tokenizer import Stream, Tokenizer
 
 TINY = Path(__file__).parent / "tiny"
 NOWHERE = Path("a folder that is not there")               # of a model that was made in memory
-PREPARING = ("add_vision_id", "add_generation_prompt", "after_video")       # options of `prepare` that `chat` takes
+# options of `prepare` that `chat` takes
+PREPARING = ("add_vision_id", "add_generation_prompt", "after_video")
 PRECISIONS = ("float64", "float32", "float16", "bfloat16")
 
 
-def load(path_or_name: str | os.PathLike | None = None, precision: str = "float32", kernels: str = "auto") -> VLM:
-    """Load a checkpoint in the official layout: a folder, or a hub name that lies in the hub's local cache.
+def load(path_or_name: str | os.PathLike[str] | None = None, precision: str = "float32",
+         kernels: str = "auto") -> VLM:
+    """Load a checkpoint in the official layout: a folder, or a hub name that lies in the hub's local
+    cache.
 
-    Without a name: the small model in the package. precision: the type of the activations (float64, float32, float16,
-    bfloat16); weights stay as stored and are widened when used. kernels: the interpreter: "auto", "definition",
-    or "shapes", which computes no numbers: for shapes and operation counts, its answers mean nothing.
+    Without a name: the small model in the package. precision: the type of the activations (float64,
+    float32, float16, bfloat16); weights stay as stored and are widened when used. kernels: the
+    interpreter: "auto", "definition", or "shapes", which computes no numbers: for shapes and operation
+        counts, its answers mean nothing.
     Raises MissingFile, ConfigError or CheckpointError saying what is missing or wrong.
     """
     machine = interpreter(kernels)
@@ -54,7 +58,7 @@ def load(path_or_name: str | os.PathLike | None = None, precision: str = "float3
         generation = read_generation(folder, weights.config)
         return VLM(folder, weights, generation, processor, tensors, machine)
     except BaseException:
-        tensors.close()                                   # a map that stays open keeps the file from being replaced
+        tensors.close()                        # a map that stays open keeps the file from being replaced
         raise
 
 
@@ -70,7 +74,8 @@ def assembled(tensors: Mapping[str, Weight], config: ModelConfig, precision: str
 
 def read_processor(folder: Path, config: ModelConfig) -> Processor:
     """What turns messages into inputs, from a checkpoint's folder; the weights need not be there."""
-    return Processor(config, read_preprocessor(folder, config), Tokenizer.from_folder(folder), load_template(folder))
+    return Processor(config, read_preprocessor(folder, config), Tokenizer.from_folder(folder),
+                     load_template(folder))
 
 
 def dtype_of(precision: str) -> np.dtype:
@@ -86,9 +91,9 @@ def dtype_of(precision: str) -> np.dtype:
     return np.dtype(bfloat16)
 
 
-def find(path_or_name: str | os.PathLike | None) -> Path:
-    """The folder of a checkpoint. A name such as Qwen/Qwen2.5-VL-3B-Instruct is looked up in the hub's local cache
-    (HF_HUB_CACHE, HF_HOME or ~/.cache/huggingface); nothing is ever downloaded."""
+def find(path_or_name: str | os.PathLike[str] | None) -> Path:
+    """The folder of a checkpoint. A name such as Qwen/Qwen2.5-VL-3B-Instruct is looked up in the hub's
+    local cache (HF_HUB_CACHE, HF_HOME or ~/.cache/huggingface); nothing is ever downloaded."""
     if path_or_name is None:
         return TINY
     folder = _at_home(path_or_name)
@@ -102,8 +107,8 @@ def find(path_or_name: str | os.PathLike | None) -> Path:
         snapshots = [path for path in cached.glob("snapshots/*") if (path / "config.json").exists()]
         if snapshots:
             return max(snapshots, key=lambda path: (path.name == current, path.stat().st_mtime))
-        raise MissingFile(f"{name} is neither a folder nor in the hub's cache ({cached}); download it first, for "
-                                f"example with `hf download {name}`, or give a folder")
+        raise MissingFile(f"{name} is neither a folder nor in the hub's cache ({cached}); download it "
+                          f"first, for example with `hf download {name}`, or give a folder")
     raise MissingFile(f"{folder} is not a folder; give the folder that holds config.json and the weights")
 
 
@@ -113,7 +118,7 @@ def hub_folder() -> Path:
     return _at_home(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
 
 
-def _at_home(path: str | os.PathLike) -> Path:
+def _at_home(path: str | os.PathLike[str]) -> Path:
     """`~` written out, where there is a home: a container's user may have none."""
     try:
         return Path(path).expanduser()
@@ -122,34 +127,38 @@ def _at_home(path: str | os.PathLike) -> Path:
 
 
 class VLM:
-    """A loaded model. `.config`, `.weights` (the tree that the passes walk), `.interpreter` (what runs them),
-    `.tokenizer`, `.processor`, `.folder`."""
+    """A loaded model. `.config`, `.weights` (the tree that the passes walk), `.interpreter` (what runs
+    them), `.tokenizer`, `.processor`, `.folder`."""
 
-    def __init__(self, folder: Path, model: Model, generation: GenerationConfig, processor: Processor | None,
+    def __init__(self, folder: Path, model: Model, generation: GenerationConfig,
+                 processor: Processor | None,
                  tensors: Tensors | None, machine: Interpreter):
         self.folder, self.config, self.generation, self.interpreter = folder, model.config, generation, machine
         self.weights = machine.prepare(model)
         self._model, self._tensors, self._processor = model, tensors, processor
 
     def on(self, precision: str | None = None, kernels: str | Interpreter | None = None) -> VLM:
-        """The same checkpoint on another machine: in another precision, under another interpreter, or both.
+        """The same checkpoint on another machine: in another precision, under another interpreter, or
+        both.
 
         The weights are the stored ones again, not this machine's; closing the new model closes nothing.
         Golden values are always those of `on("float64", "definition")`, whatever the model runs on.
         """
         dtype = self.dtype if precision is None else dtype_of(precision)
         machine = interpreter(kernels) if isinstance(kernels, str) else kernels or self.interpreter
-        return VLM(self.folder, self._model.in_precision(dtype), self.generation, self._processor, None, machine)
+        return VLM(self.folder, self._model.in_precision(dtype), self.generation, self._processor,
+                   None, machine)
 
     def close(self) -> None:
-        """Let go of the mapped files, so that they can be replaced (Windows refuses that while a map is open)."""
+        """Let go of the mapped files, so that they can be replaced (Windows refuses that while a map
+        is open)."""
         if self._tensors is not None:
             self._tensors.close()
 
     def __enter__(self) -> VLM:
         return self
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     @property
@@ -159,10 +168,12 @@ class VLM:
 
     @property
     def processor(self) -> Processor:
-        """Tokenizer, template and picture settings. Raises MissingFile when the folder has no tokenizer."""
+        """Tokenizer, template and picture settings. Raises MissingFile when the folder has no
+        tokenizer."""
         if self._processor is None:
-            raise MissingFile(f"{self.folder} has no tokenizer.json: text cannot be prepared; build the input "
-                                    "from ids with minivl.Inputs.from_ids, or copy the tokenizer's files there")
+            raise MissingFile(f"{self.folder} has no tokenizer.json: text cannot be prepared; build "
+                              "the input from ids with minivl.Inputs.from_ids, or copy the "
+                              "tokenizer's files there")
         return self._processor
 
     @property
@@ -171,19 +182,22 @@ class VLM:
         return self.processor.tokenizer
 
     def ask(self, image: Any, question: str, max_new_tokens: int = 128, **options: Any) -> str:
-        """Answer a question about a picture, several pictures (a list) or none (None). Options as for `chat`."""
+        """Answer a question about a picture, several pictures (a list) or none (None). Options as for
+        `chat`."""
         images = [] if image is None else image if isinstance(image, list | tuple) else [image]
-        content = [{"type": "image", "image": one} for one in images] + [{"type": "text", "text": question}]
+        content = [{"type": "image", "image": one} for one in images] + [{"type": "text",
+                                                                          "text": question}]
         return self.chat([{"role": "user", "content": content}], max_new_tokens, **options)
 
     def ground(self, image: Any, question: str, max_new_tokens: int = 512, temperature: float | None = 0,
                **options: Any) -> Grounding:
-        """Where things are in one picture: a list of Found (label, box or point) in pixels of the picture as it
-        came; see `run/grounding.py`.
+        """Where things are in one picture: a list of Found (label, box or point) in pixels of the
+        picture as it came; see `run/grounding.py`.
 
-        The question is asked as it stands; official models name boxes when they are asked for bbox coordinates
-        in JSON format. An answer that names none gives an empty list, whose `.answer` and `.notes` say what came
-        instead. Options as for `chat`; decoding is greedy unless a temperature is given.
+        The question is asked as it stands; official models name boxes when they are asked for bbox
+        coordinates in JSON format. An answer that names none gives an empty list, whose `.answer` and
+        `.notes` say what came instead. Options as for `chat`; decoding is greedy unless a temperature
+        is given.
         """
         content = [{"type": "image", "image": image}, {"type": "text", "text": question}]
         known = {name: options.pop(name) for name in PREPARING if name in options}
@@ -193,22 +207,27 @@ class VLM:
         with running(self.interpreter):
             return locate(answer, seen.size, seen.source_size)
 
-    def chat(self, messages: list[dict[str, Any]], max_new_tokens: int = 128, temperature: float | None = None,
+    def chat(self, messages: list[dict[str, Any]], max_new_tokens: int = 128,
+             temperature: float | None = None,
              stream: bool = False, **options: Any) -> Any:
-        """Go on with a conversation in the official message format; a str, or an iterator of str when streaming.
+        """Go on with a conversation in the official message format; a str, or an iterator of str when
+        streaming.
 
-        temperature: None leaves the choice to the checkpoint's generation_config.json, 0 is greedy. Further options
-        are those of `prepare` and `generate`. Streaming never gives half a character; a session that is to see it must
-        be open while the pieces are taken.
+        temperature: None leaves the choice to the checkpoint's generation_config.json, 0 is greedy.
+            Further options
+            are those of `prepare` and `generate`. Streaming never gives half a character; a session that
+            is to see it must be open while the pieces are taken.
         """
-        inputs = self.prepare(messages, **{name: options.pop(name) for name in PREPARING if name in options})
+        inputs = self.prepare(messages, **{name: options.pop(name) for name in PREPARING
+                                           if name in options})
         if not isinstance(inputs, Inputs):
-            raise ArgumentError(f"chat goes on with one conversation, these are {len(inputs)}; prepare and generate "
-                                "take a list of them")
+            raise ArgumentError(f"chat goes on with one conversation, these are {len(inputs)}; prepare "
+                                "and generate take a list of them")
         pieces = self._answer(inputs, max_new_tokens, temperature, options)
         return pieces if stream else "".join(pieces)
 
-    def _answer(self, inputs: Inputs, max_new_tokens: int, temperature: float | None, options: dict[str, Any]
+    def _answer(self, inputs: Inputs, max_new_tokens: int, temperature: float | None,
+                options: dict[str, Any]
                 ) -> Iterator[str]:
         if temperature is None:
             options.setdefault("do_sample", self.generation.do_sample)
@@ -225,16 +244,20 @@ class VLM:
         if piece := text.flush():
             yield piece
 
-    def prepare(self, messages: Sequence[Any], add_vision_id: bool = False, add_generation_prompt: bool = True,
+    def prepare(self, messages: Sequence[Any], add_vision_id: bool = False,
+                add_generation_prompt: bool = True,
                 after_video: str = "max_plus_one") -> Any:
         """Inputs of a conversation; a list of conversations gives a list. See `Inputs` for the arrays.
 
-        after_video: how positions go on after a video, "max_plus_one" (as trained) or "tf5" (as transformers 5 counts).
+        after_video: how positions go on after a video, "max_plus_one" (as trained) or "tf5" (as
+            transformers 5 counts).
         """
         if messages and all(isinstance(one, list | tuple) for one in messages):
-            return [self.prepare(one, add_vision_id, add_generation_prompt, after_video) for one in messages]
+            return [self.prepare(one, add_vision_id, add_generation_prompt, after_video)
+                    for one in messages]
         with running(self.interpreter):
-            return prepare(list(messages), self.processor, add_vision_id, add_generation_prompt, after_video)
+            return prepare(list(messages), self.processor, add_vision_id, add_generation_prompt,
+                           after_video)
 
     def vision(self, inputs: Inputs) -> np.ndarray:
         """Visual tokens (m, d) of all pictures and videos, in prompt order."""
@@ -247,8 +270,9 @@ class VLM:
     def logits(self, inputs: Inputs, answer: Sequence[int] | np.ndarray = ()) -> np.ndarray:
         """Scores (s, v) of the next token after every token of the prompt, in the model's precision.
 
-        answer: ids of k tokens that were written after the prompt; then the scores (k, v) by which each of them was
-        chosen, all in one pass.
+        answer: ids of k tokens that were written after the prompt; then the scores (k, v) by which
+            each of them was
+            chosen, all in one pass.
         """
         if not isinstance(inputs, Inputs):
             raise TypeError(f"logits takes the Inputs of one conversation, not a {type(inputs).__name__}")
@@ -260,34 +284,42 @@ class VLM:
         with running(self.interpreter):
             return self.interpreter.to_host(forward.prefill(batch, cache, self.weights))
 
-    def generate(self, inputs: Inputs | Sequence[Inputs], max_new_tokens: int = 128, do_sample: bool = False,
+    def generate(self, inputs: Inputs | Sequence[Inputs], max_new_tokens: int = 128,
+                 do_sample: bool = False,
                  **options: Any) -> Any:
-        """Ids of the answer, the stop id included; a list of inputs (packed into one run) gives a list of lists.
+        """Ids of the answer, the stop id included; a list of inputs (packed into one run) gives a list
+        of lists.
 
-        options: temperature, top_k, top_p (used when sampling), repetition_penalty, seed, stop_ids. What is not said
-        is taken from generation_config.json, as the reference does; the penalty applies to greedy decoding too.
-        Raises ArgumentError for a number out of range.
+        options: temperature, top_k, top_p (used when sampling), repetition_penalty, seed, stop_ids.
+            What is not said
+            is taken from generation_config.json, as the reference does; the penalty applies to greedy
+            decoding too. Raises ArgumentError for a number out of range.
         """
         conversations = [inputs] if isinstance(inputs, Inputs) else list(inputs)
         if not conversations:
             return []
         steps = list(self._write(conversations, self._settings(max_new_tokens, do_sample, **options)))
-        answers = [[token for token in column if token is not None] for column in zip(*steps, strict=True)]
+        answers = [[token for token in column if token is not None]
+                   for column in zip(*steps, strict=True)]
         return answers[0] if isinstance(inputs, Inputs) else answers
 
     def _settings(self, max_new_tokens: int, do_sample: bool = False, **options: Any) -> Settings:
         given = self.generation
-        known: dict[str, Any] = {"repetition_penalty": given.repetition_penalty, "stop_ids": given.eos_token_ids}
+        known: dict[str, Any] = {"repetition_penalty": given.repetition_penalty,
+                                 "stop_ids": given.eos_token_ids}
         if do_sample:
             known |= {"temperature": given.temperature, "top_k": given.top_k, "top_p": given.top_p}
         allowed = ("temperature", "top_k", "top_p", "repetition_penalty", "seed", "stop_ids")
         unknown = sorted(set(options) - set(allowed))
         if unknown:
-            raise TypeError(f"generate() takes no option {', '.join(unknown)}; it takes {', '.join(allowed)}")
+            raise TypeError(f"generate() takes no option {', '.join(unknown)}; it takes "
+                            f"{', '.join(allowed)}")
         idle = [name for name in allowed[:3] if options.get(name) is not None and not do_sample]
         if idle:
-            raise ArgumentError(f"{', '.join(idle)} has no effect on greedy decoding: say do_sample=True as well")
-        return Settings(max_new_tokens, do_sample, **known | {k: v for k, v in options.items() if v is not None})
+            raise ArgumentError(f"{', '.join(idle)} has no effect on greedy decoding: say "
+                                "do_sample=True as well")
+        return Settings(max_new_tokens, do_sample, **known | {k: v for k, v in options.items()
+                                                              if v is not None})
 
     def _write(self, conversations: Sequence[Inputs], settings: Settings) -> Iterator[list[int | None]]:
         return write(conversations, self.weights, settings, self.interpreter)

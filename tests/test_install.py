@@ -66,8 +66,8 @@ def test_the_wheel_holds_the_package_whole_and_nothing_else(wheel):
         lessons = {f"minivl/teach/course/notebooks/{path.name}": path for path in sources}
         assert lessons and {name for name in held if name.endswith(".ipynb")} == lessons.keys()
         assert all(archive.read(name) == path.read_bytes() for name, path in lessons.items())
-    data = {"minivl/tiny/model.safetensors", "minivl/tiny/chat_template.json", "minivl/tiny/README.md",
-            "minivl/tiny/training.json", "minivl/show/samples/samples.json"}
+    data = {"minivl/py.typed", "minivl/tiny/model.safetensors", "minivl/tiny/chat_template.json",
+            "minivl/tiny/README.md", "minivl/tiny/training.json", "minivl/show/samples/samples.json"}
     assert data <= held.keys()
     assert not [name for name in held if re.search(r"(^|/)(tests?|solved|graded)/|__pycache__|\.(pyc|partial)$", name)]
     assert not [name for name, info in held.items() if info.external_attr >> 16 & 0o170000 == 0o120000]     # links

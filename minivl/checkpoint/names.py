@@ -1,9 +1,10 @@
-"""Which tensor of a checkpoint stands where in the model: one table, and the audit of a checkpoint against
-it.
+"""Which tensor of a checkpoint stands where in the model: one table, and the audit of a checkpoint
+against it.
 
-Tensor names appear here and nowhere else. Each row gives a place in the tree of `tree.py` and the tensors
-that fill it, stacked on axis 0 in this order, each with its shape in the terms of `terms`. The names are the
-hub's; `LAYOUTS` turns the other layout (what the reference calls its tensors in memory) into them.
+Tensor names appear here and nowhere else. Each row gives a place in the tree of `tree.py` and the
+tensors that fill it, stacked on axis 0 in this order, each with its shape in the terms of `terms`. The
+names are the hub's; `LAYOUTS` turns the other layout (what the reference calls its tensors in memory)
+into them.
 
 Read next: `read.py` (files), `tree.py` (the tree).
 """
@@ -63,8 +64,10 @@ HEAD, EMBED = "lm_head.weight", "model.embed_tokens.weight"
 LAYOUTS = (("model.visual.", "visual."), ("model.language_model.", "model."))
 HARMLESS = ("rotary_emb.inv_freq", "rotary_pos_emb.inv_freq")        # some tools write them; never read
 HINTS = (
-    ((".qweight", ".qzeros", ".scales", ".g_idx"), "this is quantised (AWQ, GPTQ): take the bf16 release"),
-    ((".lora_A.weight", ".lora_B.weight"), "these are adapters: merge them into the model and save that"),
+    ((".qweight", ".qzeros", ".scales", ".g_idx"),
+     "this is quantised (AWQ, GPTQ): take the bf16 release"),
+    ((".lora_A.weight", ".lora_B.weight"),
+     "these are adapters: merge them into the model and save that"),
 )
 
 
@@ -90,7 +93,8 @@ def _rows(config: ModelConfig) -> Iterator[tuple[str, dict[str, str]]]:
         if place == "decoder.head" and config.tie_word_embeddings:
             continue
         for i in range(count if "*" in place else 1):
-            yield place.replace("*", str(i)), {name.replace("*", str(i)): s for name, s in sources.items()}
+            yield place.replace("*", str(i)), {name.replace("*", str(i)): s
+                                               for name, s in sources.items()}
 
 
 def _shape(text: str, sizes: Mapping[str, int]) -> tuple[int, ...]:
@@ -142,7 +146,8 @@ class Audit:
 
 
 def audit(tensors: Mapping[str, Weight], config: ModelConfig) -> Audit:
-    """Hold a checkpoint's tensors against the table. Reads no data, unless a tied model has a head as well."""
+    """Hold a checkpoint's tensors against the table. Reads no data, unless a tied model has a head as
+    well."""
     report, found = Audit(), _by_hub_name(tensors)
     for name, group in found.items():
         if len(group) > 1:
@@ -176,13 +181,14 @@ def _by_hub_name(tensors: Mapping[str, Weight]) -> dict[str, list[str]]:
 
 
 def _tied_head(embed: Weight, head: Weight, report: Audit) -> None:
-    """A tied model needs no head; an equal copy is tolerated, another head means that the tie is wrong."""
+    """A tied model needs no head; an equal copy is tolerated, another head means that the tie is
+    wrong."""
     alike = embed.shape == head.shape and embed.format == head.format and head.format in STORED
     if alike and _equal(embed, head):
         report.unused.append(f"{HEAD}: an equal copy of {EMBED}; the model is tied and needs none")
     else:
-        report.conflicting.append(f"{HEAD} differs from {EMBED}, but config.json ties them; if the head was "
-                                  f"trained apart, set tie_word_embeddings to false")
+        report.conflicting.append(f"{HEAD} differs from {EMBED}, but config.json ties them; if the "
+                                  "head was trained apart, set tie_word_embeddings to false")
 
 
 def _equal(a: Weight, b: Weight, rows: int = 4096) -> bool:
@@ -190,58 +196,72 @@ def _equal(a: Weight, b: Weight, rows: int = 4096) -> bool:
     if not isinstance(a, Stored) or not isinstance(b, Stored):
         return False
     bits = [weight.stored.view(f"u{weight.stored.itemsize}") for weight in (a, b)]
-    return all(np.array_equal(bits[0][i:i + rows], bits[1][i:i + rows]) for i in range(0, a.shape[0], rows))
+    return all(np.array_equal(bits[0][i:i + rows], bits[1][i:i + rows])
+               for i in range(0, a.shape[0], rows))
 
 
-def assembled(tensors: Mapping[str, Weight], quantisation: Mapping[str, Any] | None) -> Mapping[str, Weight]:
-    """Tensors as weights of the model, before they are audited: where several tensors of a quantised file (packed
-    numbers, scales, zeros) become one weight under the name that the table knows.
+def assembled(tensors: Mapping[str, Weight], quantisation: Mapping[str, Any] |
+              None) -> Mapping[str, Weight]:
+    """Tensors as weights of the model, before they are audited: where several tensors of a quantised
+    file (packed numbers, scales, zeros) become one weight under the name that the table knows.
 
     quantisation: config.json's `quantization_config`, None for a file of plain numbers.
     Raises CheckpointError for a method that cannot be assembled: today that is every one.
     """
     if quantisation:
         method = quantisation.get("quant_method") if isinstance(quantisation, Mapping) else quantisation
-        raise CheckpointError(f"quantization_config says {reprlib.repr(method)}: quantised checkpoints are not read; "
-                              "take the bf16 release of the same model")
+        raise CheckpointError(f"quantization_config says {reprlib.repr(method)}: quantised checkpoints "
+                              "are not read; take the bf16 release of the same model")
     return tensors
 
 
 def build(tensors: Mapping[str, Weight], config: ModelConfig, dtype: Any, place: Place | None = None) -> Model:
     """The model's tree over these tensors, in the precision `dtype`; nothing is copied or read.
 
-    place: `place(name, weight)` gives what stands for a tensor (by its hub's name), before q, k and v or gate and up
-        are joined: one machine's layout, or a rank's share of the rows.
+    place: `place(name, weight)` gives what stands for a tensor (by its hub's name), before q, k and v
+        or gate and up are joined: one machine's layout, or a rank's share of the rows.
     Raises CheckpointError with the whole audit when it is not `ok`.
     """
     report = audit(tensors, config)
     if not report.ok:
         raise CheckpointError(f"the checkpoint does not fit its configuration\n{report}")
-    found, places = _by_hub_name(tensors), wanted(config)
-    put = place or (lambda name, weight: weight)
+    parts, v, t = Parts(tensors, config, place), config.vision, config.text
+    patch = reshaped(parts.take("vision.patch_embed.weight"), (v.hidden_size, v.patch_values))  # V C T P P -> d x
+    merger = Merger(parts.norm("vision.merger.norm", v), parts.linear("vision.merger.inner"),
+                    parts.linear("vision.merger.outer"))
+    blocks = tuple(parts.block(f"vision.blocks.{i}", v) for i in range(v.depth))
+    layers = tuple(parts.block(f"decoder.layers.{i}", t) for i in range(t.num_hidden_layers))
+    embed, norm = parts.take("decoder.embed"), parts.norm("decoder.norm", t)
+    head = Linear(embed if config.tie_word_embeddings else parts.take("decoder.head"), None)
+    dtype = precision(dtype)
+    return Model(Vision(Linear(patch, None), blocks, merger, v, dtype), Decoder(embed, layers, norm, head, t, dtype),
+                 config)
 
-    def take(where: str) -> Weight:
-        parts = [put(name, tensors[found[name][0]]) for name in places[where]]
+
+class Parts:
+    """Parts of the tree by their place in the table, out of a checkpoint's tensors."""
+
+    def __init__(self, tensors: Mapping[str, Weight], config: ModelConfig, place: Place | None):
+        found = _by_hub_name(tensors)
+        self.tensors = {name: tensors[group[0]] for name, group in found.items()}
+        self.places, self.place = wanted(config), place or (lambda name, weight: weight)
+
+    def take(self, where: str) -> Weight:
+        """The weight of a place: its tensors, each put where it belongs, joined when there are several."""
+        parts = [self.place(name, self.tensors[name]) for name in self.places[where]]
         return parts[0] if len(parts) == 1 else Joined(parts)
 
-    def linear(where: str) -> Linear:
-        return Linear(take(f"{where}.weight"), take(f"{where}.bias") if f"{where}.bias" in places else None)
+    def linear(self, where: str) -> Linear:
+        """A matrix with its bias, when the table has one."""
+        bias = f"{where}.bias"
+        return Linear(self.take(f"{where}.weight"), self.take(bias) if bias in self.places else None)
 
-    def norm(where: str, part: VisionConfig | TextConfig) -> Norm:
-        return Norm(take(where), part.rms_norm_eps)
+    def norm(self, where: str, part: VisionConfig | TextConfig) -> Norm:
+        """A norm's weight, with the part's epsilon."""
+        return Norm(self.take(where), part.rms_norm_eps)
 
-    def block(where: str, part: VisionConfig | TextConfig) -> Block:
-        mlp = MLP(linear(f"{where}.gate_up"), linear(f"{where}.down"))
-        return Block(norm(f"{where}.norm1", part), linear(f"{where}.qkv"), linear(f"{where}.out"),
-                     norm(f"{where}.norm2", part), mlp, part)
-
-    v, t, dtype = config.vision, config.text, precision(dtype)
-    patch = reshaped(take("vision.patch_embed.weight"), (v.hidden_size, v.patch_values))   # V C T P P -> d x
-    inner, outer = linear("vision.merger.inner"), linear("vision.merger.outer")
-    merger = Merger(norm("vision.merger.norm", v), inner, outer)
-    blocks = tuple(block(f"vision.blocks.{i}", v) for i in range(v.depth))
-    layers = tuple(block(f"decoder.layers.{i}", t) for i in range(t.num_hidden_layers))
-    embed = take("decoder.embed")
-    head = embed if config.tie_word_embeddings else take("decoder.head")
-    return Model(Vision(Linear(patch, None), blocks, merger, v, dtype),
-                 Decoder(embed, layers, norm("decoder.norm", t), Linear(head, None), t, dtype), config)
+    def block(self, where: str, part: VisionConfig | TextConfig) -> Block:
+        """One block of the tower or one layer of the decoder."""
+        mlp = MLP(self.linear(f"{where}.gate_up"), self.linear(f"{where}.down"))
+        return Block(self.norm(f"{where}.norm1", part), self.linear(f"{where}.qkv"), self.linear(f"{where}.out"),
+                     self.norm(f"{where}.norm2", part), mlp, part)

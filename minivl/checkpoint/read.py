@@ -1,8 +1,8 @@
 """A checkpoint's folder as tensors by name, and as the model. One file or many shards; mapped, so that
 opening 150 GB reads a few kilobytes.
 
-The folder may come from elsewhere: an index can name no file outside it, and whatever disagrees is an error
-that names the file and the tensor. No pickle is ever opened. Read next: `names.py`.
+The folder may come from elsewhere: an index can name no file outside it, and whatever disagrees is an
+error that names the file and the tensor. No pickle is ever opened. Read next: `names.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 class Tensors(Mapping[str, Weight]):
-    """Tensors by name over open files. Use it with `with`, or close() it: Windows replaces no mapped file.
+    """Tensors by name over open files. Use it with `with`, or close() it: Windows replaces no mapped
+    file.
 
     Weights of closed tensors raise CheckpointError when they are read.
     """
@@ -51,9 +52,11 @@ class Tensors(Mapping[str, Weight]):
         self.close()
 
 
-def load_model(folder: str | Path, dtype: Any, config: ModelConfig | None = None, place: Place | None = None
+def load_model(folder: str | Path, dtype: Any, config: ModelConfig | None = None,
+               place: Place | None = None
                ) -> tuple[Model, Tensors]:
-    """The model of a checkpoint's folder, to be run in precision `dtype`, and the open tensors that it reads.
+    """The model of a checkpoint's folder, to be run in precision `dtype`, and the open tensors that it
+    reads.
 
     config stands in for the folder's config.json; place: see `names.build`.
     Raises ConfigError, or CheckpointError with a full audit.
@@ -76,7 +79,8 @@ def load_model(folder: str | Path, dtype: Any, config: ModelConfig | None = None
 
 
 def read_tensors(folder: str | Path) -> Tensors:
-    """Open the tensors of a folder: `model.safetensors`, or the shards of `model.safetensors.index.json`.
+    """Open the tensors of a folder: `model.safetensors`, or the shards of
+    `model.safetensors.index.json`.
 
     Raises CheckpointError that names the file and the tensor; nothing stays open then.
     """
@@ -94,8 +98,8 @@ def _what_is_there(folder: Path) -> str:
         return "there is no such folder"
     pickles = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
     if pickles:
-        return (f"{pickles[0]} is a pickle, which can run any code when it is read; save the model again "
-                f"with save_pretrained of a current transformers, which writes {SINGLE}")
+        return (f"{pickles[0]} is a pickle, which can run any code when it is read; save the model "
+                f"again with save_pretrained of a current transformers, which writes {SINGLE}")
     return f"holds neither {SINGLE} nor {INDEX}"
 
 
@@ -103,7 +107,8 @@ def _read_shards(folder: Path) -> Tensors:
     """Each tensor from the shard that the index names; index and shards must agree both ways."""
     index = folder / INDEX
     places = read_json(index, CheckpointError).get("weight_map")
-    if not isinstance(places, dict) or not places or not all(isinstance(f, str) for f in places.values()):
+    if not isinstance(places, dict) or not places or not all(isinstance(f, str)
+                                                             for f in places.values()):
         raise CheckpointError(f"{index}: weight_map should map each tensor's name to its file")
     paths = {shard: _inside(folder, shard, index) for shard in sorted(set(places.values()))}
     files: list[File] = []
@@ -122,7 +127,8 @@ def _read_shards(folder: Path) -> Tensors:
 def _agreeing(file: File, listed: set[str], index: Path) -> Mapping[str, Weight]:
     for name in sorted(listed ^ file.tensors.keys()):
         if name in listed:
-            raise CheckpointError(f"{index}: {name!r} should be in {file.path.name}, which does not hold it")
+            raise CheckpointError(f"{index}: {name!r} should be in {file.path.name}, which does not "
+                                  "hold it")
         raise CheckpointError(f"{file.path}: holds {name!r}, which {INDEX} does not place there")
     return file.tensors
 
@@ -130,12 +136,12 @@ def _agreeing(file: File, listed: set[str], index: Path) -> Mapping[str, Weight]
 def _inside(folder: Path, shard: str, index: Path) -> Path:
     """The shard's path. An index names plain files beside it; any way out of the folder is refused.
 
-    Links are followed inside the folder, and from a hub cache's `snapshots/<revision>` to its `blobs`, where
-    the cache keeps the files themselves.
+    Links are followed inside the folder, and from a hub cache's `snapshots/<revision>` to its `blobs`,
+    where the cache keeps the files themselves.
     """
     if not shard.endswith(".safetensors") or any(c in shard for c in "/\\:\0") or len(shard) > 255:
-        raise CheckpointError(f"{index}: names the file {reprlib.repr(shard)}; a shard is a .safetensors "
-                              f"file in the same folder")
+        raise CheckpointError(f"{index}: names the file {reprlib.repr(shard)}; a shard is a "
+                              ".safetensors file in the same folder")
     path, root = folder / shard, folder.resolve()
     homes = [root] + ([root.parent.parent / "blobs"] if root.parent.name == "snapshots" else [])
     try:

@@ -1,10 +1,10 @@
-"""Our reader of .safetensors: 8 bytes of header length, a JSON header, then the numbers. The file is mapped
-into memory; nothing of it but the header is read before a kernel asks for a tensor.
+"""Our reader of .safetensors: 8 bytes of header length, a JSON header, then the numbers. The file is
+mapped into memory; nothing of it but the header is read before a kernel asks for a tensor.
 
-The header of a file from elsewhere is not to be believed: everything it says is checked against the file's
-size before the first tensor is made. This is always what the package reads with; the library of the same name
-is used by the tests only, to prove that both read the same. Read next: `read.py` (several files),
-`weight.py`.
+The header of a file from elsewhere is not to be believed: everything it says is checked against the
+file's size before the first tensor is made. This is always what the package reads with; the library of
+the same name is used by the tests only, to prove that both read the same. Read next: `read.py`
+(several files), `weight.py`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ import numpy as np
 from ..door.files import MAX_JSON, check_regular, parse_json
 from .weight import STORED, CheckpointError, Stored
 
-# bytes of one number; the formats of `STORED` are read, the others are known so that an audit can name them
+# bytes of one number; the formats of `STORED` are read, the others are known so that an audit can name
+# them
 ITEM = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8, "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1,
         "I16": 2, "U16": 2, "I32": 4, "U32": 4, "I64": 8, "U64": 8}
 
 
 class File:
-    """One mapped file. `.tensors` maps name -> Mapped, `.notes` name -> text (the header's `__metadata__`). After
-    `close()` its weights raise CheckpointError.
+    """One mapped file. `.tensors` maps name -> Mapped, `.notes` name -> text (the header's
+    `__metadata__`). After `close()` its weights raise CheckpointError.
     """
 
     def __init__(self, path: Path):
@@ -40,10 +41,11 @@ class File:
                 start = file.read(8)
                 length = int.from_bytes(start, "little")
                 if start == b"version ":                         # the first word of a Git LFS pointer
-                    raise CheckpointError(f"{path}: is a Git LFS pointer, not the file itself: run `git lfs pull`")
+                    raise CheckpointError(f"{path}: is a Git LFS pointer, not the file itself: run "
+                                          "`git lfs pull`")
                 if not 2 <= length <= min(MAX_JSON, size - 8):
-                    raise CheckpointError(f"{path}: is cut off or no .safetensors file: of its {size} bytes "
-                                          f"{length} should be a header (of at most {MAX_JSON})")
+                    raise CheckpointError(f"{path}: is cut off or no .safetensors file: of its {size} "
+                                          f"bytes {length} should be a header (of at most {MAX_JSON})")
                 header = file.read(length)
                 self._map: mmap.mmap | None = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except OSError as problem:
@@ -66,7 +68,7 @@ class File:
         """Unmap the file, so that it can be replaced or removed on every system. Twice is once."""
         mapped, self._map = self._map, None
         if mapped is not None:
-            with suppress(BufferError):            # somebody holds a view: the map goes with the last of them
+            with suppress(BufferError):       # somebody holds a view: the map goes with the last of them
                 mapped.close()
 
 
@@ -79,35 +81,42 @@ class Mapped(Stored):
     @property
     def stored(self) -> np.ndarray:
         if self.format not in STORED:
-            raise CheckpointError(f"{self.file.path}: numbers in {self.format} are no weights of this model")
+            raise CheckpointError(f"{self.file.path}: numbers in {self.format} are no weights of this "
+                                  "model")
         return self.file.array(STORED[self.format], self.shape, self.start)
 
 
-def _tensors(file: File, header: bytes, data: int, size: int) -> tuple[dict[str, Mapped], dict[str, str]]:
-    """Every entry of the header, checked, as a weight, and its notes; `data` is the byte where the numbers begin."""
+def _tensors(file: File, header: bytes, data: int, size: int) -> tuple[dict[str, Mapped],
+                                                                       dict[str, str]]:
+    """Every entry of the header, checked, as a weight, and its notes; `data` is the byte where the
+    numbers begin."""
     if not header.startswith(b"{"):
-        raise CheckpointError(f"{file.path}: the header should begin with '{{'; this is no .safetensors file")
+        raise CheckpointError(f"{file.path}: the header should begin with '{{'; this is no "
+                              ".safetensors file")
     entries = parse_json(header, f"{file.path}: header", CheckpointError)
     notes = entries.pop("__metadata__", {})
     if not isinstance(notes, dict) or not all(isinstance(note, str) for note in notes.values()):
         raise CheckpointError(f"{file.path}: __metadata__ should map texts to texts")
-    spans = sorted((*_checked(f"{file.path}: {reprlib.repr(name)}", e), name) for name, e in entries.items())
+    spans = sorted((*_checked(f"{file.path}: {reprlib.repr(name)}", e), name)
+                   for name, e in entries.items())
     end = 0
     for first, last, _, _, name in spans:                        # no byte twice, none left out
         if first != end:
-            raise CheckpointError(f"{file.path}: {reprlib.repr(name)} begins at byte {first} of the data; "
-                                  f"the tensor before it ends at {end}")
+            raise CheckpointError(f"{file.path}: {reprlib.repr(name)} begins at byte {first} of the "
+                                  f"data; the tensor before it ends at {end}")
         end = last
     if data + end != size:
-        raise CheckpointError(f"{file.path}: the header speaks of {data + end} bytes, the file has {size}; "
-                              f"fetch it again")
-    return {name: Mapped(file, dtype, shape, data + first) for first, _, dtype, shape, name in spans}, notes
+        raise CheckpointError(f"{file.path}: the header speaks of {data + end} bytes, the file has "
+                              f"{size}; fetch it again")
+    return {name: Mapped(file, dtype, shape, data + first)
+            for first, _, dtype, shape, name in spans}, notes
 
 
 def _checked(where: str, entry: Any) -> tuple[int, int, str, tuple[int, ...]]:
     """begin, end, dtype and shape of one entry, in agreement with each other."""
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise CheckpointError(f"{where} should have dtype, shape and data_offsets, has {reprlib.repr(entry)}")
+        raise CheckpointError(f"{where} should have dtype, shape and data_offsets, has "
+                              f"{reprlib.repr(entry)}")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in ITEM:
         raise CheckpointError(f"{where}: dtype {reprlib.repr(dtype)} is not known; {', '.join(ITEM)} are")

@@ -1,9 +1,11 @@
 """The tree of weights that the passes walk, and what a weight is to them.
 
-A weight is whatever has the five members of `Weight`. How its numbers are kept (as the file has them, joined from
-three tensors, packed for one machine, quantised, a rank's share) never shows in a pass: only kernels look inside.
+A weight is whatever has the five members of `Weight`. How its numbers are kept (as the file has them,
+joined from three tensors, packed for one machine, quantised, a rank's share) never shows in a pass:
+only kernels look inside.
 
-Not here: kinds of weights (`weight.py`) and names of tensors (`names.py`). Read next: `kernels/definition.py`.
+Not here: kinds of weights (`weight.py`) and names of tensors (`names.py`). Read next:
+`kernels/definition.py`.
 """
 
 from __future__ import annotations
@@ -31,8 +33,8 @@ class Weight(Protocol):
         """All of it as a model of precision `dtype` holds it: rounded once, to nearest even."""
 
     def rows(self, index: np.ndarray, dtype: Any) -> np.ndarray:
-        """`dense(dtype)[index]`, reading only these rows: v d, n -> n d. Raises IndexError for a row that is not there;
-        a negative one too, which NumPy would count from the end."""
+        """`dense(dtype)[index]`, reading only these rows: v d, n -> n d. Raises IndexError for a row
+        that is not there; a negative one too, which NumPy would count from the end."""
 
     def fill(self, out: np.ndarray) -> None:
         """Write `dense(out.dtype)` into `out`."""
@@ -45,7 +47,8 @@ class Linear(NamedTuple):
 
 
 class Norm(NamedTuple):
-    """RMS norm: division by the root mean square, then times `weight` (d); `eps` is added to the mean square."""
+    """RMS norm: division by the root mean square, then times `weight` (d); `eps` is added to the mean
+    square."""
     weight: Weight
     eps: float
 
@@ -57,7 +60,8 @@ class MLP(NamedTuple):
 
 
 class Block(NamedTuple):
-    """One transformer block, of vision and decoder alike. qkv holds q above k above v, each heads * width rows."""
+    """One transformer block, of vision and decoder alike. qkv holds q above k above v, each heads *
+    width rows."""
     norm1: Norm
     qkv: Linear
     out: Linear
@@ -74,7 +78,8 @@ class Merger(NamedTuple):
 
 
 class Vision(NamedTuple):
-    """The vision tower; patch_embed is (d, values of a patch) without bias. `dtype` is the precision it runs in."""
+    """The vision tower; patch_embed is (d, values of a patch) without bias. `dtype` is the precision
+    it runs in."""
     patch_embed: Linear
     blocks: tuple[Block, ...]
     merger: Merger
@@ -83,7 +88,8 @@ class Vision(NamedTuple):
 
 
 class Decoder(NamedTuple):
-    """The language model; a tied head's weight is `embed` itself. `dtype` is the precision it runs in."""
+    """The language model; a tied head's weight is `embed` itself. `dtype` is the precision it runs
+    in."""
     embed: Weight
     layers: tuple[Block, ...]
     norm: Norm
@@ -100,4 +106,5 @@ class Model(NamedTuple):
 
     def in_precision(self, dtype: np.dtype) -> Model:
         """The same weights, not copied, to be run with activations of another type."""
-        return self._replace(vision=self.vision._replace(dtype=dtype), decoder=self.decoder._replace(dtype=dtype))
+        return self._replace(vision=self.vision._replace(dtype=dtype),
+                             decoder=self.decoder._replace(dtype=dtype))

@@ -1,10 +1,12 @@
 """Kinds of weights: stored, joined, reshaped, blank.
 
-A weight stays as its file stores it (bf16 in two bytes, mapped and unread) until a kernel asks for it: `dense(dtype)`
-gives what a model held in that precision holds, rounded once and to nearest even. Passes hand weights on and look at
-`.shape` only; that q, k and v are three tensors of the file, one table of three heights here, never shows in a pass.
+A weight stays as its file stores it (bf16 in two bytes, mapped and unread) until a kernel asks for it:
+`dense(dtype)` gives what a model held in that precision holds, rounded once and to nearest even.
+Passes hand weights on and look at `.shape` only; that q, k and v are three tensors of the file, one
+table of three heights here, never shows in a pass.
 
-Not here: reading files (`safetensors.py`), tensors' names (`names.py`). Read next: `tree.py`, what a weight must have.
+Not here: reading files (`safetensors.py`), tensors' names (`names.py`). Read next: `tree.py`, what a
+weight must have.
 """
 
 from __future__ import annotations
@@ -24,15 +26,18 @@ STORED: dict[str, np.dtype[Any]] = {
 
 
 class CheckpointError(Error):
-    """A checkpoint cannot be read as this model; the message names the file, the tensor and what to do."""
+    """A checkpoint cannot be read as this model; the message names the file, the tensor and what to
+    do."""
 
 
 class Stored:
-    """Numbers as they are stored, in the dtype `STORED[format]`: bf16 is kept as its 16 bits, in uint16."""
+    """Numbers as they are stored, in the dtype `STORED[format]`: bf16 is kept as its 16 bits, in
+    uint16."""
 
     def __init__(self, stored: np.ndarray, format: str):
         if format not in STORED or stored.dtype != STORED[format]:
-            raise ArgumentError(f"a {format} weight is stored as {STORED.get(format)}, not as {stored.dtype}")
+            raise ArgumentError(f"a {format} weight is stored as {STORED.get(format)}, not as "
+                                f"{stored.dtype}")
         self._stored = stored
         self.shape: tuple[int, ...] = stored.shape
         self.format = format
@@ -43,12 +48,13 @@ class Stored:
         return self._stored
 
     def dense(self, dtype: Any) -> np.ndarray:
-        """All of it as a model of precision `dtype` holds it; not copied where that is what is stored."""
+        """All of it as a model of precision `dtype` holds it; not copied where that is what is
+        stored."""
         return _convert(self.stored, self.format, dtype)
 
     def rows(self, index: np.ndarray, dtype: Any) -> np.ndarray:
         """Rows `index` (integers of any shape): `dense(dtype)[index]`, but only these rows are read."""
-        return _convert(self.stored[_checked(index, self.shape[0])], self.format, dtype)       # v d, n -> n d
+        return _convert(self.stored[_checked(index, self.shape[0])], self.format, dtype)  # v d, n -> n d
 
     def fill(self, out: np.ndarray) -> None:
         """Write `dense(out.dtype)` into `out`."""
@@ -59,7 +65,8 @@ class Stored:
 
 
 class Blank(Stored):
-    """A weight of zeros that takes no memory (all strides are zero), for the costs of models too big to hold."""
+    """A weight of zeros that takes no memory (all strides are zero), for the costs of models too big
+    to hold."""
 
     def __init__(self, shape: tuple[int, ...], format: str = "bf16"):
         super().__init__(np.broadcast_to(np.zeros((), STORED[format]), shape), format)
@@ -69,7 +76,8 @@ class Blank(Stored):
 
 
 class Joined:
-    """Weights stacked on axis 0 without a copy (q, k, v; gate, up): the parts stay as they are until asked."""
+    """Weights stacked on axis 0 without a copy (q, k, v; gate, up): the parts stay as they are until
+    asked."""
 
     def __init__(self, parts: Sequence[Weight]):
         if not parts or len({part.shape[1:] for part in parts}) != 1:
@@ -77,7 +85,7 @@ class Joined:
         formats = {part.format for part in parts}
         self.parts = tuple(parts)
         self.shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
-        self.format = formats.pop() if len(formats) == 1 else "f32"        # f32 holds bf16 and f16 exactly
+        self.format = formats.pop() if len(formats) == 1 else "f32"      # f32 holds bf16 and f16 exactly
 
     def dense(self, dtype: Any) -> np.ndarray:
         """One new array, filled part by part."""
@@ -108,7 +116,8 @@ class Joined:
 
 
 class Reshaped:
-    """Another weight's numbers, the same on axis 0, in another shape behind it; in the same order, not copied."""
+    """Another weight's numbers, the same on axis 0, in another shape behind it; in the same order, not
+    copied."""
 
     def __init__(self, weight: Weight, shape: tuple[int, ...]):
         if weight.shape[:1] != shape[:1] or prod(weight.shape) != prod(shape):
@@ -132,7 +141,8 @@ class Reshaped:
 
 
 def _checked(index: np.ndarray, height: int) -> np.ndarray:
-    """Row numbers as an array, each of a row that is there. A negative one is not: NumPy would count from the end."""
+    """Row numbers as an array, each of a row that is there. A negative one is not: NumPy would count
+    from the end."""
     index = np.asarray(index)
     if index.size and not 0 <= index.min() <= index.max() < height:
         raise OutOfRange(f"rows {index.min()}..{index.max()} asked of a table of {height} rows")
@@ -140,7 +150,8 @@ def _checked(index: np.ndarray, height: int) -> np.ndarray:
 
 
 def precision(dtype: Any) -> np.dtype:
-    """A dtype of activations from a dtype or its name; "bfloat16" is ml_dtypes', which NumPy does not know by name.
+    """A dtype of activations from a dtype or its name; "bfloat16" is ml_dtypes', which NumPy does not
+    know by name.
 
     Raises ArgumentError for anything that is no floating-point type.
     """
@@ -179,8 +190,8 @@ def _convert(stored: np.ndarray, format: str, dtype: Any) -> np.ndarray:
 
 
 def _fill(out: np.ndarray, stored: np.ndarray, format: str) -> None:
-    """Convert into `out`: exact widening, then one rounding to nearest even. Only float64 comes to bfloat16 by way
-    of float32, in ml_dtypes as in PyTorch.
+    """Convert into `out`: exact widening, then one rounding to nearest even. Only float64 comes to
+    bfloat16 by way of float32, in ml_dtypes as in PyTorch.
     """
     if format != "bf16":
         out[...] = stored
@@ -193,5 +204,6 @@ def _fill(out: np.ndarray, stored: np.ndarray, format: str) -> None:
 
 
 def _widen(bits: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """bf16 is the upper half of a float32. The dtype must be said: uint16 << 16 is 0 before it is widened."""
+    """bf16 is the upper half of a float32. The dtype must be said: uint16 << 16 is 0 before it is
+    widened."""
     return np.left_shift(bits, 16, out=out, dtype=np.uint32)

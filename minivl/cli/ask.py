@@ -16,9 +16,10 @@ def ask(images: Sequence[str], question: str, chosen: Chosen, max_new_tokens: in
     check_words(images, question)
     with open_model(chosen) as vlm:
         messages = conversation(images, question, fps)
-        with working("looking at the picture" if len(images) == 1 else f"looking at {len(images)} pictures"):
+        with working("looking at the picture" if len(images) == 1
+                     else f"looking at {len(images)} pictures"):
             pieces = vlm.chat(messages, max_new_tokens, temperature, stream=True, seed=seed)
-            first = next(pieces, "")                           # the long wait: the whole prompt is run for it
+            first = next(pieces, "")                      # the long wait: the whole prompt is run for it
         say_which(chosen.model)
         write(chain([first], pieces if stream else finished(pieces)))
 

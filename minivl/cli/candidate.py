@@ -37,11 +37,13 @@ def chosen(candidate: str | None, command: str | None, fault: str | None, precis
     """The candidate that the words name. Raises CandidateError."""
     given = [words for words in (candidate, command, fault) if words is not None]
     if len(given) != 1:
-        raise CandidateError("name one candidate: --candidate FILE.py:NAME, --command 'PROGRAM WORDS' or --fault NAME")
+        raise CandidateError("name one candidate: --candidate FILE.py:NAME, --command 'PROGRAM WORDS' "
+                             "or --fault NAME")
     if command is not None:
         return Checked(Engine(command, precision or "float32", exchange or "safetensors"), command)
     if precision is not None:
-        raise CandidateError("--precision is for --command; a Python candidate says its own, in .precision")
+        raise CandidateError("--precision is for --command; a Python candidate says its own, in "
+                             ".precision")
     if exchange is not None:
         raise CandidateError("--exchange is for --command; a Python candidate is given arrays, not files")
     if candidate is not None:
@@ -54,16 +56,19 @@ def chosen(candidate: str | None, command: str | None, fault: str | None, precis
 
 
 def reached(theirs: Checked) -> list[str]:
-    """What is to be said about replaced passes that no run came to. Raises CandidateError when it came to none."""
+    """What is to be said about replaced passes that no run came to. Raises CandidateError when it came
+    to none."""
     ours = theirs.candidate
     return check_reached(ours.table, ours.reached, theirs.name) if isinstance(ours, Ours) else []
 
 
-# ---- bisect ------------------------------------------------------------------------------------------------
+# ---- bisect --------------------------------------------------------------------------------------
 
-def run_bisect(golden: Path, candidate: str | None, command: str | None, fault: str | None, precision: str | None,
+def run_bisect(golden: Path, candidate: str | None, command: str | None, fault: str | None,
+               precision: str | None,
                exchange: str | None, model: str | None, as_json: bool) -> int:
-    """Print the guilty stretches; 1 when there are any. Raises ValueError or OSError when none can be looked for."""
+    """Print the guilty stretches; 1 when there are any. Raises ValueError or OSError when none can be
+    looked for."""
     with Trace(golden) as trace, open_model(Chosen(model)) as vlm:
         check_checkpoint(vlm, trace)
         theirs = chosen(candidate, command, fault, precision, exchange, vlm)
@@ -81,35 +86,42 @@ def run_bisect(golden: Path, candidate: str | None, command: str | None, fault: 
 def tell_bisection(found: Bisection) -> None:
     """The answer, then the trials that led to it."""
     heading(f"guilty stretches: {len(found.guilty)}" if found.guilty else
-            "clean: no difference beyond rounding" if found.settled else "different, and no stretch could be named")
-    line(f"{found.candidate} ({found.precision}) against {found.golden}: {found.runs} runs, {len(found.cuts)} cuts")
+            "clean: no difference beyond rounding" if found.settled
+            else "different, and no stretch could be named")
+    line(f"{found.candidate} ({found.precision}) against {found.golden}: {found.runs} runs, "
+         f"{len(found.cuts)} cuts")
     for n, one in enumerate(found.guilty, 1):
         line(f"{n}. after {one.after or 'the inputs'}, up to {one.until}")
         line(f"   one of {len(one.passes)} passes: {', '.join(one.passes[-MANY:])}"
              + " and those before" * (len(one.passes) > MANY))
         if one.skipped:
-            line(f"   it could not be entered at {', '.join(one.skipped)}: more cuts that work would say more")
+            line(f"   it could not be entered at {', '.join(one.skipped)}: more cuts that work would "
+                 "say more")
     for said in found.notes:
         line(f"note: {said}")
     if found.guilty and found.settled:
         line("with these healed its logits are right")
     line()
     table(("golden up to", "healed", "logits", "x limit", "runs", "said"), [
-        (t.cut or "nothing", ", ".join(t.healed) or "-", t.word, "-" if t.word == CRASHED else f"{t.ratio:.2g}", t.runs,
+        (t.cut or "nothing", ", ".join(t.healed) or "-", t.word,
+         "-" if t.word == CRASHED else f"{t.ratio:.2g}", t.runs,
          t.note) for t in found.trials], right=("x limit", "runs"), droppable=("said",))
 
 
-# ---- shadow ------------------------------------------------------------------------------------------------
+# ---- shadow --------------------------------------------------------------------------------------
 
-def run_shadow(words: Sequence[str], fps: float | None, candidate: str | None, command: str | None, fault: str | None,
-               precision: str | None, exchange: str | None, model: str | None, tolerance: float, as_json: bool) -> int:
+def run_shadow(words: Sequence[str], fps: float | None, candidate: str | None, command: str | None,
+               fault: str | None,
+               precision: str | None, exchange: str | None, model: str | None, tolerance: float,
+               as_json: bool) -> int:
     """Name every guilty stage of one run; 1 when there are any."""
     messages = messages_of(words, fps)
     with open_model(Chosen(model)) as vlm:
         theirs = chosen(candidate, command, fault, precision, exchange, vlm)
         with working("running the candidate on golden values"):
             if isinstance(theirs.candidate, Ours):
-                found = shadow_passes(theirs.candidate.vlm, messages, theirs.candidate.table, theirs.name, tolerance)
+                found = shadow_passes(theirs.candidate.vlm, messages, theirs.candidate.table,
+                                      theirs.name, tolerance)
             else:
                 with golden_of(vlm, messages, theirs.precision) as trace:
                     found = shadow(trace, theirs, vlm)
@@ -122,30 +134,37 @@ def run_shadow(words: Sequence[str], fps: float | None, candidate: str | None, c
 
 def tell_shadow(found: Shadowed) -> None:
     """The guilty stages, each with its error on golden inputs."""
-    heading(f"guilty stages: {len(found.errors)}" if found.errors else "clean: no difference beyond rounding")
+    heading(f"guilty stages: {len(found.errors)}" if found.errors
+            else "clean: no difference beyond rounding")
     count = len(found.compared)
-    line(f"{found.candidate} ({found.precision}): {count} {'stage' if count == 1 else 'stages'} compared in one run")
+    line(f"{found.candidate} ({found.precision}): {count} {'stage' if count == 1 else 'stages'} "
+         "compared in one run")
     for said in found.notes:
         line(f"note: {said}")
     if found.silent:
-        line(f"note: it gave nothing of its own at {', '.join(found.silent[:MANY])} ({len(found.silent)})")
+        line(f"note: it gave nothing of its own at {', '.join(found.silent[:MANY])} "
+             f"({len(found.silent)})")
     if found.errors:
         table(("guilty", "error", "said"), [(key, number(error), found.failures.get(key, ""))
                                            for key, error in found.errors.items()], right=("error",))
 
 
-# ---- reduce ------------------------------------------------------------------------------------------------
+# ---- reduce --------------------------------------------------------------------------------------
 
-def run_reduce(words: Sequence[str], fps: float | None, output: Path, candidate: str | None, command: str | None,
-               fault: str | None, precision: str | None, exchange: str | None, model: str | None, most: int,
+def run_reduce(words: Sequence[str], fps: float | None, output: Path, candidate: str | None,
+               command: str | None,
+               fault: str | None, precision: str | None, exchange: str | None, model: str | None,
+               most: int,
                as_json: bool) -> int:
-    """Write the smallest prompt that still fails; 1 when there is one, 0 when the candidate does not fail."""
+    """Write the smallest prompt that still fails; 1 when there is one, 0 when the candidate does not
+    fail."""
     check_new_folder(output)
     messages = messages_of(words, fps)
     with open_model(Chosen(model)) as vlm:
         theirs = chosen(candidate, command, fault, precision, exchange, vlm)
         with working("trying smaller prompts") as say:
-            found = reduce(vlm, theirs, messages, most, (lambda step: say(step.text)) if as_json else tell_step)
+            found = reduce(vlm, theirs, messages, most,
+                           (lambda step: say(step.text)) if as_json else tell_step)
         for said in [] if found else reached(theirs):
             note(said)
         files = write(found, vlm, theirs, output) if found else []
@@ -167,7 +186,8 @@ def document(found: Reduction | None, output: Path, files: Sequence[str]) -> dic
         return {"verdict": "clean"}
     return {"verdict": "fails", "failure": asdict(found.failure), "first": found.first._asdict(),
             "last": size_of(found.scene)._asdict(),
-            "steps": [{"text": step.text, **step.size._asdict()} for step in found.steps], "trials": found.trials,
+            "steps": [{"text": step.text, **step.size._asdict()} for step in found.steps],
+            "trials": found.trials,
             "whole": found.whole, "folder": str(output), "files": list(files)}
 
 

@@ -1,7 +1,9 @@
-"""What all commands share: where output goes, a table that fits, JSON, progress, and numbers a person can read.
+"""What all commands share: where output goes, a table that fits, JSON, progress, and numbers a person
+can read.
 
-Answers and tables go to stdout, everything else to stderr, so that a pipe carries the result alone. Nothing here can
-fail on a character that the terminal does not have. Read next: any command beside this file.
+Answers and tables go to stdout, everything else to stderr, so that a pipe carries the result alone.
+Nothing here can fail on a character that the terminal does not have. Read next: any command beside
+this file.
 """
 
 from __future__ import annotations
@@ -18,19 +20,22 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def be_lenient() -> None:
-    """Let a character that the output's encoding lacks become `?` (a Windows code page has few), never an error."""
+    """Let a character that the output's encoding lacks become `?` (a Windows code page has few), never
+    an error."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
 
 
 def clean(text: Any) -> str:
-    """Text from elsewhere (an answer, a tensor's name) without control characters, which could steer the terminal."""
+    """Text from elsewhere (an answer, a tensor's name) without control characters, which could steer
+    the terminal."""
     return CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(text))
 
 
 def console(stderr: bool = False):
-    """A rich console that prints text as it is: no markup, no guessing at colours; NO_COLOR and pipes are honoured."""
+    """A rich console that prints text as it is: no markup, no guessing at colours; NO_COLOR and pipes
+    are honoured."""
     from rich.console import Console
     stream = sys.stderr if stderr else sys.stdout
     made = Console(file=stream, markup=False, highlight=False, emoji=False, soft_wrap=False)
@@ -56,8 +61,8 @@ def line(text: str = "") -> None:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence[str] = (),
           droppable: Sequence[str] = ()) -> None:
-    """Columns without a frame. On a narrow terminal the `droppable` ones go first (the last named first); what is left
-    is folded, never cut."""
+    """Columns without a frame. On a narrow terminal the `droppable` ones go first (the last named
+    first); what is left is folded, never cut."""
     from rich.table import Table
     screen = console()
     cells = [[clean(cell) for cell in row] for row in rows]
@@ -69,7 +74,8 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence
         made.add_row(*(row[n] for n in kept))
     show(screen, made)
     if len(kept) < len(columns):
-        note(f"left out for want of width: {', '.join(n for i, n in enumerate(columns) if i not in kept)}")
+        note("left out for want of width: "
+             f"{', '.join(n for i, n in enumerate(columns) if i not in kept)}")
 
 
 def show(screen, made) -> None:
@@ -111,7 +117,8 @@ def _plain(value: Any) -> Any:
 
 @contextmanager
 def working(text: str) -> Iterator[Callable[[str], None]]:
-    """While the body runs, a turning line on stderr (on a terminal only); call what it gives to change the words."""
+    """While the body runs, a turning line on stderr (on a terminal only); call what it gives to change
+    the words."""
     screen = console(stderr=True)
     if not screen.is_terminal:
         yield lambda words: None
@@ -124,7 +131,7 @@ def working(text: str) -> Iterator[Callable[[str], None]]:
         yield lambda words: spinner.update(text=clean(words))
 
 
-# ---- numbers -----------------------------------------------------------------------------------------------
+# ---- numbers -------------------------------------------------------------------------------------
 
 def count(number: float) -> str:
     """`12,345`, and from ten million on `12.3 M`: parameters, floating-point operations."""

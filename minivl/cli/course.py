@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..door.errors import ArgumentError
 from .console import clean, line, note, working
 
 if TYPE_CHECKING:
@@ -25,26 +26,30 @@ def copy(folder: Path, update: bool) -> None:
         line(f"{done.deed:<9} {done.file}" + (f"  {done.words}" if done.words else ""))
 
 
-def grade(folder: Path, assignment: str | None, output: Path, seed: int | None, memory: int, patience: float) -> int:
-    """Grade a folder of submissions; without an assignment all that are there. Gives how many could not be graded."""
+def grade(folder: Path, assignment: str | None, output: Path, seed: int | None, memory: int,
+          patience: float) -> int:
+    """Grade a folder of submissions; without an assignment all that are there. Gives how many could
+    not be graded."""
     if find_spec("resource") is None:
-        raise ValueError("grading needs Linux: this system cannot limit what a submission uses; "
-                         "docs/teaching/grading.md says what to do")
+        raise ArgumentError("grading needs Linux: this system cannot limit what a submission uses; "
+                            "docs/teaching/grading.md says what to do")
     from ..teach.course import assignments
     from ..teach.course.grade import students
     from ..teach.course.process import Limits
     names = students(folder)
-    handed = [one for one in assignments.ASSIGNMENTS if any((folder / name / one).is_dir() for name in names)]
+    handed = [one for one in assignments.ASSIGNMENTS if any((folder / name / one).is_dir()
+                                                            for name in names)]
     if not assignment and not handed:
-        raise ValueError(f"no folder of a student in {folder} is named after an assignment; say with --assignment "
-                         f"which one is meant: {', '.join(assignments.ASSIGNMENTS)}")
+        raise ArgumentError(f"no folder of a student in {folder} is named after an assignment; say with "
+                            f"--assignment which one is meant: {', '.join(assignments.ASSIGNMENTS)}")
     asked = [assignments.find(name) for name in ([assignment] if assignment else handed)]
     output.mkdir(parents=True, exist_ok=True)             # an hour later would be late to find out
     seed = secrets.randbelow(2**31) if seed is None else seed
     return sum(_grade(folder, names, one, output, seed, Limits(memory << 20, patience)) for one in asked)
 
 
-def _grade(folder: Path, names: list[str], asked: Assignment, output: Path, seed: int, limits: Limits) -> int:
+def _grade(folder: Path, names: list[str], asked: Assignment, output: Path, seed: int,
+           limits: Limits) -> int:
     """One assignment: the tables, and a line for each student."""
     from ..teach.course import report
     from ..teach.course.grade import Guard

@@ -22,10 +22,11 @@ from .given import Chosen, open_model
 from .trace import read_names
 
 
-def diagnose(path: Path, golden: Path | None, names: Path | None, precision: str | None, model: str | None, most: int,
+def diagnose(path: Path, golden: Path | None, names: Path | None, precision: str | None,
+             model: str | None, most: int,
              as_json: bool) -> int:
-    """Say what a trace looks like; the exit code: 0 healthy, 1 not. Raises ValueError or OSError when nothing can be
-    compared."""
+    """Say what a trace looks like; the exit code: 0 healthy, 1 not. Raises ValueError or OSError when
+    nothing can be compared."""
     known = read_names(names) if names else None
     with open_model(Chosen(model)) as vlm, golden_of(path, golden, vlm) as right:
         theirs = read_candidate(path, right, known, precision)
@@ -40,32 +41,36 @@ def diagnose(path: Path, golden: Path | None, names: Path | None, precision: str
 
 @contextmanager
 def golden_of(path: Path, golden: Path | None, vlm: VLM) -> Iterator[Trace]:
-    """The golden trace: the one that was named, or one made from the inputs that the candidate's trace holds."""
+    """The golden trace: the one that was named, or one made from the inputs that the candidate's trace
+    holds."""
     if golden is not None:
         with Trace(golden) as named:
             yield named
         return
     from ..truth.trace.record import record
     if not is_trace(path):
-        raise TraceError(f"{path}: arrays alone do not say what was asked; record that with `minivl trace record` and "
-                         "name it with --golden")
+        raise TraceError(f"{path}: arrays alone do not say what was asked; record that with `minivl "
+                         "trace record` and name it with --golden")
     with tempfile.TemporaryDirectory(prefix="minivl-diagnose-") as folder:
         with Trace(path) as theirs:
             prompt = conversation(theirs) or inputs_of(theirs, vlm)
             kept = theirs.precision
         with working("recording the golden run"):
-            record(vlm.on("float64", "definition"), prompt, Path(folder) / "golden.safetensors", yardsticks=(kept,))
+            record(vlm.on("float64", "definition"), prompt, Path(folder) / "golden.safetensors",
+                   yardsticks=(kept,))
         with Trace(Path(folder) / "golden.safetensors") as made:
             yield made
 
 
 def inputs_of(theirs: Trace, vlm: VLM) -> Inputs:
-    """Inputs made anew from ids and patches of a trace; its positions are the candidate's, and may be what is wrong."""
+    """Inputs made anew from ids and patches of a trace; its positions are the candidate's, and may be
+    what is wrong."""
     given = theirs.tables(INPUT)
     if not given:
-        raise TraceError(f"{theirs.path}: holds no inputs (--no-pixels); record what was asked with `minivl trace "
-                         "record` and name it with --golden")
-    return Inputs.from_arrays({name: array for name, array in given.items() if name != "position_ids"}, vlm.config)
+        raise TraceError(f"{theirs.path}: holds no inputs (--no-pixels); record what was asked with "
+                         "`minivl trace record` and name it with --golden")
+    known = {name: array for name, array in given.items() if name != "position_ids"}
+    return Inputs.from_arrays(known, vlm.config)
 
 
 def tell(found: Diagnosis, most: int) -> None:
@@ -76,7 +81,8 @@ def tell(found: Diagnosis, most: int) -> None:
         line(f"  {said}")
     if found.ranking and not found.healthy:
         line()
-        table(report.COLUMNS, [report.cells(one) for one in found.ranking[:most]], right=report.COLUMNS[5:],
+        table(report.COLUMNS, [report.cells(one) for one in found.ranking[:most]],
+              right=report.COLUMNS[5:],
               droppable=("incident", "wrong taps left"))
     if found.known:
         note(f"`minivl faults {found.known[0].fault.name}` shows it beside the right pass")

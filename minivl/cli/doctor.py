@@ -1,4 +1,5 @@
-"""`minivl doctor`: what is installed, what this computer is, and whether the embedded model answers on it.
+"""`minivl doctor`: what is installed, what this computer is, and whether the embedded model answers on
+it.
 
 Read next: `api.py` of the package (where checkpoints are looked for).
 """
@@ -39,12 +40,14 @@ def doctor(as_json: bool) -> bool:
 def examine() -> dict[str, Any]:
     """All findings as plain data; nothing here raises."""
     answer = tried(answering)
-    packages = [{"package": name, "version": version(name), "needed": True, "for": "minivl itself"} for name in NEEDED]
+    packages = [{"package": name, "version": version(name), "needed": True, "for": "minivl itself"}
+                for name in NEEDED]
     packages += [{"package": name, "version": version(name), "needed": False, "for": use}
                  for name, use in OPTIONAL.items()]
     return {"usable": "error" not in answer, "minivl": VERSION, "python": platform.python_version(),
             "executable": sys.executable, "platform": platform.platform(), "machine": platform.machine(),
-            "cores": cores(), "memory": tried(memory), "blas": tried(blas), "resize": tried(resize_probe),
+            "cores": cores(), "memory": tried(memory), "blas": tried(blas),
+            "resize": tried(resize_probe),
             "packages": packages, "embedded_model": answer, "hub": tried(hub)}
 
 
@@ -52,7 +55,7 @@ def tried(find: Callable[[], Any]) -> Any:
     """What `find` gives, or {"error": why it could not}."""
     try:
         return find()
-    except Exception as error:                                 # a broken installation fails in every possible way
+    except Exception as error:                        # a broken installation fails in every possible way
         return {"error": f"{type(error).__name__}: {error}"}
 
 
@@ -93,7 +96,8 @@ def blas() -> dict[str, Any]:
     found: dict[str, Any] = {"name": about.get("name"), "version": about.get("version"), "threads": None}
     if version("threadpoolctl") is None:
         return found
-    pools = [pool for pool in import_module("threadpoolctl").threadpool_info() if pool.get("user_api") == "blas"]
+    pools = [pool for pool in import_module("threadpoolctl").threadpool_info()
+             if pool.get("user_api") == "blas"]
     return found | {"threads": pools[0]["num_threads"] if pools else None}
 
 
@@ -122,7 +126,8 @@ def answering() -> dict[str, Any]:
     start = perf_counter()
     image, question = sample()
     with api.load() as vlm:
-        return {"question": question, "answer": vlm.ask(image, question), "seconds": perf_counter() - start}
+        return {"question": question, "answer": vlm.ask(image, question),
+                "seconds": perf_counter() - start}
 
 
 def hub() -> dict[str, Any]:
@@ -135,7 +140,7 @@ def hub() -> dict[str, Any]:
             "checkpoints": [name.removeprefix("models--").replace("--", "/") for name in there]}
 
 
-# ---- showing -----------------------------------------------------------------------------------------------
+# ---- showing -------------------------------------------------------------------------------------
 
 def show(found: dict[str, Any]) -> None:
     """The findings, the verdict last, where it is seen."""
@@ -166,8 +171,9 @@ def blas_words(blas: dict[str, Any]) -> str:
 def resize_words(probe: dict[str, Any]) -> str:
     if probe["equal"]:
         return "ours equals the installed Pillow's"
-    return (f"the installed Pillow differs from ours by up to {probe['largest_difference']} grey levels: "
-            "ours is Pillow 13's; pictures resized with this Pillow give slightly other pixels")
+    return (f"the installed Pillow differs from ours by up to {probe['largest_difference']} grey "
+            "levels: ours is Pillow 13's; pictures resized with this Pillow give slightly other "
+            "pixels")
 
 
 def hub_words(hub: dict[str, Any]) -> str:

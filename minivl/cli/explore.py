@@ -1,6 +1,7 @@
 """`minivl explore`: one run, or two side by side, as a page for the browser.
 
-Read next: `explorer/` of the package, which makes the page; `run.py`, whose `--dump` writes what can be shown later.
+Read next: `explorer/` of the package, which makes the page; `run.py`, whose `--dump` writes what can
+be shown later.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..api import VLM
+from ..door.errors import ArgumentError
+from ..door.files import check_place
 from ..door.watch import INDEX, read_dump
 from ..show import explorer
 from .console import line, note, size, working
@@ -20,9 +23,9 @@ PICTURE = re.compile(r"\S+\.(png|jpe?g|webp|bmp|gif|tiff?)", re.IGNORECASE)
 
 def explore(words: Sequence[str], beside: Sequence[str], output: Path, fps: float | None, chosen: Chosen,
             max_new_tokens: int) -> None:
-    """Write the page. Raises ValueError or OSError for whatever is wrong with the input, before anything takes long
-    where it can be known."""
-    check_output(output)
+    """Write the page. Raises ArgumentError or OSError for whatever is wrong with the input, before
+    anything takes long where it can be known."""
+    check_place(output, ".html", ".htm")
     asked = [split(words), *([other(beside, *split(words))] if beside else [])]
     with open_model(chosen) as vlm:
         runs = [follow(vlm, images, question, fps, max_new_tokens) for images, question in asked]
@@ -33,34 +36,29 @@ def explore(words: Sequence[str], beside: Sequence[str], output: Path, fps: floa
     note(f"{size(output.stat().st_size)}; open it in a browser: it needs nothing else, and no network")
 
 
-def check_output(path: Path) -> None:
-    """Raise ValueError for a path that no page can be written to."""
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"{path}: the page is HTML; name a file that ends in .html")
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise ValueError(f"{path}: {'is a folder' if path.is_dir() else 'its folder is not there'}; name a file")
-
-
 def split(words: Sequence[str]) -> tuple[list[str], str]:
     """Pictures and a question; or the folder of a dump alone, with no question."""
     if is_dump(words[-1]) and len(words) == 1:
         return list(words), ""
     if len(words) == 1:
-        raise ValueError(f"{words[0]}: give pictures and then a question, or the folder of a dump (minivl run --dump)")
+        raise ArgumentError(f"{words[0]}: give pictures and then a question, or the folder of a dump "
+                            "(minivl run --dump)")
     check_words(words[:-1], words[-1])
     return list(words[:-1]), words[-1]
 
 
 def other(beside: Sequence[str], images: list[str], question: str) -> tuple[list[str], str]:
-    """The second run: what `--beside` says in place of the first one's pictures, its question, or both."""
+    """The second run: what `--beside` says in place of the first one's pictures, its question, or
+    both."""
     if is_dump(beside[0]) and len(beside) == 1:
         return list(beside), ""
     pictures = [word for word in beside if is_picture(word)]
     questions = [word for word in beside if word not in pictures]
     if len(questions) > 1:
-        raise ValueError(f"--beside has two questions, {questions[0]!r} and {questions[1]!r}; a page shows two runs")
+        raise ArgumentError(f"--beside has two questions, {questions[0]!r} and {questions[1]!r}; a page "
+                            "shows two runs")
     if not question and not (pictures and questions):
-        raise ValueError("beside a dump give another dump, or both a picture and a question")
+        raise ArgumentError("beside a dump give another dump, or both a picture and a question")
     check_words(pictures)
     return pictures or images, questions[0] if questions else question
 
@@ -71,11 +69,13 @@ def is_dump(word: str) -> bool:
 
 
 def is_picture(word: str) -> bool:
-    """Whether a word means a picture: a URL of one, a file or folder that is there, or a name that only a file has."""
+    """Whether a word means a picture: a URL of one, a file or folder that is there, or a name that
+    only a file has."""
     return bool(word.startswith(("data:", "file:")) or Path(word).exists() or PICTURE.fullmatch(word))
 
 
-def follow(vlm: VLM, images: list[str], question: str, fps: float | None, max_new_tokens: int) -> explorer.Run:
+def follow(vlm: VLM, images: list[str], question: str, fps: float | None,
+           max_new_tokens: int) -> explorer.Run:
     """One run: read from a dump, or answered now."""
     if not question:
         with working(f"reading {images[0]}"):

@@ -1,4 +1,5 @@
-"""`minivl faults`: the museum's list, one exhibit beside the right pass, the score; and faults for other commands.
+"""`minivl faults`: the museum's list, one exhibit beside the right pass, the score; and faults for
+other commands.
 
 Read next: `truth/museum/fault.py`, what an exhibit is.
 """
@@ -11,19 +12,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ..door.errors import ArgumentError
 from ..door.stage import Session
 from .console import console, facts, heading, line, note, print_json, table, working
 
-SIDE_BY_SIDE = 160                       # columns of a terminal on which two functions stand beside each other
+SIDE_BY_SIDE = 160                 # columns of a terminal on which two functions stand beside each other
 
 
 def faults(name: str | None, score: bool, shadow: bool, markdown: bool, as_json: bool) -> int:
-    """Print what is asked for; the exit code. Raises ValueError for a name that there is not."""
+    """Print what is asked for; the exit code. Raises ArgumentError for a name that there is not."""
     from ..truth.museum import FAULTS, get
     if markdown and not score:
-        raise ValueError("--markdown is the page with the score: say --score --markdown")
+        raise ArgumentError("--markdown is the page with the score: say --score --markdown")
     if name is not None and score:
-        raise ValueError("--score is about all faults: leave the name out")
+        raise ArgumentError("--score is about all faults: leave the name out")
     if score:
         return show_score(markdown, as_json)
     chosen = [get(name)] if name else list(FAULTS.values())
@@ -41,7 +43,8 @@ def faults(name: str | None, score: bool, shadow: bool, markdown: bool, as_json:
 def document(fault) -> dict[str, Any]:
     """What `--json` says about one fault."""
     return {"name": fault.name, "label": fault.label, "incidents": fault.incidents, "year": fault.year,
-            "symptom": fault.symptom, "story": " ".join(fault.story.split()), "shows_on": fault.shows.name,
+            "symptom": fault.symptom, "story": " ".join(fault.story.split()),
+            "shows_on": fault.shows.name,
             "ordinary_check": fault.visible}
 
 
@@ -50,20 +53,23 @@ def show_list(chosen) -> None:
     table(("fault", "pass", "year", "incident", "seen"),
           [(one.name, one.label, one.year, one.incidents[0], one.symptom) for one in chosen],
           droppable=("seen", "incident", "year"))
-    note(f"{len(chosen)} faults; `minivl faults NAME` shows one beside the right pass, --score which check finds which")
+    note(f"{len(chosen)} faults; `minivl faults NAME` shows one beside the right pass, --score which "
+         "check finds which")
 
 
 def show_fault(fault) -> None:
     """One exhibit: its story, then the wrong code beside the right one."""
     from ..truth.museum.hunt import code_of, right_of
     heading(fault.name)
-    facts([("pass", fault.label), ("incidents", f"{', '.join(fault.incidents)}; {fault.year}"), ("seen", fault.symptom),
+    facts([("pass", fault.label), ("incidents", f"{', '.join(fault.incidents)}; {fault.year}"),
+           ("seen", fault.symptom),
            ("shows on", fault.shows.name), ("ordinary", fault.visible)])
     line()
     line(" ".join(fault.story.split()))
     line()
     right = right_of(fault)
-    beside(code_of(right) if right else f"every pass that {fault.label} matches, as it is", code_of(fault.wrong))
+    beside(code_of(right) if right else f"every pass that {fault.label} matches, as it is",
+           code_of(fault.wrong))
 
 
 def beside(right: str, wrong: str) -> None:
@@ -79,7 +85,8 @@ def beside(right: str, wrong: str) -> None:
 
 
 def show_shadow(chosen, as_json: bool) -> int:
-    """Each fault beside the model on its smallest input, one run each: which passes differ. 1 unless all are right."""
+    """Each fault beside the model on its smallest input, one run each: which passes differ. 1 unless
+    all are right."""
     from ..truth.museum import guilty
     found = []
     with working("running faults beside the model") as say:
@@ -87,14 +94,17 @@ def show_shadow(chosen, as_json: bool) -> int:
             say(fault.name)
             start = time.perf_counter()
             named = guilty(fault)
-            found.append({"name": fault.name, "label": fault.label, "guilty": named, "right": fault.is_named_by(named),
+            found.append({"name": fault.name, "label": fault.label, "guilty": named,
+                          "right": fault.is_named_by(named),
                           "seconds": time.perf_counter() - start})
     if as_json:
         print_json(found)
     else:
         table(("fault", "pass", "named", "largest error", "seconds", "right"), [
-            (row["name"], row["label"], first_of(row["guilty"]), f"{max(row['guilty'].values(), default=0):.3g}",
-             f"{row['seconds']:.2f}", "yes" if row["right"] else "NO") for row in found], right=("seconds",))
+            (row["name"], row["label"], first_of(row["guilty"]),
+             f"{max(row['guilty'].values(), default=0):.3g}",
+             f"{row['seconds']:.2f}", "yes" if row["right"] else "NO") for row in found],
+              right=("seconds",))
     return 0 if all(row["right"] for row in found) else 1
 
 
@@ -126,7 +136,8 @@ def show_score(as_page: bool, as_json: bool) -> int:
 
 @contextmanager
 def planted(name: str | None) -> Iterator[None]:
-    """Run the body with a fault in the model, and say so; without a name as it is. Raises ValueError for the name."""
+    """Run the body with a fault in the model, and say so; without a name as it is. Raises ArgumentError
+    for the name."""
     if name is None:
         yield
         return

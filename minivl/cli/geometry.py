@@ -31,11 +31,12 @@ from ..run.provenance import Where, where_pixel, where_token
 from .console import box, by, facts, line, print_json, table, working
 from .given import check_words, conversation, grid, named, processor, source_size
 
-# ---- tokens ------------------------------------------------------------------------------------------------
+# ---- tokens --------------------------------------------------------------------------------------
 
 def tokens(images: Sequence[str], sizes: Sequence[str], model: str | None, min_pixels: int | None,
            max_pixels: int | None, as_json: bool) -> None:
-    """Print how each picture is resized and cut. Raises ValueError or OSError for whatever is wrong with the input."""
+    """Print how each picture is resized and cut. Raises ValueError or OSError for whatever is wrong
+    with the input."""
     if not images and not sizes:
         raise ValueError("name a picture, or a size with --size WIDTHxHEIGHT")
     vision, settings = limits(model, min_pixels, max_pixels)
@@ -58,7 +59,8 @@ def measured(name: str, *rest: Any) -> Any:
 
 def limits(model: str | None, min_pixels: int | None, max_pixels: int | None
            ) -> tuple[VisionConfig, PreprocessorConfig]:
-    """The settings of a checkpoint, else of the official releases, with the limits that were given instead."""
+    """The settings of a checkpoint, else of the official releases, with the limits that were given
+    instead."""
     if model is None:
         vision, settings = official_config("3B").vision, OFFICIAL_PICTURES
     else:
@@ -66,12 +68,14 @@ def limits(model: str | None, min_pixels: int | None, max_pixels: int | None
         vision, settings = config.vision, read_preprocessor(api.find(model), config)
     changed = replace(settings, min_pixels=min_pixels or settings.min_pixels,
                       max_pixels=max_pixels or settings.max_pixels)
-    check_limits(changed, min_pixels is not None, max_pixels is not None, model or "the official releases")
+    check_limits(changed, min_pixels is not None, max_pixels is not None,
+                 model or "the official releases")
     return vision, changed
 
 
 def check_limits(settings: PreprocessorConfig, min_given: bool, max_given: bool, owner: str) -> None:
-    """Raise ConfigError for limits that no picture fits, in terms of what was given; the rest are the `owner`'s."""
+    """Raise ConfigError for limits that no picture fits, in terms of what was given; the rest are the
+    `owner`'s."""
     least = f"--min-pixels {settings.min_pixels:,}" if min_given else f"min_pixels {settings.min_pixels:,} of {owner}"
     most = f"--max-pixels {settings.max_pixels:,}" if max_given else f"max_pixels {settings.max_pixels:,} of {owner}"
     if settings.max_pixels < settings.factor ** 2:
@@ -89,21 +93,23 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(found[2]), int(found[1])
 
 
-def measure(name: str, source: tuple[int, int], settings: PreprocessorConfig, vision: VisionConfig) -> dict[str, Any]:
+def measure(name: str, source: tuple[int, int], settings: PreprocessorConfig,
+            vision: VisionConfig) -> dict[str, Any]:
     """One picture's numbers; sizes are [height, width] in pixels, as arrays have them."""
     resized, cut = grid(source, settings)
     cells = vision.spatial_merge_size ** 2
     patches = int(cut.prod())
     windowed = [n for n in range(vision.depth) if n not in vision.fullatt_block_indexes]
     windows = window_tokens(cut, vision) if windowed else np.array([patches // cells])
-    return {"name": name, "source_size": list(source), "resized_size": resized.tolist(), "grid": cut.tolist(),
+    return {"name": name, "source_size": list(source), "resized_size": resized.tolist(),
+            "grid": cut.tolist(),
             "patches": patches, "windows": len(windows), "smallest_window": int(windows.min()),
             "tokens": patches // cells, "share_of_max": patches // cells / max_tokens(settings)}
 
 
 def window_tokens(cut: np.ndarray, vision: VisionConfig) -> np.ndarray:
     """Tokens in each window of one picture: the segments of a block that attends inside windows."""
-    table = schedule(cut[None], replace(vision, depth=1, fullatt_block_indexes=()))[0]                    # g 4
+    table = schedule(cut[None], replace(vision, depth=1, fullatt_block_indexes=()))[0]              # g 4
     return (table[:, 1] - table[:, 0]) // vision.spatial_merge_size ** 2
 
 
@@ -112,28 +118,35 @@ def max_tokens(settings: PreprocessorConfig) -> int:
     return settings.max_pixels // settings.factor ** 2
 
 
-def document(pictures: list[dict[str, Any]], settings: PreprocessorConfig, vision: VisionConfig) -> dict[str, Any]:
-    return {"min_pixels": settings.min_pixels, "max_pixels": settings.max_pixels, "max_tokens": max_tokens(settings),
+def document(pictures: list[dict[str, Any]], settings: PreprocessorConfig,
+             vision: VisionConfig) -> dict[str, Any]:
+    return {"min_pixels": settings.min_pixels, "max_pixels": settings.max_pixels,
+            "max_tokens": max_tokens(settings),
             "window_size": vision.window_size, "pictures": pictures,
-            "total": {key: sum(picture[key] for picture in pictures) for key in ("patches", "windows", "tokens")}}
+            "total": {key: sum(picture[key] for picture in pictures)
+                      for key in ("patches", "windows", "tokens")}}
 
 
 def show_tokens(found: dict[str, Any]) -> None:
     """The document of `tokens` as a table; width before height."""
-    line(f"area {found['min_pixels']:,} .. {found['max_pixels']:,} pixels (at most {found['max_tokens']:,} tokens), "
-         f"windows of {found['window_size']} pixels a side")
-    rows = [(p["name"], by(p["source_size"][::-1]), by(p["resized_size"][::-1]), by(p["grid"]), f"{p['patches']:,}",
+    line(f"area {found['min_pixels']:,} .. {found['max_pixels']:,} pixels (at most "
+         f"{found['max_tokens']:,} tokens), windows of {found['window_size']} pixels a side")
+    rows = [(p["name"], by(p["source_size"][::-1]), by(p["resized_size"][::-1]), by(p["grid"]),
+             f"{p['patches']:,}",
              f"{p['windows']:,}", p["smallest_window"], f"{p['tokens']:,}", f"{p['share_of_max']:.1%}")
             for p in found["pictures"]]
     total = found["total"]
     if len(rows) > 1:
-        rows.append((f"{len(rows)} pictures", "", "", "", f"{total['patches']:,}", f"{total['windows']:,}", "",
+        rows.append((f"{len(rows)} pictures", "", "", "", f"{total['patches']:,}",
+                     f"{total['windows']:,}", "",
                      f"{total['tokens']:,}", ""))
-    names = ("picture", "width x height", "resized", "grid t h w", "patches", "windows", "smallest", "tokens", "of max")
-    table(names, rows, right=names[4:], droppable=("width x height", "patches", "grid t h w", "of max", "smallest"))
+    names = ("picture", "width x height", "resized", "grid t h w", "patches", "windows", "smallest",
+             "tokens", "of max")
+    table(names, rows, right=names[4:], droppable=("width x height", "patches", "grid t h w", "of max",
+                                                   "smallest"))
 
 
-# ---- where -------------------------------------------------------------------------------------------------
+# ---- where ---------------------------------------------------------------------------------------
 
 def where(image: str, token: int | None, pixel: str | None, model: str | None, as_json: bool) -> None:
     """Print all places of one visual token. Raises ValueError, IndexError or OSError for wrong input."""
@@ -163,7 +176,8 @@ def where_document(image: str, found: Where, inputs: Inputs, vision: VisionConfi
     """`Where` and the picture it lies in; sizes are [height, width], boxes x0, y0, x1, y1."""
     medium = inputs.media[found.medium]
     total = sum(m.patches for m in inputs.media) // vision.spatial_merge_size ** 2
-    return {"image": named(image), "source_size": medium.source_size, "resized_size": medium.size, "grid": medium.grid,
+    return {"image": named(image), "source_size": medium.source_size, "resized_size": medium.size,
+            "grid": medium.grid,
             "tokens": total, "prompt_length": len(inputs.input_ids), **asdict(found),
             "full_attention_blocks": vision.fullatt_block_indexes}
 
@@ -189,7 +203,8 @@ def attends(found: dict[str, Any]) -> list[tuple[str, str]]:
         blocks = [n for n in range(len(found["segments"])) if (n in full) is kind]
         if blocks:
             first, end = found["segments"][blocks[0]]
-            lines.append((f"attends in {word}", f"rows {first}..{end - 1} (w) in blocks {spans(blocks)}"))
+            lines.append((f"attends in {word}",
+                          f"rows {first}..{end - 1} (w) in blocks {spans(blocks)}"))
     return lines
 
 

@@ -24,7 +24,8 @@ EMBEDDED = f"the embedded model was trained on {WORLD}; what it says about other
 
 
 class Chosen(NamedTuple):
-    """Which checkpoint is run (None: the embedded one), in which precision and under which interpreter."""
+    """Which checkpoint is run (None: the embedded one), in which precision and under which
+    interpreter."""
     model: str | None
     precision: str = "float32"
     kernels: str = "auto"
@@ -43,7 +44,8 @@ def say_which(model: str | None) -> None:
 
 
 def processor(model: str | None) -> Processor:
-    """What prepares a checkpoint's inputs, from its folder; its weights are not opened and need not be there."""
+    """What prepares a checkpoint's inputs, from its folder; its weights are not opened and need not be
+    there."""
     folder = api.find(model)
     return api.read_processor(folder, read_config(folder))
 
@@ -60,7 +62,8 @@ def named(image: str) -> str:
 
 
 def conversation(images: Sequence[str], question: str, fps: float | None = None) -> list[dict[str, Any]]:
-    """One user's message: the pictures, then the question. With `fps` the pictures are the frames of one video."""
+    """One user's message: the pictures, then the question. With `fps` the pictures are the frames of
+    one video."""
     content: list[dict[str, Any]] = [{"type": "image", "image": image} for image in images]
     if fps is not None:
         content = [{"type": "video", "video": list(images), "fps": fps}]
@@ -68,8 +71,8 @@ def conversation(images: Sequence[str], question: str, fps: float | None = None)
 
 
 def check_words(images: Sequence[str], question: str | None = None) -> None:
-    """Refuse what is surely a slip: a folder where a picture should be, a picture or nothing where the question should
-    be.
+    """Refuse what is surely a slip: a folder where a picture should be, a picture or nothing where the
+    question should be.
 
     Raises ValueError.
     """
@@ -79,9 +82,11 @@ def check_words(images: Sequence[str], question: str | None = None) -> None:
     if question is None:
         return
     if not question.strip():
-        raise ValueError("the question is empty; write what you want to know behind the picture, in quotes")
+        raise ValueError("the question is empty; write what you want to know behind the picture, in "
+                         "quotes")
     if _is(Path.is_file, question):
-        raise ValueError(f"the last word, {question}, is a file: the question is missing; it comes after the pictures")
+        raise ValueError(f"the last word, {question}, is a file: the question is missing; it comes "
+                         "after the pictures")
 
 
 def _is(test: Callable[[Path], bool], word: str) -> bool:

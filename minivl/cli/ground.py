@@ -8,26 +8,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..door.files import write_whole
+from ..door.errors import ArgumentError
+from ..door.files import check_place, write_whole
 from ..run.grounding import Found, Grounding
 from ..run.open_picture import load_picture
-from ..show.demo import check_output
 from ..show.draw import found as draw
 from .console import box, by, heading, note, print_json, table, working
 from .given import Chosen, check_words, named, open_model, say_which
 
-HINT = ("official models name boxes when they are asked to, as in 'Locate the red circle, output its bbox "
-        "coordinates in JSON format.'")
+HINT = ("official models name boxes when they are asked to, as in 'Locate the red circle, output its "
+        "bbox coordinates in JSON format.'")
 HINT_TINY = "the embedded model names a box when it is asked in these words: 'Find the red circle.'"
 
 
-def ground(image: str, question: str, output: Path, chosen: Chosen, max_new_tokens: int, as_json: bool) -> bool:
+def ground(image: str, question: str, output: Path, chosen: Chosen, max_new_tokens: int,
+           as_json: bool) -> bool:
     """Draw and print what the answer names; False, and no drawing, when it names nothing.
 
-    Raises ValueError or OSError for whatever is wrong with the input.
+    Raises ArgumentError or OSError for whatever is wrong with the input.
     """
     check_words([image], question)
-    check_output(output)
+    check_place(output, ".png")
     check_other(image, output)
     pixels = load_picture(image)
     with open_model(chosen) as vlm, working("looking at the picture"):
@@ -45,18 +46,19 @@ def ground(image: str, question: str, output: Path, chosen: Chosen, max_new_toke
 
 
 def check_other(image: str, output: Path) -> None:
-    """Raise ValueError when the drawing would be written over the picture that it is drawn on."""
+    """Raise ArgumentError when the drawing would be written over the picture that it is drawn on."""
     try:
         same = output.exists() and output.samefile(image)
     except (OSError, ValueError):                              # a URL, or no path at all
         same = False
     if same:
-        raise ValueError(f"{output}: this is the picture itself; name another file with -o")
+        raise ArgumentError(f"{output}: this is the picture itself; name another file with -o")
 
 
 def document(image: str, question: str, found: Grounding, output: Path) -> dict[str, Any]:
     """What `--json` prints. Sizes are [height, width]; coordinates to a hundredth of a pixel."""
-    things = [{"label": one.label, "box": rounded(one.box), "point": rounded(one.point), "said": one.said}
+    things = [{"label": one.label, "box": rounded(one.box), "point": rounded(one.point),
+               "said": one.said}
               for one in found]
     return {"image": named(image), "question": question, "answer": found.answer,
             "source_size": found.source_size, "resized_size": found.size, "notes": found.notes,
@@ -83,7 +85,8 @@ def where(one: Found) -> str:
 
 
 def report(found: Grounding, output: Path, hint: str) -> None:
-    """On stderr: what was mended or could not be read, where the drawing is, or why there is none, and what helps."""
+    """On stderr: what was mended or could not be read, where the drawing is, or why there is none, and
+    what helps."""
     for words in found.notes:
         note(words)
     if found:

@@ -1,7 +1,8 @@
-"""`minivl inspect`: a checkpoint's folder, as far as it can be read, and everything that is wrong with it.
+"""`minivl inspect`: a checkpoint's folder, as far as it can be read, and everything that is wrong with
+it.
 
-Each part is read by itself, so that one broken file does not hide the others. Read next: `checkpoint/names.py` of the
-package (the audit), `config/read.py` (the rules).
+Each part is read by itself, so that one broken file does not hide the others. Read next:
+`checkpoint/names.py` of the package (the audit), `config/read.py` (the rules).
 """
 
 from __future__ import annotations
@@ -34,12 +35,13 @@ from ..passes.prompt import load_template
 from ..text.tokenizer import Tokenizer
 from .console import facts, heading, line, print_json, size, table, working
 
-FILES = {                              # any one of these names, what it is for, and whether nothing works without it
+FILES = {                  # any one of these names, what it is for, and whether nothing works without it
     ("config.json",): ("the model's dimensions", True),
     (SINGLE, INDEX): ("weights", True),
     ("tokenizer.json",): ("text", True),
     ("preprocessor_config.json", "processor_config.json"): ("pictures", True),
-    ("chat_template.jinja", "chat_template.json", "tokenizer_config.json"): ("prompts; else the family's", False),
+    ("chat_template.jinja", "chat_template.json",
+     "tokenizer_config.json"): ("prompts; else the family's", False),
     ("generation_config.json",): ("choosing tokens; else greedy", False),
 }
 
@@ -89,7 +91,8 @@ def examine(folder: Path) -> dict[str, Any]:
 
 
 def open_tensors(folder: Path, problems: list[str], stack: ExitStack) -> Mapping[str, Weight]:
-    """The folder's tensors; when they cannot be opened as one, those of every .safetensors file that can."""
+    """The folder's tensors; when they cannot be opened as one, those of every .safetensors file that
+    can."""
     try:
         return stack.enter_context(read_tensors(folder))
     except (ValueError, OSError) as error:
@@ -113,7 +116,8 @@ def weights_document(tensors: Mapping[str, Weight], config: ModelConfig | None) 
     official = official_size(config)
     expected = shapes(official_config(official)) if official else shapes(config) if config else {}
     held = {name: prod(weight.shape) for name, weight in tensors.items()}
-    return {"tensors": {"count": len(tensors), "expected": len(expected) or None, "formats": dict(formats),
+    return {"tensors": {"count": len(tensors), "expected": len(expected) or None,
+                        "formats": dict(formats),
                         "bytes": sum(n * ITEM[tensors[name].format.upper()] for name, n in held.items()),
                         "parameters": sum(held.values())},
             "parts": parts(held, {name: prod(shape) for name, shape in expected.items()}),
@@ -128,7 +132,8 @@ def parts(held: Mapping[str, int], expected: Mapping[str, int]) -> list[dict[str
         for tensor, n in counts.items():
             found[part_of(tensor)] += n
     return [{"part": name, "parameters": here[name], "expected": should[name] if expected else None}
-            for name in [*dict.fromkeys(map(part_of_place, TABLE)), "other"] if name in here or name in should]
+            for name in [*dict.fromkeys(map(part_of_place, TABLE)), "other"] if name in here
+            or name in should]
 
 
 def part_of_place(place: str) -> str:
@@ -137,7 +142,8 @@ def part_of_place(place: str) -> str:
 
 
 def part_of(tensor: str) -> str:
-    """The part of the model that a tensor belongs to, by the one table of names; `other` when it is not in it."""
+    """The part of the model that a tensor belongs to, by the one table of names; `other` when it is
+    not in it."""
     name = hub_name(tensor)
     return next((part_of_place(place) for place, sources in TABLE.items()
                  if any(fnmatchcase(name, pattern) for pattern in sources)), "other")
@@ -156,17 +162,19 @@ def files(folder: Path) -> list[dict[str, Any]]:
     rows = []
     for names, (purpose, needed) in FILES.items():
         there = next((folder / name for name in names if (folder / name).is_file()), None)
-        rows.append({"file": there.name if there else " or ".join(names), "for": purpose, "needed": needed,
+        rows.append({"file": there.name if there else " or ".join(names), "for": purpose,
+                     "needed": needed,
                      "present": there is not None, "bytes": there.stat().st_size if there else None})
     return rows
 
 
-# ---- showing -----------------------------------------------------------------------------------------------
+# ---- showing -------------------------------------------------------------------------------------
 
 def show(found: dict[str, Any]) -> None:
     """The document as tables, the verdict last, where it is seen."""
     heading(found["folder"])
-    table(("file", "bytes", "for"), [(f["file"], state(f), f["for"]) for f in found["files"]], right=("bytes",),
+    table(("file", "bytes", "for"), [(f["file"], state(f), f["for"]) for f in found["files"]],
+          right=("bytes",),
           droppable=("for",))
     for name in ("config", "preprocessor", "generation"):
         show_values(name, found[name])
@@ -201,9 +209,11 @@ def show_weights(found: dict[str, Any]) -> None:
     rows = [(p["part"], f"{p['parameters']:,}", agreement(p)) for p in found["parts"]]
     total = [p["expected"] for p in found["parts"] if p["expected"] is not None]
     rows.append(("all", f"{tensors['parameters']:,}",
-                 agreement({"parameters": tensors["parameters"], "expected": sum(total) if total else None})))
+                 agreement({"parameters": tensors["parameters"],
+                            "expected": sum(total) if total else None})))
     expected = f"as in {found['official_size']}" if found["official_size"] else "as configured"
-    table(("  part", "parameters", expected), [(f"  {name}", n, e) for name, n, e in rows], right=("parameters",))
+    table(("  part", "parameters", expected), [(f"  {name}", n, e) for name, n, e in rows],
+          right=("parameters",))
 
 
 def head_words(head: dict[str, Any]) -> str:

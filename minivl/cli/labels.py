@@ -1,6 +1,7 @@
-"""Every label that a model's run will have, known before the run: a model of the same depth and the smallest widths
-there can be goes through the same code, in milliseconds, and the labels are written down. So a slip in a label is told
-at once, and no second list of labels exists that could disagree with the passes.
+"""Every label that a model's run will have, known before the run: a model of the same depth and the
+smallest widths there can be goes through the same code, in milliseconds, and the labels are written
+down. So a slip in a label is told at once, and no second list of labels exists that could disagree
+with the passes.
 
     known = labels(parts)                      # label or key -> is it a leaf?
     check_leaves(["vision.*"], known)          # raises ValueError that suggests labels near what was meant
@@ -21,6 +22,7 @@ import numpy as np
 
 from ..checkpoint.names import blank_tensors, build
 from ..config import ModelConfig
+from ..door.errors import ArgumentError
 from ..door.stage import session
 from ..kernels import NAMES, interpreter
 from ..passes import answer, video
@@ -33,7 +35,8 @@ PAD, STEPS = 1, 3             # the small model's placeholder id, and how many t
 
 
 def labels(parts: Processor) -> Known:
-    """Labels and keys -> whether it is a leaf, for one picture: those of greedy choice and those of drawing."""
+    """Labels and keys -> whether it is a leaf, for one picture: those of greedy choice and those of
+    drawing."""
     known: dict[str, bool] = {}
     blank = np.full((56, 56, 3), 128, np.uint8)
     content = [{"type": "image", "image": blank}, {"type": "text", "text": "a"}]
@@ -48,7 +51,8 @@ def labels(parts: Processor) -> Known:
 
 
 def replaceable(parts: Processor) -> set[str]:
-    """Everything that a table of functions can name: the labels of a run, those of videos and answers, and kernels."""
+    """Everything that a table of functions can name: the labels of a run, those of videos and answers,
+    and kernels."""
     doors = [door for module in (answer, video) for door in vars(module).values()]
     apart = {door.label for door in doors if "." in getattr(door, "label", "")}
     return {*labels(parts), *apart, *(f"kernel.{name}" for name in NAMES)}
@@ -64,11 +68,12 @@ def collecting(known: dict[str, bool]) -> Iterator[None]:
 
 def smallest(config: ModelConfig) -> ModelConfig:
     """The same depths and the same full blocks; one head, one value where one will do, four words."""
-    vision = replace(config.vision, hidden_size=4, num_heads=1, head_dim=4, intermediate_size=1, in_channels=1,
-                     patch_size=1, temporal_patch_size=1, window_size=2, out_hidden_size=2)
+    vision = replace(config.vision, hidden_size=4, num_heads=1, head_dim=4, intermediate_size=1,
+                     in_channels=1, patch_size=1, temporal_patch_size=1, window_size=2, out_hidden_size=2)
     text = replace(config.text, hidden_size=2, num_attention_heads=1, num_key_value_heads=1, head_dim=2,
                    intermediate_size=1, vocab_size=4, mrope_section=(1, 0, 0))
-    return replace(config, vision=vision, text=text, image_token_id=PAD, video_token_id=2, vision_start_token_id=0,
+    return replace(config, vision=vision, text=text, image_token_id=PAD, video_token_id=2,
+                   vision_start_token_id=0,
                    vision_end_token_id=3, eos_token_id=3)
 
 
@@ -78,27 +83,30 @@ def smallest_inputs(config: ModelConfig) -> Inputs:
                            np.array([[1, 2, 2]]))
 
 
-# ---- checking ----------------------------------------------------------------------------------------------
+# ---- checking ------------------------------------------------------------------------------------
 
 def check_leaves(patterns: Iterable[str], known: Known) -> None:
-    """Raise ValueError unless each pattern matches a leaf: only leaves have an output of their own to look at."""
+    """Raise ArgumentError unless each pattern matches a leaf: only leaves have an output of their own to
+    look at."""
     for pattern in patterns:
         if not any(leaf and fnmatchcase(name, plain_step(pattern)) for name, leaf in known.items()):
-            raise ValueError(no_such(pattern, known))
+            raise ArgumentError(no_such(pattern, known))
 
 
 def check_label(label: str, known: Known) -> None:
-    """Raise ValueError unless this is a stage's label or key, leaf or not; patterns are not taken here."""
+    """Raise ArgumentError unless this is a stage's label or key, leaf or not; patterns are not taken
+    here."""
     if plain_step(label) not in known:
-        raise ValueError(no_such(label, known))
+        raise ArgumentError(no_such(label, known))
 
 
 def check_patterns(patterns: Iterable[str], names: Iterable[str]) -> None:
-    """Raise ValueError unless each pattern matches one of the names, which may be made of other stages."""
+    """Raise ArgumentError unless each pattern matches one of the names, which may be made of other
+    stages."""
     known = dict.fromkeys(names, True)
     for pattern in patterns:
         if not any(fnmatchcase(name, plain_step(pattern)) for name in known):
-            raise ValueError(no_such(pattern, known))
+            raise ArgumentError(no_such(pattern, known))
 
 
 def plain_step(pattern: str) -> str:
@@ -116,7 +124,8 @@ def no_such(pattern: str, known: Known) -> str:
 
 
 def suggestions(pattern: str, known: Known) -> list[str]:
-    """Up to three: the whole label of what was called by its last name, else the most alike. Of blocks, the first."""
+    """Up to three: the whole label of what was called by its last name, else the most alike. Of
+    blocks, the first."""
     names = [name for name in known if not re.search(r"@|\.[1-9]\d*\b", name)]
     ending = [name for name in names if name.endswith(f".{pattern}")]
     return sorted(ending, key=len)[:3] or get_close_matches(pattern.strip("*."), names, 3, 0.5)

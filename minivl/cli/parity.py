@@ -44,14 +44,15 @@ def need_the_reference() -> None:
     """Raise ParityError unless torch and transformers are there."""
     lacking = [name for name in ("torch", "transformers") if find_spec(name) is None]
     if lacking:
-        raise ParityError(f"minivl is compared with transformers, and {' and '.join(lacking)} is not installed: "
-                          "pip install 'minivl[oracle]'")
+        raise ParityError(f"minivl is compared with transformers, and {' and '.join(lacking)} is not "
+                          "installed: pip install 'minivl[oracle]'")
 
 
 def check_output(output: Path, beside: Path) -> None:
     """Raise, before minutes of work, for a page that is none or that cannot be written."""
     if output.suffix != ".html":
-        raise ParityError(f"-o is {output}; name a page, as in report.html: the .json is written beside it")
+        raise ParityError(f"-o is {output}; name a page, as in report.html: the .json is written "
+                          "beside it")
     check_place(output)
     check_place(beside)
 
@@ -69,7 +70,8 @@ def tell(document: dict[str, Any], output: Path, beside: Path, as_json: bool) ->
         table(("prompt", *(" ".join(way) for way in WAYS)),
               [(prompt, *(words.get((prompt, *way), "") for way in WAYS)) for prompt in prompts])
         for run in bad:
-            line(f"{run['prompt']}, {run['precision']} {run['attention']}: first bad stage {run['first_bad']}")
+            line(f"{run['prompt']}, {run['precision']} {run['attention']}: first bad stage "
+                 f"{run['first_bad']}")
     note(f"written to {output} and {beside}")
     return 1 if bad else 0
 
@@ -80,7 +82,8 @@ def tell_findings(found: Findings, report: Path, as_json: bool) -> int:
         print_json({"verdict": found.verdict, **vars(found)})
     else:
         heading(f"{report}: {found.verdict}")
-        for words, rows in (("tampered", found.tampered), ("drifted", found.drifted), ("changed", found.changed),
+        for words, rows in (("tampered", found.tampered), ("drifted", found.drifted),
+                            ("changed", found.changed),
                             ("missing", found.missing)):
             for row in rows[:MANY]:
                 line(f"{words}: {row}")

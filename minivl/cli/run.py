@@ -1,7 +1,8 @@
-"""`minivl passes` and `minivl run`: one question with the door open. What is seen there is the package's session; this
-file chooses and prints.
+"""`minivl passes` and `minivl run`: one question with the door open. What is seen there is the
+package's session; this file chooses and prints.
 
-Read next: `labels.py` (labels known beforehand), `door/stage.py`, `door/watch.py` and `door/listing.py` of the package.
+Read next: `labels.py` (labels known beforehand), `door/stage.py`, `door/watch.py` and
+`door/listing.py` of the package.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 from ..api import VLM
 from ..door import watch
 from ..door.contract import outputs
+from ..door.errors import ArgumentError
 from ..door.listing import Row, fold, lister, total
 from ..door.stage import Session, Stopped
 from ..door.visit import Visit, Watcher
@@ -22,11 +24,13 @@ from .console import count, heading, line, milliseconds, note, print_json, table
 from .given import Chosen, check_words, conversation, named, open_model, sample, say_which
 from .labels import check_label, check_leaves, labels
 
-# ---- passes ------------------------------------------------------------------------------------------------
+# ---- passes --------------------------------------------------------------------------------------
 
-def passes(image: str | None, question: str | None, chosen: Chosen, max_new_tokens: int, everything: bool,
+def passes(image: str | None, question: str | None, chosen: Chosen, max_new_tokens: int,
+           everything: bool,
            as_json: bool) -> None:
-    """Print every leaf in order of execution. Raises ValueError or OSError for whatever is wrong with the input."""
+    """Print every leaf in order of execution. Raises ArgumentError or OSError for whatever is wrong with
+    the input."""
     if image is None:
         image, question = sample()
     question = question or "Describe the image."
@@ -63,7 +67,8 @@ def document(image: str, question: str, answer: str, rows: Sequence[Row]) -> dic
 
 def show(rows: Sequence[Row]) -> None:
     """Rows as a table, with their sum."""
-    cells = [(row.key, row.contract, "  ".join(f"{dtype} {list(shape)}" for dtype, shape in row.outputs), row.runs,
+    cells = [(row.key, row.contract, "  ".join(f"{dtype} {list(shape)}"
+                                               for dtype, shape in row.outputs), row.runs,
               milliseconds(row.seconds), count(row.flops)) for row in [*rows, total(rows, "together")]]
     table(("pass", "contract", "comes out", "runs", "ms", "FLOPs"), cells, right=("runs", "ms", "FLOPs"),
           droppable=("runs", "ms", "FLOPs", "contract"))
@@ -72,14 +77,17 @@ def show(rows: Sequence[Row]) -> None:
 # ---- run ---------------------------------------------------------------------------------------------------
 
 def run(image: str, question: str, chosen: Chosen, max_new_tokens: int, print_after: list[str],
-        record: list[str], dump: Path | None, stop_after: str | None, verify: bool, profile: bool) -> None:
-    """One question with a session open; the session's lines, then the answer or what came out at the stop.
+        record: list[str], dump: Path | None, stop_after: str | None, verify: bool,
+        profile: bool) -> None:
+    """One question with a session open; the session's lines, then the answer or what came out at the
+    stop.
 
-    Raises ValueError for a pattern that no stage matches, and for whatever else is wrong with the input.
+    Raises ArgumentError for a pattern that no stage matches, and for whatever else is wrong with the
+    input.
     """
     printed, kept = (list(watch.patterns(",".join(words))) for words in (print_after, record))
     if kept and dump is None:
-        raise ValueError("--record chooses what --dump writes; say where to with --dump FOLDER")
+        raise ArgumentError("--record chooses what --dump writes; say where to with --dump FOLDER")
     check_words([image], question)
     with open_model(chosen) as vlm:
         known = labels(vlm.processor) if printed or kept or stop_after else {}
@@ -117,14 +125,18 @@ def crosser(unmet: list[str]) -> Watcher:
 
 
 def check_met(unmet: Sequence[str], rows: Sequence[Row]) -> None:
-    """Raise ValueError for a pattern that could have matched but did not: a step after the end of the answer, say."""
+    """Raise ArgumentError for a pattern that could have matched but did not: a step after the end of the
+    answer, say."""
     runs = {row.key.partition(".")[0] for row in rows if row.label.startswith("decoder.")}
     if unmet:
-        raise ValueError(f"nothing came by under {unmet[0]}: the answer ended after {len(runs)} runs of the decoder")
+        raise ArgumentError(f"nothing came by under {unmet[0]}: the answer ended after {len(runs)} runs "
+                            "of the decoder")
 
 
-def watched(vlm: VLM, messages: list[dict[str, Any]], max_new_tokens: int, s: Session, prints: bool) -> str | None:
-    """The answer, or None after a stop, which prints what came out there. Printed lines are progress enough."""
+def watched(vlm: VLM, messages: list[dict[str, Any]], max_new_tokens: int, s: Session,
+            prints: bool) -> str | None:
+    """The answer, or None after a stop, which prints what came out there. Printed lines are progress
+    enough."""
     try:
         if prints:
             return quietly(vlm, messages, max_new_tokens, s)

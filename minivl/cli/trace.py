@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..api import PRECISIONS
+from ..door.errors import ArgumentError
 from ..door.files import check_place, write_whole
 from ..truth.compare import report
 from ..truth.compare.compare import Comparison, compare
@@ -30,19 +31,22 @@ SOURCES, ATTENTION = ("minivl", "transformers"), ("sdpa", "eager")
 
 
 def record(images: Sequence[str], question: str | None, output: Path, source: str, model: str | None,
-           precision: str | None, kernels: str, attention: str, patterns: Sequence[str], layers: str | None,
+           precision: str | None, kernels: str, attention: str, patterns: Sequence[str],
+           layers: str | None,
            rows: Sequence[str], pixels: bool, yardsticks: Sequence[str] | None, answer: int) -> None:
-    """Write the trace of one run. Raises ValueError or OSError for whatever is wrong with the input."""
+    """Write the trace of one run. Raises ArgumentError or OSError for whatever is wrong with the
+    input."""
     from ..truth.trace.record import Selection, record, record_reference, with_answer
     if source not in SOURCES or attention not in ATTENTION:
-        raise ValueError(f"--from is {' or '.join(SOURCES)}, --attention {' or '.join(ATTENTION)}")
+        raise ArgumentError(f"--from is {' or '.join(SOURCES)}, --attention {' or '.join(ATTENTION)}")
     ours = source == "minivl"
     precision = precision or ("float64" if ours else "float32")
     which = Chosen(model, precision, kernels) if ours else Chosen(model)
     if yardsticks is None:
         yardsticks = PRECISIONS if ours and precision == "float64" else ()
     if yardsticks and not ours:
-        raise ValueError("a yardstick is measured against minivl's own run: record that, with --from minivl")
+        raise ArgumentError("a yardstick is measured against minivl's own run: record that, with --from "
+                            "minivl")
     check_place(output)
     if not images:
         first, asked = sample()
@@ -66,22 +70,22 @@ def record(images: Sequence[str], question: str | None, output: Path, source: st
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """`0,2,5-7` as numbers. Raises ValueError."""
+    """`0,2,5-7` as numbers. Raises ArgumentError."""
     found: list[int] = []
     for part in text.split(","):
         first, dash, last = part.partition("-")
         if not first.isdecimal() or (dash and not (last.isdecimal() and int(first) <= int(last))):
-            raise ValueError(f"{text!r} is no list of numbers such as 0,2,5-7")
+            raise ArgumentError(f"{text!r} is no list of numbers such as 0,2,5-7")
         found += range(int(first), int(last or first) + 1)
     return tuple(found)
 
 
 def row_choice(text: str) -> tuple[str, np.ndarray]:
-    """`s=0,5-9` as an axis letter and row numbers. Raises ValueError."""
+    """`s=0,5-9` as an axis letter and row numbers. Raises ArgumentError."""
     letter, _, rows = text.partition("=")
     if len(letter) != 1 or letter not in ROW_LETTERS:
-        raise ValueError(f"--rows is {text!r}; it should be LETTER=NUMBERS, as in s=0,5-9, with a letter of "
-                         f"{', '.join(ROW_LETTERS)}")
+        raise ArgumentError(f"--rows is {text!r}; it should be LETTER=NUMBERS, as in s=0,5-9, with a "
+                            f"letter of {', '.join(ROW_LETTERS)}")
     return letter, np.array(numbers(rows), np.int64)
 
 
@@ -91,18 +95,20 @@ def show(path: Path, pattern: str, as_json: bool) -> None:
         kept = [trace.stages[key] for key in trace.recorded([pattern])]
         if as_json:
             return print_json({**trace.facts, "stages": [vars(stage) for stage in kept]})
-        heading(f"{trace.facts.get('producer')}, {trace.precision}: {len(kept)} of {len(trace.stages)} stages")
+        heading(f"{trace.facts.get('producer')}, {trace.precision}: {len(kept)} of {len(trace.stages)} "
+                "stages")
         shapes = [[trace.file.tensors[name] for name in stage.arrays] for stage in kept]
         table(("stage", "axes", "arrays"), [
             (stage.key, ", ".join(stage.axes), "  ".join(f"{w.format} {list(w.shape)}" for w in weights))
             for stage, weights in zip(kept, shapes, strict=True)], droppable=("axes",))
 
 
-def diff(golden: Path, candidate: Path, names: Path | None, guessed: Path | None, precision: str | None, local: bool,
+def diff(golden: Path, candidate: Path, names: Path | None, guessed: Path | None,
+         precision: str | None, local: bool,
          model: str | None, everything: bool, as_json: bool, page: Path | None, known: Path | None,
          write_known: Path | None) -> int:
-    """Compare, report, and give the exit code: 0 the same within rounding, 1 different. Raises ValueError or OSError
-    when nothing can be compared."""
+    """Compare, report, and give the exit code: 0 the same within rounding, 1 different. Raises
+    ValueError or OSError when nothing can be compared."""
     with Trace(golden) as trace:
         if guessed:
             propose(candidate, trace, guessed)
@@ -125,19 +131,21 @@ def diff(golden: Path, candidate: Path, names: Path | None, guessed: Path | None
 
 
 def propose(candidate: Path, golden: Trace, path: Path) -> None:
-    """Guess what the candidate's names mean, write the table and show it. Raises TraceError when nothing is found."""
+    """Guess what the candidate's names mean, write the table and show it. Raises TraceError when
+    nothing is found."""
     arrays = read_arrays(candidate)
     with working("looking at fingerprints"):
         found = guess(arrays, golden)
     if not found:
-        raise TraceError(f"{candidate}: none of its {len(arrays)} arrays looks like a stage of the golden trace; "
-                         "were the inputs the same?")
+        raise TraceError(f"{candidate}: none of its {len(arrays)} arrays looks like a stage of the "
+                         "golden trace; were the inputs the same?")
     text = json.dumps({g.name: g.label for g in found}, indent=1) + "\n"
     write_whole(path, lambda file: file.write(text.encode()))
     for g in found:
         how = "by its name" if g.distance is None else f"fingerprint {report.number(g.distance)}"
         note(f"{g.name} = {g.label}  ({how}{', or ' + ', '.join(g.instead) if g.instead else ''})")
-    note(f"{len(found)} of {len(arrays)} names guessed, written to {path}: look it through, then use --names {path}")
+    note(f"{len(found)} of {len(arrays)} names guessed, written to {path}: look it through, then use "
+         f"--names {path}")
 
 
 def compare_local(golden: Trace, candidate: Candidate, model: str | None) -> Comparison:
@@ -151,7 +159,8 @@ def compare_local(golden: Trace, candidate: Candidate, model: str | None) -> Com
 def read_names(path: Path) -> dict[str, Any]:
     """A table of names: their name -> label or entry. Raises TraceError."""
     found = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(found, dict) or not all(isinstance(e, str) or (isinstance(e, dict) and "label" in e)
+    if not isinstance(found, dict) or not all(isinstance(e, str)
+                                              or (isinstance(e, dict) and "label" in e)
                                               for e in found.values()):
         raise TraceError(f"{path}: should map their names to labels, or to objects with a label")
     return found
@@ -159,7 +168,8 @@ def read_names(path: Path) -> dict[str, Any]:
 
 def tell(found: Comparison, everything: bool) -> None:
     """The comparison on the terminal."""
-    heading("different" if any(w in (SUSPICIOUS, WRONG) for w in found.words.values()) else "the same within rounding")
+    heading("different" if any(w in (SUSPICIOUS, WRONG) for w in found.words.values())
+            else "the same within rounding")
     for said in report.headline(found) + report.logits_line(found):
         line(said)
     line()

@@ -1,10 +1,12 @@
-"""`minivl triage`: answers of another program, judged as a whole. What is worked out stands in the package `triage`."""
+"""`minivl triage`: answers of another program, judged as a whole. What is worked out stands in the
+package `triage`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from ..api import PRECISIONS
+from ..door.errors import ArgumentError
 from ..truth.triage import report
 from ..truth.triage.cache import Cache
 from ..truth.triage.lines import read_lines
@@ -17,17 +19,18 @@ from .given import Chosen, open_model
 CACHE = "minivl-triage-cache.jsonl"
 
 
-def triage(candidate: Path, model: str | None, precision: str | None, golden: str | None, cache: Path | None,
+def triage(candidate: Path, model: str | None, precision: str | None, golden: str | None,
+           cache: Path | None,
            output: Path, max_new_tokens: int, as_json: bool) -> int:
-    """Compare, report, and give the exit code: 0 the same within rounding, 1 different. Raises ValueError or OSError
-    when nothing can be compared."""
+    """Compare, report, and give the exit code: 0 the same within rounding, 1 different. Raises
+    ValueError or OSError when nothing can be compared."""
     for name, given in (("--precision", precision), ("--golden", golden)):
         if given is not None and given not in PRECISIONS:
-            raise ValueError(f"{name} is {given}; it can be {', '.join(PRECISIONS)}")
+            raise ArgumentError(f"{name} is {given}; it can be {', '.join(PRECISIONS)}")
     lines = read_lines(candidate)
     theirs = precision_of(lines, precision)
     if PRECISIONS.index(golden or FINER[theirs]) > PRECISIONS.index(theirs):
-        raise ValueError(f"--golden is {golden}, coarser than the candidate's {theirs}: leave it out")
+        raise ArgumentError(f"--golden is {golden}, coarser than the candidate's {theirs}: leave it out")
     kept = Cache(cache or candidate.with_name(CACHE))
     with open_model(Chosen(model)) as vlm:
         with working("reading samples") as say:

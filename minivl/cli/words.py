@@ -1,9 +1,9 @@
 """The command line: words, options and exit codes. What a command does stands in a file of its
 family beside this one.
 
-Exit codes: 0 done; 1 a check failed (an audit, a contract) or minivl itself did; 2 wrong input; 130 interrupted.
-An error is one line on stderr; `--debug`, anywhere on the line, shows the traceback instead. Heavy imports wait until a
-command runs. Read next: `console.py`.
+Exit codes: 0 done; 1 a check failed (an audit, a contract) or minivl itself did; 2 wrong input; 130
+interrupted. An error is one line on stderr; `--debug`, anywhere on the line, shows the traceback
+instead. Heavy imports wait until a command runs. Read next: `console.py`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _guarded(command: Callable[[], Any], debug: bool) -> int:
         return code if isinstance(code, int) else 0
     except (KeyboardInterrupt, typer.Abort):
         return 130
-    except BrokenPipeError:                                    # `minivl passes | head`: nobody listens any more
+    except BrokenPipeError:                             # `minivl passes | head`: nobody listens any more
         _silence()
         return 1
     except Exception as error:
@@ -53,7 +53,7 @@ def _guarded(command: Callable[[], Any], debug: bool) -> int:
 def _explained(error: Exception) -> tuple[str, int]:
     """An error as one line, and the exit code."""
     from .console import clean
-    if hasattr(error, "format_message"):                       # the command line's own: an unknown option, say
+    if hasattr(error, "format_message"):                 # the command line's own: an unknown option, say
         context = getattr(error, "ctx", None)
         said = error.format_message()
         hint = " The question comes last, after the pictures." if "Missing argument 'IMAGE" in said else ""
@@ -74,7 +74,8 @@ def _explained(error: Exception) -> tuple[str, int]:
         return clean(f"{error.filename}: {error.strerror}"), 2
     if isinstance(error, (ValueError, OSError, IndexError)):
         return clean(first + notes), 2
-    return clean(f"{type(error).__name__}: {first}{notes}; this is a defect of minivl: --debug shows where"), 1
+    return clean(f"{type(error).__name__}: {first}{notes}; this is a defect of minivl: --debug shows "
+                 "where"), 1
 
 
 def _silence() -> None:
@@ -89,19 +90,24 @@ def _silence() -> None:
 app = typer.Typer(cls=Words, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False,
                   context_settings={"help_option_names": ["-h", "--help"]})
 
-Image = Annotated[str, typer.Argument(metavar="IMAGE", help="A picture: a file, or a file: or data: URL.")]
-Images = Annotated[list[str], typer.Argument(metavar="IMAGE", help="Pictures: files, or file: or data: URLs.")]
-SomeImages = Annotated[list[str] | None, typer.Argument(metavar="[IMAGE]", help="Pictures.", show_default=False)]
+Image = Annotated[str, typer.Argument(metavar="IMAGE",
+                                      help="A picture: a file, or a file: or data: URL.")]
+Images = Annotated[list[str], typer.Argument(metavar="IMAGE",
+                                             help="Pictures: files, or file: or data: URLs.")]
+SomeImages = Annotated[list[str] | None, typer.Argument(metavar="[IMAGE]", help="Pictures.",
+                                                        show_default=False)]
 Question = Annotated[str, typer.Argument(metavar="QUESTION")]
 Model = Annotated[str | None, typer.Option("--model", metavar="DIR", show_default=False, help=(
     "A checkpoint's folder, or a hub name that is in the local cache. Without it: the embedded model."))]
 Precision = Annotated[str, typer.Option(help="Of the activations: float64, float32, float16 or bfloat16.")]
 Kernels = Annotated[str, typer.Option("--kernels", metavar="NAME", help=(
     "What runs the passes: auto, definition, or shapes (no numbers, for any size)."))]
-Length = Annotated[int, typer.Option("--max-new-tokens", min=1, metavar="N", help="The answer has at most N tokens.")]
+Length = Annotated[int, typer.Option("--max-new-tokens", min=1, metavar="N",
+                                     help="The answer has at most N tokens.")]
 FaultName = Annotated[str | None, typer.Option("--fault", metavar="NAME", show_default=False, help=(
     "Run with a known fault in the model; `minivl faults` lists them."))]
-FramesPerSecond = Annotated[float | None, typer.Option("--fps", min=0, metavar="F", show_default=False, help=(
+FramesPerSecond = Annotated[float | None, typer.Option("--fps", min=0, metavar="F", show_default=False,
+                                                       help=(
     "The pictures are the frames of one video, F of them a second."))]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 
@@ -109,7 +115,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document in
 @app.callback(invoke_without_command=True)
 def start(context: typer.Context,
           version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-          debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere.")] = False) -> None:
+          debug: Annotated[bool, typer.Option("--debug",
+                                              help="Show tracebacks; may stand anywhere.")] = False) -> None:
     """Qwen2.5-VL as explicit array code: ask it, watch every pass of it, take a checkpoint apart."""
     if version:
         from ..door.version import VERSION
@@ -120,13 +127,15 @@ def start(context: typer.Context,
 
 
 @app.command()
-def demo(output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.png", help="Where the picture goes.")]
+def demo(output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.png",
+                                              help="Where the picture goes.")]
          = Path("minivl-demo.png")) -> None:
-    """Answer about samples, and draw it. The embedded model looks at pictures; one file shows what happens inside."""
-    from ..show.demo import check_output
+    """Answer about samples, and draw it. The embedded model looks at pictures; one file shows what
+    happens inside."""
+    from ..door.files import check_place
     from ..show.demo import main as show
     from .console import console
-    check_output(output)
+    check_place(output, ".png")
     show(output, console())
 
 
@@ -139,12 +148,14 @@ def ask(images: Images, question: Question, model: Model = None, precision: Prec
             "For drawing tokens; 0 without it."))] = None,
         stream: Annotated[bool, typer.Option("--stream", help="Print words as they come.")] = False,
         fault: FaultName = None) -> None:
-    """Answer a question about pictures, or about a video whose frames they are. The question comes last."""
+    """Answer a question about pictures, or about a video whose frames they are. The question comes
+    last."""
     from .ask import ask
     from .faults import planted
     from .given import Chosen
     with planted(fault):
-        ask(images, question, Chosen(model, precision, kernels), max_new_tokens, temperature, seed, stream, fps)
+        ask(images, question, Chosen(model, precision, kernels), max_new_tokens, temperature, seed,
+            stream, fps)
 
 
 @app.command()
@@ -154,32 +165,38 @@ def ground(image: Image, question: Question,
            model: Model = None, precision: Precision = "float32", kernels: Kernels = "auto",
            max_new_tokens: Length = 512,
            as_json: AsJson = False, fault: FaultName = None) -> None:
-    """Find things in a picture, and draw boxes on it. Greedily; exit code 1 when the answer names no place.
+    """Find things in a picture, and draw boxes on it. Greedily; exit code 1 when the answer names no
+    place.
 
-    JSON: image, question, answer, source_size, resized_size, notes, picture, found: [label, box, point, said].
-    Sizes are [height, width]; box (x0, y0, x1, y1) and point (x, y) are in pixels of the picture as it came,
-    turned upright; said is what the model wrote, in pixels of the resized picture.
+    JSON: image, question, answer, source_size, resized_size, notes, picture, found: [label, box,
+        point, said].
+    Sizes are [height, width]; box (x0, y0, x1, y1) and point (x, y) are in pixels of the picture as it
+    came, turned upright; said is what the model wrote, in pixels of the resized picture.
     """
     from .faults import planted
     from .given import Chosen
     from .ground import ground
     with planted(fault):
-        found = ground(image, question, output, Chosen(model, precision, kernels), max_new_tokens, as_json)
+        found = ground(image, question, output, Chosen(model, precision, kernels), max_new_tokens,
+                       as_json)
     raise typer.Exit(0 if found else 1)
 
 
 @app.command()
 def passes(image: Annotated[str | None, typer.Argument(metavar="[IMAGE]", show_default=False, help=(
                "Without it: a sample picture."))] = None,
-           question: Annotated[str | None, typer.Argument(metavar="[QUESTION]", show_default=False)] = None,
+           question: Annotated[str | None, typer.Argument(metavar="[QUESTION]",
+                                                          show_default=False)] = None,
            model: Model = None, precision: Precision = "float32", kernels: Kernels = "auto",
            max_new_tokens: Length = 16,
-           everything: Annotated[bool, typer.Option("--all", help="Every block and every decoding step.")] = False,
+           everything: Annotated[bool, typer.Option("--all",
+                                                    help="Every block and every decoding step.")] = False,
            as_json: AsJson = False) -> None:
     """List every pass of a run. With its contract, what came out, seconds and floating-point operations.
 
-    JSON: image, question, answer, seconds, flops, passes: [key, label, contract, outputs: [dtype, shape], seconds,
-    flops]; never folded.
+    JSON: image, question, answer, seconds, flops, passes: [key, label, contract, outputs: [dtype,
+        shape], seconds,
+        flops]; never folded.
     """
     from .given import Chosen
     from .run import passes
@@ -202,27 +219,32 @@ def run(image: Image, question: Question, model: Model = None, precision: Precis
         profile: Annotated[bool, typer.Option("--profile", help=(
             "Print seconds and FLOPs of the passes."))] = False,
         fault: FaultName = None) -> None:
-    """Answer while every pass is watched. Greedily; labels and patterns are those that `minivl passes` lists."""
+    """Answer while every pass is watched. Greedily; labels and patterns are those that `minivl passes`
+    lists."""
     from .faults import planted
     from .given import Chosen
     from .run import run
     with planted(fault):
-        run(image, question, Chosen(model, precision, kernels), max_new_tokens, print_after, record, dump, stop_after,
+        run(image, question, Chosen(model, precision, kernels), max_new_tokens, print_after, record,
+            dump, stop_after,
             verify_each, profile)
 
 
 @app.command()
 def faults(name: Annotated[str | None, typer.Argument(metavar="[NAME]", show_default=False, help=(
                "One fault: its story, and the wrong code beside the right one."))] = None,
-           score: Annotated[bool, typer.Option("--score", help="Which check finds which fault.")] = False,
+           score: Annotated[bool, typer.Option("--score",
+                                               help="Which check finds which fault.")] = False,
            markdown: Annotated[bool, typer.Option("--markdown", help=(
                "With --score: the page docs/made/bug-museum.md."))] = False,
            shadow: Annotated[bool, typer.Option("--shadow", help=(
                "Run it beside the model on its smallest input and name the passes that differ."))] = False,
            as_json: AsJson = False) -> None:
-    """Walk through the bug museum. Wrong passes from public incidents; exit code 1 when one is not found.
+    """Walk through the bug museum. Wrong passes from public incidents; exit code 1 when one is not
+    found.
 
-    JSON: a list of name, label, incidents, year, symptom, story, shows_on, ordinary_check; with --shadow: name, label,
+    JSON: a list of name, label, incidents, year, symptom, story, shows_on, ordinary_check; with
+        --shadow: name, label,
     guilty: {pass: error}, right, seconds; with --score: {fault: [check]}.
     """
     from .faults import faults
@@ -232,7 +254,8 @@ def faults(name: Annotated[str | None, typer.Argument(metavar="[NAME]", show_def
 @app.command()
 def explore(words: Annotated[list[str], typer.Argument(metavar="IMAGE... QUESTION", help=(
                 "Pictures, then a question; or the folder of a dump alone (minivl run --dump)."))],
-            output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.html", help="Where the page goes.")]
+            output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.html",
+                                                 help="Where the page goes.")]
             = Path("minivl-run.html"),
             beside: Annotated[list[str], typer.Option(metavar="WORD", help=(
                 "A second run beside the first: another question, picture or dump. May be given again."))]
@@ -240,20 +263,47 @@ def explore(words: Annotated[list[str], typer.Argument(metavar="IMAGE... QUESTIO
             fps: FramesPerSecond = None,
             model: Model = None, precision: Precision = "float32", kernels: Kernels = "auto",
            max_new_tokens: Length = 64) -> None:
-    """Make a page of a run. Point at a pixel, token, window or stage and see what belongs to it; one HTML file."""
+    """Make a page of a run. Point at a pixel, token, window or stage and see what belongs to it; one
+    HTML file."""
     from .explore import explore
     from .given import Chosen
     explore(words, beside, output, fps, Chosen(model, precision, kernels), max_new_tokens)
 
 
 @app.command()
+def explain(model: Annotated[str | None, typer.Option("--model", metavar="3B|7B|32B|72B|DIR",
+                                                      show_default=False, help=(
+                "A released size, whose weights need not be there, or a folder. Without it: the "
+                "embedded model."))] = None,
+            image: Annotated[list[str], typer.Option(metavar="WIDTHxHEIGHT", help=(
+                "A picture of this size is in the prompt. May be given again."))] = [],  # noqa: B006
+            text_tokens: Annotated[int, typer.Option(min=2, metavar="N",
+                                                     help="Tokens of text in the prompt.")] = 32,
+            new_tokens: Annotated[int, typer.Option(min=1, metavar="N",
+                                                    help="Tokens of the answer.")] = 1,
+            precision: Precision = "float32", as_json: AsJson = False) -> None:
+    """Tell what a run costs. Every pass with its shapes, parameters, operations and bytes; no weights
+    are needed.
+
+    JSON: model, precision, tokens, visual_tokens, new_tokens, prefill, first, last: [label, contract,
+        shapes, runs,
+    parameters, flops, moved, held], weight_bytes, cache_bytes, peak_bytes, prefill_flops, decode_flops.
+    """
+    from .explain import explain
+    from .geometry import parse_size
+    explain(model, [parse_size(one) for one in image], text_tokens, new_tokens, precision, as_json)
+
+
+@app.command()
 def inspect(model: Annotated[str | None, typer.Argument(metavar="[MODEL_DIR]", show_default=False, help=(
                 "A checkpoint's folder or hub name. Without it: the embedded model."))] = None,
             as_json: AsJson = False) -> None:
-    """Audit a checkpoint's folder. Shows what is in it and what is wrong with it; exit code 1 when something is.
+    """Audit a checkpoint's folder. Shows what is in it and what is wrong with it; exit code 1 when
+    something is.
 
-    JSON: folder, ok, official_size, files, problems, config, preprocessor, generation, tensors: [count, expected,
-    formats, bytes, parameters], parts: [part, parameters, expected], head: [tied, tensor], audit.
+    JSON: folder, ok, official_size, files, problems, config, preprocessor, generation, tensors:
+        [count, expected,
+        formats, bytes, parameters], parts: [part, parameters, expected], head: [tied, tensor], audit.
     """
     from .inspect import inspect
     raise typer.Exit(0 if inspect(model, as_json) else 1)
@@ -272,8 +322,9 @@ def tokens(images: SomeImages = None,
            as_json: AsJson = False) -> None:
     """Count the tokens of pictures. Shows how they are resized and cut; no weights needed.
 
-    JSON: min_pixels, max_pixels, max_tokens, window_size, pictures: [name, source_size, resized_size, grid, patches,
-    windows, smallest_window, tokens, share_of_max], total. Sizes are [height, width].
+    JSON: min_pixels, max_pixels, max_tokens, window_size, pictures: [name, source_size, resized_size,
+        grid, patches,
+        windows, smallest_window, tokens, share_of_max], total. Sizes are [height, width].
     """
     from .geometry import tokens
     tokens(images or [], size, model, min_pixels, max_pixels, as_json)
@@ -286,10 +337,13 @@ def where(image: Image,
           pixel: Annotated[str | None, typer.Option(metavar="X,Y", show_default=False, help=(
               "A pixel of the picture as it came, from its upper left corner."))] = None,
           model: Model = None, as_json: AsJson = False) -> None:
-    """Find one visual token. Its pixels, patches, window, row in the prompt and positions; no weights needed.
+    """Find one visual token. Its pixels, patches, window, row in the prompt and positions; no weights
+    needed.
 
-    JSON: image, source_size, resized_size, grid, tokens, prompt_length, token, sequence, medium, time, cell, patches,
-    window_rows, segments, position, box, source_box, full_attention_blocks. Boxes are x0, y0, x1, y1.
+    JSON: image, source_size, resized_size, grid, tokens, prompt_length, token, sequence, medium, time,
+        cell, patches,
+        window_rows, segments, position, box, source_box, full_attention_blocks. Boxes are x0, y0, x1,
+        y1.
     """
     from .geometry import where
     where(image, token, pixel, model, as_json)
@@ -302,14 +356,17 @@ app.add_typer(trace, name="trace")
 
 @trace.command("record")
 def trace_record(
-        words: Annotated[list[str] | None, typer.Argument(metavar="[IMAGE ... QUESTION]", show_default=False, help=(
+        words: Annotated[list[str] | None, typer.Argument(metavar="[IMAGE ... QUESTION]",
+                                                          show_default=False, help=(
             "Pictures, then the question. Without them: a sample."))] = None,
         output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The trace.")]
         = Path("golden.safetensors"),
-        source: Annotated[str, typer.Option("--from", metavar="minivl|transformers", help="Whose run.")] = "minivl",
+        source: Annotated[str, typer.Option("--from", metavar="minivl|transformers",
+                                            help="Whose run.")] = "minivl",
         model: Model = None,
         precision: Annotated[str | None, typer.Option(show_default=False, help=(
-            "float64, float32, float16 or bfloat16; without it float64 for minivl, float32 for transformers."))] = None,
+            "float64, float32, float16 or bfloat16; without it float64 for minivl, float32 for "
+            "transformers."))] = None,
         kernels: Kernels = "auto",
         attention: Annotated[str, typer.Option(metavar="sdpa|eager", help="Of transformers.")] = "sdpa",
         select: Annotated[list[str], typer.Option(metavar="PATTERN", help=(
@@ -320,21 +377,25 @@ def trace_record(
             "Keep these rows of arrays with this axis letter, as in s=0,5-9. May be given again."))] = [],  # noqa: B006
         no_pixels: Annotated[bool, typer.Option("--no-pixels", help=(
             "Leave out the picture, the text, and stages that they can be read from."))] = False,
-        yardstick: Annotated[list[str] | None, typer.Option(metavar="PRECISION", show_default=False, help=(
-            "Measure the rounding of this precision too. May be given again; for a float64 run of minivl: all."))]
+        yardstick: Annotated[list[str] | None, typer.Option(metavar="PRECISION", show_default=False,
+                                                            help=(
+            "Measure the rounding of this precision too. May be given again; for a float64 run of "
+            "minivl: all."))]
         = None,
         answer: Annotated[int, typer.Option(min=0, metavar="N", help=(
             "Add the model's own answer, at most N tokens, to the prompt."))] = 0) -> None:
     """Record the golden values of a run. Or the run of transformers under the same labels."""
     from .trace import record
     images, question = (words[:-1], words[-1]) if words else ([], None)
-    record(images, question, output, source, model, precision, kernels, attention, select, layers, rows, not no_pixels,
+    record(images, question, output, source, model, precision, kernels, attention, select, layers,
+           rows, not no_pixels,
            yardstick, answer)
 
 
 @trace.command("show")
 def trace_show(path: Annotated[Path, typer.Argument(metavar="TRACE")],
-               pattern: Annotated[str, typer.Argument(metavar="[PATTERN]")] = "*", as_json: AsJson = False) -> None:
+               pattern: Annotated[str, typer.Argument(metavar="[PATTERN]")] = "*",
+               as_json: AsJson = False) -> None:
     """List what is in a trace."""
     from .trace import show
     show(path, pattern, as_json)
@@ -346,60 +407,76 @@ def diff(golden: Annotated[Path, typer.Argument(metavar="GOLDEN", help="A trace 
              "A trace, a dump, .npz, .safetensors, .bin, or a folder of .npy or .bin."))],
          names: Annotated[Path | None, typer.Option(metavar="FILE.json", show_default=False, help=(
              "What the candidate's names mean: {name: label}."))] = None,
-         guessed: Annotated[Path | None, typer.Option("--guess", metavar="FILE.json", show_default=False, help=(
+         guessed: Annotated[Path | None, typer.Option("--guess", metavar="FILE.json",
+                                                      show_default=False, help=(
              "Guess the names from the numbers, write the table to FILE.json, and go on with it."))] = None,
          precision: Annotated[str | None, typer.Option(show_default=False, help=(
              "Of the candidate; without it what its numbers show."))] = None,
          local: Annotated[bool, typer.Option("--local", help=(
              "Run each stage on the candidate's own values: names every guilty one. Needs the model."))] = False,
          model: Model = None,
-         everything: Annotated[bool, typer.Option("--all", help="Every stage, not only the bad ones.")] = False,
-         page: Annotated[Path | None, typer.Option("--html", metavar="FILE.html", show_default=False, help=(
+         everything: Annotated[bool, typer.Option("--all",
+                                                  help="Every stage, not only the bad ones.")] = False,
+         page: Annotated[Path | None, typer.Option("--html", metavar="FILE.html", show_default=False,
+                                                   help=(
              "Write a page with a map of the difference."))] = None,
-         known: Annotated[Path | None, typer.Option("--baseline", metavar="FILE.json", show_default=False, help=(
+         known: Annotated[Path | None, typer.Option("--baseline", metavar="FILE.json",
+                                                    show_default=False, help=(
              "What is known to differ: only what is worse counts."))] = None,
-         write_known: Annotated[Path | None, typer.Option("--write-baseline", metavar="FILE.json", show_default=False,
+         write_known: Annotated[Path | None, typer.Option("--write-baseline", metavar="FILE.json",
+                                                          show_default=False,
                                                           help="Write down what differs now.")] = None,
          as_json: AsJson = False) -> None:
-    """Find where another implementation goes wrong first. Each stage: exact, rounding, suspicious or wrong.
+    """Find where another implementation goes wrong first. Each stage: exact, rounding, suspicious or
+    wrong.
 
-    Exit code 0: the same within rounding; 1: different; 2: cannot be compared. JSON: golden, candidate, producer,
-    precision, words, first_bad, suspects, untapped, unused, aligned, warnings, judged, logits, local, slices.
+    Exit code 0: the same within rounding; 1: different; 2: cannot be compared. JSON: golden,
+    candidate, producer, precision, words, first_bad, suspects, untapped, unused, aligned, warnings,
+    judged, logits, local, slices.
     """
     from .trace import diff
-    raise typer.Exit(diff(golden, candidate, names, guessed, precision, local, model, everything, as_json, page, known,
+    raise typer.Exit(diff(golden, candidate, names, guessed, precision, local, model, everything,
+                          as_json, page, known,
                           write_known))
 
 
-Candidate = Annotated[str | None, typer.Option("--candidate", metavar="FILE.py:NAME", show_default=False, help=(
+Candidate = Annotated[str | None, typer.Option("--candidate", metavar="FILE.py:NAME",
+                                               show_default=False, help=(
     "An object with cuts() and run(), a torch module, or a table of functions by stage."))]
 Command = Annotated[str | None, typer.Option("--command", metavar="PROGRAM", show_default=False, help=(
     "A program that exchanges files, with its words."))]
 TheirPrecision = Annotated[str | None, typer.Option("--precision", show_default=False, help=(
     "Of a program's activations; float32 without it."))]
-Exchange = Annotated[str | None, typer.Option("--exchange", metavar="safetensors|npz", show_default=False, help=(
+Exchange = Annotated[str | None, typer.Option("--exchange", metavar="safetensors|npz",
+                                              show_default=False, help=(
     "The files of a program; safetensors without it."))]
-Prompt = Annotated[list[str] | None, typer.Argument(metavar="[IMAGE ... QUESTION]", show_default=False, help=(
+Prompt = Annotated[list[str] | None, typer.Argument(metavar="[IMAGE ... QUESTION]", show_default=False,
+                                                    help=(
     "Pictures, then the question. Without them: a sample."))]
 
 
 @app.command()
-def bisect(golden: Annotated[Path, typer.Argument(metavar="GOLDEN", help="A trace that minivl recorded.")],
+def bisect(golden: Annotated[Path, typer.Argument(metavar="GOLDEN",
+                                                  help="A trace that minivl recorded.")],
            candidate: Candidate = None, command: Command = None, fault: FaultName = None,
            precision: TheirPrecision = None, exchange: Exchange = None, model: Model = None,
            as_json: AsJson = False) -> None:
-    """Find the guilty passes of a candidate that runs. Golden values go in at its cuts; the last guilty one first.
+    """Find the guilty passes of a candidate that runs. Golden values go in at its cuts; the last
+    guilty one first.
 
-    Exit code 0: the same within rounding; 1: different; 2: cannot be bisected. JSON: candidate, golden, precision,
-    cuts, trials: [cut, healed, word, ratio, runs, note], guilty: [after, until, passes, skipped], notes, runs,
-    settled, verdict.
+    Exit code 0: the same within rounding; 1: different; 2: cannot be bisected. JSON: candidate,
+    golden, precision,
+    cuts, trials: [cut, healed, word, ratio, runs, note], guilty: [after, until, passes, skipped],
+        notes, runs,
+        settled, verdict.
     """
     from .candidate import run_bisect
     raise typer.Exit(run_bisect(golden, candidate, command, fault, precision, exchange, model, as_json))
 
 
 @app.command()
-def shadow(words: Prompt = None, candidate: Candidate = None, command: Command = None, fault: FaultName = None,
+def shadow(words: Prompt = None, candidate: Candidate = None, command: Command = None,
+           fault: FaultName = None,
            precision: TheirPrecision = None, exchange: Exchange = None, model: Model = None,
            fps: FramesPerSecond = None,
            tolerance: Annotated[float, typer.Option(min=0, metavar="E", help=(
@@ -407,11 +484,13 @@ def shadow(words: Prompt = None, candidate: Candidate = None, command: Command =
            as_json: AsJson = False) -> None:
     """Name every guilty stage of a candidate in one run. Each stage gets golden inputs.
 
-    Exit code 0: the same within rounding; 1: different; 2: cannot be run so. JSON: candidate, precision, compared,
+    Exit code 0: the same within rounding; 1: different; 2: cannot be run so. JSON: candidate,
+    precision, compared,
     errors: {stage: error}, failures, silent, notes, judged.
     """
     from .candidate import run_shadow
-    raise typer.Exit(run_shadow(words or [], fps, candidate, command, fault, precision, exchange, model, tolerance,
+    raise typer.Exit(run_shadow(words or [], fps, candidate, command, fault, precision, exchange,
+                                model, tolerance,
                                 as_json))
 
 
@@ -424,13 +503,15 @@ def reduce(words: Prompt = None,
            fps: FramesPerSecond = None,
            most: Annotated[int, typer.Option(min=1, metavar="N", help="At most N trials.")] = 1000,
            as_json: AsJson = False) -> None:
-    """Shrink a prompt to the smallest on which a candidate still fails. Pictures, prompt and traces go into a folder.
+    """Shrink a prompt to the smallest on which a candidate still fails. Pictures, prompt and traces go
+    into a folder.
 
-    Exit code 0: it does not fail; 1: it does, and the folder is written; 2: wrong input. JSON: verdict, failure,
-    first, last, steps, trials, whole, folder, files.
+    Exit code 0: it does not fail; 1: it does, and the folder is written; 2: wrong input. JSON:
+    verdict, failure, first, last, steps, trials, whole, folder, files.
     """
     from .candidate import run_reduce
-    raise typer.Exit(run_reduce(words or [], fps, output, candidate, command, fault, precision, exchange, model, most,
+    raise typer.Exit(run_reduce(words or [], fps, output, candidate, command, fault, precision,
+                                exchange, model, most,
                                 as_json))
 
 
@@ -439,13 +520,15 @@ def parity(model: Annotated[str | None, typer.Argument(metavar="[MODEL_DIR]", sh
                "A checkpoint's folder or hub name. Without it: the embedded model."))] = None,
            output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.html", help=(
                "The page; the same as .json beside it."))] = Path("parity.html"),
-           report: Annotated[Path | None, typer.Option("--verify", metavar="REPORT.json", show_default=False, help=(
+           report: Annotated[Path | None, typer.Option("--verify", metavar="REPORT.json",
+                                                       show_default=False, help=(
                "Make everything of a report again, and say what differs."))] = None,
            as_json: AsJson = False) -> None:
-    """Compare a checkpoint with transformers, stage by stage. A sealed report; needs torch and transformers.
+    """Compare a checkpoint with transformers, stage by stage. A sealed report; needs torch and
+    transformers.
 
-    Exit code 0: the same within rounding, or verified; 1: different, tampered, drifted or incomplete; 2: cannot be
-    made. JSON: the report; with --verify: verdict, tampered, drifted, changed, missing.
+    Exit code 0: the same within rounding, or verified; 1: different, tampered, drifted or incomplete;
+    2: cannot be made. JSON: the report; with --verify: verdict, tampered, drifted, changed, missing.
     """
     from .parity import run_parity
     raise typer.Exit(run_parity(model, output, report, as_json))
@@ -453,7 +536,8 @@ def parity(model: Annotated[str | None, typer.Argument(metavar="[MODEL_DIR]", sh
 
 @app.command()
 def triage(candidate: Annotated[Path, typer.Argument(metavar="CANDIDATE.jsonl", help=(
-               "Answers of another program, one sample a line; docs/guide/triage.md describes the fields."))],
+               "Answers of another program, one sample a line; docs/guide/triage.md describes the "
+               "fields."))],
            model: Model = None,
            precision: Annotated[str | None, typer.Option(show_default=False, help=(
                "Of the candidate; without it what its lines say, else bfloat16."))] = None,
@@ -464,11 +548,14 @@ def triage(candidate: Annotated[Path, typer.Argument(metavar="CANDIDATE.jsonl", 
            output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help=(
                "Where the smallest bad sample goes."))] = Path("minivl-triage"),
            max_new_tokens: Length = 128, as_json: AsJson = False) -> None:
-    """Tell what is wrong with another program's answers. Pixels, settings or arithmetic, and in which samples.
+    """Tell what is wrong with another program's answers. Pixels, settings or arithmetic, and in which
+    samples.
 
-    Exit code 0: the same within rounding; 1: different; 2: cannot be compared. JSON: candidate, verdict, precision,
-    golden, samples, lost, bad, limits, measured, cause: [kind, name, because, evidence, tried, notes], shared: [named,
-    table], answers (minivl's), losses, smallest: [name, size, folder, with_answer, commands].
+    Exit code 0: the same within rounding; 1: different; 2: cannot be compared. JSON: candidate,
+    verdict, precision,
+    golden, samples, lost, bad, limits, measured, cause: [kind, name, because, evidence, tried, notes],
+        shared: [named,
+        table], answers (minivl's), losses, smallest: [name, size, folder, with_answer, commands].
     """
     from .triage import triage
     raise typer.Exit(triage(candidate, model, precision, golden, cache, output, max_new_tokens, as_json))
@@ -481,10 +568,12 @@ app.add_typer(course, name="course")
 
 @course.command("copy")
 def course_copy(
-        folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the lessons go; made if it does not exist.")],
+        folder: Annotated[Path, typer.Argument(metavar="DIR",
+                                               help="Where the lessons go; made if it does not exist.")],
         update: Annotated[bool, typer.Option("--update", help=(
             "Replace older lessons that nobody has edited, put new versions beside edited ones."))] = False) -> None:
-    """Copy the lessons into a folder of your own. Prints a line for each; an edited lesson is never written over."""
+    """Copy the lessons into a folder of your own. Prints a line for each; an edited lesson is never
+    written over."""
     from .course import copy
     copy(folder, update)
 
@@ -493,7 +582,8 @@ def course_copy(
 def course_grade(
         folder: Annotated[Path, typer.Argument(metavar="SUBMITTED", help=(
             "The folder that holds a folder for each student, named after the student."))],
-        assignment: Annotated[str | None, typer.Option("--assignment", metavar="NAME", show_default=False, help=(
+        assignment: Annotated[str | None, typer.Option("--assignment", metavar="NAME",
+                                                       show_default=False, help=(
             "Which one is graded; without it all that a student has a folder for."))] = None,
         output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help=(
             "Where marks and feedback go, in a folder for the assignment."))] = Path("graded"),
@@ -502,9 +592,11 @@ def course_grade(
         memory: Annotated[int, typer.Option(min=256, metavar="MB", help="For one submission.")] = 2048,
         patience: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help=(
             "Of a processor, for one function and for one statement of a cell."))] = 5.0) -> None:
-    """Grade a folder of submissions. Each in a process of its own, with limits; exit code 1 when one was not graded.
+    """Grade a folder of submissions. Each in a process of its own, with limits; exit code 1 when one
+    was not graded.
 
-    Writes DIR/NAME/marks.csv, marks.md, grades.csv (as nbgrader exports), feedback/STUDENT.md and grading.json.
+    Writes DIR/NAME/marks.csv, marks.md, grades.csv (as nbgrader exports), feedback/STUDENT.md and
+    grading.json.
     """
     from .course import grade
     raise typer.Exit(1 if grade(folder, assignment, output, seed, memory, patience) else 0)
@@ -512,20 +604,26 @@ def course_grade(
 
 @app.command()
 def diagnose(path: Annotated[Path, typer.Argument(metavar="TRACE", help=(
-                 "What `diff` takes for a candidate: a trace, a dump, .npz, .safetensors, .bin, a folder."))],
+                 "What `diff` takes for a candidate: a trace, a dump, .npz, .safetensors, .bin, a "
+                 "folder."))],
              golden: Annotated[Path | None, typer.Option(metavar="GOLDEN", show_default=False, help=(
-                 "The right run of the same inputs; without it one is made from the inputs that TRACE holds."))] = None,
+                 "The right run of the same inputs; without it one is made from the inputs that TRACE "
+                 "holds."))] = None,
              names: Annotated[Path | None, typer.Option(metavar="FILE.json", show_default=False, help=(
                  "What the candidate's names mean: {name: label}."))] = None,
              precision: Annotated[str | None, typer.Option(show_default=False, help=(
                  "Of the candidate; without it what its numbers show."))] = None,
              model: Model = None,
-             most: Annotated[int, typer.Option("--top", min=1, metavar="N", help="Show so many faults.")] = 5,
+             most: Annotated[int, typer.Option("--top", min=1, metavar="N",
+                                               help="Show so many faults.")] = 5,
              as_json: AsJson = False) -> None:
-    """Say which known fault a trace looks like. The museum's wrong passes are tried on its own values, one by one.
+    """Say which known fault a trace looks like. The museum's wrong passes are tried on its own values,
+    one by one.
 
-    Exit code 0: no difference beyond rounding; 1: different; 2: cannot be compared. JSON: healthy, known, first_bad,
-    passes, words, ranking: [fault, label, incidents, nearer, wrong_taps_left, taps_explained, tap, rounding_right,
+    Exit code 0: no difference beyond rounding; 1: different; 2: cannot be compared. JSON: healthy,
+    known, first_bad,
+    passes, words, ranking: [fault, label, incidents, nearer, wrong_taps_left, taps_explained, tap,
+        rounding_right,
     rounding_fault, lean: [share, sigmas]], comparison.
     """
     from .diagnose import diagnose

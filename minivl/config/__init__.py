@@ -9,6 +9,8 @@ from .official import OFFICIAL, OFFICIAL_PICTURES, official_config, to_flat_json
 from .read import config_from, read_config, read_generation, read_preprocessor
 from .rules import ConfigError
 
-__all__ = ["OFFICIAL", "OFFICIAL_PICTURES", "ConfigError", "GenerationConfig", "ModelConfig", "PreprocessorConfig",
-           "TextConfig", "VisionConfig", "config_from", "official_config", "read_config", "read_generation",
+__all__ = ["OFFICIAL", "OFFICIAL_PICTURES", "ConfigError", "GenerationConfig", "ModelConfig",
+           "PreprocessorConfig",
+           "TextConfig", "VisionConfig", "config_from", "official_config", "read_config",
+           "read_generation",
            "read_preprocessor", "to_flat_json", "to_nested_json"]

@@ -1,6 +1,7 @@
 """The model's dimensions, as frozen dataclasses with the official field names.
 
-Nothing is checked here. Read next: `rules.py` (what must hold), `read.py` (which fills them from the JSON files).
+Nothing is checked here. Read next: `rules.py` (what must hold), `read.py` (which fills them from the
+JSON files).
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """The vision tower. Widths are numbers of values, `window_size` is in pixels, blocks count from 0."""
+    """The vision tower. Widths are numbers of values, `window_size` is in pixels, blocks count from
+    0."""
     depth: int
     hidden_size: int
     num_heads: int
@@ -26,7 +28,7 @@ class VisionConfig:
     rope_theta: float = 10000.0
     rms_norm_eps: float = 1e-6
     hidden_act: str = "silu"
-    head_dim: int = 0                   # width of one head; 0: hidden_size / num_heads, as every release has it
+    head_dim: int = 0            # width of one head; 0: hidden_size / num_heads, as every release has it
 
     def __post_init__(self) -> None:
         _fill_head_dim(self, self.num_heads)
@@ -52,7 +54,8 @@ class VisionConfig:
 
 @dataclass(frozen=True)
 class TextConfig:
-    """The decoder. `mrope_section` counts rotary angles (half a head's width) of time, row and column."""
+    """The decoder. `mrope_section` counts rotary angles (half a head's width) of time, row and
+    column."""
     hidden_size: int
     num_hidden_layers: int
     num_attention_heads: int
@@ -79,7 +82,8 @@ class TextConfig:
 
 
 def _fill_head_dim(config: VisionConfig | TextConfig, heads: int) -> None:
-    """A width that was left out. It is a field of its own, since a rank's share has fewer heads of the same width."""
+    """A width that was left out. It is a field of its own, since a rank's share has fewer heads of the
+    same width."""
     if not config.head_dim and heads > 0:
         object.__setattr__(config, "head_dim", config.hidden_size // heads)
 

@@ -1,4 +1,5 @@
-"""The released sizes, and a configuration written as JSON in both layouts. Read next: `read.py`, which reads them."""
+"""The released sizes, and a configuration written as JSON in both layouts. Read next: `read.py`, which
+reads them."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ OFFICIAL = {
     "72B": (3456, 8192, 80, 64, 8, 29568, 152064, False),
 }
 
-OFFICIAL_PICTURES = PreprocessorConfig(               # preprocessor_config.json of every release: 4 to 16384 tokens
+OFFICIAL_PICTURES = PreprocessorConfig(    # preprocessor_config.json of every release: 4 to 16384 tokens
     min_pixels=4 * 28**2, max_pixels=16384 * 28**2, patch_size=14, temporal_patch_size=2, merge_size=2,
     image_mean=(0.48145466, 0.4578275, 0.40821073), image_std=(0.26862954, 0.26130258, 0.27577711))
 
@@ -27,9 +28,11 @@ def official_config(name: str) -> ModelConfig:
     if name not in OFFICIAL:
         raise ConfigError(f"no release is called {name!r}; there are {', '.join(OFFICIAL)}")
     inner, width, layers, heads, kv_heads, text_inner, vocab, tied = OFFICIAL[name]
-    vision = VisionConfig(depth=32, hidden_size=1280, num_heads=16, intermediate_size=inner, in_channels=3,
+    vision = VisionConfig(depth=32, hidden_size=1280, num_heads=16, intermediate_size=inner,
+                          in_channels=3,
                           patch_size=14, temporal_patch_size=2, spatial_merge_size=2, window_size=112,
-                          fullatt_block_indexes=(7, 15, 23, 31), tokens_per_second=2, out_hidden_size=width)
+                          fullatt_block_indexes=(7, 15, 23, 31), tokens_per_second=2,
+                          out_hidden_size=width)
     text = TextConfig(hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
                       num_key_value_heads=kv_heads, intermediate_size=text_inner, vocab_size=vocab,
                       rms_norm_eps=1e-6, rope_theta=1e6, mrope_section=(16, 24, 24),
@@ -66,11 +69,13 @@ def to_nested_json(config: ModelConfig) -> dict[str, Any]:
 
 
 def _ids(config: ModelConfig) -> dict[str, Any]:
-    return {f.name: _listed(getattr(config, f.name)) for f in fields(config) if f.name.endswith("_token_id")}
+    return {f.name: _listed(getattr(config, f.name)) for f in fields(config)
+            if f.name.endswith("_token_id")}
 
 
 def _plain(part: VisionConfig | TextConfig) -> dict[str, Any]:
-    """The fields under the files' names; the width of a head follows from two others and is in no file."""
+    """The fields under the files' names; the width of a head follows from two others and is in no
+    file."""
     return {key: _listed(value) for key, value in asdict(part).items() if key != "head_dim"}
 
 

@@ -1,8 +1,9 @@
 """The official JSON files as configurations.
 
-Two layouts of config.json are read: flat (the hub's: the decoder's keys at the top level, `rope_scaling`) and nested
-(`text_config`, `rope_parameters`). Every value is checked before anything is built from it: its type first, then the
-rules. This file holds no preset and no branch for other models.
+Two layouts of config.json are read: flat (the hub's: the decoder's keys at the top level,
+`rope_scaling`) and nested (`text_config`, `rope_parameters`). Every value is checked before anything
+is built from it: its type first, then the rules. This file holds no preset and no branch for other
+models.
 
 Read next: `rules.py`, then `checkpoint/names.py`, which derives every tensor's shape from these numbers.
 """
@@ -38,11 +39,12 @@ from .rules import (
     typed,
 )
 
-# Some writers leave out of `vision_config` what equals the reference's own default, so an absent key means
-# that value. `hidden_size` and `tokens_per_second` are not here: no release has their default, so a file
-# without them is broken.
+# Some writers leave out of `vision_config` what equals the reference's own default, so an absent key
+# means that value. `hidden_size` and `tokens_per_second` are not here: no release has their default,
+# so a file without them is broken.
 LEFT_OUT = {"depth": 32, "num_heads": 16, "intermediate_size": 3420, "in_channels": 3, "patch_size": 14,
-            "temporal_patch_size": 2, "spatial_merge_size": 2, "window_size": 112, "out_hidden_size": 3584,
+            "temporal_patch_size": 2, "spatial_merge_size": 2, "window_size": 112,
+            "out_hidden_size": 3584,
             "fullatt_block_indexes": (7, 15, 23, 31)}
 
 
@@ -58,8 +60,8 @@ def config_from(values: Mapping[str, Any], where: str = "config.json") -> ModelC
     vision, nested = (section(values, key, where) for key in ("vision_config", "text_config"))
     if not vision:
         raise ConfigError(f"{where}: vision_config is missing: without it this is a text model")
-    # the token ids stand at the root or beside the decoder's numbers, and so does the tie in older nested
-    # files; the reference ties when either place says so
+    # the token ids stand at the root or beside the decoder's numbers, and so does the tie in older
+    # nested files; the reference ties when either place says so
     shared = {**_given(nested), **_given(values)}
     ties = [typed("bool", part["tie_word_embeddings"], where, "tie_word_embeddings")
             for part in (values, nested) if part.get("tie_word_embeddings") is not None]
@@ -114,8 +116,8 @@ def read_preprocessor(folder: str | Path, config: ModelConfig | None = None) -> 
     for key, theirs in (("patch_size", "patch_size"), ("temporal_patch_size", "temporal_patch_size"),
                         ("merge_size", "spatial_merge_size")):
         if getattr(found, key) != getattr(vision, theirs):
-            raise ConfigError(f"{where}: {key} = {getattr(found, key)}: should be {theirs} of config.json's "
-                              f"vision_config, {getattr(vision, theirs)}")
+            raise ConfigError(f"{where}: {key} = {getattr(found, key)}: should be {theirs} of "
+                              f"config.json's vision_config, {getattr(vision, theirs)}")
     return found
 
 
@@ -131,8 +133,8 @@ GENERATION_DEFAULTS = {"do_sample": False, "temperature": 1.0, "top_k": 50, "top
 
 
 def read_generation(folder: str | Path, config: ModelConfig) -> GenerationConfig:
-    """`generation_config.json`; without the file, or for keys it leaves out, the reference's defaults, with
-    the end tokens of `config`; padding is the first end token unless said. Raises ConfigError.
+    """`generation_config.json`; without the file, or for keys it leaves out, the reference's defaults,
+    with the end tokens of `config`; padding is the first end token unless said. Raises ConfigError.
     """
     path = Path(folder) / "generation_config.json"
     values = _given(read_json(path, ConfigError)) if path.exists() else {}

@@ -19,10 +19,11 @@ T = TypeVar("T")
 
 
 class ConfigError(Error):
-    """A config file cannot be used: the message names the file, the key, the value and the rule it breaks."""
+    """A config file cannot be used: the message names the file, the key, the value and the rule it
+    breaks."""
 
 
-# ------------------------------------------------------------------------------------------- values by type
+# -------------------------------------------------------------------------------------- values by type
 
 def _integer(value: Any) -> bool:
     return type(value) is int and abs(value) < 1 << 62       # to Python, `True` is an int too
@@ -33,7 +34,8 @@ def _number(value: Any) -> bool:
 
 
 def _list_of(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, list | tuple) and len(value) <= 4096 and all(map(check, value))
+    return lambda value: isinstance(value, list | tuple) and len(value) <= 4096 and all(map(check,
+                                                                                            value))
 
 
 _integers, _numbers = _list_of(_integer), _list_of(_number)
@@ -55,7 +57,8 @@ KINDS = {
     # cosmos-rl#171: block numbers that are strings equal no block's number, and no block is ever "full"
     "tuple[int, ...]": Kind("a list of integers (no strings)", _integers, tuple),
     "tuple[float, ...]": Kind("a list of numbers", _numbers, lambda v: tuple(map(float, v))),
-    "int | tuple[int, ...]": Kind("an integer or a list of integers", lambda v: _integer(v) or _integers(v),
+    "int | tuple[int, ...]": Kind("an integer or a list of integers",
+                                  lambda v: _integer(v) or _integers(v),
                                   lambda v: v if isinstance(v, int) else tuple(v)),
     "VisionConfig": Kind("a VisionConfig", lambda v: isinstance(v, VisionConfig), lambda v: v),
     "TextConfig": Kind("a TextConfig", lambda v: isinstance(v, TextConfig), lambda v: v),
@@ -72,7 +75,7 @@ def typed(annotation: str, value: Any, where: str, key: str) -> Any:
 def fill(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     """One dataclass from JSON values; null counts as absent, and an absent key needs a default."""
     kept = {}
-    for field in fields(cls):                                                        # type: ignore[arg-type]
+    for field in fields(cls):                                                    # type: ignore[arg-type]
         value = values.get(field.name)
         if value is None and field.default is not MISSING:
             value = field.default
@@ -119,15 +122,18 @@ VISION_RULES = [
     *_between(1, 10**12, "rope_theta"), *_between(1e-30, 1, "rms_norm_eps"),
     Rule("hidden_act", lambda c: c.hidden_act == "silu", "only 'silu' is part of this model"),
     Rule("hidden_size", lambda c: c.hidden_size % c.num_heads == 0, "should be a multiple of num_heads"),
-    Rule("head_dim", lambda c: c.head_dim * c.num_heads == c.hidden_size, "should be hidden_size / num_heads"),
+    Rule("head_dim", lambda c: c.head_dim * c.num_heads == c.hidden_size,
+         "should be hidden_size / num_heads"),
     Rule("hidden_size", lambda c: c.head_dim % 4 == 0,
          "hidden_size / num_heads should be divisible by 4: rows and columns each rotate half, in pairs"),
-    Rule("spatial_merge_size", lambda c: c.spatial_merge_size == 2, "only 2x2 merging is part of this model"),
+    Rule("spatial_merge_size", lambda c: c.spatial_merge_size == 2,
+         "only 2x2 merging is part of this model"),
     Rule("window_size", lambda c: c.window_size % (c.patch_size * c.spatial_merge_size) == 0,
          "in pixels, should be a multiple of patch_size * spatial_merge_size"),
     Rule("fullatt_block_indexes", lambda c: all(0 <= i < c.depth for i in c.fullatt_block_indexes),
          "each should be a block's number, 0 to depth - 1"),
-    Rule("fullatt_block_indexes", lambda c: len(set(c.fullatt_block_indexes)) == len(c.fullatt_block_indexes),
+    Rule("fullatt_block_indexes", lambda c: len(set(c.fullatt_block_indexes)) ==
+         len(c.fullatt_block_indexes),
          "a block is named twice"),
 ]
 
@@ -185,7 +191,8 @@ PREPROCESSOR_RULES = [
 ]
 
 GENERATION_RULES = [
-    Rule("temperature", lambda c: c.temperature > 0, "should be positive; for greedy, do_sample is false"),
+    Rule("temperature", lambda c: c.temperature > 0,
+         "should be positive; for greedy, do_sample is false"),
     *_between(0, 1 << 24, "top_k"), *_between(0, 1, "top_p"),
     Rule("repetition_penalty", lambda c: c.repetition_penalty > 0, "should be positive; 1 is none"),
     Rule("eos_token_ids", lambda c: len(c.eos_token_ids) > 0, "should name at least one token"),
@@ -206,7 +213,8 @@ FIXED_MODEL = [Fixed("model_type", ("qwen2_5_vl",), "this reads Qwen2.5-VL only 
 FIXED_VISION = [Fixed("model_type", (None, "qwen2_5_vl_vision", "qwen2_5_vl"), "not this vision tower")]
 FIXED_TEXT = [
     Fixed("model_type", (None, "qwen2_5_vl_text", "qwen2_5_vl"), "not this model's decoder"),
-    Fixed("use_sliding_window", (None, False), "no release slides windows in the decoder; not supported"),
+    Fixed("use_sliding_window", (None, False),
+          "no release slides windows in the decoder; not supported"),
 ]
 FIXED_VISION_ROPE = [Fixed(key, (None, "axial", "default"), NO_SCALING) for key in ("rope_type", "type")]
 FIXED_TEXT_ROPE = [Fixed(key, (None, "mrope", "default"), NO_SCALING) for key in ("rope_type", "type")]
@@ -218,7 +226,8 @@ FIXED_PREPROCESSOR = [
 FIXED_GENERATION = [
     Fixed("num_beams", (None, 1), "beam search is not supported"),
     Fixed("no_repeat_ngram_size", (None, 0), "this logits processor is not supported"),
-    *[Fixed(key, (None,), "this logits processor is not supported") for key in ("min_p", "penalty_alpha")],
+    *[Fixed(key, (None,), "this logits processor is not supported")
+      for key in ("min_p", "penalty_alpha")],
 ]
 
 

@@ -5,8 +5,9 @@
     except minivl.Error as error:           # a ValueError too, as it always was
         print(error)
 
-Each room has a kind of its own (`ConfigError`, `PictureError`, ...), defined where it is raised. What Python has a name
-for keeps that name as well: a `MissingFile` is also a FileNotFoundError. docs/reference/refusals.md lists them all.
+Each room has a kind of its own (`ConfigError`, `PictureError`, ...), defined where it is raised. What
+Python has a name for keeps that name as well: a `MissingFile` is also a FileNotFoundError.
+docs/reference/refusals.md lists them all.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Files: where one may be written, writing it so that a reader never meets half of it, and reading text and JSON
-that may come from anywhere.
+"""Files: where one may be written, writing it so that a reader never meets half of it, and reading
+text and JSON that may come from anywhere.
 
 Read next: `config/read.py`, what the official JSON files say.
 """
@@ -16,29 +16,35 @@ from typing import IO, Any
 
 from .errors import ArgumentError, Error, FileInTheWay, MissingFile
 
-MAX_JSON = 1 << 22          # bytes; the largest official file (an index of 1,353 tensors) has 0.1 million
+MAX_JSON = 1 << 22         # bytes; the largest official file (an index of 1,353 tensors) has 0.1 million
 
 
-# ------------------------------------------------------------------------------------------------- writing
+# --------------------------------------------------------------------------------------------- writing
 
-def check_place(path: Path) -> None:
-    """Raise ArgumentError, before anything takes long, for a path that no file can be written to."""
+def check_place(path: Path, *endings: str) -> None:
+    """Raise ArgumentError, before anything takes long, for a path that no such file can be written
+    to."""
+    if endings and path.suffix.lower() not in endings:
+        raise ArgumentError(f"{path}: name a file that ends in {' or '.join(endings)}")
+    # Before the work: a run of minutes must not end in a path that cannot be written.
     parent = path.absolute().parent
     if path.is_dir() or not parent.is_dir():
-        raise ArgumentError(f"{path}: {'is a folder' if path.is_dir() else 'its folder is not there'}; name a file")
+        raise ArgumentError(f"{path}: {'is a folder' if path.is_dir() else 'its folder is not there'}; "
+                            "name a file")
     if not os.access(parent, os.W_OK):
         raise ArgumentError(f"{path}: its folder may not be written to; name another place")
 
 
 def check_new_folder(folder: Path) -> None:
-    """Raise FileInTheWay, MissingFile or OSError unless a new folder can be written here. Ask before the work too."""
+    """Raise FileInTheWay, MissingFile or OSError unless a new folder can be written here. Ask before
+    the work too."""
     check_vacant(folder)
     if folder.resolve() == Path.cwd():
         raise FileInTheWay(f"{folder} is the folder in which this runs; name a new one")
     if not folder.parent.is_dir():
         raise MissingFile(f"{folder} cannot be made: {folder.parent} is no folder")
     import tempfile  # when first needed: it takes a while to import
-    try:
+    try:                                                # asking for permission lies on some file systems
         Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.")).rmdir()
     except OSError as error:
         raise OSError(f"{folder} cannot be made: {error.strerror}") from None
@@ -60,9 +66,10 @@ def sha256(path: Path) -> str:
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Let `write` fill a file beside the target, then move it there. When anything fails nothing is left, and an older
-    file stays as it was. Raises OSError as the system does."""
+    """Let `write` fill a file beside the target, then move it there. When anything fails nothing is
+    left, and an older file stays as it was. Raises OSError as the system does."""
     import tempfile  # when first needed: it takes a while to import
+    # In the same folder: a move to another file system is a copy, and a copy can be half done.
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         partial = Path(file.name)
         try:
@@ -77,17 +84,17 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
             raise
 
 
-# ------------------------------------------------------------------------------------------------- reading
+# --------------------------------------------------------------------------------------------- reading
 
 def parse_json(data: bytes, where: str, error: type[Error] = Error) -> dict[str, Any]:
-    """A JSON object as a dict. Refuses, with `error`: other encodings than UTF-8, a key given twice, NaN,
-    infinity, absurd nesting, more than MAX_JSON bytes, anything that is no object.
+    """A JSON object as a dict. Refuses, with `error`: other encodings than UTF-8, a key given twice,
+    NaN, infinity, absurd nesting, more than MAX_JSON bytes, anything that is no object.
     """
     if len(data) > MAX_JSON:
         raise error(f"{where}: {len(data)} bytes of JSON; at most {MAX_JSON} are read")
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(items)
+        found = dict(items)                              # readers disagree on which of two values counts
         if len(found) != len(items):
             names = [name for name, _ in items]
             twice = next(name for n, name in enumerate(names) if name in names[:n])
@@ -118,7 +125,8 @@ def read_json(path: Path, error: type[Error] = Error) -> dict[str, Any]:
 
 
 def read_text(path: Path, limit: int, error: type[Error] = Error) -> str:
-    """A text file of at most `limit` bytes of UTF-8, line ends as `\\n`. Raises `error`, naming the file."""
+    """A text file of at most `limit` bytes of UTF-8, line ends as `\\n`. Raises `error`, naming the
+    file."""
     try:
         text = _read(path, limit, error).decode("utf-8")
     except UnicodeDecodeError as problem:
@@ -130,7 +138,7 @@ def _read(path: Path, limit: int, error: type[Error]) -> bytes:
     try:
         check_regular(path, error)
         with path.open("rb") as file:
-            data = file.read(limit + 1)
+            data = file.read(limit + 1)                   # one byte more tells that there is more
     except OSError as problem:
         raise error(f"{path}: cannot be read: {problem.strerror}") from None
     if len(data) > limit:

@@ -1,4 +1,5 @@
-"""A run as a list: for every leaf a row that says what came out of it and what it cost, and rows of a kind folded.
+"""A run as a list: for every leaf a row that says what came out of it and what it cost, and rows of a
+kind folded.
 
     rows: list[Row] = []
     with minivl.session() as s:
@@ -20,12 +21,13 @@ from .visit import Visit, Watcher
 
 FURTHER = "all further tokens"
 BLOCK = re.compile(r"\.(blocks|layers)\.\d+\.")
-NEXT_TOKEN = re.compile(r"positions\.advance\b|decoder@")     # with either of these the second token begins
+NEXT_TOKEN = re.compile(r"positions\.advance\b|decoder@")  # with either of these the second token begins
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run of a leaf, or `runs` of them; then key and label are a pattern that matches them all, or FURTHER."""
+    """One run of a leaf, or `runs` of them; then key and label are a pattern that matches them all, or
+    FURTHER."""
     key: str
     label: str
     contract: str
@@ -49,14 +51,17 @@ def lister(rows: list[Row]) -> Watcher:
 
 
 def fold(rows: Iterable[Row]) -> list[Row]:
-    """One row for a pass in all blocks, and one for everything after the first token of one conversation.
+    """One row for a pass in all blocks, and one for everything after the first token of one
+    conversation.
 
     Runs, seconds and operations add up; contract and shapes are those of the first run.
     """
     folded: dict[str, Row] = {}
     further = False
     for row in rows:
+        # Once the first answer token is out, every further pass goes into one row.
         further = further or bool(NEXT_TOKEN.match(row.key))
+        # `vision.blocks.7.attend` and its brothers are one row: `vision.blocks.*.attend`
         label = FURTHER if further else BLOCK.sub(r".\1.*.", row.label)
         new = replace(row, key=label, label=label)
         if further:

@@ -28,7 +28,7 @@ class Visit:
     key: str
     label: str
     door: Any
-    args: tuple
+    args: tuple[Any, ...]
     raw: Any
     output: Any
     seconds: float

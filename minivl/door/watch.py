@@ -1,6 +1,6 @@
-"""What a session can do with the output of a leaf stage: print it, keep it, write it down, cost it, or compare it
-with a candidate's. Each is one small function of a `visit`; a new ability is a new function here and no change
-elsewhere. Nothing in the model knows this file.
+"""What a session can do with the output of a leaf stage: print it, keep it, write it down, cost it, or
+compare it with a candidate's. Each is one small function of a `visit`; a new ability is a new function
+here and no change elsewhere. Nothing in the model knows this file.
 
 Read next: `stage.py`, which calls these.
 """
@@ -26,7 +26,8 @@ INDEX = "index.jsonl"                # of a dump: one line of JSON for each outp
 
 
 class Cost(NamedTuple):
-    """What one run of a stage cost: wall-clock seconds and floating-point operations (a multiply-add is two)."""
+    """What one run of a stage cost: wall-clock seconds and floating-point operations (a multiply-add
+    is two)."""
     seconds: float
     flops: int
 
@@ -58,13 +59,14 @@ def printer(asked: tuple[str, ...]) -> Watcher:
 
 
 def summary(array: np.ndarray) -> str:
-    """`float32 [64, 192]  -2.1..1.9  rms 0.53`: one array in one phrase; small integer arrays in full."""
-    head = f"{array.dtype} {list(array.shape)}"
+    """`float32 [64, 192]  -2.1..1.9  rms 0.53`: one array in one phrase; small integer arrays in
+    full."""
+    head = f"{array.dtype} {list(array.shape)}"           # also of an array without a single number
     if array.size == 0:
         return f"{head} empty"
     if array.dtype.kind in "iu":
         return f"{head} {array.tolist()}" if array.size <= 8 else f"{head} {array.min()}..{array.max()}"
-    wide = array.astype(np.float64)
+    wide = array.astype(np.float64)                       # squares of float16 overflow beyond 256
     return f"{head} {wide.min():.3g}..{wide.max():.3g} rms {np.sqrt((wide * wide).mean()):.4g}"
 
 
@@ -77,21 +79,23 @@ def profiler(profile: dict[str, Cost]) -> Watcher:
 
 def shadower(beside: Callable[[Visit], Any], guilty: dict[str, float], failures: dict[str, Exception],
              tolerance: float) -> Watcher:
-    """Compare the candidate with the model's own pass on the same inputs; note it when it differs; go on with ours.
+    """Compare the candidate with the model's own pass on the same inputs; note it when it differs; go
+    on with ours.
 
     beside: runs the candidate for a visit and gives what it made, on the host.
     """
     def look(visit: Visit) -> None:
         try:
-            theirs = outputs(beside(visit))
+            theirs = outputs(beside(visit))              # on read-only views: it cannot spoil our inputs
         except Exception as error:                               # one run is to name all guilty stages
             guilty[visit.key], failures[visit.key] = float("inf"), error
             return
-        except SystemExit as error:                              # a candidate may not end the program that asks it
+        except SystemExit as error:                    # a candidate may not end the program that asks it
             guilty[visit.key] = float("inf")
             failures[visit.key] = RuntimeError(f"it called sys.exit({error})")
             return
         ours = outputs(visit.output)
+        # Shapes first: arrays that NumPy would broadcast against each other are not the same.
         same = [_shape(a) for a in theirs] == [_shape(a) for a in ours]
         distance = max(map(relative_error, theirs, ours), default=0.0) if same else float("inf")
         if not distance <= tolerance:                            # not `>`: a NaN is guilty as well
@@ -106,61 +110,71 @@ def _shape(value: Any) -> tuple[int, ...] | None:
     return value.shape if isinstance(value, np.ndarray | np.generic) else None
 
 
-def _kinds(values: tuple) -> str:
-    return " and ".join(f"an array {list(v.shape)}" if isinstance(v, np.ndarray) else f"a {type(v).__name__}"
+def _kinds(values: tuple[Any, ...]) -> str:
+    return " and ".join(f"an array {list(v.shape)}" if isinstance(v, np.ndarray)
+                        else f"a {type(v).__name__}"
                         for v in values)
 
 
 def relative_error(candidate: np.ndarray, reference: np.ndarray) -> float:
-    """||candidate - reference|| / ||reference||, in float64; infinite when shapes differ or a NaN comes in."""
+    """||candidate - reference|| / ||reference||, in float64; infinite when shapes differ or a NaN
+    comes in."""
     if candidate is None or np.shape(candidate) != np.shape(reference):
         return float("inf")
     a, b = np.asarray(candidate).astype(np.float64), np.asarray(reference).astype(np.float64)
     distance, size = np.linalg.norm(a - b), np.linalg.norm(b)
+    # A NaN or an infinity in one of them makes the distance one; two zeros are no distance apart.
     if not np.isfinite(distance):
         return float("inf")
     return float(distance / size) if size else float("inf") if distance else 0.0
 
 
 def dumper(folder: Path) -> Watcher:
-    """Write each output into `folder` as NNNN-key.npy, then a line about it into the index of all that is there."""
+    """Write each output into `folder` as NNNN-key.npy, then a line about it into the index of all that
+    is there."""
     check_vacant(folder)
     count = 0
 
     def look(visit: Visit) -> None:
         nonlocal count
-        folder.mkdir(parents=True, exist_ok=True)                # with the first output: an early end leaves nothing
+        folder.mkdir(parents=True, exist_ok=True)    # with the first output: an early end leaves nothing
         files = []
         for n, array in enumerate(outputs(visit.output)):
             files.append(f"{count:04d}-{visit.key}{f'.{n}' if isinstance(visit.output, tuple) else ''}.npy")
             write_whole(folder / files[-1], functools.partial(_save, array))
         count += 1
+        # The line goes last: a dump that is cut off names no file that is not whole.
         row = {"key": visit.key, "label": visit.label, "contract": visit.door.contract, "files": files,
-               "dtypes": [str(a.dtype) for a in outputs(visit.output)], "tuple": isinstance(visit.output, tuple)}
+               "dtypes": [str(a.dtype) for a in outputs(visit.output)],
+               "tuple": isinstance(visit.output, tuple)}
         with (folder / INDEX).open("a", encoding="utf-8", newline="\n") as index:
             index.write(json.dumps(row) + "\n")
     return look
 
 
 def read_dump(folder: str | Path) -> dict[str, Any]:
-    """A folder written by `session(dump=folder)` as a trace: key -> array or tuple of arrays, in order of execution.
+    """A folder written by `session(dump=folder)` as a trace: key -> array or tuple of arrays, in order
+    of execution.
 
-    A last line of the index that was cut off is left out, with a warning. Raises MissingFile without an index,
-    Error for another line that is none of ours.
+    A last line of the index that was cut off is left out, with a warning. Raises MissingFile without
+    an index, Error for another line that is none of ours.
     """
     folder = Path(folder)
     if not (folder / INDEX).is_file():
         raise MissingFile(f"{folder} is no dump: it has no {INDEX}")
     *lines, rest = (folder / INDEX).read_text(encoding="utf-8").split("\n")
     if rest:
-        warnings.warn(f"{folder / INDEX} ends within a line: the dump was cut off after {len(lines)} outputs",
+        warnings.warn(f"{folder / INDEX} ends within a line: the dump was cut off after {len(lines)} "
+                      "outputs",
                       stacklevel=2)
     trace: dict[str, Any] = {}
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
             pairs = zip(row["files"], row["dtypes"], strict=True)
-            arrays = tuple(_typed(np.load(folder / name, allow_pickle=False), dtype) for name, dtype in pairs)
+            # No pickles: a dump may come from anywhere.
+            arrays = tuple(_typed(np.load(folder / name, allow_pickle=False), dtype)
+                           for name, dtype in pairs)
             trace[row["key"]] = arrays if row["tuple"] else arrays[0]
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise Error(f"{folder / INDEX}, line {number}: not a line of a dump ({error})") from error

@@ -1,7 +1,9 @@
-"""The passes that a vision block and a decoder layer are made of. The two differ in who sees whom and in nothing else.
+"""The passes that a vision block and a decoder layer are made of. The two differ in who sees whom and
+in nothing else.
 
-A block adds to the residual stream twice: what its rows gather from other rows (attention), and what each row makes of
-itself (the gated MLP). Each half starts with a norm, so that the stream itself is never normalised.
+A block adds to the residual stream twice: what its rows gather from other rows (attention), and what
+each row makes of itself (the gated MLP). Each half starts with a norm, so that the stream itself is
+never normalised.
 
 Read next: `model.py`, where a block is five lines.
 """
@@ -26,15 +28,18 @@ def normalise(x: np.ndarray, norm: Norm) -> np.ndarray:
 @stage("project_qkv", "n d, _, _ -> n a e, n k e, n k e")
 def project_qkv(x: np.ndarray, qkv: Linear, config: VisionConfig | TextConfig
                 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Query, key and value of every head: one matrix, rows of q, then k, then v; the decoder has fewer k and v."""
+    """Query, key and value of every head: one matrix, rows of q, then k, then v; the decoder has fewer
+    k and v."""
     heads = linear(x, qkv).reshape(len(x), -1, config.head_dim)          # n d -> n (a+k+k) e
     a, k = config.heads, config.kv_heads
     return heads[:, :a], heads[:, a : a + k], heads[:, a + k :]
 
 
 @stage("rotate", "n a e, n k e, n f, n f -> n a e, n k e")
-def rotate(q: np.ndarray, k: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Queries and keys turned by the angles of their rows, so that a score depends on the distance; values stay."""
+def rotate(q: np.ndarray, k: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> tuple[np.ndarray,
+                                                                                    np.ndarray]:
+    """Queries and keys turned by the angles of their rows, so that a score depends on the distance;
+    values stay."""
     return kernels.rotate(q, cos, sin), kernels.rotate(k, cos, sin)
 
 
@@ -46,7 +51,8 @@ def attend_inside(q: np.ndarray, k: np.ndarray, v: np.ndarray, segments: np.ndar
 
 @stage("attend", "s a e, r k e, r k e, g 4 -> s a e")
 def attend_backwards(q: np.ndarray, k: np.ndarray, v: np.ndarray, segments: np.ndarray) -> np.ndarray:
-    """Every token sees its conversation up to itself: all rows in the cache before it, visual tokens too."""
+    """Every token sees its conversation up to itself: all rows in the cache before it, visual tokens
+    too."""
     return kernels.attend(q, k, v, segments, True)
 
 

@@ -1,4 +1,5 @@
-"""The two ends of the decoder: token ids and visual tokens into one sequence, and the last rows into logits.
+"""The two ends of the decoder: token ids and visual tokens into one sequence, and the last rows into
+logits.
 
 Read next: `block.py` for the layers between them, `sampling.py` for what is done with logits.
 """
@@ -6,6 +7,7 @@ Read next: `block.py` for the layers between them, `sampling.py` for what is don
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..checkpoint.tree import Linear, Weight
 from ..door.stage import stage
@@ -13,7 +15,7 @@ from ..kernels.definition import embed, linear, put_rows, take_rows
 
 
 @stage("embed_tokens", "s, _, _ -> s d")
-def embed_tokens(ids: np.ndarray, table: Weight, dtype) -> np.ndarray:
+def embed_tokens(ids: np.ndarray, table: Weight, dtype: DTypeLike) -> np.ndarray:
     """The learned vector of each token; placeholders get one too, and lose it in the next pass."""
     return embed(ids, table, dtype)
 
@@ -32,5 +34,6 @@ def select_rows(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 @stage("logits", "n d, _ -> n v")
 def logits(x: np.ndarray, head: Linear) -> np.ndarray:
-    """One score for each word of the vocabulary; in a tied model the matrix is the embedding table itself."""
+    """One score for each word of the vocabulary; in a tied model the matrix is the embedding table
+    itself."""
     return linear(x, head)

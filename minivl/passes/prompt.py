@@ -1,13 +1,16 @@
-"""Messages to token ids: check the conversation, render it with the checkpoint's chat template, encode it,
-and make room for the features of each picture and video.
+"""Messages to token ids: check the conversation, render it with the checkpoint's chat template, encode
+it, and make room for the features of each picture and video.
 
-    messages --render--> text, a <|image_pad|> for a picture --encode--> ids --expand--> ids, a pad a feature
+    messages --render--> text, a <|image_pad|> for a picture --encode--> ids --expand--> ids, a pad a
+    feature
 
-It reads no pictures: how many rows a picture needs comes from its grid (`picture.py`). A text that holds the
-literal `<|image_pad|>`, or another special token, gives that token, as in the reference: texts are never
-changed. When such a text upsets the count of placeholders, `expand` and `check_features` say so.
+It reads no pictures: how many rows a picture needs comes from its grid (`picture.py`). A text that
+holds the literal `<|image_pad|>`, or another special token, gives that token, as in the reference:
+texts are never changed. When such a text upsets the count of placeholders, `expand` and
+`check_features` say so.
 
-Read next: `positions.py` (where each token stands), `text/template.py` (what a chat template is and may do).
+Read next: `positions.py` (where each token stands), `text/template.py` (what a chat template is and
+may do).
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ import numpy as np
 
 from ..door.errors import Error
 from ..door.stage import stage
-from ..text.template import TemplateError, load_template, run
+from ..text.errors import TemplateError
+from ..text.template import load_template, run
 from ..text.tokenizer import Tokenizer
 
 __all__ = ["PromptError", "TemplateError", "check_features", "check_messages", "encode", "expand",
@@ -43,12 +47,12 @@ class PromptError(Error):
     """Messages that are no conversation, or placeholders that do not match the pictures and videos."""
 
 
-# ---- messages ----------------------------------------------------------------------------------------------
+# ---- messages ------------------------------------------------------------------------------------
 
 def check_messages(messages: Messages) -> None:
-    """Raise PromptError, saying which message, item and key is wrong and what is allowed, unless `messages`
-    is a list of `{"role": ..., "content": text or list of items}`, with roles as in ROLES and items as in
-    KEYS."""
+    """Raise PromptError, saying which message, item and key is wrong and what is allowed, unless
+    `messages` is a list of `{"role": ..., "content": text or list of items}`, with roles as in ROLES
+    and items as in KEYS."""
     if not isinstance(messages, list | tuple):
         raise PromptError(f"messages is {_named(messages)}, should be a list of messages")
     if not messages:
@@ -62,7 +66,8 @@ def check_messages(messages: Messages) -> None:
             raise PromptError(f"{where}['role'] is {message.get('role')!r}, should be one of {allowed}")
         content = message.get("content")
         if not isinstance(content, str | list | tuple):
-            raise PromptError(f"{where}['content'] is {_named(content)}, should be a text or a list of items")
+            raise PromptError(f"{where}['content'] is {_named(content)}, should be a text or a list of "
+                              "items")
         for m, item in enumerate([] if isinstance(content, str) else content):
             _check_item(f"{where}['content'][{m}]", item)
 
@@ -92,14 +97,17 @@ def _check_numbers(where: str, item: dict[str, Any]) -> None:
     for key in ("fps", *SAMPLING, *SIZES):
         value = item.get(key, 1)
         whole = key not in ("fps", "raw_fps")
-        if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not 0 < value < math.inf:
-            raise PromptError(f"{where}[{key!r}] is {value!r}, should be a positive {'whole ' * whole}number")
+        if isinstance(value, bool) or not isinstance(value,
+                                                     int if whole
+                                                     else int | float) or not 0 < value < math.inf:
+            raise PromptError(f"{where}[{key!r}] is {value!r}, should be a positive "
+                              f"{'whole ' * whole}number")
     if ("resized_height" in item) != ("resized_width" in item):
         raise PromptError(f"{where} has only one of resized_height and resized_width; give both")
     lost = [key for key in SAMPLING[1:] if key in item and "raw_fps" not in item]
     if lost:
-        raise PromptError(f"{where} has {lost[0]} without raw_fps: frames are chosen only from a whole video, whose "
-                          "frames per second raw_fps says")
+        raise PromptError(f"{where} has {lost[0]} without raw_fps: frames are chosen only from a whole "
+                          "video, whose frames per second raw_fps says")
 
 
 def _named(value: Any) -> str:
@@ -109,7 +117,8 @@ def _named(value: Any) -> str:
 def media_of(messages: Messages) -> list[tuple[str, dict[str, Any]]]:
     """`("image" or "video", item)` for each picture and video, in the order of the prompt.
 
-    What to open always stands under the item's key `image` or `video`, also where it came as an `image_url`.
+    What to open always stands under the item's key `image` or `video`, also where it came as an
+    `image_url`.
     """
     check_messages(messages)
     items = [item for message in messages if not isinstance(message["content"], str)
@@ -125,7 +134,7 @@ def _as_image(item: dict[str, Any]) -> dict[str, Any]:
     return {"type": "image", "image": url["url"] if isinstance(url, dict) else url, **rest}
 
 
-# ---- messages to text --------------------------------------------------------------------------------------
+# ---- messages to text ----------------------------------------------------------------------------
 
 def render(messages: Messages, template: str | None = None, add_generation_prompt: bool = True,
            add_vision_id: bool = False) -> str:
@@ -140,16 +149,18 @@ def render(messages: Messages, template: str | None = None, add_generation_promp
 
 
 @stage("prompt.render", "_, _, _, _ -> _")
-def render_bytes(messages: Messages, template: str | None, add_generation_prompt: bool, add_vision_id: bool
+def render_bytes(messages: Messages, template: str | None, add_generation_prompt: bool,
+                 add_vision_id: bool
                  ) -> np.ndarray:
-    """What `render` does, as bytes of UTF-8: uint8, because a stage gives numbers and a trace holds nothing else."""
+    """What `render` does, as bytes of UTF-8: uint8, because a stage gives numbers and a trace holds
+    nothing else."""
     check_messages(messages)
     text = run(template, {"messages": messages, "add_generation_prompt": add_generation_prompt,
                           "add_vision_id": add_vision_id})
     return np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
 
 
-# ---- text to ids -------------------------------------------------------------------------------------------
+# ---- text to ids ---------------------------------------------------------------------------------
 
 @stage("prompt.encode", "_, _ -> n")
 def encode(text: str, tokenizer: Tokenizer) -> np.ndarray:
@@ -159,11 +170,12 @@ def encode(text: str, tokenizer: Tokenizer) -> np.ndarray:
 
 @stage("prompt.expand", "_, i, _ -> s")
 def expand(ids: np.ndarray, counts: np.ndarray, pads: Sequence[int]) -> np.ndarray:
-    """Repeat the j-th placeholder `counts[j]` times: once for each row of features that will stand there.
+    """Repeat the j-th placeholder `counts[j]` times: once for each row of features that will stand
+    there.
 
     ids: the prompt with single placeholders; counts (i,): feature rows of each picture and video, in the
-    order of the prompt; pads: ids of the placeholders, `<|image_pad|>` and `<|video_pad|>`. Gives int64 (s,).
-    Raises PromptError when there are more or fewer placeholders than pictures and videos.
+    order of the prompt; pads: ids of the placeholders, `<|image_pad|>` and `<|video_pad|>`. Gives
+    int64 (s,). Raises PromptError when there are more or fewer placeholders than pictures and videos.
     """
     ids, counts = np.asarray(ids, dtype=np.int64), np.asarray(counts, dtype=np.int64)
     here = np.isin(ids, np.asarray(pads))
@@ -173,8 +185,10 @@ def expand(ids: np.ndarray, counts: np.ndarray, pads: Sequence[int]) -> np.ndarr
                           + _cause(found, len(counts)))
     if (counts < 1).any():
         first = int(np.argmax(counts < 1))
-        raise PromptError(f"picture or video {first} has {counts[first]} rows of features, needs at least 1")
-    times = np.ones(len(ids), dtype=np.intp)          # `repeat` takes no int64 where an index has 32 bits: in a browser
+        raise PromptError(f"picture or video {first} has {counts[first]} rows of features, needs at "
+                          "least 1")
+    # `repeat` takes no int64 where an index has 32 bits: in a browser
+    times = np.ones(len(ids), dtype=np.intp)
     times[here] = counts
     return np.repeat(ids, times)                      # (tokens before) -> s
 
@@ -183,7 +197,8 @@ def check_features(ids: np.ndarray, pads: Sequence[int], features_count: int) ->
     """Raise PromptError unless `ids` holds as many placeholder tokens as there are rows of features."""
     found = int(np.isin(ids, np.asarray(pads)).sum())
     if found != features_count:
-        raise PromptError(f"the prompt has {found} placeholder tokens for {features_count} rows of features: "
+        raise PromptError(f"the prompt has {found} placeholder tokens for {features_count} rows of "
+                          "features: "
                           + _cause(found, features_count))
 
 
@@ -194,6 +209,6 @@ def _cause(placeholders: int, wanted: int) -> str:
     if placeholders == 0:
         return "the text was written without placeholders, or the chat template dropped them all"
     if placeholders > wanted:
-        return ("a text holds a literal <|image_pad|> or <|video_pad|>, an answer that holds one was fed back, "
-                "or a picture or video was not passed")
+        return ("a text holds a literal <|image_pad|> or <|video_pad|>, an answer that holds one was "
+                "fed back, or a picture or video was not passed")
     return "the chat template dropped a picture or video, or more were passed than the messages show"

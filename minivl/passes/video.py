@@ -2,8 +2,8 @@
 
 A video is a list of frames here, or one array [t y b 3]; two frames share one patch.
 Which frames those are is part of the model's input, and the two official programs choose different ones:
-`sample_official` (qwen-vl-utils, last frame included) and `sample_transformers` (evenly from the first, last
-one not included).
+`sample_official` (qwen-vl-utils, last frame included) and `sample_transformers` (evenly from the
+first, last one not included).
 
 Not here: opening frames (`run/open_picture.py`), and positions in time, which `positions.py` derives
 from `seconds_per_grid`. Read next: `patches.py`.
@@ -27,11 +27,12 @@ MIN_TOKENS, MAX_TOKENS = 128, 768           # of one frame pair, one token being
 CONTEXT_TOKENS = 128_000                    # nine tenths of it are the budget of a whole video
 
 
-# ------------------------------------------------------------------------ which frames: total, fps -> indices
+# ----------------------------------------------------------------- which frames: total, fps -> indices
 
 def sample_official(total: int, fps: float, wanted_fps: float = FPS, count: int | None = None,
                     min_frames: int = MIN_FRAMES, max_frames: int | None = None) -> np.ndarray:
-    """Indices of the frames that qwen-vl-utils shows: evenly spread, first and last included, (n,) int64.
+    """Indices of the frames that qwen-vl-utils shows: evenly spread, first and last included, (n,)
+    int64.
 
     total, fps: frames of the video and how many of them make a second. `count` overrules `wanted_fps`.
     Raises PictureError for a video of fewer than two frames, or a count that it does not have.
@@ -44,17 +45,20 @@ def sample_official(total: int, fps: float, wanted_fps: float = FPS, count: int 
 
 def sample_transformers(total: int, fps: float, wanted_fps: float = FPS, count: int | None = None,
                         min_frames: int = MIN_FRAMES, max_frames: int = MAX_FRAMES) -> np.ndarray:
-    """Indices of the frames that transformers 5 shows: multiples of total/n, cut to integers, (n,) int64.
+    """Indices of the frames that transformers 5 shows: multiples of total/n, cut to integers, (n,)
+    int64.
 
-    Arguments and errors as in `sample_official`. The float32 is the original's, up to some 10,000 frames (see
-    there). Trap: its `arange` counts steps in floating point and can take one too many, so that 480 of 629
-    frames come as 481 with 629 at the end, which the video does not have. Here it is always n.
+    Arguments and errors as in `sample_official`. The float32 is the original's, up to some 10,000
+    frames (see there). Trap: its `arange` counts steps in floating point and can take one too many, so
+    that 480 of 629 frames come as 481 with 629 at the end, which the video does not have. Here it is
+    always n.
     """
     n = _frame_count(total, fps, wanted_fps, count, min_frames, min(max_frames, total))
     return (np.arange(n) * (total / n)).astype(np.float32).astype(np.int64)
 
 
-def _frame_count(total, fps, wanted_fps, count, least, most) -> int:
+def _frame_count(total: int, fps: float, wanted_fps: float, count: int | None, least: int,
+                 most: int) -> int:
     """The rule of both programs: seconds times wanted fps, within limits, rounded down to even."""
     if total < PAIR or not (0 < fps < math.inf and 0 < wanted_fps < math.inf):
         raise PictureError(f"video of {total} frames at {fps} per second, {wanted_fps} wanted: sampling "
@@ -62,8 +66,8 @@ def _frame_count(total, fps, wanted_fps, count, least, most) -> int:
     if count is not None:
         n = round(count / PAIR) * PAIR
     else:
-        n = min(max(total / fps * wanted_fps, least), math.floor(most / PAIR) * PAIR, total)
-        n = math.floor(n / PAIR) * PAIR
+        asked = min(max(total / fps * wanted_fps, least), math.floor(most / PAIR) * PAIR, total)
+        n = math.floor(asked / PAIR) * PAIR
     if not PAIR <= n <= total:
         raise PictureError(f"{n} frames asked of a video that has {total}; ask for {PAIR} to {total}")
     return n
@@ -77,9 +81,10 @@ def sampled_fps(count: int, total: int, fps: float) -> float:
 def seconds_per_grid(fps: float, config: PreprocessorConfig) -> float:
     """Seconds from one pair of frames to the next, for *sampled* frames per second: 1.0 at 2 fps.
 
-    Trap: transformers assumes 24 fps when it is given no metadata, hence 0.083 s, and the model's clock runs
-    12 times too slow (QwenLM/Qwen3-VL#1381); vLLM and SGLang have lost the number on the way
-    (sgl-project/sglang#3674).
+    Trap: transformers assumes 24 fps when it is given no metadata, hence 0.083 s, and the model's
+        clock runs
+        12 times too slow (QwenLM/Qwen3-VL#1381); vLLM and SGLang have lost the number on the way
+        (sgl-project/sglang#3674).
     """
     if not 0 < fps < math.inf:
         raise PictureError(f"{fps} frames per second: the rate must be positive")
@@ -87,21 +92,21 @@ def seconds_per_grid(fps: float, config: PreprocessorConfig) -> float:
 
 
 def timestamps(indices: np.ndarray, fps: float) -> np.ndarray:
-    """Seconds into the video at which each sampled frame stands, (n,) float64. For display: the model sees
-    none."""
+    """Seconds into the video at which each sampled frame stands, (n,) float64. For display: the model
+    sees none."""
     return np.asarray(indices) / fps
 
 
-# ----------------------------------------------------------------------------------------------- at what size
+# ---------------------------------------------------------------------------------------- at what size
 
 def video_pixel_limits(count: int, config: PreprocessorConfig) -> PreprocessorConfig:
     """`config` with the pixel limits of one frame in a video of `count` frames; give it to
     `picture.target_size`.
 
-    The rule of qwen-vl-utils, and of transformers with `cap_pixels_per_frame`: 128 to 768 tokens a frame, but
-    all frames together within nine tenths of the context, shared evenly. A long video gets small frames: 720
-    x 1280 is seen at 560 x 1008 up to 300 frames, at 336 x 644 with 768. Without the cap transformers takes
-    `config` as it is.
+    The rule of qwen-vl-utils, and of transformers with `cap_pixels_per_frame`: 128 to 768 tokens a
+    frame, but all frames together within nine tenths of the context, shared evenly. A long video gets
+    small frames: 720 x 1280 is seen at 560 x 1008 up to 300 frames, at 336 x 644 with 768. Without the
+    cap transformers takes `config` as it is.
     """
     area = config.factor**2
     least = MIN_TOKENS * area
@@ -114,13 +119,14 @@ def video_pixel_limits(count: int, config: PreprocessorConfig) -> PreprocessorCo
 def resize_frames(frames: np.ndarray, size: np.ndarray) -> np.ndarray:
     """`picture.resize` on every frame, to one size.
 
-    qwen-vl-utils 0.0.14 resizes a video that comes as a list of frames twice, the first time to multiples of
-    56 (360 x 640 -> 336 x 616 where one resize gives 364 x 644). That is a slip, and not repeated here.
+    qwen-vl-utils 0.0.14 resizes a video that comes as a list of frames twice, the first time to
+    multiples of 56 (360 x 640 -> 336 x 616 where one resize gives 364 x 644). That is a slip, and not
+    repeated here.
     """
-    return np.stack([bicubic(frame, size) for frame in frames])                           # t y b 3 -> t h u 3
+    return np.stack([bicubic(frame, size) for frame in frames])                      # t y b 3 -> t h u 3
 
 
 @stage("video.normalise", "t h u 3 -> t 3 h u")
 def normalise_frames(frames: np.ndarray, config: PreprocessorConfig) -> np.ndarray:
     """`picture.normalise` on every frame: float32, ready for `patches.patchify`."""
-    return standardise(frames, config)                                                    # t h u 3 -> t 3 h u
+    return standardise(frames, config)                                               # t h u 3 -> t 3 h u

@@ -1,21 +1,26 @@
-"""From the text of an answer to the boxes and points that it names: tolerant of what models really write.
+"""From the text of an answer to the boxes and points that it names: tolerant of what models really
+write.
 
     said, notes = read('[{"bbox_2d": [12, 30, 60, 88], "label": "red circle"}]')
     said[0]        # Said(label="red circle", numbers=(12.0, 30.0, 60.0, 88.0))
 
 Taken, each as it stands in the text and in its order:
   JSON, fenced or bare, prose around it, in pieces; brackets, commas and quotes may be missing or wrong
-  a box is four numbers, a point two, under the keys of BOXES and POINTS; lists of them; a box as two corners
-    or with named sides ({"x1": ...}); numbers with a fraction or in quotes; a list of numbers without any key
+  a box is four numbers, a point two, under the keys of BOXES and POINTS; lists of them; a box as two
+  corners
+    or with named sides ({"x1": ...}); numbers with a fraction or in quotes; a list of numbers without
+    any key
   the label is what stands under a key of LABELS, else the key (or the label) of the object around it
-  a key that comes again in one object starts the next one (a forgotten brace), which keeps the label of the
+  a key that comes again in one object starts the next one (a forgotten brace), which keeps the label
+  of the
     one before if it has none
   an answer cut short gives what was complete
-and, where an answer holds none of these, `<points x1="12" y1="30" alt="...">` and `label(12,30),(60,88)`:
-what official models write when they are asked for XML or with the grounding words of Qwen2-VL.
+and, where an answer holds none of these, `<points x1="12" y1="30" alt="...">` and
+`label(12,30),(60,88)`: what official models write when they are asked for XML or with the grounding
+words of Qwen2-VL.
 
-Whatever looks like a box or a point but cannot be read is told in a note. Nothing here knows a picture: the
-order of corners and the border are for `grounding.py`, which is to be read next.
+Whatever looks like a box or a point but cannot be read is told in a note. Nothing here knows a
+picture: the order of corners and the border are for `grounding.py`, which is to be read next.
 """
 
 from __future__ import annotations
@@ -33,7 +38,7 @@ POINTS = ("point_2d", "point", "points_2d", "points", "coordinate", "coordinates
 LABELS = ("label", "text_content", "name", "text", "category", "class", "type", "description")
 NAMED = (("x1", "y1", "x2", "y2"), ("x0", "y0", "x1", "y1"), ("xmin", "ymin", "xmax", "ymax"),
          ("left", "top", "right", "bottom"), ("x", "y"))
-LEVELS = 40                   # brackets inside brackets; an answer that goes deeper goes round in circles
+LEVELS = 40                  # brackets inside brackets; an answer that goes deeper goes round in circles
 
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 TOKEN = re.compile(rf"""\s*(?: (?P<open>[\[{{(])  | (?P<close>[\]}})]) | (?P<mark>[:,])
@@ -68,12 +73,12 @@ def read(answer: str) -> tuple[list[Said], list[str]]:
     return kept, notes
 
 
-# ---- brackets ----------------------------------------------------------------------------------------------
+# ---- brackets ------------------------------------------------------------------------------------
 
 @dataclass
 class Group:
-    """What stands inside a pair of brackets: (key, value) pairs, the key None where there is none. Lists and
-    objects are the same, so that either may stand for the other."""
+    """What stands inside a pair of brackets: (key, value) pairs, the key None where there is none.
+    Lists and objects are the same, so that either may stand for the other."""
     opened: str
     start: int
     end: int = 0                                         # 0: the text ended first
@@ -115,8 +120,8 @@ def _group(text: str, at: int) -> tuple[Group, int]:
 
 
 def _close(stack: list[Group], opened: str, at: int) -> None:
-    """Close the nearest group of this kind and all inside it. A bracket that fits none closes a group that
-    ends in a number (`[1, 2, 3, 4}`) and is overlooked otherwise."""
+    """Close the nearest group of this kind and all inside it. A bracket that fits none closes a group
+    that ends in a number (`[1, 2, 3, 4}`) and is overlooked otherwise."""
     fitting = [n for n, group in enumerate(stack) if group.opened == opened]
     ends = bool(stack[-1].items) and isinstance(stack[-1].items[-1][1], float)
     keep = fitting[-1] if fitting else len(stack) - ends
@@ -140,10 +145,10 @@ def _value(kind: str | None, word: str) -> Any:
     inside = word[1:-1] if len(word) > 1 and word[-1] == word[0] else word[1:]
     with suppress(ValueError):
         inside = json.loads(f'"{inside}"', strict=False)
-    return inside.encode("utf-8", "replace").decode("utf-8")         # an escape can be half a character: \ud800
+    return inside.encode("utf-8", "replace").decode("utf-8")  # an escape can be half a character: \ud800
 
 
-# ---- what the groups say -----------------------------------------------------------------------------------
+# ---- what the groups say -------------------------------------------------------------------------
 
 class _Reader:
     """Walks the groups of one answer, once."""
@@ -157,9 +162,11 @@ class _Reader:
             yield from self.walk(group, "")
         lost = len(KEYED.findall(self.text)) - self.keys
         if self.cut:
-            self.notes.append("the answer ends before its brackets are closed: it may have been cut short")
+            self.notes.append("the answer ends before its brackets are closed: it may have been cut "
+                              "short")
         if lost > 0:
-            self.notes.append(f"{lost} more {'was' if lost == 1 else 'were'} named, too damaged to be read")
+            self.notes.append(f"{lost} more {'was' if lost == 1 else 'were'} named, too damaged to be "
+                              "read")
 
     def walk(self, group: Group, label: str) -> Iterator[Said]:
         """All that a group names; `label` is what it is called by whatever is around it."""
@@ -168,7 +175,7 @@ class _Reader:
             return
         for run in _runs(group.items):
             own, spoken = _label(run), any(_is(key, BOXES + POINTS) for key, _ in run)
-            label = own or label                         # the next run keeps it, unless it has one of its own
+            label = own or label                    # the next run keeps it, unless it has one of its own
             if group.end and not spoken and (numbers := _by_name(run)):
                 yield Said(label, numbers)
             for key, value in run:
@@ -178,7 +185,7 @@ class _Reader:
                 elif isinstance(value, Group) and (key is None or not _numbers(value)):
                     yield from self.walk(value, own or key or label)
                 elif isinstance(value, Group) and not (own or spoken) and len(_numbers(value)) == 4:
-                    yield from self.shapes(value, 4, key or label)           # {"red circle": [1, 2, 3, 4]}
+                    yield from self.shapes(value, 4, key or label)         # {"red circle": [1, 2, 3, 4]}
 
     def bare(self, group: Group, label: str) -> Iterator[Said]:
         """A list of numbers under no key; a single number is a footnote of the prose."""
@@ -204,7 +211,8 @@ class _Reader:
         yield from found
         if not found and not parts:
             kind = "box" if wanted == 4 else "point"
-            self.notes.append(f"not read: {self.shown(value, label)}, where a {kind} has {wanted} numbers")
+            self.notes.append(f"not read: {self.shown(value, label)}, where a {kind} has {wanted} "
+                              "numbers")
 
     def shown(self, value: Any, label: str) -> str:
         """A value as it stands in the answer, shortened."""
@@ -229,8 +237,9 @@ def _numbers(value: Any) -> tuple[float, ...]:
 
 
 def _by_name(items: list[tuple[str | None, Any]]) -> tuple[float, ...]:
-    """The numbers of {"x1": 12, "y1": 30, "x2": 60, "y2": 88} in order; none when names are missing, and none
-    for a corner with a width and a height, which no official model writes: it would pass for a point."""
+    """The numbers of {"x1": 12, "y1": 30, "x2": 60, "y2": 88} in order; none when names are missing,
+    and none for a corner with a width and a height, which no official model writes: it would pass for
+    a point."""
     named = {key.strip().lower(): value for key, value in items if key and isinstance(value, float)}
     if named.keys() & {"width", "height", "w", "h"}:
         return ()
@@ -256,7 +265,7 @@ def _label(run: list[tuple[str | None, Any]]) -> str:
     return f"{value:g}" if isinstance(value, float) else " ".join(value.split())
 
 
-# ---- other notations ---------------------------------------------------------------------------------------
+# ---- other notations -----------------------------------------------------------------------------
 
 def _tags(text: str) -> Iterator[Said]:
     """`<points x1="12" y1="30" x2="40" y2="31" alt="a key">a key</points>`"""

@@ -1,8 +1,8 @@
 """The KV cache: keys and values of every token so far, so that a new token only computes its own.
 
-One arena of rows for each layer, one range of rows in it for each conversation. Keys are stored after rotation, at the
-number of key-value heads. The cache is the model's only state, and it is changed by plain functions that always run:
-they store whatever the door let through.
+One arena of rows for each layer, one range of rows in it for each conversation. Keys are stored after
+rotation, at the number of key-value heads. The cache is the model's only state, and it is changed by
+plain functions that always run: they store whatever the door let through.
 
 Read next: `model.py` (where it is used), `kernels/definition.py` (`attend`, which reads the segments).
 """
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..config import TextConfig
 from ..door.errors import ArgumentError
@@ -26,7 +27,8 @@ class KVCache:
     .rows (s,): where the tokens of this step go       .segments (g, 4): who sees whom in this step
     """
 
-    def __init__(self, config: TextConfig, capacities: np.ndarray, dtype, zeros: Callable[..., Any] = np.zeros):
+    def __init__(self, config: TextConfig, capacities: np.ndarray, dtype: DTypeLike,
+                 zeros: Callable[..., Any] = np.zeros):
         self.capacities = np.asarray(capacities, np.int64)
         self.starts = np.cumsum(self.capacities) - self.capacities
         self.lengths = np.zeros_like(self.capacities)
@@ -35,7 +37,8 @@ class KVCache:
         self.rows, self.segments = np.zeros(0, np.int64), np.zeros((0, 4), np.int64)
 
     def admit(self, lengths: np.ndarray) -> None:
-        """Make room for lengths[j] new tokens of conversation j; they come packed, conversation after conversation.
+        """Make room for lengths[j] new tokens of conversation j; they come packed, conversation after
+        conversation.
 
         Raises ArgumentError when a conversation outgrows its capacity.
         """

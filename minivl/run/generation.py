@@ -1,8 +1,8 @@
 """The loop that writes: run the prompt once, choose a token, run the token, choose the next.
 
-Several conversations go through it packed together; one that has stopped takes no further rows. The loop is a
-generator, and the session is entered anew for each token, because a context held across a `yield` would leak into the
-caller's code.
+Several conversations go through it packed together; one that has stopped takes no further rows. The
+loop is a generator, and the session is entered anew for each token, because a context held across a
+`yield` would leak into the caller's code.
 
 Read next: `passes/sampling.py` (how a token is chosen), `cache.py` (what makes a step cheap).
 """
@@ -26,7 +26,7 @@ from ..passes.sampling import draw, most_likely, narrow_choice, penalise
 from .cache import KVCache
 from .inputs import Batch, Inputs
 
-LEAST, MOST = 1e-6, 1e6                # scores of a float32 divided by the one or times the other stay finite
+LEAST, MOST = 1e-6, 1e6           # scores of a float32 divided by the one or times the other stay finite
 
 
 def _whole(value: Any, least: int) -> bool:
@@ -39,7 +39,8 @@ def _between(least: float, value: Any, most: float) -> bool:
 
 @dataclass(frozen=True)
 class Settings:
-    """How tokens are chosen and when writing ends. Raises ArgumentError when a number is out of its range."""
+    """How tokens are chosen and when writing ends. Raises ArgumentError when a number is out of its
+    range."""
     max_new_tokens: int
     do_sample: bool = False
     temperature: float = 1.0
@@ -49,14 +50,19 @@ class Settings:
     stop_ids: tuple[int, ...] = ()
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         rules = [("max_new_tokens", _whole(self.max_new_tokens, 1), "a whole number, at least 1"),
                  ("temperature", _between(LEAST, self.temperature, MOST),
-                  f"above 0 (from {LEAST:g} to {MOST:g}); greedy decoding is do_sample=False, or --temperature 0"),
-                 ("top_k", self.top_k is None or _whole(self.top_k, 0), "a whole number, 0 (off) or more"),
-                 ("top_p", self.top_p is None or _between(LEAST, self.top_p, 1), "above 0 and at most 1"),
-                 ("repetition_penalty", _between(LEAST, self.repetition_penalty, MOST), "above 0; 1 is off"),
-                 ("stop_ids", isinstance(self.stop_ids, tuple | list) and all(_whole(i, 0) for i in self.stop_ids),
+                  f"above 0 (from {LEAST:g} to {MOST:g}); greedy decoding is do_sample=False, or "
+                  "--temperature 0"),
+                 ("top_k", self.top_k is None or _whole(self.top_k, 0),
+                  "a whole number, 0 (off) or more"),
+                 ("top_p", self.top_p is None or _between(LEAST, self.top_p, 1),
+                  "above 0 and at most 1"),
+                 ("repetition_penalty", _between(LEAST, self.repetition_penalty, MOST),
+                  "above 0; 1 is off"),
+                 ("stop_ids", isinstance(self.stop_ids, tuple | list)
+                  and all(_whole(i, 0) for i in self.stop_ids),
                   "a list of token ids"),
                  ("seed", _whole(self.seed, 0), "a whole number, 0 or more")]
         for name, holds, rule in rules:
@@ -64,7 +70,8 @@ class Settings:
                 raise ArgumentError(f"{name} is {getattr(self, name)}; it must be {rule}")
 
 
-def choose(logits: np.ndarray, prompts: tuple[np.ndarray, ...], answers: tuple[np.ndarray, ...], settings: Settings,
+def choose(logits: np.ndarray, prompts: tuple[np.ndarray, ...], answers: tuple[np.ndarray, ...],
+           settings: Settings,
            number: int) -> np.ndarray:
     """The next token of each conversation: n v -> n. `number` counts the tokens written so far."""
     if settings.repetition_penalty != 1:
@@ -79,7 +86,8 @@ def write(conversations: Sequence[Inputs], model: Model, settings: Settings, mac
           ) -> Iterator[list[int | None]]:
     """Yield one list for each step: the new token of every conversation, None where it has stopped.
 
-    A stop id is yielded too, as the last one. The model runs on `machine`, and tokens are chosen on the host.
+    A stop id is yielded too, as the last one. The model runs on `machine`, and tokens are chosen on
+    the host.
     """
     dtype = model.decoder.dtype
     batch = Batch.of(conversations, model.config, dtype).on(machine.to_device)
@@ -97,7 +105,8 @@ def write(conversations: Sequence[Inputs], model: Model, settings: Settings, mac
                                    tuple(answers[n] for n in asked), settings, number)
             place = advance(rows + number, offsets)
         yield [int(token) if on else None for token, on in zip(tokens, going, strict=True)]
-        answers = [np.append(a, token) if on else a for a, token, on in zip(answers, tokens, going, strict=True)]
+        answers = [np.append(a, token) if on else a for a, token, on in zip(answers, tokens, going,
+                                                                            strict=True)]
         going &= ~np.isin(tokens, settings.stop_ids)
         if not going.any():
             return

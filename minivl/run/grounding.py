@@ -21,8 +21,8 @@ from .answers import Said, read
 
 @dataclass(frozen=True)
 class Found:
-    """One box or point. Coordinates are distances from the left and the upper border in pixels of the picture
-    as it came (turned upright), with fractions: the last pixel of a row ends at its width."""
+    """One box or point. Coordinates are distances from the left and the upper border in pixels of the
+    picture as it came (turned upright), with fractions: the last pixel of a row ends at its width."""
     label: str
     box: tuple[float, float, float, float] | None         # x0, y0, x1, y1
     point: tuple[float, float] | None                     # x, y
@@ -30,7 +30,8 @@ class Found:
 
 
 class Grounding(list[Found]):
-    """What an answer names, in its order: a list of Found. It may be empty: `.answer` and `.notes` say why.
+    """What an answer names, in its order: a list of Found. It may be empty: `.answer` and `.notes` say
+    why.
 
     .answer: the answer as it was written         .notes: what was mended, left out or could not be read
     .size, .source_size: (height, width) of the picture as the model saw it and as it came
@@ -43,13 +44,13 @@ class Grounding(list[Found]):
 
 
 def locate(answer: str, size: tuple[int, int], source_size: tuple[int, int]) -> Grounding:
-    """What an answer about a picture of `source_size`, seen at `size` (both height, width), names. Whatever
-    the answer is, nothing is raised."""
+    """What an answer about a picture of `source_size`, seen at `size` (both height, width), names.
+    Whatever the answer is, nothing is raised."""
     said, notes = read(answer)
     settled = [(one, settle(one, size, notes)) for one in said]
     kept = [(one, place) for one, place in settled if place]
     places = np.array([place for _, place in kept], np.float64).reshape(-1, 4)
-    boxes = boxes_to_original(places, np.array(size), np.array(source_size))                     # n 4 -> n 4
+    boxes = boxes_to_original(places, np.array(size), np.array(source_size))                 # n 4 -> n 4
     found = [_found(one, row) for (one, _), row in zip(kept, boxes, strict=True)]
     return Grounding(found, answer, notes, size, source_size)
 
@@ -61,13 +62,14 @@ def _found(said: Said, row: np.ndarray) -> Found:
     return Found(said.label, (x0, y0, x1, y1), None, said.numbers)
 
 
-def settle(said: Said, size: tuple[int, int], notes: list[str]) -> tuple[float, float, float, float] | None:
-    """Corners in order and inside of the picture; None, with a note, when nothing of it lies there. A point
-    comes as a box whose corners coincide.
+def settle(said: Said, size: tuple[int, int], notes: list[str]) -> tuple[float, float, float,
+                                                                         float] | None:
+    """Corners in order and inside of the picture; None, with a note, when nothing of it lies there. A
+    point comes as a box whose corners coincide.
 
-    Corners the wrong way round are put right, what reaches over the border is clipped (models overshoot by
-    some pixels: QwenLM/Qwen3-VL#1035). A box without area is left out, and so is a point beyond the border:
-    [-1, -1] and [0, 0, 0, 0] are ways to say that a thing is not there.
+    Corners the wrong way round are put right, what reaches over the border is clipped (models
+    overshoot by some pixels: QwenLM/Qwen3-VL#1035). A box without area is left out, and so is a point
+    beyond the border: [-1, -1] and [0, 0, 0, 0] are ways to say that a thing is not there.
     """
     height, width = size
     a, b, c, d = said.numbers * 2 if len(said.numbers) == 2 else said.numbers

@@ -1,7 +1,9 @@
-"""What the model is given: `Inputs` is one conversation under the reference's names, `Batch` several of them packed.
+"""What the model is given: `Inputs` is one conversation under the reference's names, `Batch` several
+of them packed.
 
-Packed means: one row after the other in one long sequence, with a table that says who sees whom (`KVCache.segments`).
-Nothing is padded, so there is nothing to mask, and a conversation's numbers do not depend on its neighbours' lengths.
+Packed means: one row after the other in one long sequence, with a table that says who sees whom
+(`KVCache.segments`). Nothing is padded, so there is nothing to mask, and a conversation's numbers do
+not depend on its neighbours' lengths.
 
 Read next: `prepare.py` (which makes Inputs from messages), `model.py` (which takes a Batch).
 """
@@ -13,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..config import ModelConfig
 from ..door.errors import ArgumentError
@@ -20,8 +23,9 @@ from ..passes import positions
 from ..passes.prompt import check_features
 from .media import Medium, in_prompt_order, patches_of, seconds_of
 
-PICTURES = ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw", "second_per_grid_ts")
-NAMES = ("input_ids", "position_ids", *PICTURES)                     # the reference's, of everything that goes in
+PICTURES = ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw",
+            "second_per_grid_ts")
+NAMES = ("input_ids", "position_ids", *PICTURES)            # the reference's, of everything that goes in
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ class Inputs:
     media: tuple[Medium, ...]
 
     @classmethod
-    def from_ids(cls, ids: Sequence[int] | np.ndarray, config: ModelConfig, pixel_values: np.ndarray | None = None,
+    def from_ids(cls, ids: Sequence[int] | np.ndarray, config: ModelConfig,
+                 pixel_values: np.ndarray | None = None,
                  image_grid_thw: np.ndarray | None = None, pixel_values_videos: np.ndarray | None = None,
                  video_grid_thw: np.ndarray | None = None,
                  second_per_grid_ts: Sequence[float | None] | np.ndarray | None = None,
@@ -49,11 +54,13 @@ class Inputs:
         """Inputs from token ids with their placeholders already expanded, and patches already cut.
 
         second_per_grid_ts must come with videos: guessing it puts every event at a wrong time.
-        Raises ArgumentError when ids, grids and patches do not belong together; the message gives both counts.
+        Raises ArgumentError when ids, grids and patches do not belong together; the message gives both
+        counts.
         """
         ids = _checked_ids(ids, config)
         images, image_grids = patches_of("pixel_values", pixel_values, image_grid_thw, config)
-        videos, video_grids = patches_of("pixel_values_videos", pixel_values_videos, video_grid_thw, config)
+        videos, video_grids = patches_of("pixel_values_videos", pixel_values_videos, video_grid_thw,
+                                         config)
         seconds = seconds_of(second_per_grid_ts, len(video_grids))
         pads = (config.image_token_id, config.video_token_id)
         merge = config.vision.spatial_merge_size
@@ -64,10 +71,12 @@ class Inputs:
         return cls(ids, place, _interleaved(media, images, videos), media)
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray], config: ModelConfig, after_video: str = "max_plus_one"
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], config: ModelConfig,
+                    after_video: str = "max_plus_one"
                     ) -> Inputs:
-        """The inverse of `arrays`: Inputs from arrays under the reference's names, such as a trace holds. Empty ones
-        count as absent; without position_ids they are made by the rule `after_video`."""
+        """The inverse of `arrays`: Inputs from arrays under the reference's names, such as a trace
+        holds. Empty ones count as absent; without position_ids they are made by the rule
+        `after_video`."""
         given: dict[str, Any] = {name: arrays[name] for name in PICTURES if len(arrays.get(name, ()))}
         made = cls.from_ids(arrays["input_ids"], config, **given, after_video=after_video)
         return replace(made, position_ids=np.asarray(arrays.get("position_ids", made.position_ids)))
@@ -114,11 +123,13 @@ class Inputs:
         mine = self._of(kind)
         if len(mine) == len(self.media):
             return self.patches
-        return np.concatenate([self.patches[:0], *(self.patches[m.rows] for m in mine)])         # p x -> p x
+        return np.concatenate([self.patches[:0], *(self.patches[m.rows] for m in mine)])     # p x -> p x
 
     def with_sizes(self, sizes: Sequence[tuple[tuple[int, int], tuple[int, int]]]) -> Inputs:
-        """The same with each medium's (source size, resized size) written down, for mapping tokens back to pixels."""
-        media = tuple(replace(m, source_size=a, size=b) for m, (a, b) in zip(self.media, sizes, strict=True))
+        """The same with each medium's (source size, resized size) written down, for mapping tokens
+        back to pixels."""
+        media = tuple(replace(m, source_size=a, size=b)
+                      for m, (a, b) in zip(self.media, sizes, strict=True))
         return replace(self, media=media)
 
 
@@ -129,7 +140,8 @@ def _checked_ids(ids: Sequence[int] | np.ndarray, config: ModelConfig) -> np.nda
         raise ArgumentError(f"input_ids should be one row of token ids, not of shape {list(ids.shape)}")
     if ids.min() < 0 or ids.max() >= config.text.vocab_size:
         bad = int(np.flatnonzero((ids < 0) | (ids >= config.text.vocab_size))[0])
-        raise ArgumentError(f"input_ids[{bad}] is {ids[bad]}, the vocabulary has ids 0..{config.text.vocab_size - 1}")
+        raise ArgumentError(f"input_ids[{bad}] is {ids[bad]}, the vocabulary has ids "
+                            f"0..{config.text.vocab_size - 1}")
     return ids
 
 
@@ -138,7 +150,8 @@ def _grids(media: Sequence[Medium]) -> np.ndarray:
 
 
 def _interleaved(media: Sequence[Medium], images: np.ndarray, videos: np.ndarray) -> np.ndarray:
-    """Patches of both kinds in prompt order; not copied when there is one kind only, which is in that order."""
+    """Patches of both kinds in prompt order; not copied when there is one kind only, which is in that
+    order."""
     if not len(images) or not len(videos):
         return images if len(images) else videos
     rest = {"image": images, "video": videos}
@@ -158,7 +171,8 @@ def placeholders(ids: np.ndarray, config: ModelConfig) -> np.ndarray:
 class Batch:
     """Conversations packed one after the other: what one run of the model takes.
 
-    ids (s,), positions (3, s), placeholders (m,): rows that visual tokens take, lengths (conversations,),
+    ids (s,), positions (3, s), placeholders (m,): rows that visual tokens take, lengths
+        (conversations,),
     asked (n,): rows whose logits are wanted, patches (p, 1176), grids (i, 3), no_features (0, d)
     """
     ids: np.ndarray
@@ -171,7 +185,8 @@ class Batch:
     no_features: np.ndarray
 
     @classmethod
-    def of(cls, conversations: Sequence[Inputs], config: ModelConfig, dtype, every_row: bool = False) -> Batch:
+    def of(cls, conversations: Sequence[Inputs], config: ModelConfig, dtype: DTypeLike,
+           every_row: bool = False) -> Batch:
         """Pack whole conversations; the last row of each is asked for, or every row."""
         ids = np.concatenate([c.input_ids for c in conversations])
         lengths = np.array([len(c.input_ids) for c in conversations], np.int64)
@@ -184,9 +199,10 @@ class Batch:
                    np.zeros((0, config.text.hidden_size), dtype))
 
     def with_answer(self, answer: np.ndarray) -> Batch:
-        """One conversation with the k tokens that were written after it; asked are the rows that chose them."""
+        """One conversation with the k tokens that were written after it; asked are the rows that chose
+        them."""
         start, given = len(self.ids), answer[:-1]
-        place = self.positions[:, -1:] + 1 + np.arange(len(given))                            # 3 1, k-1 -> 3 k-1
+        place = self.positions[:, -1:] + 1 + np.arange(len(given))                    # 3 1, k-1 -> 3 k-1
         return replace(self, ids=np.concatenate([self.ids, given]), lengths=self.lengths + len(given),
                        positions=np.concatenate([self.positions, place], axis=1),
                        asked=np.arange(start - 1, start + len(given)))
@@ -196,8 +212,10 @@ class Batch:
         return replace(self, patches=to_device(self.patches), no_features=to_device(self.no_features))
 
     def followed_by(self, tokens: np.ndarray, positions: np.ndarray, going: np.ndarray) -> Batch:
-        """The next step: one token (and its three positions) for each conversation that is still going."""
+        """The next step: one token (and its three positions) for each conversation that is still
+        going."""
         none = np.zeros(0, np.int64)
         return replace(self, ids=tokens[going], positions=positions[:, going], placeholders=none,
-                       lengths=going.astype(np.int64), asked=np.arange(going.sum()), patches=self.patches[:0],
+                       lengths=going.astype(np.int64), asked=np.arange(going.sum()),
+                       patches=self.patches[:0],
                        grids=self.grids[:0])

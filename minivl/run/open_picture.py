@@ -1,9 +1,10 @@
 """Whatever a picture comes as -> pixels (y, b, 3): uint8, upright, RGB, transparency laid on white.
 
-Files, bytes, `file:` and `data:` URLs, PIL images, arrays; and frames of a video, each of them any of these. The header
-is checked before a pixel is decoded.
+Files, bytes, `file:` and `data:` URLs, PIL images, arrays; and frames of a video, each of them any of
+these. The header is checked before a pixel is decoded.
 
-Not here: resizing (`passes/picture.py`), colour management, downloads, video files. Read next: `prepare.py`.
+Not here: resizing (`passes/picture.py`), colour management, downloads, video files. Read next:
+`prepare.py`.
 """
 
 from __future__ import annotations
@@ -29,13 +30,15 @@ ORIENTATION = 0x0112                      # the EXIF tag
 
 
 def load_picture(source: Any) -> np.ndarray:
-    """Pixels of a picture: (y, b, 3) uint8, upright, transparency laid on white, first frame of an animation.
+    """Pixels of a picture: (y, b, 3) uint8, upright, transparency laid on white, first frame of an
+    animation.
 
-    source: path (str or Path), bytes, `file:` or `data:` URL, PIL image, or an array (y, b) or (y, b, 1|3|4),
-    colour last, of bool, uint8, uint16 (0..65535) or floating point (0..1). Refused rather than guessed at:
-    floating arrays beyond 0..1, other integers, 32-bit files (modes I, F) that are not plainly grey levels
-    0..255. 16-bit grey is scaled by 1/257; Pillow's own conversion would clip all above 255 to white.
-    Raises PictureError, and nothing else, for whatever cannot be read.
+    source: path (str or Path), bytes, `file:` or `data:` URL, PIL image, or an array (y, b) or (y, b,
+        1|3|4),
+        colour last, of bool, uint8, uint16 (0..65535) or floating point (0..1). Refused rather than
+        guessed at: floating arrays beyond 0..1, other integers, 32-bit files (modes I, F) that are not
+        plainly grey levels 0..255. 16-bit grey is scaled by 1/257; Pillow's own conversion would clip
+        all above 255 to white. Raises PictureError, and nothing else, for whatever cannot be read.
     """
     from PIL import Image  # when first needed: it takes a while to import
     if isinstance(source, np.ndarray):
@@ -45,7 +48,8 @@ def load_picture(source: Any) -> np.ndarray:
     name, opened = _open(source)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)         # `check_size` has the last word
+            # `check_size` has the last word
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(opened) as image:
                 return _decode(image)
     except PictureError as error:
@@ -83,10 +87,11 @@ def _path_of_url(url: str) -> Path:
 
 
 def _regular_file(path: Path) -> Path:
-    """The path itself, when a file is there. A pipe or a device is refused: one could wait on it for ever."""
+    """The path itself, when a file is there. A pipe or a device is refused: one could wait on it for
+    ever."""
     try:
         regular, there = path.is_file(), path.exists()
-    except (OSError, ValueError) as error:                      # a name too long for the system, a NUL in it
+    except (OSError, ValueError) as error:                  # a name too long for the system, a NUL in it
         raise PictureError(f"{str(path)[:80]!r}: not a usable path ({error})") from error
     if not regular:
         raise PictureError(f"{path}: {'not a regular file' if there else 'no such file'}")
@@ -118,7 +123,7 @@ def _decode(image: Image.Image) -> np.ndarray:
         return upright(_to_rgb(image), _orientation(image))
     except PictureError:
         raise
-    except Exception as error:                                  # as above: decoders raise nearly every type
+    except Exception as error:                               # as above: decoders raise nearly every type
         raise PictureError(f"cannot be decoded: damaged or cut short ({_reason(error)})") from error
 
 
@@ -132,7 +137,7 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     white."""
     if image.mode[0] in "IF":                                   # I, I;16*, F: grey deeper than 8 bits
         return np.repeat(_grey_levels(image)[:, :, None], 3, axis=2)                      # y b -> y b 3
-    if image.mode == "La":                                    # premultiplied grey has one way out, through LA
+    if image.mode == "La":                               # premultiplied grey has one way out, through LA
         image = image.convert("LA")
     if image.has_transparency_data:
         from PIL import Image
@@ -148,8 +153,8 @@ def _grey_levels(image: Image.Image) -> np.ndarray:
         clear = levels == image.info.get("transparency", -1)
         return np.where(clear, np.uint8(255), _scale_16(levels))
     if not (levels.min() >= 0 and levels.max() <= 255):         # so written that a NaN fails
-        raise PictureError(f"mode {image.mode} holds {levels.min()}..{levels.max()}, grey levels go 0..255: "
-                           "scale it, or give an array (uint16, or floating point 0..1)")
+        raise PictureError(f"mode {image.mode} holds {levels.min()}..{levels.max()}, grey levels go "
+                           "0..255: scale it, or give an array (uint16, or floating point 0..1)")
     if image.mode == "F" and 0 < levels.max() <= 1:
         raise PictureError("mode F holds 0..1, which may mean nearly black or the whole range: multiply "
                            "by 255, or give an array, whose range is 0..1")
@@ -161,8 +166,8 @@ def _eight_bit(pixels: np.ndarray) -> np.ndarray:
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]                                                          # y b 1 -> y b
     if pixels.ndim != 2 and (pixels.ndim != 3 or pixels.shape[2] not in (3, 4)):
-        raise PictureError(f"array of shape {list(pixels.shape)} is no picture: it must be [y b], [y b 1], "
-                           "[y b 3] or [y b 4], colour last")
+        raise PictureError(f"array of shape {list(pixels.shape)} is no picture: it must be [y b], [y b "
+                           "1], [y b 3] or [y b 4], colour last")
     check_size(*pixels.shape[:2])
     dtype = pixels.dtype.newbyteorder("=")
     if dtype == np.uint8:
@@ -196,7 +201,7 @@ def _orientation(image: Image.Image) -> int:
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Turn and mirror (y, b, 3) as EXIF orientation 1..8 asks; any other value changes nothing."""
     if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)                                                    # y b 3 -> b y 3
+        pixels = pixels.swapaxes(0, 1)                                                   # y b 3 -> b y 3
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
     if orientation in (2, 3, 6, 7):
@@ -204,16 +209,19 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-# ------------------------------------------------------------------------------- frames of a video -> t y b 3
+# ------------------------------------------------------------------------ frames of a video -> t y b 3
 
 def as_frames(frames: Any) -> list[Any] | np.ndarray:
-    """Frames that can be counted and chosen from: an array (t, y, b, 3) as it is, anything else in order as a list.
+    """Frames that can be counted and chosen from: an array (t, y, b, 3) as it is, anything else in
+    order as a list.
 
     Raises PictureError for what is no series of frames, a video file above all: those are not read.
     """
-    if isinstance(frames, str | bytes | bytearray | memoryview | Mapping) or not isinstance(frames, Iterable):
-        raise PictureError(f"a video is a list of frames, not one {type(frames).__name__}; video files are "
-                           "not read: extract the frames first (ffmpeg -i video.mp4 -vf fps=2 frame%04d.png)")
+    if isinstance(frames, str | bytes | bytearray | memoryview | Mapping) or not isinstance(frames,
+                                                                                            Iterable):
+        raise PictureError(f"a video is a list of frames, not one {type(frames).__name__}; video files "
+                           "are not read: extract the frames first (ffmpeg -i video.mp4 -vf fps=2 "
+                           "frame%04d.png)")
     if not isinstance(frames, np.ndarray):
         return list(frames)
     if frames.ndim != 4:
@@ -231,9 +239,10 @@ def load_frames(frames: Iterable[Any]) -> np.ndarray:
         raise PictureError("a video needs at least one frame")
     for n, frame in enumerate(loaded):
         if frame.shape != loaded[0].shape:
-            raise PictureError(f"frame {n} is {frame.shape[0]} x {frame.shape[1]} (height x width), frame 0 "
-                               f"is {loaded[0].shape[0]} x {loaded[0].shape[1]}; one video has one size")
-    return np.stack(loaded)                                                            # y b 3 each -> t y b 3
+            raise PictureError(f"frame {n} is {frame.shape[0]} x {frame.shape[1]} (height x width), "
+                               f"frame 0 is {loaded[0].shape[0]} x {loaded[0].shape[1]}; one video has "
+                               "one size")
+    return np.stack(loaded)                                                       # y b 3 each -> t y b 3
 
 
 def _load_frame(n: int, frame: Any) -> np.ndarray:

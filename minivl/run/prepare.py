@@ -1,6 +1,8 @@
-"""Messages to `Inputs`: pictures to patches, text to ids, placeholders to as many tokens as a picture has cells.
+"""Messages to `Inputs`: pictures to patches, text to ids, placeholders to as many tokens as a picture
+has cells.
 
-Read next: `passes/picture.py`, `passes/patches.py` and `passes/prompt.py`, which do the work; `inputs.py`.
+Read next: `passes/picture.py`, `passes/patches.py` and `passes/prompt.py`, which do the work;
+`inputs.py`.
 """
 
 from __future__ import annotations
@@ -37,14 +39,17 @@ class Cut(NamedTuple):
     size: tuple[int, int]                # as resized
 
 
-def prepare(messages: list[dict[str, Any]], parts: Processor, add_vision_id: bool, add_generation_prompt: bool,
+def prepare(messages: list[dict[str, Any]], parts: Processor, add_vision_id: bool,
+            add_generation_prompt: bool,
             after_video: str) -> Inputs:
     """One conversation in the official message format as Inputs.
 
-    Raises PictureError, PromptError, TemplateError or TokenizerError (all ValueErrors) naming what was wrong.
+    Raises PictureError, PromptError, TemplateError or TokenizerError (all ValueErrors) naming what was
+    wrong.
     """
     cuts = [_cut(kind, item, parts.preprocessor) for kind, item in prompt.media_of(messages)]
-    cells = np.array([len(cut.patches) for cut in cuts], np.int64) // parts.config.vision.spatial_merge_size ** 2
+    cells = np.array([len(cut.patches) for cut in cuts],
+                     np.int64) // parts.config.vision.spatial_merge_size ** 2
     pads = (parts.config.image_token_id, parts.config.video_token_id)
     text = prompt.render(messages, parts.template, add_generation_prompt, add_vision_id)
     ids = prompt.expand(prompt.encode(text, parts.tokenizer), cells, pads)
@@ -52,7 +57,8 @@ def prepare(messages: list[dict[str, Any]], parts: Processor, add_vision_id: boo
     pixel_values, image_grids = _stacked(images)
     frame_values, video_grids = _stacked(videos)
     seconds = [cut.seconds for cut in videos] or None
-    inputs = Inputs.from_ids(ids, parts.config, pixel_values, image_grids, frame_values, video_grids, seconds,
+    inputs = Inputs.from_ids(ids, parts.config, pixel_values, image_grids, frame_values, video_grids,
+                             seconds,
                              after_video)
     return inputs.with_sizes([(cut.source_size, cut.size) for cut in cuts])
 
@@ -70,22 +76,27 @@ def _cut(kind: str, item: Mapping[str, Any], config: PreprocessorConfig) -> Cut:
     return cut(item, replace(config, **limits), size)
 
 
-def cut_picture(item: Mapping[str, Any], config: PreprocessorConfig, wanted: tuple[int, int] | None = None) -> Cut:
-    """An item's `image` (anything that `load_picture` takes), resized, normalised and cut into patches."""
+def cut_picture(item: Mapping[str, Any], config: PreprocessorConfig,
+                wanted: tuple[int, int] | None = None) -> Cut:
+    """An item's `image` (anything that `load_picture` takes), resized, normalised and cut into
+    patches."""
     pixels = load_picture(item["image"])
     size = picture.target_size(wanted or pixels.shape[:2], config)
-    frame = picture.normalise(picture.resize(pixels, size), config)                  # y b 3 -> h u 3 -> 3 h u
+    frame = picture.normalise(picture.resize(pixels, size), config)             # y b 3 -> h u 3 -> 3 h u
     return _patched("image", frame[None], None, pixels.shape[:2], config)
 
 
-def cut_video(item: Mapping[str, Any], config: PreprocessorConfig, wanted: tuple[int, int] | None = None) -> Cut:
+def cut_video(item: Mapping[str, Any], config: PreprocessorConfig,
+              wanted: tuple[int, int] | None = None) -> Cut:
     """An item's `video`, a list of frames, all resized to one size, two by two into patches.
 
-    `fps` says how many of the frames make a second (2 unless said). With `raw_fps` the list is the whole video at that
-    rate, and frames are chosen from it as qwen-vl-utils does, `fps` of them (or `nframes` in all).
+    `fps` says how many of the frames make a second (2 unless said). With `raw_fps` the list is the
+    whole video at that rate, and frames are chosen from it as qwen-vl-utils does, `fps` of them (or
+    `nframes` in all).
 
-    The pixel limits hold for each frame, as in transformers: official ones let a frame be as large as a picture. The
-    smaller budget of qwen-vl-utils is `video.video_pixel_limits`; give its `max_pixels` with the item.
+    The pixel limits hold for each frame, as in transformers: official ones let a frame be as large as
+    a picture. The smaller budget of qwen-vl-utils is `video.video_pixel_limits`; give its `max_pixels`
+    with the item.
     """
     frames, fps = as_frames(item["video"]), float(item.get("fps", video.FPS))
     if "raw_fps" in item:
@@ -95,7 +106,8 @@ def cut_video(item: Mapping[str, Any], config: PreprocessorConfig, wanted: tuple
         frames = [frames[n] for n in chosen]
     stack = load_frames(frames)                                                # t y b 3
     size = picture.target_size(wanted or stack.shape[1:3], config)
-    normal = video.normalise_frames(video.resize_frames(stack, size), config)        # t y b 3 -> t h u 3 -> t 3 h u
+    # t y b 3 -> t h u 3 -> t 3 h u
+    normal = video.normalise_frames(video.resize_frames(stack, size), config)
     return _patched("video", normal, video.seconds_per_grid(fps, config), stack.shape[1:3], config)
 
 

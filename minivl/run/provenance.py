@@ -1,14 +1,16 @@
 """Which pixels a row of an array comes from. Derived, never carried.
 
-The passes that move rows do not care what a row is. So they are run once more on a table of coordinates, and whatever
-they do to the patches they do to the coordinates: no second copy of the geometry exists that could disagree.
+The passes that move rows do not care what a row is. So they are run once more on a table of
+coordinates, and whatever they do to the patches they do to the coordinates: no second copy of the
+geometry exists that could disagree.
 
     at = provenance(inputs, config)
     at["w"][5]     # (medium, time, row, column) of the patch in row 5 of any array whose rows are `w`
     at["m"][137]   # the four patches behind visual token 137
 
-An array's letter is the first one that comes out by its stage's contract (`contract.rows_of`). Passes that vision
-blocks and decoder layers share say `n`: theirs are `w` rows in the tower, `s` rows in the decoder.
+An array's letter is the first one that comes out by its stage's contract (`contract.rows_of`). Passes
+that vision blocks and decoder layers share say `n`: theirs are `w` rows in the tower, `s` rows in the
+decoder.
 
 Read next: `passes/windows.py`, whose functions are run here; `where` below answers `minivl where`.
 """
@@ -36,7 +38,7 @@ def provenance(inputs: Inputs, config: ModelConfig) -> dict[str, np.ndarray]:
     s: (rows, 4, 4), -1 where a token is text       r: the same as s, for the cache of a single conversation
     """
     merge = config.vision.spatial_merge_size
-    if not len(inputs.grids):                                                          # nothing to move: text alone
+    if not len(inputs.grids):                                               # nothing to move: text alone
         none = np.zeros((0, 4), np.int64)
         text = np.full((len(inputs.input_ids), merge**2, 4), -1)
         return {"p": none, "w": none, "c": text[:0], "m": text[:0], "s": text, "r": text}
@@ -45,21 +47,23 @@ def provenance(inputs: Inputs, config: ModelConfig) -> dict[str, np.ndarray]:
         patches = [_with_medium(n, grid_coordinates(grid, merge)) for n, grid in enumerate(inputs.grids)]
         at = {"p": np.concatenate([*patches, np.zeros((0, 4), np.int64)])}
         at["w"] = order_by_window(at["p"], order)                                    # p 4 -> w 4
-        cells = at["w"].reshape(len(order), -1)                                      # w 4 -> c 16, as in merge_2x2
+        cells = at["w"].reshape(len(order), -1)                            # w 4 -> c 16, as in merge_2x2
         at["c"] = cells.reshape(len(order), -1, 4)
         at["m"] = restore_order(cells, order).reshape(at["c"].shape)                 # c 16 -> m 4 4
         text = np.full((len(inputs.input_ids), *at["c"].shape[1:]), -1)
-        at["s"] = at["r"] = put_rows(text, placeholders(inputs.input_ids, config), at["m"])    # m 4 4 -> s 4 4
+        # m 4 4 -> s 4 4
+        at["s"] = at["r"] = put_rows(text, placeholders(inputs.input_ids, config), at["m"])
     return at
 
 
 def _with_medium(number: int, coordinates: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.full((len(coordinates), 1), number), coordinates], axis=1)      # p 3 -> p 4
+    return np.concatenate([np.full((len(coordinates), 1), number), coordinates], axis=1)     # p 3 -> p 4
 
 
 @dataclass(frozen=True)
 class Where:
-    """One visual token and all its places. Boxes are x0, y0, x1, y1 in pixels, x1 and y1 not included."""
+    """One visual token and all its places. Boxes are x0, y0, x1, y1 in pixels, x1 and y1 not
+    included."""
     token: int                                   # its number among visual tokens (m)
     sequence: int                                # its row in the prompt (s)
     medium: int                                  # which picture or video
@@ -67,7 +71,7 @@ class Where:
     cell: tuple[int, int]                        # row and column among merged cells
     patches: tuple[int, ...]                     # its rows in pixel_values (p), counted over all media
     window_rows: tuple[int, ...]                 # its rows in arrays in window order (w)
-    segments: tuple[tuple[int, int], ...]        # for each block, the rows (w) that its patches attend to
+    segments: tuple[tuple[int, int], ...]       # for each block, the rows (w) that its patches attend to
     position: tuple[int, int, int]               # MRoPE time, height, width
     box: tuple[int, int, int, int]               # in the resized picture
     source_box: tuple[float, float, float, float] | None      # in the picture as it came
@@ -77,10 +81,12 @@ class Where:
 
 
 def where_token(inputs: Inputs, config: ModelConfig, token: int) -> Where:
-    """Everything about visual token number `token` (m). Raises IndexError when there is no such token."""
+    """Everything about visual token number `token` (m). Raises IndexError when there is no such
+    token."""
     at = provenance(inputs, config)
     if not 0 <= token < len(at["m"]):
-        raise IndexError(f"there is no visual token {token}: the prompt has {len(at['m'])}, numbered from 0")
+        raise IndexError(f"there is no visual token {token}: the prompt has {len(at['m'])}, numbered "
+                         "from 0")
     medium, time, row, column = at["m"][token].min(axis=0).tolist()
     rows = _find(at["w"], at["m"][token])
     with unwatched():
@@ -88,26 +94,32 @@ def where_token(inputs: Inputs, config: ModelConfig, token: int) -> Where:
     size, merge = config.vision.patch_size, config.vision.spatial_merge_size
     box = (column * size, row * size, (column + merge) * size, (row + merge) * size)
     sequence = int(placeholders(inputs.input_ids, config)[token])
-    return Where(token, sequence, medium, time, (row // merge, column // merge), _find(at["p"], at["m"][token]), rows,
+    return Where(token, sequence, medium, time, (row // merge, column // merge),
+                 _find(at["p"], at["m"][token]), rows,
                  tuple(_segment_of(rows[0], table) for table in tables),
                  tuple(inputs.position_ids[:, sequence].tolist()), box, _to_source(box, inputs, medium))
 
 
-def where_pixel(inputs: Inputs, config: ModelConfig, x: float, y: float, medium: int = 0, time: int = 0) -> Where:
+def where_pixel(inputs: Inputs, config: ModelConfig, x: float, y: float, medium: int = 0,
+                time: int = 0) -> Where:
     """Everything about the visual token that pixel (x, y) of a picture as it came ends up in.
 
-    Raises IndexError when the pixel lies outside of the picture, ValueError when the picture's size is not known.
+    Raises IndexError when the pixel lies outside of the picture, ValueError when the picture's size is
+    not known.
     """
     if not 0 <= medium < len(inputs.media):
-        raise IndexError(f"there is no picture {medium}: the prompt has {len(inputs.media)}, numbered from 0")
+        raise IndexError(f"there is no picture {medium}: the prompt has {len(inputs.media)}, numbered "
+                         "from 0")
     item = inputs.media[medium]
     if not 0 <= time < item.grid[0]:
-        raise IndexError(f"medium {medium} has {item.grid[0]} pairs of frames, numbered from 0; there is no {time}")
+        raise IndexError(f"medium {medium} has {item.grid[0]} pairs of frames, numbered from 0; there "
+                         f"is no {time}")
     if item.source_size is None or item.size is None:
         raise ValueError(f"picture {medium} came as patches: the size of its source is not known")
     height, width = item.source_size
     if not (0 <= x < width and 0 <= y < height):
-        raise IndexError(f"pixel ({x}, {y}) lies outside of the picture, which is {width} wide and {height} high")
+        raise IndexError(f"pixel ({x}, {y}) lies outside of the picture, which is {width} wide and "
+                         f"{height} high")
     side = config.vision.patch_size * config.vision.spatial_merge_size
     row, column = int(y * item.size[0] / height) // side, int(x * item.size[1] / width) // side
     merge = config.vision.spatial_merge_size
@@ -126,8 +138,10 @@ def _segment_of(row: int, table: np.ndarray) -> tuple[int, int]:
     return q0, q1
 
 
-def _to_source(box: tuple[int, int, int, int], inputs: Inputs, medium: int):
-    """A box in the resized picture as a box in the picture as it came; None when that one's size is not known."""
+def _to_source(box: tuple[int, int, int, int], inputs: Inputs, medium: int
+               ) -> tuple[float, float, float, float] | None:
+    """A box in the resized picture as a box in the picture as it came; None when that one's size is
+    not known."""
     item = inputs.media[medium]
     if item.source_size is None or item.size is None:
         return None

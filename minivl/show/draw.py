@@ -1,9 +1,9 @@
-"""Boxes and points on a picture, as a new picture. Needs Pillow only; `plot.found` draws the same on axes.
+"""Boxes and points on a picture, as a new picture. Needs Pillow only; `plot.found` draws on axes.
 
     draw.found(load_picture("photo.jpg"), vlm.ground("photo.jpg", "Locate the cat.")).save("cat.png")
 
-Lines grow with the picture. A small picture is enlarged first, by a whole factor and without smoothing, so
-that its own pixels can be told and labels be read: `scale_of` says by how much. Read next: `run/grounding.py`.
+Lines grow with the picture. A small picture is enlarged first, by a whole factor and without smoothing,
+so that its own pixels can be told and labels be read (`scale_of`). Read next: `run/grounding.py`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Place = tuple[float, float, float, float]
 
 
 def scale_of(shape: Sequence[int]) -> int:
-    """By what whole number a picture (y, b, ...) is enlarged before it is drawn on: 1 unless it is small."""
+    """By what whole number a picture (y, b, ...) is enlarged before it is drawn on: 1 unless small."""
     short, long = sorted(shape[:2])
     return max(1, min(math.ceil(READABLE / short), LARGE // long))
 
@@ -61,7 +61,7 @@ def _place(one: Found, scale: int) -> Place:
 def _box(pen: ImageDraw.ImageDraw, place: Place, line: int, colour: str) -> Place:
     """A frame just inside of the box, so that the border of a box is the outer edge of its line."""
     x0, y0, x1, y1 = map(round, place)
-    x1, y1 = max(x0, x1 - 1), max(y0, y1 - 1)                      # Pillow's last pixel belongs to the frame
+    x1, y1 = max(x0, x1 - 1), max(y0, y1 - 1)               # Pillow's last pixel belongs to the frame
     pen.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=PAPER)
     pen.rectangle((x0, y0, x1, y1), outline=colour, width=line)
     return place
@@ -76,8 +76,8 @@ def _point(pen: ImageDraw.ImageDraw, place: Place, line: int, colour: str) -> Pl
     return outer
 
 
-def _name(pen: ImageDraw.ImageDraw, text: str, place: Place, line: int, colour: str, taken: Sequence[Place]
-          ) -> Place:
+def _name(pen: ImageDraw.ImageDraw, text: str, place: Place, line: int, colour: str,
+          taken: Sequence[Place]) -> Place:
     """A label on its colour: above the thing, below it or inside, wherever it covers no other label."""
     width, height = pen.im.size
     text = _fitting(pen, text, width - 4 * line)

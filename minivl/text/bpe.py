@@ -1,12 +1,12 @@
-"""Byte-level byte-pair encoding, from `tokenizer.json` to ids, in plain Python: the lesson, and what runs
-when the `tokenizers` package is not installed.
+"""Byte-level byte-pair encoding, from `tokenizer.json` to ids, in plain Python: the lesson, and what
+runs when the `tokenizers` package is not installed.
 
     text -> cut at added tokens -> compose (NFC) -> cut into words -> UTF-8 bytes -> merge by rank -> ids
 
-It is made for Qwen's tokenizer alone: a file that asks for another pipeline is refused, never half obeyed. It
-is equal to `tokenizers` id for id, with one reservation: letters, numbers and compositions are those of
-Python's own Unicode tables (`unicodedata.unidata_version`; 14.0 in Python 3.11), and `tokenizers` carries
-newer ones. Characters that only one of the two knows may be cut differently.
+It is made for Qwen's tokenizer alone: a file that asks for another pipeline is refused, never half
+obeyed. It is equal to `tokenizers` id for id, with one reservation: letters, numbers and compositions
+are those of Python's own Unicode tables (`unicodedata.unidata_version`; 14.0 in Python 3.11), and
+`tokenizers` carries newer ones. Characters that only one of the two knows may be cut differently.
 
 Read next: `tokenizer.py`, which chooses between the two and turns ids back into text.
 """
@@ -34,12 +34,12 @@ LARGEST = 1 << 25      # bytes of a tokenizer.json; the official ones have 7 to 
 CACHE_LIMIT = 1 << 16  # words whose ids are kept; the cache starts afresh when full
 
 
-# ---- cutting text into words -------------------------------------------------------------------------------
+# ---- cutting text into words ---------------------------------------------------------------------
 
 @lru_cache(maxsize=1 << 16)
 def kind(char: str) -> str:
-    r"""`"L"` letter, `"N"` number, `"\n"` carriage return or line feed, `" "` other white space, `"o"` the
-    rest.
+    r"""`"L"` letter, `"N"` number, `"\n"` carriage return or line feed, `" "` other white space, `"o"`
+    the rest.
 
     Not `str.isspace`: that also says yes to the separators U+001C..U+001F, which are not White_Space.
     """
@@ -83,7 +83,8 @@ def digit(text: str, i: int) -> int:
 
 
 def signs(text: str, i: int) -> int:
-    r"""` ?[^\s\p{L}\p{N}]+[\r\n]*`: punctuation, with the one space before it and the line ends behind it."""
+    r"""` ?[^\s\p{L}\p{N}]+[\r\n]*`: punctuation, with the one space before it and the line ends behind
+    it."""
     first = i + 1 if text[i] == " " else i
     stop = run(text, first, "o")
     return run(text, stop, "\n") if stop > first else i
@@ -119,15 +120,15 @@ def run(text: str, i: int, kinds: str) -> int:
     return i
 
 
-# ---- merging bytes -----------------------------------------------------------------------------------------
+# ---- merging bytes -------------------------------------------------------------------------------
 
 def merge(word: bytes, ranks: dict[tuple[bytes, bytes], int]) -> list[bytes]:
-    """Start from single bytes; join the adjacent pair of lowest rank, the leftmost of equals, until none is
-    left.
+    """Start from single bytes; join the adjacent pair of lowest rank, the leftmost of equals, until
+    none is left.
 
-    A heap holds the pairs that could be joined; an entry whose parts have meanwhile grown or gone is passed
-    over. So n bytes take n log n steps; looking for the best pair anew each time takes n^2, minutes for a
-    long word.
+    A heap holds the pairs that could be joined; an entry whose parts have meanwhile grown or gone is
+    passed over. So n bytes take n log n steps; looking for the best pair anew each time takes n^2,
+    minutes for a long word.
     """
     parts = [word[i:i + 1] for i in range(len(word))]
     before, after = list(range(-1, len(word) - 1)), list(range(1, len(word) + 1))
@@ -151,28 +152,31 @@ def merge(word: bytes, ranks: dict[tuple[bytes, bytes], int]) -> list[bytes]:
     return [part for part in parts if part]
 
 
-# ---- the file ----------------------------------------------------------------------------------------------
+# ---- the file ------------------------------------------------------------------------------------
 
 def _byte_alphabet() -> dict[str, int]:
     """How the file writes bytes: printable Latin-1 as itself, the other 68 from U+0100 on (a space is
     `Ġ`)."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte
+                                                      for n, byte in enumerate(others)}
 
 
 ALPHABET = _byte_alphabet()
-# For whole tokens at once: each letter to the Latin-1 character of its byte, all others to one without a byte.
+# For whole tokens at once: each letter to the Latin-1 character of its byte, all others to one without
+# a byte.
 _LATIN = dict.fromkeys(range(256), "\uffff") | {ord(char): chr(byte) for char, byte in ALPHABET.items()}
 
 
 @dataclass(frozen=True)
 class Added:
-    """A token that is matched whole, before anything else: `<|im_end|>`. Special ones stay out of answers."""
+    """A token that is matched whole, before anything else: `<|im_end|>`. Special ones stay out of
+    answers."""
     id: int
     content: str
     special: bool
-    normalized: bool                                  # looked for in the composed text instead of the raw one
+    normalized: bool                             # looked for in the composed text instead of the raw one
     lstrip: bool                                      # swallows the white space before it
     rstrip: bool
 
@@ -191,7 +195,8 @@ class File:
 def read(path: str | Path) -> File:
     """Read and check a `tokenizer.json`.
 
-    Raises TokenizerError, naming file and key, when it is missing, no JSON, malformed or not Qwen's pipeline.
+    Raises TokenizerError, naming file and key, when it is missing, no JSON, malformed or not Qwen's
+    pipeline.
     """
     path = Path(path)
     try:
@@ -206,22 +211,24 @@ def read(path: str | Path) -> File:
     ids = {tokens[token]: _id(path, "model.vocab", token, id) for token, id in model["vocab"].items()}
     absent = [byte for byte in range(256) if bytes([byte]) not in ids]
     if absent:
-        raise TokenizerError(f"{path}: model.vocab lacks {len(absent)} single bytes, first {absent[0]:#04x}")
+        raise TokenizerError(f"{path}: model.vocab lacks {len(absent)} single bytes, first "
+                             f"{absent[0]:#04x}")
     added = tuple(_added(path, n, item) for n, item in enumerate(file.get("added_tokens") or []))
     _check_unique(path, model["vocab"], added)
     return File(path, tokens, ids, added, file.get("normalizer") is not None, model["merges"])
 
 
 def ranks_of(file: File) -> dict[tuple[bytes, bytes], int]:
-    """Rank of each pair of the file's merges; TokenizerError when a merge is no pair or makes no token."""
+    """Rank of each pair of the file's merges; TokenizerError when a merge is no pair or makes no
+    token."""
     ranks: dict[tuple[bytes, bytes], int] = {}
     for rank, pair in enumerate(file.merges):
         try:
             left, right = pair.split(" ") if isinstance(pair, str) else pair
             _, *parts = (file.tokens[token] for token in (left + right, left, right))
         except (KeyError, TypeError, ValueError):
-            raise TokenizerError(f"{file.path}: model.merges[{rank}] is {pair!r}, should be two tokens that join "
-                                 "to a third, all of them in model.vocab") from None
+            raise TokenizerError(f"{file.path}: model.merges[{rank}] is {pair!r}, should be two tokens "
+                                 "that join to a third, all of them in model.vocab") from None
         ranks[parts[0], parts[1]] = rank
     return ranks
 
@@ -230,7 +237,8 @@ _MISSING = "(nothing)"
 _OFF = (None, "", False, 0, _MISSING)
 _PIPELINE: dict[str, tuple] = {                       # key -> values that mean what this file does
     "model.type": ("BPE", _MISSING), "model.dropout": _OFF, "model.unk_token": _OFF,
-    "model.continuing_subword_prefix": _OFF, "model.end_of_word_suffix": _OFF, "model.byte_fallback": _OFF,
+    "model.continuing_subword_prefix": _OFF, "model.end_of_word_suffix": _OFF,
+                               "model.byte_fallback": _OFF,
     "model.ignore_merges": _OFF,
     "normalizer": (None, _MISSING, {"type": "NFC"}),
     "pre_tokenizer.type": ("Sequence",),
@@ -277,7 +285,8 @@ def _bytes_of(path: Path, token: Any) -> bytes:
 
 def _id(path: Path, key: str, token: str, value: Any) -> int:
     if type(value) is not int or value < 0:
-        raise TokenizerError(f"{path}: {key}: id of {token!r} is {value!r}, should be an integer from 0 on")
+        raise TokenizerError(f"{path}: {key}: id of {token!r} is {value!r}, should be an integer from "
+                             "0 on")
     return value
 
 
@@ -292,7 +301,8 @@ def _added(path: Path, n: int, item: Any) -> Added:
 
 
 def _check_unique(path: Path, vocab: dict[str, int], added: tuple[Added, ...]) -> None:
-    """No id stands for two tokens, and no added token has two ids; a token may be listed in both places."""
+    """No id stands for two tokens, and no added token has two ids; a token may be listed in both
+    places."""
     of = vocab | {a.content: a.id for a in added}
     for key, items in (("model.vocab and added_tokens: id", of.values()),
                        ("added_tokens: content", [a.content for a in added])):
@@ -301,7 +311,7 @@ def _check_unique(path: Path, vocab: dict[str, int], added: tuple[Added, ...]) -
             raise TokenizerError(f"{path}: {key} {twice[0]!r} comes twice")
 
 
-# ---- text to ids -------------------------------------------------------------------------------------------
+# ---- text to ids ---------------------------------------------------------------------------------
 
 class BPE:
     """The encoder of one file: `BPE(read(path)).encode("Hello")` is a list of ids."""
@@ -319,7 +329,8 @@ class BPE:
             if isinstance(piece, int):
                 ids.append(piece)
                 continue
-            for part in self.composed.split(unicodedata.normalize("NFC", piece) if self.composes else piece):
+            for part in self.composed.split(unicodedata.normalize("NFC", piece) if self.composes
+                                            else piece):
                 ids += [part] if isinstance(part, int) else self.encode_plain(part)
         return ids
 

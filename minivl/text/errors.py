@@ -10,4 +10,5 @@ class TokenizerError(Error):
 
 
 class TemplateError(Error):
-    """A chat template that is damaged, refuses the messages, tries to reach out or goes past its bounds."""
+    """A chat template that is damaged, refuses the messages, tries to reach out or goes past its
+    bounds."""

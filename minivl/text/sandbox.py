@@ -1,11 +1,11 @@
 """Runs a chat template in jinja2's immutable sandbox, and makes sure that it ends.
 
-The sandbox keeps a template from reaching out: no attribute with an underscore in front, no change of what it
-was given. It does not keep it from going on for ever or filling the memory: jinja2 counts nothing. So the
-parsed template is rewritten: every `for` counts its rounds, every `~` becomes a guarded `+`, every literal
-list weighs what it holds, and every piece of text that is written goes through the environment's `finalize`.
-With calls, filters and arithmetic, which the environment sees anyway, all that repeats or grows is charged to
-one `Budget` per rendering:
+The sandbox keeps a template from reaching out: no attribute with an underscore in front, no change of
+what it was given. It does not keep it from going on for ever or filling the memory: jinja2 counts
+nothing. So the parsed template is rewritten: every `for` counts its rounds, every `~` becomes a
+guarded `+`, every literal list weighs what it holds, and every piece of text that is written goes
+through the environment's `finalize`. With calls, filters and arithmetic, which the environment sees
+anyway, all that repeats or grows is charged to one `Budget` per rendering:
 
     steps       20,000 + n       rounds of loops, calls, filters, operations and pieces written, together
     characters  200,000 + 8 n    written anywhere, also into a macro or a variable
@@ -13,7 +13,8 @@ one `Budget` per rendering:
     seconds     10               by the clock: the backstop for many slow steps
     range       10,000           numbers; products and powers have up to 1,024 bits
 
-where n is the size of the messages, so that a long conversation is not refused for its length. Left out of the
+where n is the size of the messages, so that a long conversation is not refused for its length. Left
+out of the
 language: `%` and `format` on text, methods and filters that pad, recursive loops, and other templates.
 
 Read next: `template.py`, the way in.
@@ -41,17 +42,22 @@ from .errors import TemplateError
 STEPS, CHARACTERS, SECONDS, RANGE, BITS, INDENT = 20_000, 200_000, 10.0, 10_000, 1024, 8
 
 # What a template may use: what chat templates do use, less what makes a long text of a short one.
-FILTERS = ("abs", "capitalize", "count", "d", "default", "dictsort", "first", "float", "int", "items", "join",
+FILTERS = ("abs", "capitalize", "count", "d", "default", "dictsort", "first", "float", "int", "items",
+           "join",
            "last", "length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "replace",
-           "reverse", "round", "safe", "select", "selectattr", "sort", "string", "title", "trim", "unique", "upper")
-METHODS = ("capitalize", "casefold", "count", "endswith", "find", "index", "isalnum", "isalpha", "isdecimal",
+           "reverse", "round", "safe", "select", "selectattr", "sort", "string", "title", "trim",
+           "unique", "upper")
+METHODS = ("capitalize", "casefold", "count", "endswith", "find", "index", "isalnum", "isalpha",
+           "isdecimal",
            "isdigit", "islower", "isnumeric", "isspace", "istitle", "isupper", "join", "lower", "lstrip",
-           "partition", "removeprefix", "removesuffix", "replace", "rfind", "rindex", "rpartition", "rsplit",
+           "partition", "removeprefix", "removesuffix", "replace", "rfind", "rindex", "rpartition",
+           "rsplit",
            "rstrip", "split", "splitlines", "startswith", "strip", "swapcase", "title", "upper")
 
 
 def render(source: str, variables: Mapping[str, Any]) -> str:
-    """Run a template over `variables`, which must be plain (see `template.plain_copy`); the text it writes.
+    """Run a template over `variables`, which must be plain (see `template.plain_copy`); the text it
+    writes.
 
     Raises TemplateError, whatever went wrong in the template.
     """
@@ -76,7 +82,7 @@ def compiled(source: str) -> CodeType:
     return Environment(Budget(0)).compile(source)
 
 
-# ---- what is counted ---------------------------------------------------------------------------------------
+# ---- what is counted -----------------------------------------------------------------------------
 
 def weight(value: Any, most: int) -> int:
     """Characters and items in a value, all the way down; the count stops soon after `most`."""
@@ -104,7 +110,8 @@ class Budget:
     def step(self) -> None:
         self.steps -= 1
         if self.steps < 0:
-            raise TemplateError(f"the chat template takes more than {self.allowed:,} steps; does it loop for ever?")
+            raise TemplateError(f"the chat template takes more than {self.allowed:,} steps; does it "
+                                "loop for ever?")
         if time.monotonic() > self.end:
             raise TemplateError(f"the chat template runs for more than {SECONDS:g} seconds")
 
@@ -116,15 +123,15 @@ class Budget:
 
     def check(self, size: int) -> None:
         if size > self.limit:
-            raise TemplateError(f"the chat template makes a value of {size:,} characters or items or more; "
-                                f"the bound is {self.limit:,}")
+            raise TemplateError(f"the chat template makes a value of {size:,} characters or items or "
+                                f"more; the bound is {self.limit:,}")
 
     def weigh(self, value: Any) -> Any:
         self.check(weight(value, self.limit))
         return value
 
 
-# ---- where it is counted -----------------------------------------------------------------------------------
+# ---- where it is counted -------------------------------------------------------------------------
 
 class Environment(ImmutableSandboxedEnvironment):
     """jinja2 as chat templates expect it (`trim_blocks`, `lstrip_blocks`), with everything charged to a
@@ -134,10 +141,12 @@ class Environment(ImmutableSandboxedEnvironment):
 
     def __init__(self, budget: Budget):
         written = jinja2.pass_context(lambda context, value: self.written(value))
-        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols], optimized=False,
+        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols],
+                         optimized=False,
                          finalize=written, cache_size=0)
         self.budget = budget
-        own: dict[str, Callable] = {"tojson": self.to_json, "_rounds": self.rounds, "_weighed": budget.weigh}
+        own: dict[str, Callable] = {"tojson": self.to_json, "_rounds": self.rounds,
+                                    "_weighed": budget.weigh}
         self.filters = {name: self.charged(name, self.filters[name]) for name in FILTERS}
         self.filters |= {name: _at_run_time(function) for name, function in own.items()}
         self.globals = {"range": self.numbers, "dict": lambda *args, **items: dict(*args, **items),
@@ -185,12 +194,14 @@ class Environment(ImmutableSandboxedEnvironment):
         return jinja2.pass_context(filtered)
 
     def check_growth(self, name: str, value: Any, args: tuple, options: Mapping) -> None:
-        """`replace` and `join` can make a text as long as a product of two: refuse that before it is made."""
+        """`replace` and `join` can make a text as long as a product of two: refuse that before it is
+        made."""
         if name not in ("replace", "join"):
             return
         pieces = len(value) + 1 if hasattr(value, "__len__") else 1
         longest = max((weight(arg, self.budget.limit) for arg in (*args, *options.values())), default=1)
-        if name == "replace" and args and isinstance(value, str) and isinstance(args[0], str) and args[0]:
+        if name == "replace" and args and isinstance(value, str) and isinstance(args[0],
+                                                                                str) and args[0]:
             pieces = value.count(args[0])
         self.budget.check(weight(value, self.budget.limit) + pieces * longest)
 
@@ -229,7 +240,8 @@ class Environment(ImmutableSandboxedEnvironment):
         """JSON as it is, where jinja2's own filter escapes for HTML; the options of `json.dumps`."""
         self.budget.step()
         if indent is not None and not (isinstance(indent, int) and indent <= INDENT):
-            raise TemplateError(f"the chat template indents JSON by {indent!r}; up to {INDENT} is allowed")
+            raise TemplateError(f"the chat template indents JSON by {indent!r}; up to {INDENT} is "
+                                "allowed")
         encoder = json.JSONEncoder(ensure_ascii=ensure_ascii, indent=indent, separators=separators,
                                    sort_keys=sort_keys)
         pieces, size = [], 0
@@ -282,7 +294,7 @@ def _filtered(node: nodes.Node, name: str) -> nodes.Expr:
     return nodes.Filter(cast(nodes.Expr, node), name, [], [], None, None, lineno=node.lineno)
 
 
-# ---- what a template is offered ----------------------------------------------------------------------------
+# ---- what a template is offered ------------------------------------------------------------------
 
 class Namespace(jinja2.utils.Namespace):
     """A template's variables that outlive a loop; no names with an underscore in front, and nothing to
@@ -304,7 +316,8 @@ class Namespace(jinja2.utils.Namespace):
 
 def _check_name(name: Any) -> None:
     if str(name).startswith("_"):
-        raise TemplateError(f"the chat template keeps {name!r} in a namespace; names must not start with _")
+        raise TemplateError(f"the chat template keeps {name!r} in a namespace; names must not start "
+                            "with _")
 
 
 def refuse(message: str) -> None:

@@ -1,7 +1,7 @@
 """The chat template of a checkpoint: where it is found, what it sees, and how its failures are told.
 
-A template is a program from whoever made the checkpoint, in the language of jinja2. It sees plain copies of
-the messages and runs within bounds.
+A template is a program from whoever made the checkpoint, in the language of jinja2. It sees plain
+copies of the messages and runs within bounds.
 
 Read next: `sandbox.py`, which runs it; `passes/prompt.py`, which has the format of messages.
 """
@@ -47,7 +47,8 @@ DEFAULT_TEMPLATE = """\
 
 
 def run(source: str | None, variables: Mapping[str, Any]) -> str:
-    """Run a template, or the family's own for None, over plain copies of `variables`; the text it writes.
+    """Run a template, or the family's own for None, over plain copies of `variables`; the text it
+    writes.
 
     Raises TemplateError, whatever went wrong in the template.
     """
@@ -59,7 +60,8 @@ def run(source: str | None, variables: Mapping[str, Any]) -> str:
 
 
 def plain_copy(value: Any) -> Any:
-    """The same out of str, int, float, bool, None, list and dict; anything else becomes the name of its type.
+    """The same out of str, int, float, bool, None, list and dict; anything else becomes the name of
+    its type.
 
     A picture must not reach a template: the sandbox would let it call `picture.save(...)`.
     """
@@ -76,8 +78,9 @@ def plain_copy(value: Any) -> Any:
 
 
 def load_template(folder: str | Path) -> str | None:
-    """The chat template of a checkpoint folder, from the first of `chat_template.jinja`, `chat_template.json`
-    and `tokenizer_config.json` that has one, else None. Raises TemplateError when a file is damaged."""
+    """The chat template of a checkpoint folder, from the first of `chat_template.jinja`,
+    `chat_template.json` and `tokenizer_config.json` that has one, else None. Raises TemplateError when
+    a file is damaged."""
     folder = Path(folder)
     text = _read(folder / "chat_template.jinja")
     if text is not None:
@@ -95,7 +98,7 @@ def _template_in(path: Path) -> str | None:
         template = None if text is None else json.loads(text).get("chat_template")
     except (ValueError, AttributeError, RecursionError) as error:
         raise TemplateError(f"{path}: is not a JSON object: {error}") from error
-    if isinstance(template, list):                    # several, by name; the one for chat is called default
+    if isinstance(template, list):                 # several, by name; the one for chat is called default
         named = {item.get("name"): item.get("template") for item in template if isinstance(item, dict)}
         template = named.get("default", named)
     if template is not None and not isinstance(template, str):

@@ -576,3 +576,28 @@ def test_a_git_lfs_pointer_is_told_as_such(tmp_path):
     path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     with pytest.raises(CheckpointError, match="is a Git LFS pointer.*git lfs pull"):
         File(path)
+
+
+def test_a_place_is_given_every_tensor_once_before_parts_are_joined():
+    """A rank's share: half of the rows of q, k and v, each taken before they stand in one table."""
+    config, seen = config_from(files.CONFIG), []
+    tensors = in_memory(files.tensors())
+
+    def place(name, one):
+        seen.append(name)
+        return weight(one.dense(np.float32)[: one.shape[0] // 2]) if "k_proj" in name else one
+    model = build(tensors, config, np.float32, place)
+    assert sorted(seen) == sorted(shapes(config))
+    whole, mine = (m.decoder.layers[0].qkv.weight for m in (build(tensors, config, np.float32), model))
+    q, k = config.text.heads * config.text.head_dim, config.text.kv_heads * config.text.head_dim
+    assert mine.shape[0] == whole.shape[0] - k // 2
+    assert np.array_equal(mine.dense(np.float32), np.delete(whole.dense(np.float32), np.s_[q + k // 2 : q + k], axis=0))
+
+
+@given(st.lists(st.integers(0, 9), max_size=6), st.sampled_from([np.float32, np.float64]))
+def test_rows_of_joined_and_reshaped_weights_are_rows_of_the_whole(index, dtype):
+    parts = [weight(np.arange(n * 4, dtype=np.float32).reshape(n, 2, 2) + n) for n in (3, 1, 6)]
+    for one in (Joined(parts), reshaped(Joined(parts), (10, 4))):
+        assert np.array_equal(one.rows(np.array(index, int), dtype), one.dense(dtype)[index])
+    with pytest.raises(IndexError, match="asked of a table of 10 rows"):
+        Joined(parts).rows(np.array([10]), dtype)

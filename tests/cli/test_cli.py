@@ -22,7 +22,6 @@ from minivl import api
 from minivl.cli import console, doctor
 from minivl.cli import words as cli
 from minivl.config import official_config, read_config, to_flat_json
-from minivl.show import demo
 from minivl.show.samples import load_samples
 
 TINY = Path(minivl.__file__).parent / "tiny"
@@ -399,8 +398,6 @@ def test_doctor_says_when_the_embedded_model_does_not_answer(monkeypatch):
 
 def test_demo_is_given_the_file_and_a_console(monkeypatch, tmp_path):
     class Demo:
-        check_output = staticmethod(demo.check_output)
-
         @staticmethod
         def main(output, console):
             console.print(f"drawn [red] to {output.name}")

@@ -55,7 +55,7 @@ main()
 
 
 def test_without_what_is_optional_on_a_code_page(tmp_path):
-    env = {**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0", "PYTHONPATH": str(FOLDER.parent.parent)}
+    env = {**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0", "PYTHONPATH": str(FOLDER.parents[2])}
     done = subprocess.run([sys.executable, "-c", BARE], capture_output=True, cwd=tmp_path, env=env, timeout=120)
     text = done.stdout.decode("cp1252")
     assert done.returncode == 0, done.stderr.decode("utf-8", "replace")

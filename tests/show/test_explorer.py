@@ -17,12 +17,14 @@ from typer.testing import CliRunner
 
 import minivl
 from minivl.cli import words as cli
+from minivl.kernels.definition import attend, log_softmax, softmax_weights
 from minivl.run.provenance import where_pixel, where_token
 from minivl.show import explorer, plot
-from minivl.show.explorer.attention import all_attention, attention_of, pool_cells, softmax_weights
+from minivl.show.explorer.attention import all_attention, attention_of, pool_cells
 from minivl.show.explorer.document import Pack, counterparts
-from minivl.show.explorer.lens import lens_of, probabilities
-from minivl.show.explorer.stages import door_of, row_values, stages_of
+from minivl.show.explorer.lens import lens_of
+from minivl.show.explorer.stages import door_of, stages_of
+from minivl.show.plot import row_values
 from minivl.show.samples import load_samples
 
 from ..browser import chromium
@@ -84,10 +86,12 @@ def unpacked(page):
 @FEW
 @given(st.integers(1, 7), st.integers(1, 5), st.booleans(), st.integers(0, 2**32 - 1))
 def test_softmax_weights_are_those_that_give_attend(rows, width, causal, seed):
-    from minivl.kernels.definition import attend
     q, k, v = np.random.default_rng(seed).normal(size=(3, rows, 1, width)) * 3
-    again = softmax_weights(q[:, 0], k[:, 0], causal) @ v[:, 0]
-    assert np.allclose(again, attend(q, k, v, np.array([[0, rows, 0, rows]]), causal)[:, 0])
+    weights = softmax_weights(q[:, 0], k[:, 0], causal)
+    for i, row in enumerate(weights):
+        powers = [np.exp(q[i, 0] @ key / width**0.5) for key in k[: i + 1 if causal else rows, 0]]
+        assert np.allclose(row, [*powers, *[0] * (rows - len(powers))] / np.sum(powers))
+    assert np.allclose(weights @ v[:, 0], attend(q, k, v, np.array([[0, rows, 0, rows]]), causal)[:, 0])
 
 
 @FEW
@@ -129,11 +133,11 @@ def test_after_the_last_layer_the_lens_is_the_model(run, vlm):
     lens = lens_of(run)
     with minivl.session(record="decoder.logits") as s:
         vlm.logits(run.inputs)
-    chances = probabilities(s.trace["decoder.logits"].astype(np.float64))
+    chances = np.exp(log_softmax(s.trace["decoder.logits"].astype(np.float64)))
     prompt = len(run.inputs.input_ids)
     shown = np.take_along_axis(chances, lens.ids[-1, :prompt].astype(int), 1)
     assert np.allclose(shown, lens.chances[-1, :prompt], atol=1e-5)
-    first = probabilities(run.trace["decoder.logits"].astype(np.float64))[0]
+    first = np.exp(log_softmax(run.trace["decoder.logits"].astype(np.float64)))[0]
     assert lens.chosen[prompt - 1] == np.float32(first[run.written[0]])
     assert np.isnan(lens.chosen[: prompt - 1]).all() and not np.isnan(lens.chosen[prompt - 1 :]).any()
 

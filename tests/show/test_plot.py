@@ -149,9 +149,12 @@ def test_the_window_order_drawn_by_its_own_contract_counts_cells_in_reading_orde
 
 def test_a_contract_given_as_an_example_is_a_stages():
     example = re.compile(r'"([a-z0-9_ ,]+ -> [a-z0-9_ ,]+)"').findall
-    text = Path(plot.__file__).read_text(encoding="utf-8")
-    passes = "".join(p.read_text(encoding="utf-8") for p in (Path(plot.__file__).parent / "passes").glob("*.py"))
-    assert example(text) and set(example(text)) <= set(example(passes))
+
+    def source(room):
+        files = Path(minivl.__file__).parent.joinpath(room).glob("*.py")
+        return "".join(path.read_text(encoding="utf-8") for path in files)
+    given = example(source("show/plot"))
+    assert given and set(given) <= set(example(source("passes")))
 
 
 @pytest.mark.parametrize("grid", SHAPES)
@@ -321,7 +324,7 @@ def run(code):
 
 
 def test_pyplot_stays_out():
-    done = run("import sys, numpy as np; from minivl import plot; assert 'matplotlib' not in sys.modules\n"
+    done = run("import sys, numpy as np; from minivl.show import plot; assert 'matplotlib' not in sys.modules\n"
                "png = plot.heat(np.eye(3)).figure._repr_png_(); assert png[:4] == b'\\x89PNG'\n"
                "assert 'matplotlib.pyplot' not in sys.modules")
     assert done.returncode == 0, done.stderr
@@ -329,7 +332,7 @@ def test_pyplot_stays_out():
 
 def test_without_matplotlib_it_says_what_to_install():
     done = run("import sys; sys.modules['matplotlib'] = None\n"
-               "from minivl import plot; plot.heat([[1.0]])")
+               "from minivl.show import plot; plot.heat([[1.0]])")
     assert 'ImportError: plots need matplotlib: pip install "minivl[plot]"' in done.stderr
 
 

@@ -67,7 +67,7 @@ def test_an_early_use_is_found_in_whatever_form_but_not_in_code(monkeypatch):
 def test_a_definition_is_linked_by_the_section_in_which_it_stands(monkeypatch):
     lesson_of(monkeypatch, "# A title", "## 1. One: *two*\na **patch**\n## 2. Three\na **cell**")
     cell, at = index.definition("cell")
-    assert cell.link(at) == "[lesson 0, cell 2](../notebooks/lesson_00_x.ipynb#2-three)"
+    assert cell.link(at) == "[lesson 0, cell 2](../../notebooks/lesson_00_x.ipynb#2-three)"
     assert index.definition("patch")[0].link(20).endswith("#1-one-two)")
 
 

@@ -134,7 +134,7 @@ HALVES = st.tuples(st.integers(0, 0x7F7F), st.booleans(), LOWER)
 @given(st.lists(HALVES, min_size=1, max_size=50))
 def test_rounding_is_torch_s(halves):
     """Ties too: the lower half exactly in the middle, above an even and above an odd upper half."""
-    import torch
+    torch = pytest.importorskip("torch", reason="the extra `oracle` is not installed")
     bits = np.array([upper << 16 | negative << 31 | lower for upper, negative, lower in halves], np.uint32)
     wanted = torch.from_numpy(bits.view(np.float32)).bfloat16().view(torch.int16).numpy().view(np.uint16)
     assert np.array_equal(tool.to_bf16(bits.view(np.float32)), wanted)
@@ -144,7 +144,7 @@ def test_rounding_is_torch_s(halves):
 
 @pytest.mark.parametrize("name", ["3B", "7B"])
 def test_reference_loads_it_and_gives_the_same_logits(made, name):
-    import torch
+    torch = pytest.importorskip("torch", reason="the extra `oracle` is not installed")
     from transformers import Qwen2_5_VLForConditionalGeneration as Reference
     vlm = minivl.load(made / name)
     inputs = vlm.prepare([{"role": "user", "content": CONTENT}])

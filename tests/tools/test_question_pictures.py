@@ -12,7 +12,7 @@ PAGE = (Path(__file__).parent.parent.parent / "docs" / "guide" / "questions.md")
 
 
 def test_the_page_shows_every_picture_and_no_other():
-    shown = re.findall(r"\(pictures/([a-z-]+)\.png\)", PAGE)
+    shown = re.findall(r"\(\.\./made/pictures/([a-z-]+)\.png\)", PAGE)
     assert sorted(shown) == sorted(PICTURES) == sorted(path.stem for path in FOLDER.glob("*.png"))
 
 

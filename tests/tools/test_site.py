@@ -9,9 +9,9 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote
 
 import pytest
-from tools.course.lesson_index import slug_of
 
 from tools.course import lessons
+from tools.course.lesson_index import slug_of
 from tools.pages import site
 
 LINK = re.compile(r"\]\((?P<path>[^)#:\s]*)(?P<place>#[^)\s]*)?\)")
@@ -41,11 +41,11 @@ def prose_of(name, data):
 
 
 def test_all_lessons_and_pages_are_in_by_pattern(pages):
-    here = {path.relative_to(site.ROOT).as_posix() for folder in ("docs", "docs/teaching")
-            for path in (site.ROOT / folder).glob("*.md")}
+    here = {path.relative_to(site.ROOT).as_posix() for path in (site.ROOT / "docs").rglob("*.md")}
     assert here | {f"notebooks/{path.stem}.ipynb" for path in lessons.sources()} <= pages.keys()
     assert {"index.md", "explorer.md", "api.md", "api/minivl.md", "api/minivl.passes.vision.md", "README.md",
-            "minivl/tiny/README.md", "CONTRIBUTING.md", "notebooks/README.md"} <= pages.keys()
+            "minivl/tiny/README.md", "CONTRIBUTING.md", "notebooks/README.md", "CHANGELOG.md", "SECURITY.md",
+            "docs/README.md", "api/minivl.run.prepare.md", "api/minivl.truth.museum.md"} <= pages.keys()
 
 
 def test_links_between_pages_lessons_and_sources_hold(pages):
@@ -69,7 +69,7 @@ def test_a_link_to_a_source_leads_to_a_page_that_shows_it(pages):
     shown = pages["source/minivl/model.py.md"].decode("utf-8")
     assert (site.ROOT / "minivl" / "model.py").read_text(encoding="utf-8") in shown
     other = site._with_sources(site.ROOT / "docs" / "reference" / "glossary.md", {"docs/reference/glossary.md"}, set())
-    assert "[x](nowhere.py)" not in other and "](../notebooks/lesson_00" in other    # a lesson is a page already
+    assert "[x](nowhere.py)" not in other and "](../../notebooks/lesson_00" in other     # a lesson is a page already
 
 
 def test_what_has_not_changed_is_left_untouched_and_what_is_gone_goes(tmp_path, monkeypatch):

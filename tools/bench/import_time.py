@@ -1,6 +1,6 @@
 """Seconds that `import minivl` takes: the median of some fresh processes.
 
-    python tools/bench/import_time.py [--runs 5] [--modules 12]
+    python -m tools.bench.import_time [--runs 5] [--modules 12] [--keep]
 
 Each process also starts Python itself; that share is measured the same way and printed beside. A first run, which
 writes byte code and fills the disk's cache, is not counted. With --modules the slowest imports are listed, by their own
@@ -16,6 +16,8 @@ import subprocess
 import sys
 from pathlib import Path
 from time import perf_counter
+
+from .record import Figure, say
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 GOAL = 0.4                  # seconds
@@ -42,14 +44,17 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     options.add_argument("--runs", type=int, default=5, help="fresh processes (5)")
     options.add_argument("--modules", type=int, default=0, help="list so many of the slowest imports (0)")
-    chosen = options.parse_args()
+    options.add_argument("--keep", action="store_true", help="write the figures into tools/bench/results/")
+    chosen, figures = options.parse_args(), []
     for code in ("pass", "import numpy", "import minivl"):
         seconds(code)
         times = [seconds(code) for _ in range(chosen.runs)]
         note = f"   goal: under {GOAL} s" if "minivl" in code else ""
+        figures.append(Figure(f"a fresh Python: {code}", statistics.median(times), "s"))
         print(f"{code:<14} {statistics.median(times):.3f} s   {min(times):.3f}..{max(times):.3f}{note}")
     for milliseconds, module in slowest(chosen.modules) if chosen.modules else []:
         print(f"{milliseconds:9.1f} ms  {module}")
+    say("import_time", figures, chosen.keep)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,10 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter, process_time
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .record import Figure  # late: the measured process imports NumPy and minivl by the clock
 
 TOKENS = 8
 SIDE = 448                                            # pixels: 1024 patches, 256 visual tokens
@@ -146,6 +149,17 @@ def report(found: Mapping[str, Any], folder: Path) -> bool:
     return holds(found)
 
 
+def figures_of(found: Mapping[str, Any]) -> list[Figure]:
+    """What is kept of a run: figures that hold on a busy machine too, so no time by the clock but that of loading."""
+    from .record import Figure
+    rows = [Figure("3B: load, all tensors audited", found["load_seconds"], "s"),
+            Figure(f"3B: a prompt of {found['prompt_tokens']} tokens and {TOKENS} new ones",
+                   found["generate_cpu_seconds"], "s of CPU time")]
+    if found["anonymous_bytes"] is not None:
+        rows.append(Figure("3B: most memory of its own; weights stay mapped", found["anonymous_bytes"] / GIB, "GiB"))
+    return rows
+
+
 def memory_rows(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     if found["anonymous_bytes"] is None:
         return [("memory", "not measured", "RssAnon is a figure of Linux")]
@@ -194,6 +208,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="a checkpoint, for example from tools.checkpoints.make_checkpoint")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--cold", action="store_true", help="drop the files from the page cache first")
+    parser.add_argument("--keep", action="store_true", help="write the figures into tools/bench/results/")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)      # in the fresh process
     given = parser.parse_args()
     if given.measure:
@@ -206,7 +221,10 @@ def main() -> int:
     child = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8", check=False)
     if child.returncode:
         return child.returncode
-    return 0 if report(json.loads(child.stdout), given.folder) else 1
+    found = json.loads(child.stdout)
+    from .record import say
+    say("load_3b", figures_of(found), given.keep)
+    return 0 if report(found, given.folder) else 1
 
 
 if __name__ == "__main__":

@@ -60,10 +60,10 @@ def config_of(name: str, small: bool = False) -> ModelConfig:
     """
     embedded, config = read_config(TINY), official_config(name)
     if small:
-        vision = replace(config.vision, depth=4, hidden_size=48, num_heads=3, intermediate_size=100,
+        vision = replace(config.vision, depth=4, hidden_size=48, num_heads=3, intermediate_size=100, head_dim=16,
                          fullatt_block_indexes=(1, 3), out_hidden_size=64)
         text = replace(config.text, hidden_size=64, num_hidden_layers=3, num_attention_heads=4,
-                       num_key_value_heads=2, intermediate_size=160, mrope_section=(2, 3, 3),
+                       num_key_value_heads=2, head_dim=16, intermediate_size=160, mrope_section=(2, 3, 3),
                        vocab_size=embedded.text.vocab_size)
         config = replace(config, vision=vision, text=text)
     ids = {f.name: getattr(embedded, f.name) for f in fields(config) if f.name.endswith("_token_id")}

@@ -42,7 +42,7 @@ class Cell(NamedTuple):
     def link(self, at: int) -> str:
         """A link to the section that holds character `at` of the text."""
         slugs = [self.slug, *map(slug_of, HEADING.findall(self.text[:at]))]
-        return f"[{self.name}](../notebooks/{self.lesson}.ipynb#{slugs[-1]})"
+        return f"[{self.name}](../../notebooks/{self.lesson}.ipynb#{slugs[-1]})"
 
 
 @cache

@@ -3,7 +3,7 @@
     python -m tools.pages.question_pictures        writes docs/made/pictures/*.png
 
 What they show of the model's numbers is of the embedded model as it is now: run it again when that changes.
-Read next: `minivl/show/plot/__init__.py`, docs/guide/questions.md.
+Read next: `minivl/show/plot/`, docs/guide/questions.md.
 """
 
 from __future__ import annotations

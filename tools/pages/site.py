@@ -33,8 +33,10 @@ from tools.course import lessons
 ROOT = Path(__file__).parent.parent.parent
 BUILD = ROOT / "build"
 OWN = ROOT / "tools" / "pages" / "sphinx"                  # pages that only the site has; they go to its top
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/*.md", "docs/teaching/**/*.md", "notebooks/README.md",
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "docs/**/*.md", "notebooks/README.md",
          "minivl/*/README.md", "tools/*/README.md")
+WINGS = ("door", "config", "checkpoint", "text", "kernels", "passes", "run", "show", "truth", "teach")
+UNSHOWN = ("minivl.text.sandbox", "minivl.show.samples")     # a fence, and pictures: nothing that a reader calls
 PICTURES = ("docs/**/*.png", "docs/**/*.svg")
 TO_FILE = re.compile(r"\]\((?P<path>[^)#:\s]+)(?P<anchor>#[^)\s]*)?\)")
 LANGUAGES = {".py": "python", ".json": "json", ".toml": "toml", ".js": "javascript", ".cu": "cuda"}
@@ -69,7 +71,7 @@ def build(target: Path, only: str = "*") -> None:
     made = BUILD / "site-made"                # begun empty: no page of yesterday is left
     shutil.rmtree(made, ignore_errors=True)
     run_sphinx(BUILD / "site-pages", made, BUILD / "lesson-cache" / key)
-    others = () if only == "*" else ("notebooks/lesson_*",)
+    others = () if only == "*" else ("lesson_*",)
     if broken := list(broken_links(made, others)):
         raise ValueError("links that lead nowhere:\n" + "\n".join(broken))
     if target.exists():
@@ -166,23 +168,18 @@ def source_page(path: Path) -> str:
 def reference_pages() -> Iterator[tuple[str, bytes]]:
     """The reference of the package: a page for each module that a user or a reader calls, and their list."""
     package = ROOT / "minivl"
-    groups = {
-        "What most need": ["minivl"],
-        "Passes, in alphabetical order": _modules(package / "passes"),
-        "Kernels": _modules(package / "kernels"),
-        "Modules": [name for name in _modules(package) if name not in ("minivl.cli", "minivl.text.sandbox")],
-        "Packages": [f"minivl.{path.parent.name}" for path in sorted(package.glob("*/__init__.py"))
-                     if path.parent.name not in ("passes", "kernels", "commands", "tiny", "samples")],
-    }
+    groups = {"What most need": ["minivl", "minivl.api", "minivl.model"],
+              **{f"The wing {wing}": _wing(package / wing) for wing in WINGS}}
     listed = ["# The package\n\n`minivl` itself holds what most need; the passes are the model. Each page begins with "
               "what its file is, what it is not, and what to read next.\n"]
     for title, names in groups.items():
         entries = "\n".join(f"api/{name}" for name in names)
         listed.append(f"## {title}\n\n```{{toctree}}\n:maxdepth: 1\n\n{entries}\n```\n")
         for name in names:
-            # what the package takes from its modules is named on their pages; here it is only shown
-            options = "   :members:\n" + "   :no-index:\n" * (name == "minivl")
             file = _file_of(name)
+            # what a package takes from its modules is named on their pages; here it is only shown
+            taken = "__all__" in file.read_text(encoding="utf-8")
+            options = "   :members:\n" + "   :no-index:\n" * taken
             shown = f"source/{file.relative_to(ROOT).as_posix()}.md"
             text = (f"# {name}\n\n[Source](../{shown})\n\n"
                     f"```{{eval-rst}}\n.. automodule:: {name}\n{options}```\n")
@@ -191,10 +188,14 @@ def reference_pages() -> Iterator[tuple[str, bytes]]:
     yield "api.md", "\n".join(listed).encode()
 
 
-def _modules(folder: Path) -> list[str]:
-    """Dotted names of the modules in a folder of the package, its own `__init__` apart."""
-    return [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sorted(folder.glob("*.py"))
-            if not path.stem.startswith("_")]
+def _wing(folder: Path) -> list[str]:
+    """Dotted names of what a wing holds: the wing itself and its rooms where their `__init__` says something, and
+    modules that stand in no room."""
+    rooms = [path.parent for path in [folder / "__init__.py", *sorted(folder.glob("*/__init__.py"))]
+             if path.stat().st_size]
+    modules = [path.with_suffix("") for path in sorted(folder.glob("*.py")) if not path.stem.startswith("_")]
+    names = [".".join(path.relative_to(ROOT).parts) for path in [*rooms, *modules]]
+    return [name for name in names if name not in UNSHOWN]
 
 
 def _file_of(module: str) -> Path:

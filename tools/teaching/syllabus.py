@@ -93,7 +93,7 @@ fault](project-port-or-fault.md); the larger one fits into twelve weeks.
          (Read(9), Do("9.2"), Do("10.1"), Do("11.1"), Do("11.2"))),
     Week("Precision, and a port that is wrong",
          (Read(13), Read(15), questions(56, 60, 15),
-          Talk(30, "a fault of the [bug museum](../bug-museum.md) that the teacher has planted, found in groups"),
+          Talk(30, "a fault of the [bug museum](../made/bug-museum.md) that the teacher has planted, found in groups"),
           Talk(10, "the [project](project-port-or-fault.md): topics, rubric, date")),
          (Do("13.1"), Do("15.1"), Do("15.2"), Talk(60, "project: the topic, and the first failing test"))),
     Week("Grounding, and the exam",

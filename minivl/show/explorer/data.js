@@ -1,6 +1,5 @@
-"use strict";
 /* The reader: the JSON part of the page and the arrays packed beside it, as document.py wrote them.
-   Read next: rows.js (what a row belongs to), weights.js (attention), main.js (the state and what changes it). */
+   Read next: rows.js (what a row belongs to), weights.js (attention), main.js (the state). */
 
 const KINDS = { i4: Int32Array, f4: Float32Array, f2: Uint16Array };
 
@@ -38,8 +37,7 @@ function arrayAt(buffer, { at, kind, shape }) {
 }
 
 async function readDocument() {
-  const text = id => document.getElementById(id).textContent;
-  return withArrays(JSON.parse(text("document")), await unpack(text("packed")));
+  return withArrays(dataOf("document"), await unpack(dataOf("packed")));
 }
 
 /* The frames of every picture and video, in full colour and pale, for maps to lie on. */

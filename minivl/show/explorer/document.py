@@ -1,4 +1,4 @@
-"""A run as the plain document that the page reads: texts and small tables as JSON, arrays in one packed block.
+"""A run as the plain document that the page reads: texts, small tables, and arrays in one packed block.
 
 Read next: `page.py` (the file around it), `data.js` (the reader on the other side).
 """
@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from ..plot.text import readable as shown
 from .attention import all_attention
 from .lens import lens_of
 from .run import Run
 from .stages import stages_of
 
-BUDGET = 3_500_000                # bytes of attention weights for one run; the page is about as large as that
+BUDGET = 3_500_000           # bytes of attention weights for one run; the page is about as large
 KINDS = {"int32": "i4", "float32": "f4", "float16": "f2"}
 
 
@@ -30,9 +31,10 @@ class Pack:
 
     def add(self, array: np.ndarray) -> dict[str, Any]:
         """Where the array lies: what the page needs to read it again."""
-        raw = KINDS[array.dtype.name].encode() + str(array.shape).encode() + array.tobytes()
+        kind = KINDS[array.dtype.name]
+        raw = f"{kind} {array.shape}".encode() + array.tobytes()
         if raw not in self.known:
-            self.known[raw] = {"at": self.size, "kind": KINDS[array.dtype.name], "shape": list(array.shape)}
+            self.known[raw] = {"at": self.size, "kind": kind, "shape": list(array.shape)}
             data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
             data += bytes(-len(data) % 4)
             self.parts.append(data)
@@ -65,11 +67,10 @@ def describe(run: Run, pack: Pack, budget: int) -> dict[str, Any]:
         "ids": pack.add(_whole(run.ids)), "positions": pack.add(_whole(run.positions)),
         "at": {letter: pack.add(_whole(run.at[letter])) for letter in "pwcms"},
         "segments": [pack.add(_whole(table)) for table in run.trace["vision.schedule"]],
-        "attention": [{"room": a.room, "number": a.number, "heads": a.heads, "pooled": a.pooled, "error": a.error,
-                       "weights": pack.add(a.weights)} for a in all_attention(run, budget)],
+        "attention": [{**vars(a), "weights": pack.add(a.weights)} for a in all_attention(run, budget)],
         "heads": {"vision": vision.num_heads, "decoder": run.vlm.config.text.num_attention_heads},
-        "lens": {"first": int(lens.rows[0]), "ids": pack.add(lens.ids), "chances": pack.add(lens.chances),
-                 "chosen": pack.add(lens.chosen)},
+        "lens": {"first": int(lens.rows[0]), "ids": pack.add(lens.ids),
+                 "chances": pack.add(lens.chances), "chosen": pack.add(lens.chosen)},
         "words": {int(token): readable(run, token) for token in np.unique(lens.ids)},
         "stages": [_stage(stage, pack) for stage in stages_of(run)],
     }
@@ -86,16 +87,17 @@ def _whole(array: np.ndarray) -> np.ndarray:
 
 
 def media(run: Run) -> list[dict[str, Any]]:
-    """Each picture and video: sizes, grid, and what the model sees of it; of a pair of frames the first."""
-    waiting = {"image": list(run.runs.get("picture.resize", [])), "video": list(run.runs.get("video.resize", []))}
-    seconds = {"image": [], "video": [float(s) or None for s in run.inputs.second_per_grid_ts]}
+    """Each picture and video: sizes, grid, and what the model sees; of a pair of frames the first."""
+    resized = {"image": iter(run.runs.get("picture.resize", [])),
+               "video": iter(run.runs.get("video.resize", []))}
+    rates, pair = iter(run.inputs.second_per_grid_ts), run.vlm.config.vision.temporal_patch_size
     found = []
     for medium in run.inputs.media:
-        pixels = waiting[medium.kind].pop(0)[0]
-        frames = pixels[:: run.vlm.config.vision.temporal_patch_size] if medium.kind == "video" else pixels[None]
+        (pixels,), is_video = next(resized[medium.kind]), medium.kind == "video"
+        frames = pixels[::pair] if is_video else pixels[None]                 # 2t h u 3 -> t h u 3
         found.append({"kind": medium.kind, "grid": list(medium.grid), "size": list(pixels.shape[-3:-1]),
                       "source": medium.source_size and list(medium.source_size),
-                      "seconds": seconds[medium.kind].pop(0) if medium.kind == "video" else None,
+                      "seconds": float(next(rates)) or None if is_video else None,
                       "frames": [picture_url(frame) for frame in frames]})
     return found
 
@@ -109,14 +111,13 @@ def picture_url(pixels: np.ndarray) -> str:
 
 
 def readable(run: Run, token: int) -> str:
-    """A token as it can be read in a list: visible spaces and line ends, special tokens by name, bytes by number."""
-    text = run.vlm.tokenizer.decode([int(token)], skip_special_tokens=False)
-    shown = "".join(c if c.isprintable() and c != "\N{REPLACEMENT CHARACTER}" else repr(c)[1:-1] for c in text)
-    return shown.replace(" ", "\N{OPEN BOX}") or f"#{int(token)}"
+    """A token as it can be read in a list: visible spaces and line ends, special tokens by name."""
+    text = shown(run.vlm.tokenizer.decode([int(token)], skip_special_tokens=False))
+    return text.replace("\N{REPLACEMENT CHARACTER}", r"\ufffd") or f"#{int(token)}"
 
 
 def question_of(run: Run) -> str:
-    """The words between the last picture and the next special token; all words of the prompt when there are none."""
+    """The words between the last picture and the next special token, else all words of the prompt."""
     ids, visual = run.inputs.input_ids, (run.at["s"] >= 0).all(axis=(1, 2))
     decode, words = run.vlm.tokenizer.decode, list[int]()
     for token in ids[np.flatnonzero(visual)[-1] + 1 :].tolist():
@@ -127,12 +128,13 @@ def question_of(run: Run) -> str:
     return decode(words).strip() or decode(ids.tolist()).strip()
 
 
-# ---- two runs ----------------------------------------------------------------------------------------------
+# ---- two runs --------------------------------------------------------------------------------------
 
 def pair(first: Run, second: Run, pack: Pack) -> dict[str, Any]:
-    """Which row of the second run stands where a row of the first does, and how far apart their streams are there.
+    """Which row of the second run stands where a row of the first does, and how far apart they are.
 
-    rows: s of the first -> s of the second or -1. apart: ||a - b|| / ||a|| of each row after each block and layer.
+    rows: s of the first -> s of the second or -1. vision, decoder: ||a - b|| / ||a|| of each row after
+    each block and layer.
     """
     rows = counterparts(first, second)
     same = np.array_equal(first.inputs.grids, second.inputs.grids)
@@ -143,29 +145,30 @@ def pair(first: Run, second: Run, pack: Pack) -> dict[str, Any]:
 
 
 def counterparts(first: Run, second: Run) -> np.ndarray:
-    """Rows that mean the same: equal tokens counted from the start, then from the end of the prompt, then answers.
-    Visual tokens have counterparts only where both runs have the same grids: else the places are others."""
+    """Rows that mean the same: equal tokens counted from the start, then from the end of the prompt,
+    then answers. Visual tokens have counterparts only where the grids are the same."""
     visual = np.all(first.at["s"] >= 0, axis=(1, 2))
     same = np.array_equal(first.inputs.grids, second.inputs.grids)
     n, m = len(first.inputs.input_ids), len(second.inputs.input_ids)
     found = np.full(len(first.ids), -1)
-    ends = np.arange(len(first.ids)) - n + m                     # the same distance from the end of the prompt
+    ends = np.arange(len(first.ids)) - n + m             # the same distance from the end of the prompt
     for row, (token, end) in enumerate(zip(first.ids, ends, strict=True)):
         if visual[row] and not same:
             continue
         if row < min(n, m) and second.ids[row] == token and (row == 0 or found[row - 1] == row - 1):
             found[row] = row
-        elif (row < n and 0 <= end < m and second.ids[end] == token) or (row >= n and end < len(second.ids)):
+        elif (0 <= end < m and second.ids[end] == token) if row < n else end < len(second.ids):
             found[row] = end
     return found
 
 
 def _apart(first: Run, second: Run, blocks: str, rows: np.ndarray) -> np.ndarray:
     """Layers x rows of the first; NaN where the second has no counterpart."""
-    known, lines = rows >= 0, []
-    for label in (label for label in first.runs if label.startswith(blocks) and label.endswith("add_mlp")):
+    known = rows >= 0
+    labels = [label for label in first.runs if label.startswith(blocks) and label.endswith("add_mlp")]
+    lines = np.full((len(labels), len(rows)), np.nan, np.float32)
+    for line, label in zip(lines, labels, strict=True):
         a, b = (run.rows(label).astype(np.float64) for run in (first, second))
-        line = np.full(len(rows), np.nan)
-        line[known] = np.linalg.norm(a[known] - b[rows[known]], axis=1) / np.linalg.norm(a[known], axis=1)
-        lines.append(line)
-    return np.array(lines, np.float32)
+        apart = np.linalg.norm(a[known] - b[rows[known]], axis=1)
+        line[known] = apart / np.linalg.norm(a[known], axis=1)
+    return lines

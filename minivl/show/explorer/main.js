@@ -1,4 +1,4 @@
-/* The state, what changes it, and the start. Every change ends in `refresh`, which draws everything from the state. */
+/* The state, what changes it, and the start. Every change ends in `refresh`, which draws from it. */
 
 const state = {
   selection: null, // {kind: "cell", medium, time, row, column} or {kind: "text", s, run}
@@ -20,7 +20,6 @@ const state = {
 };
 let page = null,
   views = [];
-const $ = id => document.getElementById(id);
 
 /* The room and block that the map is about. */
 function place() {
@@ -37,7 +36,8 @@ function selectionFor(number) {
 }
 
 function select(selection) {
-  if (selection.kind === "cell") Object.assign(state, { medium: selection.medium, time: selection.time });
+  if (selection.kind === "cell")
+    Object.assign(state, { medium: selection.medium, time: selection.time });
   state.selection = selection;
   refresh();
 }
@@ -75,7 +75,7 @@ function setPlace(value) {
   refresh();
 }
 
-/* ---- drawing ----------------------------------------------------------------------------------------------- */
+/* ---- drawing -------------------------------------------------------------------------------- */
 
 let asked = false;
 function refresh() {
@@ -118,7 +118,7 @@ function nowWords() {
     : what;
 }
 
-/* ---- the start --------------------------------------------------------------------------------------------- */
+/* ---- the start ------------------------------------------------------------------------------ */
 
 function makeViews() {
   const column = (id, tag, facts) =>
@@ -201,12 +201,14 @@ function headOf(run) {
   );
 }
 
+const STEPS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+
 function wire(view) {
   const { canvas } = view;
   canvas.addEventListener("pointermove", event => pointAt(view, event));
   canvas.addEventListener("click", event => pointAt(view, event));
   canvas.addEventListener("keydown", event => {
-    const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+    const step = STEPS[event.key];
     if (step && !event.ctrlKey && !event.altKey && !event.metaKey) moveBy(view, ...step);
     else if (event.key === "Enter" || event.key === " ") {
       state.pinned = !state.pinned;
@@ -236,7 +238,9 @@ function fillControls() {
   const heads = Math.max(...run.attention.map(one => one.heads));
   $("head").append(
     make("option", { value: -1 }, "mean of heads"),
-    ...Array.from({ length: heads > 1 ? heads : 0 }, (_, n) => make("option", { value: n }, `head ${n}`)),
+    ...Array.from({ length: heads > 1 ? heads : 0 }, (_, n) =>
+      make("option", { value: n }, `head ${n}`),
+    ),
   );
   if (!page.pair) $("map").querySelector("[value=apart]").remove();
   if (!run.windows.length) $("unit").querySelector("[value=window]").remove();
@@ -308,8 +312,8 @@ function stepFrame(by) {
 }
 
 document.addEventListener("keydown", event => {
-  if (event.ctrlKey || event.altKey || event.metaKey || event.target.tagName === "SELECT" || !KEYS[event.key])
-    return;
+  if (event.ctrlKey || event.altKey || event.metaKey) return;
+  if (event.target.tagName === "SELECT" || !KEYS[event.key]) return;
   KEYS[event.key]();
   event.preventDefault();
   refresh();
@@ -333,7 +337,7 @@ async function start() {
   const run = page.runs[0];
   $("heads").replaceChildren(...page.runs.map(headOf));
   document.body.classList.toggle("two", page.runs.length > 1);
-  state.selection = { kind: "text", s: run.prompt - 1, run: 0 }; // the row that wrote the answer's first token
+  state.selection = { kind: "text", s: run.prompt - 1, run: 0 }; // it wrote the first token
   state.decoder = mostLooking(run, run.prompt - 1);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
     views.forEach(buildStages);

@@ -50,17 +50,18 @@ function apartMap(run, runNumber) {
   if (!table || runNumber > 0) return null;
   const width = table.shape[1],
     values = table.subarray(number * width, (number + 1) * width);
+  const [letter, where] = room === "vision" ? ["w", "tower block"] : ["s", "decoder layer"];
   return ranged(run, {
-    letter: room === "vision" ? "w" : "s",
+    letter,
     values,
     share: false,
     floor: 0,
-    title: `after ${room === "vision" ? "tower block" : "decoder layer"} ${number}: how far the runs are apart`,
+    title: `after ${where} ${number}: how far the runs are apart`,
     note: "||a - b|| / ||a|| of each row; hatched: no counterpart",
   });
 }
 
-/* Range of the values that lie on pictures: a text row that draws most of the attention does not darken the rest. */
+/* Range of the values that lie on pictures: a row of text does not darken the rest. */
 function ranged(run, map) {
   let least = Infinity,
     most = -Infinity;
@@ -88,8 +89,8 @@ function weightNote(attention, rows, toward) {
   return notes.join("; ");
 }
 
-/* Pale yellow to dark violet, darker all the way: it stays in order for every kind of colour vision. Small values are
-   let through, so that the picture shows where little happens. */
+/* Pale yellow to dark violet, darker all the way: it stays in order for every kind of colour vision.
+   Small values are let through, so that the picture shows where little happens. */
 const STOPS = [
   [255, 241, 150],
   [249, 190, 82],
@@ -105,4 +106,5 @@ function colourOf(share) {
   return STOPS[i].map((low, n) => Math.round(low + (STOPS[i + 1][n] - low) * (x - i)));
 }
 
-const shareOf = (map, value) => (map.most > map.least ? (value - map.least) / (map.most - map.least) : 0);
+const shareOf = (map, value) =>
+  map.most > map.least ? (value - map.least) / (map.most - map.least) : 0;

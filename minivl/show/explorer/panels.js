@@ -1,7 +1,7 @@
-/* The panels beside the picture: the sequence, what is selected, who it looks at, what the decoder would say,
-   how the stream grows, and the list of stages. Each is made anew from the state; what was made is small. */
+/* The panels beside the picture: the sequence, what is selected, who it looks at, what the decoder would
+   say, how the stream grows, the list of stages. Each is made anew from the state: they are small. */
 
-/* ---- the sequence ------------------------------------------------------------------------------------------ */
+/* ---- the sequence --------------------------------------------------------------------------- */
 
 /* Tokens in order; a run of visual tokens is one box, because the picture shows them. */
 function sequenceParts(run) {
@@ -86,13 +86,14 @@ function paintSequence(view) {
     chip.setAttribute("aria-selected", on);
     chip.tabIndex = on || (n === 0 && !rows?.s.length) ? 0 : -1;
     let sum = NaN;
-    for (let s = part.start; map && s < part.end; s++) if (!Number.isNaN(map[s])) sum = (sum || 0) + map[s];
+    for (let s = part.start; map && s < part.end; s++)
+      if (!Number.isNaN(map[s])) sum = (sum || 0) + map[s];
     chip.style.setProperty("--weight", map && sum > 0 ? Math.min(sum / most, 1) : 0);
     chip.dataset.weight = map && sum >= 0.0005 ? brief(sum, true) : "";
   });
 }
 
-/* ---- what is selected -------------------------------------------------------------------------------------- */
+/* ---- what is selected ----------------------------------------------------------------------- */
 
 function factsOf(view) {
   const { run, number } = view,
@@ -103,10 +104,8 @@ function factsOf(view) {
     facts = [];
   if (selection.kind === "text") facts.push(["token", `"${run.tokens[s]}", id ${run.ids[s]}`]);
   else facts.push(...pictureFacts(run, selection, rows));
-  facts.push([
-    "sequence (s)",
-    `row${rows.s.length > 1 ? "s" : ""} ${spans(rows.s)}${s >= run.prompt ? ", written by the model" : ""}`,
-  ]);
+  const author = s >= run.prompt ? ", written by the model" : "";
+  facts.push(["sequence (s)", `row${rows.s.length > 1 ? "s" : ""} ${spans(rows.s)}${author}`]);
   facts.push(["MRoPE", positionWords(run, rows.s)]);
   if (page.pair && number === 0) facts.push(["apart", apartWords(rows)]);
   return facts;
@@ -119,7 +118,10 @@ function pictureFacts(run, selection, rows) {
   const pixels = [box.left, box.top, box.right, box.bottom].map(n => n * size);
   const facts = [["pixels", boxWords(pixels) + ` of ${medium.size[1]} x ${medium.size[0]}`]];
   if (run.media.length > 1)
-    facts.push([medium.kind, `number ${selection.medium + 1} of ${run.media.length} pictures and videos`]);
+    facts.push([
+      medium.kind,
+      `number ${selection.medium + 1} of ${run.media.length} pictures and videos`,
+    ]);
   if (medium.grid[0] > 1) facts.push(["time", timeWords(run, selection)]);
   if (medium.source) {
     const [down, across] = [medium.source[0] / medium.size[0], medium.source[1] / medium.size[1]];
@@ -144,7 +146,9 @@ function pictureFacts(run, selection, rows) {
 
 function timeWords(run, { medium, time }) {
   const { grid, seconds } = run.media[medium];
-  return `pair of frames ${time} of 0..${grid[0] - 1}` + (seconds ? `, ${figure(time * seconds)} s` : "");
+  return (
+    `pair of frames ${time} of 0..${grid[0] - 1}` + (seconds ? `, ${figure(time * seconds)} s` : "")
+  );
 }
 
 /* What the selection sees in the tower, once for each kind of block. */
@@ -200,7 +204,7 @@ function showFacts(view) {
   );
 }
 
-/* ---- attention in numbers ---------------------------------------------------------------------------------- */
+/* ---- attention in numbers ------------------------------------------------------------------- */
 
 function showWeights(view) {
   const { run, map } = view;
@@ -227,23 +231,22 @@ function showWeights(view) {
       },
     }),
   );
+  const left = rows.length - top.length;
+  const others = left > 0 ? `${several(left, "other row")}: ${figure(rest)}. ` : "";
+  const rounded = toward ? "" : " (1 but for the rounding of float16)";
   const share = map.letter === "s" ? `; on pictures: ${figure(visualShare(run, map.values))}` : "";
   view.weights.replaceChildren(
     make("p", { class: "quiet" }, `${map.title}; ${map.note}`),
     make("ol", { class: "bars" }, lines),
-    make(
-      "p",
-      { class: "quiet" },
-      `${rows.length > top.length ? `${several(rows.length - top.length, "other row")}: ${figure(rest)}. ` : ""}` +
-        `Together ${sum.toFixed(4)}${toward ? "" : " (1 but for the rounding of float16)"}${share}.`,
-    ),
+    make("p", { class: "quiet" }, `${others}Together ${sum.toFixed(4)}${rounded}${share}.`),
   );
 }
 
 function weightlessWords(view) {
   if (rowsOf(view.run, selectionFor(view.number), state.unit) === null)
     return "The selection has no counterpart in this run.";
-  return "The map shows something else. Choose \u201cwhere it looks\u201d or \u201cwho looks at it\u201d over the picture.";
+  const maps = "\u201cwhere it looks\u201d or \u201cwho looks at it\u201d";
+  return `The map shows something else. Choose ${maps} over the picture.`;
 }
 
 const placeSelection = ([medium, time, row, column]) => ({ kind: "cell", medium, time, row, column });
@@ -267,7 +270,7 @@ function bar(value, most, number, words, actions = null, mark = "") {
   return make("li", {}, line);
 }
 
-/* ---- what the decoder would say ---------------------------------------------------------------------------- */
+/* ---- what the decoder would say ------------------------------------------------------------- */
 
 /* The row that is read: the selected one, of several the first. */
 function lensRow(view) {
@@ -280,7 +283,8 @@ function showLens(view) {
     { ids, chances, chosen, first } = run.lens,
     row = lensRow(view),
     at = row - first;
-  if (row < 0) return view.lens.replaceChildren(make("p", { class: "quiet" }, "No such row in this run."));
+  if (row < 0)
+    return view.lens.replaceChildren(make("p", { class: "quiet" }, "No such row in this run."));
   if (at < 0)
     return view.lens.replaceChildren(
       make(
@@ -302,7 +306,11 @@ function showLens(view) {
     make(
       "tr",
       layer === layers - 1 ? { class: "own" } : {},
-      make("th", { scope: "row" }, layer === layers - 1 ? `layer ${layer}: the model` : `layer ${layer}`),
+      make(
+        "th",
+        { scope: "row" },
+        layer === layers - 1 ? `layer ${layer}: the model` : `layer ${layer}`,
+      ),
       [0, 1, 2]
         .filter(k => k < shown)
         .map(k => lensCell(run, ids[cell(layer, k)], chances[cell(layer, k)], next)),
@@ -334,7 +342,9 @@ function showLens(view) {
 function lensWords(view, row, next) {
   const { run } = view,
     several_ =
-      rowsOf(run, selectionFor(view.number), state.unit).s.length > 1 ? " (the first of those selected)" : "";
+      rowsOf(run, selectionFor(view.number), state.unit).s.length > 1
+        ? " (the first of those selected)"
+        : "";
   const after = isText(run, row) ? `"${run.tokens[row]}"` : "this visual token";
   return (
     `After row ${row}, ${after}${several_}. ` +
@@ -355,16 +365,20 @@ function lensCell(run, id, chance, next) {
   return cell;
 }
 
-/* ---- how the stream grows ---------------------------------------------------------------------------------- */
+/* ---- how the stream grows ------------------------------------------------------------------- */
+
+const STREAM = [
+  /^vision\.(embed_patches|blocks\.\d+\.add_mlp|restore_order)$/,
+  /^decoder\.(place_features|layers\.\d+\.add_mlp)$/,
+];
 
 /* The residual stream of the selection: tower, merger, decoder; rms of its rows in each. */
 function streamOf(run, rows) {
   const found = [];
   for (const stage of run.stages) {
-    const stream =
-      /^(vision\.(embed_patches|blocks\.\d+\.add_mlp|restore_order)|decoder\.(place_features|layers\.\d+\.add_mlp))$/;
     const array = stage.arrays[0];
-    if (!stream.test(stage.label) || !array?.rows || !rows[array.letter].length) continue;
+    if (!STREAM.some(part => part.test(stage.label))) continue;
+    if (!array?.rows || !rows[array.letter].length) continue;
     const own = rows[array.letter].map(row => array.rows[row]);
     found.push({
       label: stage.label,
@@ -403,7 +417,7 @@ function showNorms(view) {
   );
 }
 
-/* ---- stages ------------------------------------------------------------------------------------------------ */
+/* ---- stages --------------------------------------------------------------------------------- */
 
 const GROUP = /^(vision\.blocks|decoder\.layers)\.(\d+)\./;
 
@@ -427,7 +441,11 @@ function buildStages(view) {
 function blockOf(view, { name, stages }) {
   const number = Number(name.split(".").at(-1)),
     tower = name.startsWith("vision");
-  const kind = tower ? (view.run.full.includes(number) ? "whole frame" : "windows") : "causal, grouped heads";
+  const kind = tower
+    ? view.run.full.includes(number)
+      ? "whole frame"
+      : "windows"
+    : "causal, grouped heads";
   const attention = view.run.attention.find(
     one => (one.room === "vision") === tower && one.number === number,
   );
@@ -474,15 +492,11 @@ function stageLine(view, stage) {
     { class: "more", hidden: true, data: { of: stage.label } },
     make("div", { class: "quiet contract" }, stage.contract),
     make("p", {}, stage.what),
-    stage.runs > 1
-      ? make(
-          "p",
-          {},
-          `It ran ${stage.runs} times, once for each picture or token; shapes are those of the first run.`,
-        )
-      : null,
+    stage.runs > 1 ? make("p", {}, `It ran ${stage.runs} times; shapes are of the first run.`) : null,
     stage.arrays.slice(0, 3).map((array, n) => arrayLine(stage, array, n)),
-    stage.arrays.length > 3 ? make("p", {}, `and ${several(stage.arrays.length - 3, "more array")}`) : null,
+    stage.arrays.length > 3
+      ? make("p", {}, `and ${several(stage.arrays.length - 3, "more array")}`)
+      : null,
   );
   return make("div", {}, line, more);
 }
@@ -529,7 +543,7 @@ function histogram(array) {
   return canvas;
 }
 
-/* The stage that is chosen, the block whose attention is drawn, and what the selection has in that stage. */
+/* The stage that is chosen, the block whose attention is drawn, what the selection has in that stage. */
 function paintStages(view) {
   const { run } = view,
     rows = rowsOf(run, selectionFor(view.number), state.unit),
@@ -575,9 +589,9 @@ function walkStages(view, event) {
   line.focus();
 }
 
-/* ---- time -------------------------------------------------------------------------------------------------- */
+/* ---- time ----------------------------------------------------------------------------------- */
 
-/* Pictures of a prompt and pairs of frames of a video, one after the other, each with its share of the map. */
+/* Pictures of a prompt and pairs of frames of a video, in order, each with its share of the map. */
 function buildFilm(view) {
   const frames = view.run.media.flatMap((medium, m) =>
     medium.frames.map((url, time) => ({ medium: m, time, url })),
@@ -599,7 +613,11 @@ function buildFilm(view) {
 
 function frameName(run, medium, time) {
   const { grid, seconds, kind } = run.media[medium];
-  return grid[0] === 1 ? `${kind} ${medium + 1}` : seconds ? `${figure(time * seconds)} s` : `pair ${time}`;
+  return grid[0] === 1
+    ? `${kind} ${medium + 1}`
+    : seconds
+      ? `${figure(time * seconds)} s`
+      : `pair ${time}`;
 }
 
 function paintFilm(view) {

@@ -1,4 +1,4 @@
-/* The picture: its frame under a map, patches, windows and the selection; pointing at it, with mouse, finger or keys. */
+/* The picture: its frame under a map, patches, windows, the selection; mouse, finger and keys on it. */
 
 function drawPicture(view) {
   const { run, number, canvas } = view,
@@ -18,7 +18,8 @@ function drawPicture(view) {
   brush.fillStyle = ground;
   brush.fillRect(0, 0, canvas.width, canvas.height);
   brush.imageSmoothingEnabled = scale < 1;
-  if (!map || !state.only) brush.drawImage(map ? frame.pale : frame.image, 0, 0, canvas.width, canvas.height);
+  if (!map || !state.only)
+    brush.drawImage(map ? frame.pale : frame.image, 0, 0, canvas.width, canvas.height);
   if (map) drawMap(brush, run, map, patch, ratio);
   if (state.patches) drawGrid(brush, run, medium, patch, ratio);
   if (state.windows) drawWindows(brush, run, patch, ratio);
@@ -183,7 +184,7 @@ function drawScale(view, map) {
   view.scale.children[2].textContent = figure(map.most);
 }
 
-/* ---- pointing ---------------------------------------------------------------------------------------------- */
+/* ---- pointing ------------------------------------------------------------------------------- */
 
 function placeUnder(view, event) {
   const box = view.canvas.getBoundingClientRect(),
@@ -212,7 +213,9 @@ function pointAt(view, event) {
 
 function sameCell(found) {
   const now = state.selection;
-  return now?.kind === "cell" && ["medium", "time", "row", "column"].every(name => now[name] === found[name]);
+  return (
+    now?.kind === "cell" && ["medium", "time", "row", "column"].every(name => now[name] === found[name])
+  );
 }
 
 /* The number under the pointer. */

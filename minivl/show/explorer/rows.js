@@ -1,5 +1,5 @@
 /* What belongs to what, by provenance: from a place in a picture to the rows of every array, and back.
-   Nothing is computed here from sizes: `at` are the tables of provenance.py, segments those of the recorded schedule.
+   Nothing is computed here from sizes: `at` are the tables of provenance.py, segments are the trace's.
 
    p patches as cut, w patches by window, c cells by window, m visual tokens, s rows of the sequence. */
 
@@ -39,7 +39,7 @@ function rowsToSegments(table, rows) {
   return of;
 }
 
-/* Borders of the windows, from the segments of a block that attends inside them; none when every block is full. */
+/* Borders of the windows, from the segments of a block that attends in them; none where all are full. */
 function findWindows(run) {
   const block = run.segments.findIndex((_, n) => !run.full.includes(n));
   if (block < 0) return [];
@@ -67,8 +67,8 @@ function segmentBox(run, table, g) {
 
 const isText = (run, s) => run.places.s[s].length === 0;
 
-/* All rows of a selection, by letter: of one patch, of its token, or of its whole window. Null when the run lacks it.
-   A patch has one row in p and w, and shares those in c, m and s with the rest of its cell. */
+/* All rows of a selection, by letter: of one patch, of its token, or of its whole window. Null when the
+   run lacks it. A patch has one row in p and w, and shares those in c, m and s with its cell. */
 function rowsOf(run, selection, unit) {
   if (selection === null) return null;
   if (selection.kind === "text") return { p: [], w: [], c: [], m: [], s: [selection.s], places: [] };

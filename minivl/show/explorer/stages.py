@@ -1,7 +1,7 @@
-"""The stages of a run in the order in which they ran first: what each is, what came out, and one number for each row.
+"""The stages of a run in the order in which they ran first: what each is, and what came out.
 
-A stage that ran several times (a picture each, a token each) is listed once; its arrays are laid one after the other.
-Read next: `page.py`.
+A stage that ran several times (a picture each, a token each) is listed once; its arrays are laid one
+after the other. Read next: `document.py`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...door.contract import parse
+from ..plot import row_values
 from .run import Run
 
 BINS = 24
-PASSES = ("picture", "video", "patches", "prompt", "positions", "windows", "vision", "block", "decoder", "sampling")
+PASSES = ("picture", "video", "patches", "prompt", "positions", "windows", "vision", "block", "decoder",
+          "sampling")
 ROOMS = {"vision": "w", "decoder": "s"}            # what `n`, the caller's rows, are in each
 
 
@@ -31,7 +33,7 @@ class Array(NamedTuple):
     rms: float
     bins: list[int]              # how many values lie in each of BINS equal steps from least to most
     letter: str                  # of its rows, "" when they have no place in the picture or the sequence
-    rows: np.ndarray | None      # float32: the rms of each row, or the value itself where a row is one number
+    rows: np.ndarray | None      # the rms of each row, or the value itself where a row is one number
 
 
 class Stage(NamedTuple):
@@ -61,8 +63,8 @@ def _doors() -> dict[str, list[Any]]:
 
 
 def door_of(label: str) -> Any:
-    """The stage behind a label, None for one that is not the package's. `attend` and others are there for both rooms:
-    the axis letters tell which belongs where."""
+    """The stage behind a label, None for one that is not the package's. `attend` and others are there
+    for both rooms: the axis letters tell which belongs where."""
     room = ROOMS.get(label.partition(".")[0], "")
     known = [door for door in _doors().get(label.rpartition(".")[2], [])
              if "." not in door.label or door.label == label]
@@ -81,14 +83,13 @@ def _stage(run: Run, label: str) -> Stage:
 
 def _array(run: Run, label: str, n: int, axes: list[str]) -> Array:
     first = np.asarray(run.runs[label][0][n])
-    values = first.astype(np.float64).ravel()
+    name, dtype, values = " ".join(axes), str(first.dtype), first.astype(np.float64).ravel()
     if not values.size:
-        return Array(" ".join(axes), str(first.dtype), first.shape, 0.0, 0.0, 0.0, [0] * BINS, "", None)
+        return Array(name, dtype, first.shape, 0.0, 0.0, 0.0, [0] * BINS, "", None)
     bins = np.histogram(values[np.isfinite(values)], BINS)[0].tolist()
-    rms = float(np.sqrt((values * values).mean()))
-    letter, rows = _rows(run, label, n, axes[0])
-    return Array(" ".join(axes), str(first.dtype), first.shape, float(values.min()), float(values.max()), rms, bins,
-                 letter, rows)
+    least, most, rms = values.min(), values.max(), np.sqrt((values * values).mean())
+    return Array(name, dtype, first.shape, float(least), float(most), float(rms), bins,
+                 *_rows(run, label, n, axes[0]))
 
 
 def _rows(run: Run, label: str, n: int, axis: str) -> tuple[str, np.ndarray | None]:
@@ -97,12 +98,6 @@ def _rows(run: Run, label: str, n: int, axis: str) -> tuple[str, np.ndarray | No
     if letter not in ("p", "w", "c", "m", "s"):
         return "", None
     whole = run.rows(label, n)
-    return (letter, row_values(whole)) if len(whole) == len(run.at[letter]) else ("", None)
-
-
-def row_values(array: np.ndarray) -> np.ndarray:
-    """The root mean square of each row over all its values; an array of one axis as it is: n ... -> n float32."""
-    if array.ndim == 1:
-        return array.astype(np.float32)
-    flat = array.reshape(len(array), -1).astype(np.float64)
-    return np.sqrt((flat * flat).mean(axis=1)).astype(np.float32)
+    if len(whole) != len(run.at[letter]):
+        return "", None
+    return letter, row_values(whole).astype(np.float32)

@@ -1,6 +1,6 @@
-/* Attention weights of a selection. `from`: the mean over the selected queries, over all keys they see. `to`: for every
-   query that sees the selection, the sum of its weights on it. Rows that are not seen are NaN: they are outside of the
-   window, or later than the token. Weights are float16 values as attention.py wrote them. */
+/* Attention weights of a selection. `from`: the mean over the selected queries, over all keys they see.
+   `to`: for every query that sees the selection, the sum of its weights on it. Rows that are not seen
+   are NaN: outside of the window, or later than the token. Weights are float16, see attention.py. */
 
 function indexWeights(run) {
   for (const attention of run.attention) {
@@ -26,9 +26,9 @@ const headsOf = (attention, head) =>
 
 function weightsOf(run, attention, rows, head, toward) {
   const chosen = rows[attention.unit];
-  const out = new Float32Array(attention.unit === "s" ? run.count : run.at.w.shape[0] / attention.size).fill(
-    NaN,
-  );
+  const out = new Float32Array(
+    attention.unit === "s" ? run.count : run.at.w.shape[0] / attention.size,
+  ).fill(NaN);
   const read = attention.room === "decoder" ? readDecoder : readTower;
   for (const row of chosen) read(run, attention, row, headsOf(attention, head), toward, out);
   if (!toward) for (let i = 0; i < out.length; i++) out[i] /= chosen.length;
@@ -48,7 +48,8 @@ function readTower(run, attention, row, heads, toward, out) {
   for (let i = 0; i < (toward ? queries : keys); i++) {
     const [q, k] = toward ? [i, row - k0] : [row - q0, i];
     let sum = 0;
-    for (const head of heads) sum += attention.weights[attention.starts[g] + (head * queries + q) * keys + k];
+    for (const head of heads)
+      sum += attention.weights[attention.starts[g] + (head * queries + q) * keys + k];
     addTo(out, toward ? q0 + i : k0 + i, sum / heads.length);
   }
 }
@@ -66,7 +67,9 @@ function readDecoder(run, attention, row, heads, toward, out) {
 /* The decoder layer in which a row gives most of its attention to pictures: where the page opens. */
 function mostLooking(run, s) {
   const layers = run.attention.filter(attention => attention.room === "decoder");
-  const shares = layers.map(attention => visualShare(run, weightsOf(run, attention, { s: [s] }, -1, false)));
+  const shares = layers.map(attention =>
+    visualShare(run, weightsOf(run, attention, { s: [s] }, -1, false)),
+  );
   return shares.indexOf(Math.max(...shares));
 }
 

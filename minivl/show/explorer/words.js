@@ -1,18 +1,4 @@
-/* Numbers and names as people read them, and the one function that makes elements. Texts of the run are only ever set
-   as text, never as markup. */
-
-function make(tag, facts = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(facts)) {
-    if (value === null || value === undefined || value === false) continue;
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (name === "class") element.className = value;
-    else if (name === "data") Object.assign(element.dataset, value);
-    else element.setAttribute(name, value === true ? "" : value);
-  }
-  element.append(...children.flat().filter(child => child !== null && child !== undefined));
-  return element;
-}
+/* Numbers and names as people read them. */
 
 /* Four figures, as the weights have three and the rest more. Very small ones keep their power of ten. */
 function figure(value) {

@@ -1,12 +1,11 @@
-"""Sample pictures of the small world that the embedded model knows: shapes, writing, a screen, short videos.
+"""Sample pictures of the small world that the embedded model knows: shapes, writing, short videos.
 
     for sample in minivl.show.samples.load_samples():
         print(sample.question, sample.answer)
         vlm.chat(sample.messages())
 
-`samples.json` holds question and true answer of each; what a model says is for the model to say. Some samples are kept
-*because* the model was wrong about them when they were made. `tools/checkpoints/make_samples.py` makes this folder
-anew.
+`samples.json` holds question and true answer of each; what a model says is for the model to say. Some
+are kept *because* the model was wrong about them. `tools/checkpoints/make_samples.py` makes this folder.
 """
 
 from __future__ import annotations
@@ -20,8 +19,9 @@ from typing import Any
 FOLDER = Path(__file__).parent
 GOOD_OVERLAP = 0.5              # a box counts as right from this intersection over union on
 NEAR = 0.5                      # seconds by which a moment may be off
-WORLD = ("coloured shapes on plain, shaded, patterned or grainy ground, numbers and short words in a few fonts, simple "
-         "forms, screens, tables and bar charts, and short videos of shapes that appear or leave")
+WORLD = ("coloured shapes on plain, shaded, patterned or grainy ground, numbers and short words in a "
+         "few fonts, simple forms, screens, tables and bar charts, and short videos of shapes that "
+         "appear or leave")
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Sample:
         return [{"role": "user", "content": [medium, {"type": "text", "text": self.question}]}]
 
     def is_right(self, said: str) -> bool:
-        """Whether an answer is the true one: the same words; for boxes an overlap of at least a half, or a point
-        inside; for moments half a second."""
+        """Whether an answer is the true one: the same words; for boxes an overlap of at least a half, or
+        a point inside; for moments half a second."""
         truth, boxes, points = boxes_in(self.answer), boxes_in(said), points_in(said)
         if truth and points:
             return len(points) == len(truth) and all(map(_inside, points, truth))
@@ -60,8 +60,7 @@ class Sample:
 def load_samples(folder: Path = FOLDER) -> list[Sample]:
     """All samples of a folder, in the order of its samples.json."""
     rows = json.loads((folder / "samples.json").read_text(encoding="utf-8"))["samples"]
-    return [Sample(row["name"], tuple(folder / file for file in row["files"]), row["fps"], row["question"],
-                   row["answer"], row["kept_as_failure"], row["note"]) for row in rows]
+    return [Sample(paths=tuple(folder / file for file in row.pop("files")), **row) for row in rows]
 
 
 def boxes_in(text: str) -> list[tuple[int, ...]]:

@@ -1,30 +1,31 @@
-"""A comparison as one self-contained page: the report, a map of the difference (stage by row), and the same on the
-picture. The page is `page.html`; its data goes in here, as JSON that can close no tag.
+"""A comparison as one self-contained page: the report, a map of the difference (stage by row), and the
+same on the picture. Here is what the page shows; `page.js` shows it.
 
 Read next: `report.py`.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ...show.page import REPORT_STYLE, build
 from ..trace.format import COORDINATES, Trace
 from . import report
 from .compare import Comparison
 
-TEMPLATE = Path(__file__).parent / "page.html"
+OWN = Path(__file__).parent
 MOST = 2048                                                   # rows of a stage that are drawn
-MAPS = {"vision": "Vision tower: rows are patches, and cells behind the merger", "decoder": "Decoder: rows are tokens"}
+MAPS = {"vision": "Vision tower: rows are patches, and cells behind the merger",
+        "decoder": "Decoder: rows are tokens"}
 
 
 def html(found: Comparison, golden: Trace) -> str:
     """The page."""
-    text = json.dumps(data(found, golden), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    return TEMPLATE.read_text(encoding="utf-8").replace("DATA", text, 1)
+    return build("minivl diff", OWN / "page.html", [REPORT_STYLE], [OWN / "page.js"],
+                 {"data": data(found, golden)})
 
 
 def data(found: Comparison, golden: Trace) -> dict[str, Any]:

@@ -8,7 +8,7 @@ as a student gets it, although the lesson was run solved. Read next: tools/pages
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[3].parent
+ROOT = Path(__file__).parents[3]
 sys.path.insert(0, str(ROOT))
 
 from docutils import nodes  # noqa: E402

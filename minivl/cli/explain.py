@@ -1,0 +1,77 @@
+"""`minivl explain`: the whole program pass by pass, for any released size, without its weights.
+
+Read next: `run/costs.py` of the package, which does the work.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ..api import dtype_of, find, read_processor
+from ..config import OFFICIAL, OFFICIAL_PICTURES, ModelConfig, PreprocessorConfig, official_config, read_config
+from ..run.costs import Cost, Costs, costs
+from .console import count, facts, heading, note, print_json, size, table
+
+
+def explain(model: str | None, sizes: Sequence[tuple[int, int]], text_tokens: int, new_tokens: int,
+            precision: str, as_json: bool) -> None:
+    """Print what a run costs. Raises ArgumentError or OSError for whatever is wrong with the input."""
+    config, pictures, name = described(model)
+    found = costs(config, pictures, sizes, text_tokens, new_tokens, dtype_of(precision))
+    if as_json:
+        return print_json(document(name, precision, found))
+    heading(f"{name}: a prompt of {found.tokens} tokens, {found.visual_tokens} of them visual")
+    show(found.prefill)
+    heading("each new token, here the first one")
+    show(found.first)
+    summary(found)
+
+
+def described(model: str | None) -> tuple[ModelConfig, PreprocessorConfig, str]:
+    """Dimensions and picture settings of a released size, of a folder, or of the embedded model."""
+    if model in OFFICIAL:
+        return official_config(model), OFFICIAL_PICTURES, f"Qwen2.5-VL-{model}"
+    folder = find(model)
+    config = read_config(folder)
+    return config, read_processor(folder, config).preprocessor, "the embedded model" if model is None else model
+
+
+def document(name: str, precision: str, found: Costs) -> dict[str, Any]:
+    """What `--json` prints."""
+    parts = {part: [row._asdict() for row in getattr(found, part)]
+             for part in ("prefill", "first", "last")}
+    return {"model": name, "precision": precision, **asdict(found), **parts,
+            "prefill_flops": found.prefill_flops,
+            "decode_flops": found.decode_flops, "peak_bytes": found.peak_bytes}
+
+
+def show(rows: Sequence[Cost]) -> None:
+    """One part of the run as a table, with its sum. Parameters of a tied table are used twice, so they
+    have none."""
+    cells = [(row.label, row.contract, shapes(row), row.runs, count(row.parameters), count(row.flops),
+              size(row.moved)) for row in rows]
+    together = ("together", "", "", sum(row.runs for row in rows), "",
+                count(sum(row.flops for row in rows)), size(sum(row.moved for row in rows)))
+    table(("pass", "contract", "comes out", "runs", "parameters", "FLOPs", "bytes"), [*cells, together],
+          right=("runs", "parameters", "FLOPs", "bytes"), droppable=("bytes", "runs", "contract"))
+
+
+def shapes(row: Cost) -> str:
+    """What comes out. A table of segments for each of 32 blocks is no news 32 times."""
+    if len(row.shapes) < 4:
+        return "  ".join(str(list(shape)) for shape in row.shapes)
+    return "  ".join(f"{times} x {list(shape)}" for shape, times in Counter(row.shapes).items())
+
+
+def summary(found: Costs) -> None:
+    """What the whole run takes."""
+    facts([("parameters", count(found.parameters)),
+           ("prompt", f"{count(found.prefill_flops)}FLOPs"),
+           (f"{found.new_tokens} new tokens", f"{count(found.decode_flops)}FLOPs"),
+           ("weights as stored", size(found.weight_bytes)), ("KV cache", size(found.cache_bytes)),
+           ("most memory", f"{size(found.peak_bytes)}: weights, cache and the widest pass")])
+    note("bytes: weights as stored, and every pass's inputs and outputs; a kernel that joins passes "
+         "moves fewer")
