@@ -1,4 +1,5 @@
-"""What is done with a fault: run it and see what changes, run it beside the model and name it, hide it from a student.
+"""What is done with a fault: run it and see what changes, run it beside the model and name it, hide it
+from a student.
 
 Read next: `checks.py`, for laws that find faults without a right model beside them.
 """
@@ -8,7 +9,6 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -39,23 +39,24 @@ def get(name: str) -> Fault:
 
 @lru_cache(maxsize=1)
 def embedded() -> VLM:
-    """The model in the package."""
-    return load()
+    """The model in the package, as the definitions have it."""
+    return load(kernels="definition")
 
 
 def guilty(found: Fault, vlm: VLM | None = None, case: Case | None = None) -> dict[str, float]:
-    """Passes in which the fault differs from the model, key -> relative error, all from one run on its smallest input.
+    """Passes in which the fault differs from the model, key -> relative error, all from one run on its
+    smallest input.
 
     Raises what the case raises: the run itself is the right one, whatever the fault does.
     """
-    s = Session(shadow=found.table(), tolerance=TOLERANCE)
-    with quietly(), s:
+    with Session(shadow=found.table(), tolerance=TOLERANCE, quiet=True) as s:
         (case or found.shows).run(vlm or embedded())
     return s.guilty
 
 
 def right_of(found: Fault) -> Callable | None:
-    """The pass or kernel that the fault stands in for, as the function that defines it; None when there are several."""
+    """The pass or kernel that the fault stands in for, as the function that defines it; None when
+    there are several."""
     if found.label.startswith("kernel."):
         return getattr(kernels, found.label.removeprefix("kernel.")).definition
     definitions: set[Callable] = set()
@@ -63,7 +64,7 @@ def right_of(found: Fault) -> Callable | None:
     def look(visit: Visit) -> None:
         if fnmatchcase(visit.label, found.label):
             definitions.add(visit.door.definition)
-    with quietly(), Session() as s:
+    with Session() as s:
         s.watchers.append(look)
         found.shows.run(embedded())
     return definitions.pop() if len(definitions) == 1 else None
@@ -81,14 +82,17 @@ def code_of(function: Callable) -> str:
 
 
 def seen(vlm: VLM, case: Case, table: Mapping[str, Wrap]) -> dict[str, np.ndarray]:
-    """What a user can see of a run with these wraps in place: the ids of the prompt and every step's scores."""
-    with quietly(), Session(replace=table, record=SEEN) as s:
+    """What a user can see of a run with these wraps in place: the ids of the prompt and every step's
+    scores."""
+    with Session(replace=table, record=SEEN, quiet=True) as s:
         case.run(vlm)
-    return {f"{key} {n}": array for key, value in s.trace.items() for n, array in enumerate(outputs(value))}
+    return {f"{key} {n}": array for key, value in s.trace.items()
+            for n, array in enumerate(outputs(value))}
 
 
 def changes(found: Fault, vlm: VLM | None = None, case: Case | None = None) -> float:
-    """How much the fault changes what can be seen, as a relative error; infinite when shapes or an error tell.
+    """How much the fault changes what can be seen, as a relative error; infinite when shapes or an
+    error tell.
 
     Below TOLERANCE nothing has changed.
     """
@@ -104,7 +108,8 @@ def changes(found: Fault, vlm: VLM | None = None, case: Case | None = None) -> f
 
 
 def ordinary(check: str, right: Mapping[str, np.ndarray], wrong: Mapping[str, np.ndarray]) -> bool:
-    """Whether one of the checks that ports commonly have passes: `same`, `smoke` or `cosine`, as in `fault.WORDS`."""
+    """Whether one of the checks that ports commonly have passes: `same`, `smoke` or `cosine`, as in
+    `fault.WORDS`."""
     if right.keys() != wrong.keys() or any(right[key].shape != wrong[key].shape for key in right):
         return False
     if not all(np.isfinite(value).all() for value in wrong.values()):
@@ -119,15 +124,11 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> float:
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
-def quietly() -> warnings.catch_warnings:
-    """No warning that a pattern met nothing: a fault of videos does not meet a picture."""
-    return warnings.catch_warnings(action="ignore", category=UserWarning)
-
-
-# ---- a fault of one's own ------------------------------------------------------------------------------------
+# ---- a fault of one's own ----------------------------------------------------------------------
 
 class Private:
-    """A fault whose name is hidden. `table()` plants it; `is_it(name)` and `is_in(label)` answer a guess."""
+    """A fault whose name is hidden. `table()` plants it; `is_it(name)` and `is_in(label)` answer a
+    guess."""
 
     def __init__(self, found: Fault, seed: int):
         self.__found, self.seed = found, seed
@@ -149,7 +150,8 @@ class Private:
 
 
 def private(seed: int, among: Iterable[str] | None = None) -> Private:
-    """The fault that belongs to a seed, one and the same on every machine. among: names to choose from; all without it.
+    """The fault that belongs to a seed, one and the same on every machine. among: names to choose
+    from; all without it.
 
     Raises ValueError when there is nothing to choose from, or a name that there is not.
     """
