@@ -40,6 +40,32 @@ def train(phase: str, run: Annotated[Path, typer.Option(help="folder of the whol
     print(f"weights: {train_phase(PHASES[phase].at_rate(rate), run / phase, start, steps, batch, seed)}")
 
 
+@app.command("go-on")
+def go_on(run: Annotated[Path, typer.Option(help="folder of the whole run; an empty one begins from state/")],
+          device: Annotated[str | None, typer.Option(help="cuda: one GPU instead of two processes on the CPU")]
+          = None) -> None:
+    """Train the whole schedule from wherever it stands; killed, the same command goes on."""
+    from .going_on import go_on as work
+    print(f"weights: {work(run, device)}")
+
+
+@app.command()
+def keep(run: Path) -> None:
+    """Put what another machine needs to go on into the repository, under tools/train_tiny/state/."""
+    from .going_on import STATE
+    from .going_on import keep as work
+    print(f"{work(run):,} bytes in {STATE}")
+
+
+@app.command()
+def average(run: Path, target: Path) -> None:
+    """Export the average of the weights that a go-on run has now as a checkpoint folder."""
+    from .export import write
+    from .going_on import averaged, newest
+    write(averaged(newest(run) / "checkpoint.pt"), target)
+    print(target)
+
+
 @app.command()
 def export(weights: Path, target: Path) -> None:
     """Write a phase's weights.pt as a checkpoint folder in the official layout."""
