@@ -38,7 +38,7 @@ from tools.train_tiny.export import export  # noqa: E402
 from tools.train_tiny.grade import grade  # noqa: E402
 from tools.train_tiny.network import Lean, config_for, new_model, tensors  # noqa: E402
 from tools.train_tiny.packing import Packer, Sample, collate  # noqa: E402
-from tools.train_tiny.phases import ALL_KINDS, Phase  # noqa: E402
+from tools.train_tiny.phases import ALL_KINDS, SCHEDULE, Phase  # noqa: E402
 from tools.train_tiny.preference import slip  # noqa: E402
 from tools.train_tiny.release import all_or_nothing, check, history  # noqa: E402
 from tools.train_tiny.rows import messages  # noqa: E402
@@ -466,6 +466,15 @@ def test_the_schedule_goes_on_from_a_kill_and_from_what_another_machine_kept(tmp
     going_on.go_on(other, "cpu", state, TINY_SCHEDULE)
     taken = torch.load(other / "lines" / "checkpoint.pt", weights_only=True)
     assert [name for name, _ in asked[3:]] == ["lines"] and taken["step"] == 3 and taken["since"] == 2
+
+
+def test_one_command_trains_the_whole_schedule_on_one_device(tmp_path):
+    """One step of each phase, as `go-on --device` takes thousands of them."""
+    few = tuple(replace(phase, batch=4, turns=2) for phase in SCHEDULE)
+    last = going_on.go_on(tmp_path / "run", "cpu", tmp_path / "nothing", few, scale=1e-5)
+    assert last == tmp_path / "run" / few[-1].name / "weights.pt"
+    looks = [json.loads((tmp_path / "run" / phase.name / "log.jsonl").read_text().splitlines()[-1]) for phase in few]
+    assert [look["step"] for look in looks] == [1] * len(few) and all(look["held_out"] for look in looks)
 
 
 def test_what_is_kept_is_the_average_with_the_heads(tmp_path):

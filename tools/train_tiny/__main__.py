@@ -8,10 +8,13 @@ See README.md for the whole way.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")        # a worker is one thread; read when NumPy is loaded
 
 app = typer.Typer(add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 
@@ -43,10 +46,11 @@ def train(phase: str, run: Annotated[Path, typer.Option(help="folder of the whol
 @app.command("go-on")
 def go_on(run: Annotated[Path, typer.Option(help="folder of the whole run; an empty one begins from state/")],
           device: Annotated[str | None, typer.Option(help="cuda: one GPU instead of two processes on the CPU")]
-          = None) -> None:
+          = None, scale: Annotated[float, typer.Option(min=1e-4, help="multiplies the steps of every phase")] = 1.0,
+          ) -> None:
     """Train the whole schedule from wherever it stands; killed, the same command goes on."""
     from .going_on import go_on as work
-    print(f"weights: {work(run, device)}")
+    print(f"weights: {work(run, device, scale=scale)}")
 
 
 @app.command()

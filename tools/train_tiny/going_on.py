@@ -12,6 +12,7 @@ Read next: `train.py`.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,9 @@ EFFORT = {"tower": 1.0, "decoder": 1.0, "all": 2.2}       # of a sample, against
 
 
 def go_on(run: Path, device: str | None = None, state: Path = STATE, schedule: tuple[Phase, ...] = SCHEDULE,
-          seed: int = 1) -> Path:
-    """Train what is left of the schedule; the path of the last weights."""
+          seed: int = 1, scale: float = 1.0) -> Path:
+    """Train what is left of the schedule; the path of the last weights. scale: of every phase's steps."""
+    schedule = tuple(replace(phase, steps=max(1, round(scale * phase.steps))) for phase in schedule)
     if not any((run / phase.name).exists() for phase in schedule) and (state / "state.json").exists():
         unpack(run, state, schedule, seed)
     before = None

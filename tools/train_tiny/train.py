@@ -363,24 +363,31 @@ def _alone(run: Run, teller: Teller, drawers: int) -> None:
     helpers = [context.Process(target=feed_whole, daemon=True, args=(
         queue, run.phase, run.seed, run.steps, run.batch, range(first + i, -(-run.steps // each), drawers)))
         for i, queue in enumerate(queues)]
-    for process in helpers:
-        process.start()
+    order = (queue for queue in itertools.cycle(queues) for _ in range(each))
+    try:
+        for process in helpers:
+            process.start()
+        for _ in range(run.step - first * each):          # of a pool that a kill broke off
+            next(order).get(timeout=PATIENCE)
+        _whole_steps(run, teller, order)
+    finally:
+        for process in helpers:
+            process.terminate()
+
+
+def _whole_steps(run: Run, teller: Teller, order: Iterator[Any]) -> None:
+    """The steps that are left, on batches from these queues in turn."""
+    network.ROUND = FAST_HALVES or run.device != "cpu"
     run.flat.collect_in(0)
     mover = Mover(run.flat, 0, run.trained())
-    order = (queue for queue in itertools.cycle(queues) for _ in range(each))
-    for number, queue in enumerate(order, first * each):
-        begin, batch = time.time(), queue.get(timeout=PATIENCE)
-        if number >= run.step:
-            run.flat.gradients[0].zero_()
-            losses = whole_step(run, batch)
-            run.step += 1
-            mover.move(run.step - run.since, *run.rates())
-            run.clock += time.time() - begin
-            teller.after(losses)
-        if run.step == run.steps:
-            break
-    for process in helpers:
-        process.terminate()
+    while run.step < run.steps:
+        begin, batch = time.time(), next(order).get(timeout=PATIENCE)
+        run.flat.gradients[0].zero_()
+        losses = whole_step(run, batch)
+        run.step += 1
+        mover.move(run.step - run.since, *run.rates())
+        run.clock += time.time() - begin
+        teller.after(losses)
 
 
 def train(phase: Phase, folder: Path, start: Path | None = None, steps: int | None = None, batch: int | None = None,
@@ -395,8 +402,8 @@ def train(phase: Phase, folder: Path, start: Path | None = None, steps: int | No
     torch.set_num_threads(1)
     weights = folder / "weights.pt"
     run = Run(phase, folder, start, steps or phase.steps, batch or phase.batch, seed, device)
-    teller = Teller(run, Look(phase), later)
-    if device is not None:
+    teller = Teller(run, Look(phase, device), later)
+    if device is not None and run.step < run.steps:
         _alone(run, teller, os.cpu_count() or 1)
     while run.step < run.steps:
         _span(run, min(run.steps, run.step + SPAN), teller)
