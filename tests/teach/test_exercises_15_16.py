@@ -7,7 +7,6 @@ import minivl
 from minivl.door.stage import session
 from minivl.truth import museum as faults
 from minivl.truth.museum.fault import FAULTS
-from minivl.truth.museum.hunt import quietly
 from minivl.truth.museum.world import world
 
 ME = "A. Student"
@@ -133,7 +132,7 @@ def test_every_fault_that_is_given_out_shows_on_any_picture_that_is_given_out():
         right = faults.recorded(messages, world())
         for name in faults.huntable():
             fault = faults.get(name)
-            with quietly(), np.errstate(all="ignore"), session(replace=fault.table()), session(record="*") as s:
+            with np.errstate(all="ignore"), session(replace=fault.table(), record="*", quiet=True) as s:
                 world().logits(world().prepare(messages))
             here = first_wrong(right, s.trace)
             assert fault.is_named_by([here]), (name, here)

@@ -22,6 +22,7 @@ from difflib import get_close_matches
 from time import perf_counter
 from typing import Any
 
+from ...door.errors import ArgumentError
 from . import result
 from .arguments import array_words, described
 from .diagnose import same_results, unused
@@ -49,7 +50,7 @@ def check(name: str | None = None, function: Callable | None = None, *, seed: in
     which is "right" in print or raises AssertionError. Without a function: the task in words.
     seed: other inputs. variant: any word or number; the same word asks for the same rule, which differs
     from the model's (`minivl.check(name, variant=...)` says how). seconds: when to stop searching for a
-    wrong input. All three are for stages. Raises ValueError for a name there is none of, TypeError for
+    wrong input. All three are for stages. Raises ArgumentError for a name there is none of, TypeError for
     what cannot be called.
     """
     if name is None:
@@ -70,7 +71,7 @@ def _lesson(number: str, function: Callable | None) -> Any:
     """An exercise of a lesson: the task in words without a function, else whether it is right."""
     from ..lessons import EXERCISES, examine
     if number not in EXERCISES:
-        raise ValueError(f"there is no exercise {number!r}; they are {', '.join(EXERCISES)}")
+        raise ArgumentError(f"there is no exercise {number!r}; they are {', '.join(EXERCISES)}")
     if function is not None:
         return examine(number, function)
     asked = EXERCISES[number]
@@ -93,7 +94,7 @@ def find(name: str) -> Exercise:
     names = [n for exercise in known for n in (exercise.name, exercise.label)]
     near = get_close_matches(str(name), names, n=1, cutoff=0.4)
     meant = f"did you mean {near[0]!r}? " if near else ""
-    raise ValueError(f"there is no stage {name!r} to check; {meant}minivl.check() lists all "
+    raise ArgumentError(f"there is no stage {name!r} to check; {meant}minivl.check() lists all "
                      f"{len(known)}")
 
 

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...door.contract import parse
+from ...door.errors import ArgumentError
 from .draws import Draws
 
 
@@ -124,7 +125,7 @@ class Exercise:
     def varied(self, variant: object) -> Exercise:
         """Another rule, the same one for the same `variant`. ValueError when the exercise has none."""
         if self.variants is None:
-            raise ValueError(f"{self.name} has no variants; these have: see `minivl.check()`")
+            raise ArgumentError(f"{self.name} has no variants; these have: see `minivl.check()`")
         rng = np.random.default_rng(zlib.crc32(f"{self.name}/{variant}".encode()))
         draws = Draws(lambda low, high: int(rng.integers(low, high, endpoint=True)))
         words, rule, draw = self.variants(draws)

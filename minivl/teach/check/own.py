@@ -20,6 +20,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from ... import model
+from ...door.errors import ArgumentError
 from ...door.stage import Session
 from ...kernels import definition as kernels
 
@@ -86,13 +87,13 @@ def only(table: Mapping[str, Callable], lend: Iterable[str] = LENT) -> Session:
     """A session in which `table` runs and everything else of the package is blocked.
 
     table: name from PLACES -> function of the pass's own arguments. lend: names of passes, and
-    `kernel.NAME` for kernels, that may be the package's. Raises ValueError for a name there is none of;
+    `kernel.NAME` for kernels, that may be the package's. Raises ArgumentError for a name there is none of;
     NotYours during a run.
     """
     lend = tuple(lend)
     unknown = [name for name in (*table, *lend) if name not in PLACES and not _kernel(name)]
     if unknown:
-        raise ValueError(f"there is no pass {unknown[0]!r}; the names are {', '.join(PLACES)}, and "
+        raise ArgumentError(f"there is no pass {unknown[0]!r}; the names are {', '.join(PLACES)}, and "
                          f"kernel.NAME to lend")
     allowed = [_kernel(name) or PLACES[name][1] for name in lend]
     program = [model.vision, model.vision_block, model.decoder, model.decoder_layer,

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ...door.errors import ArgumentError
 from .arguments import described
 from .diagnose import Look, common, first_difference, look_at, number, partly, when, where
 from .draws import Case
@@ -63,7 +64,7 @@ class Result:
     def figure(self) -> Any:
         """Expected, got, and where they differ. ValueError when there is nothing to draw."""
         if self.look is None:
-            raise ValueError(f"{self.stage}: no numbers differ, so there is nothing to draw")
+            raise ArgumentError(f"{self.stage}: no numbers differ, so there is nothing to draw")
         from ...show import plot
         right, got = (_pane(array, self.look)[0] for array in (self.look.right, self.look.got))
         wrong, at, rows, columns = _pane(self.look.wrong, self.look)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import NamedTuple
 
+from ...door.errors import ArgumentError
+
 
 class Asked(NamedTuple):
     """One exercise: a stage of `minivl.check` that has variants, the function asked for, points."""
@@ -46,9 +48,9 @@ ASSIGNMENTS = {one.name: one for one in (
 
 
 def find(name: str) -> Assignment:
-    """The assignment of that name. Raises ValueError with the nearest name when there is none."""
+    """The assignment of that name. Raises ArgumentError with the nearest name when there is none."""
     if name not in ASSIGNMENTS:
         near = get_close_matches(name, ASSIGNMENTS, n=1)
         meant = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"there is no assignment {name!r}; {meant}they are {', '.join(ASSIGNMENTS)}")
+        raise ArgumentError(f"there is no assignment {name!r}; {meant}they are {', '.join(ASSIGNMENTS)}")
     return ASSIGNMENTS[name]

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...door.contract import outputs
+from ...door.errors import ArgumentError
 from ...door.files import write_whole
 from ..check import find as find_exercise
 from ..check import known_mistake
@@ -81,11 +82,11 @@ class Row(NamedTuple):
 def students(folder: Path) -> list[str]:
     """The students' names: the folders inside. ValueError when there is none, with what is expected."""
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder; name the one that holds a folder for each student")
+        raise ArgumentError(f"{folder} is no folder; name the one that holds a folder for each student")
     names = sorted(path.name for path in folder.iterdir() if path.is_dir()
                    and not path.name.startswith("."))
     if not names:
-        raise ValueError(f"{folder} holds no folders; expected is "
+        raise ArgumentError(f"{folder} holds no folders; expected is "
                          f"{folder / 'STUDENT' / 'ASSIGNMENT.ipynb'}")
     return names
 

@@ -19,6 +19,7 @@ from operator import methodcaller
 from pathlib import Path
 from typing import NamedTuple
 
+from ...door.errors import MissingFile
 from ...door.files import write_whole
 
 PACKED = Path(__file__).parent / "notebooks"               # in a wheel
@@ -38,7 +39,7 @@ def available() -> list[Path]:
     for folder in (PACKED, CHECKOUT):
         if found := sorted(folder.glob("lesson_*.ipynb")):
             return found
-    raise FileNotFoundError(2, "the installed package holds no lessons; install minivl anew",
+    raise MissingFile(2, "the installed package holds no lessons; install minivl anew",
                             str(PACKED))
 
 
@@ -46,7 +47,7 @@ def copied(folder: Path, update: bool = False) -> Iterator[Done]:
     """Copy lessons into `folder`, and say of each what was done. Raises OSError as the system does."""
     lessons = available()
     if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(20, "is a file, not a folder; name a folder for the lessons",
+        raise MissingFile(20, "is a file, not a folder; name a folder for the lessons",
                                  str(folder))
     folder.mkdir(parents=True, exist_ok=True)
     note = _note(folder)

@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ...door.errors import ArgumentError
+
 LARGEST = 64 * 2**20         # bytes of a notebook file
 LONGEST = 200_000            # characters of a cell that is looked at
 CHECKPOINTS = ".ipynb_checkpoints"
@@ -145,7 +147,7 @@ def parsed(code: Sequence[Code]) -> Iterator[Parsed]:
     for cell, source in code:
         try:
             if len(source) > LONGEST:
-                raise ValueError(f"the cell has {len(source)} characters, more than {LONGEST}")
+                raise ArgumentError(f"the cell has {len(source)} characters, more than {LONGEST}")
             yield Parsed(cell, source, ast.parse(source), "")
         except SyntaxError as error:
             yield Parsed(cell, source, None,
