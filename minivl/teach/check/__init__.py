@@ -50,15 +50,13 @@ def check(name: str | None = None, function: Callable | None = None, *, seed: in
     which is "right" in print or raises AssertionError. Without a function: the task in words.
     seed: other inputs. variant: any word or number; the same word asks for the same rule, which differs
     from the model's (`minivl.check(name, variant=...)` says how). seconds: when to stop searching for a
-    wrong input. All three are for stages. Raises ArgumentError for a name there is none of, TypeError for
-    what cannot be called.
+    wrong input. All three are for stages. Raises ArgumentError for a name there is none of.
     """
     if name is None:
         return _listing()
     if function is not None and not callable(function):
         raise TypeError(f"the second argument is a {type(function).__name__}, should be the function to "
-                        f"check "
-                        "(without brackets after its name)")
+                        "check (without brackets after its name)")
     if re.fullmatch(r"\d+\.\d+", str(name)):
         return _lesson(str(name), function)
     exercise = find(name)
@@ -200,8 +198,7 @@ def _slow(exercise: Exercise, cases: Sequence[Case], seconds: float) -> Result:
     return result.refused(exercise, "slow",
                           f"your function was right on {len(cases)} inputs but took {seconds:.1f} s "
                           f"for them, too long to look at the other {DECK - len(cases)}; the definition "
-                          f"takes "
-                          f"{own:.4f} s on the last one:\n"
+                          f"takes {own:.4f} s on the last one:\n"
                           + "\n".join(f"  {words}" for words in example)
                           + "\nLook for loops inside loops, or give it time: check(..., seconds=60)")
 

@@ -94,8 +94,7 @@ def holes(look: Look) -> str:
         return ""
     found = sorted({str(value) for value in look.got[bad]})
     return (f"your result has {' and '.join(found)}: an overflow (exp of a large number?), or a "
-            f"division by or a "
-            "logarithm of zero")
+            f"division by or a logarithm of zero")
 
 
 def unchanged(look: Look) -> str:
@@ -122,8 +121,7 @@ def other_order(look: Look) -> str:
             twice = "" if len(set(came)) == len(came) else "; some come twice and others not at all"
             listed = " ".join(map(str, came[:24])) + (" ..." if len(came) > 24 else "")
             return (f"along axis {axis} you give right slices in the wrong order: at 0 1 2 ... yours "
-                    f"are the expected "
-                    f"ones number {listed}{twice}")
+                    f"are the expected ones number {listed}{twice}")
     return ""
 
 
@@ -213,8 +211,7 @@ def nearly(look: Look) -> str:
     error = np.abs(look.got - look.right).max(initial=0.0)
     if size and error / size < 0.02:
         return (f"you are close (off by {error / size:.1g} of the largest number): an approximation, an "
-                f"eps in another "
-                "place, or too few digits on the way?")
+                f"eps in another place, or too few digits on the way?")
     return ""
 
 

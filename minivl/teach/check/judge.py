@@ -195,13 +195,11 @@ def _remarks(value: Any, args: tuple) -> tuple[str, ...]:
     wide = any(o.dtype == np.float64 for o in outputs(value))
     if floats and wide and all(a.dtype == np.float32 for a in floats):
         said.append("it gives float64 for float32: right, but in the model every later stage then works "
-                    "in float64, "
-                    "more slowly; `.astype(x.dtype)` at the end keeps the type")
+                    "in float64, more slowly; `.astype(x.dtype)` at the end keeps the type")
     given = [a for arg in args if isinstance(arg, np.ndarray) for a in [arg]]
     if any(np.may_share_memory(o, a) and np.shares_memory(o, a) for o in outputs(value) for a in given):
         said.append("what it gives is a view of what it was given: right, but whoever writes into one "
-                    "changes the "
-                    "other")
+                    "changes the other")
     return tuple(said)
 
 

@@ -87,8 +87,7 @@ def only(table: Mapping[str, Callable], lend: Iterable[str] = LENT) -> Session:
     """A session in which `table` runs and everything else of the package is blocked.
 
     table: name from PLACES -> function of the pass's own arguments. lend: names of passes, and
-    `kernel.NAME` for kernels, that may be the package's. Raises ArgumentError for a name there is none of;
-    NotYours during a run.
+    `kernel.NAME` for kernels, that may be the package's. ArgumentError for an unknown name.
     """
     lend = tuple(lend)
     unknown = [name for name in (*table, *lend) if name not in PLACES and not _kernel(name)]
@@ -126,6 +125,5 @@ def _blocked(open_: Collection[Callable], original: Callable) -> Callable:
         name = next((name for name, (_, door) in PLACES.items() if door.definition is original),
                     f"kernel.{original.__name__}")
         raise NotYours(f"the run has reached {name}, which is the package's: put a function of yours "
-                       f"into the table, "
-                       f"or borrow it with lend=(..., {name!r})")
+                       f"into the table, or borrow it with lend=(..., {name!r})")
     return blocked

@@ -175,7 +175,7 @@ def rotation(interleaved: bool, backwards: bool) -> Callable:
         place = np.arange(x.shape[2])
         # the first of each pair, then the second
         pairs = place.reshape(-1, 2).T.ravel() if interleaved else place
-        out = np.empty_like(x)
+        out = np.empty(x.shape)
         out[..., pairs] = own(kernels.rotate)(x[..., pairs], cos, -sin if backwards else sin)
         return out
     return rotate

@@ -1,8 +1,7 @@
 """The lessons out of the installed package, into a folder of the learner's own.
 
     copied(Path("my_lessons"))                   # what is not there yet
-    copied(Path("my_lessons"), update=True)      # and newer versions: in place of untouched ones, beside
-    edited ones
+    copied(Path("my_lessons"), update=True)      # and newer versions, beside those that were edited
 
 A lesson is edited when the text of a cell differs from what was copied; running it changes outputs only.
 What was copied is written down in the folder. Without that note a lesson counts as edited: nothing of

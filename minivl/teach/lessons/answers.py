@@ -111,8 +111,7 @@ def first_wrong_step(got: Pairs, wanted: Pairs) -> str:
     n = next((n for n, (a, b) in enumerate(zip(got, wanted, strict=False)) if a != b),
              min(len(got), len(wanted)))
     return (f"right on small examples; on twelve words of a, b, c step {n + 1} should be "
-            f"{wanted[n : n + 1]}, yours is "
-            f"{got[n : n + 1] or 'missing'}")
+            f"{wanted[n : n + 1]}, yours is {got[n : n + 1] or 'missing'}")
 
 
 @trials("9.1", "a list of pairs of bytes", pairs_of_bytes)
@@ -176,8 +175,7 @@ def iou() -> Iterator[Trial]:
         "yours adds 1 to each side: borders are distances, 0 to 4 is 4 wide": [[6 / 29]]})
     yield Trial((np.array([box]), np.array([[6, 6, 8, 8]])), [[0]],
                 "boxes that are apart both ways have IoU 0, yours says {got}: two negative sides make "
-                "an area; cut each "
-                "at 0 before multiplying")
+                "an area; cut each at 0 before multiplying")
     for a, b in (([box, [10, 10, 12, 14]], [[2, 1, 6, 4], box, [6, 6, 8, 8]]), many()):
         wanted = np.array([[counted(one, other) for other in b] for one in a])
         yield Trial((np.array(a), np.array(b)), wanted, partial(first_wrong_pair, a, b))

@@ -47,8 +47,7 @@ def worst_row() -> Iterator[Trial]:
     errors = shift / np.maximum(lengths, 0.1 * np.median(lengths))
     yield Trial((golden + np.array([shift, 0, 0, 0]), golden), (int(errors.argmax()), errors.max()),
                 "with the same difference in every row the worst row and its error are {wanted}, yours "
-                "are {got}: a short "
-                "row is measured against a tenth of the median length")
+                "are {got}: a short row is measured against a tenth of the median length")
     for bad in (np.nan, np.inf):
         hole = candidate.copy()
         hole[7, 1] = bad
@@ -81,8 +80,7 @@ def first_bad() -> Iterator[Trial]:
     yield Trial(errors_of({"tower": 0.1, "logits": 0.2}, BACK), "tower",
                 "tower and logits are bad; yours is {got}", {
         "tower is bad, merger and layer behind it are good, logits are bad again: they come from tower "
-        "over the others; "
-        "go on through good stages": "logits"})
+        "over the others; go on through good stages": "logits"})
     yield Trial(errors_of({"words": 0.1, "layer": 0.2}, FORTH), "words",
                 "words and layer are bad, and layer comes from words; yours is {got}")
     yield Trial(errors_of({}, FORTH), "none",

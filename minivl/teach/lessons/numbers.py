@@ -77,8 +77,7 @@ def rms_norm_16() -> Iterator[Trial]:
     loud = x * np.float16(400)
     yield Trial((loud, weight, 1e-6), normed(loud).astype(np.float16) * weight,
                 "rows of size 400 give other numbers, 0, NaN or infinity: their squares overflow "
-                "float16; form the mean in "
-                "float32", near=(5e-3, 1e-3))
+                "float16; form the mean in float32", near=(5e-3, 1e-3))
     yield Trial((x, weight, 1e-6), wanted, how_often, {
         "right, but rounded once too few. The reference rounds to float16 before it multiplies by the "
         "weight":
@@ -118,8 +117,7 @@ def sft_loss() -> Iterator[Trial]:
         "those are logits; softmax comes first": -logits[np.arange(6), ids[1:]][mask[1:]].mean()})
     yield Trial((np.array([[2000.0, 0], [0, 0]]), np.array([0, 1]), np.array([False, True])), 2000.0,
                 "logits of 2000 and 0 should give a surprise of 2000, yours is {got}: subtract the "
-                "largest before exp, and "
-                "never take the logarithm of a probability that has become 0")
+                "largest before exp, and never take the logarithm of a probability that has become 0")
 
 
 def infinite_when_it_overflows(mine: Callable, *numbers: float) -> Any:

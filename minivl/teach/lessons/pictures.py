@@ -47,8 +47,7 @@ def where_it_is_from(got: np.ndarray, wanted: np.ndarray) -> str:
              "is one of the second frame's" if (wanted == -got[c, y, x]).any() else
              f"is {got[c, y, x]:g}, a number that neither frame holds")
     return (f"a grid of {wanted.shape[1] // 14} x {wanted.shape[2] // 14}: {len(bad)} of {got.size} "
-            f"values are wrong; "
-            f"the first, at (colour, row, column) {[c, y, x]}, {truth}")
+            f"values are wrong; the first, at (colour, row, column) {[c, y, x]}, {truth}")
 
 
 @trials("3.2", "the picture", array)
@@ -104,8 +103,7 @@ def token_of_pixel() -> Iterator[Trial]:
     # 25 x 12 cells; (350, 48) is in cell (12, 1)
     yield Trial((700, 100, (1400, 700), (700, 336)), 12 * 12 + 1,
                 "a photo of 1400 x 700 seen as 700 x 336, pixel (row 700, column 100): token {wanted}, "
-                "you say {got}; "
-                "height and width have a factor each",
+                "you say {got}; height and width have a factor each",
                 {"yours does not go to the picture that the model sees: scale y and x first": 25 * 12
                  + 3})
 

@@ -1,6 +1,5 @@
 """The stages that can be checked, in the order of the passes. One file a family; each holds how inputs
-are drawn, the usual mistakes as small wrong versions, and, where it is natural, variants of the rule for
-graded work.
+are drawn, the usual mistakes as small wrong versions, and, where it is natural, variants of the rule.
 
 Read next: `vision.py`.
 """

@@ -194,8 +194,7 @@ def _coloured(scale, move=_colour_first):
 def _colour_variant(d: Draws) -> Variant:
     order, sign = d.pick([(2, 1, 0), (1, 2, 0), (2, 0, 1)]), d.flag()
     return Variant(f"the colours come out in the order {order} of the channels that go in (mean and std "
-                   f"are those of "
-                   f"the channel that goes in)"
+                   f"are those of the channel that goes in)"
                    + (", and every number has its sign changed" if sign else ""),
                    plain.colouring(order, -1 if sign else 1))
 

@@ -70,8 +70,7 @@ def _merge_with_norm(norm, x, merger):
 def _variant(d: Draws) -> Variant:
     order = d.pick([(0, 2, 1, 3), (3, 2, 1, 0), (1, 0, 3, 2), (2, 3, 0, 1)])
     return Variant(f"before they are joined, the four rows of each cell are put into the order {order}, "
-                   f"so that row "
-                   f"{order[0]} of the four comes first", plain.merging(order))
+                   f"so that row {order[0]} of the four comes first", plain.merging(order))
 
 
 MERGE = Exercise(

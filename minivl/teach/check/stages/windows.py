@@ -133,8 +133,7 @@ def _table(lengths, keys=None):
 def _schedule_variant(d: Draws) -> Variant:
     every, tall, wide = d.pick([2, 3]), *d.pick([(1, 2), (2, 1), (3, 2)])
     return Variant(f"block b is full when b is a multiple of {every}, whatever the config says; windows "
-                   f"are {tall} x "
-                   f"{wide} cells (height x width)", plain.scheduling(every, tall, wide))
+                   f"are {tall} x {wide} cells (height x width)", plain.scheduling(every, tall, wide))
 
 
 SCHEDULE = Exercise(
@@ -228,8 +227,7 @@ def _draw_restore(d: Draws) -> tuple:
 def _restore_variant(d: Draws) -> Variant:
     step = d.whole(1, 3)
     return Variant(f"after they are back in prompt order, cells are moved round by {step}: cell i comes "
-                   f"to place i + "
-                   f"{step}, the last ones to the front", plain.restoring(step))
+                   f"to place i + {step}, the last ones to the front", plain.restoring(step))
 
 
 RESTORE = Exercise(
