@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...door.errors import ArgumentError
 from ...passes.video import FPS
 from ...run.open_picture import load_frames, load_picture
 
@@ -63,11 +64,11 @@ def _counted(count: int, word: str) -> str:
 
 
 def scene_of(messages: Sequence[dict[str, Any]]) -> Scene:
-    """One user's message as a scene. Raises ValueError for a longer conversation."""
+    """One user's message as a scene. Raises ArgumentError for a longer conversation."""
     if len(messages) != 1 or messages[0].get("role") != "user":
-        raise ValueError("a prompt of one user's message can be reduced; this conversation has "
-                         f"{len(messages)} messages from "
-                         f"{', '.join(str(m.get('role')) for m in messages)}")
+        raise ArgumentError("a prompt of one user's message can be reduced; this conversation has "
+                            f"{len(messages)} messages from "
+                            f"{', '.join(str(m.get('role')) for m in messages)}")
     content = messages[0]["content"]
     items = [{"type": "text", "text": content}] if isinstance(content, str) else content
     return tuple(_item(item) for item in items)

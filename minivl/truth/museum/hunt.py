@@ -18,6 +18,7 @@ import numpy as np
 
 from ...api import VLM, load
 from ...door.contract import outputs
+from ...door.errors import ArgumentError
 from ...door.stage import Session, Wrap
 from ...door.visit import Visit
 from ...door.watch import relative_error
@@ -29,12 +30,12 @@ TOLERANCE = 1e-5                         # of what float32 does by itself
 
 
 def get(name: str) -> Fault:
-    """The fault of this name. Raises ValueError that suggests names near it."""
+    """The fault of this name. Raises ArgumentError that suggests names near it."""
     if name in FAULTS:
         return FAULTS[name]
-    near = get_close_matches(name, FAULTS, 3, 0.4)
-    raise ValueError(f"no fault is called {name}; " + (f"near it: {', '.join(near)}; " if near else "")
-                     + "`minivl faults` lists them")
+    near = ", ".join(get_close_matches(name, FAULTS, 3, 0.4))
+    raise ArgumentError(f"no fault is called {name}; " + (f"near it: {near}; " if near else "")
+                        + "`minivl faults` lists them")
 
 
 @lru_cache(maxsize=1)
@@ -141,7 +142,7 @@ class Private:
         return self.__found.table()
 
     def is_it(self, name: str) -> bool:
-        """Whether this is the fault. Raises ValueError when there is none of that name."""
+        """Whether this is the fault. Raises ArgumentError when there is none of that name."""
         return get(name) is self.__found
 
     def is_in(self, label: str) -> bool:
@@ -153,9 +154,9 @@ def private(seed: int, among: Iterable[str] | None = None) -> Private:
     """The fault that belongs to a seed, one and the same on every machine. among: names to choose
     from; all without it.
 
-    Raises ValueError when there is nothing to choose from, or a name that there is not.
+    Raises ArgumentError when there is nothing to choose from, or a name that there is not.
     """
     names = sorted(FAULTS if among is None else {get(name).name for name in among})
     if not names:
-        raise ValueError("there is no fault to choose from: `among` is empty")
+        raise ArgumentError("there is no fault to choose from: `among` is empty")
     return Private(FAULTS[names[int(np.random.default_rng(seed).integers(len(names)))]], seed)

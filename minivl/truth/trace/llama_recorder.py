@@ -33,13 +33,14 @@ from typing import Any
 
 import numpy as np
 
+from ...door.errors import ArgumentError
 from .recorder import Recorder
 
 IDS, LOGITS, HIDDEN = "prompt.expand", "decoder.logits", "decoder.normalise"
 
 
 def record(llm: Any, ids: Sequence[int], path: str | Path) -> None:
-    """Evaluate token ids from the beginning and write what comes out. Raises ValueError where rows
+    """Evaluate token ids from the beginning and write what comes out. Raises ArgumentError where rows
     would be missing."""
     check_opened(llm, len(ids))
     llm.reset()
@@ -73,13 +74,14 @@ def listening(llm: Any, path: str | Path) -> Iterator[None]:
 
 
 def check_opened(llm: Any, rows: int) -> None:
-    """Raise ValueError unless the model was opened so that every row's numbers can be had."""
+    """Raise ArgumentError unless the model was opened so that every row's numbers can be had."""
     if llm.scores.shape[0] < llm.n_ctx():
-        raise ValueError("open the model with logits_all=True: without it only the last row has logits")
+        raise ArgumentError("open the model with logits_all=True: without it only the last row has "
+                            "logits")
     if llm.context_params.embeddings and rows > llm.n_batch:
-        raise ValueError(f"{rows} tokens are evaluated in batches of {llm.n_batch}; only the last "
-                         "one's hidden rows are kept: open the model with n_batch and n_ubatch of at "
-                         "least that, or with embedding=False")
+        raise ArgumentError(f"{rows} tokens are evaluated in batches of {llm.n_batch}; only the last "
+                            "one's hidden rows are kept: open the model with n_batch and n_ubatch of at "
+                            "least that, or with embedding=False")
 
 
 def hidden(llm: Any, rows: int) -> np.ndarray:

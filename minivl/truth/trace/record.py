@@ -28,6 +28,7 @@ import numpy as np
 from ...api import VLM
 from ...config import ModelConfig
 from ...door.contract import outputs, parse
+from ...door.errors import ArgumentError, OutOfRange
 from ...door.files import sha256
 from ...door.stage import session
 from ...door.version import VERSION
@@ -60,13 +61,13 @@ class Selection:
     pixels: bool = True
 
     def check_layers(self, config: ModelConfig) -> None:
-        """Raise ValueError for the number of a layer that neither tower nor decoder has."""
+        """Raise ArgumentError for the number of a layer that neither tower nor decoder has."""
         most = max(config.vision.depth, config.text.num_hidden_layers)
         strange = [n for n in self.layers or () if not 0 <= n < most]
         if strange:
-            raise ValueError(f"layer {strange[0]} is asked for; the tower has {config.vision.depth} "
-                             f"blocks, the decoder {config.text.num_hidden_layers} layers, counted "
-                             "from 0")
+            raise ArgumentError(f"layer {strange[0]} is asked for; the tower has {config.vision.depth} "
+                                f"blocks, the decoder {config.text.num_hidden_layers} layers, counted "
+                                "from 0")
 
     def wants(self, key: str, label: str) -> bool:
         """Whether a stage's arrays are kept. Stages outside of blocks are no matter of `layers`."""
@@ -84,12 +85,12 @@ class Selection:
         out.stage(stage, [self.cut(a, x) for a, x in zip(arrays, axes, strict=True)] if wanted else [])
 
     def cut(self, array: np.ndarray, axes: str) -> np.ndarray:
-        """The rows that are kept. Raises IndexError for a row that the array does not have."""
+        """The rows that are kept. Raises OutOfRange for a row that the array does not have."""
         for axis, letter in enumerate(axes.split()):
             if letter in self.rows:
                 rows, there = self.rows[letter], array.shape[axis]
                 if len(rows) and not 0 <= rows.min() <= rows.max() < there:
-                    raise IndexError(f"rows {letter}={rows.min()}..{rows.max()} asked for; there are "
+                    raise OutOfRange(f"rows {letter}={rows.min()}..{rows.max()} asked for; there are "
                                      f"{there}")
                 return np.take(array, rows, axis=axis)
         return array
@@ -130,7 +131,8 @@ def with_answer(vlm: VLM, prompt: Sequence[dict[str, Any]] | Inputs,
                 tokens: int) -> list[dict[str, Any]]:
     """The conversation with the model's own greedy answer at its end."""
     if isinstance(prompt, Inputs):
-        raise ValueError("an answer is added to messages, not to inputs: give the conversation itself")
+        raise ArgumentError("an answer is added to messages, not to inputs: give the conversation "
+                            "itself")
     said = vlm.chat(list(prompt), tokens, temperature=0)
     return [*prompt, {"role": "assistant", "content": [{"type": "text", "text": said}]}]
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from ...door.errors import Error
+
 
 class Cache:
     """`get(parts, compute)`: what was computed under these parts before, or now. Without a path it
@@ -28,8 +30,8 @@ class Cache:
                 entries = [json.loads(row) for row in _whole_lines(path).split("\n") if row]
                 self.known = {entry["key"]: entry["value"] for entry in entries}
             except (ValueError, KeyError, TypeError):
-                raise ValueError(f"{path}: is no cache of `minivl triage`, or a damaged one; delete "
-                                 "it, or name another file with --cache") from None
+                raise Error(f"{path}: is no cache of `minivl triage`, or a damaged one; delete "
+                            "it, or name another file with --cache") from None
 
     def has(self, parts: tuple) -> bool:
         """Whether this was computed before."""
@@ -51,12 +53,12 @@ class Cache:
 
 
 def _whole_lines(path: Path) -> str:
-    """The file up to its last whole line; what follows is cut off. Raises ValueError for what is
+    """The file up to its last whole line; what follows is cut off. Raises Error for what is
     surely no cache."""
     text = path.read_bytes()
     end = text.rfind(b"\n") + 1
     if text and not text.startswith(b'{"key":'):
-        raise ValueError(path)
+        raise Error(f"{path}: does not begin as a cache does")
     if end < len(text):
         with path.open("r+b") as file:
             file.truncate(end)
