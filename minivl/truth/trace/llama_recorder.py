@@ -17,8 +17,8 @@ embedding=True `decoder.normalise`, the rows before the head, all of them float3
 What the binding does not reach: anything inside the graph. A graph's tensors can be watched by
 `cb_eval`, a C callback of the context's parameters, which the class `Llama` does not hand on. And
 pictures: a chat handler evaluates them in C, so that only runs of text come by. `listening` writes
-    each run under names of its own (`text.0.ids`, `text.0.logits`, ...), for `minivl diff --names`
-    against a golden trace that was recorded with the rows of that run (`--rows s=...`).
+each run under names of its own (`text.0.ids`, `text.0.logits`, ...), for `minivl diff --names` against
+a golden trace that was recorded with the rows of that run (`--rows s=...`).
 
 The binding is not imported here: who has a model has it. Read next: `recorder.py`.
 """
