@@ -67,8 +67,8 @@ def scene_of(messages: Sequence[dict[str, Any]]) -> Scene:
     """One user's message as a scene. Raises ArgumentError for a longer conversation."""
     if len(messages) != 1 or messages[0].get("role") != "user":
         raise ArgumentError("a prompt of one user's message can be reduced; this conversation has "
-                         f"{len(messages)} messages from "
-                         f"{', '.join(str(m.get('role')) for m in messages)}")
+                            f"{len(messages)} messages from "
+                            f"{', '.join(str(m.get('role')) for m in messages)}")
     content = messages[0]["content"]
     items = [{"type": "text", "text": content}] if isinstance(content, str) else content
     return tuple(_item(item) for item in items)

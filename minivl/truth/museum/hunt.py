@@ -33,9 +33,9 @@ def get(name: str) -> Fault:
     """The fault of this name. Raises ArgumentError that suggests names near it."""
     if name in FAULTS:
         return FAULTS[name]
-    near = get_close_matches(name, FAULTS, 3, 0.4)
-    raise ArgumentError(f"no fault is called {name}; " + (f"near it: {', '.join(near)}; " if near else "")
-                     + "`minivl faults` lists them")
+    near = ", ".join(get_close_matches(name, FAULTS, 3, 0.4))
+    raise ArgumentError(f"no fault is called {name}; " + (f"near it: {near}; " if near else "")
+                        + "`minivl faults` lists them")
 
 
 @lru_cache(maxsize=1)

@@ -17,8 +17,8 @@ embedding=True `decoder.normalise`, the rows before the head, all of them float3
 What the binding does not reach: anything inside the graph. A graph's tensors can be watched by
 `cb_eval`, a C callback of the context's parameters, which the class `Llama` does not hand on. And
 pictures: a chat handler evaluates them in C, so that only runs of text come by. `listening` writes
-    each run under names of its own (`text.0.ids`, `text.0.logits`, ...), for `minivl diff --names`
-    against a golden trace that was recorded with the rows of that run (`--rows s=...`).
+each run under names of its own (`text.0.ids`, `text.0.logits`, ...), for `minivl diff --names` against
+a golden trace that was recorded with the rows of that run (`--rows s=...`).
 
 The binding is not imported here: who has a model has it. Read next: `recorder.py`.
 """
@@ -33,13 +33,14 @@ from typing import Any
 
 import numpy as np
 
+from ...door.errors import ArgumentError
 from .recorder import Recorder
 
 IDS, LOGITS, HIDDEN = "prompt.expand", "decoder.logits", "decoder.normalise"
 
 
 def record(llm: Any, ids: Sequence[int], path: str | Path) -> None:
-    """Evaluate token ids from the beginning and write what comes out. Raises ValueError where rows
+    """Evaluate token ids from the beginning and write what comes out. Raises ArgumentError where rows
     would be missing."""
     check_opened(llm, len(ids))
     llm.reset()
@@ -73,13 +74,14 @@ def listening(llm: Any, path: str | Path) -> Iterator[None]:
 
 
 def check_opened(llm: Any, rows: int) -> None:
-    """Raise ValueError unless the model was opened so that every row's numbers can be had."""
+    """Raise ArgumentError unless the model was opened so that every row's numbers can be had."""
     if llm.scores.shape[0] < llm.n_ctx():
-        raise ValueError("open the model with logits_all=True: without it only the last row has logits")
+        raise ArgumentError("open the model with logits_all=True: without it only the last row has "
+                            "logits")
     if llm.context_params.embeddings and rows > llm.n_batch:
-        raise ValueError(f"{rows} tokens are evaluated in batches of {llm.n_batch}; only the last "
-                         "one's hidden rows are kept: open the model with n_batch and n_ubatch of at "
-                         "least that, or with embedding=False")
+        raise ArgumentError(f"{rows} tokens are evaluated in batches of {llm.n_batch}; only the last "
+                            "one's hidden rows are kept: open the model with n_batch and n_ubatch of at "
+                            "least that, or with embedding=False")
 
 
 def hidden(llm: Any, rows: int) -> np.ndarray:

@@ -66,8 +66,8 @@ class Selection:
         strange = [n for n in self.layers or () if not 0 <= n < most]
         if strange:
             raise ArgumentError(f"layer {strange[0]} is asked for; the tower has {config.vision.depth} "
-                             f"blocks, the decoder {config.text.num_hidden_layers} layers, counted "
-                             "from 0")
+                                f"blocks, the decoder {config.text.num_hidden_layers} layers, counted "
+                                "from 0")
 
     def wants(self, key: str, label: str) -> bool:
         """Whether a stage's arrays are kept. Stages outside of blocks are no matter of `layers`."""
@@ -131,7 +131,8 @@ def with_answer(vlm: VLM, prompt: Sequence[dict[str, Any]] | Inputs,
                 tokens: int) -> list[dict[str, Any]]:
     """The conversation with the model's own greedy answer at its end."""
     if isinstance(prompt, Inputs):
-        raise ArgumentError("an answer is added to messages, not to inputs: give the conversation itself")
+        raise ArgumentError("an answer is added to messages, not to inputs: give the conversation "
+                            "itself")
     said = vlm.chat(list(prompt), tokens, temperature=0)
     return [*prompt, {"role": "assistant", "content": [{"type": "text", "text": said}]}]
 

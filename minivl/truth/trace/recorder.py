@@ -55,7 +55,7 @@ class Recorder:
             self._finish()
         except OSError as problem:
             self.__exit__(type(problem), problem, None)
-            raise type(problem)(problem.errno, problem.strerror, str(self.path)) from None
+            raise OSError(problem.errno, problem.strerror, str(self.path)) from None
 
     def _finish(self):
         header = json.dumps({"__metadata__": self.notes, **self.entries}, separators=(",", ":")).encode()

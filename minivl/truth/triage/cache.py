@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ...door.errors import ArgumentError
+from ...door.errors import Error
 
 
 class Cache:
@@ -30,8 +30,8 @@ class Cache:
                 entries = [json.loads(row) for row in _whole_lines(path).split("\n") if row]
                 self.known = {entry["key"]: entry["value"] for entry in entries}
             except (ValueError, KeyError, TypeError):
-                raise ArgumentError(f"{path}: is no cache of `minivl triage`, or a damaged one; delete "
-                                 "it, or name another file with --cache") from None
+                raise Error(f"{path}: is no cache of `minivl triage`, or a damaged one; delete "
+                            "it, or name another file with --cache") from None
 
     def has(self, parts: tuple) -> bool:
         """Whether this was computed before."""
@@ -53,12 +53,12 @@ class Cache:
 
 
 def _whole_lines(path: Path) -> str:
-    """The file up to its last whole line; what follows is cut off. Raises ArgumentError for what is
+    """The file up to its last whole line; what follows is cut off. Raises Error for what is
     surely no cache."""
     text = path.read_bytes()
     end = text.rfind(b"\n") + 1
     if text and not text.startswith(b'{"key":'):
-        raise ArgumentError(path)
+        raise Error(f"{path}: does not begin as a cache does")
     if end < len(text):
         with path.open("r+b") as file:
             file.truncate(end)

@@ -1,11 +1,10 @@
 """Ways of choosing the next token, and what a given answer looks like under each: numbers for every
 token.
 
-The scores of one forward pass are enough for all of them. A greedy sampler is known by its *regret*:
-how much less likely the chosen token is than the best one, 0 throughout when the answer is its own.
-One that draws is known by its
-calibration: tokens are as surprising as it expects, and their places in the cumulative distribution
-    are uniform.
+The scores of one forward pass are enough for all of them. A greedy sampler is known by its
+*regret*: how much less likely the chosen token is than the best one, 0 throughout when the answer
+is its own. One that draws is known by its calibration: tokens are as surprising as it expects, and
+their places in the cumulative distribution are uniform.
 
 Read next: `scorer.py`, which makes the scores; `cause.py`, which compares samplers.
 """
