@@ -24,11 +24,11 @@ from ...door.contract import outputs
 from ...door.errors import ArgumentError
 from ...door.files import write_whole
 from ..check import find as find_exercise
-from ..check import known_mistake
 from ..check.arguments import arrays_in
 from ..check.diagnose import same_results, when
 from ..check.draws import Case, deck
 from ..check.exercise import Exercise
+from ..check.grade import known_mistake
 from ..check.judge import Verdict, judge
 from .assignments import Asked, Assignment
 from .notebook import Code, Parsed, Submission, Unreadable, defines, find, parsed

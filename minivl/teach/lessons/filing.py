@@ -26,6 +26,7 @@ import numpy as np
 from ...door.contract import parse
 from ..check.draws import Draws
 from ..check.exercise import Exercise, Mistake
+from ..check.grade import grade
 
 
 class Asked(NamedTuple):
@@ -147,7 +148,6 @@ def stage(at: str, name: str, gives: str, whole: Exercise, contract: str, draw: 
         return function
 
     def examine(mine: Callable) -> None:
-        from ..check import grade
         result = grade(narrow, arrays_of(called(mine), several), seconds=10)
         assert result, "\n".join(line.removeprefix("  ") for line in result.message.split("\n")[1:])
     FILED[at] = Asked(name, gives, examine, narrow)
