@@ -5,8 +5,7 @@
 
 The file is .safetensors, streamed: each array goes to disk as it comes, and nothing is kept. While it
 is open it is called NAME.partial, so that a run that died leaves nothing that looks like a whole one.
-
-What names mean is not said here but later, by `minivl diff --names`: `truth/compare/importers.py`.
+What names mean is said later, by `minivl diff --names`: `truth/compare/importers.py`.
 """
 
 import json
