@@ -1,15 +1,11 @@
-"""A recorder to carry to the device: one file, NumPy only, nothing else of minivl. Copy it there and
-write
+"""A recorder to carry to the device: one file, NumPy only, nothing else of minivl. Copy it and write
 
     with Recorder("mine.safetensors") as tap:
         tap.put("blk.0.attn_out", array)  # any name, any shape; a name that comes again gets @1, @2, ...
 
-The file is .safetensors, streamed: each array goes to disk as it comes, and nothing is kept. While the
-recorder is open the file is called NAME.partial, so that a run that died leaves nothing that could be
-taken for a whole one.
-
-Not here: what names mean. `minivl diff --names` or `--guess` tells that later. Read next:
-`truth/compare/importers.py`.
+The file is .safetensors, streamed: each array goes to disk as it comes, and nothing is kept. While it
+is open it is called NAME.partial, so that a run that died leaves nothing that looks like a whole one.
+What names mean is said later, by `minivl diff --names`: `truth/compare/importers.py`.
 """
 
 import json
@@ -18,9 +14,8 @@ from pathlib import Path
 import numpy as np
 
 KINDS = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64",
-         "int32": "I32",
-         "int16": "I16", "int8": "I8", "uint64": "U64", "uint32": "U32", "uint16": "U16",
-         "uint8": "U8", "bool": "BOOL"}
+         "int32": "I32", "int16": "I16", "int8": "I8", "uint64": "U64", "uint32": "U32",
+         "uint16": "U16", "uint8": "U8", "bool": "BOOL"}
 ROOM = 1 << 18                         # bytes kept free for the header, which is known only at the end
 
 
