@@ -21,7 +21,7 @@ from typing import Any
 
 from ... import model
 from ...door.errors import ArgumentError
-from ...door.stage import Session
+from ...door.stage import Session, functions
 from ...kernels import definition as kernels
 
 from ...passes import block, decoder, patches, picture, positions, prompt  # isort: skip
@@ -98,9 +98,8 @@ def only(table: Mapping[str, Callable], lend: Iterable[str] = LENT) -> Session:
     program = [model.vision, model.vision_block, model.decoder, model.decoder_layer,
                positions.window_angles]
     open_ = {door.definition for door in [*allowed, *program]}
-    mine = {pattern: functools.partial(_instead, function) for name, function in table.items()
-            for pattern in _patterns(name)}
-    return Session(replace={"*": functools.partial(_blocked, open_), **mine})
+    mine = {pattern: function for name, function in table.items() for pattern in _patterns(name)}
+    return Session(replace={"*": functools.partial(_blocked, open_), **functions(mine)})
 
 
 def _kernel(name: str) -> Any:
@@ -110,10 +109,6 @@ def _kernel(name: str) -> Any:
 
 def _patterns(name: str) -> list[str]:
     return [name] if _kernel(name) else PLACES[name][0].split()
-
-
-def _instead(function: Callable, original: Callable) -> Callable:
-    return function
 
 
 def _blocked(open_: Collection[Callable], original: Callable) -> Callable:
