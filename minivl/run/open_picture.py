@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 ORIENTATION = 0x0112                      # the EXIF tag
+BITS, PHOTOMETRIC = 258, 262              # tags of TIFF: bits a sample; 0 where white is 0
 BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 
 
@@ -231,7 +232,7 @@ def _grey_levels(image: Image.Image) -> np.ndarray:
     levels = np.asarray(image)
     if image.mode.startswith("I;16") or (image.format == "PPM" and image.mode == "I"):    # I: 16-bit PGM
         clear = levels == image.info.get("transparency", -1)
-        return np.where(clear, np.uint8(255), _scale_16(levels))
+        return np.where(clear, np.uint8(255), _scale_16(*_in_range(levels, image)))
     if not (levels.min() >= 0 and levels.max() <= 255):         # so written that a NaN fails
         raise PictureError(f"mode {image.mode} holds {levels.min()}..{levels.max()}, grey levels go "
                            "0..255: scale it, or give an array (uint16, or floating point 0..1)")
@@ -239,6 +240,14 @@ def _grey_levels(image: Image.Image) -> np.ndarray:
         raise PictureError("mode F holds 0..1, which may mean nearly black or the whole range: multiply "
                            "by 255, or give an array, whose range is 0..1")
     return np.rint(levels).astype(np.uint8)
+
+
+def _in_range(levels: np.ndarray, image: Image.Image) -> tuple[np.ndarray, int]:
+    """Deep grey with black at 0, and where its white is. A TIFF may have 12 bits, or white at 0: Pillow
+    gives both as they stand, which would be nearly black, or a negative."""
+    tags = getattr(image, "tag_v2", {})
+    white = (1 << int(np.ravel(tags.get(BITS, 16))[0])) - 1
+    return (white - levels.astype(np.int64) if tags.get(PHOTOMETRIC) == 0 else levels), white
 
 
 def _eight_bit(pixels: np.ndarray) -> np.ndarray:
@@ -265,9 +274,9 @@ def _eight_bit(pixels: np.ndarray) -> np.ndarray:
     return np.rint(pixels.astype(np.float64) * 255).astype(np.uint8)
 
 
-def _scale_16(levels: np.ndarray) -> np.ndarray:
-    """0..65535 -> 0..255, to the nearest: 65535 = 255 * 257."""
-    return ((levels.astype(np.int64) + 128) // 257).astype(np.uint8)
+def _scale_16(levels: np.ndarray, white: int = 65535) -> np.ndarray:
+    """0..white -> 0..255, to the nearest: 65535 = 255 * 257."""
+    return ((levels.astype(np.int64) * 255 + white // 2) // white).astype(np.uint8)
 
 
 def _orientation(image: Image.Image) -> int:
