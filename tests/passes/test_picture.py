@@ -102,10 +102,11 @@ def test_a_16_bit_pgm_is_scaled_not_clipped():
 def tiff_of(bits, photometric, samples, big):
     """An uncompressed grey TIFF of 16 x 16, by hand: Pillow writes neither 12 bits nor white at 0."""
     end = ">" if big else "<"
-    tags = [(256, 3, 16), (257, 3, 16), (258, 3, bits), (259, 3, 1), (262, 3, photometric), (273, 4, 8 + 2 + 9 * 12 + 4),
-            (277, 3, 1), (278, 3, 16), (279, 4, len(samples))]
-    table = b"".join(struct.pack(f"{end}HHI", tag, kind, 1) + (struct.pack(f"{end}HH", value, 0) if kind == 3 else
-                                                               struct.pack(f"{end}I", value)) for tag, kind, value in tags)
+    tags = [(256, 3, 16), (257, 3, 16), (258, 3, bits), (259, 3, 1), (262, 3, photometric),
+            (273, 4, 8 + 2 + 9 * 12 + 4), (277, 3, 1), (278, 3, 16), (279, 4, len(samples))]
+    table = b"".join(struct.pack(f"{end}HHI", tag, kind, 1) + struct.pack(end + ("HH" if kind == 3 else "I"),
+                                                                          *([value, 0] if kind == 3 else [value]))
+                     for tag, kind, value in tags)
     return ((b"MM\0*" if big else b"II*\0") + struct.pack(f"{end}IH", 8, len(tags)) + table + bytes(4) + samples)
 
 
@@ -254,7 +255,8 @@ def test_what_comes_out_is_a_copy():
     ("data:image/png;base64,A!==", "base64"),
     ("data:,hello", "not a picture"), ({"url": "a.png"}, "bytes or path.*url"), ({"bytes": None, "path": None}, "none"),
     (base64.b64encode(encode(Image.fromarray(RGB)))[:-2].decode(), "as base64 it holds no picture"),
-    (f"data:image/png,{base64.b64encode(b'nothing' * 20).decode()}", "not a picture"), ("no such.png", "no such file"), ("", "not a regular"), (Path(), "not a regular"),
+    (f"data:image/png,{base64.b64encode(b'nothing' * 20).decode()}", "not a picture"),
+    ("no such.png", "no such file"), ("", "not a regular"), (Path(), "not a regular"),
     ("a\0b", "not a usable path|no such file"), ("x" * 5000, "not a usable path|no such file"),
     (None, "not NoneType"), (7, "not int"), ([RGB], "not list"), (b"", "not a picture"), (b"hello", "not a picture"),
     (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "PostScript"),

@@ -64,12 +64,14 @@ ITEMS = {
     "image": {"type": "image", "image": PICTURE}, "without a type": {"image": PICTURE},
     "every other key null": {**NONE, "type": "image", "image": PICTURE},
     "a null type": {**NONE, "image": PICTURE},
-    "null structs": {"type": "image", "image": PICTURE, "image_url": {"url": None, "detail": None}, "video": {"path": None}},
+    "null structs": {"type": "image", "image": PICTURE, "image_url": {"url": None, "detail": None},
+                     "video": {"path": None}},
     "bytes": {"type": "image", "image": png()},
     "row": {"type": "image", "image": {"bytes": png(), "path": None}},
     "row with a name": {"type": "image", "image": {"bytes": png(), "path": "train/0001.png"}},
     "url, base64 with a header": {"type": "image", "url": HEADED}, "base64": {"type": "image", "base64": BASE64},
-    "base64 with a header": {"type": "image", "base64": HEADED}, "base64, bytes": {"type": "image", "base64": BASE64.encode()},
+    "base64 with a header": {"type": "image", "base64": HEADED},
+    "base64, bytes": {"type": "image", "base64": BASE64.encode()},
     "image, bare base64": {"type": "image", "image": BASE64}, "url, bare base64": {"type": "image", "url": BASE64},
     "image, base64 in lines": {"type": "image", "image": base64.encodebytes(png()).decode()},
     "header without its coding": {"type": "image", "image": f"data:image/png,{BASE64}"},
@@ -96,8 +98,9 @@ def test_a_path_under_any_key_is_the_same_picture(vlm, tmp_path, monkeypatch, na
     PICTURE.save(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     want = vlm.prepare(user({"type": "image", "image": PIXELS}))
-    for source in (str(tmp_path / name), f"file://{tmp_path / name}", f"file://{name}", (tmp_path / name).as_uri(), name,
-                   f"file://localhost{(tmp_path / name).as_uri()[7:]}", f"FILE://{tmp_path / name}", f"file:{tmp_path / name}",
+    for source in (str(tmp_path / name), f"file://{tmp_path / name}", f"file://{name}", (tmp_path / name).as_uri(),
+                   name, f"file://localhost{(tmp_path / name).as_uri()[7:]}", f"FILE://{tmp_path / name}",
+                   f"file:{tmp_path / name}",
                    {"bytes": None, "path": str(tmp_path / name)}, tmp_path / name):
         for key in ("image", "url", "path", "image_url"):
             if not isinstance(source, dict) or key == "image":
@@ -120,7 +123,8 @@ def test_what_is_called_like_base64_and_is_a_file_is_the_file(vlm, tmp_path, mon
 
 # ---- numbers, lists, message objects -------------------------------------------------------------------------
 
-@pytest.mark.parametrize("number", [np.int64, np.int32, np.uint16, np.float32, np.float64, float, lambda n: np.array(n)])
+@pytest.mark.parametrize("number", [np.int64, np.int32, np.uint16, np.float32, np.float64, float,
+                                    lambda n: np.array(n)])
 def test_numbers_of_any_library(vlm, number):
     want = vlm.prepare(user({"type": "image", "image": PICTURE, "max_pixels": 3136}, said("a")))
     assert same(vlm.prepare(user({"type": "image", "image": PICTURE, "max_pixels": number(3136)}, said("a"))), want)
@@ -165,8 +169,8 @@ class Dumped:
         return {"role": "assistant", "content": "B.", "refusal": None, "tool_calls": None, "annotations": []}
 
 
-@pytest.mark.parametrize("answer", [Message("assistant", "B."), Dumped(), UserDict(role="assistant", content="B.", name="x"),
-                                    {"role": "assistant", "content": "B.", "id": 7, "images": [], "audio": None}])
+@pytest.mark.parametrize("answer", [Message("assistant", "B."), Dumped(),
+                                    UserDict(role="assistant", content="B.", name="x"), {"role": "assistant", "content": "B.", "id": 7, "images": [], "audio": None}])
 def test_message_objects_and_their_notes(vlm, answer):
     want = vlm.prepare([*user(said("A?")), {"role": "assistant", "content": "B."}, *user(said("C?"))])
     assert same(vlm.prepare([*user(said("A?")), answer, *user(said("C?"))]), want)
@@ -189,8 +193,10 @@ def test_messages_are_checked_once(vlm, monkeypatch):
 
 
 def test_one_form_is_a_form_of_its_own():
-    made = one_form(user({"image_url": {"url": "a.png"}}, {"path": ["b", "c"], "type": "video", "sample_fps": 1.0}, said("x")))
-    assert made == user({"type": "image", "image": "a.png"}, {"type": "video", "video": ["b", "c"], "fps": 1.0}, said("x"))
+    made = one_form(user({"image_url": {"url": "a.png"}}, said("x"),
+                         {"path": ["b", "c"], "type": "video", "sample_fps": 1.0}))
+    assert made == user({"type": "image", "image": "a.png"}, said("x"),
+                        {"type": "video", "video": ["b", "c"], "fps": 1.0})
     assert one_form(made) == made
     assert as_list("text") == "text" and as_list((1, 2)) == [1, 2]
 
@@ -230,13 +236,15 @@ def test_a_key_of_a_message_that_the_template_reads_is_taken():
         assert one_form(messages, reads)[0]["tool_calls"] == [{"id": 1}]
 
 
-@pytest.mark.parametrize("text", [BASE64, BASE64[:-9], base64.b64encode(bytes(9000)).decode(), HEADED[:-9], HEADED + "!",
-                                  base64.b64encode(b"%PDF-1.7" + bytes(90)).decode()],
+@pytest.mark.parametrize("text", [BASE64, BASE64[:-9], base64.b64encode(bytes(9000)).decode(), HEADED[:-9],
+                                  HEADED + "!", base64.b64encode(b"%PDF-1.7" + bytes(90)).decode()],
                          ids=["picture", "cut short", "zeros", "damaged URL", "spoilt URL", "PDF"])
 def test_a_message_never_carries_a_payload(vlm, text):
-    places = [user({"type": "image", "image": text}), user({"type": "image", "base64": text}), [{"role": text, "content": "a"}],
+    places = [user({"type": "image", "image": text}), user({"type": "image", "base64": text}),
+              [{"role": text, "content": "a"}],
               user({"type": text}), user({text: 1}), user({"type": "image", "image": "a", "max_pixels": text}), [text],
-              user({"type": "image", "image_url": {"url": "a", "detail": text}}), user({"type": "image", "image": [text]}),
+              user({"type": "image", "image_url": {"url": "a", "detail": text}}),
+              user({"type": "image", "image": [text]}),
               user({"type": "image", "image": f"http://x/{text * 3}"}), user({"type": "image", "image": f"file://{text}"}),
               user({"type": "video", "video": text}), user({"type": "video", "video": ["a" * 5000]})]
     for messages in places:
@@ -318,19 +326,23 @@ LARGE = [np.zeros((360, 640, 3), np.uint8)] * 8
 def test_a_budget_for_the_whole_video_is_kept(vlm):
     """A frame has at most twice its share, for two share their tokens; 50,176 pixels are the checkpoint's own limit."""
     for tokens in (64, 100, 10_000):
-        made = vlm.prepare(user({"type": "video", "video": LARGE, "total_pixels": 8 * tokens * 784.0, "min_pixels": 3136}))
+        made = vlm.prepare(user({"type": "video", "video": LARGE, "total_pixels": 8 * tokens * 784.0,
+                                 "min_pixels": 3136}))
         assert np.prod(made.media[0].size) * 4 <= 8 * tokens * 784 and np.prod(made.media[0].size) <= 50176
     less = vlm.prepare(user({"type": "video", "video": LARGE, "total_pixels": 8 * 20 * 784, "min_pixels": 3136}))
     assert np.prod(less.media[0].size) <= 2 * 20 * 784 < np.prod(made.media[0].size)
 
 
 @pytest.mark.parametrize("keys, name", [
-    ({"total_pixels": 8 * 20 * 784}, "total_pixels"), ({"total_pixels": 0}, "total_pixels"), ({"sample_fps": 0}, "sample_fps"),
+    ({"total_pixels": 8 * 20 * 784}, "total_pixels"), ({"total_pixels": 0}, "total_pixels"),
+    ({"sample_fps": 0}, "sample_fps"),
     ({"sample_fps": 1.0, "fps": 2.0}, "fps 2.0 and sample_fps 1.0"), ({"video_start": 1.0}, "video_start.*raw_fps"),
     ({"nframes": 4, "fps": 2.0, "raw_fps": 30}, "fps and nframes"), ({"max_frames": 4}, "max_frames.*raw_fps"),
     ({"nframes": 8, "max_frames": 4, "raw_fps": 30}, "nframes 8"), ({"max_tokens_a_frame": 20}, "max_tokens_a_frame"),
-    ({"video_start": 2.0, "video_end": 1.0, "raw_fps": 2}, "video_start"), ({"video_start": -1, "raw_fps": 2}, "video_start"),
-    ({"video_start": 9.0, "raw_fps": 2}, "video_start"), ({"frames": 8}, "frames"), ({"sample_fps": 1, "nframes": 4}, "nframes"),
+    ({"video_start": 2.0, "video_end": 1.0, "raw_fps": 2}, "video_start"),
+    ({"video_start": -1, "raw_fps": 2}, "video_start"),
+    ({"video_start": 9.0, "raw_fps": 2}, "video_start"), ({"frames": 8}, "frames"),
+    ({"sample_fps": 1, "nframes": 4}, "nframes"),
 ])
 def test_keys_that_change_a_video_are_obeyed_or_refused_by_name(vlm, keys, name):
     with pytest.raises(minivl.Error, match=name):

@@ -14,8 +14,8 @@ from minivl.run.prepare import cut_picture, cut_video
 from ..properties.worlds import IMAGE, VIDEO, configs
 
 sides = st.one_of(st.integers(1, 30), st.integers(20, 260))
-BLACK = dict(min_pixels=784, patch_size=14, temporal_patch_size=2, merge_size=2, image_mean=(0.0, 0.0, 0.0),
-             image_std=(1.0, 1.0, 1.0))
+BLACK = {"min_pixels": 784, "patch_size": 14, "temporal_patch_size": 2, "merge_size": 2,
+         "image_mean": (0.0, 0.0, 0.0), "image_std": (1.0, 1.0, 1.0)}
 
 
 def made(kind, cut, pixels, limits, before):
