@@ -170,7 +170,8 @@ class Dumped:
 
 
 @pytest.mark.parametrize("answer", [Message("assistant", "B."), Dumped(),
-                                    UserDict(role="assistant", content="B.", name="x"), {"role": "assistant", "content": "B.", "id": 7, "images": [], "audio": None}])
+                                    UserDict(role="assistant", content="B.", name="x"),
+                                    {"role": "assistant", "content": "B.", "id": 7, "images": [], "audio": None}])
 def test_message_objects_and_their_notes(vlm, answer):
     want = vlm.prepare([*user(said("A?")), {"role": "assistant", "content": "B."}, *user(said("C?"))])
     assert same(vlm.prepare([*user(said("A?")), answer, *user(said("C?"))]), want)
