@@ -34,7 +34,6 @@ from PIL import Image, ImageDraw
 
 import minivl
 from minivl.show import plot
-from minivl.teach.lessons import check
 
 vlm = minivl.load()  # without a name: the small model in the package
 
@@ -421,7 +420,7 @@ def top_tokens(scores, n):
 
 
 # %% tags=["check"]
-check("0.1", top_tokens)
+minivl.check("0.1", top_tokens)
 for token, p in zip(*top_tokens(logits[-1], 4), strict=True):
     print(f"   {vlm.tokenizer.decode([int(token)], False)!r:10} {p:.4f}")
 
@@ -460,7 +459,7 @@ def write_greedily(vlm, inputs, stop_ids, most):
 
 
 # %% tags=["check"]
-check("0.2", write_greedily)
+minivl.check("0.2", write_greedily)
 
 # %% [markdown]
 # ## What the reference calls these things

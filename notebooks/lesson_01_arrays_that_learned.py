@@ -32,7 +32,6 @@ from PIL import Image, ImageDraw
 
 import minivl
 from minivl.show import plot
-from minivl.teach.lessons import check
 from minivl.show.plot import table
 
 np.set_printoptions(precision=3, suppress=True)
@@ -450,7 +449,7 @@ def linear_map(x, weight, bias):
 
 
 # %% tags=["check"]
-check("1.1", linear_map)
+minivl.check("1.1", linear_map)
 
 # %% [markdown]
 # ## Exercise 1.2: how surprised is the model? (about 15 minutes)
@@ -481,7 +480,7 @@ def surprise(logits, ids):
 
 
 # %% tags=["check"]
-check("1.2", surprise)
+minivl.check("1.2", surprise)
 for text in ("A red circle.", "A blue star.", "Circle red a."):  # how surprised is the model by each answer?
     new = vlm.tokenizer.encode(text)
     whole = minivl.Inputs.from_ids([*ids, *new], vlm.config, inputs.pixel_values, inputs.image_grid_thw)

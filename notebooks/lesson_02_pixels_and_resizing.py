@@ -29,7 +29,6 @@ from PIL import Image, ImageDraw
 
 import minivl
 from minivl.show import plot
-from minivl.teach.lessons import check
 from minivl.passes import picture
 
 vlm = minivl.load()
@@ -436,7 +435,7 @@ def target_size(y, b, least=3136, most=12_845_056):
 
 
 # %% tags=["check"]
-check("2.1", target_size)
+minivl.check("2.1", target_size)
 
 # %% [markdown]
 # ## Exercise 2.2: a box back to the photo (about 10 minutes)
@@ -466,7 +465,7 @@ def box_to_photo(box, seen, photo):
 
 
 # %% tags=["check"]
-check("2.2", box_to_photo)
+minivl.check("2.2", box_to_photo)
 
 # %% [markdown]
 # ## What the reference calls these things

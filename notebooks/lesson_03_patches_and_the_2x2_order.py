@@ -25,7 +25,6 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import minivl
-from minivl.teach.lessons import check
 from minivl.passes import patches
 
 vlm = minivl.load()
@@ -386,7 +385,7 @@ def row_of_patch(row, col, gw):
 
 
 # %% tags=["check"]
-check("3.1", row_of_patch)
+minivl.check("3.1", row_of_patch)
 
 # %% [markdown]
 # ## Exercise 3.2: put the puzzle together (about 20 minutes)
@@ -414,7 +413,7 @@ def to_picture(rows, gh, gw):
 
 
 # %% tags=["check"]
-check("3.2", to_picture)
+minivl.check("3.2", to_picture)
 back = to_picture(inputs.pixel_values, 6, 8)  # a look at what the model was given
 plt.imshow((back.transpose(1, 2, 0) * std + mean).clip(0, 1))
 plt.title(f"to_picture(pixel_values) {back.shape}")

@@ -27,7 +27,6 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import minivl
-from minivl.teach.lessons import check
 from minivl.kernels import definition as kernels
 from minivl.passes import windows
 from minivl.show.plot import table
@@ -497,7 +496,7 @@ def attend_masked(q, k, v, seen):
 
 
 # %% tags=["check"]
-check("4.1", attend_masked)
+minivl.check("4.1", attend_masked)
 
 # %% [markdown]
 # ## Exercise 4.2: four query heads, two key-value heads (about 20 minutes)
@@ -525,7 +524,7 @@ def attend_grouped(q, k, v):
 
 
 # %% tags=["check"]
-check("4.2", attend_grouped)
+minivl.check("4.2", attend_grouped)
 
 # %% [markdown]
 # ## What the reference calls these things

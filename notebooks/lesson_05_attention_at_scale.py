@@ -28,7 +28,6 @@ from PIL import Image, ImageDraw
 
 import minivl
 from minivl.show import plot
-from minivl.teach.lessons import check
 from minivl.passes import windows
 from minivl.show.plot import table
 
@@ -482,7 +481,7 @@ def cells_by_window(rows, columns, side):
 
 
 # %% tags=["check"]
-check("5.1", cells_by_window)
+minivl.check("5.1", cells_by_window)
 
 # %% [markdown]
 # ## Exercise 5.2: count the pairs (about 15 minutes)
@@ -509,7 +508,7 @@ def pairs_in_windows(rows, columns, side):
 
 
 # %% tags=["check"]
-check("5.2", pairs_in_windows)
+minivl.check("5.2", pairs_in_windows)
 
 # %% [markdown]
 # ## What the reference calls these things

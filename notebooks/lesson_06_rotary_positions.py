@@ -26,7 +26,6 @@ from PIL import Image, ImageDraw
 
 import minivl
 from minivl.show import plot
-from minivl.teach.lessons import check
 from minivl.kernels import definition as kernels
 from minivl.passes import positions, windows
 from minivl.show.plot import table
@@ -452,7 +451,7 @@ def turn(row, angles):
 
 
 # %% tags=["check"]
-check("6.1", turn)
+minivl.check("6.1", turn)
 
 # %% [markdown]
 # ## Exercise 6.2: angles of a patch (about 20 minutes)
@@ -478,7 +477,7 @@ def angles_2d(at, width):
 
 
 # %% tags=["check"]
-check("6.2", angles_2d)
+minivl.check("6.2", angles_2d)
 
 # %% [markdown]
 # ## What the reference calls these things

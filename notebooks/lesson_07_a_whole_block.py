@@ -26,7 +26,6 @@ from PIL import Image, ImageDraw
 
 import minivl
 from minivl.show import plot
-from minivl.teach.lessons import check
 from minivl.kernels import definition as kernels
 from minivl.show.plot import table
 
@@ -376,7 +375,7 @@ def rms_norm(x, weight, eps):
 
 
 # %% tags=["check"]
-check("7.1", rms_norm)
+minivl.check("7.1", rms_norm)
 
 # %% [markdown]
 # ## Exercise 7.2: SwiGLU (about 15 minutes)
@@ -401,7 +400,7 @@ def swiglu(x, gate, up, down):
 
 
 # %% tags=["check"]
-check("7.2", swiglu)
+minivl.check("7.2", swiglu)
 
 # %% [markdown]
 # ## What the reference calls these things

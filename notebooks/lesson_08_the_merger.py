@@ -26,7 +26,6 @@ from PIL import Image, ImageDraw
 
 import minivl
 from minivl.show import plot
-from minivl.teach.lessons import check
 from minivl.kernels import definition as kernels
 from minivl.passes import vision as passes
 from minivl.show.plot import table
@@ -350,7 +349,7 @@ def merge(x, norm, inner, outer):
 
 
 # %% tags=["check"]
-check("8.1", merge)
+minivl.check("8.1", merge)
 
 # %% [markdown]
 # ## Exercise 8.2: which token sees this pixel? (about 15 minutes)
@@ -378,7 +377,7 @@ def token_of_pixel(y, x, photo, seen):
 
 
 # %% tags=["check"]
-check("8.2", token_of_pixel)
+minivl.check("8.2", token_of_pixel)
 where = minivl.where_pixel(inputs, vlm.config, x=100, y=60)  # the package answers it too
 mine = token_of_pixel(60, 100, (140, 168), (140, 168))
 print("pixel (60, 100): token", mine, "and the package says", where.token)

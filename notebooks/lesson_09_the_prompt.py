@@ -29,7 +29,6 @@ from PIL import Image, ImageDraw
 import minivl
 from minivl.text import bpe
 from minivl.show import plot
-from minivl.teach.lessons import check
 from minivl.passes import decoder, prompt
 
 np.set_printoptions(precision=3, suppress=True, linewidth=110)
@@ -455,7 +454,7 @@ def learn_pairs(words, steps):
 
 
 # %% tags=["check"]
-check("9.1", learn_pairs)
+minivl.check("9.1", learn_pairs)
 
 # %% [markdown]
 # ## Exercise 9.2: make room for the pictures (about 10 minutes)
@@ -482,7 +481,7 @@ def make_room(ids, grids, pad):
 
 
 # %% tags=["check"]
-check("9.2", make_room)
+minivl.check("9.2", make_room)
 
 # %% [markdown]
 # ## What the reference calls these things

@@ -27,7 +27,6 @@ from PIL import Image, ImageDraw
 import minivl
 from minivl.show import plot
 from minivl.config import official_config
-from minivl.teach.lessons import check
 from minivl.passes import positions
 from minivl.show.plot import table
 
@@ -498,7 +497,7 @@ def cells_of(grid, tick, start):
 
 
 # %% tags=["check"]
-check("10.1", cells_of)
+minivl.check("10.1", cells_of)
 
 # %% [markdown]
 # ## Exercise 10.2: the offset (about 15 minutes)
@@ -528,7 +527,7 @@ def offset_of(grids, ticks):
 
 
 # %% tags=["check"]
-check("10.2", offset_of)
+minivl.check("10.2", offset_of)
 for name, given in prompts.items():
     theirs = given.position_ids.max() + 1 - len(given.input_ids)
     yours = offset_of(given.grids.tolist(), [medium.ticks for medium in given.media])

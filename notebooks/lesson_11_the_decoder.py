@@ -27,7 +27,6 @@ from PIL import Image, ImageDraw
 import minivl
 from minivl.show import plot
 from minivl.config import official_config
-from minivl.teach.lessons import check
 from minivl.kernels import definition as kernels
 from minivl.passes import sampling
 from minivl.show.plot import table
@@ -565,7 +564,7 @@ def attend_next(q, k, v, keys, values):
 
 
 # %% tags=["check"]
-check("11.1", attend_next)
+minivl.check("11.1", attend_next)
 
 # %% [markdown]
 # ## Exercise 11.2: the repetition penalty (about 10 minutes)
@@ -593,7 +592,7 @@ def push_down(scores, prompt, answer, r):
 
 
 # %% tags=["check"]
-check("11.2", push_down)
+minivl.check("11.2", push_down)
 
 # %% [markdown]
 # ## Exercise 11.3: top-p (about 15 minutes)
@@ -620,7 +619,7 @@ def nucleus(scores, p):
 
 
 # %% tags=["check"]
-check("11.3", nucleus)
+minivl.check("11.3", nucleus)
 
 # %% [markdown]
 # ## What the reference calls these things

@@ -30,7 +30,6 @@ from PIL import Image, ImageDraw, ImageFont
 import minivl
 from minivl.show import plot
 from minivl.run.answers import read
-from minivl.teach.lessons import check
 from minivl.run.grounding import Found, locate
 from minivl.passes.answer import boxes_to_original, boxes_to_resized
 from minivl.passes.picture import target_size
@@ -583,7 +582,7 @@ def iou(a, b):
 
 
 # %% tags=["check"]
-check("12.1", iou)
+minivl.check("12.1", iou)
 
 # %% [markdown]
 # ## Exercise 12.2: read what is there (about 20 minutes)
@@ -613,7 +612,7 @@ def read_boxes(answer):
 
 
 # %% tags=["check"]
-check("12.2", read_boxes)
+minivl.check("12.2", read_boxes)
 mine = read_boxes(perfect[:-40])
 theirs, _ = read(perfect[:-40])  # the package's reader on the same broken text
 print(mine, "\n", [(one.label, one.numbers) for one in theirs])

@@ -25,7 +25,6 @@ from PIL import Image, ImageDraw
 
 import minivl
 from minivl.show import plot
-from minivl.teach.lessons import check
 from minivl.kernels import definition as kernels
 from minivl.passes import positions
 from minivl.show.samples import load_samples
@@ -525,7 +524,7 @@ def to_bfloat16(x):
 
 
 # %% tags=["check"]
-check("13.1", to_bfloat16)
+minivl.check("13.1", to_bfloat16)
 many = np.random.default_rng(3).standard_normal(100_000).astype(np.float32)
 print("as ml_dtypes rounds:", np.array_equal(to_bfloat16(many), many.astype(bfloat16).astype(np.float32)))
 
@@ -553,7 +552,7 @@ def rms_norm_16(x, weight, eps):
 
 
 # %% tags=["check"]
-check("13.2", rms_norm_16)
+minivl.check("13.2", rms_norm_16)
 
 # %% [markdown]
 # ## What the reference calls these things

@@ -25,7 +25,6 @@ from PIL import Image, ImageDraw
 
 import minivl
 from minivl.show import plot
-from minivl.teach.lessons import check
 from minivl.kernels import definition as kernels
 from minivl.show.plot import table
 from minivl.show.samples import load_samples
@@ -605,7 +604,7 @@ def sft_loss(logits, ids, mask):
 
 
 # %% tags=["check"]
-check("14.1", sft_loss)
+minivl.check("14.1", sft_loss)
 print("of the dialogue of section 3:", sft_loss(z, ids, mask), "=", loss)
 
 # %% [markdown]
@@ -631,7 +630,7 @@ def dpo_loss(right, wrong, right_before, wrong_before, beta):
 
 
 # %% tags=["check"]
-check("14.2", dpo_loss)
+minivl.check("14.2", dpo_loss)
 
 # %% [markdown]
 # ## Exercise 14.3: a gradient of your own (about 20 minutes)
@@ -660,7 +659,7 @@ def head_gradient(h, E, t, tau):
 
 
 # %% tags=["check"]
-check("14.3", head_gradient)
+minivl.check("14.3", head_gradient)
 
 # %% [markdown]
 # ## What the reference calls these things

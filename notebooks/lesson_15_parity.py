@@ -25,7 +25,6 @@ import numpy as np
 
 import minivl
 from minivl.show import plot
-from minivl.teach.lessons import check
 from minivl.kernels import definition as kernels
 from minivl.truth.compare.compare import compare
 from minivl.truth.trace.format import Trace
@@ -286,7 +285,7 @@ def worst_row(candidate, golden):
 
 
 # %% tags=["check"]
-check("15.1", worst_row)
+minivl.check("15.1", worst_row)
 
 # %% [markdown]
 # ## Exercise 15.2: the first bad tap (about 20 minutes)
@@ -317,7 +316,7 @@ def first_bad(errors, yardsticks, parents):
 
 
 # %% tags=["check"]
-check("15.2", first_bad)
+minivl.check("15.2", first_bad)
 
 # %% [markdown]
 # ## What the reference calls these things

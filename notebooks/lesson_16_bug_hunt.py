@@ -24,7 +24,6 @@ import numpy as np
 import minivl
 from minivl.truth import museum as faults
 from minivl.show import plot
-from minivl.teach.lessons import check
 from minivl.truth.museum import cases
 from minivl.truth.museum.hunt import TOLERANCE, code_of, right_of
 from minivl.truth.museum.world import world
@@ -211,7 +210,7 @@ def first_wrong(right, wrong):
 
 
 # %% tags=["check"]
-check("16.1", first_wrong)
+minivl.check("16.1", first_wrong)
 
 # %% [markdown]
 # ## Exercise 16.2: your own fault (about 30 minutes)
@@ -245,7 +244,7 @@ def my_fault():
 
 
 # %% tags=["check"]
-check("16.2", my_fault)
+minivl.check("16.2", my_fault)
 
 # %% [markdown]
 # ## What the reference calls these things

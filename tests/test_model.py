@@ -44,6 +44,13 @@ def test_functions_are_short():
     assert not [(file.name, node.name) for file, node in functions() if node.end_lineno - node.lineno + 1 > 40]
 
 
+def test_lines_hold_one_thought():
+    """95 of 100 lines have at most 105 columns. Pages and data that a command writes are no lines to read."""
+    widths = sorted(len(line) for file in PACKAGE.rglob("*.py")
+                    for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
+    assert widths[int(0.95 * len(widths))] <= 105
+
+
 def test_model_code_knows_no_tool():
     for file in [PACKAGE / "model.py", PACKAGE / "run" / "cache.py", *(PACKAGE / "passes").glob("*.py"),
                  *(PACKAGE / "kernels").glob("*.py")]:

@@ -9,14 +9,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from ..api import VLM
 from ..run.inputs import Inputs
 from ..truth.compare.importers import is_trace, read_candidate
 from ..truth.diagnose import Diagnosis, report
 from ..truth.diagnose import diagnose as examine
-from ..truth.diagnose.replay import GIVEN
 from ..truth.trace.conversation import conversation
 from ..truth.trace.format import INPUT, Trace, TraceError
 from .console import heading, line, note, print_json, table, working
@@ -49,7 +47,7 @@ def golden_of(path: Path, golden: Path | None, vlm: VLM) -> Iterator[Trace]:
         with Trace(golden) as named:
             yield named
         return
-        from ..truth.trace.record import record
+    from ..truth.trace.record import record
     if not is_trace(path):
         raise TraceError(f"{path}: arrays alone do not say what was asked; record that with `minivl "
                          "trace record` and name it with --golden")
@@ -71,8 +69,8 @@ def inputs_of(theirs: Trace, vlm: VLM) -> Inputs:
     if not given:
         raise TraceError(f"{theirs.path}: holds no inputs (--no-pixels); record what was asked with "
                          "`minivl trace record` and name it with --golden")
-    parts: dict[str, Any] = {name: given[name] if len(given[name]) else None for name in GIVEN}
-    return Inputs.from_ids(given["input_ids"], vlm.config, **parts)
+    known = {name: array for name, array in given.items() if name != "position_ids"}
+    return Inputs.from_arrays(known, vlm.config)
 
 
 def tell(found: Diagnosis, most: int) -> None:

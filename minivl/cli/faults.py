@@ -142,10 +142,9 @@ def planted(name: str | None) -> Iterator[None]:
         yield
         return
     from ..truth.museum import get
-    from ..truth.museum.hunt import quietly
     fault = get(name)
     note(f"with the fault {fault.name} in {fault.label}")
-    with quietly(), Session(replace=fault.table()) as s:
+    with Session(replace=fault.table(), quiet=True) as s:
         yield
     say_unless_met(fault, s)
 

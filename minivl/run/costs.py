@@ -28,12 +28,12 @@ from ..door.stage import Session, running
 from ..door.visit import Visit, Watcher
 from ..kernels import interpreter
 from ..model import prefill, step
-from ..passes.decoder import embed_tokens
 from ..passes.patches import grid_of
 from ..passes.picture import target_size
 from .cache import KVCache
 from .inputs import Batch, Inputs
 
+BY_ROWS = "decoder.embed_tokens"     # the pass whose weight is not read as a whole
 TEXT_TOKENS = 32                   # of the official system prompt, the turns' frame and a short question
 
 
@@ -149,7 +149,7 @@ def cost_of(visit: Visit) -> Cost:
     arrays, weights = outputs(visit.output), list(weights_in(visit.args))
     held = sum(size_of(array) for array in (*arrays, *arrays_in(visit.args)))
     # a table of embeddings is not read as a whole: as many rows of it as there are tokens
-    rows = len(arrays[0]) if visit.door.definition is embed_tokens.definition else None
+    rows = len(arrays[0]) if visit.label == BY_ROWS else None
     read = sum(stored_bytes(one) if rows is None else stored_bytes(one) // one.shape[0] * rows
                for one in weights)
     return Cost(visit.label, visit.door.contract, tuple(tuple(a.shape) for a in arrays), 1,

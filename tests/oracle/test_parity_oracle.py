@@ -3,11 +3,11 @@ model is broken. A part of the prompts and ways; `minivl parity` makes all."""
 
 import minivl
 from minivl.truth import museum as faults
-from minivl.truth.museum.hunt import quietly
-from minivl.truth.seal.run import PROMPTS, WAYS, Run, compared
+from minivl.truth.seal.run import PROMPTS, WAYS, RunName, compared
 from minivl.truth.seal.seal import INCOMPLETE, made, verify
 
-RUNS = [Run(prompt, *way) for prompt in ("a picture with windows cut off at both edges", "a video of 4 frames a second")
+RUNS = [RunName(prompt, *way)
+        for prompt in ("a picture with windows cut off at both edges", "a video of 4 frames a second")
         for way in (("float64", "exact"), ("bfloat16", "sdpa"))]
 
 
@@ -25,6 +25,6 @@ def test_the_embedded_model_is_transformers_and_the_report_holds():
 
 
 def test_a_model_with_a_fault_is_not():
-    with minivl.load() as vlm, quietly(), minivl.session(replace=faults.get("gelu-by-tanh").table()):
-        (run,) = compared(vlm, [Run(RUNS[0].prompt, "float32", "sdpa")])
+    with minivl.load() as vlm, minivl.session(replace=faults.get("gelu-by-tanh").table(), quiet=True):
+        (run,) = compared(vlm, [RunName(RUNS[0].prompt, "float32", "sdpa")])
     assert run["verdict"] == "wrong" and run["first_bad"] == "vision.merge_2x2"

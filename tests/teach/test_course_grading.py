@@ -65,7 +65,7 @@ def examine(folder, names, rows):
     pages = {path.stem: path.read_text(encoding="utf-8") for path in (home / "feedback").iterdir()}
     assert pages.keys() == set(names)
     for text in pages.values():
-        assert not re.search(rf"\d\.\d|{sixty.SECRET}|HIDDEN|seed|expected|array\(|\[\d", text), text
+        assert not re.search(rf"\d\.\d|{sixty.SECRET}|HIDDEN|seed|expected(?! ':')|array\(|\[\d", text), text
 
 
 @NO_LIMITS
@@ -157,13 +157,20 @@ def against(student, name):
     return str(refusal.refused(list(notebook.parsed(code)), name) or "")
 
 
-@pytest.mark.parametrize("student", [one for one in sixty.refused() if one.name != "elke"], ids=lambda one: one.name)
+@pytest.mark.parametrize("student", list(sixty.refused()), ids=lambda one: one.name)
 def test_a_solution_that_cheats_is_refused_with_the_reason(student):
     said = against(student, "patchify")
-    assert said and re.search(student.reason.removeprefix("^all: "), f"patchify: refused: {said}"
-                              if student.points else f"refused: {said}"), said
-    if student.points:
-        assert not against(student, "target_size") and not against(student, "normalise")
+    assert said and re.search(student.reason.removeprefix("^all: "), f"patchify: refused: {said}"), said
+    assert not against(student, "target_size") and not against(student, "normalise")
+
+
+@NO_LIMITS
+@pytest.mark.parametrize("student", list(sixty.fenced()), ids=lambda one: one.name)
+def test_what_is_not_refused_by_its_text_gains_nothing_in_the_process(student, tmp_path):
+    sixty.write(tmp_path, [student])
+    row = grade.grade_one(tmp_path / student.name, student.name, PICTURES, 5, QUICK)
+    assert sixty.unfair(student, row.score, row.reason) == ""
+    assert against(student, "patchify") == ""                   # the fence alone has stopped it
 
 
 @pytest.mark.parametrize("student", list(sixty.in_style()), ids=lambda one: one.name)
@@ -178,31 +185,57 @@ def test_right_solutions_are_not_refused_whatever_else_is_in_the_notebook(studen
      "line 1: uses minivl itself"),
     ("import minivl\nhelp = []\nhelp[0:] = [minivl.passes]\ndef f(x): return help[0](x)", "uses minivl itself"),
     ("import minivl\ndef f(x, g=minivl.passes.g): return g(x)", "uses minivl itself"),
-    ("import minivl\ndef keep():\n    global g\n    g = minivl.passes.g\ndef f(x): return g(x)", "uses minivl itself"),
+    ("import minivl\ndef keep():\n    global g\n    g = minivl.passes.g\ndef f(x): return g(x)",
+     "uses minivl itself"),
     ("import minivl\nfor g in [minivl.passes.g]: pass\ndef f(x): return g(x)", "uses minivl itself"),
     ("import minivl\n@minivl.door.stage('a', 'b')\ndef f(x): return x", "uses minivl itself"),
     ("import minivl as np\ndef f(x): return np.passes.g(x)", "uses minivl itself"),
-    ("f = lambda x: __import__('minivl').passes", "uses __import__"),
-    ("def f(x): return getattr(x, '__glob' + 'als__')", "getattr with a name that is computed"),
-    ("def f(x): return getattr(f, '__globals__')", "looks inside functions"),
-    ("def f(x):\n    try: 1 / 0\n    except Exception as e: return e.__traceback__.tb_frame.f_back", "frames"),
-    ("def f(x): return (lambda: 0).__globals__", "looks inside functions"),
-    ("def f(x): return [c for c in object.__subclasses__()]", "looks inside functions"),
-    ("import gc\ndef f(x): return gc.get_referrers(x)", "reads what callers hold (module gc)"),
-    ("from traceback import walk_stack\ndef f(x): return walk_stack(None)", "reads what callers hold"),
-    ("from ctypes import string_at\ndef f(x): return string_at(1)", "reads what callers hold"),
-    ("import os\ndef f(x): return os.environ", "reaches outside (module os)"),
-    ("def f(x): return open('/etc/passwd').read()", "uses open"),
-    ("def f(x): return eval('x')", "uses eval"),
-    ("import numpy as np\nclass A(np.ndarray): pass\ndef f(x): return x.view(A)", "a kind of array"),
-    ("class A:\n    __eq__ = lambda a, b: True\ndef f(x): return A()", "changes how results compare (__eq__"),
-    ("class A:\n    def __array_function__(self, *all): return 1\ndef f(x): return A()", "changes how results compare"),
-    ("class A: pass\nA.__eq__ = lambda a, b: True\ndef f(x): return A()", "changes how results compare"),
-    ("def f(x): return type('A', (object,), {})()", "makes a class at run time"),
-    ("import numpy as np\nnp.testing.assert_equal = None\ndef f(x): return x", "replaces a part of a module"),
 ])
 def test_other_ways_to_the_answer_are_refused(source, words):
     assert words in str(refusal.refused(cells("import numpy as np", source), "f"))
+
+
+# Ways to the answer, to callers and around comparison that no text betrays: what the process makes of each.
+ATTACKS = [
+    ("def f(x, order): return __import__('minivl').passes", "AttributeError"),
+    ("def f(x, order): return globals()['minivl'].passes", "KeyError"),
+    ("import minivl.config as c\ndef f(x, order): return c.minivl.passes", "AttributeError"),
+    ("def f(x, order): return eval('x.__globals__')", "AttributeError"),
+    ("def f(x, order): return getattr(x, '__glob' + 'als__')", "AttributeError"),
+    ("def f(x, order): return getattr(f, '__globals__')", "Foreign(words='dict')"),
+    ("def f(x, order): return (lambda: 0).__globals__", "Foreign(words='dict')"),
+    ("def f(x, order): return [c for c in object.__subclasses__()]", "Foreign(words='list')"),
+    ("def f(x, order):\n    try: 1 / 0\n    except Exception as e: return e.__traceback__.tb_frame.f_back",
+     "an object of its own class"),
+    ("def g(): yield g\ndef f(x, order): return g().gi_frame", "an object of its own class"),
+    ("import gc\ndef f(x, order): return gc.get_referrers(x)", "frames"),
+    ("import sys\ndef f(x, order): return sys._getframe(1).f_locals", "frames"),
+    ("from traceback import walk_stack\ndef f(x, order): return list(walk_stack(None))", "frames"),
+    ("import inspect\ndef f(x, order): return inspect.currentframe().f_back", "frames"),
+    ("from ctypes import string_at\ndef f(x, order): return string_at(1)", "native code"),
+    ("import os\ndef f(x, order): return os.environ", "an object of its own class"),
+    ("def f(x, order): return open('/etc/passwd').read()", "reading outside its folder"),
+    ("import numpy as np\nclass A(np.ndarray): pass\ndef f(x, order): return x.view(A)", "Foreign(words='subclass')"),
+    ("class A:\n    __eq__ = lambda a, b: True\ndef f(x, order): return A()", "an object of its own class"),
+    ("class A:\n    def __array_function__(self, *all): return 1\ndef f(x, order): return A()", "of its own class"),
+    ("class A: pass\nA.__eq__ = lambda a, b: True\ndef f(x, order): return A()", "an object of its own class"),
+    ("def f(x, order): return type('A', (object,), {})()", "an object of its own class"),
+    ("import numpy as np\nnp.testing.assert_equal = np.array_equal = np.allclose = None\n"
+     "def f(x, order): return x + 1", "array("),
+]
+
+
+@NO_LIMITS
+def test_other_ways_to_the_answer_gain_nothing_in_the_process():
+    code = [notebook.Code(n, re.sub(r"\b([fA])(?=\W)", rf"\g<1>{n}", source))
+            for n, (source, _) in enumerate(ATTACKS)]
+    seen = process.run(code, {f"f{n}": cases(2) for n in range(len(ATTACKS))}, QUICK)
+    for n, (source, words) in enumerate(ATTACKS):
+        denied = [what for what, at in seen.denied if at == f"f{n}"]
+        assert words in f"{denied} {seen.outcomes[f'f{n}']}", (source, denied, seen.outcomes[f"f{n}"])
+        right = [find_stage("order_by_window").definition(*case.args) for case in cases(2)]
+        assert not any(isinstance(run.value, np.ndarray) and np.array_equal(run.value, wanted)
+                       for run, wanted in zip(seen.outcomes[f"f{n}"].runs, right, strict=False)), source
 
 
 @pytest.mark.parametrize("source", [
@@ -250,7 +283,8 @@ def test_what_others_wrote_on_their_own_is_no_copy():
         tree = ast.parse(path.read_text(encoding="utf-8"))
         helpers = {node.name: refusal.grams(node) for node in tree.body if isinstance(node, ast.FunctionDef)}
         for node in tree.body:
-            mine = refusal.grams(node).union(*(helpers[n] for n in refusal._names(node) if n in helpers))
+            mine = refusal.grams(node).union(*(helpers[n] for n in refusal._names(node, "LOAD_NAME", "LOAD_GLOBAL")
+                                               if n in helpers))
             worst = max([worst, *(len(one.grams & mine) / len(one.grams) for one in refusal.sources())])
     assert 0.05 < worst < refusal.SHARE - 0.2
 
@@ -317,7 +351,7 @@ def test_what_is_tried_in_the_process_is_denied_and_told():
              "programs": "import subprocess\nsubprocess.run(['true'])", "tracing": "import sys\nsys.settrace(print)",
              "native code": "import ctypes\nctypes.CDLL(None)", "frames": "import inspect\ninspect.stack()"}
     harmless = ["open('notes.txt', 'w').write('mine')", "from dataclasses import make_dataclass as m\nm('A', ['b'])",
-                "import minivl\nminivl.check('a', 1)\nfrom minivl.teach.lessons import check\ncheck('1.1', 2)",
+                "import minivl\nminivl.check('a', 1)\nfrom minivl import check\ncheck('1.1', 2)",
                 "import minivl.passes.windows", "import minivl\nminivl.load()", "import matplotlib",
                 "import colorsys, numpy.polynomial.chebyshev",
                 "import numpy as np\nnp.random.default_rng().normal()\nnp.einsum('ij->ji', np.ones((2, 2)))"]
@@ -408,7 +442,8 @@ def test_what_a_process_writes_is_data_and_shows_nothing(tmp_path):
     assert secret not in repr(seen) and seen.denied == [("network", "")]
     assert [run.exception for run in seen.outcomes["f"].runs] == ["an exception of its own", "KeyError"]
     for form in ({"type": secret}, {"type": "array", "dtype": "|O8", "shape": [1]}, {"type": "array"},
-                 {"type": "array", "dtype": "<f8", "shape": [-1]}, {"type": "array", "dtype": "<f8", "shape": [2**60]},
+                 {"type": "array", "dtype": "<f8", "shape": [-1]},
+                 {"type": "array", "dtype": "<f8", "shape": [2**60]},
                  {"type": "array", "dtype": secret, "shape": [1]}):
         value = taken(*[frame(b"12345678", asked="f", kind="values", arrays=[form])] * 2).outcomes["f"].runs[0].value
         assert isinstance(value, process.Foreign) and secret not in repr(value)
@@ -451,7 +486,7 @@ def test_the_page_for_teachers_says_what_holds():
     limits = Limits()
     for words in (f"`--memory`, {limits.memory >> 20} MB", f"`--patience`, {limits.patience:g} s of a processor",
                   f"the whole process has {process.STARTING:g} s more", f"{limits.output >> 20} MB of any file",
-                  f"{grade.CASES} inputs are drawn", f"Below {refusal.LEAST} runs of eight nodes"):
+                  f"{grade.CASES} inputs are drawn", f"Below {refusal.LEAST} runs of eight symbols"):
         assert words in page, words
     assert process.WAITING == 3 and "three times that by the clock" in page and refusal.GRAM == 8
     for one in ASSIGNMENTS.values():

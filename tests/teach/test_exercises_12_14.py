@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+import minivl
 from minivl.teach import lessons as exercises
 
 BOX = re.compile(r'"bbox_2d":\s*\[\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*\]\s*,\s*"label":\s*"([^"]*)"')
@@ -151,7 +152,7 @@ RIGHT = [
 
 @pytest.mark.parametrize(("number", "answer"), RIGHT)
 def test_a_check_takes_a_right_answer_in_any_style(number, answer):
-    exercises.check(number, answer)
+    minivl.check(number, answer)
 
 
 MISTAKES = [
@@ -163,7 +164,7 @@ MISTAKES = [
     ("12.1", lambda a, b: iou_with(a[:1], b[:1]), "should give the shape"),
     ("12.1", nan_iou, "a box without area gives NaN"),
     ("12.1", lambda a, b: iou_with(a[:, [1, 0, 3, 2]], b), "a box with itself"),
-    ("12.1", lambda a, b: iou_with(a, b) if len(a) == 2 else np.zeros((5, 6)), "yours says 0.0000"),
+    ("12.1", lambda a, b: iou_with(a, b) if len(a) == 2 else np.zeros((5, 6)), "should give the shape"),
     ("12.2", lambda text: [(o["label"], o["bbox_2d"]) for o in json.loads(text)], "raises JSONDecodeError"),
     ("12.2", lambda text: [], "one whole box: 1 complete, you give 0"),
     ("12.2", between_brackets, "last bracket is missing: 2 complete, you give 0"),
@@ -226,10 +227,10 @@ MISTAKES = [
 def test_a_check_names_the_usual_mistake(number, answer, remark):
     named = f"exercise {re.escape(number)}: .*(?:{remark})"
     with pytest.raises(AssertionError, match=named), np.errstate(all="ignore"):
-        exercises.check(number, answer)
+        minivl.check(number, answer)
 
 
 @pytest.mark.parametrize("number", [key for key in exercises.EXERCISES if key.split(".")[0] in ("12", "13", "14")])
 def test_an_answer_that_is_not_filled_in_is_told_so(number):
     with pytest.raises(AssertionError, match=f"exercise {re.escape(number)}: .*fill it in"):
-        exercises.check(number, lambda *arguments: None)
+        minivl.check(number, lambda *arguments: None)

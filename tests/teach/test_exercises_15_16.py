@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
+import minivl
 from minivl.door.stage import session
-from minivl.teach import lessons as exercises
 from minivl.truth import museum as faults
 from minivl.truth.museum.fault import FAULTS
-from minivl.truth.museum.hunt import quietly
 from minivl.truth.museum.world import world
 
 ME = "A. Student"
@@ -71,7 +70,7 @@ def mine():
     ("15.1", worst_row()), ("15.2", first_bad), ("16.1", first_wrong), ("16.2", lambda: (ME, mine())),
     ("16.2", lambda: ("  a.  STUDENT ", mine()))])
 def test_right_answers_are_taken(number, answer, capsys):
-    exercises.check(number, answer)
+    minivl.check(number, answer)
     assert capsys.readouterr().out == f"exercise {number}: right\n"
 
 
@@ -103,7 +102,7 @@ def test_right_answers_are_taken(number, answer, capsys):
 ])
 def test_wrong_answers_are_told_what_is_wrong(number, answer, remark):
     with pytest.raises(AssertionError, match=f"exercise {number}: .*(?:{remark})"), np.errstate(all="ignore"):
-        exercises.check(number, answer)
+        minivl.check(number, answer)
 
 
 def test_another_fault_of_the_right_pass_is_told_from_a_wrong_pass():
@@ -133,7 +132,7 @@ def test_every_fault_that_is_given_out_shows_on_any_picture_that_is_given_out():
         right = faults.recorded(messages, world())
         for name in faults.huntable():
             fault = faults.get(name)
-            with quietly(), np.errstate(all="ignore"), session(replace=fault.table()), session(record="*") as s:
+            with np.errstate(all="ignore"), session(replace=fault.table(), record="*", quiet=True) as s:
                 world().logits(world().prepare(messages))
             here = first_wrong(right, s.trace)
             assert fault.is_named_by([here]), (name, here)

@@ -17,14 +17,28 @@ import minivl  # noqa: E402
 from minivl.config import OFFICIAL_PICTURES  # noqa: E402
 from minivl.passes.picture import target_size  # noqa: E402
 from tools.pages.article.training import preference_loss  # noqa: E402
-from tools.train_tiny import card, evaluate, network, packing, preference, world  # noqa: E402
+from tools.train_tiny import (  # noqa: E402
+    card,
+    evaluate,
+    focus,
+    fused,
+    going_on,
+    layout,
+    looking,
+    network,
+    packing,
+    preference,
+    tasks,
+    world,
+)
+from tools.train_tiny import train as training  # noqa: E402
 from tools.train_tiny.ablate import CHANGES, PAGE, page, tower_of  # noqa: E402
 from tools.train_tiny.curve import points  # noqa: E402
 from tools.train_tiny.export import export  # noqa: E402
 from tools.train_tiny.grade import grade  # noqa: E402
 from tools.train_tiny.network import Lean, config_for, new_model, tensors  # noqa: E402
 from tools.train_tiny.packing import Packer, Sample, collate  # noqa: E402
-from tools.train_tiny.phases import Phase  # noqa: E402
+from tools.train_tiny.phases import ALL_KINDS, SCHEDULE, Phase  # noqa: E402
 from tools.train_tiny.preference import slip  # noqa: E402
 from tools.train_tiny.release import all_or_nothing, check, history  # noqa: E402
 from tools.train_tiny.rows import messages  # noqa: E402
@@ -37,6 +51,11 @@ from tools.train_tiny.train import Run, train  # noqa: E402
 @pytest.fixture(scope="module")
 def lean() -> Lean:
     return Lean(new_model(config_for(load_tokenizer()), seed=3)).eval()
+
+
+@pytest.fixture(autouse=True)
+def few_are_looked_at(monkeypatch):
+    monkeypatch.setattr(looking, "SAMPLES", 6)
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +88,134 @@ def test_the_lean_network_gives_the_logits_of_the_class_itself(kind, lean, packe
     rng = np.random.default_rng(5)
     samples = [KINDS_OF_SAMPLE[kind](rng) for _ in range(3)]
     rows = [packer.pack(sample) for sample in samples]
-    b = tensors(collate(rows))
+    b, c = tensors(collate(rows)), fused.tensors(layout.lay(rows), lean)
     with torch.no_grad():
-        ours = lean.read(b, lean.see(b))[0]
+        ours, own = lean.read(b, lean.see(b))[0], fused.read(lean, c, fused.see(lean, c))[0]
         theirs = torch.cat([reference_logits(lean, sample, row, number)
                             for sample, row in zip(samples, rows, strict=True) for number in range(len(row.tasks))])
-    assert ours.shape == theirs.shape
+    own = own[torch.argsort(c["answer"], stable=True)]    # its answers are sorted by their length
+    assert ours.shape == theirs.shape == own.shape
     assert float((ours - theirs).abs().max()) < 2e-4 * float(theirs.abs().max())
+    assert float((own - theirs).abs().max()) < 2e-4 * float(theirs.abs().max())
+
+
+def losses_and_gradients(lean: Lean, b: dict, features, read) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+    logits, early = read(lean, b, features)
+    losses = lean.dense(b, features) | lean.dense_early(b, early)
+    losses |= {"answer": network.answer_loss(logits, b), "distance": network.distance_loss(logits, b)}
+    lean.zero_grad()
+    sum(losses.values()).backward()
+    return ({name: float(loss.detach()) for name, loss in losses.items()},
+            {name: p.grad.clone() for name, p in lean.named_parameters()})
+
+
+def test_own_functions_have_the_losses_and_gradients_of_the_plain_network(lean, packer):
+    """Every parameter, on rows of every kind: ragged windows, videos, several pictures, dialogues, long answers."""
+    rng = np.random.default_rng(12)
+    rows = [packer.pack(draw(rng)) for draw in ALL_KINDS.values() for _ in range(2)]
+    b, c = tensors(collate(rows)), fused.tensors(layout.lay(rows), lean)
+    plain, expected = losses_and_gradients(lean, b, lean.see(b), Lean.read)
+    own, found = losses_and_gradients(lean, c, fused.see(lean, c), fused.read)
+    assert own == pytest.approx(plain, rel=1e-5)
+    assert len(found) == len(expected) > 100
+    for name, gradient in expected.items():
+        assert float((found[name] - gradient).abs().max()) <= 1e-4 * float(gradient.abs().max()), name
+
+
+def agree(function, definition, *inputs) -> None:
+    """Values and gradients of an own function against plain autograd on its definition in float64."""
+    given = [x.clone().requires_grad_() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in inputs]
+    exact = [x.detach().double().requires_grad_() if isinstance(x, torch.Tensor) and x.is_floating_point() else x
+             for x in given]
+    y, truth = function(*given), definition(*exact)
+    weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
+    (y * weights).sum().backward()
+    (truth * weights.double()).sum().backward()
+    pairs = [(y, truth), *((a.grad, b.grad) for a, b in zip(given, exact, strict=True) if isinstance(a, torch.Tensor))]
+    for own, wanted in pairs:
+        assert float((own - wanted).detach().abs().max()) < 2e-5 * float(wanted.detach().abs().max())
+
+
+def unit(x: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
+    return x / (x.pow(2).mean(dim=-1, keepdim=True) + 1e-6).sqrt() * gain
+
+
+def drawn(*shapes: tuple[int, ...]) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(7)
+    return [torch.randn(shape, generator=generator) * shape[-1] ** -0.5 for shape in shapes]
+
+
+def test_the_gradients_of_a_linear_map_and_of_the_gated_mlp_are_those_of_plain_autograd():
+    d, m = network.WIDTH, network.MLP
+    agree(fused.Linear.apply, lambda x, w, b: x @ w.T + b, *drawn((13, 20), (7, 20), (7,)))
+    x, gain, gate, up, down, *biases = drawn((11, d), (d,), (m, d), (m, d), (d, m), (m,), (m,), (d,))
+
+    def gated(x, gain, gate, gate_bias, up, up_bias, down, down_bias):
+        g = unit(x, gain) @ gate.T + gate_bias
+        return x + (g * g.sigmoid() * (unit(x, gain) @ up.T + up_bias)) @ down.T + down_bias
+    agree(fused.GatedMLP.apply, gated, x, gain, gate, biases[0], up, biases[1], down, biases[2])
+
+
+def attention(q, k, v, mask=None) -> torch.Tensor:
+    """(n, heads, e) each; mask (n, n) of what is seen."""
+    scores = torch.einsum("qhe,khe->hqk", q, k) * fused.HEAD ** -0.5
+    scores = scores if mask is None else scores.masked_fill(~mask, -torch.inf)
+    return torch.einsum("hqk,khe->qhe", scores.softmax(dim=-1), v).reshape(len(q), -1)
+
+
+def turned(x: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
+    """(n, heads, e): the two halves of each head turned against each other by (n, e/2)."""
+    a, b = x.chunk(2, dim=-1)
+    c, s = angle.double().cos()[:, None], angle.double().sin()[:, None]
+    return torch.cat([a * c - b * s, b * c + a * s], dim=-1)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_the_gradients_of_the_towers_attention_are_those_of_plain_autograd(full, lean, packer):
+    """By loops over windows or frames; a ragged picture and a video."""
+    rng, d = np.random.default_rng(3), network.WIDTH
+    clips = [world.picture_of_shapes(rng, size=(84, 140)), world.video_of_shapes(rng)]
+    b = fused.tensors(layout.lay([packing.see(Sample([clip])) for clip in clips]), lean)
+    angle = torch.cat([at[:, None] * lean.vision_turn for at in b["at"]], dim=1)
+    spans = [(start + t * n + (0 if full else first + i * size), n if full else size)
+             for start, count, n, windows in b["frames"] for t in range(count)
+             for first, many, size in windows for i in range(many) if not full or first + i == 0]
+
+    def definition(x, gain, qkv, qkv_bias, proj, proj_bias):
+        q, k, v = (unit(x, gain) @ qkv.T + qkv_bias).view(len(x), 3, network.HEADS, -1).unbind(1)
+        q, k = turned(q, angle), turned(k, angle)
+        o = torch.cat([attention(*(part[a:a + n] for part in (q, k, v))) for a, n in sorted(spans)])
+        return x + o @ proj.T + proj_bias
+    agree(lambda *inputs: fused.SeeingAttention.apply(*inputs, b["seeing_turn"], b["frames"], full), definition,
+          *drawn((len(angle), d), (d,), (3 * d, d), (3 * d,), (d, d), (d,)))
+
+
+@pytest.mark.parametrize("plan", [0, 1])
+def test_the_gradients_of_the_decoders_attention_are_those_of_plain_autograd(plan, lean, packer):
+    """By a mask over all tokens, made from rows alone; plan 1 asks only the tokens before those of an answer."""
+    rng, d, c = np.random.default_rng(3), network.WIDTH, fused.KEYS
+    rows = [packer.pack(ALL_KINDS[kind](rng)) for kind in ("pairs", "video", "boxes")]
+    b = fused.tensors(layout.lay(rows), lean)
+    shared = b["shared"]
+    whose = torch.cat([torch.full((shared,), -1), *(torch.full((tree.branches[-1].key + tree.branches[-1].count *
+                       tree.branches[-1].keys - tree.start,), i) for i, tree in enumerate(b["trees"][0]))])
+    branch = torch.cat([torch.zeros(shared), *(torch.from_numpy(row.branch[layout._by_length(row, shared)[0]])
+                                               for row in rows)])
+    order = torch.arange(len(whose))
+    seen = (order[:, None] >= order) & ((whose == -1) | (whose[:, None] == whose) & ((branch == 0) |
+                                                                                  (branch[:, None] == branch)))
+    angle = torch.view_as_real(b["reading_turns"][1][:, :24]).double()
+    angle = torch.atan2(angle[..., 1], angle[..., 0])
+
+    def definition(x, gain, q_w, q_b, k_w, k_b, v_w, v_b, o_w):
+        h = unit(x, gain)
+        q, k, v = (turned((h @ w.T + bias).view(len(x), -1, fused.HEAD), angle * turns)
+                   for w, bias, turns in ((q_w, q_b, 1), (k_w, k_b, 1), (v_w, v_b, 0)))
+        k, v = (part.repeat_interleave(fused.GROUP, dim=1) for part in (k, v))
+        y = x + attention(q, k, v, seen) @ o_w.T
+        return y[b["asked"]] if plan else y
+    agree(lambda *inputs: fused.ReadingAttention.apply(*inputs, b["reading_turns"], b, plan), definition,
+          *drawn((len(whose), d), (d,), (d, d), (d,), (c, d), (c,), (c, d), (c,), (d, d)))
 
 
 @given(st.integers(20, 900), st.integers(20, 900))
@@ -203,9 +343,8 @@ def test_the_loss_of_preferences_is_the_formula_of_its_pairs(lean, monkeypatch):
     """Right and wrong answers in turn; the four log probabilities of each pair, against the article page's formula."""
     now, start = torch.tensor([-1.0, -2.0, -3.0, -1.5]), torch.tensor([-1.5, -1.0, -2.0, -2.5])
     said = iter([start, now])
-    monkeypatch.setattr(preference, "log_probabilities", lambda network, batch, features: next(said))
-    monkeypatch.setattr(Lean, "see", lambda network, batch: None)
-    found = preference.Preference(lean)(lean, {})
+    monkeypatch.setattr(preference, "log_probabilities", lambda *_: next(said))
+    found = preference.Preference(lean)(lean, {}, torch.zeros(0), Lean.read)
     pairs = [preference_loss(float(now[i]), float(now[i + 1]), float(start[i]), float(start[i + 1]), preference.BETA)
              for i in (0, 2)]
     assert float(found["preference"]) == pytest.approx(np.mean(pairs), rel=1e-5)
@@ -216,13 +355,19 @@ SHORT = Phase("short", 99, "a test", "all", 6, {"shapes": 0.5, "video": 0.5}, de
               plain_rate=1e-3)
 
 
-def test_a_killed_run_ends_where_an_unbroken_one_does(tmp_path, monkeypatch):
-    """Stopped after three of six steps and started again: the same weights, bit for bit."""
+@pytest.mark.parametrize(("changes", "device"), [({}, None), ({"trains": "decoder", "again": 3}, None),
+                                                 ({"trains": "decoder", "again": 3}, "cpu")])
+def test_a_killed_run_ends_where_an_unbroken_one_does(changes, device, tmp_path, monkeypatch):
+    """Stopped after three of six steps and started again: the same weights, bit for bit. Workers are started anew after
+    four steps; with features that are kept, a pool of two batches is broken while it is asked for the second time."""
     monkeypatch.setattr(network, "ROUND", False)          # training sets it; the other tests are in float32
+    monkeypatch.setattr(training, "SPAN", 4)
+    monkeypatch.setattr(training, "POOL", 2)
     monkeypatch.setattr(Run, "rates", lambda run: (1e-4 * (run.step + 1), 1e-4 * (run.step + 1)))
-    train(replace(SHORT, steps=3), tmp_path / "broken")
-    broken = torch.load(train(SHORT, tmp_path / "broken"), weights_only=True)
-    whole = torch.load(train(SHORT, tmp_path / "whole"), weights_only=True)
+    phase = replace(SHORT, **changes)
+    train(replace(phase, steps=3), tmp_path / "broken", device=device)
+    broken = torch.load(train(phase, tmp_path / "broken", device=device), weights_only=True)
+    whole = torch.load(train(phase, tmp_path / "whole", device=device), weights_only=True)
     assert all(torch.equal(weight, whole[name]) for name, weight in broken.items())
     start = torch.load(train(replace(SHORT, steps=1), tmp_path / "start"), weights_only=True)
     assert not all(torch.equal(weight, start[name]) for name, weight in broken.items())
@@ -258,6 +403,187 @@ def test_without_the_time_axis_a_row_is_numbered_as_the_ablation_numbers_it(vlm)
             inputs = vlm.prepare(messages(sample.clips, sample.turns[0]))
         shared = row.branch == 0
         assert row.positions[:, shared].tolist() == inputs.position_ids[:, :shared.sum()].tolist()
+
+
+def test_one_device_takes_the_step_of_two_processes(tmp_path, monkeypatch):
+    """Whole batches in the plain form against two halves in the own functions, where every loss is a mean over as many
+    in both halves: none is dense, and each answer is one token long and weighs alike."""
+    monkeypatch.setattr(network, "ROUND", False)
+    monkeypatch.setattr(training, "distance_loss", lambda logits, b: logits.sum() * 0)
+    monkeypatch.setitem(ALL_KINDS, "yes", yes_or_no)
+    phase = replace(SHORT, steps=2, dense=0.0, mix={"yes": 1.0})
+    two, one = (torch.load(train(phase, tmp_path / str(device), device=device), weights_only=True)
+                for device in (None, "cpu"))
+    start = Run(phase, tmp_path / "start", None, 2, 4, 1).lean.state_dict()
+    name = "model.model.language_model.layers.0.mlp.up_proj.weight"
+    assert float((two[name] - start[name]).abs().max()) > 1e-5
+    assert float((two[name] - one[name]).abs().max()) < 0.02 * float((two[name] - start[name]).abs().max())
+
+
+def yes_or_no(rng: np.random.Generator, easy: bool = False, turns: int = 1) -> Sample:
+    clip = world.picture_of_shapes(rng, most=2, size=(84, 84))
+    return Sample([clip], [tasks.exists(rng, clip)])
+
+
+def test_the_average_follows_the_weights_and_is_what_is_written(tmp_path):
+    """After one step a tenth of the way stays behind; the files of a phase hold the average."""
+    phase = replace(SHORT, steps=1, rate_start=50.0, rate_end=50.0)
+    written = torch.load(train(phase, tmp_path / "run"), weights_only=True)
+    flat = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["flat"]
+    begun = Run(phase, tmp_path / "other", None, 1, 4, 1)
+    expected = begun.flat.values + (flat["values"] - begun.flat.values) * 10 / 11
+    assert torch.allclose(flat["average"], expected, atol=1e-6) and not torch.equal(flat["values"], expected)
+    begun.flat.restore({"average": flat["average"]})
+    assert all(torch.equal(value, written[name]) for name, value in begun.flat.state_of_average().items())
+
+
+TINY_SCHEDULE = (replace(SHORT, name="places", trains="decoder", steps=2), replace(SHORT, name="lines", steps=3))
+
+
+def test_the_schedule_goes_on_from_a_kill_and_from_what_another_machine_kept(tmp_path, monkeypatch):
+    """Killed in the second phase; kept, and taken up in an empty run, where the first phase is not done again."""
+    asked, plain_train = [], going_on.train
+
+    def counted(phase, folder, start, **options):
+        asked.append((phase.name, start))
+        if len(asked) == 2:
+            plain_train(replace(phase, steps=2), folder, start, **options).unlink()
+            raise KeyboardInterrupt
+        return plain_train(phase, folder, start, **options)
+    monkeypatch.setattr(going_on, "train", counted)
+    run, state = tmp_path / "run", tmp_path / "state"
+    with pytest.raises(KeyboardInterrupt):
+        going_on.go_on(run, "cpu", state, TINY_SCHEDULE)
+    assert going_on.keep(run, state, TINY_SCHEDULE) < going_on.MOST_BYTES
+    last = going_on.go_on(run, "cpu", state, TINY_SCHEDULE)
+    first = run / "places" / "checkpoint.pt"
+    assert [name for name, _ in asked] == ["places", "lines", "lines"] and asked[1][1] == asked[2][1] == first
+    assert last.exists() and json.loads((run / "lines" / "log.jsonl").read_text().splitlines()[-1])["step"] == 3
+
+    kept = torch.load(run / "lines" / "checkpoint.pt", weights_only=True)
+    assert kept["step"] == 3 and kept["since"] < 0        # the moments of the first phase went on
+    other = tmp_path / "other"
+    going_on.go_on(other, "cpu", state, TINY_SCHEDULE)
+    taken = torch.load(other / "lines" / "checkpoint.pt", weights_only=True)
+    assert [name for name, _ in asked[3:]] == ["lines"] and taken["step"] == 3 and taken["since"] == 2
+
+
+def test_one_command_trains_the_whole_schedule_on_one_device(tmp_path):
+    """One step of each phase, as `go-on --device` takes thousands of them."""
+    few = tuple(replace(phase, batch=4, turns=2) for phase in SCHEDULE)
+    last = going_on.go_on(tmp_path / "run", "cpu", tmp_path / "nothing", few, scale=1e-5)
+    assert last == tmp_path / "run" / few[-1].name / "weights.pt"
+    looks = [json.loads((tmp_path / "run" / phase.name / "log.jsonl").read_text().splitlines()[-1]) for phase in few]
+    assert [look["step"] for look in looks] == [1] * len(few) and all(look["held_out"] for look in looks)
+
+
+def test_what_is_kept_is_the_average_with_the_heads(tmp_path):
+    run = Run(SHORT, tmp_path / "run" / "short", None, 6, 4, 1)
+    run.flat.average.mul_(2)
+    run.step = 4
+    run.save()
+    going_on.keep(tmp_path / "run", tmp_path / "state", (SHORT,))
+    going_on.unpack(tmp_path / "new", tmp_path / "state", (SHORT,), 1)
+    new = Run(SHORT, tmp_path / "new" / "short", None, 6, 4, 1)
+    assert new.step == 4 and torch.equal(new.flat.average, new.flat.values) and not new.flat.first.any()
+    assert torch.allclose(new.flat.values, run.flat.average, rtol=2**-8)
+    assert (new.lean.heads["glyph"].weight != 0).any()
+
+
+def test_pictures_of_a_still_tower_are_sent_once_a_pool(packer):
+    """Also where a run goes on in the middle of a pool, with the questions that it has not asked yet."""
+    phase = replace(SHORT, trains="decoder", again=2, mix={"pairs": 1.0}, turns=3)
+    steps = training.pool(phase, 0, 1, packer, 4)
+    sent = list(training.halves(phase, 0, steps, 0))
+    assert len(sent) == len(steps) == 2 * training.POOL
+    assert ["frames" in half for half, _ in sent] == [True] * training.POOL + [False] * training.POOL
+    assert {half["key"][1] for half, _ in sent[:training.POOL]} == set(range(training.POOL))
+    late = list(training.halves(phase, 0, steps, training.POOL + 1))
+    assert len(late) == training.POOL - 1 and all("frames" in half for half, _ in late)
+    parts = steps[:training.POOL], steps[training.POOL:]
+    first, second = (next(rows for i, rows in part if i == 0) for part in parts)
+    assert first[0].patches is second[0].patches and not np.array_equal(first[0].ids, second[0].ids)
+
+
+@pytest.mark.parametrize("kind", focus.FOCUS)
+def test_focused_samples_ask_much_about_one_picture(kind, packer):
+    rng = np.random.default_rng(4)
+    for easy in (True, False, False):
+        sample = focus.FOCUS[kind](rng, easy=easy, turns=8)
+        assert 1 <= len(sample.turns) <= 9 and len(sample.clips) == 1
+        assert len(packer.pack(sample).tasks) == len(sample.turns)
+
+
+def test_a_question_and_its_opposite_have_opposite_answers():
+    """By the boxes alone; what is told before an answer is where the things are."""
+    rng, seen = np.random.default_rng(5), set()
+    for _ in range(40):
+        sample = focus.told_sample(rng)
+        things = {thing.label: thing for thing in world.fitted(sample.clips[0]).things}
+        for turn in sample.turns:
+            other = tasks.opposite(turn)
+            assert (other is None) == (" inside the " in turn.question)
+            if other is not None:
+                assert tasks.opposite(other) == replace(other, question=turn.question, answer=_flipped(other.answer))
+            for side, axis, sign in (("left of", 0, 1), ("right of", 0, -1), ("above", 1, 1), ("below", 1, -1)):
+                if f" {side} the " in turn.question:
+                    one, two = turn.question[len("Is the "):-1].split(f" {side} the ")
+                    yes = sign * (things[two].centre[axis] - things[one].centre[axis]) > 0
+                    assert turn.answer.endswith(": yes." if yes else ": no.")
+                    assert "The {} is at ({:.0f}, {:.0f})".format(one, *things[one].centre) in turn.answer
+                    seen.add((side, yes))
+    assert len(seen) == 8
+
+
+def _flipped(answer: str) -> str:
+    return {"Yes.": "No.", "No.": "Yes."}[answer]
+
+
+def test_a_digit_nearby_costs_less_than_one_far_off():
+    b = {"digit": torch.tensor([-1, 5])}
+    ids, logits = network.digit_ids(), torch.zeros(2, 640)
+    costs = []
+    for said in (5, 6, 9):
+        logits[1] = 0
+        logits[1, ids[said]] = 50.0
+        costs.append(float(network.distance_loss(logits, b)))
+    assert costs == pytest.approx([0, 1, 4], abs=1e-4)
+
+
+def test_digits_of_coordinates_alone_are_marked(packer):
+    clip = world.picture_of_text(np.random.default_rng(1), "47")
+    row = packer.pack(Sample([clip], [packing.Turn("number", "Read the number.", "47"),
+                                      packing.Turn("x", "Where?", tasks.point_json((105, 8), "47"))]))
+    assert row.digit[row.digit >= 0].tolist() == [1, 0, 5, 8]                   # not those of "point_2d" and of "47"
+    assert row.target[row.digit >= 0].tolist() == [network.digit_ids()[d] for d in (1, 0, 5, 8)]
+
+
+class Parrot:
+    """A program that says one thing; prompts are what they ask."""
+
+    class tokenizer:
+        @staticmethod
+        def decode(ids: str) -> str:
+            return ids
+
+    @staticmethod
+    def prepare(messages):
+        return type("Prompt", (), {"input_ids": messages[0]["content"][-1]["text"]})
+
+
+def test_a_row_names_an_answer_that_is_given_to_all_and_counts_pairs():
+    """A constant is right on one of each pair and never on both; who knows the truth is right on both."""
+    row = next(row for row in evaluate.ROWS if row.name == "relations")
+    samples = row.samples(30, 0)
+    truth = {turn.question: turn.answer for sample in samples for turn in (sample.turns[0], tasks.opposite(
+        sample.turns[0])) if turn}
+    found = evaluate.row_of(row, samples, Parrot, {
+        "no": lambda inputs: ["No." for _ in inputs], "all": lambda inputs: [truth[one.input_ids] for one in inputs]})
+    pairs = sum(tasks.opposite(sample.turns[0]) is not None for sample in samples)
+    assert found["constant"] == {"no": "No."}
+    assert found["pairs"] == {"no": {"both": 0.0, "pairs": pairs}, "all": {"both": 1.0, "pairs": pairs}}
+    said = evaluate.line(found | {"seconds": 0})
+    assert "no ALWAYS SAYS 'No.'" in said and f"all both of {pairs} pairs 1.000" in said
 
 
 def test_a_rate_scales_both_rules(tmp_path):

@@ -21,9 +21,8 @@ from minivl.truth.compare.importers import read_candidate
 from minivl.truth.diagnose import diagnose, report
 from minivl.truth.diagnose.evidence import Lean, akin, lean, nearer
 from minivl.truth.diagnose.rank import Suspect, believed
-from minivl.truth.diagnose.replay import Run, Tapped, cut_again, tapped
+from minivl.truth.diagnose.replay import Replay, Tapped, cut_again, tapped
 from minivl.truth.museum.cases import picture, said, user, video
-from minivl.truth.museum.hunt import quietly
 from minivl.truth.museum.world import world
 from minivl.truth.trace.conversation import conversation
 from minivl.truth.trace.format import Stage, Trace, TraceError
@@ -50,7 +49,7 @@ def golden(tmp_path_factory):
 def diagnosed(golden, folder, table, precision="float32", taps=None, prompt=MESSAGES):
     """What is said about a run of minivl with some passes replaced."""
     path = folder / "candidate.safetensors"
-    with quietly(), np.errstate(all="ignore"), minivl.session(replace=table):
+    with np.errstate(all="ignore"), minivl.session(replace=table, quiet=True):
         record(world().on(precision, "definition"), prompt, path, Selection(taps) if taps else None)
     return diagnose(world(), golden, read_candidate(path, golden))
 
@@ -194,7 +193,7 @@ def test_a_golden_trace_holds_its_conversation_unless_pixels_are_left_out(golden
     with Trace(tmp_path / "private.safetensors") as private:
         assert conversation(private) is None and "messages" not in private.facts and "pictures" not in private.facts
         with pytest.raises(TraceError, match="record the golden trace without --no-pixels"):
-            Run(world(), private, {})
+            Replay(world(), private, {})
 
 
 def test_videos_and_several_messages_are_kept_too(tmp_path):
@@ -213,7 +212,7 @@ def test_a_run_goes_on_with_what_the_candidate_has(golden):
     moved = {key: taps[key] for key in ("vision.restore_order", "decoder.place_features")}
     moved["vision.restore_order"] = replace(moved["vision.restore_order"], arrays=tuple(
         2 * array for array in moved["vision.restore_order"].arrays))
-    own = Run(world(), golden, moved).own()
+    own = Replay(world(), golden, moved).own()
     features = np.isin(golden.tables("inputs")["input_ids"], world().config.image_token_id)
     (right,), (rows,) = golden.arrays("vision.restore_order"), own["decoder.place_features"]
     np.testing.assert_allclose(own["vision.restore_order"][0], right, rtol=1e-3, atol=1e-3)

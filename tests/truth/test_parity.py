@@ -46,7 +46,7 @@ def made_up():
     entries[3]["stages"][1] |= {"verdict": "wrong", "error": None, "ratio": None}
     entries[3] |= {"verdict": "wrong", "first_bad": "decoder.logits"}
     report = {"format": seal.NAME, "version": seal.VERSION, "versions": {"torch": "1"}, "checkpoint": {"a": "3" * 64},
-              "package": {"stage.py": "4" * 64}, "runs": entries}
+              "package": {"door/stage.py": "4" * 64}, "runs": entries}
     return sealed(report)
 
 
@@ -156,7 +156,8 @@ def test_versions_are_texts_and_a_run_comes_once(tmp_path, again):
         verify(sealed(report | {"runs": [*report["runs"], report["runs"][0]]}), None)
 
 
-@pytest.mark.parametrize(("section", "name"), [("versions", "torch"), ("checkpoint", "a"), ("package", "stage.py")])
+@pytest.mark.parametrize(("section", "name"),
+                         [("versions", "torch"), ("checkpoint", "a"), ("package", "door/stage.py")])
 def test_a_part_that_is_another_is_drift(again, section, name):
     again[section] = {**again[section], name: "6" * 64}
     again["runs"][0]["stages"][0] |= {"error": 3e-7}             # another order of sums: within a factor

@@ -31,8 +31,8 @@ from minivl.truth.triage.lines import FIELDS, LinesError, read_lines
 from minivl.truth.triage.lines import SETTINGS as SETTINGS_OF_A_LINE
 from minivl.truth.triage.loss import MEASURES, Measured, Sample, distance, right, uneven
 from minivl.truth.triage.properties import named, properties, shared
-from minivl.truth.triage.runs import GOLDEN, Runs
 from minivl.truth.triage.samplers import Sampler, choice, may_have_drawn, samplers
+from minivl.truth.triage.scorer import GOLDEN, Scorer
 from minivl.truth.triage.statistics import Interval, fisher_exact, holm, paired_interval, uniform
 from minivl.truth.triage.triage import precision_of, triage
 
@@ -264,30 +264,30 @@ def test_samplers_begin_with_the_checkpoints_own_and_hold_what_the_candidate_dec
 
 # ---- scores ---------------------------------------------------------------------------------------------------
 
-def runs_of(precision="float32", cache=None):
+def scorer_of(precision="float32", cache=None):
     vlm = world()
-    return Runs(vlm, precision, "float64", samplers(vlm.generation), cache or Cache(), 4)
+    return Scorer(vlm, precision, "float64", samplers(vlm.generation), cache or Cache(), 4)
 
 
 def test_one_pass_over_an_answer_scores_it_as_decoding_does():
-    runs = runs_of()
-    inputs = runs.vlm.prepare([{"role": "user", "content": [{"type": "image", "image": NOISE},
+    scorer = scorer_of()
+    inputs = scorer.vlm.prepare([{"role": "user", "content": [{"type": "image", "image": NOISE},
                                                             {"type": "text", "text": "What is it?"}]}])
-    tokens = runs.answer(inputs, GOLDEN, 4)
-    decoded = runs.score(inputs, tokens, GOLDEN)                             # kept while it was written
-    assert runs.cache.misses == 2
-    fresh = runs_of().score(inputs, tokens, GOLDEN)
+    tokens = scorer.answer(inputs, GOLDEN, 4)
+    decoded = scorer.score(inputs, tokens, GOLDEN)                             # kept while it was written
+    assert scorer.cache.misses == 2
+    fresh = scorer_of().score(inputs, tokens, GOLDEN)
     np.testing.assert_allclose(decoded.logprobs, fresh.logprobs, atol=1e-8)
     assert decoded.regret == 0 and fresh.regret == pytest.approx(0, abs=1e-9)
-    other = runs.score(inputs, [(n + 1) % 7 for n in tokens], GOLDEN)
+    other = scorer.score(inputs, [(n + 1) % 7 for n in tokens], GOLDEN)
     assert other.regret > 0.1
 
 
 def test_an_answer_may_hold_placeholders():
     """A broken runtime does write them."""
-    runs = runs_of()
-    inputs = runs.vlm.prepare([{"role": "user", "content": [{"type": "image", "image": NOISE}]}])
-    assert np.isfinite(runs.score(inputs, [runs.vlm.config.image_token_id] * 3, GOLDEN).logprobs).all()
+    scorer = scorer_of()
+    inputs = scorer.vlm.prepare([{"role": "user", "content": [{"type": "image", "image": NOISE}]}])
+    assert np.isfinite(scorer.score(inputs, [scorer.vlm.config.image_token_id] * 3, GOLDEN).logprobs).all()
 
 
 def test_distances_are_bounded_and_what_is_no_number_counts_in_full():
@@ -466,7 +466,7 @@ def test_teacher_forced_lines_are_judged_by_their_numbers_alone(folder):
     vlm = world()
     row = {**ROW, "ids": [5, 6], "text": "x", "teacher_forced": True}
     (line,) = read_lines(written(folder, row))
-    ours = runs_of().score(vlm.prepare(line.messages), np.array([5, 6]), GOLDEN).logprobs
+    ours = scorer_of().score(vlm.prepare(line.messages), np.array([5, 6]), GOLDEN).logprobs
     lines = read_lines(written(folder, {**row, "logprobs": ours.round(4).tolist()}))
     found = triage(lines, vlm, "float32", max_new_tokens=3)
     assert [one.name for one in found.measured] == ["log-probabilities", "beyond any rounding"] and not found.different

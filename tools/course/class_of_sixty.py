@@ -3,8 +3,7 @@ other editors, broken, hostile.
 
     python -m tools.course.class_of_sixty FOLDER                      write FOLDER/submitted/STUDENT/pictures/...
     minivl course grade FOLDER/submitted --assignment pictures -o FOLDER/graded
-    python -m tools.course.class_of_sixty FOLDER --compare            marks and reasons against what each of them
-    deserves
+    python -m tools.course.class_of_sixty FOLDER --compare            marks and reasons against those deserved
 
 Solutions are made for each student's own variant. What a student deserves is written beside the student, by hand:
 points of 3, and words that the reason must have. Read next: docs/teaching/grading.md,
@@ -357,6 +356,7 @@ def members() -> Iterator[Student]:
     yield from in_style()
     yield from wrong()
     yield from refused()
+    yield from fenced()
     yield from in_files()
     yield from hostile()
 
@@ -394,7 +394,8 @@ def wrong() -> Iterator[Student]:
     yield Student("quentin", with_code(**patch("x = frames.reshape(len(frames), -1)")), 2, "patchify: gives None")
     yield Student("rosa", with_code(**patch("return frames.reshape(config.patches, -1)")), 2,
                   f"patchify: AttributeError in {AT} 2")
-    yield Student("sven", with_code(**patch("return np.random.normal(size=(4, 4))")), 2, "another shape|wrong numbers")
+    yield Student("sven", with_code(**patch("return np.random.normal(size=(4, 4))")), 2,
+                  "another shape|wrong numbers")
     yield Student("tina", with_code(**patch("frames -= frames.mean()", "return frames")), 2,
                   "patchify: refused: changes its inputs")
     yield Student("udo", with_code(patchify="patchify = lambda frames: frames"), 2, "patchify: takes other arguments")
@@ -405,28 +406,34 @@ def in_raster_order(student: str) -> dict[str, bytes]:
 
 
 def refused() -> Iterator[Student]:
-    """The answer key is out of reach."""
+    """What is refused by its text: it uses minivl, or is a copy of it."""
     yield Student("vera", with_code(**patch("return passes.patchify(frames, config)",
                                             before="from minivl.passes import patches as passes")), 2,
                   rf"patchify: refused: {AT} 1: uses minivl itself \(minivl.passes.patches\)")
     yield Student("willi", with_code(**patch("return table['cut'](frames, config)", before=(
         "import minivl as m\ntable = {}\ntable['cut'] = m.check.__globals__"))), 2, f"{AT} 1: uses minivl itself")
     yield Student("xaver", with_code(patchify=pasted(
-        "cutting", "check/plain.py", patchify="inner", cutting="make", rows="found", row="one")
+        "cutting", "teach/check/plain.py", patchify="inner", cutting="make", rows="found", row="one")
         + "patchify = make('csyx')"), 2, f"refused: {AT} 1: is a copy: .* in minivl/teach/check/plain.py")
     yield Student("yara", with_code(patchify=pasted(
-        "_cut", "check/exercises/patches.py", pair="n", size="s", frames="video", split="axes", _cut="slice_up")
-        + "patchify = slice_up"), 2, f"refused: {AT} 1: is a copy: .* of _cut in minivl/teach/check/stages/patches.py")
+        "_cut", "teach/check/stages/patches.py", pair="n", size="s", frames="video", split="axes", _cut="slice_up")
+        + "patchify = slice_up"), 2,
+                  f"refused: {AT} 1: is a copy: .* of _cut in minivl/teach/check/stages/patches.py")
+
+
+def fenced() -> Iterator[Student]:
+    """What their text does not betray, and gains nothing in a process that holds no answer and compares nothing."""
     yield Student("zoe", with_code(**patch("return sys._getframe(1).f_locals['cases']", before="import sys")), 2,
-                  f"refused: {AT} 3: reads callers' frames")
+                  r"patchify: refused: reads callers' frames \(while patchify ran")
     yield Student("anton", with_code(**patch("return inspect.stack()[1][0].f_locals", before="import inspect")), 2,
-                  f"refused: {AT} 1: reads what callers hold")
+                  r"patchify: refused: reads callers' frames \(while patchify ran")
     yield Student("bea", with_code(**patch("return frames.view(Anything)", before=ARRAY_THAT_AGREES.strip())), 2,
-                  f"refused: {AT} 1: (changes how results compare|makes a kind of array)")
-    yield Student("cora", with_cell("np.array_equal = np.allclose = lambda *both, **more: True"), 0,
-                  "^all: refused: cell 3, line 1: replaces a part of a module")
+                  "patchify: gives an array of its own class")
+    yield Student("cora", with_cell("np.array_equal = np.allclose = lambda *both, **more: True",
+                                    **patch("return np.zeros_like(frames)")), 2,
+                  "patchify: gives an array of another shape")
     yield Student("dirk", with_code(**patch("return globals()['minivl'].passes.patches.patchify(frames, config)")), 2,
-                  f"refused: {AT} 2: (uses globals|uses minivl itself)")
+                  f"patchify: AttributeError in {AT} 2")
     yield Student("elke", with_cell("import gc\nfound = [o for o in gc.get_objects() if callable(o)]"), 0,
                   r"^all: refused: reads callers' frames \(while cell 3")
 
@@ -443,7 +450,8 @@ def pasted(function: str, path: str, **renamed: str) -> str:
 
 def in_files() -> Iterator[Student]:
     """What editors and mail programs do to files."""
-    yield Student("fritz", as_bytes(lambda data: data, f"{ASSIGNMENT}/Untitled3 (copy).ipynb"), 3, "the file is called")
+    yield Student("fritz", as_bytes(lambda data: data, f"{ASSIGNMENT}/Untitled3 (copy).ipynb"), 3,
+                  "the file is called")
     yield Student("gabi", as_bytes(lambda data: data, "homework.ipynb.txt"), 3, "the file is called")
     yield Student("hugo", saved(without(lambda cell: "check" not in cell["metadata"].get("tags", []))), 3, "right")
     yield Student("ines", saved(retype), 3, "cell 13 was turned into markdown; it is read as code")

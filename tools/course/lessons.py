@@ -1,17 +1,17 @@
 """The lessons in their two forms: solved, as they are written, and as a student gets them, to be filled in.
 
-    python tools/course/lessons.py                    write both forms beside the sources: the notebooks of this
-    repository python tools/course/lessons.py FOLDER             write the student's notebooks into a folder, not
-    executed python tools/course/lessons.py FOLDER --solved    write the solved notebooks there, executed, with their
-    figures
+    python tools/course/lessons.py                    the student's notebooks beside the sources, as git has them
+    python tools/course/lessons.py FOLDER             the student's notebooks in a folder
+    python tools/course/lessons.py FOLDER --solved    the solved notebooks there, executed, with their figures
 
 One source holds both: what stands between `### BEGIN SOLUTION` and `### END SOLUTION` is replaced by a line to be
 filled in, and what stands between `### BEGIN HIDDEN TESTS` and `### END HIDDEN TESTS` is left out. These are
 nbgrader's markers, and cells carry its metadata: the solved form is what it calls the source of an assignment. In
 FOLDER a notebook may hold somebody's work: none is written over without --force.
 
-`notebooks/lesson_*.ipynb` and `notebooks/solved/` are made of the sources alone, without outputs; a test keeps them in
-step. Not here: graded assignments (`course.py`). Read next: notebooks/README.md, `minivl/teach/lessons/`.
+`notebooks/lesson_*.ipynb` are made of the sources alone, without outputs; a test keeps them in step. The solved form
+is made where it is needed: `notebook(source)` gives it. Not here: graded assignments (`nbgrader.py`). Read next:
+notebooks/README.md, `minivl/teach/lessons/`.
 """
 
 from __future__ import annotations
@@ -98,11 +98,9 @@ def text_of(book: Any) -> bytes:
 
 
 def made() -> Iterator[tuple[Path, bytes]]:
-    """Every notebook that is made of a source and kept beside it: its path, and what it should hold."""
+    """Every student's notebook that is kept beside its source: its path, and what it should hold."""
     for path in sources():
-        source = path.read_text(encoding="utf-8")
-        yield path.with_suffix(".ipynb"), text_of(notebook(student_form(source)))
-        yield LESSONS / "solved" / path.with_suffix(".ipynb").name, text_of(notebook(source))
+        yield path.with_suffix(".ipynb"), text_of(notebook(student_form(path.read_text(encoding="utf-8"))))
 
 
 def executed(book: Any, allow_errors: bool = False) -> Any:

@@ -37,6 +37,7 @@ OTHERS = {
     "OSError": "the system refuses to read or write: the message is the system's own",
     "ImportError": "an optional package is missing: the message has the command that installs it",
     "ModuleNotFoundError": "an optional package is missing: the message has the command that installs it",
+    "PermissionError": "a submission reached out of its process: the mark says so",
     "AttributeError": "a name that the package does not have",
 }                                             # what is raised besides: Python's own words for Python's own mistakes
 

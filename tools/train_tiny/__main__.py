@@ -8,10 +8,13 @@ See README.md for the whole way.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")        # a worker is one thread; read when NumPy is loaded
 
 app = typer.Typer(add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 
@@ -38,6 +41,33 @@ def train(phase: str, run: Annotated[Path, typer.Option(help="folder of the whol
     if start is None and phase != "visual":
         raise typer.BadParameter(f"{phase} goes on from weights: --start RUN/PHASE-BEFORE/weights.pt, or minivl/tiny")
     print(f"weights: {train_phase(PHASES[phase].at_rate(rate), run / phase, start, steps, batch, seed)}")
+
+
+@app.command("go-on")
+def go_on(run: Annotated[Path, typer.Option(help="folder of the whole run; an empty one begins from state/")],
+          device: Annotated[str | None, typer.Option(help="cuda: one GPU instead of two processes on the CPU")]
+          = None, scale: Annotated[float, typer.Option(min=1e-4, help="multiplies the steps of every phase")] = 1.0,
+          ) -> None:
+    """Train the whole schedule from wherever it stands; killed, the same command goes on."""
+    from .going_on import go_on as work
+    print(f"weights: {work(run, device, scale=scale)}")
+
+
+@app.command()
+def keep(run: Path) -> None:
+    """Put what another machine needs to go on into the repository, under tools/train_tiny/state/."""
+    from .going_on import STATE
+    from .going_on import keep as work
+    print(f"{work(run):,} bytes in {STATE}")
+
+
+@app.command()
+def average(run: Path, target: Path) -> None:
+    """Export the average of the weights that a go-on run has now as a checkpoint folder."""
+    from .export import write
+    from .going_on import averaged, newest
+    write(averaged(newest(run) / "checkpoint.pt"), target)
+    print(target)
 
 
 @app.command()

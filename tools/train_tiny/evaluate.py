@@ -27,6 +27,7 @@ from minivl.run.inputs import Inputs
 from .grade import Scores, blind_guess, grade, summary
 from .packing import Sample
 from .rows import ROWS, Row, messages
+from .tasks import opposite
 
 BATCH, MOST_TOKENS = 25, 256                              # the longest true answer has about 190
 Answer = Callable[[list[Inputs]], list[list[int]]]
@@ -105,19 +106,34 @@ def answers_of(engine: Answer, inputs: list[Inputs]) -> list[list[int]]:
 
 
 def row_of(row: Row, samples: list[Sample], vlm: minivl.VLM, engines: dict[str, Answer]) -> dict[str, Any]:
-    """One row: figures of each program, the blind guess, how many answers agree."""
+    """One row: figures of each program, the blind guess, how many answers agree; an answer that was given to all, and
+    how many pairs of a question and its opposite were both right, where questions have opposites."""
     inputs = [vlm.prepare(messages(sample.clips, sample.turns[0])) for sample in samples]
     truths = [sample.turns[0].truth or sample.turns[0].answer for sample in samples]
     tokens = {name: answers_of(engine, inputs) for name, engine in engines.items()}
     out: dict[str, Any] = {"tier": row.tier, "name": row.name, "task": row.task, "samples": len(samples),
                            "measures": row.measures, "blind": blind_guess(row.task, truths), "figures": {}}
     for name, answers in tokens.items():
-        scores = [grade(row.task, vlm.tokenizer.decode(ids), truth) for ids, truth in zip(answers, truths, strict=True)]
+        said = [vlm.tokenizer.decode(ids) for ids in answers]
+        scores = [grade(row.task, one, truth) for one, truth in zip(said, truths, strict=True)]
         out["figures"][name] = summary(row.task, scores)
+        if len(set(said)) == 1 < len(set(truths)):
+            out.setdefault("constant", {})[name] = said[0]
+        if pairs := _pairs(samples, [score["right"] for score in scores], vlm, engines[name]):
+            out.setdefault("pairs", {})[name] = pairs
     if len(tokens) == 2:
         first, second = tokens.values()
         out["same_tokens"] = sum(a == b for a, b in zip(first, second, strict=True))
     return out
+
+
+def _pairs(samples: list[Sample], right: list[float], vlm: minivl.VLM, engine: Answer) -> Scores:
+    """Share of questions with an opposite that are right, as their opposites are; nothing where there is none."""
+    asked = [(i, turn) for i, sample in enumerate(samples) if (turn := opposite(sample.turns[0]))]
+    answers = answers_of(engine, [vlm.prepare(messages(samples[i].clips, turn)) for i, turn in asked])
+    both = [right[i] and vlm.tokenizer.decode(ids).strip() == turn.answer
+            for (i, turn), ids in zip(asked, answers, strict=True)]
+    return {"both": round(sum(map(bool, both)) / len(both), 4), "pairs": len(both)} if both else {}
 
 
 def evaluate(folder: Path, samples: int, engines: Sequence[str], seed: int = 0, tiers: str = "ABC",
@@ -183,6 +199,10 @@ def line(row: dict[str, Any]) -> str:
                      for engine, figures in row["figures"].items())
     blind = " ".join(f"{row['blind'].get(name, 0):.3f}" for name in names)
     figures = next(iter(row["figures"].values()))
+    for engine, answer in row.get("constant", {}).items():
+        said += f"  {engine} ALWAYS SAYS {answer!r}"
+    for engine, found in row.get("pairs", {}).items():
+        said += f"  {engine} both of {found['pairs']} pairs {found['both']:.3f}"
     same = f"  same tokens {row['same_tokens']}/{row['samples']}" if "same_tokens" in row else ""
     return f"{row['tier']} {row['name']:36} {said}  blind {blind}  {verdict(row, figures)}{same}  {row['seconds']} s"
 

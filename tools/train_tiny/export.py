@@ -44,10 +44,16 @@ def generation_settings() -> dict[str, Any]:
 
 def export(weights: Path, target: Path) -> None:
     """Write the checkpoint of `weights` (a phase's weights.pt) into the folder `target`, replacing an older one."""
-    lean = Lean(new_model(config_for(load_tokenizer()), 0))
     state = torch.load(weights, weights_only=True)
     if "flat" in state:
-        raise ValueError(f"{weights} is a checkpoint in training; export takes the weights.pt of a phase that is done")
+        raise ValueError(f"{weights} is a checkpoint in training; export takes the weights.pt of a phase that is done, "
+                         "and `average RUN TARGET` exports what a run of go-on has now")
+    write(state, target)
+
+
+def write(state: dict[str, torch.Tensor], target: Path) -> None:
+    """The same of a network's state."""
+    lean = Lean(new_model(config_for(load_tokenizer()), 0))
     lean.load_state_dict(state)
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)

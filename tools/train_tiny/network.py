@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from .packing import LEARNED
 from .targets import (
     ACROSS,
     COLOUR_COUNT,
@@ -29,6 +30,7 @@ from .targets import (
     UNASKED,
     UNITS,
 )
+from .tokens import digit_ids
 from .world import FACTOR
 
 WIDTH, HEADS, KV_HEADS, LAYERS, MLP = 192, 4, 2, 5, 512
@@ -212,7 +214,7 @@ class Lean(nn.Module):
         decoder = self.model.model.language_model
         vocabulary = decoder.embed_tokens.weight.shape[0]
         ids = b["ids"].clone()
-        ids[b["visual"]] = vocabulary + torch.arange(len(features))
+        ids[b["visual"]] = vocabulary + torch.arange(len(features), device=ids.device)
         x = F.embedding(ids, torch.cat([decoder.embed_tokens.weight, features]))
         parts = (b["positions"][..., None].float() * self.text_turn).split(SECTIONS, dim=-1)
         turn = torch.cat([part[i] for i, part in enumerate(parts)], dim=-1)               # s f
@@ -239,7 +241,7 @@ class Lean(nn.Module):
         written, known = b["line"][:, 0] != UNASKED, b["edges"][:, 0] >= 0
         asked = b["glyph"].reshape(-1) != UNASKED
         edges = b["edges"][known]
-        corner = torch.stack([b["columns"][::4], b["rows"][::4]], dim=1).repeat(1, 2)[known] / 2    # of each cell
+        corner = b["corners"].flip(1).repeat(1, 2)[known]           # x and y of each cell, in cells
         away = F.smooth_l1_loss(self.heads["reach"](features[known]), edges / FACTOR - corner, beta=0.1,
                                 reduction="none")
         return {
@@ -256,7 +258,7 @@ class Lean(nn.Module):
     def dense_early(self, b: dict[str, torch.Tensor], early: torch.Tensor) -> dict[str, torch.Tensor]:
         """The losses on visual tokens in the decoder (m, d), nats. It alone knows where in the picture a token stands,
         so it says edges as the answers write them, and it alone sees more than two frames, so it says what happened."""
-        early = rms_norm(early, torch.ones(WIDTH))
+        early = rms_norm(early, early.new_ones(WIDTH))
         known, moving = b["edges"][:, 0] >= 0, b["event"][:, 0] != UNASKED
         happened = moving & (b["event"][:, 0] > 0)
         edges = b["edges"][known].reshape(-1)
@@ -287,13 +289,19 @@ def _balanced(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     return 0.8 * _mean(each[there]) + 0.2 * _mean(each[~there])
 
 
-def tensors(batch: dict[str, Any]) -> dict[str, Any]:
-    """A batch of `packing.collate` as tensors, with the masks and inverse tables that follow from it."""
-    b: dict[str, Any] = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in batch.items()
-                         if isinstance(value, np.ndarray)}
+def widen(b: dict[str, torch.Tensor]) -> None:
+    """Targets as PyTorch wants classes, in place."""
     for name in ("colour", "kind", "glyph", "place", "line", "edges", "event"):
         b[name] = b[name].long()
+
+
+def tensors(batch: dict[str, Any], device: str | None = None) -> dict[str, Any]:
+    """A batch of `packing.collate` as tensors, with the masks and inverse tables that follow from it."""
+    b: dict[str, Any] = {name: torch.from_numpy(np.ascontiguousarray(value)).to(device)
+                         for name, value in batch.items() if isinstance(value, np.ndarray)}
+    widen(b)
     b["rows"], b["columns"] = b["rows"].float(), b["columns"].float()
+    b["corners"] = torch.stack([b["rows"][::4], b["columns"][::4]], dim=1).long() // 2
     for name in ("window", "frame"):
         b |= _tables(name, b, len(b["patches"]))
         b[f"{name}_masks"] = [None if bool(real.all()) else real[:, None, None] for real in b[f"{name}_real"]]
@@ -308,7 +316,7 @@ def _tables(name: str, b: dict[str, Any], count: int) -> dict[str, Any]:
     """Where each of `count` rows stands in a table, the shapes of its groups, and which of their places are taken."""
     table, shapes = b[f"{name}_table"], b[f"{name}_shapes"].tolist()
     real = table < count
-    place = torch.empty(count, dtype=torch.long)
+    place = torch.empty(count, dtype=torch.long, device=table.device)
     place[table[real]] = torch.nonzero(real)[:, 0]
     parts = real.split([g * n for g, n in shapes])
     return {f"{name}_place": place, f"{name}_shapes": shapes,
@@ -323,9 +331,10 @@ def _trees(b: dict[str, Any]) -> dict[str, Any]:
     for real, owner in zip(branches, owners, strict=True):
         g, n = real.shape
         before = prompts[owner][:, None].expand(g, n, -1)
-        masks.append(torch.cat([before, torch.ones(n, n, dtype=torch.bool).tril().expand(g, n, n)], dim=2)[:, None])
+        itself = torch.ones(n, n, dtype=torch.bool, device=owner.device).tril().expand(g, n, n)
+        masks.append(torch.cat([before, itself], dim=2)[:, None])
     asked = torch.nonzero(b["target"] >= 0)[:, 0]
-    flat = {name: b[name][asked] for name in ("target", "weight", "answer")}
+    flat = {name: b[name][asked] for name in LEARNED}
     return {"owners": list(owners), "text_masks": masks, "asked": asked, **flat}
 
 
@@ -335,3 +344,10 @@ def answer_loss(logits: torch.Tensor, b: dict[str, torch.Tensor]) -> torch.Tenso
     return (each * b["weight"]).sum() / b["weight"].sum()
 
 
+def distance_loss(logits: torch.Tensor, b: dict[str, torch.Tensor]) -> torch.Tensor:
+    """How far from the true digit of a coordinate the said one is to be expected: 52 is near 53, which cross-entropy
+    does not know."""
+    asked = b["digit"] >= 0
+    shares = F.softmax(logits[asked][:, list(digit_ids())].float(), dim=-1)                # n 10
+    away = (torch.arange(10, device=shares.device) - b["digit"][asked][:, None]).abs()
+    return _mean((shares * away).sum(dim=1))

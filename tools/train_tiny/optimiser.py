@@ -17,6 +17,7 @@ from torch import nn
 
 WORKERS = 2
 DECAY, MOMENTUM, BETAS, CLIP = 0.02, 0.95, (0.9, 0.98), 1.0
+KEEP = 0.998                                              # of the average of weights, a step
 FAST_HALVES = torch.cpu._is_avx512_bf16_supported()       # without such instructions bfloat16 is ten times slower
 ORDER = ("dense", "bare", "matrix")                       # AdamW with decay, AdamW without, Muon
 
@@ -29,23 +30,27 @@ def rule_of(name: str, p: torch.Tensor) -> str:
 
 
 class Flat:
-    """Parameters of a network as views into one buffer, sorted by rule; gradients and moments alike."""
+    """Parameters of a network as views into one buffer, sorted by rule; gradients, moments and the average alike.
 
-    def __init__(self, network: nn.Module):
+    workers: how many processes share it; one on a device that is no CPU, where nothing is shared.
+    """
+
+    def __init__(self, network: nn.Module, workers: int = WORKERS):
         named = sorted(network.named_parameters(), key=lambda item: ORDER.index(rule_of(*item)))
         self.names = [name for name, _ in named]
         self.parameters = [p for _, p in named]
         sizes = [p.numel() for p in self.parameters]
         self.offsets = [sum(sizes[:i]) for i in range(len(sizes))]
-        self.values, self.first, self.second = (self._buffer(sum(sizes)) for _ in range(3))
-        self.gradients = [self._buffer(sum(sizes)) for _ in range(WORKERS)]
+        self.values, self.first, self.second, self.average = (self._buffer(sum(sizes)) for _ in range(4))
+        self.gradients = [self._buffer(sum(sizes)) for _ in range(workers)]
         for p, view in zip(self.parameters, self.views(self.values), strict=True):
             view.copy_(p.data)
             p.data = view
+        self.average.copy_(self.values)
 
-    @staticmethod
-    def _buffer(size: int) -> torch.Tensor:
-        return torch.zeros(size).share_memory_()
+    def _buffer(self, size: int) -> torch.Tensor:
+        buffer = torch.zeros(size, device=self.parameters[0].device)
+        return buffer.share_memory_() if buffer.device.type == "cpu" else buffer
 
     def views(self, buffer: torch.Tensor) -> list[torch.Tensor]:
         return [buffer[at:at + p.numel()].view(p.shape) for at, p in zip(self.offsets, self.parameters, strict=True)]
@@ -56,7 +61,12 @@ class Flat:
             p.grad = view
 
     def state(self) -> dict[str, torch.Tensor]:
-        return {name: getattr(self, name).clone() for name in ("values", "first", "second")}
+        return {name: getattr(self, name).clone() for name in ("values", "first", "second", "average")}
+
+    def state_of_average(self) -> dict[str, torch.Tensor]:
+        """The average of the weights as a state of the network, on the CPU, with the matrix that is tied."""
+        found = dict(zip(self.names, (view.clone().cpu() for view in self.views(self.average)), strict=True))
+        return found | {"model.lm_head.weight": found["model.model.language_model.embed_tokens.weight"]}
 
     def restore(self, state: dict[str, torch.Tensor]) -> None:
         for name, buffer in state.items():
@@ -67,30 +77,34 @@ class Mover:
     """One worker's half of the parameters that are trained, and how they move."""
 
     def __init__(self, flat: Flat, worker: int, trained: Iterable[str]):
-        self.flat, trained = flat, set(trained)
+        self.flat, self.workers, trained = flat, len(flat.gradients), set(trained)
         chosen = [i for i, name in enumerate(flat.names) if name in trained]
         rules = {i: rule_of(flat.names[i], flat.parameters[i]) for i in chosen}
-        self.plain = [i for i in chosen if rules[i] != "matrix"][worker::WORKERS]
+        self.plain = [i for i in chosen if rules[i] != "matrix"][worker::self.workers]
         self.decayed = {i for i in chosen if rules[i] == "dense"}
         self.stacks: dict[tuple[int, ...], list[int]] = {}
         for i in chosen:
             if rules[i] == "matrix":
                 self.stacks.setdefault(tuple(flat.parameters[i].shape), []).append(i)
-        self.stacks = {shape: members[worker::WORKERS] for shape, members in self.stacks.items()}
-        views = [flat.views(b) for b in (flat.values, flat.first, flat.second, *flat.gradients)]
-        self.values, self.first, self.second, *self.gradients = views
+        self.stacks = {shape: members[worker::self.workers] for shape, members in self.stacks.items()}
+        self.mine = [*self.plain, *(i for members in self.stacks.values() for i in members)]
+        views = [flat.views(b) for b in (flat.values, flat.average, flat.first, flat.second, *flat.gradients)]
+        self.values, self.average, self.first, self.second, *self.gradients = views
 
     @torch.no_grad()
     def move(self, step: int, matrix_rate: float, plain_rate: float) -> None:
-        """step counts from 1, for the bias of AdamW's moments."""
+        """step counts from 1 since the moments began, for the bias of AdamW's and the weight of the average."""
         for i in self.plain:
             self._adam(i, step, plain_rate)
         for members in self.stacks.values():
             if members:
                 self._muon(members, matrix_rate)
+        keep = min(KEEP, step / (10 + step))              # the first steps of a run weigh less
+        for i in self.mine:
+            self.average[i].lerp_(self.values[i], 1 - keep)
 
     def _gradient(self, i: int) -> torch.Tensor:
-        return sum(g[i] for g in self.gradients) / WORKERS                  # type: ignore[return-value]
+        return sum(g[i] for g in self.gradients) / self.workers             # type: ignore[return-value]
 
     def _adam(self, i: int, step: int, rate: float) -> None:
         p, m, v, g = self.values[i], self.first[i], self.second[i], self._gradient(i)
@@ -117,7 +131,7 @@ def orthogonal(stack: torch.Tensor) -> torch.Tensor:
     tall = stack.shape[1] > stack.shape[2]
     x = stack.transpose(1, 2) if tall else stack
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    x = x.bfloat16() if FAST_HALVES else x
+    x = x.bfloat16() if FAST_HALVES or x.is_cuda else x
     for _ in range(5):
         square = x @ x.transpose(1, 2)
         x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=-4.775, alpha=2.0315), x, beta=3.4445)

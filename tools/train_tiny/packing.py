@@ -9,7 +9,7 @@ Read next: `network.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start
 ANSWER = "<|im_end|>\n<|im_start|>assistant\n"
 START, END, PICTURE, VIDEO = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"
 STOP = "<|im_end|>"
+LEARNED = ("target", "weight", "digit", "answer")         # what a row says of each token but its id
 
 
 @dataclass
@@ -56,6 +57,7 @@ class Row:
     branch: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
     target: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
     weight: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    digit: np.ndarray = field(default_factory=lambda: np.zeros(0, int))       # of a coordinate that is asked; or -1
     answer: np.ndarray = field(default_factory=lambda: np.zeros(0, int))      # which answer a target belongs to
     positions: np.ndarray = field(default_factory=lambda: np.zeros((3, 0), int))
     visual: np.ndarray = field(default_factory=lambda: np.zeros(0, int))      # where the visual tokens stand
@@ -86,7 +88,7 @@ class Packer:
         self._encode = lambda text: tokenizer.encode(text, add_special_tokens=False).ids
         self._known: dict[str, list[int]] = {}
         self.pads = {False: tokenizer.token_to_id(PICTURE), True: tokenizer.token_to_id(VIDEO)}
-        self.digits = {tokenizer.token_to_id(digit) for digit in "0123456789"}
+        self.digits = {tokenizer.token_to_id(str(digit)): digit for digit in range(10)}
 
     def ids(self, text: str) -> list[int]:
         found = self._known.get(text)
@@ -96,9 +98,9 @@ class Packer:
                 self._known[text] = found
         return found
 
-    def pack(self, sample: Sample) -> Row:
-        """The whole row: shared prompt, then a branch for each turn."""
-        row, build = see(sample), _Builder()
+    def pack(self, sample: Sample, seen: Row | None = None) -> Row:
+        """The whole row: shared prompt, then a branch for each turn. seen: what `see` gave of these clips before."""
+        row, build = replace(seen or see(sample)), _Builder()
         build.text(self.ids(SYSTEM + START if sample.clips else SYSTEM))
         for i, (clip, grid) in enumerate(zip(sample.clips, row.grids, strict=True)):
             if i:
@@ -112,25 +114,32 @@ class Packer:
                 build.text(self.ids(question + ANSWER))
                 build.text(self.ids(answer + STOP + "\n<|im_start|>user\n"))
             build.text(self.ids(turn.question + ANSWER))
-            build.answer(self.ids(turn.answer + STOP), number, self.digits if turn.answer.startswith("[") else set())
+            build.answer(self.ids(turn.answer + STOP), number, self.digits, outside_quotes(turn.answer))
         build.finish(row)
         row.tasks = [turn.task for turn in sample.turns]
         return row
+
+
+def outside_quotes(answer: str) -> list[bool]:
+    """Of each digit of an answer in the official form of grounding: is it a coordinate, and no part of a name or label?
+    Nothing for other answers."""
+    parts = answer.split('"') if answer.startswith("[") else []
+    return [i % 2 == 0 for i, part in enumerate(parts) for character in part if character.isdigit()]
 
 
 class _Builder:
     """Grows the arrays of a row, token by token, with the positions of `positions.mrope` (`max_plus_one`)."""
 
     def __init__(self) -> None:
-        self.columns: dict[str, list] = {name: [] for name in ("ids", "branch", "target", "weight", "answer")}
+        self.columns: dict[str, list] = {name: [] for name in ("ids", "branch", *LEARNED)}
         self.positions: list[np.ndarray] = []
         self.visual: list[int] = []
         self.next, self._branch = 0, 0
 
     def _add(self, ids: list[int], positions: np.ndarray) -> None:
         n = len(ids)
-        for name, values in (("ids", ids), ("branch", [self._branch] * n), ("target", [-100] * n),
-                             ("weight", [0.0] * n), ("answer", [-1] * n)):
+        for name, values in {"ids": ids, "branch": [self._branch] * n, "target": [-100] * n, "weight": [0.0] * n,
+                             "digit": [-1] * n, "answer": [-1] * n}.items():
             self.columns[name].extend(values)
         self.positions.append(positions)
 
@@ -152,14 +161,17 @@ class _Builder:
     def branch(self, number: int, start: int) -> None:
         self._branch, self.next = number, start
 
-    def answer(self, ids: list[int], number: int, heavy: set[int]) -> None:
-        """The answer's tokens: each is the target of the token before it; the last one is never read. `heavy` tokens
-        count threefold: of the thirty tokens of a box, the eight or nine digits are what is hard."""
+    def answer(self, ids: list[int], number: int, digits: dict[int, int], outside: list[bool]) -> None:
+        """The answer's tokens: each is the target of the token before it; the last one is never read. Digits of a
+        grounding answer count threefold: of the thirty tokens of a box, they are what is hard. outside: which of them
+        are coordinates."""
         first = len(self.columns["ids"]) - 1
         self.text(ids[:-1])
         stop = first + len(ids)
         self.columns["target"][first:stop] = ids
-        self.columns["weight"][first:stop] = [(3 if i in heavy else 1) * len(ids) ** -0.75 for i in ids]
+        self.columns["weight"][first:stop] = [(3 if outside and i in digits else 1) * len(ids) ** -0.75 for i in ids]
+        left = iter(outside)
+        self.columns["digit"][first:stop] = [digits[i] if i in digits and next(left, False) else -1 for i in ids]
         self.columns["answer"][first:stop] = [number] * len(ids)
 
     def finish(self, row: Row) -> None:
@@ -212,7 +224,7 @@ def _segments(grids: list[tuple[int, int, int]]) -> dict[str, np.ndarray]:
 def _sequences(rows: list[Row]) -> dict[str, np.ndarray]:
     """All tokens, row after row. The first group of the table holds the prompts, one a row; the others hold branches,
     and `owner` says whose: a branch sees the prompt of its row, and itself."""
-    out = {name: np.concatenate([getattr(row, name) for row in rows]) for name in ("ids", "target", "weight")}
+    out = {name: np.concatenate([getattr(row, name) for row in rows]) for name in ("ids", "target", "weight", "digit")}
     out["positions"] = np.concatenate([row.positions for row in rows], axis=1)
     prompts, branches, owner, visual, answer = [], [], [], [], []
     offset = answers = 0

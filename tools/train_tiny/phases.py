@@ -13,10 +13,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .focus import FOCUS
 from .packing import Sample
 from .preference import paired
 from .tasks import KINDS_OF_SAMPLE
 from .world import Rng
+
+ALL_KINDS = KINDS_OF_SAMPLE | FOCUS
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,9 @@ class Phase:
 
     number: with the seed, where its draws come from (no two phases draw the same); trains: tower, decoder or all;
     mix: kind of sample -> share; dense: weight of the dense targets; easy: share of the phase in which samples start
-    small and simple; batch: samples a step; turns: questions a picture at most. Rates are those of Muon (matrix) and of
-    AdamW (plain), times a cosine from rate_start to rate_end.
+    small and simple; batch: samples a step; turns: questions a picture at most, in each of `again` steps (only while
+    the tower holds still, whose features are then kept). Rates are those of Muon (matrix) and of AdamW (plain), times a
+    cosine from rate_start to rate_end.
     """
     name: str
     number: int
@@ -38,6 +42,7 @@ class Phase:
     easy: float = 0.0
     batch: int = 48
     turns: int = 5
+    again: int = 1
     matrix_rate: float = 4e-3
     plain_rate: float = 2e-3
     rate_start: float = 1.0
@@ -76,6 +81,38 @@ PHASES = {phase.name: phase for phase in (
           {"shapes": 0.6, "number": 0.15, "word": 0.1, "video": 0.15},
           preference=True, matrix_rate=1e-4, plain_rate=5e-5, rate_end=0.0),
 )}
+PAGES = {"number": 0.12, "word": 0.12, "document": 0.26, "clicks": 0.08}             # whatever is read
+SEEN = {"shapes": 0.16, "pairs": 0.06, "points": 0.05, "boxes": 0.08, "video": 0.10}
+SCHEDULE = (                                              # `going_on.py`
+    Phase("places", 31, "points, boxes, controls and pairs, each alone about a picture", "decoder", 420,
+          {"points": 0.18, "boxes": 0.20, "clicks": 0.17, "pairs": 0.12, "shapes": 0.15, "video": 0.09,
+           "number": 0.06, "word": 0.02, "document": 0.01},
+          dense=0.2, turns=7, again=2, rate_start=0.4, rate_end=0.01),
+    Phase("mend", 38, "dialogues, the odd one out, two pictures, which a focus forgets, beside everything else",
+          "decoder", 360,
+          {"dialogue": 0.19, "odd": 0.09, "differ": 0.11, "shapes": 0.19, "pairs": 0.06, "points": 0.06, "boxes": 0.10,
+           "clicks": 0.03, "number": 0.05, "word": 0.02, "video": 0.07, "document": 0.03},
+          dense=0.2, turns=6, again=2, rate_start=0.35, rate_end=0.01),
+    Phase("characters", 32, "dense targets: single characters and short lines", "tower", 6000,
+          {"characters": 0.35, "number": 0.22, "word": 0.18, "document": 0.07, "shapes": 0.13, "video": 0.05},
+          dense=1.0, easy=0.3, rate_start=0.8, rate_end=0.8),
+    Phase("lines", 33, "dense targets: words, pages, shapes", "tower", 12000,
+          {"characters": 0.12, "number": 0.20, "word": 0.24, "document": 0.20, "shapes": 0.17, "video": 0.07},
+          dense=1.0, rate_start=0.8, rate_end=0.5),
+    Phase("told", 34, "pairs told before they are judged, points, boxes, controls, words", "decoder", 3000,
+          {"told": 0.14, "points": 0.12, "boxes": 0.20, "clicks": 0.16, "word": 0.12, "number": 0.12, "shapes": 0.08,
+           "video": 0.06},
+          dense=0.2, turns=7, again=2, rate_start=0.6, rate_end=0.6),
+    Phase("together", 35, "everything, with bare answers, the tower moving too", "all", 9000, SEEN | PAGES,
+          dense=0.3, turns=7, rate_start=0.4, rate_end=0.2),
+    Phase("wide", 36, "two pictures, the odd one out, dialogues beside everything", "all", 2000,
+          SEEN | PAGES | {"differ": 0.10, "odd": 0.08, "dialogue": 0.10},
+          dense=0.2, turns=7, rate_start=0.2, rate_end=0.15),
+    Phase("settle", 37, "everything, the tower at rest, coming down", "decoder", 7000,
+          SEEN | PAGES | {"differ": 0.06, "odd": 0.05, "dialogue": 0.08},
+          dense=0.2, turns=7, again=2, rate_start=0.3, rate_end=0.0),
+)
+PHASES |= {phase.name: phase for phase in SCHEDULE}
 PAIR = {name: Phase(name, 9, "what appears or leaves in a video, and when", "decoder", 360, {"video": 1.0},
                     dense=0.3, easy=0.1, rate_end=0.02, time_axis=axis)
         for name, axis in (("with the time axis", True), ("without the time axis", False))}       # `ablate.py`
@@ -86,7 +123,7 @@ def draw(rng: Rng, phase: Phase, progress: float = 1.0) -> Sample:
     kinds = list(phase.mix)
     kind = kinds[int(np.searchsorted(np.cumsum(list(phase.mix.values())), rng.random() * sum(phase.mix.values())))]
     hard = 0.92 if not phase.easy else min(0.92, progress / phase.easy)
-    sample = KINDS_OF_SAMPLE[kind](rng, easy=rng.random() > hard, turns=phase.turns)
+    sample = ALL_KINDS[kind](rng, easy=rng.random() > hard, turns=phase.turns * phase.again)
     if not phase.preference:
         return sample
     pairs = paired(rng, sample)

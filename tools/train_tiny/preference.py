@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -55,11 +56,11 @@ def paired(rng: Rng, sample: Sample) -> Sample:
     return Sample(sample.clips, turns)
 
 
-def log_probabilities(lean: Lean, b: dict[str, Any], features: torch.Tensor) -> torch.Tensor:
+def log_probabilities(lean: Lean, b: dict[str, Any], features: torch.Tensor, read: Callable) -> torch.Tensor:
     """Log probability of every answer of a batch, in nats: (answers,). features: what the tower says, (m, d)."""
-    logits = lean.read(b, features)[0].float()
+    logits = read(lean, b, features)[0].float()
     each = F.log_softmax(logits, dim=-1).gather(1, b["target"][:, None])[:, 0]
-    return torch.zeros(len(b["tasks"])).index_add(0, b["answer"], each)
+    return each.new_zeros(len(b["tasks"])).index_add(0, b["answer"], each)
 
 
 class Preference:
@@ -71,11 +72,12 @@ class Preference:
         for p in self.first.parameters():
             p.requires_grad_(False)
 
-    def __call__(self, lean: Lean, b: dict[str, Any]) -> dict[str, torch.Tensor]:
-        """`preference`, the loss, and the share of pairs in which the right answer gained on the wrong one."""
+    def __call__(self, lean: Lean, b: dict[str, Any], features: torch.Tensor,
+                 read: Callable) -> dict[str, torch.Tensor]:
+        """`preference`, the loss, and the share of pairs in which the right answer gained on the wrong one. read:
+        `Lean.read`, or `fused.read` for a batch in its layout."""
         with torch.no_grad():
-            features = lean.see(b)
-            start = log_probabilities(self.first, b, features)
-        gain = log_probabilities(lean, b, features) - start
+            start = log_probabilities(self.first, b, features, read)
+        gain = log_probabilities(lean, b, features, read) - start
         margin = gain[0::2] - gain[1::2]
         return {"preference": -F.logsigmoid(BETA * margin).mean(), "gained": (margin > 0).float().mean().detach()}

@@ -187,6 +187,18 @@ def relation(rng: Rng, clip: Clip) -> Turn | None:
     return _yes_no(f"Is the {one.label} inside the {other.label}?", False)
 
 
+OPPOSITES = {"left of": "right of", "above": "below", "larger than": "smaller than"}
+OPPOSITES |= {other: word_ for word_, other in OPPOSITES.items()}
+
+
+def opposite(turn: Turn) -> Turn | None:
+    """The question whose answer must be the other one; None where there is no such question."""
+    for word_, other in OPPOSITES.items():
+        if f" {word_} the " in turn.question:
+            return _yes_no(turn.question.replace(word_, other), turn.answer == "No.")
+    return None
+
+
 def _inside_pair(things: list[Thing]) -> tuple[Thing, Thing] | None:
     pairs = [(p, q) for p in things for q in things if p is not q and q.kind in ROOMY and within(p.box, q.box)]
     return pairs[0] if pairs else None

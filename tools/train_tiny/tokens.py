@@ -32,6 +32,11 @@ def load_tokenizer() -> Tokenizer:
     return Tokenizer.from_file(str(PATH))
 
 
+def digit_ids() -> tuple[int, ...]:
+    """Ids of the digits 0 to 9, each a token of its own."""
+    return tuple(load_tokenizer().token_to_id(str(digit)) for digit in range(10))
+
+
 def corpus(samples: int = 6000, seed: int = 0) -> Iterator[str]:
     """Questions and answers of every kind of sample."""
     from .tasks import KINDS_OF_SAMPLE

@@ -26,7 +26,6 @@ from minivl.truth.compare.importers import read_candidate
 from minivl.truth.compare.local import local_golden
 from minivl.truth.diagnose import diagnose
 from minivl.truth.museum import FAULTS, Fault, cases
-from minivl.truth.museum.hunt import quietly
 from minivl.truth.museum.world import world
 from minivl.truth.trace.format import Trace
 from minivl.truth.trace.record import record
@@ -105,7 +104,7 @@ def row(fault: Fault, folder: Path) -> Row:
         vlm, path = world().on(precision, "definition"), folder / f"{precision}.safetensors"
         case = LARGER.get(fault.name, fault.shows) if precision == "bfloat16" else fault.shows
         record(exact, case.build(exact)[0], folder / "golden.safetensors", yardsticks=(precision,))
-        with quietly(), session(replace=fault.table()), np.errstate(all="ignore"):
+        with session(replace=fault.table(), quiet=True), np.errstate(all="ignore"):
             record(vlm, case.build(vlm)[0], path)
         with Trace(folder / "golden.safetensors") as golden:
             candidate = read_candidate(path, golden)

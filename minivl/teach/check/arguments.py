@@ -36,11 +36,12 @@ def arrays_in(name: str, thing: Any) -> Iterator[tuple[str, np.ndarray]]:
         yield name, thing.stored
     elif isinstance(thing, tuple):
         for field, part in zip(getattr(thing, "_fields", range(len(thing))), thing, strict=True):
-            yield from arrays_in(f"{name}.{field}" if isinstance(field, str) else f"{name}[{field}]", part)
+            yield from arrays_in(f"{name}.{field}" if isinstance(field, str) else f"{name}[{field}]",
+                                 part)
 
 
 def size_of(args: tuple) -> int:
-    """How many numbers there are in all arguments: the measure of a small input. A large number counts as more."""
+    """How many numbers there are in all arguments; a large whole number counts as more."""
     arrays = [array for arg in args for _, array in arrays_in("", arg)]
     whole = sum(int(np.abs(a).sum()) for a in arrays if a.dtype.kind in "iu" and a.size < 100)
     plain = sum(int(abs(arg)) for arg in args if isinstance(arg, int | float))
@@ -55,7 +56,7 @@ def widened(thing: Any) -> Any:
 
 
 def fresh(thing: Any, strided: bool) -> Any:
-    """A copy that a student's function may spoil. strided: not contiguous, as slices of larger arrays are."""
+    """A copy that a student's function may spoil. strided: not contiguous, as slices of arrays are."""
     def copy(array: np.ndarray) -> np.ndarray:
         if not strided or array.ndim < 2:
             return array.copy()
@@ -67,7 +68,7 @@ def fresh(thing: Any, strided: bool) -> Any:
 
 
 def nudged(names: list[str], args: tuple, reads: tuple[str, ...]) -> Iterator[tuple[str, tuple]]:
-    """The arguments with one thing in them changed, and its name: who notices no difference does not use it."""
+    """The arguments with one thing changed, and its name: who notices no difference does not use it."""
     for n, (name, arg) in enumerate(zip(names, args, strict=True)):
         for path, other in _others(name, arg, reads):
             yield path, (*args[:n], other, *args[n + 1:])
@@ -103,7 +104,8 @@ def described(name: str, thing: Any, reads: tuple[str, ...]) -> str:
     if isinstance(thing, Stored):
         return f"{name} = {array_words(thing.stored)}"
     if hasattr(thing, "_fields"):
-        parts = [described(f".{field}", part, reads) for field, part in zip(thing._fields, thing, strict=True)]
+        parts = [described(f".{field}", part, reads)
+                 for field, part in zip(thing._fields, thing, strict=True)]
         return f"{name} ({', '.join(parts)})"
     if is_dataclass(thing) and not isinstance(thing, type):
         shown = ", ".join(f".{field} = {getattr(thing, field)}" for field in reads)

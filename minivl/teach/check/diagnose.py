@@ -1,8 +1,9 @@
 """Wrong numbers in words: where they are, what they have in common, and when they come.
 
-Nothing here knows a stage. Each look is one small function of the right array, the student's array and the mask of
-what differs; it gives a sentence or nothing. A known mistake (`exercise.py`) says more, but these find those that
-nobody has thought of: rows in another order, a factor, a missing transpose, an argument that is never used.
+Nothing here knows a stage. Each look is one small function of the right array, the student's array and
+the mask of what differs; it gives a sentence or nothing. A known mistake (`exercise.py`) says more, but
+these find those that
+nobody has thought of: rows in another order, a factor, a missing transpose, an argument not used.
 
 Read next: `result.py`, which puts the sentences together.
 """
@@ -24,7 +25,7 @@ from .judge import Verdict, expected, run, same_as, tolerance
 
 @dataclass(frozen=True)
 class Look:
-    """What a look sees: both arrays in float64, where they differ, their axis letters, sizes and arguments by name."""
+    """Both arrays in float64, where they differ, their axis letters, sizes and arguments by name."""
     right: np.ndarray
     got: np.ndarray
     wrong: np.ndarray
@@ -41,8 +42,10 @@ class Look:
 def look_at(exercise: Exercise, case: Case, verdict: Verdict) -> Look:
     """The first wrong output of a verdict, ready to be looked at."""
     axes = exercise.axes[min(verdict.place, len(exercise.axes) - 1)]
-    right, got = (exercise.see(np.asarray(x[verdict.place], np.float64)) for x in (verdict.expected, verdict.got))
-    axes = list(axes) if len(axes) == right.ndim and "_" not in axes else [f"{n}" for n in range(right.ndim)]
+    right, got = (exercise.see(np.asarray(x[verdict.place], np.float64))
+                  for x in (verdict.expected, verdict.got))
+    if len(axes) != right.ndim or "_" in axes:
+        axes = [f"{n}" for n in range(right.ndim)]
     try:
         sizes = check_inputs("", exercise.door.contract, case.args)
     except ContractError:
@@ -65,7 +68,7 @@ def number(value: float) -> str:
 
 
 def where(look: Look) -> str:
-    """Which axes the wrong numbers single out: `only o = 3..5`; empty when every axis is hit all along."""
+    """Which axes the wrong numbers single out: `only o = 3..5`; empty when every axis is hit."""
     said = []
     for n, axis in enumerate(look.axes):
         hit = np.flatnonzero(look.wrong.any(axis=tuple(m for m in range(look.wrong.ndim) if m != n)))
@@ -82,7 +85,7 @@ def runs(numbers: Sequence[int] | np.ndarray, most: int = 6) -> str:
     return ", ".join(said[:most]) + (" ..." if len(said) > most else "")
 
 
-# ------------------------------------------------------------------------------- looks: a sentence, or nothing
+# -------------------------------------------------------------------- looks: a sentence, or nothing
 
 def holes(look: Look) -> str:
     """Not-a-number or infinity."""
@@ -90,14 +93,15 @@ def holes(look: Look) -> str:
     if not bad.any():
         return ""
     found = sorted({str(value) for value in look.got[bad]})
-    return (f"your result has {' and '.join(found)}: an overflow (exp of a large number?), or a division by or a "
-            "logarithm of zero")
+    return (f"your result has {' and '.join(found)}: an overflow (exp of a large number?), or a "
+            f"division by or a logarithm of zero")
 
 
 def unchanged(look: Look) -> str:
     """An argument came back as it was."""
     for name, value in look.given.items():
-        if isinstance(value, np.ndarray) and value.size > 1 and look.near(np.asarray(value, np.float64), look.got):
+        if (isinstance(value, np.ndarray) and value.size > 1
+                and look.near(np.asarray(value, np.float64), look.got)):
             return f"what you give is the argument {name}, unchanged"
     return ""
 
@@ -116,8 +120,8 @@ def other_order(look: Look) -> str:
         if -1 not in came and came != list(range(len(right))):
             twice = "" if len(set(came)) == len(came) else "; some come twice and others not at all"
             listed = " ".join(map(str, came[:24])) + (" ..." if len(came) > 24 else "")
-            return (f"along axis {axis} you give right slices in the wrong order: at 0 1 2 ... yours are the expected "
-                    f"ones number {listed}{twice}")
+            return (f"along axis {axis} you give right slices in the wrong order: at 0 1 2 ... yours "
+                    f"are the expected ones number {listed}{twice}")
     return ""
 
 
@@ -132,10 +136,10 @@ def transposed(look: Look) -> str:
     flat = look.got.reshape(-1)
     for order in list(permutations(range(look.right.ndim)))[1:24]:
         if look.near(look.right.transpose(order).reshape(-1), flat):
-            letters = [look.axes[n] for n in order]
-            return f"your numbers are right but lie in the order of axes ({' '.join(letters)}): a transpose is missing"
+            axes = " ".join(look.axes[n] for n in order)
+            return f"your numbers are right but in the order of axes ({axes}): a transpose is missing"
     if look.right.size > 3 and look.near(np.sort(look.right.reshape(-1)), np.sort(flat)):
-        return "all your numbers are right, but stand in the wrong places: look at reshape, transpose and slices"
+        return "all your numbers are right, but in wrong places: look at reshape, transpose and slices"
     return ""
 
 
@@ -154,9 +158,12 @@ def factor(look: Look) -> str:
 def offset(look: Look) -> str:
     """One sum too many or too few."""
     distance = look.got - look.right
-    if distance.size > 2 and np.isfinite(distance).all() and _flat(distance, 0.01 * np.abs(look.right).max()):
-        return f"every number is too {'large' if distance.flat[0] > 0 else 'small'} by {number(abs(distance.flat[0]))}"
-    return _along(distance, look, "is off by an amount of its own", "a bias missing, or added along the wrong axis?")
+    if distance.size > 2 and np.isfinite(distance).all() and _flat(distance,
+                                                                   0.01 * np.abs(look.right).max()):
+        first = distance.flat[0]
+        return f"every number is too {'large' if first > 0 else 'small'} by {number(abs(first))}"
+    return _along(distance, look, "is off by an amount of its own",
+                  "a bias missing, or added along the wrong axis?")
 
 
 def _along(table: np.ndarray, look: Look, what: str, cause: str) -> str:
@@ -164,8 +171,9 @@ def _along(table: np.ndarray, look: Look, what: str, cause: str) -> str:
     for n, axis in enumerate(look.axes):
         rows = np.moveaxis(table, n, 0).reshape(table.shape[n], -1)
         if rows.shape[0] > 1 and rows.shape[1] > 1 and all(_flat(row) for row in rows):
-            some = ", ".join(f"{axis}={i}: {number(float(np.nanmedian(row)))}" for i, row in enumerate(rows[:4]))
-            return f"each place along axis {axis} {what} ({some}{', ...' if len(rows) > 4 else ''}): {cause}"
+            some = [f"{axis}={i}: {number(float(np.nanmedian(row)))}" for i, row in enumerate(rows[:4])]
+            said = ", ".join(some + ["..."] * (len(rows) > 4))
+            return f"each place along axis {axis} {what} ({said}): {cause}"
     return ""
 
 
@@ -175,7 +183,8 @@ def _flat(values: np.ndarray, scale: float = 0.0) -> bool:
     if len(finite) < 2 or (np.isinf(values)).any():
         return False
     middle = np.median(finite)
-    return bool((np.abs(finite - middle) <= 2e-4 * max(abs(middle), scale, 1e-6)).all()) and abs(middle) > 1e-6
+    return bool((np.abs(finite - middle) <= 2e-4 * max(abs(middle), scale,
+                                                       1e-6)).all()) and abs(middle) > 1e-6
 
 
 def _known_factor(c: float, sizes: dict[str, int]) -> str:
@@ -201,8 +210,8 @@ def nearly(look: Look) -> str:
     size = np.abs(look.right).max(initial=0.0)
     error = np.abs(look.got - look.right).max(initial=0.0)
     if size and error / size < 0.02:
-        return (f"you are close (off by {error / size:.1g} of the largest number): an approximation, an eps in another "
-                "place, or too few digits on the way?")
+        return (f"you are close (off by {error / size:.1g} of the largest number): an approximation, an "
+                f"eps in another place, or too few digits on the way?")
     return ""
 
 
@@ -210,7 +219,7 @@ LOOKS = (holes, unchanged, never_written, other_order, transposed, wrong_sign, f
 
 
 def common(looks: Sequence[Look]) -> str:
-    """The first thing that a look finds on most of several inputs, in the words for one of them; empty without one.
+    """The first thing that a look finds on most of several inputs, in the words for one of them.
 
     A single small input deceives: where only two numbers are, any factor and any order can be seen.
     """
@@ -221,7 +230,7 @@ def common(looks: Sequence[Look]) -> str:
     return ""
 
 
-# ----------------------------------------------------------------------------------- over all of the inputs
+# --------------------------------------------------------------------------- over all of the inputs
 
 def when(exercise: Exercise, cases: Sequence[Case], right: Sequence[bool]) -> str:
     """On which inputs it is wrong, by the exercise's facts: `wrong exactly where a window is ragged`."""
@@ -241,17 +250,18 @@ def when(exercise: Exercise, cases: Sequence[Case], right: Sequence[bool]) -> st
 
 
 def partly(exercise: Exercise, cases: Sequence[Case], verdicts: Sequence[Verdict]) -> str:
-    """The known mistake that explains most wrong inputs, when none explains all: there may be two at once."""
+    """The known mistake that explains most wrong inputs, when none explains all: there may be two."""
     failed = [(case, v) for case, v in zip(cases, verdicts, strict=True) if v.kind != "right"]
     counts = [sum(same_as(exercise, version, case, v) is True for case, v in failed)
-              for _, version in exercise.mistakes]
+              for _, _, version in exercise.mistakes]
     most = max(counts, default=0)
     if most < max(2, len(failed) / 3):
         return ""
     words = exercise.mistakes[counts.index(most)].words
     if most == len(failed):
         return f"wherever it is wrong it gives what this mistake gives: {words}"
-    return f"there may be two mistakes; one of them explains {most} of the {len(failed)} wrong inputs: {words}"
+    many = f"{most} of the {len(failed)} wrong inputs"
+    return f"there may be two mistakes; one of them explains {many}: {words}"
 
 
 def unused(exercise: Exercise, function: Callable, cases: Sequence[Case]) -> str:
@@ -267,7 +277,8 @@ def unused(exercise: Exercise, function: Callable, cases: Sequence[Case]) -> str
                 moved.setdefault(path, []).append(both)
         except Exception:
             continue                                      # a changed input may be none; others will do
-    idle = [path for path, seen in moved.items() if any(a for a, _ in seen) and not any(b for _, b in seen)]
+    idle = [path for path, seen in moved.items() if any(a for a, _ in seen)
+            and not any(b for _, b in seen)]
     if not idle:
         return ""
     return f"your result does not depend on {' or '.join(idle)}; the right one does"

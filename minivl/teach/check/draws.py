@@ -1,14 +1,15 @@
-"""One drawing language for the inputs of an exercise, spoken by Hypothesis where it is installed and by a few lines of
-our own where it is not (in a browser, say).
+"""One drawing language for the inputs of an exercise, spoken by Hypothesis where it is installed and by
+a few lines of our own where it is not (in a browser, say).
 
     def draw(d):
         rows, width = d.whole(1, 6), d.whole(1, 8)
         return d.floats(rows, width), d.norm(width)
 
-Every decision comes down to `whole(low, high)`; smaller is simpler, and a failing input is made smaller by lowering
-decisions. Numbers come from a generator whose seed is a decision too, so that decisions alone say what an input is.
+Every decision comes down to `whole(low, high)`; smaller is simpler, and a failing input is made smaller
+by lowering decisions. Numbers come from a generator whose seed is a decision too, so that decisions
+alone say what an input is.
 
-Read next: `exercise.py`, which holds such functions; `search` here, which finds the smallest input that fails.
+Read next: `exercise.py`, which holds such functions; `search` here, the smallest input that fails.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Draws:
         return bool(self.whole(0, 1))
 
     def generator(self) -> np.random.Generator:
-        """Another one each time, also where all seeds have been lowered to 0: keys must not equal values."""
+        """Another one each time, even where all seeds have been lowered to 0: keys are not values."""
         self._made += 1
         return np.random.default_rng((self.whole(0, 999), self._made))
 
@@ -64,7 +65,7 @@ class Draws:
         return self.generator().permutation(length)
 
     def linear(self, into: int, out: int, bias: bool | None = None) -> Linear:
-        """A linear map whose results are about as large as what goes in; with a bias, without, or either (None)."""
+        """A map whose results are about as large as its inputs; with a bias, without, or either."""
         bias = self.flag() if bias is None else bias
         matrix = self.floats(out, into, scale=max(into, 1) ** -0.5)
         return Linear(weight(matrix), weight(self.floats(out)) if bias else None)
@@ -83,13 +84,14 @@ class Draws:
 
     def grids(self, most: int, side: int, merge: int = 2, frames: int = 3) -> np.ndarray:
         """Grids (i, 3) of up to `most` pictures and videos, up to `side` cells high and wide."""
-        rows = [(self.whole(1, frames) if self.flag() else 1, merge * self.whole(1, side), merge * self.whole(1, side))
+        rows = [(self.whole(1, frames) if self.flag() else 1, merge * self.whole(1, side),
+                 merge * self.whole(1, side))
                 for _ in range(self.whole(1, most))]
         return np.array(rows, np.int64)
 
 
 def deck(draw: Callable[[Draws], tuple], seed: int, count: int) -> list[Case]:
-    """The same `count` cases for the same seed, with or without Hypothesis: what mistakes are told apart on."""
+    """The same `count` cases for the same seed, with or without Hypothesis."""
     rng = np.random.default_rng(seed)
     return [_case(draw, Draws(_uneven(rng))) for _ in range(count)]
 
@@ -106,11 +108,13 @@ def _uneven(rng: np.random.Generator) -> Whole:
     return whole
 
 
-def search(draw: Callable[[Draws], tuple], fails: Callable[[Case], bool], seed: int, tries: int, until: float
+def search(draw: Callable[[Draws], tuple], fails: Callable[[Case], bool], seed: int, tries: int,
+           until: float
            ) -> Case | None:
     """The smallest case found for which `fails` holds, or None.
 
-    Gives up at the time `until`, and after three cases looked at for each of `tries`: shrinking could go on for long.
+    Gives up at the time `until`, and after three cases looked at for each of `tries`: shrinking could go
+    on for long.
     """
     best: list[Case] = []
     looks = iter(range(3 * tries))
@@ -133,7 +137,8 @@ def weight_of(case: Case) -> tuple[int, bool]:
     return size_of(case.args), case.strided
 
 
-def _with_hypothesis(draw: Callable[[Draws], tuple], fails: Callable[[Case], bool], seed: int, tries: int) -> None:
+def _with_hypothesis(draw: Callable[[Draws], tuple], fails: Callable[[Case], bool], seed: int,
+                     tries: int) -> None:
     from random import Random
 
     import hypothesis as h
@@ -142,14 +147,17 @@ def _with_hypothesis(draw: Callable[[Draws], tuple], fails: Callable[[Case], boo
     @strategies.composite
     def cases(drawn: Any) -> Case:
         return _case(draw, Draws(lambda low, high: drawn(strategies.integers(low, high))))
-    settings = h.settings(max_examples=tries, database=None, deadline=None, suppress_health_check=list(h.HealthCheck),
+    settings = h.settings(max_examples=tries, database=None, deadline=None,
+                          suppress_health_check=list(h.HealthCheck),
                           phases=(h.Phase.generate, h.Phase.shrink))
-    # An exception of its own says that nothing was found, or that a function fails by chance or the time is over.
+    # An exception of its own says that nothing was found, or that a function fails by chance or the time
+    # is over.
     with suppress(h.errors.HypothesisException, h.errors.Flaky):
         h.find(cases(), fails, settings=settings, random=Random(seed))
 
 
-def _by_hand(draw: Callable[[Draws], tuple], fails: Callable[[Case], bool], seed: int, tries: int) -> None:
+def _by_hand(draw: Callable[[Draws], tuple], fails: Callable[[Case], bool], seed: int,
+             tries: int) -> None:
     rng = np.random.default_rng(seed)
     for _ in range(tries):
         made: list[int] = []
@@ -172,7 +180,8 @@ def _replaying(made: Sequence[int]) -> Whole:
     return lambda low, high: min(low + next(left, 0), high)
 
 
-def _shrink(draw: Callable[[Draws], tuple], fails: Callable[[Case], bool], made: list[int], rounds: int = 3) -> None:
+def _shrink(draw: Callable[[Draws], tuple], fails: Callable[[Case], bool], made: list[int],
+            rounds: int = 3) -> None:
     """Lower one decision after the other for as long as the case still fails."""
     def still(place: int, lower: int) -> bool:
         trial = [*made[:place], lower, *made[place + 1:]]

@@ -1,9 +1,9 @@
 """One run of a student's function on one drawn input, and what is wrong with what came of it.
 
-What is right is the definition's result in float64. A float may be off by the rounding of the type that went in, times
-the length of the longest sum; whole numbers must be equal. Everything else that can go wrong (an exception, another
-type or shape, inputs that were written to) has a kind and words of its own here; wrong numbers are explained in
-`diagnose.py`.
+What is right is the definition's result in float64. A float may be off by the rounding of the type that
+went in, times the length of the longest sum; whole numbers must be equal. Everything else that can go
+wrong (an exception, another type or shape, inputs that were written to) has a kind and words of its own
+here; wrong numbers are explained in `diagnose.py`.
 
 Read next: `result.py` for how it is told.
 """
@@ -26,13 +26,13 @@ from .arguments import arrays_in, changed, fresh, widened
 from .draws import Case
 from .exercise import Exercise
 
-STEPS = 4               # units in the last place, for each number in the longest sum, that a result may be off
+STEPS = 4  # units in the last place, for each number in the longest sum, that a result may be off
 LEAST = 32              # and in every case this many
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of one run. kind: "right", or which kind of wrong; place: which output; wrong: which numbers of it."""
+    """One run. kind: "right", or how it is wrong; place and wrong: which output, which numbers of it."""
     kind: str
     words: str = ""
     expected: tuple = ()
@@ -79,7 +79,8 @@ def judge(exercise: Exercise, function: Callable, case: Case) -> Verdict:
     return Verdict("right", expected=wanted, got=got, remarks=_remarks(value, args))
 
 
-def close(exercise: Exercise, case: Case, ours: np.ndarray, theirs: np.ndarray, times: float = 1) -> np.ndarray:
+def close(exercise: Exercise, case: Case, ours: np.ndarray, theirs: np.ndarray,
+          times: float = 1) -> np.ndarray:
     """Where two results of the same shape agree. Not-a-number never agrees with a number."""
     if theirs.dtype.kind not in "fiubV":
         return np.zeros(theirs.shape, bool)
@@ -87,7 +88,8 @@ def close(exercise: Exercise, case: Case, ours: np.ndarray, theirs: np.ndarray, 
         return theirs == ours
     a, b = (exercise.see(np.asarray(x, np.float64)) for x in (ours, theirs))
     with np.errstate(all="ignore"):
-        return (np.abs(a - b) <= times * tolerance(exercise, case, a)) | (a == b) | (np.isnan(a) & np.isnan(b))
+        return (np.abs(a - b) <= times * tolerance(exercise, case,
+                                                   a)) | (a == b) | (np.isnan(a) & np.isnan(b))
 
 
 def tolerance(exercise: Exercise, case: Case, right: np.ndarray) -> float:
@@ -97,7 +99,7 @@ def tolerance(exercise: Exercise, case: Case, right: np.ndarray) -> float:
     return float(exercise.slack + np.finfo(np.float32).eps * steps * max(1.0, size.max(initial=0)))
 
 
-# ------------------------------------------------------------------------------------- all but the numbers
+# ------------------------------------------------------------------------------ all but the numbers
 
 def misfit(function: Callable, exercise: Exercise) -> str:
     """Words for a function that cannot take the stage's arguments; empty when it can."""
@@ -129,9 +131,10 @@ def _raised(function: Callable, error: Exception) -> str:
 def _form(value: Any, wanted: tuple, exercise: Exercise) -> tuple[str, str] | None:
     """Kind and words of the first thing wrong with the form of a result: count, type, dtype, shape."""
     if value is None:
-        return "type", "your function gives None: is its `return` missing?"
+        return "type", "your function gives None: fill it in (is its `return` missing?)"
     if len(wanted) > 1 and not (isinstance(value, tuple) and len(value) == len(wanted)):
-        many = f"a {type(value).__name__}" + (f" of {len(value)}" if isinstance(value, tuple | list) else "")
+        many = f"a {type(value).__name__}" + (f" of {len(value)}" if isinstance(value, tuple | list)
+                                              else "")
         return "count", f"your function gives {many}; it should give a tuple of {len(wanted)} arrays"
     if len(wanted) == 1 and isinstance(value, tuple) and len(value) != 1:
         return "count", f"your function gives {len(value)} values in a tuple; it should give one array"
@@ -149,7 +152,7 @@ def _which(place: int, wanted: tuple) -> str:
 
 def _form_of_one(which: str, ours: np.ndarray, theirs: Any, axes: list[str]) -> tuple[str, str] | None:
     if not isinstance(theirs, np.ndarray | np.generic):
-        return "type", f"{which} is a {type(theirs).__name__}; it should be a NumPy array (np.array(...) makes one)"
+        return "type", f"{which} is a {type(theirs).__name__}; it should be a NumPy array: np.array(...)"
     if theirs.shape != ours.shape:
         return "shape", _shapes(which, ours.shape, theirs.shape, axes)
     kinds = {"f": "floating-point numbers", "i": "whole numbers", "u": "whole numbers"}
@@ -169,7 +172,8 @@ def _shapes(which: str, ours: tuple[int, ...], theirs: tuple[int, ...], axes: li
     if sorted(theirs) == sorted(ours):
         return f"{said}: the axes are in another order"
     axis = next(n for n, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)
-    return f"{said}: axis {axis}{f', {axes[axis]},' if letters else ''} is {theirs[axis]} instead of {ours[axis]}"
+    letter = f", {axes[axis]}," if letters else ""
+    return f"{said}: axis {axis}{letter} is {theirs[axis]} instead of {ours[axis]}"
 
 
 def _spoilt(exercise: Exercise, before: tuple, after: tuple) -> str:
@@ -177,8 +181,10 @@ def _spoilt(exercise: Exercise, before: tuple, after: tuple) -> str:
     for name, old, new in zip(exercise.names, before, after, strict=True):
         for (path, a), (_, b) in zip(arrays_in(name, old), arrays_in(name, new), strict=False):
             if a.shape != b.shape or not np.array_equal(a, b, equal_nan=a.dtype.kind == "f"):
-                return (f"your function changes its input {path}: a stage must leave what it is given as it is, "
-                        "because others read it too; work on a copy (`+=` and `x[...] =` write into the original)")
+                return (f"your function changes its input {path}: a stage must leave what it is given "
+                        f"as it is, "
+                        "because others read it too; work on a copy (`+=` and `x[...] =` write into the "
+                        "original)")
     return ""
 
 
@@ -186,20 +192,25 @@ def _remarks(value: Any, args: tuple) -> tuple[str, ...]:
     """What is right but worth knowing."""
     floats = [a for arg in args for _, a in arrays_in("", arg) if a.dtype.kind == "f"]
     said = []
-    if floats and any(o.dtype == np.float64 for o in outputs(value)) and all(a.dtype == np.float32 for a in floats):
-        said.append("it gives float64 for float32: right, but in the model every later stage then works in float64, "
-                    "more slowly; `.astype(x.dtype)` at the end keeps the type")
+    wide = any(o.dtype == np.float64 for o in outputs(value))
+    if floats and wide and all(a.dtype == np.float32 for a in floats):
+        said.append("it gives float64 for float32: right, but in the model every later stage then works "
+                    "in float64, more slowly; `.astype(x.dtype)` at the end keeps the type")
     given = [a for arg in args if isinstance(arg, np.ndarray) for a in [arg]]
     if any(np.may_share_memory(o, a) and np.shares_memory(o, a) for o in outputs(value) for a in given):
-        said.append("what it gives is a view of what it was given: right, but whoever writes into one changes the "
-                    "other")
+        said.append("what it gives is a view of what it was given: right, but whoever writes into one "
+                    "changes the other")
     return tuple(said)
 
 
 def same_as(exercise: Exercise, mistake: Callable, case: Case, verdict: Verdict) -> bool | None:
-    """Whether a known wrong version gives on this case what the student's function gave; None when only one of the two
-    raised an exception, which says little: the same mistake can be written so that it fails and so that it does not.
+    """Whether a known wrong version gives on this case what the student's function gave; None when only
+    one of the two
+    raised an exception, which says little: the same mistake can be written so that it fails and so that
+    it does not. Where a version gives None for one of several outputs, that one is not compared.
     """
+    if verdict.kind == "changed":                         # the numbers were right
+        return False
     args = tuple(changed(np.copy, arg) for arg in case.args)
     try:
         given = outputs(run(mistake, args))
@@ -208,6 +219,14 @@ def same_as(exercise: Exercise, mistake: Callable, case: Case, verdict: Verdict)
     if verdict.kind == "raised":
         return None
     return len(given) == len(verdict.got) and all(
-        isinstance(b, np.ndarray | np.generic) and np.shape(a) == np.shape(b)
-        and bool(close(exercise, case, np.asarray(a), np.asarray(b), times=4).all())
+        a is None or _alike(exercise, case, a, b, verdict.kind == "dtype")
         for a, b in zip(given, verdict.got, strict=True))
+
+
+def _alike(exercise: Exercise, case: Case, one: Any, other: Any, of_a_kind: bool) -> bool:
+    """Whether two outputs agree; of_a_kind: whole numbers with whole numbers only."""
+    if not isinstance(other, np.ndarray | np.generic) or np.shape(one) != np.shape(other):
+        return False
+    a, b = np.asarray(one), np.asarray(other)
+    return (not of_a_kind or (a.dtype.kind in "iu") == (b.dtype.kind in "iu")) and bool(
+        close(exercise, case, a, b, times=4).all())

@@ -7,8 +7,8 @@
     with only(table):
         vlm.ask("picture.png", "What is this?")        # the package's passes and kernels are blocked
 
-What is left to the package is the program (`model.py`, the order of the stages), the files and the tokenizer. It is no
-fence against a student who means to cheat: it says what is still borrowed.
+What is left to the package is the program (`model.py`, the order of the stages), the files and the
+tokenizer. It is no fence against a student who means to cheat: it says what is still borrowed.
 
 Read next: `door/stage.py` (`using`), which puts one function in.
 """
@@ -20,11 +20,16 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from ... import model
-from ...door.stage import Session
+from ...door.errors import ArgumentError
+from ...door.stage import Session, functions
 from ...kernels import definition as kernels
-from ...passes import block, decoder, patches, picture, positions, prompt, sampling, video, vision, windows
 
-# A name for each pass, the labels under which it comes, and the pass itself. Attention has two: with looking ahead, in
+from ...passes import block, decoder, patches, picture, positions, prompt  # isort: skip
+from ...passes import sampling, video, vision, windows  # isort: skip
+
+
+# A name for each pass, the labels under which it comes, and the pass itself. Attention has two: with
+# looking ahead, in
 # the tower, and without.
 PLACES: dict[str, tuple[str, Any]] = {
     "target_size": ("picture.target_size", picture.target_size),
@@ -64,8 +69,9 @@ PLACES: dict[str, tuple[str, Any]] = {
     "draw": ("sampling.draw", sampling.draw),
     "advance": ("positions.advance", positions.advance),
 }
-LENT = ("render", "encode")                            # the template's and the tokenizer's: no array code
-OPTIONAL = ("ticks", "video.resize", "video.normalise", "narrow_choice", "draw")     # only with a video, or a draw
+LENT = ("render", "encode")  # the template's and the tokenizer's: no array code
+# only with a video, or a draw
+OPTIONAL = ("ticks", "video.resize", "video.normalise", "narrow_choice", "draw")
 
 
 class NotYours(RuntimeError):
@@ -78,21 +84,22 @@ def missing(table: Mapping[str, Callable], lend: Iterable[str] = LENT) -> list[s
 
 
 def only(table: Mapping[str, Callable], lend: Iterable[str] = LENT) -> Session:
-    """A session in which `table` runs and everything else of the package is blocked, but for the program.
+    """A session in which `table` runs and everything else of the package is blocked.
 
-    table: name from PLACES -> function of the pass's own arguments. lend: names of passes, and `kernel.NAME` for
-    kernels, that may be the package's. Raises ValueError for a name there is none of; NotYours during a run.
+    table: name from PLACES -> function of the pass's own arguments. lend: names of passes, and
+    `kernel.NAME` for kernels, that may be the package's. ArgumentError for an unknown name.
     """
     lend = tuple(lend)
     unknown = [name for name in (*table, *lend) if name not in PLACES and not _kernel(name)]
     if unknown:
-        raise ValueError(f"there is no pass {unknown[0]!r}; the names are {', '.join(PLACES)}, and kernel.NAME to lend")
+        raise ArgumentError(f"there is no pass {unknown[0]!r}; the names are {', '.join(PLACES)}, and "
+                         f"kernel.NAME to lend")
     allowed = [_kernel(name) or PLACES[name][1] for name in lend]
-    program = [model.vision, model.vision_block, model.decoder, model.decoder_layer, positions.window_angles]
+    program = [model.vision, model.vision_block, model.decoder, model.decoder_layer,
+               positions.window_angles]
     open_ = {door.definition for door in [*allowed, *program]}
-    mine = {pattern: functools.partial(_instead, function) for name, function in table.items()
-            for pattern in _patterns(name)}
-    return Session(replace={"*": functools.partial(_blocked, open_), **mine})
+    mine = {pattern: function for name, function in table.items() for pattern in _patterns(name)}
+    return Session(replace={"*": functools.partial(_blocked, open_), **functions(mine)})
 
 
 def _kernel(name: str) -> Any:
@@ -104,10 +111,6 @@ def _patterns(name: str) -> list[str]:
     return [name] if _kernel(name) else PLACES[name][0].split()
 
 
-def _instead(function: Callable, original: Callable) -> Callable:
-    return function
-
-
 def _blocked(open_: Collection[Callable], original: Callable) -> Callable:
     """The pass itself when it is open; else a function that says whose it is."""
     if original in open_:
@@ -116,6 +119,6 @@ def _blocked(open_: Collection[Callable], original: Callable) -> Callable:
     def blocked(*args: Any) -> Any:
         name = next((name for name, (_, door) in PLACES.items() if door.definition is original),
                     f"kernel.{original.__name__}")
-        raise NotYours(f"the run has reached {name}, which is the package's: put a function of yours into the table, "
-                       f"or borrow it with lend=(..., {name!r})")
+        raise NotYours(f"the run has reached {name}, which is the package's: put a function of yours "
+                       f"into the table, or borrow it with lend=(..., {name!r})")
     return blocked

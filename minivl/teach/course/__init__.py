@@ -9,6 +9,7 @@
     grade.py         a submission to marks, a folder of submissions to rows
     report.py        tables and feedback
 
-The answer key is out of reach by construction: the child process has the student's code and drawn inputs, and gives
-arrays back; what is right is computed in the grading process, after the child has ended. Read next: `grade.py`.
+The answer key is out of reach by construction: the child process has the student's code and drawn
+inputs, and gives arrays back; what is right is computed in the grading process, after the child has
+ended. Read next: `grade.py`.
 """

@@ -1,13 +1,14 @@
-"""The process that runs one submission: it gets code and drawn inputs, and writes down arrays. It knows no answer.
+"""The process that runs one submission: it gets code and inputs, and gives arrays. It knows no answer.
 
     python -I -B child.py FOLDER < job            (started by `process.py`, and by nothing else)
 
-Of minivl it loads the two modules that inputs are made of (configurations and weights) and no pass, kernel or check:
-a stand-in takes the package's place, and its files cannot be opened any more. So there is nothing to call or to copy
-from, whatever a submission tries. Statements run one by one, and one that fails is passed over: kinder than a notebook,
-which would leave out the rest of its cell.
+Of minivl it loads the two modules that inputs are made of (configurations and weights) and no pass,
+kernel or check: a stand-in takes the package's place, and its files cannot be opened any more. So there
+is nothing to call or to copy from, whatever a submission tries. Statements run one by one, and one that
+fails is passed over: kinder than a notebook, which would leave out the rest of its cell.
 
-What is given back goes into FOLDER/results as frames: four bytes of length, a line of JSON, the bytes of arrays. The
+What is given back goes into FOLDER/results as frames: four bytes of length, a line of JSON, the bytes of
+arrays. The
 submission could write there too: it would be believed no more than any other array that it gives.
 Read next: `confine.py`, then `process.py`, which reads the frames.
 """
@@ -38,29 +39,28 @@ class OutOfTime(BaseException):
     """Raised by the alarm; no `except Exception` of a submission swallows it."""
 
 
+OPEN = ("minivl", "minivl.checkpoint", "minivl.teach", "minivl.teach.check", "minivl.teach.course")
+KEPT = ("minivl.config", "minivl.checkpoint")  # what inputs are made of, and what graded code may name
+
+
 def stand_in(root: Path) -> Callable[[], None]:
-    """Put an empty minivl in the package's place from which only inputs can be unpickled; gives what closes it."""
-    for name in ("minivl", "minivl.checkpoint", "minivl.teach.course", "minivl.check"):
+    """Put empty packages in minivl's place, with inputs to be unpickled; gives what closes them."""
+    for name in OPEN:
         module = types.ModuleType(name)
         module.__path__ = [str(root.joinpath(*name.split(".")[1:]))]
         sys.modules[name] = module
 
     def close() -> None:
-        for name in ("minivl", "minivl.checkpoint"):
-            sys.modules[name].__path__ = []
-        for name in ("minivl.teach.course", "minivl.teach.course.confine", "minivl.check",
-        "minivl.teach.check.arguments"):
-            sys.modules.pop(name, None)
-        _fill(sys.modules["minivl"])
+        for name in [name for name in sys.modules if name.startswith("minivl.")
+                     and not name.startswith(KEPT)]:
+            del sys.modules[name]
+        for name in [name for name in sys.modules if name.startswith("minivl")]:
+            if hasattr(sys.modules[name], "__path__"):
+                sys.modules[name].__path__ = []
+        for part in ("door", "teach", "text"):
+            vars(sys.modules["minivl"]).pop(part, None)
+        vars(sys.modules["minivl"])["check"] = lambda *args, **options: True      # says nothing
     return close
-
-
-def _fill(package: Any) -> None:
-    """What a notebook may ask of the stand-in: checks that say nothing."""
-    package.check = lambda *args, **options: True
-    exercises = types.ModuleType("minivl.teach.lessons")
-    vars(exercises)["check"] = lambda *args: None
-    sys.modules["minivl.teach.lessons"] = package.exercises = exercises
 
 
 class Absent:
@@ -73,14 +73,14 @@ class Absent:
 
 
 def statements(cells: list[tuple[int, str]]) -> Iterator[tuple[int, Any]]:
-    """Every statement of every cell that can be parsed, compiled under a name that says where it stands."""
+    """Every statement of every cell that can be parsed, under a name that says where it stands."""
     for cell, source in cells:
         try:
             body = ast.parse(source).body
             for part in body:
                 yield cell, compile(ast.Module([part], []), f"<cell {cell}>", "exec")
         except (SyntaxError, ValueError, RecursionError, MemoryError):
-            continue                                      # the grading process says what is wrong with it
+            continue  # the grading process says what is wrong with it
 
 
 def run_cells(cells: list[tuple[int, str]], send: Callable, seconds: float) -> dict[str, Any]:
@@ -120,9 +120,10 @@ def _where(error: BaseException) -> str:
     return where
 
 
-def answer(asked: dict[str, Any], names: dict[str, Any], fresh: Callable, arrays_in: Callable, send: Callable,
+def answer(asked: dict[str, Any], names: dict[str, Any], fresh: Callable, arrays_in: Callable,
+           send: Callable,
            seconds: float, most: int) -> None:
-    """Run one function on its inputs, and send what it gives; the last input twice, to see whether it is stable."""
+    """Run one function on its inputs, and send what it gives; the last twice: is it stable?"""
     name = asked["function"]
     send({"at": name})
     function = names.get(name)
@@ -152,7 +153,8 @@ def answer(asked: dict[str, Any], names: dict[str, Any], fresh: Callable, arrays
 
 def size_of(value: Any) -> int:
     """Bytes of the arrays of a result."""
-    return sum(int(getattr(one, "nbytes", 0)) for one in (value if isinstance(value, tuple) else (value,)))
+    return sum(int(getattr(one, "nbytes", 0)) for one in (value if isinstance(value, tuple)
+                                                          else (value,)))
 
 
 def digest(array: Any) -> str:
@@ -162,21 +164,24 @@ def digest(array: Any) -> str:
 def form(value: Any) -> dict[str, Any]:
     """A result without its numbers: what it is, and each array's type and shape."""
     many = isinstance(value, tuple)
-    return {"kind": "values", "tuple": many, "arrays": [_form(one) for one in (value if many else (value,))][:256]}
+    return {"kind": "values", "tuple": many,
+            "arrays": [_form(one) for one in (value if many else (value,))][:256]}
 
 
 def _form(one: Any) -> dict[str, Any]:
     import numpy as np
     if type(one) is np.ndarray or isinstance(one, np.generic):
         return {"type": "array", "dtype": one.dtype.str, "shape": list(one.shape)}
-    kind = "subclass" if isinstance(one, np.ndarray) else "none" if one is None else type(one).__name__[:60]
+    kind = "subclass" if isinstance(one,
+                                    np.ndarray) else "none" if one is None else type(one).__name__[:60]
     return {"type": kind}
 
 
 def contents(value: Any) -> list[bytes]:
     import numpy as np
     parts = value if isinstance(value, tuple) else (value,)
-    return [one.tobytes() for one in parts[:256] if type(one) is np.ndarray or isinstance(one, np.generic)]
+    return [one.tobytes() for one in parts[:256] if type(one) is np.ndarray
+            or isinstance(one, np.generic)]
 
 
 def sender(path: Path) -> Callable[..., None]:

@@ -2,10 +2,10 @@
 
     rows = list(grade(Path("submitted"), find("pictures"), 7, Limits()))
 
-Folders as nbgrader has them: `submitted/STUDENT/ASSIGNMENT/ASSIGNMENT.ipynb`; the student's name is the variant. Each
-row has a mark and a reason for each exercise. Nothing that a student hands in stops the run, and no word of a reason
-shows a drawn input or an expected number: an exception is told by its name and place, not by its message, which a
-submission could fill with what it was given.
+Folders as nbgrader has them: `submitted/STUDENT/ASSIGNMENT/ASSIGNMENT.ipynb`; the student's name is the
+variant. Each row has a mark and a reason for each exercise. Nothing that a student hands in stops the
+run, and no word of a reason shows a drawn input or an expected number: an exception is told by its name
+and place, not by its message, which a submission could fill with what it was given.
 
 Read next: `process.py` (how it is run), `refusal.py` (what is refused), `report.py` (what is written).
 """
@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...door.contract import outputs
+from ...door.errors import ArgumentError
 from ...door.files import write_whole
 from ..check import find as find_exercise
-from ..check import known_mistake
 from ..check.arguments import arrays_in
 from ..check.diagnose import same_results, when
 from ..check.draws import Case, deck
 from ..check.exercise import Exercise
+from ..check.grade import known_mistake
 from ..check.judge import Verdict, judge
 from .assignments import Asked, Assignment
 from .notebook import Code, Parsed, Submission, Unreadable, defines, find, parsed
@@ -35,16 +36,19 @@ from .process import PACKAGE, Foreign, Limits, Outcome, Run, Seen, run
 from .refusal import refused
 
 CASES = 40                   # drawn inputs for each function
-GRAVE = ("frames", "reading the package", "writing the package")      # wherever tried; the others in a function only
-DEEDS = {"frames": "reads callers' frames", "native code": "calls native code", "tracing": "traces other code",
+# in a cell too; the others in a function only
+GRAVE = ("frames", "reading the package", "writing the package")
+DEEDS = {"frames": "reads callers' frames", "native code": "calls native code",
+         "tracing": "traces other code",
          "programs": "starts programs or signals them", "network": "opens a network connection",
-         "reading the package": "reads the package's files", "writing the package": "writes into the package",
+         "reading the package": "reads the package's files",
+         "writing the package": "writes into the package",
          "reading outside its folder": "reads files that are none of its business",
          "writing outside its folder": "writes outside its folder"}
 
 
 class Mark(NamedTuple):
-    """The points of one exercise, of how many, and why. kind: as `minivl.check` says it, or "refused", "time", ..."""
+    """The points of one exercise, of how many, and why. kind: of `minivl.check`, or "refused", ..."""
     asked: Asked
     score: int
     kind: str
@@ -70,33 +74,37 @@ class Row(NamedTuple):
     def reason(self) -> str:
         """All of it in one line."""
         same = {mark.words for mark in self.marks}
-        said = [f"all: {same.pop()}"] if len(same) == 1 else [f"{m.asked.function}: {m.words}" for m in self.marks]
+        each = [f"{mark.asked.function}: {mark.words}" for mark in self.marks]
+        said = [f"all: {same.pop()}"] if len(same) == 1 else each
         return "; ".join([*said, *self.notes])
 
 
 def students(folder: Path) -> list[str]:
-    """The students' names: the folders inside. Raises ValueError when there is none, with what is expected."""
+    """The students' names: the folders inside. ValueError when there is none, with what is expected."""
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder; name the one that holds a folder for each student")
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        raise ArgumentError(f"{folder} is no folder; name the one that holds a folder for each student")
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir()
+                   and not path.name.startswith("."))
     if not names:
-        raise ValueError(f"{folder} holds no folders; expected is {folder / 'STUDENT' / 'ASSIGNMENT.ipynb'}")
+        raise ArgumentError(f"{folder} holds no folders; expected is "
+                         f"{folder / 'STUDENT' / 'ASSIGNMENT.ipynb'}")
     return names
 
 
 def grade(folder: Path, assignment: Assignment, seed: int, limits: Limits) -> Iterator[Row]:
-    """A row for each student. seed: of the inputs that are drawn; whoever knows it and the package knows the tests."""
+    """A row for each student. seed: of the drawn inputs; with it and the package one knows them."""
     sys.dont_write_bytecode = True                        # else the package would change by itself
     guard = Guard(PACKAGE)
     for student in students(folder):
         try:
             row = grade_one(folder / student, student, assignment, seed, limits)
-        except Exception as error:                        # a defect here must not cost the others their marks
+        except Exception as error:  # a defect here must not cost the others their marks
             words = f"could not be graded ({type(error).__name__}): look at it by hand"
             row = _all(student, assignment, "ungraded", words)
         changed = guard.restore()
         if changed:
-            row = _all(student, assignment, "refused", f"writes into the package ({changed[0]}; it was restored)")
+            row = _all(student, assignment, "refused",
+                       f"writes into the package ({changed[0]}; it was restored)")
         yield row
 
 
@@ -106,19 +114,23 @@ def grade_one(folder: Path, student: str, assignment: Assignment, seed: int, lim
     try:
         handed = find(folder, assignment.name, functions)
     except (Unreadable, OSError) as problem:
-        return _all(student, assignment, "unreadable", str(problem) if isinstance(problem, Unreadable) else
+        return _all(student, assignment, "unreadable",
+                    str(problem) if isinstance(problem, Unreadable) else
                     f"the file cannot be read ({type(problem).__name__})")
     cells = list(parsed(handed.code))
     against = {name: str(found) for name in functions if (found := refused(cells, name))}
     tests = {asked.function: Test(asked, student, seed) for asked in assignment.asked}
-    seen = run(handed.code, {name: test.cases for name, test in tests.items() if name not in against}, limits)
-    marks = [_refusal(asked, against, seen) or tests[asked.function].mark(seen.outcomes[asked.function], handed, cells)
+    seen = run(handed.code, {name: test.cases for name, test in tests.items() if name not in against},
+               limits)
+    marks = [_refusal(asked, against, seen)
+             or tests[asked.function].mark(seen.outcomes[asked.function], handed, cells)
              for asked in assignment.asked]
     return Row(student, assignment.name, tuple(marks), (*handed.notes, *_notes(seen)))
 
 
 def _all(student: str, assignment: Assignment, kind: str, words: str) -> Row:
-    return Row(student, assignment.name, tuple(Mark(asked, 0, kind, words) for asked in assignment.asked))
+    return Row(student, assignment.name,
+               tuple(Mark(asked, 0, kind, words) for asked in assignment.asked))
 
 
 def _refusal(asked: Asked, against: dict[str, str], seen: Seen) -> Mark | None:
@@ -126,19 +138,20 @@ def _refusal(asked: Asked, against: dict[str, str], seen: Seen) -> Mark | None:
     if asked.function in against:
         return Mark(asked, 0, "refused", f"refused: {against[asked.function]}")
     for what, at in seen.denied:
-        if at == asked.function or what in GRAVE:
+        if at == asked.function or (what in GRAVE and at not in seen.outcomes):
             return Mark(asked, 0, "refused", f"refused: {DEEDS[what]} (while {at or 'starting'} ran)")
     return None
 
 
 def _notes(seen: Seen) -> tuple[str, ...]:
     """What cells tried that was denied and cost no mark, once for each kind."""
-    said = {f"{at}: {what} was denied" for what, at in seen.denied if what not in GRAVE and at not in seen.outcomes}
+    said = {f"{at}: {what} was denied" for what, at in seen.denied if what not in GRAVE
+            and at not in seen.outcomes}
     unlocked = () if seen.locked else ("the system has no Landlock: writes were denied by Python alone",)
     return (*sorted(said)[:5], *unlocked)
 
 
-# ---------------------------------------------------------------------------------------- one function judged
+# ------------------------------------------------------------------------------ one function judged
 
 class Test:
     """The drawn inputs of one exercise for one student, and what the answers are worth."""
@@ -148,7 +161,8 @@ class Test:
     def __init__(self, asked: Asked, student: str, seed: int):
         self.asked = asked
         self.exercise: Exercise = find_exercise(asked.stage).varied(student)
-        self.cases = deck(self.exercise.draw, zlib.crc32(f"{seed}/{student}/{asked.stage}".encode()), CASES)
+        self.cases = deck(self.exercise.draw, zlib.crc32(f"{seed}/{student}/{asked.stage}".encode()),
+                          CASES)
 
     def mark(self, outcome: Outcome, handed: Submission, cells: Sequence[Parsed]) -> Mark:
         """Points and reason. Expected values are computed here and nowhere else."""
@@ -163,7 +177,7 @@ class Test:
         return Mark(self.asked, self.asked.points if kind == "right" else 0, kind, words)
 
     def _verdict(self, run: Run, case: Case) -> Verdict:
-        """What `minivl.check` would say to a function that gives, for this input, what the student's gave."""
+        """What `minivl.check` would say to a function that gives what the student's gave."""
         verdict = judge(self.exercise, _replay(run), case)
         spoilt = run.kind == "values" and list(run.touched) != _digests(case.args)
         return Verdict("changed", expected=verdict.expected, got=verdict.got) if spoilt else verdict
@@ -180,7 +194,8 @@ class Test:
         mistake = known_mistake(self.exercise, self.cases, verdicts)
         if kind in FORMS and not mistake:
             return FORMS[kind].format(_kind_of(first.value))
-        return f"{mistake or 'wrong numbers'}; {when(self.exercise, self.cases, [v.kind == 'right' for v in verdicts])}"
+        right = [verdict.kind == "right" for verdict in verdicts]
+        return f"{mistake or 'wrong numbers'}; {when(self.exercise, self.cases, right)}"
 
     def _stopped(self, outcome: Outcome, handed: Submission, cells: Sequence[Parsed]) -> str:
         """Why a function gave nothing that could be judged."""
@@ -220,7 +235,8 @@ def _replay(run: Run) -> Callable[..., Any]:
 
 
 def _same(one: Run, other: Run) -> bool:
-    return one.kind == other.kind and (one.kind == "raised" or same_results(outputs(one.value), outputs(other.value)))
+    return one.kind == other.kind and (one.kind == "raised"
+                                       or same_results(outputs(one.value), outputs(other.value)))
 
 
 def _kind_of(value: Any) -> str:
@@ -237,7 +253,7 @@ def _digests(args: tuple) -> list[str]:
     return [digest(array) for n, arg in enumerate(args) for _, array in arrays_in(str(n), arg)]
 
 
-# --------------------------------------------------------------------------------------------- the package
+# -------------------------------------------------------------------------------------- the package
 
 class Guard:
     """The package's files as they were, to be put back when a submission has got at them after all."""
@@ -257,7 +273,7 @@ class Guard:
         return whole.hexdigest()
 
     def restore(self) -> list[str]:
-        """Put back what was changed or taken away, remove what was added; gives the names of these files."""
+        """Put back what was changed or taken away, remove what was added; gives these files' names."""
         now = self._files()
         changed = sorted({path for path, _ in self.held.items() ^ now.items()})
         for path in changed:

@@ -1,11 +1,12 @@
 """The lessons out of the installed package, into a folder of the learner's own.
 
     copied(Path("my_lessons"))                   # what is not there yet
-    copied(Path("my_lessons"), update=True)      # and newer versions: in place of untouched ones, beside edited ones
+    copied(Path("my_lessons"), update=True)      # and newer versions, beside those that were edited
 
-A lesson is edited when the text of a cell differs from what was copied; running it changes outputs only. What was
-copied is written down in the folder. Without that note a lesson counts as edited: nothing of somebody's work is lost.
-The notebooks are those of the repository's `notebooks/`, which the wheel carries in `course/notebooks/`.
+A lesson is edited when the text of a cell differs from what was copied; running it changes outputs only.
+What was copied is written down in the folder. Without that note a lesson counts as edited: nothing of
+somebody's work is lost. The notebooks are those of the repository's `notebooks/`, which the wheel
+carries in `course/notebooks/`.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from operator import methodcaller
 from pathlib import Path
 from typing import NamedTuple
 
+from ...door.errors import MissingFile
 from ...door.files import write_whole
 
 PACKED = Path(__file__).parent / "notebooks"               # in a wheel
 CHECKOUT = Path(__file__).parents[3] / "notebooks"         # in the repository
-NOTE = ".minivl-lessons.json"                              # file -> digest of its cells when it was copied
+NOTE = ".minivl-lessons.json"  # file -> digest of its cells when it was copied
 
 
 class Done(NamedTuple):
@@ -32,18 +34,20 @@ class Done(NamedTuple):
 
 
 def available() -> list[Path]:
-    """The student's notebooks of this version, in order. Raises FileNotFoundError when the installation has none."""
+    """The student's notebooks of this version, in order. FileNotFoundError when there are none."""
     for folder in (PACKED, CHECKOUT):
         if found := sorted(folder.glob("lesson_*.ipynb")):
             return found
-    raise FileNotFoundError(2, "the installed package holds no lessons; install minivl anew", str(PACKED))
+    raise MissingFile(2, "the installed package holds no lessons; install minivl anew",
+                            str(PACKED))
 
 
 def copied(folder: Path, update: bool = False) -> Iterator[Done]:
     """Copy lessons into `folder`, and say of each what was done. Raises OSError as the system does."""
     lessons = available()
     if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(20, "is a file, not a folder; name a folder for the lessons", str(folder))
+        raise MissingFile(20, "is a file, not a folder; name a folder for the lessons",
+                                 str(folder))
     folder.mkdir(parents=True, exist_ok=True)
     note = _note(folder)
     for lesson in lessons:
@@ -53,7 +57,7 @@ def copied(folder: Path, update: bool = False) -> Iterator[Done]:
 
 
 def _copy(lesson: Path, folder: Path, note: dict[str, str], update: bool) -> Done:
-    """One lesson. Decides by three texts: the new one, the one that is there, and the one that was copied."""
+    """One lesson, by three texts: the new one, the one that is there, the one that was copied."""
     name, target, new = lesson.name, folder / lesson.name, cells(lesson)
     if not target.exists():
         return _put(lesson, target, note, "new", "")
@@ -78,9 +82,11 @@ def _beside(lesson: Path, folder: Path, note: dict[str, str]) -> Done:
         target = folder / f"{lesson.stem}.new{f'-{number}' if number > 1 else ''}.ipynb"
         there = cells(target) if target.exists() else None
         if there is not None and there == cells(lesson):
-            return Done("same", target.name, f"is the new version already; {lesson.name} is yours and stays")
+            return Done("same", target.name,
+                        f"is the new version already; {lesson.name} is yours and stays")
         if there is None or there == note.get(target.name):
-            return _put(lesson, target, note, "beside", f"the new version; {lesson.name} is yours and stays")
+            return _put(lesson, target, note, "beside",
+                        f"the new version; {lesson.name} is yours and stays")
         number += 1
 
 
@@ -95,7 +101,7 @@ def _write(target: Path, data: bytes) -> None:
 
 
 def _note(folder: Path) -> dict[str, str]:
-    """What was copied here before; nothing when the note is missing or spoilt: then every lesson counts as edited."""
+    """What was copied here before; nothing when the note is spoilt: then all lessons are edited."""
     try:
         note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -104,10 +110,11 @@ def _note(folder: Path) -> dict[str, str]:
 
 
 def cells(path: Path) -> str:
-    """A digest of the texts of a notebook's cells, in order; of the whole file when it is no notebook."""
+    """A digest of the texts of a notebook's cells; of the whole file when it is no notebook."""
     raw = path.read_bytes()
     try:
-        found = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(raw.decode("utf-8-sig"))["cells"]]
+        found = [(cell["cell_type"],
+                  "".join(cell["source"])) for cell in json.loads(raw.decode("utf-8-sig"))["cells"]]
     except (ValueError, KeyError, TypeError):
         return hashlib.sha256(raw).hexdigest()
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()

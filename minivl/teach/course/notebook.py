@@ -1,8 +1,9 @@
 """A submission as code, whatever an editor has made of its file.
 
-Notebooks come back renamed, saved by other editors (nbformat 3 to 4.5, a byte order mark, CRLF, cells without ids,
-another kernel's name), with cells deleted, retyped as text, or broken. What counts is the code: cells are taken as
-text, and only a file that holds no notebook at all is given up, with the reason.
+Notebooks come back renamed, saved by other editors (nbformat 3 to 4.5, a byte order mark, CRLF, cells
+without ids, another kernel's name), with cells deleted, retyped as text, or broken. What counts is the
+code: cells are taken as text, and only a file that holds no notebook at all is given up, with the
+reason.
 
 Not here: nbformat's validation, which asks for more than grading needs. Read next: `refusal.py`.
 """
@@ -15,6 +16,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from ...door.errors import ArgumentError
 
 LARGEST = 64 * 2**20         # bytes of a notebook file
 LONGEST = 200_000            # characters of a cell that is looked at
@@ -47,8 +50,8 @@ class Parsed(NamedTuple):
 
 
 def find(folder: Path, assignment: str, functions: Sequence[str]) -> Submission:
-    """The notebook of an assignment below a student's folder: under its own name, else the one that defines most of
-    the functions. Raises Unreadable with the reason when there is none.
+    """The notebook of an assignment below a student's folder: under its own name, else the one that
+    defines most of the functions. Raises Unreadable with the reason when there is none.
     """
     here = folder / assignment if (folder / assignment).is_dir() else folder
     files = sorted(path for path in here.rglob("*") if path.is_file() and not path.is_symlink()
@@ -67,7 +70,8 @@ def find(folder: Path, assignment: str, functions: Sequence[str]) -> Submission:
     if not found:
         raise Unreadable("; ".join(problems[:3]))
     best = max(found, key=lambda one: sum(defines(one.code, name) for name in functions))
-    return best._replace(notes=(f"the file is called {best.path.name}, not {assignment}.ipynb", *best.notes))
+    return best._replace(notes=(f"the file is called {best.path.name}, not {assignment}.ipynb",
+                                *best.notes))
 
 
 def defines(code: Sequence[Code], name: str) -> bool:
@@ -76,12 +80,13 @@ def defines(code: Sequence[Code], name: str) -> bool:
 
 
 def read(path: Path) -> Submission:
-    """A notebook's code. Raises Unreadable with the reason when the file is none, OSError as the system does."""
+    """A notebook's code. Unreadable when the file is none, OSError as the system does."""
     size = path.stat().st_size
     if size == 0:
         raise Unreadable("the file is empty")
     if size > LARGEST:
-        raise Unreadable(f"the file has {size >> 20} MB, more than {LARGEST >> 20}: clear the notebook's outputs")
+        raise Unreadable(f"the file has {size >> 20} MB, more than {LARGEST >> 20}: clear the "
+                         f"notebook's outputs")
     raw = path.read_bytes()
     try:
         text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
@@ -132,7 +137,8 @@ def without_magics(source: str) -> str:
     lines = source.split("\n")
     if lines[0].startswith("%%") and not lines[0].startswith(("%%time", "%%capture")):
         return "\n".join("" for _ in lines)               # another language, or a file to be written
-    return "\n".join(re.sub(r"^(\s*)([%!].*|\?.*|[\w.]+\?+)$", r"\1pass", line) if "%" in line or "!" in line
+    return "\n".join(re.sub(r"^(\s*)([%!].*|\?.*|[\w.]+\?+)$", r"\1pass", line) if "%" in line
+                     or "!" in line
                      or "?" in line else line for line in lines)
 
 
@@ -141,9 +147,11 @@ def parsed(code: Sequence[Code]) -> Iterator[Parsed]:
     for cell, source in code:
         try:
             if len(source) > LONGEST:
-                raise ValueError(f"the cell has {len(source)} characters, more than {LONGEST}")
+                raise ArgumentError(f"the cell has {len(source)} characters, more than {LONGEST}")
             yield Parsed(cell, source, ast.parse(source), "")
         except SyntaxError as error:
-            yield Parsed(cell, source, None, f"cell {cell}, line {error.lineno or 1}: syntax error, {error.msg}")
+            yield Parsed(cell, source, None,
+                         f"cell {cell}, line {error.lineno or 1}: syntax error, {error.msg}")
         except (ValueError, RecursionError, MemoryError) as error:
-            yield Parsed(cell, source, None, f"cell {cell} cannot be read: {str(error) or 'nested too deeply'}")
+            yield Parsed(cell, source, None,
+                         f"cell {cell} cannot be read: {str(error) or 'nested too deeply'}")

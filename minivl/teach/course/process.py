@@ -1,8 +1,8 @@
 """A submission's process seen from outside: start it, wait, end it, read what it has written down.
 
-What comes back is data: types, shapes and bytes of arrays. Nothing of it is unpickled, imported or run, and nothing in
-it is believed but as an answer. When the process dies or has to be ended, the function at fault is left out and the
-others get another process, so that one endless loop costs one mark.
+What comes back is data: types, shapes and bytes of arrays. Nothing of it is unpickled, imported or run,
+and nothing in it is believed but as an answer. When the process dies or has to be ended, the function at
+fault is left out and the others get another process, so that one endless loop costs one mark.
 
 Read next: `child.py`, the other end; `grade.py`, which judges.
 """
@@ -34,21 +34,23 @@ from .notebook import Code
 PACKAGE = Path(__file__).resolve().parents[2]
 CHILD = Path(__file__).with_name("child.py").resolve()
 STARTING = 10.0              # seconds of a processor for a process to start
-WAITING = 3.0                # seconds by the clock for each of a processor, on a busy machine or for one that sleeps
+WAITING = 3.0  # seconds by the clock for each of a processor, on a busy machine or for one that sleeps
 
 
-DENIED = {"frames", "native code", "tracing", "programs", "network", "reading the package", "writing the package",
+DENIED = {"frames", "native code", "tracing", "programs", "network", "reading the package",
+          "writing the package",
           "reading outside its folder", "writing outside its folder"}
 EXCEPTIONS = {name for name, kind in vars(builtins).items() if isinstance(kind, type)
               and issubclass(kind, BaseException)} | {"LinAlgError", "AxisError", "UFuncTypeError"}
-TYPES = {"list", "dict", "str", "bytes", "bool", "int", "float", "complex", "set", "tuple", "function", "generator",
+TYPES = {"list", "dict", "str", "bytes", "bool", "int", "float", "complex", "set", "tuple", "function",
+         "generator",
          "type", "map", "zip", "range", "filter", "subclass"}
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one submission may use. memory: bytes; patience: seconds of a processor for one function, and for one
-    statement of a cell; output: bytes of any file, printed text included."""
+    """What one submission may use. memory: bytes; patience: seconds of a processor for one function, and
+    for one statement of a cell; output: bytes of any file, printed text included."""
     memory: int = 2 * 2**30
     patience: float = 5.0
     output: int = 32 * 2**20
@@ -61,7 +63,7 @@ class Foreign:
 
 
 class Run(NamedTuple):
-    """One call: what it gave, or the exception and its place; touched: digests of its inputs afterwards."""
+    """One call: what it gave, or the exception and its place; digests of its inputs afterwards."""
     kind: str
     value: Any = None
     exception: str = ""
@@ -70,7 +72,8 @@ class Run(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of one function. kind: "ran", "missing", "signature", "time", "memory", "output", "died"."""
+    """What came of a function. kind: "ran", "missing", "signature", "time", "memory", "output",
+    "died"."""
     kind: str
     runs: tuple[Run, ...] = ()
     where: str = ""
@@ -78,15 +81,15 @@ class Outcome(NamedTuple):
 
 @dataclass
 class Seen:
-    """What came of a submission: an outcome for each function; what was tried and denied, in which cell or function;
-    whether the kernel stood by."""
+    """What came of a submission: an outcome for each function; what was tried and denied, in which cell
+    or function; whether the kernel stood by."""
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     denied: list[tuple[str, str]] = field(default_factory=list)
     locked: bool = True
 
 
 def run(code: Sequence[Code], asked: Mapping[str, Sequence[Case]], limits: Limits) -> Seen:
-    """Run the cells, then each function on its cases, in processes of their own. Raises OSError when none starts."""
+    """Run the cells, then each function on its cases, in processes. OSError when none starts."""
     seen, left = Seen(), dict(asked)
     while left:
         frames, ended = _once(code, left, limits)
@@ -112,10 +115,13 @@ def _once(code: Sequence[Code], asked: Mapping[str, Sequence[Case]], limits: Lim
     with tempfile.TemporaryDirectory(prefix="minivl-graded-", ignore_cleanup_errors=True) as folder:
         job = {"cells": [tuple(one) for one in code], "memory": limits.memory, "seconds": int(longest),
                "output": limits.output, "patience": limits.patience, "package": str(PACKAGE), "asked": [
-                   {"function": name, "cases": [(pickle.dumps(case.args), case.strided) for case in cases]}
+                   {"function": name,
+                    "cases": [(pickle.dumps(case.args), case.strided) for case in cases]}
                    for name, cases in asked.items()]}
-        process = subprocess.Popen([sys.executable, "-I", "-B", "-X", "utf8", str(CHILD), folder], cwd=folder,
-                                   env=_environment(folder), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+        process = subprocess.Popen([sys.executable, "-I", "-B", "-X", "utf8", str(CHILD), folder],
+                                   cwd=folder,
+                                   env=_environment(folder), stdin=subprocess.PIPE,
+                                   stdout=subprocess.DEVNULL,
                                    stderr=subprocess.DEVNULL, start_new_session=True)
         ended = "died"
         try:
@@ -131,9 +137,10 @@ def _once(code: Sequence[Code], asked: Mapping[str, Sequence[Case]], limits: Lim
 
 
 def _environment(folder: str) -> dict[str, str]:
-    """Nothing of the teacher's environment but where programs are; one thread, so that addresses are not eaten up."""
+    """Nothing of the teacher's environment but where programs are; one thread, which saves addresses."""
     threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return {"PATH": os.defpath, "HOME": folder, "TMPDIR": folder, "LANG": "C.UTF-8", "MPLBACKEND": "Agg", **threads}
+    return {"PATH": os.defpath, "HOME": folder, "TMPDIR": folder, "LANG": "C.UTF-8", "MPLBACKEND": "Agg",
+            **threads}
 
 
 def _end(process: subprocess.Popen) -> None:
@@ -168,12 +175,13 @@ PLACE = re.compile(r"cell \d{1,6}(, line \d{1,6})?")
 
 
 def _where(head: Mapping[str, Any], key: str = "where") -> str:
-    """A place in the submission, or nothing: a submission that writes its own frames could say what it was given."""
+    """A place in the submission, or nothing: frames that a submission has written could tell."""
     said = str(head.get(key, ""))
     return said if PLACE.fullmatch(said) else ""
 
 
-def _take(frames: list[tuple[dict[str, Any], bytes]], asked: Mapping[str, Sequence[Case]], seen: Seen) -> str:
+def _take(frames: list[tuple[dict[str, Any], bytes]], asked: Mapping[str, Sequence[Case]],
+          seen: Seen) -> str:
     """Sort frames into `seen`; gives the cell or function that was running last."""
     at, runs = "start", {name: list[Run]() for name in asked}
     for head, data in frames:
@@ -197,7 +205,8 @@ def _take(frames: list[tuple[dict[str, Any], bytes]], asked: Mapping[str, Sequen
 
 def _run(head: dict[str, Any], data: bytes) -> Run:
     if head["kind"] == "raised":
-        return Run("raised", exception=_known(head.get("exception"), EXCEPTIONS, "an exception of its own"),
+        return Run("raised",
+                   exception=_known(head.get("exception"), EXCEPTIONS, "an exception of its own"),
                    where=_where(head))
     return Run("values", _value(head, data), touched=tuple(map(str, head.get("touched", ()))))
 

@@ -23,12 +23,13 @@ from .assignments import Assignment
 from .grade import Row
 
 # nbgrader's own columns, in its order
-GRADEBOOK = ("assignment", "duedate", "timestamp", "student_id", "last_name", "first_name", "email", "raw_score",
+GRADEBOOK = ("assignment", "duedate", "timestamp", "student_id", "last_name", "first_name", "email",
+             "raw_score",
              "late_submission_penalty", "score", "max_score")
 
 
 def write(folder: Path, assignment: Assignment, rows: Sequence[Row], record: dict[str, Any]) -> Path:
-    """Write everything about one assignment, and give the folder it is in. Raises OSError as the system does."""
+    """Write everything about one assignment, and give its folder. OSError as the system does."""
     home = folder / assignment.name
     (home / "feedback").mkdir(parents=True, exist_ok=True)
     _put(home / "marks.csv", _csv(marks(assignment, rows)))
@@ -42,14 +43,17 @@ def write(folder: Path, assignment: Assignment, rows: Sequence[Row], record: dic
 
 def marks(assignment: Assignment, rows: Sequence[Row]) -> list[list[Any]]:
     """A row a student: the points of each exercise, all of them, and the reason."""
-    head = ["student_id", "assignment", *(asked.function for asked in assignment.asked), "score", "max_score", "reason"]
-    return [head, *([harmless(row.student), row.assignment, *(mark.score for mark in row.marks), row.score, row.points,
+    head = ["student_id", "assignment", *(asked.function for asked in assignment.asked), "score",
+            "max_score", "reason"]
+    return [head, *([harmless(row.student), row.assignment, *(mark.score for mark in row.marks),
+                     row.score, row.points,
                      harmless(row.reason)] for row in rows)]
 
 
 def grades(rows: Sequence[Row]) -> list[list[Any]]:
     """The same marks in the columns of nbgrader's export."""
-    return [list(GRADEBOOK), *([row.assignment, "", "", row.student, "", "", "", row.score, 0, row.score, row.points]
+    return [list(GRADEBOOK),
+            *([row.assignment, "", "", row.student, "", "", "", row.score, 0, row.score, row.points]
                                for row in rows)]
 
 
@@ -58,14 +62,16 @@ def page(assignment: Assignment, rows: Sequence[Row]) -> str:
     whole = sum(row.score == row.points for row in rows)
     lines = [f"# {assignment.name} ({assignment.lessons}): {len(rows)} students, {whole} with all "
              f"{assignment.points} points", "", "| student | points | reason |", "|---|---|---|"]
-    lines += [f"| {_cell(row.student)} | {row.score} of {row.points} | {_cell(row.reason)} |" for row in rows]
+    lines += [f"| {_cell(row.student)} | {row.score} of {row.points} | {_cell(row.reason)} "
+              f"|" for row in rows]
     return "\n".join(lines) + "\n"
 
 
 def feedback(row: Row) -> str:
     """What a student gets back: mark and reason for each exercise, and how to look further."""
     lines = [f"# {row.assignment}: {row.score} of {row.points} points", ""]
-    lines += [f"- `{mark.asked.function}`: {mark.score} of {mark.asked.points}. {mark.words}" for mark in row.marks]
+    lines += [f"- `{mark.asked.function}`: {mark.score} of {mark.asked.points}. "
+              f"{mark.words}" for mark in row.marks]
     lines += [f"- note: {note}" for note in row.notes]
     wrong = next((mark.asked for mark in row.marks if mark.score < mark.asked.points), None)
     if wrong:

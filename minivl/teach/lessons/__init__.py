@@ -1,45 +1,31 @@
-"""The checks of the lessons' exercises: one function for each, which says what is wrong and where.
+"""The lessons' exercises, by number: what `minivl.check("3.1", row_of_patch)` looks up.
 
-    check("3.1", row_of_patch)      # prints "exercise 3.1: right", or raises AssertionError with a remark
+`stages.py` has those that ask for a stage, which `teach/check` grades; the other files have the others,
+as rows of inputs, right values and mistakes. `filing.py` says what a row is. `tests/teach/` gives each
+of them right and wrong answers.
 
-Lessons call `check` and nothing else, so whoever puts another checker in its place does it there. A check
-knows its right answers by hand, by loops or from the reference, never from the model's passes, and tries the usual
-mistakes first, so that a remark can name them. `tests/teach/test_lessons.py` and `tests/test_exercises_*.py` give
-each of them wrong answers.
-
-Not here: marks, and anything that stops a cheat. Read next: a lesson's cells tagged `check`, under `notebooks/`, then
-the file of its lesson here.
+Not here: marks, and anything that stops a cheat.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
-from pkgutil import iter_modules
-from typing import Any
 
-from .filing import EXERCISES, Exercise
+from . import answers, hunting, numbers, pictures, stages  # noqa: F401 - they file their exercises
+from .filing import FILED
 
-__all__ = ["EXERCISES", "Exercise", "check"]
+__all__ = ["EXERCISES", "examine"]
 
-for _module in iter_modules(__path__):                    # every lesson_NN.py files its checks
-    if _module.name.startswith("lesson_"):
-        import_module(f".{_module.name}", __name__)
+EXERCISES = dict(sorted(FILED.items(), key=lambda filed: float(filed[0])))
 
 
-def check(number: str, answer: Callable) -> None:
-    """Try the answer to an exercise. Raises AssertionError, whose message begins with the exercise's number."""
+def examine(number: str, answer: Callable) -> None:
+    """Try the answer to an exercise. AssertionError begins with the exercise's number."""
     if not __debug__:
-        raise RuntimeError("the checks are assertions, and this Python leaves assertions out: start it without -O")
-    asked = EXERCISES[number]
-
-    def given(*args: Any) -> Any:
-        value = answer(*args)
-        assert value is not None, f"{asked.name} gives None; fill it in and return {asked.gives}"
-        return value
-
+        raise RuntimeError("the checks are assertions, and this Python leaves assertions out: start it "
+                           "without -O")
     try:
-        asked.examine(given)
+        EXERCISES[number].examine(answer)
     except AssertionError as error:
         raise AssertionError(f"exercise {number}: {error}") from None
     print(f"exercise {number}: right")

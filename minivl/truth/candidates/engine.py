@@ -1,12 +1,13 @@
-"""A program in any language as a candidate: it is started for each question, and arrays go in and out as files.
+"""A program in any language as a candidate: it is started for each question, and arrays go in and out
+as files.
 
     COMMAND cuts                     prints its cuts, one a line
     COMMAND run IN OUT               reads IN, writes OUT
 
-IN and OUT are .safetensors, or .npz with `--exchange npz`. IN holds `inputs.NAME` for each input and `given.CUT` for
-each given cut (`given.CUT:0`, `given.CUT:1` ... where a stage gives several arrays). OUT holds `logits`, and the
-program's own value at each cut under its label (or `LABEL:0`, ...). Numbers are float32 (float64 for a float64
-candidate) and int64.
+IN and OUT are .safetensors, or .npz with `--exchange npz`. IN holds `inputs.NAME` for each input and
+`given.CUT` for each given cut (`given.CUT:0`, `given.CUT:1` ... where a stage gives several arrays).
+OUT holds `logits`, and the program's own value at each cut under its label (or `LABEL:0`, ...).
+Numbers are float32 (float64 for a float64 candidate) and int64.
 
 A program that ends with another code than 0 has crashed; the last line that it wrote to stderr is told.
 Read next: `runnable.py`.
@@ -33,28 +34,31 @@ EXCHANGE = ("safetensors", "npz")
 class Engine:
     """A command line as a candidate. seconds: after which a run is ended and counts as a crash."""
 
-    def __init__(self, command: str, precision: str = "float32", exchange: str = "safetensors", seconds: float = 3600):
+    def __init__(self, command: str, precision: str = "float32", exchange: str = "safetensors",
+                 seconds: float = 3600):
         try:
             self.words = shlex.split(command)
         except ValueError as error:
             raise CandidateError(f"--command is {command!r}: {str(error).lower()}") from None
         self.precision, self.exchange, self.seconds = precision, exchange, seconds
         if not self.words or exchange not in EXCHANGE:
-            raise CandidateError(f"--command is {command!r}, --exchange {exchange!r}: the first should be a program "
-                                 f"and its words, the second {' or '.join(EXCHANGE)}")
+            raise CandidateError(f"--command is {command!r}, --exchange {exchange!r}: the first should "
+                                 f"be a program and its words, the second {' or '.join(EXCHANGE)}")
 
     def cuts(self) -> list[str]:
         """What the program prints when it is asked for its cuts. Raises CandidateError."""
         try:
             return self._call("cuts").split()
         except RuntimeError as error:
-            raise CandidateError(f"{error}; asked for its cuts it should print them, one a line") from None
+            raise CandidateError(f"{error}; asked for its cuts it should print them, one a line"
+                                 ) from None
 
     def run(self, inputs: Mapping[str, np.ndarray], given: Values) -> dict[str, Value]:
         """One run of the program. Raises RuntimeError when it fails."""
         with TemporaryDirectory(prefix="minivl-engine-") as folder:
             asked, answer = (Path(folder) / f"{name}.{self.exchange}" for name in ("in", "out"))
-            write(asked, {**{f"inputs.{name}": array for name, array in inputs.items()}, **flat(given, "given.")})
+            write(asked, {**{f"inputs.{name}": array for name, array in inputs.items()},
+                          **flat(given, "given.")})
             self._call("run", str(asked), str(answer))
             if not answer.is_file():
                 raise RuntimeError(f"{self.words[0]} ended well and wrote no {answer.name}")
@@ -62,7 +66,8 @@ class Engine:
 
     def _call(self, *words: str) -> str:
         try:
-            done = subprocess.run([*self.words, *words], capture_output=True, text=True, encoding="utf-8",
+            done = subprocess.run([*self.words, *words], capture_output=True, text=True,
+                                  encoding="utf-8",
                                   errors="replace", timeout=self.seconds, check=False)
         except FileNotFoundError:
             raise CandidateError(f"{self.words[0]}: there is no such program") from None
@@ -80,7 +85,8 @@ def flat(values: Values, prefix: str = "") -> dict[str, np.ndarray]:
     for key, value in values.items():
         parts = outputs(value)
         name = f"{prefix}{key}"
-        found |= {f"{name}:{n}": a for n, a in enumerate(parts)} if isinstance(value, tuple) else {name: parts[0]}
+        many = isinstance(value, tuple)
+        found |= {f"{name}:{n}": a for n, a in enumerate(parts)} if many else {name: parts[0]}
     return found
 
 

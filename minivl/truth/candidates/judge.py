@@ -1,5 +1,5 @@
-"""A candidate's logits against the golden ones, with the words of `minivl diff`; and a golden trace as bisecting and
-shadowing need it. Read next: `truth/compare/verdict.py`, which decides.
+"""A candidate's logits against the golden ones, with the words of `minivl diff`; and a golden trace as
+bisecting and shadowing need it. Read next: `truth/compare/verdict.py`, which decides.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from ...api import VLM
-from ...door.contract import outputs
 from ...door.stage import Session
 from ...run.inputs import Inputs
 from ..compare.align import Fitted, fit
@@ -21,7 +20,7 @@ from ..compare.compare import Tap, judged_tap
 from ..compare.metrics import row_distances
 from ..compare.verdict import EXACT, ROUNDING, Judged
 from ..compare.yardstick import liberties
-from ..trace.format import INPUT, ROWS, YARDSTICK, Stage, Trace, TraceError, row_axis
+from ..trace.format import INPUT, ROWS, YARDSTICK, Stage, Trace, TraceError
 from ..trace.record import record
 from .runnable import CandidateError, Value
 
@@ -40,8 +39,8 @@ def check_whole(golden: Trace) -> None:
               "the logits (it was recorded with --select)": END in golden.recorded()}
     lacking = [what for what, there in wanted.items() if not there]
     if lacking:
-        raise TraceError(f"{golden.path} lacks {', '.join(lacking)}: record it whole, as `minivl trace record` does "
-                         "without options")
+        raise TraceError(f"{golden.path} lacks {', '.join(lacking)}: record it whole, as `minivl "
+                         "trace record` does without options")
 
 
 def value_of(golden: Trace, key: str) -> Value:
@@ -50,33 +49,17 @@ def value_of(golden: Trace, key: str) -> Value:
     return found if len(found) > 1 else found[0]
 
 
-def judged(golden: Trace, key: str, value: Value, precision: str) -> list[Judged]:
-    """The verdicts on a stage's arrays. Raises CandidateError for shapes that fit in no way."""
-    stage, theirs = golden.stages[key], outputs(value)
-    exact, yards = golden.arrays(key), golden.tables(f"{YARDSTICK}.{precision}")
-    if len(theirs) != len(exact):
-        raise CandidateError(f"{key}: the candidate gave {len(theirs)} arrays, the golden trace has {len(exact)}")
-    depth = sum(1 for other in list(golden.stages)[: list(golden.stages).index(key) + 1]
-                if golden.stages[other].arrays and golden.arrays(other)[0].dtype.kind == "f")
-    found = []
-    for name, axes, array, ours in zip(stage.arrays, stage.axes, theirs, exact, strict=True):
-        laid = fit(array, ours, row_axis(axes))
-        if laid is None:
-            raise CandidateError(f"{key}: the candidate gave shape {list(array.shape)}, the golden one is "
-                                 f"{list(ours.shape)}")
-        tap = Tap(name, stage, axes, ours, laid, array.shape)
-        found.append(judged_tap(tap, yards.get(name), precision, depth)[0])
-    return found
-
-
-def worst(rows: list[Judged]) -> Judged:
-    """The one that is furthest beyond its limit."""
-    return max(rows, key=lambda row: row.ratio)
-
-
 def judged_logits(golden: Trace, logits: np.ndarray, precision: str) -> Judged:
-    """The verdict on the logits of every row."""
-    return worst(judged(golden, END, logits, precision))
+    """The verdict on the logits of every row. Raises CandidateError for a shape that fits in no way."""
+    stage, (exact,) = golden.stages[END], golden.arrays(END)
+    laid = fit(logits, exact, 0)
+    if laid is None:
+        raise CandidateError(f"{END}: the candidate gave shape {list(logits.shape)}, the golden one is "
+                             f"{list(exact.shape)}")
+    depth = sum(golden.arrays(key)[0].dtype.kind == "f" for key in golden.recorded())
+    yard = golden.tables(f"{YARDSTICK}.{precision}").get(END)
+    return judged_tap(Tap(END, stage, stage.axes[0], exact, laid, logits), yard, precision,
+                      depth)[0]
 
 
 @contextmanager
@@ -90,12 +73,14 @@ def golden_of(vlm: VLM, prompt: Any | Inputs, precision: str) -> Iterator[Trace]
 
 
 def judged_anew(vlm: VLM, inputs: Inputs, logits: np.ndarray, precision: str) -> Judged:
-    """The verdict on logits of inputs that no trace was recorded of: minivl runs twice, exactly and in `precision`."""
+    """The verdict on logits of inputs that no trace was recorded of: minivl runs twice, exactly and in
+    `precision`."""
     exact = vlm.on("float64", "definition").logits(inputs)
     if np.shape(logits) != exact.shape:
-        raise CandidateError(f"the candidate gave logits {list(np.shape(logits))}, minivl's are {list(exact.shape)}: a "
-                             "row for each token of the prompt, a column for each word")
-    with Session(replace=liberties(precision, bool(inputs.media))):
+        raise CandidateError(f"the candidate gave logits {list(np.shape(logits))}, minivl's are "
+                             f"{list(exact.shape)}: a row for each token of the prompt, a column for "
+                             "each word")
+    with Session(replace=liberties(precision), quiet=True):
         rounded = vlm.on(precision, "definition").logits(inputs)
-    tap = Tap(END, Stage(END, END), "s v", exact, Fitted(np.asarray(logits)), exact.shape)
+    tap = Tap(END, Stage(END, END), "s v", exact, Fitted(np.asarray(logits)), logits)
     return judged_tap(tap, row_distances(rounded, exact, 0), precision, 1)[0]

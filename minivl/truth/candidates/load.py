@@ -1,9 +1,9 @@
-"""Candidates by name: `FILE.py:NAME` is an object in a Python file, or a function that makes one; anything else is a
-command line (`engine.py`).
+"""Candidates by name: `FILE.py:NAME` is an object in a Python file, or a function that makes one;
+anything else is a command line (`engine.py`).
 
-What the object may be: a candidate as `runnable.py` says; a torch module with the reference's names; a table
-{label: function of the stage's own arguments}; or something with `table()`, which gives wraps (a fault of the museum).
-Read next: `runnable.py`.
+What the object may be: a candidate as `runnable.py` says; a torch module with the reference's names; a
+table {label: function of the stage's own arguments}; or something with `table()`, which gives wraps (a
+fault of the museum). Read next: `runnable.py`.
 """
 
 from __future__ import annotations
@@ -39,23 +39,25 @@ def load_object(words: str) -> Any:
         return found() if inspect.isfunction(found) or inspect.isclass(found) else found
     except CandidateError:
         raise
-    except (Exception, SystemExit) as error:                      # sys.exit in it must not end this program
+    except (Exception, SystemExit) as error:                   # sys.exit in it must not end this program
         raise CandidateError(f"{file}: {type(error).__name__}: {error}") from error
     finally:
         sys.path.pop(0)
 
 
 def as_candidate(found: Any, vlm: VLM) -> Any:
-    """An object as a candidate. Raises CandidateError (`Checked`) for what is none, or raises when it is asked."""
+    """An object as a candidate. Raises CandidateError (`Checked`) for what is none, or raises when it
+    is asked."""
     try:
         made = _recognised(found, vlm)
     except CandidateError:
         raise
     except (Exception, SystemExit) as error:                      # whatever it is: it is the candidate's
-        raise CandidateError(f"the candidate, a {type(found).__name__}, raised {type(error).__name__} when it was "
-                             f"asked what it is made of: {error}") from error
+        raise CandidateError(f"the candidate, a {type(found).__name__}, raised {type(error).__name__} "
+                             f"when it was asked what it is made of: {error}") from error
     if isinstance(made, Ours) and made is not found and not made.table:
-        raise CandidateError("the candidate's table is empty: it replaces no pass, and would be compared with itself")
+        raise CandidateError("the candidate's table is empty: it replaces no pass, and would be "
+                             "compared with itself")
     return made
 
 

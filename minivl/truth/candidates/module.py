@@ -1,10 +1,12 @@
-"""A torch module tree with the reference's names as a candidate: hooks take values out and put golden ones in.
+"""A torch module tree with the reference's names as a candidate: hooks take values out and put golden
+ones in.
 
     candidate = Module(model)                          # transformers' class, or a copy of it
-    candidate = Module(model, forward=my_forward)      # forward(model, inputs) -> logits, (1, s, v) or (s, v)
+    candidate = Module(model, forward=my_forward)  # (model, inputs) -> logits, (1, s, v) or (s, v)
 
-A value can be put in only where everything behind it comes from it: at what a module hands on, not at a residual
-stream that the block has kept for itself. `PLACES` lists them. Torch is not imported: who has a module has it.
+A value can be put in only where everything behind it comes from it: at what a module hands on, not at
+a residual stream that the block has kept for itself. `PLACES` lists them. Torch is not imported: who
+has a module has it.
 
 Read next: `truth/trace/names.py`, the places at which a tree can be listened to; `runnable.py`.
 """
@@ -14,13 +16,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from inspect import signature
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..trace.names import matches
-from ..trace.torch_recorder import array_of
+from ..trace.torch_recorder import array_of, hook
 from .runnable import LOGITS, CandidateError, Value, Values
 
 Forward = Callable[[Any, Mapping[str, np.ndarray]], Any]
@@ -45,7 +48,7 @@ PLACES: dict[str, Place] = {
     "layers.*.self_attn.o_proj": Place(False, "decoder.layers.*.attend"),
     "layers.*": Place(True, "decoder.layers.*.add_mlp"),
     "language_model.norm": Place(True, "decoder.normalise"),
-    "model.norm": Place(True, "decoder.normalise"),               # before transformers had a `language_model`
+    "model.norm": Place(True, "decoder.normalise"),        # before transformers had a `language_model`
 }
 
 
@@ -57,8 +60,9 @@ class Module:
         self.precision = str(next(model.parameters()).dtype).rpartition(".")[2]
         self.found = dict(places_of(name for name, _ in model.named_modules()))
         if not self.found:
-            raise CandidateError(f"{type(model).__name__}: none of its modules has a name of the reference's tree "
-                                 "(visual.blocks.0, layers.0, ...); write a candidate of your own, or rename them")
+            raise CandidateError(f"{type(model).__name__}: none of its modules has a name of the "
+                                 "reference's tree (visual.blocks.0, layers.0, ...); write a "
+                                 "candidate of your own, or rename them")
 
     def cuts(self) -> list[str]:
         """The labels of all places that the tree has."""
@@ -70,10 +74,15 @@ class Module:
         own: dict[str, Value] = {}
         with ExitStack() as stack, torch.inference_mode():
             for label, (name, place) in self.found.items():
-                hook = _after if place.after else _before
-                stack.callback(hook(self.model.get_submodule(name), label, own, given.get(label)).remove)
+                see = partial(self._see, own, label, given.get(label))
+                stack.callback(hook(self.model.get_submodule(name), place.after, see).remove)
             logits = array_of(self.forward(self.model, inputs))
         return {**own, LOGITS: logits[0] if logits.ndim == 3 else logits}
+
+    def _see(self, own: dict[str, Value], label: str, value: Value | None, tensor: Any) -> Any:
+        """Keep a tensor under its label; the value that goes on in its place, if one is given."""
+        own[label] = taken(label, tensor)
+        return None if value is None else placed(value, tensor)
 
 
 def places_of(modules: Any) -> Iterator[tuple[str, tuple[str, Place]]]:
@@ -81,29 +90,6 @@ def places_of(modules: Any) -> Iterator[tuple[str, tuple[str, Place]]]:
     for name, number, place in matches(modules, PLACES):
         label = place.label.replace("*", number)
         yield label, (name, place._replace(label=label))
-
-
-def _after(module: Any, label: str, own: dict[str, Value], value: Value | None) -> Any:
-    def hook(module: Any, args: Any, output: Any) -> Any:
-        first = output[0] if isinstance(output, tuple) else output
-        own[label] = taken(label, first)
-        if value is None:
-            return None
-        put = placed(value, first)
-        return (put, *output[1:]) if isinstance(output, tuple) else put
-    return module.register_forward_hook(hook)
-
-
-def _before(module: Any, label: str, own: dict[str, Value], value: Value | None) -> Any:
-    def hook(module: Any, args: Any, kwargs: Any) -> Any:
-        name = None if args else next(iter(kwargs))
-        first = kwargs[name] if name else args[0]
-        own[label] = taken(label, first)
-        if value is None:
-            return None
-        put = placed(value, first)
-        return (args, {**kwargs, name: put}) if name else ((put, *args[1:]), kwargs)
-    return module.register_forward_pre_hook(hook, with_kwargs=True)
 
 
 def taken(label: str, tensor: Any) -> np.ndarray:
@@ -119,13 +105,16 @@ def placed(value: Value, like: Any) -> Any:
 
 
 def as_transformers(model: Any, inputs: Mapping[str, np.ndarray]) -> Any:
-    """transformers' way to be called, in any version: it is given what its forward takes, positions included."""
-    blank = next(model.parameters()).new_empty(0)                         # makes tensors on the model's device
+    """transformers' way to be called, in any version: it is given what its forward takes, positions
+    included."""
+    blank = next(model.parameters()).new_empty(0)                 # makes tensors on the model's device
     kinds = {"i": blank.long(), "f": blank.float()}
-    given = {name: kinds[array.dtype.kind].new_tensor(array) for name, array in inputs.items() if len(array)}
+    given = {name: kinds[array.dtype.kind].new_tensor(array) for name, array in inputs.items()
+             if len(array)}
     ids, config = given.pop("input_ids")[None], model.config
-    given["position_ids"] = given["position_ids"][:, None]                                       # 3 s -> 3 1 s
+    given["position_ids"] = given["position_ids"][:, None]                               # 3 s -> 3 1 s
     given["attention_mask"] = 0 * ids + 1
-    given["mm_token_type_ids"] = (1 * (ids == config.image_token_id) + 2 * (ids == config.video_token_id))
+    given["mm_token_type_ids"] = (1 * (ids == config.image_token_id) + 2 *
+                                  (ids == config.video_token_id))
     known = signature(model.forward).parameters
     return model(input_ids=ids, use_cache=False, **{k: v for k, v in given.items() if k in known}).logits

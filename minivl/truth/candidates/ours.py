@@ -1,11 +1,11 @@
-"""minivl itself as a candidate: with passes replaced, in any precision. What tests are made of, and how a pass that a
-student or a port's author wrote in NumPy is tried.
+"""minivl itself as a candidate: with passes replaced, in any precision. What tests are made of, and
+how a pass that a student or a port's author wrote in NumPy is tried.
 
-    Ours(vlm, {"vision.restore_order": wrap})                     # wraps, as a session's `replace` takes them
-    Ours.of_functions(vlm, {"vision.restore_order": function})    # functions of the stage's own arguments
+    Ours(vlm, {"vision.restore_order": wrap})              # wraps, as a session's `replace` takes them
+    Ours.of_functions(vlm, {"vision.restore_order": function})  # functions of the stage's own arguments
 
-Every leaf stage can be a cut; without `cuts=` the places are those at which foreign engines can be entered, between
-blocks. Read next: `runnable.py`.
+Every leaf stage can be a cut; without `cuts=` the places are those at which foreign engines can be
+entered, between blocks. Read next: `runnable.py`.
 """
 
 from __future__ import annotations
@@ -17,27 +17,28 @@ from typing import Any
 import numpy as np
 
 from ...api import VLM
-from ...door.contract import outputs
-from ...door.stage import Session, Wrap
+from ...door.stage import Session, Wrap, functions
 from ...run.inputs import Inputs
-from ..museum.hunt import quietly
 from .runnable import LOGITS, CandidateError, Value, Values
 
-PICTURES = ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw", "second_per_grid_ts")
+POSITIONS = "position_ids"
 
 
 class Ours:
-    """minivl under a table of wraps. `.vlm` is the model, `.precision` that of its activations."""
+    """minivl under a table of wraps. `.vlm` is the model, `.precision` that of its activations. It
+    runs on whatever machine the model runs on: that is a part of the candidate."""
 
-    def __init__(self, vlm: VLM, table: Mapping[str, Wrap] | None = None, cuts: Sequence[str] | None = None):
+    def __init__(self, vlm: VLM, table: Mapping[str, Wrap] | None = None,
+                 cuts: Sequence[str] | None = None):
         self.vlm, self.table, self.precision = vlm, dict(table or {}), vlm.dtype.name
         self._cuts = list(between_blocks(vlm) if cuts is None else cuts)
         self.reached: set[str] = set()            # patterns of the table under which anything was run
 
     @classmethod
-    def of_functions(cls, vlm: VLM, table: Mapping[str, Callable], cuts: Sequence[str] | None = None) -> Ours:
+    def of_functions(cls, vlm: VLM, table: Mapping[str, Callable],
+                     cuts: Sequence[str] | None = None) -> Ours:
         """A callable for each stage: {pattern: function of the stage's own arguments}."""
-        return cls(vlm, wraps_of(table), cuts)
+        return cls(vlm, functions(table), cuts)
 
     def cuts(self) -> list[str]:
         """Labels of leaves."""
@@ -45,36 +46,17 @@ class Ours:
 
     def prepare(self, messages: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
         """Pictures and text to inputs, through the replaced passes."""
-        with quietly(), Session(replace=noting(self.table, self.reached)):
+        with Session(replace=noting(self.table, self.reached), quiet=True):
             return self.vlm.prepare(list(messages)).arrays()
 
     def run(self, inputs: Mapping[str, np.ndarray], given: Values) -> dict[str, Value]:
         """The prompt's logits, and what each cut's stage gave itself."""
-        own: dict[str, Value] = {}
-        taken = {cut: functools.partial(_taking, own, cut, given.get(cut)) for cut in self._cuts}
-        with quietly(), Session(replace=noting(self.table, self.reached)), Session(replace=taken):
-            logits = self.vlm.logits(self._inputs(inputs, given))         # the inner session is outermost
-        return {**own, LOGITS: logits}
-
-    def _inputs(self, inputs: Mapping[str, np.ndarray], given: Values) -> Inputs:
-        parts: dict[str, Any] = {name: inputs[name] if len(inputs[name]) else None for name in PICTURES}
-        return Inputs.from_ids(inputs["input_ids"], self.vlm.config, **parts)
-
-
-def _taking(own: dict[str, Value], cut: str, value: Value | None, original: Callable) -> Callable:
-    """The stage, whose output is noted, and replaced by a given one."""
-    def stage(*args: Any) -> Any:
-        made = own[cut] = original(*args)
-        if value is None:
-            return made
-        typed = tuple(np.asarray(v, m.dtype) for v, m in zip(outputs(value), outputs(made), strict=True))
-        return typed if isinstance(made, tuple) else typed[0]
-    return stage
-
-
-def wraps_of(table: Mapping[str, Callable]) -> dict[str, Wrap]:
-    """Functions of the stages' own arguments as wraps, which are given the original as well."""
-    return {pattern: functools.partial(_instead, function) for pattern, function in table.items()}
+        put = {cut: given.get(cut) for cut in self._cuts}
+        known = {name: array for name, array in inputs.items() if name != POSITIONS}
+        with Session(replace=noting(self.table, self.reached), put=put, quiet=True) as s:
+            # positions are made anew: a pass
+            logits = self.vlm.logits(Inputs.from_arrays(known, self.vlm.config))
+        return {**s.made, LOGITS: logits}
 
 
 def noting(table: Mapping[str, Wrap], reached: set[str]) -> dict[str, Wrap]:
@@ -86,21 +68,21 @@ def noting(table: Mapping[str, Wrap], reached: set[str]) -> dict[str, Wrap]:
 
 
 def check_reached(table: Mapping[str, Wrap], reached: set[str], name: str) -> list[str]:
-    """What is to be said about patterns under which nothing ran. Raises CandidateError when that is all of them."""
+    """What is to be said about patterns under which nothing ran. Raises CandidateError when that is
+    all of them."""
     idle = [pattern for pattern in table if pattern not in reached]
     said = f"this run never came to {', '.join(idle)}"
     if idle and not reached:
-        raise CandidateError(f"{name}: {said}, so that nothing of it was tried; give a prompt that needs it, or "
-                             "`minivl shadow` or `minivl reduce` for what prepares the inputs")
+        raise CandidateError(f"{name}: {said}, so that nothing of it was tried; give a prompt that "
+                             "needs it, or `minivl shadow` or `minivl reduce` for what prepares the "
+                             "inputs")
     return [said] if idle else []
 
 
-def _instead(function: Callable, original: Callable) -> Callable:
-    return function
-
-
 def between_blocks(vlm: VLM) -> list[str]:
-    """Where an engine can commonly be entered: the positions, and the stream of rows between two blocks."""
+    """Where an engine can commonly be entered: the positions, and the stream of rows between two
+    blocks."""
     tower, decoder = range(vlm.config.vision.depth), range(vlm.config.text.num_hidden_layers)
     return ["positions.mrope", "vision.order_by_window", *(f"vision.blocks.{n}.add_mlp" for n in tower),
-            "vision.restore_order", "decoder.place_features", *(f"decoder.layers.{n}.add_mlp" for n in decoder)]
+            "vision.restore_order", "decoder.place_features",
+            *(f"decoder.layers.{n}.add_mlp" for n in decoder)]

@@ -1,13 +1,16 @@
-"""The smallest prompt on which a candidate still fails: step by step simpler, as long as it fails in the same way.
+"""The smallest prompt on which a candidate still fails: step by step simpler, as long as it fails in
+the same way.
 
     found = reduce(vlm, Checked(candidate, "mine.py:port"), messages, say=print)
-    write(found, vlm, candidate, Path("smallest"))         # pictures, prompt and traces, ready for `minivl diff`
+    write(found, vlm, candidate, Path("smallest"))  # pictures, prompt, traces, ready for `minivl diff`
 
-Every step is the first in the order of `scene.simpler` that still fails, so that the same prompt always ends at the
-same place. At the end no single step is left: each medium, frame, row, word and colour that is there has to be there.
+Every step is the first in the order of `scene.simpler` that still fails, so that the same prompt
+always ends at the same place. At the end no single step is left: each medium, frame, row, word and
+colour that is there has to be there.
 
-*The same way* means: its inputs differ from minivl's, or its logits do, or it crashes. A smaller prompt that fails in
-another of these ways is another bug. Read next: `scene.py` (the steps), `judge.py` (what failing means).
+*The same way* means: its inputs differ from minivl's, or its logits do, or it crashes. A smaller
+prompt that fails in another of these ways is another bug. Read next: `scene.py` (the steps),
+`judge.py` (what failing means).
 """
 
 from __future__ import annotations
@@ -45,7 +48,8 @@ class Step:
 
 @dataclass
 class Reduction:
-    """From which prompt to which, and how; `whole` is False when the trials ran out before no step was left."""
+    """From which prompt to which, and how; `whole` is False when the trials ran out before no step was
+    left."""
     first: Size
     scene: Scene
     failure: Failure
@@ -56,11 +60,12 @@ class Reduction:
 
 def reduce(vlm: VLM, candidate: Checked, messages: Sequence[dict[str, Any]], most: int = 1000,
            say: Callable[[Step], None] = lambda step: None) -> Reduction | None:
-    """The smallest prompt, or None when the candidate does not fail on the one it is given. most: trials at most.
+    """The smallest prompt, or None when the candidate does not fail on the one it is given. most:
+    trials at most.
 
     Raises CandidateError or ValueError when the prompt or the candidate cannot be used.
     """
-    scene = scene_of(messages)
+    scene, vlm = scene_of(messages), vlm.on(kernels="definition")         # inputs are compared as well
     failure = failure_of(vlm, candidate, scene)
     if failure is None:
         return None
@@ -73,7 +78,8 @@ def reduce(vlm: VLM, candidate: Checked, messages: Sequence[dict[str, Any]], mos
 
 
 def next_step(vlm: VLM, candidate: Checked, found: Reduction, tried: set[str], most: int) -> Step | None:
-    """Take the first simpler scene that fails in the same way; None when there is none, or no trial is left."""
+    """Take the first simpler scene that fails in the same way; None when there is none, or no trial is
+    left."""
     for text, scene in simpler(found.scene):
         if digest(scene) in tried:
             continue
@@ -84,7 +90,7 @@ def next_step(vlm: VLM, candidate: Checked, found: Reduction, tried: set[str], m
         found.trials += 1
         try:
             failure = failure_of(vlm, candidate, scene)
-        except ValueError:                                        # no prompt at all, or one that minivl refuses
+        except ValueError:                               # no prompt at all, or one that minivl refuses
             continue
         if failure is not None and failure.kind == found.failure.kind:
             found.scene, found.failure = scene, failure
@@ -101,21 +107,24 @@ def failure_of(vlm: VLM, candidate: Checked, scene: Scene) -> Failure | None:
         theirs = prepared(candidate, messages) or ours
         if other := differing(ours, theirs):
             return Failure(INPUTS_DIFFER, f"other inputs: {', '.join(other)}")
-        row = judged_anew(vlm, inputs, np.asarray(candidate.run(theirs, {})[LOGITS]), candidate.precision)
+        row = judged_anew(vlm, inputs, np.asarray(candidate.run(theirs, {})[LOGITS]),
+                          candidate.precision)
     except Crashed as error:
         return Failure(CRASHES, str(error))
     return None if is_clean(row.word) else Failure(
-        LOGITS_DIFFER, f"logits {row.word}: error {row.measure.error:.1e}, rounding alone {row.yard.error:.1e}")
+        LOGITS_DIFFER, f"logits {row.word}: error {row.measure.error:.1e}, rounding alone "
+                       f"{row.yard.error:.1e}")
 
 
 def prepared(candidate: Checked, messages: Sequence[dict[str, Any]]) -> dict[str, np.ndarray] | None:
-    """The inputs that a candidate makes itself; None when it takes minivl's. Raises Crashed, CandidateError."""
+    """The inputs that a candidate makes itself; None when it takes minivl's. Raises Crashed,
+    CandidateError."""
     prepare = getattr(candidate.candidate, "prepare", None)
     if prepare is None:
         return None
     try:
         found = prepare(list(messages))
-    except (Exception, SystemExit) as error:                      # whatever it is: it is the candidate's
+    except (Exception, SystemExit) as error:                    # whatever it is: it is the candidate's
         raise Crashed(f"{type(error).__name__}: {error}") from error
     if not isinstance(found, Mapping) or "input_ids" not in found:
         raise CandidateError(f"{candidate.name}: prepare gave no table of inputs with input_ids in it")
@@ -123,6 +132,7 @@ def prepared(candidate: Checked, messages: Sequence[dict[str, Any]]) -> dict[str
 
 
 def differing(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> list[str]:
-    """Names of inputs that the candidate has made otherwise; those that it does not make are none of them."""
+    """Names of inputs that the candidate has made otherwise; those that it does not make are none of
+    them."""
     return [name for name, array in ours.items() if name in theirs
             and (theirs[name].shape != array.shape or relative_error(theirs[name], array) > SAME_PIXELS)]

@@ -1,10 +1,10 @@
 """A prompt as plain data that can be made smaller: pictures, videos and words of one user's message.
 
     scene = scene_of(messages)
-    for words, smaller in simpler(scene): ...     # every scene that is one step simpler, the boldest steps first
+    for words, smaller in simpler(scene): ...  # each scene that is one step simpler, the boldest first
 
-Pictures are cropped by whole cells (28 x 28 pixels), so that what is left over at an edge stays left over. Nothing
-here knows why a scene should be smaller. Read next: `reduce.py`.
+Pictures are cropped by whole cells (28 x 28 pixels), so that what is left over at an edge stays left
+over. Nothing here knows why a scene should be smaller. Read next: `reduce.py`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...door.errors import ArgumentError
 from ...passes.video import FPS
 from ...run.open_picture import load_frames, load_picture
 
@@ -25,7 +26,8 @@ SMALLEST = {"min_pixels": CELL * CELL}   # so that a small picture stays small
 
 @dataclass(frozen=True, eq=False)
 class Medium:
-    """A picture (one frame, `fps` None) or a video. frames: (y, b, 3) uint8 each; options: of its item."""
+    """A picture (one frame, `fps` None) or a video. frames: (y, b, 3) uint8 each; options: of its
+    item."""
     frames: tuple[np.ndarray, ...]
     fps: float | None = None
     options: tuple[tuple[str, Any], ...] = ()
@@ -42,7 +44,8 @@ Scene = tuple[Item, ...]
 
 
 class Size(NamedTuple):
-    """What is reduced: media, frames, cells of one frame of each, words, and cells of more than one colour."""
+    """What is reduced: media, frames, cells of one frame of each, words, and cells of more than one
+    colour."""
     media: int
     frames: int
     cells: int
@@ -51,7 +54,8 @@ class Size(NamedTuple):
 
     def __str__(self) -> str:
         media = f"{self.media} {'medium' if self.media == 1 else 'media'}"
-        counts = (_counted(self.frames, "frame"), _counted(self.cells, "cell"), _counted(self.words, "word"))
+        counts = (_counted(self.frames, "frame"), _counted(self.cells, "cell"),
+                  _counted(self.words, "word"))
         return f"{media}, {', '.join(counts)}, {_counted(self.coloured, 'cell')} of more than one colour"
 
 
@@ -60,10 +64,11 @@ def _counted(count: int, word: str) -> str:
 
 
 def scene_of(messages: Sequence[dict[str, Any]]) -> Scene:
-    """One user's message as a scene. Raises ValueError for a longer conversation."""
+    """One user's message as a scene. Raises ArgumentError for a longer conversation."""
     if len(messages) != 1 or messages[0].get("role") != "user":
-        raise ValueError("a prompt of one user's message can be reduced; this conversation has "
-                         f"{len(messages)} messages from {', '.join(str(m.get('role')) for m in messages)}")
+        raise ArgumentError("a prompt of one user's message can be reduced; this conversation has "
+                            f"{len(messages)} messages from "
+                            f"{', '.join(str(m.get('role')) for m in messages)}")
     content = messages[0]["content"]
     items = [{"type": "text", "text": content}] if isinstance(content, str) else content
     return tuple(_item(item) for item in items)
@@ -73,7 +78,8 @@ def _item(item: dict[str, Any]) -> Item:
     kind = item.get("type") or ("text" if "text" in item else "video" if "video" in item else "image")
     if kind == "text":
         return tuple(item["text"].split())
-    options = tuple((name, value) for name, value in item.items() if name not in ("type", "image", "video", "fps"))
+    options = tuple((name, value) for name, value in item.items()
+                    if name not in ("type", "image", "video", "fps"))
     if kind == "image":
         return Medium((load_picture(item["image"]),), None, options)
     return Medium(tuple(load_frames(item["video"])), float(item.get("fps", FPS)), options)
@@ -94,9 +100,11 @@ def _content(item: Item) -> dict[str, Any]:
 
 def size_of(scene: Scene) -> Size:
     media = [item for item in scene if isinstance(item, Medium)]
-    return Size(len(media), sum(len(m.frames) for m in media), sum(m.cells[0] * m.cells[1] for m in media),
+    return Size(len(media), sum(len(m.frames) for m in media),
+                sum(m.cells[0] * m.cells[1] for m in media),
                 sum(len(item) for item in scene if not isinstance(item, Medium)),
-                sum(not _plain(frame[box]) for m in media for frame in m.frames for box in _boxes(m.cells)))
+                sum(not _plain(frame[box]) for m in media for frame in m.frames
+                    for box in _boxes(m.cells)))
 
 
 def digest(scene: Scene) -> str:
@@ -110,10 +118,11 @@ def digest(scene: Scene) -> str:
     return found.hexdigest()
 
 
-# ---- one step simpler --------------------------------------------------------------------------------------
+# ---- one step simpler --------------------------------------------------------------------------
 
 def simpler(scene: Scene) -> Iterator[tuple[str, Scene]]:
-    """(what was done, scene) for every step that is tried, in order: media, sizes, frames, words, colours."""
+    """(what was done, scene) for every step that is tried, in order: media, sizes, frames, words,
+    colours."""
     media = [n for n, item in enumerate(scene) if isinstance(item, Medium)]
     for n in reversed(media):
         yield f"without medium {n}", scene[:n] + scene[n + 1:]
@@ -136,16 +145,20 @@ def _with(scene: Scene, n: int, steps: Any) -> Iterator[tuple[str, Scene]]:
 def small_stays_small(medium: Medium) -> Iterator[tuple[str, Medium]]:
     """Without the least area, which would enlarge a small picture again."""
     if dict(medium.options).get("min_pixels") != SMALLEST["min_pixels"]:
-        yield "one cell may be enough", replace(medium, options=tuple((dict(medium.options) | SMALLEST).items()))
+        options = dict(medium.options) | SMALLEST
+        yield "one cell may be enough", replace(medium, options=tuple(options.items()))
 
 
 def fewer_frames(medium: Medium) -> Iterator[tuple[str, Medium]]:
-    """Half of the frames, then one pair less; a pair is the least of a video, and a picture has one frame."""
+    """Half of the frames, then one pair less; a pair is the least of a video, and a picture has one
+    frame."""
     count = len(medium.frames)
     for keep in (slice(0, count // 4 * 2), slice(count // 4 * 2, count)) if count >= 4 else ():
-        yield f"frames {keep.start} to {keep.stop - 1} of {count}", replace(medium, frames=medium.frames[keep])
+        words = f"frames {keep.start} to {keep.stop - 1} of {count}"
+        yield words, replace(medium, frames=medium.frames[keep])
     for n in range(0, count - 2, 2) if count > 2 else ():
-        yield f"without frames {n} and {n + 1}", replace(medium, frames=medium.frames[:n] + medium.frames[n + 2:])
+        rest = medium.frames[:n] + medium.frames[n + 2:]
+        yield f"without frames {n} and {n + 1}", replace(medium, frames=rest)
 
 
 def cropped(medium: Medium) -> Iterator[tuple[str, Medium]]:
@@ -184,10 +197,12 @@ def plainer(medium: Medium) -> Iterator[tuple[str, Medium]]:
     half = max(1, len(busy) // 2)
     choices = [(f"one colour in all {len(busy)} cells", busy), (f"in the first {half}", busy[:half]),
                (f"in the others than the first {half}", busy[half:])]
-    choices += [(f"one colour in cell {box[0].start // CELL}, {box[1].start // CELL}", [box]) for box in busy]
+    choices += [(f"one colour in cell {box[0].start // CELL}, {box[1].start // CELL}", [box])
+                for box in busy]
     for words, chosen in choices:
         if chosen:
-            yield words, replace(medium, frames=tuple(_painted(frame, chosen) for frame in medium.frames))
+            yield words, replace(medium, frames=tuple(_painted(frame, chosen)
+                                                      for frame in medium.frames))
 
 
 def _boxes(cells: tuple[int, int]) -> Iterator[tuple[slice, slice]]:

@@ -15,7 +15,6 @@ from typing import Any
 from ...api import VLM
 from ...door.files import check_new_folder
 from ...door.stage import Session
-from ..museum.hunt import quietly
 from ..trace.record import record
 from ..trace.recorder import Recorder
 from .engine import flat
@@ -29,7 +28,8 @@ GOLDEN, CANDIDATE, PROMPT = "golden.safetensors", "candidate.safetensors", "prom
 
 
 def write(found: Reduction, vlm: VLM, candidate: Checked, folder: Path) -> list[str]:
-    """Write a new folder, whole or not at all; the names of its files. Raises OSError as `check_new_folder` does."""
+    """Write a new folder, whole or not at all; the names of its files. Raises OSError as
+    `check_new_folder` does."""
     check_new_folder(folder)
     partial = Path(mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
@@ -45,19 +45,21 @@ def write(found: Reduction, vlm: VLM, candidate: Checked, folder: Path) -> list[
 
 
 def fill(found: Reduction, vlm: VLM, candidate: Checked, folder: Path) -> None:
-    """Pictures, prompt.json, the golden trace, and the candidate's; one that only crashes leaves no trace."""
+    """Pictures, prompt.json, the golden trace, and the candidate's; one that only crashes leaves no
+    trace."""
     scene, crashes = found.scene, found.failure.kind == CRASHES
     text = json.dumps(saved(scene, folder), indent=1)
     (folder / PROMPT).write_text(text + "\n", encoding="utf-8", newline="\n")
     messages = messages_of(scene)
-    record(vlm.on("float64", "definition"), messages, folder / GOLDEN, yardsticks=(candidate.precision,))
+    exact = vlm.on("float64", "definition")
+    record(exact, messages, folder / GOLDEN, yardsticks=(candidate.precision,))
     if isinstance(candidate.candidate, Ours):
-        with suppress(*((Exception, SystemExit) if crashes else ())), quietly(), \
-                Session(replace=candidate.candidate.table):
+        with suppress(*((Exception, SystemExit) if crashes else ())), \
+                Session(replace=candidate.candidate.table, quiet=True):
             record(candidate.candidate.vlm, messages, folder / CANDIDATE)
         return
     with suppress(Crashed):
-        write_values(scene, vlm, candidate, folder / CANDIDATE)
+        write_values(scene, exact, candidate, folder / CANDIDATE)
 
 
 def write_values(scene: Scene, vlm: VLM, candidate: Checked, path: Path) -> None:
@@ -70,7 +72,8 @@ def write_values(scene: Scene, vlm: VLM, candidate: Checked, path: Path) -> None
         if sum(isinstance(item, Medium) for item in scene) == 1:
             kind = "pixel_values" if len(inputs["pixel_values"]) else "pixel_values_videos"
             out.put("patches.patchify", inputs[kind])
-        for name, array in flat({END if key == LOGITS else key: value for key, value in made.items()}).items():
+        for name, array in flat({END if key == LOGITS else key: value
+                                 for key, value in made.items()}).items():
             out.put(name, array)
 
 
@@ -81,7 +84,8 @@ def saved(scene: Scene, folder: Path) -> list[dict[str, Any]]:
     for n, (item, content) in enumerate(zip(scene, messages[0]["content"], strict=True)):
         if not isinstance(item, Medium):
             continue
-        names = [f"item-{n}.png" if item.fps is None else f"item-{n}-frame-{k}.png" for k in range(len(item.frames))]
+        names = [f"item-{n}.png" if item.fps is None else f"item-{n}-frame-{k}.png"
+                 for k in range(len(item.frames))]
         for name, frame in zip(names, item.frames, strict=True):
             Image.fromarray(frame).save(folder / name)
         content[content["type"]] = names[0] if item.fps is None else names

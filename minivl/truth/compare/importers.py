@@ -1,13 +1,16 @@
-"""What toolchains leave behind, as arrays under minivl's labels: traces, .npz, folders of .npy, .safetensors, raw .bin.
+"""What toolchains leave behind, as arrays under minivl's labels: traces, .npz, folders of .npy,
+.safetensors, raw .bin.
 
     read_candidate("out.npz", golden, names={"blk.0.attn": "vision.blocks.0.attend", ...})
 
-`names` says what their names mean: a label; `label:1` for the second array of a stage; or an object with `label` and
-what has to be undone: `scale` and `zero` (a number, or the name of an array) of quantised values, `dtype` "bfloat16"
-for 16 bits that were stored as integers. A raw .bin comes with NAME.json, a list of {"name", "dtype", "shape"} in the
-order in which the arrays lie; a folder of .bin files with shapes.json, the same list, one file an array.
+`names` says what their names mean: a label; `label:1` for the second array of a stage; or an object
+with `label` and what has to be undone: `scale` and `zero` (a number, or the name of an array) of
+quantised values, `dtype` "bfloat16" for 16 bits that were stored as integers. A raw .bin comes with
+NAME.json, a list of {"name", "dtype", "shape"} in the order in which the arrays lie; a folder of .bin
+files with shapes.json, the same list, one file an array.
 
-Layouts and row orders are no matter of this file (`align.py`), nor is finding the names out (`guess.py`).
+Layouts and row orders are no matter of this file (`align.py`), nor is finding the names out
+(`guess.py`).
 """
 
 from __future__ import annotations
@@ -28,13 +31,15 @@ from ...door.watch import INDEX, read_dump
 from ..trace.format import NOTE, Trace, TraceError, read_array
 
 SHAPES = "shapes.json"
-UNREADABLE = (ValueError, EOFError, BadZipFile)          # what NumPy says of damaged files, or of objects to unpickle
+# what NumPy says of damaged files, or of objects to unpickle
+UNREADABLE = (ValueError, EOFError, BadZipFile)
 Names = Mapping[str, Any]
 
 
 @dataclass
 class Candidate:
-    """Somebody's arrays. `taps` maps golden key -> array number -> array; number None is the whole stage in one array.
+    """Somebody's arrays. `taps` maps golden key -> array number -> array; number None is the whole
+    stage in one array.
 
     native: the labels are minivl's own, so that they say the order of rows too.
     """
@@ -47,19 +52,24 @@ class Candidate:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def read_candidate(path: str | Path, golden: Trace, names: Names | None = None, precision: str | None = None
-                   ) -> Candidate:
-    """Read whatever `path` is. Raises TraceError when nothing in it can be matched with the golden trace."""
+def read_candidate(path: str | Path, golden: Trace, names: Names | None = None,
+                   precision: str | None = None) -> Candidate:
+    """Read whatever `path` is. Raises TraceError when nothing in it can be matched with the golden
+    trace."""
     path = Path(path)
+    # 1. labels of our own: a dump, a trace
     if path.is_dir() and (path / INDEX).is_file():
         dump = read_dump(path)
-        taps: dict[str, dict[int | None, np.ndarray]] = {k: dict(enumerate(outputs(v))) for k, v in dump.items()}
-        return Candidate(str(path), "a dump of minivl", precision or precision_of(dump.values()), True, taps)
+        taps: dict[str, dict[int | None, np.ndarray]] = {k: dict(enumerate(outputs(v)))
+                                                         for k, v in dump.items()}
+        return Candidate(str(path), "a dump of minivl", precision or precision_of(dump.values()), True,
+                         taps)
     if names is None and is_trace(path):
         trace = Trace(path)
         taps = {key: dict(enumerate(trace.arrays(key))) for key in trace.recorded()}
-        return Candidate(str(path), str(trace.facts.get("producer", "")), precision or trace.precision, True, taps,
-                         facts=trace.facts)
+        return Candidate(str(path), str(trace.facts.get("producer", "")), precision or trace.precision,
+                         True, taps, facts=trace.facts)
+    # 2. anybody's names
     return named(str(path), read_arrays(path), golden, names, precision)
 
 
@@ -74,25 +84,29 @@ def is_trace(path: Path) -> bool:
         file.close()
 
 
-def named(source: str, arrays: Mapping[str, np.ndarray], golden: Trace, names: Names | None, precision: str | None
-          ) -> Candidate:
+def named(source: str, arrays: Mapping[str, np.ndarray], golden: Trace, names: Names | None,
+          precision: str | None) -> Candidate:
     """Arrays of any names as taps. Without a table of names those count that are labels already."""
     table = {name: name for name in arrays} if names is None else names
-    known = set(golden.stages) | {f"{key}:{n}" for key, stage in golden.stages.items() for n in range(len(stage.axes))}
+    known = set(golden.stages) | {f"{key}:{n}" for key, stage in golden.stages.items()
+                                  for n in range(len(stage.axes))}
     found = {name: entry for name, entry in table.items() if name in arrays and _label(entry) in known}
+    # a table with a misspelt line would compare less than its author believes
     if names is not None and (strange := [n for n in names if n not in found]):
-        what = f"means {_label(names[strange[0]])!r}, no label" if strange[0] in arrays else "is not in the file"
-        raise TraceError(f"{source}: of --names, {strange[0]!r} {what}; `minivl trace show` of the golden trace lists "
-                         "its labels")
+        first = strange[0]
+        what = f"means {_label(names[first])!r}, no label" if first in arrays else "is not in the file"
+        raise TraceError(f"{source}: of --names, {first!r} {what}; `minivl trace show` of the "
+                         "golden trace lists its labels")
     if not found:
         few = ", ".join(list(arrays)[:3]) or "none"
-        raise TraceError(f"{source}: none of its {len(arrays)} names is a label of the golden trace ({few}, ...): "
-                         "give --names FILE.json, or let --guess propose it")
+        raise TraceError(f"{source}: none of its {len(arrays)} names is a label of the golden trace "
+                         f"({few}, ...): give --names FILE.json, or let --guess propose it")
     taps: dict[str, dict[int | None, np.ndarray]] = {}
     for name, entry in found.items():
         key, _, part = _label(entry).partition(":")
         taps.setdefault(key, {})[int(part) if part else None] = undone(name, arrays, entry)
-    used = set(found) | {v for e in found.values() if isinstance(e, dict) for v in e.values() if isinstance(v, str)}
+    used = set(found) | {v for e in found.values() if isinstance(e, dict) for v in e.values()
+                         if isinstance(v, str)}
     values = [a for parts in taps.values() for a in parts.values()]
     return Candidate(source, "arrays of others", precision or precision_of(values), False, taps,
                      [name for name in arrays if name not in used])
@@ -108,39 +122,45 @@ def undone(name: str, arrays: Mapping[str, np.ndarray], entry: Any) -> np.ndarra
     if not isinstance(entry, dict):
         return array
     if entry.get("dtype") == "bfloat16":
+        # the upper half of a float32
         array = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
     if "scale" not in entry:
         return array
     scale, zero = (np.asarray(arrays[v] if isinstance(v, str) else v, np.float32)
                    for v in (entry["scale"], entry.get("zero", 0)))
-    return (array.astype(np.float32) - zero) * scale
+    return (array.astype(np.float32) - zero) * scale                            # ... x, x -> ... x
 
 
 def precision_of(values: Any) -> str:
-    """The type that numbers were computed in, as far as they show: bfloat16 kept in float32 has its low bits zero."""
+    """The type that numbers were computed in, as far as they show: bfloat16 kept in float32 has its
+    low bits zero."""
     arrays = [a for value in values for a in outputs(value) if a.dtype.kind in "fV" and a.size]
     kinds = {a.dtype.name for a in arrays}
     for name in ("bfloat16", "float16"):
         if name in kinds:
             return name
+    # every bit that some number has set: 16 bits widened to float32 leave the low ones alone
     bits = np.uint32(0)
     for array in arrays:
         if array.dtype == np.float32:
             bits |= np.bitwise_or.reduce(np.ascontiguousarray(array).view(np.uint32), axis=None)
     if arrays and kinds == {"float64"}:
         return "float64"
+    # 7, 10, 23 bits
     return "bfloat16" if not bits & 0xFFFF else "float16" if not bits & 0x1FFF else "float32"
 
 
-# ---- files --------------------------------------------------------------------------------------------------
+# ---- files -------------------------------------------------------------------------------------
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Arrays by name from a file or folder. Nothing is unpickled. Raises TraceError or OSError saying what is wrong."""
+    """Arrays by name from a file or folder. Nothing is unpickled. Raises TraceError or OSError saying
+    what is wrong."""
     if path.is_dir():
         return _folder(path)
     if not path.is_file():
-        raise TraceError(f"{path}: {'is no file' if path.exists() else 'there is no such file'}; give a trace that "
-                         "`minivl trace record` wrote, or arrays as .npz, .safetensors, .bin or a folder")
+        raise TraceError(f"{path}: {'is no file' if path.exists() else 'there is no such file'}; give "
+                         "a trace that `minivl trace record` wrote, or arrays as .npz, .safetensors, "
+                         ".bin or a folder")
     if path.suffix == ".safetensors":
         file = File(path)
         return {name: read_array(file, name) for name in file.tensors}
@@ -149,7 +169,8 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
             with np.load(path, allow_pickle=False) as found:
                 return dict(found)
         except UNREADABLE:
-            raise TraceError(f"{path}: cannot be read as .npz; it should hold numbers, as np.savez writes") from None
+            raise TraceError(f"{path}: cannot be read as .npz; it should hold numbers, as np.savez "
+                             "writes") from None
     if path.suffix == ".bin":
         return _consecutive(path, _shapes(path.with_suffix(".json")))
     raise TraceError(f"{path}: is neither .safetensors, .npz, .bin nor a folder of .npy or .bin files")
@@ -161,12 +182,14 @@ def _folder(path: Path) -> dict[str, np.ndarray]:
         try:
             arrays[file.stem] = np.load(file, allow_pickle=False)
         except UNREADABLE:
-            raise TraceError(f"{file}: cannot be read as .npy; it should hold numbers, as np.save writes") from None
+            raise TraceError(f"{file}: cannot be read as .npy; it should hold numbers, as np.save "
+                             "writes") from None
     if (path / SHAPES).is_file():
         for row in _shapes(path / SHAPES):
             arrays |= _consecutive(path / f"{row['name']}.bin", [row])
     if not arrays:
-        raise TraceError(f"{path}: holds no .npy files, and no .bin files with a {SHAPES} of name, dtype, shape")
+        raise TraceError(f"{path}: holds no .npy files, and no .bin files with a {SHAPES} of name, "
+                         "dtype, shape")
     return arrays
 
 
@@ -174,7 +197,8 @@ def _shapes(path: Path) -> list[dict[str, Any]]:
     rows = json.loads(path.read_text(encoding="utf-8"))
     for row in rows if isinstance(rows, list) else [rows]:
         if not isinstance(row, dict) or not {"name", "dtype", "shape"} <= set(row):
-            raise TraceError(f"{path}: should be a list of name, dtype and shape; has {reprlib.repr(row)}")
+            raise TraceError(f"{path}: should be a list of name, dtype and shape; has "
+                             f"{reprlib.repr(row)}")
         if Path(str(row["name"])).name != row["name"]:
             raise TraceError(f"{path}: {row['name']!r} is no plain name")
     return rows
@@ -185,12 +209,12 @@ def _consecutive(path: Path, rows: list[dict[str, Any]]) -> dict[str, np.ndarray
     data, at, arrays = np.fromfile(path, np.uint8), 0, {}
     for row in rows:
         short = row["dtype"] == "bfloat16"
-        dtype = np.dtype(np.uint16 if short else row["dtype"]).newbyteorder("<")
+        dtype = np.dtype(np.uint16 if short else row["dtype"]).newbyteorder("<")  # as devices write them
         size = int(np.prod(row["shape"], dtype=np.int64)) * dtype.itemsize
         part = data[at:at + size]
         if len(part) != size:
-            raise TraceError(f"{path}: ends within {row['name']}: {row['dtype']} {row['shape']} takes {size} bytes, "
-                             f"{len(part)} are left")
+            raise TraceError(f"{path}: ends within {row['name']}: {row['dtype']} {row['shape']} takes "
+                             f"{size} bytes, {len(part)} are left")
         array = part.view(dtype).reshape(row["shape"])
         arrays[row["name"]] = (array.astype(np.uint32) << 16).view(np.float32) if short else array
         at += size

@@ -1,38 +1,33 @@
-"""`minivl diff --local`: every stage by itself, on the candidate's own inputs, so that nothing adds up and one run
-names all guilty stages.
+"""`minivl diff --local`: every stage by itself, on the candidate's own inputs, so that nothing adds up
+and one run names all guilty stages.
 
-The model is run once in float64, and wherever the candidate recorded a stage's output the run goes on with *that*,
-while what the stage itself gave becomes the golden value. A second run in the candidate's precision gives the
-yardstick. Where taps are few, minivl's own stages bridge the gap: a verdict is on all passes since the taps before.
+The model is run once in float64, and wherever the candidate recorded a stage's output the run goes on
+with *that*, while what the stage itself gave becomes the golden value. A second run in the candidate's
+precision gives the yardstick. Where taps are few, minivl's own stages bridge the gap: a verdict is on
+all passes since the taps before.
 
-Two runs of the model, and its weights are needed; the golden trace lends the inputs. Read next: `compare.py`, which
-judges what comes out like any other trace.
+Two runs of the model, and its weights are needed; the golden trace lends the inputs. Read next:
+`compare.py`, which judges what comes out like any other trace.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ...api import VLM
-from ...door.contract import outputs
-from ...door.stage import session
-from ...run.inputs import Inputs
-from ..trace.format import BESIDE, INPUT, LEANS, YARDSTICK, Trace, TraceError, Writer, row_axis
+from ..trace.format import BESIDE, COORDINATES, LEANS, YARDSTICK, Trace, TraceError, Writer, row_axis
 from ..trace.record import checkpoint_hashes
 from .compare import Tap, fitted, ordered
 from .importers import Candidate
 from .metrics import row_distances, row_leans
+from .run_on import POSITIONS, run_on
 from .yardstick import liberties
-
-Take = Callable[[str, tuple], None]
-POSITIONS = "positions.mrope"
 
 
 @contextmanager
@@ -54,16 +49,15 @@ def check_checkpoint(vlm: VLM, golden: Trace) -> None:
     """Raise TraceError when a golden trace was recorded with another checkpoint than this model's."""
     was, now = golden.facts.get("checkpoint", {}), checkpoint_hashes(vlm.folder)
     if other := [name for name, digest in now.items() if was.get(name, digest) != digest]:
-        raise TraceError(f"{golden.path} was recorded with another checkpoint than {vlm.folder}: {', '.join(other)} "
-                         "differs; name the right one with --model")
+        raise TraceError(f"{golden.path} was recorded with another checkpoint than {vlm.folder}: "
+                         f"{', '.join(other)} differs; name the right one with --model")
 
 
 def write_local(vlm: VLM, golden: Trace, taps: list[Tap], precision: str, path: Path) -> None:
     """The file of `local_golden`."""
     values = whole_stages(golden, taps)
-    inputs = inputs_of(golden, vlm, values)
-    exact, rounded = vlm.on("float64", "definition"), vlm.on(precision, "definition")
-    with Writer(path, {**{k: v for k, v in golden.facts.items() if not isinstance(v, dict)}, "local": True}) as out:
+    with Writer(path, {**{k: v for k, v in golden.facts.items() if not isinstance(v, dict)},
+                       "local": True}) as out:
         copy_what_is_not_run(golden, out)
 
         def keep(key: str, own: tuple) -> None:
@@ -74,12 +68,16 @@ def write_local(vlm: VLM, golden: Trace, taps: list[Tap], precision: str, path: 
             rows = zip(stage.arrays, stage.axes, own, values[key], out.read_back(stage), strict=True)
             for name, axes, ours, theirs, value in rows:
                 if value.dtype.kind == "f" and theirs.shape == value.shape:
-                    axis = row_axis(axes)
+                    axis = row_axis(axes)                          # what is counted along it: n ... -> n
+                    # ours from exact
                     out.table(f"{YARDSTICK}.{precision}", name, row_distances(ours, value, axis))
-                    out.table(BESIDE, name, row_distances(theirs, ours, axis))
+                    out.table(BESIDE, name, row_distances(theirs, ours, axis))  # theirs from ours
                     out.table(LEANS, name, row_leans(theirs, ours, axis))
-        run(exact, inputs, values, {}, keep)
-        run(rounded, inputs, values, liberties(precision, bool(inputs.media)), compare)
+        # 1. the exact run: what each stage makes of the candidate's values is its golden value
+        run_on(vlm, golden, values, "float64", take=keep)
+        # 2. the same in the candidate's precision: how far rounding goes, read back beside the golden
+        # values
+        run_on(vlm, golden, values, precision, liberties(precision), take=compare)
         finish(out, golden)
 
 
@@ -91,43 +89,15 @@ def finish(out: Writer, golden: Trace) -> None:
     out.stages.sort(key=lambda stage: order[stage.key])
 
 
-def run(vlm: VLM, inputs: Inputs, values: Mapping[str, tuple], wraps: Mapping[str, Any], take: Take) -> None:
-    """One run that goes on with the candidate's values; `take` gets what each stage gave itself."""
-    goes_on = {key: _going_on(key, value, take) for key, value in values.items() if key != POSITIONS}
-    with session(replace={**wraps, **goes_on}):
-        vlm.logits(inputs)
-
-
-def _going_on(key: str, value: tuple, take: Take) -> Callable[[Callable], Callable]:
-    def wrap(original: Callable) -> Callable:
-        def stage(*args: Any) -> Any:
-            own = original(*args)
-            take(key, outputs(own))
-            theirs = tuple(v.astype(o.dtype) for v, o in zip(value, outputs(own), strict=True))
-            return theirs if isinstance(own, tuple) else theirs[0]
-        return stage
-    return wrap
-
-
 def whole_stages(golden: Trace, taps: list[Tap]) -> dict[str, tuple]:
-    """Key -> the candidate's arrays in the golden layout, for stages of the run that it has all arrays of."""
+    """Key -> the candidate's arrays in the golden layout, for stages of the run that it has all arrays
+    of."""
     found: dict[str, list[np.ndarray]] = {}
     for tap in taps:
         if tap.found is not None and tap.stage.key.startswith(("vision.", "decoder.", POSITIONS)):
             found.setdefault(tap.stage.key, []).append(tap.found.array)
-    return {key: tuple(arrays) for key, arrays in found.items() if len(arrays) == len(golden.stages[key].axes)}
-
-
-def inputs_of(golden: Trace, vlm: VLM, values: Mapping[str, tuple]) -> Inputs:
-    """The run's inputs, from the golden trace; positions are the candidate's where it recorded them."""
-    given = golden.tables(INPUT)
-    if not given or golden.facts.get("rows"):
-        raise TraceError(f"{golden.path}: --local runs the model again and needs whole inputs: record the golden trace "
-                         "without --no-pixels and --rows")
-    names = ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw", "second_per_grid_ts")
-    parts: dict[str, Any] = {name: given[name] if len(given[name]) else None for name in names}
-    inputs = Inputs.from_ids(given["input_ids"], vlm.config, **parts)
-    return replace(inputs, position_ids=values.get(POSITIONS, (given["position_ids"],))[0])
+    return {key: tuple(arrays) for key, arrays in found.items()
+            if len(arrays) == len(golden.stages[key].axes)}
 
 
 def copy_what_is_not_run(golden: Trace, out: Writer) -> None:
@@ -135,5 +105,5 @@ def copy_what_is_not_run(golden: Trace, out: Writer) -> None:
     for key, stage in golden.stages.items():
         if not key.startswith(("vision.", "decoder.")):
             out.stage(replace(stage, arrays=()), golden.arrays(key))
-    for letter, table in golden.tables("coordinates").items():
-        out.table("coordinates", letter, table)
+    for letter, table in golden.tables(COORDINATES).items():
+        out.table(COORDINATES, letter, table)

@@ -1,4 +1,5 @@
-"""A comparison for a terminal and for a program. Plain data in, words out; nothing is measured or judged here.
+"""A comparison for a terminal and for a program. Plain data in, words out; nothing is measured or
+judged here.
 
 Read next: `page.py`, the same for a browser.
 """
@@ -19,35 +20,42 @@ MANY = 6                                                      # guilty passes th
 
 
 def headline(found: Comparison) -> list[str]:
-    """The answer in a few lines: what was compared, how it came out, what is wrong first and who may be guilty."""
+    """The answer in a few lines: what was compared, how it came out, what is wrong first and who may
+    be guilty."""
     counts = Counter(found.words.values())
     lines = [f"{found.candidate} ({found.producer}, {found.precision}) against {found.golden}",
-             f"{len(found.words)} stages compared, {len(found.untapped)} of the golden trace not tapped: "
+             f"{len(found.words)} stages compared, {len(found.untapped)} of the golden trace not "
+             "tapped: "
              + ", ".join(f"{counts[word]} {word}" for word in WORDS if counts[word])]
     lines += [f"aligned: {note}" for note in found.aligned]
-    lines += [f"names that mean nothing here: {', '.join(found.unused[:4])} ({len(found.unused)})"] * bool(found.unused)
+    few, many = ", ".join(found.unused[:4]), len(found.unused)
+    lines += [f"names that mean nothing here: {few} ({many})"] * bool(many)
     lines += [f"note: {said}" for said in found.warnings]
     if found.local and found.first_bad:
         bad = [key for key, word in found.words.items() if word in (SUSPICIOUS, WRONG)]
-        lines.append(f"each stage on the candidate's own inputs: {len(bad)} guilty: {', '.join(bad[:MANY])}"
+        lines.append(f"each stage on the candidate's own inputs: {len(bad)} guilty: "
+                     f"{', '.join(bad[:MANY])}"
                      + f" and {len(bad) - MANY} more" * (len(bad) > MANY))
     return lines + (verdict_lines(found) if found.first_bad else ["no difference beyond rounding"])
 
 
 def verdict_lines(found: Comparison) -> list[str]:
-    """The first bad tap, the passes that may be guilty of it, and where in the array the difference sits."""
+    """The first bad tap, the passes that may be guilty of it, and where in the array the difference
+    sits."""
     key = found.first_bad
     worst = max((row for row in found.judged if row.key == key), key=lambda row: row.ratio)
-    lines = [f"first bad tap: {worst.name} ({worst.word}): error {number(worst.measure.error)}, rounding alone "
-             f"{number(worst.yard.error)}"]
+    lines = [f"first bad tap: {worst.name} ({worst.word}): error {number(worst.measure.error)}, "
+             f"rounding alone {number(worst.yard.error)}"]
     lines += [f"  {note}" for note in worst.notes]
     if not worst.measure.finite:
         lines.append(f"  it holds numbers that are not finite, first in row {worst.measure.worst_row}")
     guilty = found.suspects
     lines.append("guilty: " + (guilty[0] if len(guilty) == 1 else f"one of {len(guilty)} passes: "
-                               + ", ".join(guilty[-MANY:]) + (" and those before" if len(guilty) > MANY else "")))
+                               + ", ".join(guilty[-MANY:]) +
+                               (" and those before" if len(guilty) > MANY else "")))
     for name, rows in found.slices.items():
-        lines += [f"  {name}: {row.by}: {row.places} of {row.of} hold nine tenths of the difference: {row.text}"
+        lines += [f"  {name}: {row.by}: {row.places} of {row.of} hold nine tenths of the difference: "
+                  f"{row.text}"
                   for row in rows]
     return lines
 
@@ -60,8 +68,8 @@ def logits_line(found: Comparison) -> list[str]:
     first = "the same best word everywhere" if at.first_differing_row is None else (
         f"another best word in {at.differing_rows} rows, first in row {at.first_differing_row} "
         f"(the golden lead there is {number(at.margin or 0.0)})")
-    return [f"logits: KL {number(at.kl_mean)} nats on average, {number(at.kl_worst)} at most (row {at.kl_worst_row}); "
-            f"top {at.k} shared {at.top_overlap:.1%}; {first}"]
+    return [f"logits: KL {number(at.kl_mean)} nats on average, {number(at.kl_worst)} at most (row "
+            f"{at.kl_worst_row}); top {at.k} shared {at.top_overlap:.1%}; {first}"]
 
 
 def cells(row: Judged) -> tuple[str, ...]:
@@ -78,6 +86,7 @@ def shown(found: Comparison, everything: bool, most: int = 12) -> list[Judged]:
         return found.judged
     if bad:
         return bad[:most]
+    # nothing is bad: what comes nearest to its limit says how much room is left
     largest = sorted(found.judged, key=lambda row: -row.ratio)[:most // 2]
     return [row for row in found.judged if row in largest]
 

@@ -1,7 +1,9 @@
-"""Where in an array the difference sits: which rows, heads, channels, windows, and which region of the picture.
+"""Where in an array the difference sits: which rows, heads, channels, windows, and which region of the
+picture.
 
-Along each axis: the fewest places that together hold nine tenths of the squared difference. When that is most of them,
-the difference is everywhere and nothing is said; when it is few, they are the answer. Read next: `compare.py`.
+Along each axis: the fewest places that together hold nine tenths of the squared difference. When that
+is most of them, the difference is everywhere and nothing is said; when it is few, they are the answer.
+Read next: `compare.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ import numpy as np
 
 HOLD = 0.9                     # share of the squared difference that the places named hold together
 FEW = 0.5                      # places are named when they are at most this share of all
-HEADS = {"a": "query heads", "k": "key-value heads", "e": "channels of a head", "d": "channels", "o": "channels",
+HEADS = {"a": "query heads", "k": "key-value heads", "e": "channels of a head", "d": "channels",
+         "o": "channels",
          "f": "rotary frequencies", "v": "words", "x": "values of a patch"}
 
 
@@ -28,16 +31,19 @@ class Slice:
 
 def slices(candidate: np.ndarray, golden: np.ndarray, axes: str, at: Mapping[str, np.ndarray],
            segments: np.ndarray | None = None, patch: int = 14) -> list[Slice]:
-    """The slices of one array that hold its difference. at: coordinates by letter; segments: the block's table, g 4."""
+    """The slices of one array that hold its difference. at: coordinates by letter; segments: the
+    block's table, g 4."""
     with np.errstate(invalid="ignore", over="ignore"):
         squared = np.square(candidate.astype(np.float64) - golden.astype(np.float64))
     squared = np.nan_to_num(squared, nan=1e300, posinf=1e300)
-    letters, found = axes.split(), []
+    letters, found = axes.split(), []                                           # "w a e" -> w, a, e
     for axis, letter in enumerate(letters[:squared.ndim]):
+        # w a e -> w, a, e in turn
         energy = squared.sum(axis=tuple(n for n in range(squared.ndim) if n != axis))
         rows = letter in "pwcms"
         held = holders(energy)
-        found += named(held, len(energy), f"rows {letter}" if rows else HEADS.get(letter, f"axis {letter}"))
+        by = f"rows {letter}" if rows else HEADS.get(letter, f"axis {letter}")
+        found += named(held, len(energy), by)
         if rows and letter in at and len(at[letter]) == len(energy):
             found += windows(energy, segments, letter) + places(held, at[letter], patch, letter)
     return found
@@ -48,7 +54,7 @@ def holders(energy: np.ndarray) -> np.ndarray:
     total = energy.sum()
     if not total > 0:
         return np.zeros(0, np.int64)
-    order = np.argsort(-energy, kind="stable")
+    order = np.argsort(-energy, kind="stable")                                  # largest first
     count = int(np.searchsorted(np.cumsum(energy[order]), HOLD * total)) + 1
     return np.sort(order[:count])
 
@@ -62,28 +68,30 @@ def windows(energy: np.ndarray, segments: np.ndarray | None, letter: str) -> lis
     """Windows (or frames) instead of rows, for rows in window order."""
     if segments is None or letter not in "wc":
         return []
-    cells = 4 if letter == "c" else 1
-    sums = np.array([energy[a // cells:b // cells].sum() for a, b, *_ in segments.tolist()])
+    cells = 4 if letter == "c" else 1                               # segments count patches, four a cell
+    sums = np.array([energy[a // cells:b // cells].sum() for a, b, *_ in segments.tolist()])  # w -> g
     return named(holders(sums), len(sums), "windows")
 
 
 def places(held: np.ndarray, table: np.ndarray, patch: int, letter: str) -> list[Slice]:
     """What the rows are: the region of each picture, and text, where rows are tokens."""
-    cells = table[held].reshape(len(held), -1, 4)                                  # n 4 or n 4 4 -> n cells 4
-    text = (cells[:, 0, 0] < 0).sum()
-    found = [Slice("text", int(text), int((table.reshape(len(table), -1, 4)[:, 0, 0] < 0).sum()),
-                   f"{text} of the rows are text")] if letter == "s" and len(held) and text < len(held) else []
+    cells = table[held].reshape(len(held), -1, 4)                             # n 4 or n 4 4 -> n cells 4
+    text = (cells[:, 0, 0] < 0).sum()                                       # a row of text has medium -1
     every = table.reshape(len(table), -1, 4)
+    found = []
+    if letter == "s" and text < len(held):
+        of = int((every[:, 0, 0] < 0).sum())
+        found.append(Slice("text", int(text), of, f"{text} of the rows are text"))
     for medium in np.unique(cells[cells[:, 0, 0] >= 0][:, 0, 0]).tolist():
-        own = cells[cells[:, 0, 0] == medium].reshape(-1, 4)
+        own = cells[cells[:, 0, 0] == medium].reshape(-1, 4)  # cells of this picture: medium, time, y, x
         t0, y0, x0 = (int(n) for n in own[:, 1:].min(axis=0))
         t1, y1, x1 = (int(n) for n in own[:, 1:].max(axis=0) + 1)
         inside = every[(every[:, 0, 0] == medium)].reshape(-1, 4)
         if len(own) <= FEW * len(inside):
             time = f"frame pairs {t0}..{t1 - 1}, " if inside[:, 1].max() else ""
             found.append(Slice(f"picture {medium}", len(own), len(inside), (
-                f"{time}patch rows {y0}..{y1 - 1}, columns {x0}..{x1 - 1} "
-                f"(pixels x {x0 * patch}..{x1 * patch}, y {y0 * patch}..{y1 * patch})")))
+                f"{time}patch rows {y0}..{y1 - 1}, columns {x0}..{x1 - 1} (pixels x "
+                f"{x0 * patch}..{x1 * patch}, y {y0 * patch}..{y1 * patch})")))
     return found
 
 

@@ -1,4 +1,5 @@
-"""What an error is worth. Rounding goes as far as the yardstick says; further is suspicious, much further is wrong.
+"""What an error is worth. Rounding goes as far as the yardstick says; further is suspicious, much
+further is wrong.
 
     exact        the golden value rounded to the candidate's type, bit for bit
     rounding     no further from the golden value than minivl's own run in that type, within FACTOR
@@ -7,8 +8,9 @@
 
 Where no yardstick was recorded a rule of thumb from the type and the number of stages stands in for it.
 
-And from the words of all taps: which is the first bad one, and which passes may be guilty of it. Numbers and names
-only: no array comes here. Read next: `metrics.py` (the errors), `compare.py` (which asks).
+And from the words of all taps: which is the first bad one, and which passes may be guilty of it.
+Numbers and names only: no array comes here. Read next: `metrics.py` (the errors), `compare.py` (which
+asks).
 """
 
 from __future__ import annotations
@@ -21,11 +23,12 @@ from .metrics import Measure
 
 EXACT, ROUNDING, SUSPICIOUS, WRONG = WORDS = ("exact", "rounding", "suspicious", "wrong")
 EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
-# The most that the whole error, and the worst row's, may be of minivl's own. In 16 bits the type rounds every result,
-# and all honest runs are alike; in 32 and 64 the order of a sum decides, and one of 1,176 terms has been seen at 4.2.
+# The most that the whole error, and the worst row's, may be of minivl's own. In 16 bits the type
+# rounds every result, and all honest runs are alike; in 32 and 64 the order of a sum decides, and one
+# of 1,176 terms has been seen at 4.2.
 FACTOR = {"float64": (8.0, 12.0), "float32": (8.0, 12.0), "float16": (1.5, 3.0), "bfloat16": (1.5, 3.0)}
 SHORT = ("float16", "bfloat16")
-WIDE = 2.0**-14                  # where minivl's own error in 16 bits is below this, it does not round to 16 bits there
+WIDE = 2.0**-14  # where minivl's own error in 16 bits is below this, it does not round to 16 bits there
 UNLIKE = 0.45                    # healthy: 0.3 at most, 0.01 as a rule; a GELU by tanh 0.6
 LEANING = 4.5                    # sigmas
 LEAST = 4.0                      # errors below so many eps are chance, whatever the yardstick says
@@ -51,44 +54,52 @@ class Judged:
     notes: tuple[str, ...] = ()
 
 
-def judge(measure: Measure, yard: Yard | None, precision: str, depth: int, rows: int) -> tuple[str, float, Yard]:
+def judge(measure: Measure, yard: Yard | None, precision: str, depth: int,
+          rows: int) -> tuple[str, float, Yard]:
     """The word for one array of floats, and its error as a multiple of what rounding may do.
 
-    depth: how many arrays of the whole run came before, recorded or not; precision: of the candidate; rows: of the
-    array.
+    depth: how many arrays of the whole run came before, recorded or not; precision: of the
+        candidate; rows: of the array.
     """
     eps = EPS[precision]
+    # errors of stages add like chance
     known = yard or Yard(eps * (1 + depth**0.5), 2 * eps * (1 + depth**0.5))
     ratio = multiple(measure, known, precision, rows)
     if measure.finite and not measure.differing:
         return EXACT, ratio, known
     if ratio <= 1 and precision in SHORT and known.error < WIDE:
-        in_32 = multiple(measure, known, "float32", rows)         # tables, rows that only move: ours is not in 16 bits
+        # tables, rows that only move: ours is not in 16 bits
+        in_32 = multiple(measure, known, "float32", rows)
         return (ROUNDING, ratio, known) if in_32 <= 1 else (SUSPICIOUS, min(in_32, 2.0), known)
     return (ROUNDING if ratio <= 1 else SUSPICIOUS if ratio <= 2 else WRONG), ratio, known
 
 
 def multiple(measure: Measure, yard: Yard, precision: str, rows: int) -> float:
-    """An error as a multiple of the limit. It is an average over rows, and of few rows varies by chance."""
+    """An error as a multiple of the limit. It is an average over rows, and of few rows varies by
+    chance."""
     chance = 1 + 1.5 / max(rows, 1) ** 0.5
     of_all, of_row = (factor * chance for factor in FACTOR[precision])
     least = (LEAST_16 if precision in SHORT else LEAST) * EPS[precision]
-    return max(measure.error / max(of_all * yard.error, least), measure.worst / max(of_row * yard.worst, 4 * least))
+    return max(measure.error / max(of_all * yard.error, least),
+               measure.worst / max(of_row * yard.worst, 4 * least))
 
 
 def unlike(name: str, word: str, beside: float, yard: Yard, precision: str) -> bool:
-    """Whether a rounded value is not the one that minivl rounds to on the same inputs (a local trace only).
+    """Whether a rounded value is not the one that minivl rounds to on the same inputs (a local trace
+    only).
 
-    In 16 bits almost every number of a healthy stage is the very same, for sums are formed in 32. So what differs by
-    half of the rounding was computed otherwise, though it is as near to the exact value. Attention is apart: fused
-    ones round their probabilities elsewhere.
+    In 16 bits almost every number of a healthy stage is the very same, for sums are formed in 32. So
+    what differs by half of the rounding was computed otherwise, though it is as near to the exact
+    value. Attention is apart: fused ones round their probabilities elsewhere.
     """
-    return (word == ROUNDING and precision in SHORT and yard.error > WIDE and not name.endswith(".attend")
+    return (word == ROUNDING and precision in SHORT and yard.error > WIDE
+            and not name.endswith(".attend")
             and beside > UNLIKE * yard.error)
 
 
 def kind_of(key: str) -> str:
-    """The stages of all blocks that are one: `decoder.layers.3.normalise` -> `decoder.layers.*.normalise`."""
+    """The stages of all blocks that are one: `decoder.layers.3.normalise` ->
+    `decoder.layers.*.normalise`."""
     return ".".join("*" if part.isdecimal() else part for part in key.split("."))
 
 
@@ -106,15 +117,19 @@ def by_stage(judged: list[Judged]) -> dict[str, str]:
 
 
 def first_bad(words: Mapping[str, str], stages: Mapping[str, Stage]) -> str | None:
-    """The key of the first bad tap: the first wrong one, or a suspicious one that it comes from. None when all is well.
+    """The key of the first bad tap: the first wrong one, or a suspicious one that it comes from. None
+    when all is well.
 
-    Which comes first is decided by what goes into what: a tap is first when none that it comes from is bad.
+    Which comes first is decided by what goes into what: a tap is first when none that it comes from is
+    bad.
     """
-    bad = [key for key in stages if words.get(key) == WRONG] or [k for k in stages if words.get(k) == SUSPICIOUS]
+    bad = [key for word in (WRONG, SUSPICIOUS) for key in stages if words.get(key) == word]
     if not bad:
         return None
+    # a suspicious tap that a wrong one comes from is where it began
     before = ancestors(bad[0], stages)
-    return next((key for key in stages if key in before and words.get(key) in (SUSPICIOUS, WRONG)), bad[0])
+    return next((key for key in stages if key in before and words.get(key) in (SUSPICIOUS, WRONG)),
+                bad[0])
 
 
 def ancestors(key: str, stages: Mapping[str, Stage]) -> set[str]:
@@ -122,10 +137,13 @@ def ancestors(key: str, stages: Mapping[str, Stage]) -> set[str]:
     return _back(key, stages, set())
 
 
-def suspects(key: str, words: Mapping[str, str], stages: Mapping[str, Stage], local: bool = False) -> list[str]:
-    """The passes that may be guilty of a bad tap: from it backwards up to the taps that are right, in order.
+def suspects(key: str, words: Mapping[str, str], stages: Mapping[str, Stage],
+             local: bool = False) -> list[str]:
+    """The passes that may be guilty of a bad tap: from it backwards up to the taps that are right, in
+    order.
 
-    local: each stage ran on the candidate's own values, so that every tap ends the search, a bad one too.
+    local: each stage ran on the candidate's own values, so that every tap ends the search, a bad one
+        too.
     """
     found = _back(key, stages, {k for k, word in words.items() if local or word in (EXACT, ROUNDING)})
     return [k for k in stages if k == key or k in found]
@@ -133,7 +151,7 @@ def suspects(key: str, words: Mapping[str, str], stages: Mapping[str, Stage], lo
 
 def _back(key: str, stages: Mapping[str, Stage], stop: set[str]) -> set[str]:
     found: set[str] = set()
-    ahead = [key]
+    ahead = [key]                                    # breadth first, from the tap to what it was made of
     while ahead:
         new = {p for p in stages[ahead.pop()].parents if p in stages} - found - stop
         found |= new
@@ -141,10 +159,11 @@ def _back(key: str, stages: Mapping[str, Stage], stop: set[str]) -> set[str]:
     return found
 
 
-# ---- a baseline: what is known to differ ---------------------------------------------------------------------
+# ---- a baseline: what is known to differ -------------------------------------------------------
 
 def baseline(judged: list[Judged]) -> dict[str, str]:
-    """What to write down so that only what is new fails a later run: names of bad arrays and their words."""
+    """What to write down so that only what is new fails a later run: names of bad arrays and their
+    words."""
     return {row.name: row.word for row in judged if row.word in (SUSPICIOUS, WRONG)}
 
 

@@ -1,8 +1,9 @@
-"""How near a run comes to what a candidate has: tap by tap, as a multiple of what rounding may do; and for what is
-smaller than rounding, whether the candidate leans the way a fault does.
+"""How near a run comes to what a candidate has: tap by tap, as a multiple of what rounding may do; and
+for what is smaller than rounding, whether the candidate leans the way a fault does.
 
-A number of bfloat16 is rounded by up to one part in 256, and a fault of one in 10,000 does not show in any of them. In
-thousands of them it does: rounding goes up and down alike, a fault always goes its own way. `Lean` is that way's share.
+A number of bfloat16 is rounded by up to one part in 256, and a fault of one in 10,000 does not show in
+any of them. In thousands of them it does: rounding goes up and down alike, a fault always goes its own
+way. `Lean` is that way's share.
 
 Read next: `rank.py`, which makes an order of it.
 """
@@ -15,15 +16,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..compare import align
-from ..compare.metrics import Measure, relative, relative_rows, row_distances, row_norms
+from ..compare.metrics import measure, relative, row_distances, row_norms
 from ..compare.verdict import Yard, judge
 from ..trace.format import row_axis
 from .replay import Own, Tapped
 
-FAR = 1e6                      # a multiple of rounding that stands for integers that differ, or shapes that do not fit
+FAR = 1e6        # a multiple of rounding that stands for integers that differ, or shapes that do not fit
 SMALL = 0.01                   # errors above this share of an array say nothing by their size
 SAME_SIZE = 0.3                # powers of ten: a factor of two
-OWN = 2.0**-19                 # two runs in float32 differ by less than this share through rounding alone
+OWN = 2.0**-19                # two runs in float32 differ by less than this share through rounding alone
 LEAST = 0.25                   # below this share of what rounding may do, nearer means nothing
 
 Multiples = dict[str, float]
@@ -31,14 +32,17 @@ Multiples = dict[str, float]
 
 @dataclass(frozen=True)
 class Scale:
-    """What rounding may do: the candidate's type, and yardsticks by array name where they were recorded."""
+    """What rounding may do: the candidate's type, and yardsticks by array name where they were
+    recorded."""
     precision: str
     yards: Mapping[str, Yard]
 
 
 def multiples(taps: Mapping[str, Tapped], own: Own, scale: Scale) -> Multiples:
-    """Key -> how far the candidate is from what the run gave there, in multiples of rounding, at most FAR."""
-    return {key: max((_multiple(tap, n, own.get(key, ()), scale, depth) for n in range(len(tap.arrays))), default=0.0)
+    """Key -> how far the candidate is from what the run gave there, in multiples of rounding, at most
+    FAR."""
+    return {key: max((_multiple(tap, n, own.get(key, ()), scale, depth)
+                      for n in range(len(tap.arrays))), default=0.0)
             for depth, (key, tap) in enumerate(taps.items(), 1)}
 
 
@@ -53,17 +57,13 @@ def _multiple(tap: Tapped, number: int, own: tuple, scale: Scale, depth: int) ->
         return 0.0 if np.array_equal(theirs, ours) else min(max(FAR * _apart(theirs, ours), 2.0), FAR)
     name = tap.stage.arrays[number] if number < len(tap.stage.arrays) else tap.stage.key
     axis = row_axis(tap.stage.axes[number])
-    theirs, ours = as_numbers(theirs, ours)
-    distances, norms = row_distances(theirs, ours, axis), row_norms(ours, axis)
-    if not (np.isfinite(distances).all() and np.isfinite(norms).all()):
-        return FAR
-    found = Measure(relative(distances, norms), float(relative_rows(distances, norms).max(initial=0.0)), 0,
-                    0.0, 1.0, 1.0, 1.0, True)
-    return min(judge(found, scale.yards.get(name), scale.precision, depth, len(norms))[1], FAR)
+    found = measure(*as_numbers(theirs, ours), axis)
+    return min(judge(found, scale.yards.get(name), scale.precision, depth, ours.shape[axis])[1], FAR)
 
 
 def _apart(theirs: np.ndarray, ours: np.ndarray) -> float:
-    """The relative error of integers: with this as well as without, one table may be nearer than another."""
+    """The relative error of integers: with this as well as without, one table may be nearer than
+    another."""
     return relative(row_distances(theirs, ours, 0), row_norms(ours, 0))
 
 
@@ -86,8 +86,9 @@ def as_numbers(theirs: np.ndarray, ours: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def nearer(right: Multiples, wrong: Multiples) -> float:
-    """Powers of ten by which the candidate is nearer to the wrong run than to the right one, on average over the taps
-    at which one of the two is further away than rounding; negative where the right one is nearer, 0 without such taps.
+    """Powers of ten by which the candidate is nearer to the wrong run than to the right one, on
+    average over the taps at which one of the two is further away than rounding; negative where the
+    right one is nearer, 0 without such taps.
     """
     bad = [key for key in right if max(right[key], wrong[key]) > 1]
     gains = [np.log10(max(right[key], LEAST) / max(wrong[key], LEAST)) for key in bad]
@@ -95,21 +96,25 @@ def nearer(right: Multiples, wrong: Multiples) -> float:
 
 
 def akin(taps: Mapping[str, Tapped], right: Own, wrong: Own, bad: Iterable[str]) -> bool:
-    """Whether the candidate is as far from the right run as the wrong run is, at each of several taps, and never far.
+    """Whether the candidate is as far from the right run as the wrong run is, at each of several taps,
+    and never far.
 
-    bad: the taps at which one of the two is wrong. Rounding to a narrower type in another order of sums gives other
-    numbers and errors of the same size. That says something of small errors only: large ones are all of the size of
-    the array.
+    bad: the taps at which one of the two is wrong. Rounding to a narrower type in another order of
+        sums gives other numbers and errors of the same size. That says something of small errors
+        only: large ones are all of the size of the array.
     """
     pairs = [sizes for key in bad for sizes in _sizes(taps[key], right.get(key, ()), wrong.get(key, ()))]
-    if len(pairs) < 2 or max(max(pair) for pair in pairs) > SMALL or min(min(pair) for pair in pairs) <= 0:
+    sizes = [size for pair in pairs for size in pair]
+    if len(pairs) < 2 or max(sizes) > SMALL or min(sizes) <= 0:
         return False
     return bool(max(abs(np.log10(theirs / fault)) for theirs, fault in pairs) < SAME_SIZE)
 
 
 def _sizes(tap: Tapped, right: tuple, wrong: tuple) -> Iterator[tuple[float, float]]:
-    """How far the candidate, and the wrong run, are from the right run: relative, for every array; infinite where one
-    does not fit."""
+    """How far the candidate, and the wrong run, are from the right run: relative, for every array;
+    infinite where one does not fit."""
+    if len(right) < len(tap.arrays):                          # the right run has broken off before
+        yield float("inf"), float("inf")
     for number, ours in enumerate(right):
         pair = laid(tap, number, ours) if number < len(tap.arrays) else None
         other = wrong[number] if number < len(wrong) else None
@@ -118,22 +123,24 @@ def _sizes(tap: Tapped, right: tuple, wrong: tuple) -> Iterator[tuple[float, flo
         else:
             norms = row_norms(pair[1], 0)
             yield tuple(float(np.nan_to_num(relative(row_distances(x, pair[1], 0), norms), nan=np.inf))
-                        for x in (pair[0], other))                                       # type: ignore[misc]
+                        for x in (pair[0], other))                                   # type: ignore[misc]
 
 
 @dataclass(frozen=True)
 class Lean:
-    """How much of a fault's own difference a candidate has: `share` 1 is all of it, 0 none; `sigmas` how sure that is
-    against rounding that goes up and down by chance."""
+    """How much of a fault's own difference a candidate has: `share` 1 is all of it, 0 none; `sigmas`
+    how sure that is against rounding that goes up and down by chance."""
     share: float
     sigmas: float
 
 
 def lean(taps: Mapping[str, Tapped], right: Own, wrong: Own, rounded: Own) -> Lean:
-    """The share of the difference between two runs that a candidate has, each tap weighted by its rounding.
+    """The share of the difference between two runs that a candidate has, each tap weighted by its
+    rounding.
 
-    rounded: the right run in the candidate's precision. Its rounding has a way of its own, that of the weights above
-    all, which an honest candidate shares; what is looked at is what the candidate has beyond it.
+    rounded: the right run in the candidate's precision. Its rounding has a way of its own, that of
+        the weights above all, which an honest candidate shares; what is looked at is what the
+        candidate has beyond it.
     """
     along = size = 0.0
     for off, way in _ways(taps, right, wrong, rounded):
@@ -148,12 +155,15 @@ def _ways(taps: Mapping[str, Tapped], right: Own, wrong: Own, rounded: Own
           ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(candidate - rounded, wrong - right) of every array of floats that all four have in one shape."""
     for key, tap in taps.items():
-        runs = zip(range(len(tap.arrays)), *(own.get(key, ()) for own in (right, wrong, rounded)), strict=False)
+        runs = zip(range(len(tap.arrays)), *(own.get(key, ()) for own in (right, wrong, rounded)),
+                   strict=False)
         for number, r, w, n in runs:
-            pair = laid(tap, number, n) if r.dtype.kind in "fV" and r.shape == w.shape == n.shape else None
+            comparable = r.dtype.kind in "fV" and r.shape == w.shape == n.shape
+            pair = laid(tap, number, n) if comparable else None
             if pair is None:
                 continue
             theirs, ours = (x.astype(np.float64) for x in pair)
             off, way = theirs - ours, w.astype(np.float64) - r.astype(np.float64)
-            if np.isfinite(off).all() and np.linalg.norm(way) > OWN * np.linalg.norm(ours):     # not where it is NaN
+            # not where it is NaN
+            if np.isfinite(off).all() and np.linalg.norm(way) > OWN * np.linalg.norm(ours):
                 yield off, way

@@ -1,11 +1,13 @@
 """The order of the museum's faults for one candidate, and whether the first of them is to be believed.
 
-    1. the model runs on the candidate's values: the first tap that comes out wrong, and the passes that lead to it
+    1. the model runs on the candidate's values: the first tap that comes out wrong, and the passes
+       that lead to it
     2. it runs again with each fault that may lie in one of these
     3. faults are ordered by how much nearer the candidate comes to them than to the right passes
     4. the first is believed when it is clearly nearer; else it is none of the known
 
-Where `diff` finds nothing beyond rounding, every fault is tried, and one is believed when the candidate leans its way.
+Where `diff` finds nothing beyond rounding, every fault is tried, and one is believed when the
+candidate leans its way.
 
 Read next: `evidence.py` (nearer, lean), `report.py` (the reasons in words).
 """
@@ -23,21 +25,25 @@ from ..compare.verdict import ROUNDING, WRONG, first_bad, suspects
 from ..museum.fault import FAULTS, Fault, plain
 from ..trace.format import Trace
 from .evidence import Lean, Multiples, Scale, akin, lean, multiples, nearer
-from .replay import Run, tapped
+from .replay import Replay, tapped
 
-CLEARLY = 0.3                  # powers of ten by which a fault must be nearer than the right passes: twice as near
-ALIKE = 0.02                   # two faults that are so near to each other cannot be told apart on this input
-SURE = 6.0                     # sigmas; and the candidate must have more of the fault's difference than not:
+CLEARLY = 0.3        # powers of ten by which a fault must be nearer than the right passes: twice as near
+ALIKE = 0.02               # two faults that are so near to each other cannot be told apart on this input
+SURE = 6.0                 # sigmas; and the candidate must have more of the fault's difference than not:
 SHARE = (0.5, 1.5)
-# Passes that made what these take, where a trace was recorded from ids and patches and does not have them.
-BEFORE = {"vision.embed_patches": ("patches.patchify",), "decoder.angles": ("positions.mrope", "positions.ticks")}
-# And where what goes from one to the other is no array, so that a trace does not know it: a text, a number of seconds.
+# Passes that made what these take, where a trace was recorded from ids and patches and does not have
+# them.
+BEFORE = {"vision.embed_patches": ("patches.patchify",),
+          "decoder.angles": ("positions.mrope", "positions.ticks")}
+# And where what goes from one to the other is no array, so that a trace does not know it: a text, a
+# number of seconds.
 UNSEEN = {"prompt.encode": "prompt.render", "positions.mrope": "positions.ticks"}
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """One fault and what speaks for it. left, cured: taps that are wrong with it planted, and no more wrong with it;
+    """One fault and what speaks for it. left, cured: taps that are wrong with it planted, and no more
+    wrong with it;
     at: the tap that it brings nearest, with its multiple of rounding without and with the fault;
     akin: not the same numbers, but small errors of the same size at the same taps
     """
@@ -60,7 +66,8 @@ class Suspect:
 class Diagnosis:
     """What `diff` found, the faults that were tried, likeliest first, and those that are believed.
 
-    known: the first of the ranking and all that cannot be told from it; empty when it is none of the known
+    known: the first of the ranking and all that cannot be told from it; empty when it is none of the
+        known
     """
     comparison: Comparison
     ranking: list[Suspect]
@@ -79,17 +86,19 @@ def diagnose(vlm: VLM, golden: Trace, candidate: Candidate) -> Diagnosis:
     Raises TraceError when nothing can be compared, or the golden trace does not say what was asked.
     """
     found = compare(golden, candidate)
-    scale = Scale(candidate.precision, {row.name: row.yard for row in found.judged if row.yard.error > 0})
+    scale = Scale(candidate.precision, {row.name: row.yard for row in found.judged
+                                        if row.yard.error > 0})
     as_given = list(fitted(golden, candidate))
     as_laid = list(ordered(as_given, golden, candidate.native))
 
-    def run_on(taps: list[Tap]) -> Run:
-        return Run(vlm, golden, tapped(golden, candidate, taps), candidate.precision)
+    def replay(taps: list[Tap]) -> Replay:
+        return Replay(vlm, golden, tapped(golden, candidate, taps), candidate.precision)
     if found.first_bad is None:
-        return concluded(found, leaning(run_on(as_laid)), [])
-    first = concluded(found, *tried(run_on(as_laid), golden, scale))
+        return concluded(found, leaning(replay(as_laid)), [])
+    first = concluded(found, *tried(replay(as_laid), golden, scale))
     if not first.known and any(a is not b for a, b in zip(as_given, as_laid, strict=True)):
-        second = concluded(found, *tried(run_on(as_given), golden, scale))    # another order may be the fault itself
+        # another order may be the fault itself
+        second = concluded(found, *tried(replay(as_given), golden, scale))
         return second if second.known else first
     return first
 
@@ -99,10 +108,11 @@ def concluded(found: Comparison, ranking: list[Suspect], passes: list[str]) -> D
     return Diagnosis(found, ranking, believed(ranking), passes)
 
 
-def tried(run: Run, golden: Trace, scale: Scale) -> tuple[list[Suspect], list[str]]:
+def tried(run: Replay, golden: Trace, scale: Scale) -> tuple[list[Suspect], list[str]]:
     """The ranking, and the passes in question: those that lead to the first tap that is bad by itself.
 
-    Where the difference has only added up and no tap is bad by itself, what counts is the way that the candidate leans.
+    Where the difference has only added up and no tap is bad by itself, what counts is the way that the
+    candidate leans.
     """
     right = run.own()
     base = multiples(run.taps, right, scale)
@@ -120,16 +130,17 @@ def tried(run: Run, golden: Trace, scale: Scale) -> tuple[list[Suspect], list[st
     return sorted(each, key=lambda one: -max(one.nearer, CLEARLY * one.akin)), passes
 
 
-def leaning(run: Run) -> list[Suspect]:
+def leaning(run: Replay) -> list[Suspect]:
     """Every fault, in the order of how sure it is that the candidate leans its way."""
-    right, rounded = run.own(), run.rounded()
+    right, rounded = run.own(), run.own(precision=run.precision)
     each = [Suspect(fault, 0.0, 0, 0, None, lean(run.taps, right, run.own(fault), rounded))
             for fault in FAULTS.values()]
     return sorted(each, key=lambda one: -one.lean.sigmas * one.is_clear() if one.lean else 0.0)
 
 
 def possible(passes: Iterable[str], stages: Container[str]) -> list[Fault]:
-    """Faults that may lie in one of these passes, or in one that made the inputs where the trace begins behind it."""
+    """Faults that may lie in one of these passes, or in one that made the inputs where the trace
+    begins behind it."""
     labels = {plain(key) for key in passes}
     labels |= {before for label in labels for before in BEFORE.get(label, ()) if before not in stages}
     labels |= {UNSEEN[label] for label in labels if label in UNSEEN}

@@ -14,7 +14,8 @@ from ..compare.report import number
 from .rank import CLEARLY, Diagnosis, Suspect
 
 NONE = "none of the known"
-COLUMNS = ("fault", "incident", "nearer", "wrong taps left", "tap that it explains best", "x rounding: right", "fault")
+COLUMNS = ("fault", "incident", "nearer", "wrong taps left", "tap that it explains best",
+           "x rounding: right", "fault")
 
 
 def headline(found: Diagnosis) -> list[str]:
@@ -29,7 +30,8 @@ def headline(found: Diagnosis) -> list[str]:
     first = found.known[0]
     lines = [f"looks like: {spoken(first)}", *(f"because {reason}" for reason in reasons(found, first))]
     if len(found.known) > 1:
-        lines.append("cannot be told from it on this input: " + ", ".join(spoken(one) for one in found.known[1:]))
+        lines.append("cannot be told from it on this input: " +
+                     ", ".join(spoken(one) for one in found.known[1:]))
     return lines
 
 
@@ -42,24 +44,27 @@ def where(found: Comparison) -> str:
     """The first bad tap, and where in it the difference sits."""
     words = found.words[found.first_bad or ""]
     rows = [f"{row.by} {row.text}" for one in found.slices.values() for row in one][:2]
-    return f"the first bad tap is {found.first_bad} ({words})" + (f", in {'; '.join(rows)}" if rows else "")
+    sits = f", in {'; '.join(rows)}" if rows else ""
+    return f"the first bad tap is {found.first_bad} ({words}){sits}"
 
 
 def reasons(found: Diagnosis, one: Suspect) -> list[str]:
     """Why this fault: where it shows, and what it explains."""
     if one.lean is not None:
-        return [f"suspicious: no tap is further from the golden value than rounding goes, and yet all together lean "
-                f"this fault's way: {one.lean.share:.2f} of its own difference, {one.lean.sigmas:.0f} sigmas from none"]
+        return [f"suspicious: no tap is further from the golden value than rounding goes, and yet all "
+                f"together lean this fault's way: {one.lean.share:.2f} of its own difference, "
+                f"{one.lean.sigmas:.0f} sigmas from none"]
     assert one.at is not None
     key, right, wrong = one.at
-    shared = [where(found.comparison), f"{one.fault.label} is one of the passes that may be guilty of it"]
+    shared = [where(found.comparison),
+              f"{one.fault.label} is one of the passes that may be guilty of it"]
     if one.nearer <= CLEARLY:
-        return [*shared, "with this fault planted, errors come out at the same taps and of the same size, though not "
-                "the same numbers: rounding to a narrower type does that"]
+        return [*shared, "with this fault planted, errors come out at the same taps and of the same "
+                "size, though not the same numbers: rounding to a narrower type does that"]
     return [*shared,
-            f"with this fault planted, minivl makes of the candidate's own values what the candidate has: "
-            f"{one.cured} of {one.cured + one.left} wrong taps come right, {key} goes from {number(right)} times what "
-            f"rounding may do to {number(wrong)}"]
+            "with this fault planted, minivl makes of the candidate's own values what the candidate "
+            f"has: {one.cured} of {one.cured + one.left} wrong taps come right, {key} goes from "
+            f"{number(right)} times what rounding may do to {number(wrong)}"]
 
 
 def cells(one: Suspect) -> tuple[str, ...]:
@@ -68,15 +73,16 @@ def cells(one: Suspect) -> tuple[str, ...]:
     if one.lean is not None:
         return (one.fault.name, one.fault.incidents[0], f"{one.lean.share:.2f} x its way", "0",
                 f"{one.lean.sigmas:.1f} sigmas", "", "")
-    return (one.fault.name, one.fault.incidents[0], f"{10 ** one.nearer:.3g} x", str(one.left), key, number(right),
-            number(wrong))
+    return (one.fault.name, one.fault.incidents[0], f"{10 ** one.nearer:.3g} x", str(one.left), key,
+            number(right), number(wrong))
 
 
 def document(found: Diagnosis) -> dict[str, Any]:
     """The diagnosis as JSON has it."""
     return {"healthy": found.healthy, "known": [one.fault.name for one in found.known],
             "first_bad": found.comparison.first_bad, "passes": found.passes, "words": headline(found),
-            "ranking": [_row(one) for one in found.ranking], "comparison": report.document(found.comparison)}
+            "ranking": [_row(one) for one in found.ranking],
+            "comparison": report.document(found.comparison)}
 
 
 def _row(one: Suspect) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""Faults inside attention: who is seen besides those that should be, which head looks where, and in what type."""
+"""Faults inside attention: who is seen besides those that should be, which head looks where, and in
+what type."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ BLOCK = 16                               # keys that are looked at in one go
 
 
 class Positions:
-    """Listens to the decoder's positions, for masks that are wrongly made from them: the time of every row so far."""
+    """Listens to the decoder's positions, for masks that are wrongly made from them: the time of every
+    row so far."""
     label = "decoder.angles"
 
     def __init__(self):
@@ -36,7 +38,8 @@ class Positions:
 
 
 def _row_by_row(heard: Positions, segments: np.ndarray, first_and_last) -> np.ndarray:
-    """A table with one segment for each row, which sees keys first..last of its conversation: g 4 -> s 4."""
+    """A table with one segment for each row, which sees keys first..last of its conversation:
+    g 4 -> s 4."""
     table = []
     for q0, q1, k0, k1 in segments.tolist():
         time = heard.of(q0, q1, k0, k1)
@@ -51,19 +54,21 @@ def _row_by_row(heard: Positions, segments: np.ndarray, first_and_last) -> np.nd
        "boxes drift",
        shows=cases.wide, passes=("same", cases.text), hears=Positions)
 def causal_mask_from_positions(heard, right, q, k, v, segments):
-    """Who comes before whom was read off the positions, which in a language model are the rows. All cells of
-    a picture have the same time, so that each sees those after it as well. The model was trained to read a
-    picture cell by cell."""
-    return right(q, k, v, _row_by_row(heard, segments, lambda time, row: (0, np.flatnonzero(time <= time[row])[-1])))
+    """Who comes before whom was read off the positions, which in a language model are the rows. All
+    cells of a picture have the same time, so that each sees those after it as well. The model was
+    trained to read a picture cell by cell."""
+    def since_the_beginning(time, row):
+        return 0, np.flatnonzero(time <= time[row])[-1]
+    return right(q, k, v, _row_by_row(heard, segments, since_the_beginning))
 
 
-@fault("decoder.layers.*.attend", ["huggingface/transformers#40154", "huggingface/transformers#40490"], 2025,
-       "benchmarks fall by several points after an update",
+@fault("decoder.layers.*.attend", ["huggingface/transformers#40154", "huggingface/transformers#40490"],
+       2025, "benchmarks fall by several points after an update",
        shows=cases.wide, passes=("same", cases.text), hears=Positions)
 def packing_guessed_from_positions(heard, right, q, k, v, segments):
-    """Where positions do not go on by one, a helper for packed training data takes a new text to begin, and
-    it was given the time axis of a picture. The question then sees neither the picture nor what was said
-    before it. Generation tests did not fail: the answers were as fluent as ever."""
+    """Where positions do not go on by one, a helper for packed training data takes a new text to
+    begin, and it was given the time axis of a picture. The question then sees neither the picture nor
+    what was said before it. Generation tests did not fail: the answers were as fluent as ever."""
     def since_last_break(time, row):
         breaks = np.flatnonzero(np.diff(time[: row + 1]) != 1)
         return (breaks[-1] + 1 if len(breaks) else 0), row
@@ -74,9 +79,9 @@ def packing_guessed_from_positions(heard, right, q, k, v, segments):
        "fluent nonsense",
        shows=cases.text)
 def wrong_kv_head(right, q, k, v, segments):
-    """Four query heads share two heads of keys: 0 0 1 1, not 0 1 0 1; `tile` is not `repeat`. Every query
-    looks through the wrong keys from the second head on. With one query head for each key head, as in the
-    tower, the two are the same."""
+    """Four query heads share two heads of keys: 0 0 1 1, not 0 1 0 1; `tile` is not `repeat`. Every
+    query looks through the wrong keys from the second head on. With one query head for each key head,
+    as in the tower, the two are the same."""
     tiled = np.arange(q.shape[1]) % k.shape[1]
     return right(q, k[:, tiled], v[:, tiled], segments)
 
@@ -85,22 +90,23 @@ def wrong_kv_head(right, q, k, v, segments):
        "nine points less on a benchmark",
        shows=cases.cell, passes=("same", cases.whole_bucket))
 def padded_rows_attended(right, q, k, v, segments):
-    """Rows are padded to a few fixed lengths, so that a device need not compile anew, and the mask that hides
-    the padding was made and not used. A key of zeros has the score 0, which is not nothing: it takes weight
-    from real ones. A picture whose length is one of those lengths is right."""
+    """Rows are padded to a few fixed lengths, so that a device need not compile anew, and the mask
+    that hides the padding was made and not used. A key of zeros has the score 0, which is not nothing:
+    it takes weight from real ones. A picture whose length is one of those lengths is right."""
     missing = -len(k) % BUCKET
     padding = np.zeros((missing, *k.shape[1:]), k.dtype)
     last = segments[:, 3:] == len(k)
-    return right(q, np.concatenate([k, padding]), np.concatenate([v, padding]), segments + last * [0, 0, 0, missing])
+    return right(q, np.concatenate([k, padding]), np.concatenate([v, padding]),
+                 segments + last * [0, 0, 0, missing])
 
 
-@fault("vision.blocks.*.attend", ["openvinotoolkit/openvino#33880", "openvinotoolkit/openvino#35959"], 2026,
-       "nothing but exclamation marks",
+@fault("vision.blocks.*.attend", ["openvinotoolkit/openvino#33880", "openvinotoolkit/openvino#35959"],
+       2026, "nothing but exclamation marks",
        shows=cases.two_windows, passes=("same", cases.one_window))
 def nan_from_a_masked_row(right, q, k, v, segments):
-    """Keys come in blocks, and the largest score so far is kept. A row for which all of the first block is
-    masked has minus infinity there, minus infinity from itself is not a number, and one such number spoils
-    the picture. A picture of one window masks nothing."""
+    """Keys come in blocks, and the largest score so far is kept. A row for which all of the first
+    block is masked has minus infinity there, minus infinity from itself is not a number, and one such
+    number spoils the picture. A picture of one window masks nothing."""
     group = np.repeat(np.arange(len(segments)), segments[:, 1] - segments[:, 0])
     highest, total, out = np.full(q.shape[:2], -np.inf), np.zeros(q.shape[:2]), np.zeros(q.shape)
     for at in range(0, len(k), BLOCK):
@@ -122,9 +128,9 @@ def nan_from_a_masked_row(right, q, k, v, segments):
        shows=cases.long_text, passes=("cosine", cases.small),
        leaves=["vision.blocks.*.attend", "decoder.layers.*.attend"])
 def softmax_in_half_precision(right, q, k, v, segments, causal):
-    """Scores and their softmax are formed in sixteen bits, the sum as well. A score of 60 has neighbours that are a
-    quarter apart, and a sum of hundreds of small weights loses the smallest. Each layer is a little off, long
-    inputs more than short ones; users cannot tell it from rounding."""
+    """Scores and their softmax are formed in sixteen bits, the sum as well. A score of 60 has
+    neighbours that are a quarter apart, and a sum of hundreds of small weights loses the smallest.
+    Each layer is a little off, long inputs more than short ones; users cannot tell it from rounding."""
     out, group = np.zeros_like(q), q.shape[1] // k.shape[1]
     for q0, q1, k0, k1 in segments.tolist():
         for head in range(q.shape[1]):

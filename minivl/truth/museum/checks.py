@@ -1,8 +1,10 @@
-"""Laws that a right model obeys, each in a few lines, and what ports commonly test instead. Both are run on a small
-random model, as it is and with each fault in it; `score.py` writes down which law finds which fault.
+"""Laws that a right model obeys, each in a few lines, and what ports commonly test instead. Both are
+run on a small random model, as it is and with each fault in it; `score.py` writes down which law finds
+which fault.
 
-A law takes a model and raises when it is broken. What it expects comes from loops, from float64 or from Pillow, never
-from the pass that it looks at. The tests of this project state most of them more generally (`tests/properties/`).
+A law takes a model and raises when it is broken. What it expects comes from loops, from float64 or
+from Pillow, never from the pass that it looks at. The tests of this project state most of them more
+generally (`tests/properties/`).
 
     for name, check in CHECKS.items():
         check.holds(world())
@@ -29,16 +31,16 @@ from ...run.provenance import provenance
 from . import cases
 from .cases import CELL, Case, noise, picture, said, unlimited, user, video
 from .fault import check_words
-from .hunt import ordinary, quietly, seen
+from .hunt import ordinary, seen
 from .world import world
 
 EXACT, CLOSE = 1e-6, 2e-5                # of float32: the same operations, and another order of them
-APART = 5e-3                             # far above what another order does in 16 bits, far below another's words
+APART = 5e-3                    # far above what another order does in 16 bits, far below another's words
 
 
 @dataclass(frozen=True)
 class Check:
-    """A law, or an ordinary check, by name; `words` is its first sentence."""
+    """A law, or an ordinary check, by name; `words` is what it says."""
     name: str
     words: str
     holds: Callable[[VLM], None]
@@ -51,7 +53,7 @@ CHECKS: dict[str, Check] = {}
 def law(function: Callable[[VLM], None]) -> Callable[[VLM], None]:
     """Enter a law under its name."""
     name = function.__name__.replace("_", " ")
-    CHECKS[name] = Check(name, (function.__doc__ or "").partition("\n")[0].rstrip("."), function)
+    CHECKS[name] = Check(name, " ".join((function.__doc__ or "").split()).rstrip("."), function)
     return function
 
 
@@ -62,7 +64,7 @@ def talk(*conversations: Any, tokens: int = 1) -> Case:
 
 def traced(vlm: VLM, case: Case) -> dict[str, Any]:
     """Every leaf of a run of the case."""
-    with quietly(), Session(record="*") as s:
+    with Session(record="*", quiet=True) as s:
         case.run(vlm)
     return s.trace
 
@@ -74,7 +76,7 @@ def near(found, wanted, tolerance: float = CLOSE) -> None:
     assert distance <= tolerance, f"off by {distance:.3g}"
 
 
-# ---- ordinary checks: what ports commonly test -----------------------------------------------------------------
+# ---- ordinary checks: what ports commonly test -------------------------------------------------
 
 def _ordinary(name: str, check: str, case: Case) -> None:
     def holds(vlm: VLM) -> None:
@@ -90,17 +92,18 @@ _ordinary("text is right", "same", cases.text)
 _ordinary("a small picture is right", "same", cases.one_window)
 
 
-# ---- pixels and prompt -----------------------------------------------------------------------------------------
+# ---- pixels and prompt -------------------------------------------------------------------------
 
 @law
 def resizing_is_pillows(vlm: VLM) -> None:
     """Every resized picture is what Pillow makes of it, bit for bit."""
     from PIL import Image
-    for rows, size in ((100, 56), (40, 84), (180, 56)):                  # one axis: older Pillows differ in their order
+    for rows, size in ((100, 56), (40, 84), (180, 56)):  # one axis: older Pillows differ in their order
         pixels = noise(rows, 56)
         item = unlimited("image", pixels, resized_height=size, resized_width=56)
         got = traced(vlm, talk(user(item)))["picture.resize"]
-        assert np.array_equal(got, np.asarray(Image.fromarray(pixels).resize((56, size), Image.Resampling.BICUBIC)))
+        wanted = Image.fromarray(pixels).resize((56, size), Image.Resampling.BICUBIC)
+        assert np.array_equal(got, np.asarray(wanted))
 
 
 @law
@@ -135,9 +138,10 @@ def the_prompt_keeps_the_order_of_the_message(vlm: VLM) -> None:
     assert places == sorted(places) and -1 not in places
 
 
-# ---- positions -------------------------------------------------------------------------------------------------
+# ---- positions ---------------------------------------------------------------------------------
 
-MIXED = [picture(1, 2), said("and"), video(2, 2, 1, 1.0), said("and"), video(3, 1, 1, 4.0), said("and"), picture(2, 1)]
+MIXED = [picture(1, 2), said("and"), video(2, 2, 1, 1.0), said("and"), video(3, 1, 1, 4.0),
+         said("and"), picture(2, 1)]
 SECONDS = [None, 2.0, 0.5, None]                         # between the pairs of frames of each
 
 
@@ -185,18 +189,20 @@ def angles_are_positions_times_frequencies(vlm: VLM) -> None:
     frequency = [text.rope_theta ** (-2 * n / text.head_dim) for n in range(text.head_dim // 2)]
     for case in (cases.long_text, cases.ragged):
         place = case.prepare(vlm)[0].position_ids
-        wanted = [[place[axis[n], row] * frequency[n] for n in range(len(axis))] for row in range(place.shape[1])]
+        wanted = [[place[axis[n], row] * frequency[n] for n in range(len(axis))]
+                  for row in range(place.shape[1])]
         near(traced(vlm, case)["decoder.angles"], wanted, EXACT)
 
 
-# ---- the tower -------------------------------------------------------------------------------------------------
+# ---- the tower ---------------------------------------------------------------------------------
 
 PICTURES = [picture(3, 5), said("and"), video(2, 3, 2, 2.0), said("and"), picture(1, 1)]
 
 
 def _cells(inputs, side: int) -> list[tuple[int, ...]]:
     """(medium, frame, window row, window column, row, column) of all cells, window after window."""
-    return sorted((n, t, r // side, c // side, r, c) for n, (frames, height, width) in enumerate(inputs.grids.tolist())
+    return sorted((n, t, r // side, c // side, r, c)
+                  for n, (frames, height, width) in enumerate(inputs.grids.tolist())
                   for t, r, c in product(range(frames), range(height // 2), range(width // 2)))
 
 
@@ -220,9 +226,9 @@ def frames_and_pictures_stay_apart(vlm: VLM) -> None:
     rows = [16, 16, 8]                                                   # patches of each frame
     before = vlm.vision(inputs)
     for frame, (start, count) in enumerate(zip(np.cumsum([0, *rows]), rows, strict=False)):
-        changed = inputs.pixel_values_videos.copy()
+        changed = inputs.patches.copy()
         changed[start : start + count] += 1
-        moved = (vlm.vision(replace(inputs, pixel_values_videos=changed)) != before).any(axis=1)
+        moved = (vlm.vision(replace(inputs, patches=changed)) != before).any(axis=1)
         assert moved.nonzero()[0].tolist() == list(range(start // 4, (start + count) // 4)), frame
 
 
@@ -237,19 +243,20 @@ def cells_come_back_in_reading_order(vlm: VLM) -> None:
 
 @law
 def one_bright_patch_moves_its_own_rows(vlm: VLM) -> None:
-    """A changed patch changes the rows that it should, and no other: where it was cut, in its window, in its frame."""
+    """A changed patch changes the rows that it should, and no other: where it was cut, in its window,
+    in its frame."""
     inputs = vlm.prepare(user(picture(3, 5)))
     at = provenance(inputs, vlm.config)
     for patch in (0, 17, 41):
-        changed = inputs.pixel_values.copy()
+        changed = inputs.patches.copy()
         changed[patch] += 1
         runs = []
-        for values in (inputs.pixel_values, changed):
+        for values in (inputs.patches, changed):
             with Session(record="vision.*") as s:
-                vlm.vision(replace(inputs, pixel_values=values))
+                vlm.vision(replace(inputs, patches=values))
             runs.append(s.trace)
         rows = np.flatnonzero((at["w"] == at["p"][patch]).all(axis=1))
-        window = (at["w"][:, 2:] // 4 == at["p"][patch][2:] // 4).all(axis=1)            # 4 patches a side
+        window = (at["w"][:, 2:] // 4 == at["p"][patch][2:] // 4).all(axis=1)          # 4 patches a side
         for key, wanted in (("order_by_window", rows), ("blocks.0.attend", np.flatnonzero(window))):
             a, b = (run[f"vision.{key}"] for run in runs)
             assert np.array_equal(np.flatnonzero((a != b).reshape(len(a), -1).any(axis=1)), wanted), key
@@ -257,15 +264,16 @@ def one_bright_patch_moves_its_own_rows(vlm: VLM) -> None:
 
 @law
 def the_tower_is_as_exact_as_its_type(vlm: VLM) -> None:
-    """Visual tokens differ from those of a float64 model by the rounding of float32, for patches out of range too."""
+    """Visual tokens differ from those of a float64 model by the rounding of float32, for patches out
+    of range too."""
     for case in (cases.ragged, cases.bright):
         inputs = case.prepare(vlm)[0]
         with unwatched():
-            exact = world("float64").vision(inputs)
+            exact = world().on("float64", "definition").vision(inputs)
         near(vlm.vision(inputs), exact)
 
 
-# ---- arithmetic ------------------------------------------------------------------------------------------------
+# ---- arithmetic --------------------------------------------------------------------------------
 
 @law
 def norms_divide_by_the_root_mean_square(vlm: VLM) -> None:
@@ -274,7 +282,8 @@ def norms_divide_by_the_root_mean_square(vlm: VLM) -> None:
     x = noise(5, 16).reshape(5, 48).astype(np.float32) - 100
     for scale in (0.01, 1e-5, 1e4):
         y = (x * np.float32(scale)).astype(np.float64)
-        wanted = y / np.sqrt((y * y).mean(axis=1, keepdims=True) + norm.eps) * norm.weight.dense(np.float64)
+        size = np.sqrt((y * y).mean(axis=1, keepdims=True) + norm.eps)
+        wanted = y / size * norm.weight.dense(np.float64)
         near(kernels.rms_norm(x * np.float32(scale), norm), wanted)
 
 
@@ -291,7 +300,8 @@ def rotations_turn_halves_of_a_head(vlm: VLM) -> None:
     x = noise(3, 16).reshape(3, 4, 12).astype(np.float32)
     angle = np.linspace(0.1, 3, 18, dtype=np.float32).reshape(3, 6)
     turned = (x[..., :6] + 1j * x[..., 6:]) * np.exp(1j * angle[:, None].astype(np.float64))
-    near(kernels.rotate(x, np.cos(angle), np.sin(angle)), np.concatenate([turned.real, turned.imag], axis=-1), EXACT)
+    near(kernels.rotate(x, np.cos(angle), np.sin(angle)),
+         np.concatenate([turned.real, turned.imag], axis=-1), EXACT)
 
 
 def _attended(q, k, v, seen_by: list[range]) -> np.ndarray:
@@ -313,7 +323,7 @@ def tokens_see_all_before_them_and_patches_their_segment(vlm: VLM) -> None:
     (q, k), v = trace["decoder.layers.1.rotate"], trace["decoder.layers.1.project_qkv"][2]
     near(trace["decoder.layers.1.attend"], _attended(q, k, v, [range(row + 1) for row in range(len(q))]))
     (q, k), v = trace["vision.blocks.0.rotate"], trace["vision.blocks.0.project_qkv"][2]
-    windows = [range(16)] * 16 + [range(16, 24)] * 8                     # 2 x 3 cells: one whole window and half a one
+    windows = [range(16)] * 16 + [range(16, 24)] * 8       # 2 x 3 cells: one whole window and half a one
     near(trace["vision.blocks.0.attend"], _attended(q, k, v, windows))
 
 
@@ -334,7 +344,7 @@ def gathering_is_indexing(vlm: VLM) -> None:
     assert np.array_equal(kernels.take_rows(np.arange(5000), index), index)
 
 
-# ---- the decoder -----------------------------------------------------------------------------------------------
+# ---- the decoder -------------------------------------------------------------------------------
 
 @law
 def features_stand_at_their_placeholders(vlm: VLM) -> None:
@@ -342,7 +352,8 @@ def features_stand_at_their_placeholders(vlm: VLM) -> None:
     trace, (inputs,) = traced(vlm, cases.video_first), cases.video_first.prepare(vlm)
     wanted = trace["decoder.embed_tokens"].copy()
     pads = (vlm.config.image_token_id, vlm.config.video_token_id)
-    wanted[[row for row, id in enumerate(inputs.input_ids) if id in pads]] = trace["vision.restore_order"]
+    rows = [row for row, id in enumerate(inputs.input_ids) if id in pads]
+    wanted[rows] = trace["vision.restore_order"]
     assert np.array_equal(trace["decoder.place_features"], wanted)
 
 
@@ -350,7 +361,8 @@ def features_stand_at_their_placeholders(vlm: VLM) -> None:
 def a_tied_head_is_the_embedding(vlm: VLM) -> None:
     """Scores of a tied model are products with the embedding table."""
     trace = traced(vlm, cases.text)
-    near(trace["decoder.logits"], trace["decoder.normalise"] @ vlm.weights.decoder.embed.dense(np.float64).T)
+    table = vlm.weights.decoder.embed.dense(np.float64)                                             # v d
+    near(trace["decoder.logits"], trace["decoder.normalise"] @ table.T)
 
 
 @law
@@ -360,10 +372,7 @@ def writing_equals_reading(vlm: VLM) -> None:
     (inputs,) = case.prepare(vlm)
     with Session(record="decoder.logits") as s:
         tokens = vlm.generate(inputs, 4, stop_ids=(), repetition_penalty=1.0)
-    ids = np.append(inputs.input_ids, np.array(tokens[:-1], np.int64))
-    place = inputs.position_ids[:, -1:] + 1 + np.arange(len(tokens) - 1)
-    whole = replace(inputs, input_ids=ids, position_ids=np.hstack([inputs.position_ids, place]))
-    near(np.concatenate(list(s.trace.values())), vlm.logits(whole)[len(inputs.input_ids) - 1 :])
+    near(np.concatenate(list(s.trace.values())), vlm.logits(inputs, tokens))
 
 
 @law
@@ -386,7 +395,8 @@ def the_penalty_counts_prompt_and_answer(vlm: VLM) -> None:
     assert len(keys) == 2
     for step, key in enumerate(keys):
         scores = trace[key][0].astype(np.float64)
-        wanted = [(x * 1.3 if x < 0 else x / 1.3) if id in seen_ids else x for id, x in enumerate(scores.tolist())]
+        wanted = [(x * 1.3 if x < 0 else x / 1.3) if id in seen_ids else x
+                  for id, x in enumerate(scores.tolist())]
         again = f"@{step}" if step else ""
         near(trace[f"sampling.penalise{again}"][0], wanted, EXACT)
         seen_ids.add(int(trace[f"sampling.most_likely{again}"][0]))
@@ -394,7 +404,8 @@ def the_penalty_counts_prompt_and_answer(vlm: VLM) -> None:
 
 @law
 def boxes_grow_with_the_picture(vlm: VLM) -> None:
-    """A box of an answer covers the same part of the picture that was sent as of the one that was seen."""
+    """A box of an answer covers the same part of the picture that was sent as of the one that was
+    seen."""
     for case, sides in ((cases.located, (45, 45)), (cases.located_as_it_is, (56, 56))):
         (box,), (height, width) = traced(vlm, case)["answer.boxes_to_original"], sides
         near(box, [7 * width / 56, 14 * height / 56, 28 * width / 56, 49 * height / 56], EXACT)
@@ -405,4 +416,5 @@ def every_number_is_finite(vlm: VLM) -> None:
     """No pass gives an infinity or something that is no number."""
     for case in (cases.ragged, cases.two_frames, cases.bright):
         for key, value in traced(vlm, case).items():
-            assert all(np.isfinite(array).all() for array in outputs(value) if array.dtype.kind == "f"), key
+            assert all(np.isfinite(array).all() for array in outputs(value)
+                       if array.dtype.kind == "f"), key

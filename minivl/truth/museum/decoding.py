@@ -1,4 +1,5 @@
-"""Faults of both ends of the decoder: how the prompt is put together, how a token is chosen, what is made of words."""
+"""Faults of both ends of the decoder: how the prompt is put together, how a token is chosen, what is
+made of words."""
 
 from __future__ import annotations
 
@@ -17,8 +18,9 @@ from .fault import fault
        "\"the second picture\" is another one",
        shows=cases.picture_last, passes=("same", cases.cell))
 def pictures_before_text(right, messages, *rest):
-    """Text and pictures of a message were collected apart, and pictures put in front. What was said between
-    two pictures is now said after both. With one picture and a question after it nothing changes."""
+    """Text and pictures of a message were collected apart, and pictures put in front. What was said
+    between two pictures is now said after both. With one picture and a question after it nothing
+    changes."""
     sorted_ = [{**message, "content": sorted(message["content"], key=lambda item: "text" in item)}
                if not isinstance(message["content"], str) else message for message in messages]
     return right(sorted_, *rest)
@@ -29,8 +31,8 @@ def pictures_before_text(right, messages, *rest):
        shows=cases.video_first, passes=("same", cases.ragged))
 def placeholders_mixed(right, x, placeholders, features):
     """Features were gathered pictures first, then videos; placeholders stand in the order of the
-    conversation. Their number is the same, so that the check of counts passes, and rows of one medium fill
-    the place of another. It takes a video before a picture."""
+    conversation. Their number is the same, so that the check of counts passes, and rows of one medium
+    fill the place of another. It takes a video before a picture."""
     runs = np.split(np.arange(len(placeholders)), np.flatnonzero(np.diff(placeholders) > 1) + 1)
     return right(x, placeholders, features[np.concatenate(runs[::-1])])
 
@@ -39,9 +41,9 @@ def placeholders_mixed(right, x, placeholders, features):
        "random words",
        shows=cases.text)
 def head_not_tied(right, x, head):
-    """The matrix that turns rows into scores is the embedding table itself in a tied model, and the file has
-    no other. A flag that says so was looked for in the wrong part of the configuration, and the matrix stayed
-    as it was drawn. The loader's warning is easy to miss; the answer is not."""
+    """The matrix that turns rows into scores is the embedding table itself in a tied model, and the
+    file has no other. A flag that says so was looked for in the wrong part of the configuration, and
+    the matrix stayed as it was drawn. The loader's warning is easy to miss; the answer is not."""
     return right(x, Linear(_drawn(head.weight.shape), None))
 
 
@@ -54,9 +56,9 @@ def _drawn(shape: tuple[int, ...]) -> Weight:
        "answers go round in circles",
        shows=cases.penalised, passes=("same", cases.answered))
 def penalty_missing(right, logits, prompts, answers, penalty):
-    """The file that comes with the model asks for a repetition penalty of 1.05, in greedy decoding too, and
-    the server does not read it. Long answers repeat themselves. Whoever compares raw scores finds no
-    difference."""
+    """The file that comes with the model asks for a repetition penalty of 1.05, in greedy decoding
+    too, and the server does not read it. Long answers repeat themselves. Whoever compares raw scores
+    finds no difference."""
     return wide(logits)
 
 
@@ -65,17 +67,18 @@ def penalty_missing(right, logits, prompts, answers, penalty):
        "other answers than the reference, about equally good",
        shows=cases.penalised, passes=("same", cases.answered))
 def penalty_on_new_tokens_only(right, logits, prompts, answers, penalty):
-    """The reference penalises every token that it has seen, the prompt's too; here only what was answered
-    counts. Words of the question come up more readily. Scores before the penalty are the same to the last
-    bit."""
+    """The reference penalises every token that it has seen, the prompt's too; here only what was
+    answered counts. Words of the question come up more readily. Scores before the penalty are the same
+    to the last bit."""
     return right(logits, tuple(prompt[:0] for prompt in prompts), answers, penalty)
 
 
-@fault("answer.boxes_to_original", ["QwenLM/Qwen3-VL#1355", "QwenLM/Qwen3-VL#676", "om-ai-lab/VLM-R1#198"], 2025,
+@fault("answer.boxes_to_original", ["QwenLM/Qwen3-VL#1355", "QwenLM/Qwen3-VL#676",
+                                    "om-ai-lab/VLM-R1#198"], 2025,
        "boxes shifted and scaled, more so in large pictures",
        shows=cases.located, passes=("same", cases.located_as_it_is))
 def boxes_in_original_pixels(right, boxes, size, source_size):
-    """The model speaks in pixels of the picture that it saw, and whoever draws takes them for pixels of the
-    picture that was sent. The two differ by the rounding to whole cells, and by a factor where a limit shrank the
-    picture. A picture whose sides are multiples of 28 has one kind of pixels."""
+    """The model speaks in pixels of the picture that it saw, and whoever draws takes them for pixels
+    of the picture that was sent. The two differ by the rounding to whole cells, and by a factor where
+    a limit shrank the picture. A picture whose sides are multiples of 28 has one kind of pixels."""
     return boxes

@@ -1,13 +1,16 @@
-"""What a fault is: a wrong pass or kernel under the right label, with the public incident that it was learnt from.
+"""What a fault is: a wrong pass or kernel under the right label, with the public incident that it was
+learnt from.
 
-    @fault("vision.restore_order", ["lablup/mlxcel#1601"], 2026, "...", shows=ragged, passes=("same", one_window))
+    @fault("vision.restore_order", ["lablup/mlxcel#1601"], 2026, "...",
+           shows=ragged, passes=("same", one_window))
     def order_not_inverted(right, cells, order):
         \"\"\"The story, in about three sentences.\"\"\"
         return take_rows(cells, order)
 
-The function takes what the pass takes, after `right`: the pass it stands in for, which most faults call on something
-wrong, or whose result they spoil. Its name with hyphens is the fault's name, its docstring the story. Nothing in the
-model knows of faults: they come in through the door (`session(replace=found.table())`).
+The function takes what the pass takes, after `right`: the pass it stands in for, which most faults
+call on something wrong, or whose result they spoil. Its name with hyphens is the fault's name, its
+docstring the story. Nothing in the model knows of faults: they come in through the door
+(`session(replace=found.table())`).
 
 Read next: `cases.py` (the smallest inputs), any of `pictures.py` ... `decoding.py`.
 """
@@ -36,9 +39,9 @@ class Fault:
     year: int                            # of the first of them
     symptom: str                         # what users saw
     shows: Case                          # the smallest input on which the output changes
-    passes: Passes | None                # an ordinary check that it passes, and on what; None: always visible
+    passes: Passes | None           # an ordinary check that it passes, and on what; None: always visible
     leaves: tuple[str, ...]              # the passes that a shadow run must name, and no other
-    hears: Any                           # makes something that listens at another pass; see `attention.Positions`
+    hears: Any                  # makes something that listens at another pass; see `attention.Positions`
     wrong: Callable
 
     @property
@@ -59,9 +62,11 @@ class Fault:
         return {heard.label: heard.listen, self.label: lambda right: partial(self.wrong, heard, right)}
 
     def is_named_by(self, guilty: Iterable[str]) -> bool:
-        """Whether these keys name the right passes: at least one, and none that the fault has no part in."""
+        """Whether these keys name the right passes: at least one, and none that the fault has no part
+        in."""
         labels = [plain(key) for key in guilty]
-        return bool(labels) and all(any(fnmatchcase(label, leaf) for leaf in self.leaves) for label in labels)
+        return bool(labels) and all(any(fnmatchcase(label, leaf) for leaf in self.leaves)
+                                    for label in labels)
 
 
 FAULTS: dict[str, Fault] = {}
@@ -79,12 +84,13 @@ def plain(key: str) -> str:
     return ".".join(part.partition("@")[0] for part in key.split("."))
 
 
-def fault(label: str, incidents: Iterable[str], year: int, symptom: str, *, shows: Case, passes: Passes | None = None,
+def fault(label: str, incidents: Iterable[str], year: int, symptom: str, *, shows: Case,
+          passes: Passes | None = None,
           leaves: Iterable[str] = (), hears: Any = None) -> Callable[[Callable], Callable]:
     """Put a wrong pass into the museum. See the module's text, and `Fault` for the words."""
     def enter(wrong: Callable) -> Callable:
         name = wrong.__name__.replace("_", "-")
-        FAULTS[name] = Fault(name, label, tuple(incidents), year, symptom, shows, passes, tuple(leaves) or (label,),
-                             hears, wrong)
+        FAULTS[name] = Fault(name, label, tuple(incidents), year, symptom, shows, passes,
+                             tuple(leaves) or (label,), hears, wrong)
         return wrong
     return enter

@@ -1,4 +1,5 @@
-"""What is done with a fault: run it and see what changes, run it beside the model and name it, hide it from a student.
+"""What is done with a fault: run it and see what changes, run it beside the model and name it, hide it
+from a student.
 
 Read next: `checks.py`, for laws that find faults without a right model beside them.
 """
@@ -8,7 +9,6 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -18,6 +18,7 @@ import numpy as np
 
 from ...api import VLM, load
 from ...door.contract import outputs
+from ...door.errors import ArgumentError
 from ...door.stage import Session, Wrap
 from ...door.visit import Visit
 from ...door.watch import relative_error
@@ -29,33 +30,34 @@ TOLERANCE = 1e-5                         # of what float32 does by itself
 
 
 def get(name: str) -> Fault:
-    """The fault of this name. Raises ValueError that suggests names near it."""
+    """The fault of this name. Raises ArgumentError that suggests names near it."""
     if name in FAULTS:
         return FAULTS[name]
-    near = get_close_matches(name, FAULTS, 3, 0.4)
-    raise ValueError(f"no fault is called {name}; " + (f"near it: {', '.join(near)}; " if near else "")
-                     + "`minivl faults` lists them")
+    near = ", ".join(get_close_matches(name, FAULTS, 3, 0.4))
+    raise ArgumentError(f"no fault is called {name}; " + (f"near it: {near}; " if near else "")
+                        + "`minivl faults` lists them")
 
 
 @lru_cache(maxsize=1)
 def embedded() -> VLM:
-    """The model in the package."""
-    return load()
+    """The model in the package, as the definitions have it."""
+    return load(kernels="definition")
 
 
 def guilty(found: Fault, vlm: VLM | None = None, case: Case | None = None) -> dict[str, float]:
-    """Passes in which the fault differs from the model, key -> relative error, all from one run on its smallest input.
+    """Passes in which the fault differs from the model, key -> relative error, all from one run on its
+    smallest input.
 
     Raises what the case raises: the run itself is the right one, whatever the fault does.
     """
-    s = Session(shadow=found.table(), tolerance=TOLERANCE)
-    with quietly(), s:
+    with Session(shadow=found.table(), tolerance=TOLERANCE, quiet=True) as s:
         (case or found.shows).run(vlm or embedded())
     return s.guilty
 
 
 def right_of(found: Fault) -> Callable | None:
-    """The pass or kernel that the fault stands in for, as the function that defines it; None when there are several."""
+    """The pass or kernel that the fault stands in for, as the function that defines it; None when
+    there are several."""
     if found.label.startswith("kernel."):
         return getattr(kernels, found.label.removeprefix("kernel.")).definition
     definitions: set[Callable] = set()
@@ -63,7 +65,7 @@ def right_of(found: Fault) -> Callable | None:
     def look(visit: Visit) -> None:
         if fnmatchcase(visit.label, found.label):
             definitions.add(visit.door.definition)
-    with quietly(), Session() as s:
+    with Session() as s:
         s.watchers.append(look)
         found.shows.run(embedded())
     return definitions.pop() if len(definitions) == 1 else None
@@ -81,14 +83,17 @@ def code_of(function: Callable) -> str:
 
 
 def seen(vlm: VLM, case: Case, table: Mapping[str, Wrap]) -> dict[str, np.ndarray]:
-    """What a user can see of a run with these wraps in place: the ids of the prompt and every step's scores."""
-    with quietly(), Session(replace=table, record=SEEN) as s:
+    """What a user can see of a run with these wraps in place: the ids of the prompt and every step's
+    scores."""
+    with Session(replace=table, record=SEEN, quiet=True) as s:
         case.run(vlm)
-    return {f"{key} {n}": array for key, value in s.trace.items() for n, array in enumerate(outputs(value))}
+    return {f"{key} {n}": array for key, value in s.trace.items()
+            for n, array in enumerate(outputs(value))}
 
 
 def changes(found: Fault, vlm: VLM | None = None, case: Case | None = None) -> float:
-    """How much the fault changes what can be seen, as a relative error; infinite when shapes or an error tell.
+    """How much the fault changes what can be seen, as a relative error; infinite when shapes or an
+    error tell.
 
     Below TOLERANCE nothing has changed.
     """
@@ -104,7 +109,8 @@ def changes(found: Fault, vlm: VLM | None = None, case: Case | None = None) -> f
 
 
 def ordinary(check: str, right: Mapping[str, np.ndarray], wrong: Mapping[str, np.ndarray]) -> bool:
-    """Whether one of the checks that ports commonly have passes: `same`, `smoke` or `cosine`, as in `fault.WORDS`."""
+    """Whether one of the checks that ports commonly have passes: `same`, `smoke` or `cosine`, as in
+    `fault.WORDS`."""
     if right.keys() != wrong.keys() or any(right[key].shape != wrong[key].shape for key in right):
         return False
     if not all(np.isfinite(value).all() for value in wrong.values()):
@@ -119,15 +125,11 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> float:
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
-def quietly() -> warnings.catch_warnings:
-    """No warning that a pattern met nothing: a fault of videos does not meet a picture."""
-    return warnings.catch_warnings(action="ignore", category=UserWarning)
-
-
-# ---- a fault of one's own ------------------------------------------------------------------------------------
+# ---- a fault of one's own ----------------------------------------------------------------------
 
 class Private:
-    """A fault whose name is hidden. `table()` plants it; `is_it(name)` and `is_in(label)` answer a guess."""
+    """A fault whose name is hidden. `table()` plants it; `is_it(name)` and `is_in(label)` answer a
+    guess."""
 
     def __init__(self, found: Fault, seed: int):
         self.__found, self.seed = found, seed
@@ -140,7 +142,7 @@ class Private:
         return self.__found.table()
 
     def is_it(self, name: str) -> bool:
-        """Whether this is the fault. Raises ValueError when there is none of that name."""
+        """Whether this is the fault. Raises ArgumentError when there is none of that name."""
         return get(name) is self.__found
 
     def is_in(self, label: str) -> bool:
@@ -149,11 +151,12 @@ class Private:
 
 
 def private(seed: int, among: Iterable[str] | None = None) -> Private:
-    """The fault that belongs to a seed, one and the same on every machine. among: names to choose from; all without it.
+    """The fault that belongs to a seed, one and the same on every machine. among: names to choose
+    from; all without it.
 
-    Raises ValueError when there is nothing to choose from, or a name that there is not.
+    Raises ArgumentError when there is nothing to choose from, or a name that there is not.
     """
     names = sorted(FAULTS if among is None else {get(name).name for name in among})
     if not names:
-        raise ValueError("there is no fault to choose from: `among` is empty")
+        raise ArgumentError("there is no fault to choose from: `among` is empty")
     return Private(FAULTS[names[int(np.random.default_rng(seed).integers(len(names)))]], seed)

@@ -15,10 +15,11 @@ from .score import Score
 TITLE = """\
 # The bug museum
 
-Each exhibit is a wrong pass or kernel under the right label, learnt from a public incident: a program that ran this
-model, or one of its family, and was wrong without an error. What is shown is our form of the mistake, not the code of
-that program. `minivl faults NAME` shows an exhibit beside the right pass, `minivl run PICTURE QUESTION --fault NAME`
-runs it, `minivl faults NAME --shadow` runs it beside the model and names the passes that differ.
+Each exhibit is a wrong pass or kernel under the right label, learnt from a public incident: a
+program that ran this model, or one of its family, and was wrong without an error. What is shown is
+our form of the mistake, not the code of that program. `minivl faults NAME` shows an exhibit beside
+the right pass, `minivl run PICTURE QUESTION --fault NAME` runs it, `minivl faults NAME --shadow`
+runs it beside the model and names the passes that differ.
 
 Do not edit this page: `minivl faults --score --markdown > docs/made/bug-museum.md` writes it.
 """
@@ -26,9 +27,10 @@ LETTERS = string.ascii_lowercase + string.ascii_uppercase
 NOT_HERE = """\
 ## Not in the museum
 
-Reports that name no cause: QwenLM/Qwen3-VL#1835, ggml-org/llama.cpp#16334 and #17131, Blaizzy/mlx-vlm#1737. Answers
-that depend on the shape of a batch in bfloat16 (vllm-project/vllm#9567, huggingface/transformers#26869,
-unslothai/unsloth#9708) are rounding, not a fault.
+Reports that name no cause: QwenLM/Qwen3-VL#1835, ggml-org/llama.cpp#16334 and #17131,
+Blaizzy/mlx-vlm#1737. Answers that depend on the shape of a batch in bfloat16
+(vllm-project/vllm#9567, huggingface/transformers#26869, unslothai/unsloth#9708) are rounding, not a
+fault.
 """
 
 
@@ -62,7 +64,8 @@ def markdown(score: Score) -> str:
     heads = ["fault", *letters().values()]
     table = [heads, ["---"] * len(heads), *rows(score)]
     exhibits = [line for fault in FAULTS.values() for line in _exhibit(fault)]
-    return "\n".join([TITLE, "## Which check finds which fault\n", *(f"- {line}" for line in totals(score)), "",
+    return "\n".join([TITLE, "## Which check finds which fault\n",
+                      *(f"- {line}" for line in totals(score)), "",
                       *("| " + " | ".join(row) + " |" for row in table), "",
                       *_legend(score), "", *exhibits, NOT_HERE])
 
@@ -75,7 +78,8 @@ def _legend(score: Score) -> Iterator[str]:
 
 def _exhibit(fault: Fault) -> Iterator[str]:
     facts: Mapping[str, str] = {
-        "Where": f"`{fault.label}`", "Incidents": f"{', '.join(map(_link, fault.incidents))}; {fault.year}",
+        "Where": f"`{fault.label}`",
+        "Incidents": f"{', '.join(map(_link, fault.incidents))}; {fault.year}",
         "Seen": fault.symptom, "Shows on": fault.shows.name, "Ordinary check": fault.visible}
     yield from (f"## {fault.name}\n", " ".join(fault.story.split()), "")
     yield from (f"- {name}: {value}" for name, value in facts.items())

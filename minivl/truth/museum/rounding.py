@@ -1,4 +1,5 @@
-"""Numbers rounded to narrower types and back, without a package: what faults of precision are made of."""
+"""Numbers rounded to narrower types and back, without a package: what faults of precision are made
+of."""
 
 from __future__ import annotations
 

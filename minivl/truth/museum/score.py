@@ -1,5 +1,5 @@
-"""The museum's score: which check finds which fault. `minivl faults --score` prints it, and docs/made/bug-museum.md
-is it.
+"""The museum's score: which check finds which fault. `minivl faults --score` prints it, and
+docs/made/bug-museum.md is it.
 
 Read next: `checks.py`, where the checks are; `fault.py`, where the faults are.
 """
@@ -16,7 +16,6 @@ from ...door.stage import Session
 from ...text.template import plain_copy
 from .checks import CHECKS, Check
 from .fault import FAULTS, Fault
-from .hunt import quietly
 from .world import world
 
 Score = dict[str, list[str]]
@@ -30,7 +29,7 @@ def score(names: Iterable[str] | None = None) -> Score:
     faults = list(FAULTS.values()) if names is None else [FAULTS[name] for name in names]
     found: Score = {fault.name: [] for fault in faults}
     for check in CHECKS.values():
-        with quietly(), Session() as healthy:
+        with Session() as healthy:
             check.holds(world())
         for fault in faults:
             touched = any(fnmatchcase(label, fault.label) for label in healthy.met)
@@ -43,7 +42,8 @@ RENDERED: dict[str, np.ndarray] = {}
 
 
 def remembering(right: Callable) -> Callable:
-    """The chat template's text, rendered once for each conversation: half of the time would go into compiling it."""
+    """The chat template's text, rendered once for each conversation: half of the time would go into
+    compiling it."""
     def render(messages, *rest):
         key = json.dumps([plain_copy(messages), *rest])
         if key not in RENDERED:
@@ -55,7 +55,7 @@ def remembering(right: Callable) -> Callable:
 def finds(check: Check, fault: Fault) -> bool:
     """Whether the check fails with the fault in the model."""
     try:
-        with quietly(), Session(replace={"prompt.render": remembering, **fault.table()}):
+        with Session(replace={"prompt.render": remembering, **fault.table()}, quiet=True):
             check.holds(world())
     except Exception:                                    # an assertion, or a shape that no longer fits
         return True

@@ -1,4 +1,5 @@
-"""The sealed report: minivl against transformers on one checkpoint, stage by stage, with the hash of every part.
+"""The sealed report: minivl against transformers on one checkpoint, stage by stage, with the hash of
+every part.
 
     run.py      the comparisons: pictures and videos, in every precision
     parts.py    versions, and the SHA-256 of all parts

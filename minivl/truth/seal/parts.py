@@ -1,4 +1,5 @@
-"""What a comparison was made of: versions, and the SHA-256 of every file and array. Read next: `run.py`."""
+"""What a comparison was made of: versions, and the SHA-256 of every file and array. Read next:
+`run.py`."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from ...door.files import sha256
 from ...door.version import VERSION
 from ..trace.format import Trace
 
-PACKAGES = ("numpy", "torch", "transformers", "tokenizers", "safetensors", "ml_dtypes", "pillow", "jinja2")
+PACKAGES = ("numpy", "torch", "transformers", "tokenizers", "safetensors", "ml_dtypes", "pillow",
+            "jinja2")
 PACKAGE = Path(__file__).parents[2]
 CODE = (".py", ".html", ".js", ".css", ".json", ".jinja")
 
@@ -43,7 +45,8 @@ def package_parts() -> dict[str, str]:
 
 def output_parts(trace: Trace) -> dict[str, str]:
     """Every array that a run gave."""
-    return {name: array_hash(trace.array(name)) for key in trace.recorded() for name in trace.stages[key].arrays}
+    return {name: array_hash(trace.array(name)) for key in trace.recorded()
+            for name in trace.stages[key].arrays}
 
 
 def array_hash(array: np.ndarray) -> str:

@@ -1,13 +1,14 @@
-"""The comparisons of a parity report: transformers' run of each prompt, in each type and attention, against minivl.
+"""The comparisons of a parity report: transformers' run of each prompt, in each type and attention,
+against minivl.
 
-minivl's run in float64 is the golden one. transformers made exact (float64 throughout) must be the same as that, and
-transformers as it is shipped may be no further from it than minivl's own run in the same type is, within the factor
-of `truth/compare/verdict.py`. So each verdict is one on both: had minivl another value at a stage, every run of
-transformers would be *wrong* there.
+minivl's run in float64 is the golden one. transformers made exact (float64 throughout) must be the
+same as that, and transformers as it is shipped may be no further from it than minivl's own run in the
+same type is, within the factor of `truth/compare/verdict.py`. So each verdict is one on both: had
+minivl another value at a stage, every run of transformers would be *wrong* there.
 
 Text after a video is counted as the model was trained to (the largest position so far plus one);
-docs/made/oracle-drift.md says which versions of transformers count otherwise. Read next: `seal.py`, which makes a
-report of this.
+docs/made/oracle-drift.md says which versions of transformers count otherwise. Read next: `seal.py`,
+which makes a report of this.
 """
 
 from __future__ import annotations
@@ -28,15 +29,17 @@ from ..trace.format import Trace
 from ..trace.record import record, record_reference
 from .parts import output_parts
 
-PROMPTS = {case.name: case for case in (cases.ragged, cases.two_pictures, cases.picture_last, cases.video_first,
-                                        cases.fast_video)}
-WAYS = (("float64", "exact"), ("float32", "sdpa"), ("float32", "eager"), ("bfloat16", "sdpa"), ("bfloat16", "eager"))
+PROMPTS = {case.name: case for case in (cases.ragged, cases.two_pictures, cases.picture_last,
+                                        cases.video_first, cases.fast_video)}
+WAYS = (("float64", "exact"), ("float32", "sdpa"), ("float32", "eager"), ("bfloat16", "sdpa"),
+        ("bfloat16", "eager"))
 DIGITS = 4                               # of the figures in a report
 
 
 @dataclass(frozen=True)
-class Run:
-    """Which comparison: the prompt's name, the type of transformers' activations, its attention."""
+class RunName:
+    """A run of transformers by name: of which prompt, in which type of activations, with which
+    attention."""
     prompt: str
     precision: str
     attention: str
@@ -45,19 +48,23 @@ class Run:
         return f"{self.prompt}, {self.precision} {self.attention}"
 
 
-def runs(prompts: tuple[str, ...] = tuple(PROMPTS), ways: tuple[tuple[str, str], ...] = WAYS) -> Iterator[Run]:
+def runs(prompts: tuple[str, ...] = tuple(PROMPTS), ways: tuple[tuple[str, str], ...] = WAYS
+         ) -> Iterator[RunName]:
     """All comparisons of a report."""
-    return (Run(prompt, *way) for prompt in prompts for way in ways)
+    return (RunName(prompt, *way) for prompt in prompts for way in ways)
 
 
-def compared(vlm: VLM, chosen: list[Run], say: Callable[[str], None] = lambda words: None) -> Iterator[dict[str, Any]]:
-    """One entry of the report for each comparison. Raises ModuleNotFoundError without torch and transformers."""
+def compared(vlm: VLM, chosen: list[RunName], say: Callable[[str], None] = lambda words: None
+             ) -> Iterator[dict[str, Any]]:
+    """One entry of the report for each comparison. Raises ModuleNotFoundError without torch and
+    transformers."""
+    exact = vlm.on("float64", "definition")
     for prompt in dict.fromkeys(run.prompt for run in chosen):
-        inputs = PROMPTS[prompt].prepare(vlm)[0]
+        inputs = PROMPTS[prompt].prepare(exact)[0]
         mine = [run for run in chosen if run.prompt == prompt]
         with TemporaryDirectory(prefix="minivl-parity-") as folder:
             path, theirs = Path(folder) / "golden.safetensors", Path(folder) / "theirs.safetensors"
-            record(vlm.on("float64", "definition"), inputs, path, yardsticks=sorted({run.precision for run in mine}))
+            record(exact, inputs, path, yardsticks=sorted({run.precision for run in mine}))
             for run in mine:
                 say(str(run))
                 record_reference(vlm, inputs, theirs, run.precision, "eager" if run.attention == "exact"
@@ -66,13 +73,16 @@ def compared(vlm: VLM, chosen: list[Run], say: Callable[[str], None] = lambda wo
                     yield entry(run, compare(golden, read_candidate(theirs, golden)), golden, other)
 
 
-def entry(run: Run, found: Comparison, golden: Trace, theirs: Trace) -> dict[str, Any]:
-    """What a report says of one comparison: verdicts, figures, and the hashes of what went in and came out."""
+def entry(run: RunName, found: Comparison, golden: Trace, theirs: Trace) -> dict[str, Any]:
+    """What a report says of one comparison: verdicts, figures, and the hashes of what went in and came
+    out."""
     return plain({
-        "prompt": run.prompt, "precision": run.precision, "attention": run.attention, "producer": found.producer,
+        "prompt": run.prompt, "precision": run.precision, "attention": run.attention,
+        "producer": found.producer,
         "verdict": worst_word(list(found.words.values())), "first_bad": found.first_bad,
         "stages": [{"name": row.name, "verdict": row.word, "error": figure(row.measure.error),
-                    "rounding": figure(row.yard.error), "ratio": figure(row.ratio)} for row in found.judged],
+                    "rounding": figure(row.yard.error), "ratio": figure(row.ratio)}
+                   for row in found.judged],
         "logits": {} if found.logits is None else {
             "kl_worst": figure(found.logits.kl_worst), "top_overlap": figure(found.logits.top_overlap),
             "differing_rows": found.logits.differing_rows},

@@ -3,17 +3,18 @@
     report = made(vlm)                              # compares, and seals
     findings = verify(report, vlm)                  # what does not fit, and why
 
-A seal is no signature: whoever changes a section can seal it anew. So verifying does both: it checks the seals, and it
-makes everything again, and compares whole entries. What is found falls into four kinds.
+A seal is no signature: whoever changes a section can seal it anew. So verifying does both: it checks
+the seals, and it makes everything again, and compares whole entries. What is found falls into four
+kinds.
 
-    tampered       a section does not fit its seal; or a figure is another although no part is, so that nothing but a
-                   hand can have changed it
-    drifted        a part is another than it was: a file of the checkpoint, of minivl, a version, the machine
-    changed        a verdict, a figure or anything else of a run that came out otherwise
-    missing        a comparison of `run.py` that the report does not hold
+    tampered   a section does not fit its seal; or a figure is another although no part is, so that
+               nothing but a hand can have changed it
+    drifted    a part is another than it was: a file of the checkpoint, of minivl, a version, the machine
+    changed    a verdict, a figure or anything else of a run that came out otherwise
+    missing    a comparison of `run.py` that the report does not hold
 
-On another machine, or with another version of anything, sums are formed in another order: figures then may differ by a
-factor of `NEAR`, verdicts may not. Read next: `run.py` (the comparisons), `page.py`.
+On another machine, or with another version of anything, sums are formed in another order: figures then
+may differ by a factor of `NEAR`, verdicts may not. Read next: `run.py` (the comparisons), `page.py`.
 """
 
 from __future__ import annotations
@@ -29,22 +30,28 @@ from typing import Any
 from ...api import VLM
 from ...door.errors import Error
 from . import parts
-from .run import PROMPTS, WAYS, Run, compared, runs
+from .run import PROMPTS, WAYS, RunName, compared, runs
 
 NAME, VERSION = "minivl-parity", 1
 SECTIONS = ("versions", "checkpoint", "package", "runs")
 WHOLE = {"format", "version", "seals", *SECTIONS}
 NEAR = 2.0
-SAME = 1e-3                              # of figures on the same machine with the same parts: they were rounded
+SAME = 1e-3                       # of figures on the same machine with the same parts: they were rounded
 VERIFIED, TAMPERED, DRIFTED, INCOMPLETE = "verified", "tampered", "drifted", "incomplete"
-RUN = {"prompt": "text", "precision": "text", "attention": "text", "producer": "text", "verdict": "text",
-       "first_bad": "text or null", "stages": "list", "logits": "object", "inputs": "object", "outputs": "object"}
+KINDS: dict[str, Callable[[Any], bool]] = {
+    "text": lambda value: isinstance(value, str),
+    "text or null": lambda value: isinstance(value, str | None),
+    "number or null": lambda value: (
+        value is None or (type(value) in (int, float) and -1e300 < value < 1e300))}
+EACH = "*"                               # in a shape: whatever names there are
+TEXTS = {EACH: "text"}
 STAGE = {"name": "text", "verdict": "text", "error": "number or null", "rounding": "number or null",
          "ratio": "number or null"}
-KINDS: dict[str, Callable[[Any], bool]] = {
-    "text": lambda value: isinstance(value, str), "list": lambda value: isinstance(value, list),
-    "object": lambda value: isinstance(value, dict), "text or null": lambda value: isinstance(value, str | None),
-    "number or null": lambda value: value is None or (type(value) in (int, float) and -1e300 < value < 1e300)}
+RUN = {"prompt": "text", "precision": "text", "attention": "text", "producer": "text", "verdict": "text",
+       "first_bad": "text or null", "stages": [STAGE], "logits": {EACH: "number or null"},
+       "inputs": TEXTS,
+       "outputs": TEXTS}
+REPORT = {"versions": TEXTS, "checkpoint": TEXTS, "package": TEXTS, "seals": TEXTS, "runs": [RUN]}
 
 
 class ParityError(Error):
@@ -66,17 +73,20 @@ class Findings:
                 INCOMPLETE if self.missing else VERIFIED)
 
 
-def made(vlm: VLM, chosen: list[Run] | None = None, say: Callable[[str], None] = lambda words: None) -> dict[str, Any]:
+def made(vlm: VLM, chosen: list[RunName] | None = None, say: Callable[[str], None] = lambda words: None
+         ) -> dict[str, Any]:
     """The sealed report of a checkpoint. Raises ModuleNotFoundError without torch and transformers."""
     report: dict[str, Any] = {"format": NAME, "version": VERSION, "versions": parts.versions(),
-                              "checkpoint": parts.checkpoint_parts(vlm.folder), "package": parts.package_parts(),
+                              "checkpoint": parts.checkpoint_parts(vlm.folder),
+                              "package": parts.package_parts(),
                               "runs": list(compared(vlm, chosen or list(runs()), say))}
     return report | {"seals": {name: seal_of(report[name]) for name in SECTIONS}}
 
 
 def seal_of(section: Any) -> str:
     """SHA-256 of a section's canonical JSON."""
-    return hashlib.sha256(json.dumps(section, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    return hashlib.sha256(json.dumps(section, sort_keys=True, separators=(",", ":"),
+                                     allow_nan=False).encode()
                           ).hexdigest()
 
 
@@ -85,54 +95,41 @@ def read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ParityError(f"{path}: there is no such file")
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))     # of a large model it has more than a config may
+        # of a large model it has more than a config may
+        report = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as problem:
         raise ParityError(f"{path}: not valid JSON: {problem}") from None
     if not isinstance(report, dict) or (report.get("format"), report.get("version")) != (NAME, VERSION):
-        raise ParityError(f"{path}: is no report of this version; give the .json that `minivl parity` wrote")
-    wrong = next(flaws(report), None)
+        raise ParityError(f"{path}: is no report of this version; give the .json that `minivl parity` "
+                          "wrote")
+    wrong = next(flaws(report, REPORT), None)
     if wrong:
         raise ParityError(f"{path}: {wrong}; make the report anew")
     return report
 
 
-def flaws(report: Mapping[str, Any]) -> Iterator[str]:
-    """What of a report is missing or of another type than it should be, so that all else can rely on it."""
-    sections = dict.fromkeys((*SECTIONS, "seals"), "object") | {"runs": "list"}
-    if any_wrong := [*ill_typed("the report", report, sections)]:
-        yield from any_wrong
-        return
-    for name in ("versions", "checkpoint", "package", "seals"):
-        yield from ill_typed(name, report[name], dict.fromkeys(report[name], "text"))
-    for n, entry in enumerate(report["runs"]):
-        yield from flaws_of_run(f"runs[{n}]", entry)
+def flaws(value: Any, shape: Any, inside: str = "", name: str = "") -> Iterator[str]:
+    """Where a value is not of a shape, the outermost first, so that all else can rely on it."""
+    path = ".".join(word for word in (inside, name) if word)
+    kind = shape if isinstance(shape, str) else "list" if isinstance(shape, list) else "object"
+    if not (KINDS[shape](value) if isinstance(shape, str) else isinstance(value, type(shape))):
+        found = f"{inside}: {name}" if inside else name or "the report"
+        yield f"{found} is {reprlib.repr(value)}, should be {'an' if kind == 'object' else 'a'} {kind}"
+    elif isinstance(shape, list):
+        for n, one in enumerate(value):
+            yield from flaws(one, shape[0], inside, f"{name}[{n}]")
+    elif isinstance(shape, dict):
+        for key in value if EACH in shape else shape:
+            if key in value:
+                yield from flaws(value[key], shape.get(key, shape.get(EACH)), path, key)
+            else:
+                yield f"{path or 'the report'} has no {key}"
 
 
-def flaws_of_run(where: str, entry: Any) -> Iterator[str]:
-    """The same of one entry of `runs`."""
-    if any_wrong := [*ill_typed(where, entry, RUN)]:
-        yield from any_wrong
-        return
-    for n, row in enumerate(entry["stages"]):
-        yield from ill_typed(f"{where}.stages[{n}]", row, STAGE)
-    for name, kind in (("inputs", "text"), ("outputs", "text"), ("logits", "number or null")):
-        yield from ill_typed(f"{where}.{name}", entry[name], dict.fromkeys(entry[name], kind))
-
-
-def ill_typed(where: str, value: Any, kinds: Mapping[str, str]) -> Iterator[str]:
-    """Which of `kinds` an object lacks, and which it has as something else."""
-    if not isinstance(value, dict):
-        yield f"{where} is {reprlib.repr(value)}, should be an object"
-        return
-    for name, kind in kinds.items():
-        if name not in value:
-            yield f"{where} has no {name}"
-        elif not KINDS[kind](value[name]):
-            yield f"{where}: {name} is {reprlib.repr(value[name])}, should be a {kind}".replace("a object", "an object")
-
-
-def verify(report: Mapping[str, Any], vlm: VLM, say: Callable[[str], None] = lambda words: None) -> Findings:
-    """Check the seals, and make everything again. Raises ParityError when the report names what there is not."""
+def verify(report: Mapping[str, Any], vlm: VLM, say: Callable[[str], None] = lambda words: None
+           ) -> Findings:
+    """Check the seals, and make everything again. Raises ParityError when the report names what there
+    is not."""
     found = Findings()
     found.tampered += [f"section {name!r} was changed after it was sealed" for name in SECTIONS
                        if seal_of(report[name]) != report["seals"].get(name)]
@@ -147,28 +144,32 @@ def verify(report: Mapping[str, Any], vlm: VLM, say: Callable[[str], None] = lam
     for was in report["runs"]:
         again = made_again[run_of(was)]
         found.drifted += [f"{run_of(was)}: other inputs: {name}" for name in sorted(was["inputs"].keys()
-                          | again["inputs"].keys()) if was["inputs"].get(name) != again["inputs"].get(name)]
+                          | again["inputs"].keys())
+                          if was["inputs"].get(name) != again["inputs"].get(name)]
         found.changed += changes(str(run_of(was)), was, again, SAME if same_parts else NEAR)
     if found.changed and not found.drifted and not found.tampered:
-        found.tampered.append("every part is the same and yet runs differ: the report was changed and sealed anew, "
-                              "or a run does not repeat itself on this machine")
+        found.tampered.append("every part is the same and yet runs differ: the report was changed and "
+                              "sealed anew, or a run does not repeat itself on this machine")
     return found
 
 
-def runs_of(report: Mapping[str, Any]) -> list[Run]:
-    """The comparisons that a report holds. Raises ParityError for one that this minivl does not know, or twice."""
+def runs_of(report: Mapping[str, Any]) -> list[RunName]:
+    """The comparisons that a report holds. Raises ParityError for one that this minivl does not know,
+    or twice."""
     found = [run_of(entry) for entry in report["runs"]]
-    strange = [run for run in found if run.prompt not in PROMPTS or (run.precision, run.attention) not in WAYS]
+    strange = [run for run in found if run.prompt not in PROMPTS
+               or (run.precision, run.attention) not in WAYS]
     if strange or not found:
-        raise ParityError(f"the report holds {strange[0] if strange else 'no run'}; this minivl makes other ones")
+        raise ParityError(f"the report holds {strange[0] if strange else 'no run'}; this minivl makes "
+                          "other ones")
     if twice := next((run for run in found if found.count(run) > 1), None):
         raise ParityError(f"the report holds {twice} twice; make it anew")
     return found
 
 
-def run_of(entry: Mapping[str, Any]) -> Run:
+def run_of(entry: Mapping[str, Any]) -> RunName:
     """Which comparison an entry is of."""
-    return Run(entry["prompt"], entry["precision"], entry["attention"])
+    return RunName(entry["prompt"], entry["precision"], entry["attention"])
 
 
 def different(section: str, was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
@@ -183,16 +184,19 @@ def short(value: str | None) -> str:
 
 
 def changes(where: str, was: Mapping[str, Any], now: Mapping[str, Any], near: float) -> list[str]:
-    """All that differs between two entries of one run: figures further apart than `near`, anything else at all.
+    """All that differs between two entries of one run: figures further apart than `near`, anything
+    else at all.
 
-    Inputs are parts (`verify`). With other parts (`near` is not SAME) two things may be others: the bits of what
-    transformers gave, and its name and version.
+    Inputs are parts (`verify`). With other parts (`near` is not SAME) two things may be others: the
+    bits of what transformers gave, and its name and version.
     """
     aside = {"inputs", "stages"} | (set() if near == SAME else {"outputs", "producer"})
-    old, new = ({name: value for name, value in entry.items() if name not in aside} for entry in (was, now))
+    old, new = ({name: value for name, value in entry.items() if name not in aside}
+                for entry in (was, now))
     found = [*unlike(where, old, new, near)]
     if near != SAME:
-        found += unlike(f"{where}: outputs", dict.fromkeys(was["outputs"]), dict.fromkeys(now["outputs"]), near)
+        found += unlike(f"{where}: outputs", dict.fromkeys(was["outputs"]),
+                        dict.fromkeys(now["outputs"]), near)
     before, after = ({row["name"]: row for row in entry["stages"]} for entry in (was, now))
     found += unlike(where, before, after, near)
     orders = [[row["name"] for row in entry["stages"]] for entry in (was, now)]
@@ -215,7 +219,9 @@ def unlike(where: str, was: Any, now: Any, near: float) -> Iterator[str]:
 
 def told(value: Any) -> str:
     """A value within a finding."""
-    return short(value) if isinstance(value, str) else "nothing" if value is None else reprlib.repr(value)
+    if isinstance(value, str):
+        return short(value)
+    return "nothing" if value is None else reprlib.repr(value)
 
 
 def alike(was: float | None, now: float | None, near: float) -> bool:

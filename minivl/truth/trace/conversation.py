@@ -1,8 +1,9 @@
-"""The conversation of a run inside its trace, so that the run can be prepared again: by `minivl diagnose`, which tries
-what a wrong resize or a wrong template would have made of it.
+"""The conversation of a run inside its trace, so that the run can be prepared again: by `minivl
+diagnose`, which tries what a wrong resize or a wrong template would have made of it.
 
-Pictures are kept as they came, turned upright; the messages as JSON, with a picture's number in its place. Read next:
-`record.py`, which writes both; `truth/diagnose/replay.py`, which prepares the run again.
+Pictures are kept as they came, turned upright; the messages as JSON, with a picture's number in its
+place. Read next: `record.py`, which writes both; `truth/diagnose/replay.py`, which prepares the run
+again.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ MESSAGES = "messages"
 
 
 def keep(out: Writer, messages: Sequence[dict[str, Any]]) -> None:
-    """Write a conversation down. Raises what `prepare` raises for messages that are none, or pictures that are none."""
+    """Write a conversation down, in one form. Raises what `prepare` raises for messages that are none, or
+    pictures that are none."""
     messages = one_form(messages)
     media = iter(enumerate(media_in(messages)))
     out.facts[MESSAGES] = [{**message, "content": _without_media(message["content"], media, out)}
@@ -27,7 +29,8 @@ def keep(out: Writer, messages: Sequence[dict[str, Any]]) -> None:
 
 
 def _without_media(content: Any, media: Any, out: Writer) -> Any:
-    """The content of one message, each picture or video written as a table and replaced by its number."""
+    """The content of one message, each picture or video written as a table and replaced by its
+    number."""
     if isinstance(content, str):
         return content
     kept = []
@@ -48,6 +51,7 @@ def conversation(trace: Trace) -> list[dict[str, Any]] | None:
     media = trace.tables(PICTURES)
 
     def whole(item: dict[str, Any]) -> dict[str, Any]:
-        return {key: media[str(value)] if key in ("image", "video") else value for key, value in item.items()}
+        return {key: media[str(value)] if key in ("image", "video")
+                else value for key, value in item.items()}
     return [{**message, "content": message["content"] if isinstance(message["content"], str)
              else [whole(item) for item in message["content"]]} for message in trace.facts[MESSAGES]]

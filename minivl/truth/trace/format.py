@@ -1,13 +1,13 @@
-"""The trace file: one .safetensors whose header carries a JSON manifest. docs/reference/trace-format.md is its
-description.
+"""The trace file: one .safetensors whose header carries a JSON manifest.
+docs/reference/trace-format.md is its description.
 
-    with Writer("golden.safetensors", facts) as out:           # streamed: an array goes to disk as it comes
+    with Writer("golden.safetensors", facts) as out:     # streamed: an array goes to disk as it comes
         out.stage(stage, arrays)
-    with Trace("golden.safetensors") as trace:                 # mapped: an array is read when it is asked for
+    with Trace("golden.safetensors") as trace:           # mapped: an array is read when it is asked for
         trace.stages["vision.blocks.0.attend"].axes; trace.arrays("vision.blocks.0.attend")
 
-Anyone with a safetensors library can read the arrays; the manifest says what they are. Nothing of the model is known
-here. Read next: `record.py`, which fills a file; `recorder.py`, which lays out the bytes.
+Anyone with a safetensors library can read the arrays; the manifest says what they are. Nothing of the
+model is known here. Read next: `record.py`, which fills a file; `recorder.py`, which lays out the bytes.
 """
 
 from __future__ import annotations
@@ -28,21 +28,24 @@ from .recorder import Recorder
 
 NAME, VERSION = "minivl-trace", 1
 NOTE = "minivl_trace"                                # the manifest's name in the header's `__metadata__`
-COORDINATES, YARDSTICK, ROWS, INPUT = "coordinates", "yardstick", "rows", "inputs"       # first word of array names
+# first word of array names
+COORDINATES, YARDSTICK, ROWS, INPUT = "coordinates", "yardstick", "rows", "inputs"
 PICTURES = "pictures"
-BESIDE, LEANS = "beside", "leans"                    # of a local trace only: see `truth/compare/local.py`
-ROW_LETTERS = "pwcmsrn"                              # axis letters whose rows have coordinates, or are the caller's
+BESIDE, LEANS = "beside", "leans"                   # of a local trace only: see `truth/compare/local.py`
+ROW_LETTERS = "pwcmsrn"                   # axis letters whose rows have coordinates, or are the caller's
 DTYPES = {"f64": "<f8", "f32": "<f4", "f16": "<f2", "i64": "<i8", "i32": "<i4", "i16": "<i2", "i8": "i1",
           "u64": "<u8", "u32": "<u4", "u16": "<u2", "u8": "u1", "bool": "?"}
 
 
 class TraceError(Error):
-    """A file is no trace, or not one that this version can read; the message names the file and what to do."""
+    """A file is no trace, or not one that this version can read; the message names the file and what
+    to do."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One leaf of a run. `arrays` names what is in the file: none where the stage was left out by a selection.
+    """One leaf of a run. `arrays` names what is in the file: none where the stage was left out by a
+    selection.
 
     axes: for each array its axis letters, `"w a e"`; parents: the leaves whose output went in
     """
@@ -71,7 +74,8 @@ class Writer:
     def stage(self, stage: Stage, arrays: Sequence[np.ndarray]) -> None:
         """Write one stage; no arrays means that it was met and left out."""
         many = len(arrays) > 1
-        names = (self.recorder.put(f"{stage.key}:{n}" if many else stage.key, a) for n, a in enumerate(arrays))
+        names = (self.recorder.put(f"{stage.key}:{n}" if many else stage.key, a)
+                 for n, a in enumerate(arrays))
         self.stages.append(replace(stage, arrays=tuple(names)))
 
     def table(self, kind: str, name: str, array: np.ndarray) -> None:
@@ -86,7 +90,8 @@ class Writer:
         entry, file = self.recorder.entries[name], self.recorder.file
         start, end = entry["data_offsets"]
         file.seek(8 + self.recorder.room + start)
-        return _typed(np.frombuffer(file.read(end - start), np.uint8), entry["dtype"].lower(), entry["shape"])
+        return _typed(np.frombuffer(file.read(end - start), np.uint8), entry["dtype"].lower(),
+                      entry["shape"])
 
     def close(self) -> None:
         """Write the manifest and give the file its name."""
@@ -104,13 +109,14 @@ class Writer:
 
 
 class Trace:
-    """A trace, open. `.stages` maps key -> Stage in order of execution, `.facts` is the manifest's rest."""
+    """A trace, open. `.stages` maps key -> Stage in order of execution, `.facts` is the manifest's
+    rest."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
         if not self.path.is_file():
-            raise TraceError(f"{path}: {'is no file' if self.path.exists() else 'there is no such file'}; give a trace "
-                             "that `minivl trace record` wrote")
+            found = "is no file" if self.path.exists() else "there is no such file"
+            raise TraceError(f"{path}: {found}; give a trace that `minivl trace record` wrote")
         self.file = File(self.path)
         try:
             self.facts = self._manifest()
@@ -118,7 +124,8 @@ class Trace:
             missing = [n for s in self.stages.values() for n in s.arrays if n not in self.file.tensors]
         except (KeyError, TypeError, AttributeError) as problem:
             self.file.close()
-            raise TraceError(f"{path}: the manifest is not whole: {problem!r}; record it again") from None
+            raise TraceError(f"{path}: the manifest is not whole: {problem!r}; record it again"
+                             ) from None
         except BaseException:
             self.file.close()
             raise
@@ -128,11 +135,12 @@ class Trace:
 
     def _manifest(self) -> dict[str, Any]:
         if NOTE not in self.file.notes:
-            raise TraceError(f"{self.path}: holds arrays but no manifest of a trace; give their names with --names")
+            raise TraceError(f"{self.path}: holds arrays but no manifest of a trace; give their names "
+                             "with --names")
         manifest = parse_json(self.file.notes[NOTE].encode(), f"{self.path}: manifest", TraceError)
         if (manifest.get("format"), manifest.get("version")) != (NAME, VERSION):
-            raise TraceError(f"{self.path}: is {manifest.get('format')} version {manifest.get('version')}; this minivl "
-                             f"reads {NAME} version {VERSION}")
+            raise TraceError(f"{self.path}: is {manifest.get('format')} version "
+                             f"{manifest.get('version')}; this minivl reads {NAME} version {VERSION}")
         return manifest
 
     @property
@@ -144,7 +152,8 @@ class Trace:
         """Keys of the stages that have arrays and that a pattern matches, in order of execution."""
         asked = tuple(patterns)
         return [key for key, stage in self.stages.items()
-                if stage.arrays and any(fnmatchcase(key, p) or fnmatchcase(stage.label, p) for p in asked)]
+                if stage.arrays and any(fnmatchcase(key, p)
+                                        or fnmatchcase(stage.label, p) for p in asked)]
 
     def arrays(self, key: str) -> tuple[np.ndarray, ...]:
         """What a stage gave: one array or several, as views of the file."""
@@ -174,12 +183,14 @@ def _stage(row: Mapping[str, Any]) -> Stage:
 
 
 def read_array(file: File, name: str) -> np.ndarray:
-    """One array of any .safetensors; bfloat16 as ml_dtypes' where that is installed, else widened to float32."""
+    """One array of any .safetensors; bfloat16 as ml_dtypes' where that is installed, else widened to
+    float32."""
     found = file.tensors[name]
     assert isinstance(found, Mapped)
     kind = "u16" if found.format == "bf16" else found.format
     if kind not in DTYPES:
-        raise TraceError(f"{file.path}: {name} is in {found.format}, which has no meaning here; convert it to float16")
+        raise TraceError(f"{file.path}: {name} is in {found.format}, which has no meaning here; "
+                         "convert it to float16")
     flat = file.array(np.dtype(DTYPES[kind]), found.shape, found.start)
     return _typed(flat, found.format, found.shape)
 

@@ -1,22 +1,24 @@
-"""Record llama.cpp through its Python binding, as far as that reaches: token ids, logits, and the last hidden rows.
+"""Record llama.cpp through its Python binding, as far as that reaches: token ids, logits, and the last
+hidden rows.
 
-    llm = llama_cpp.Llama("model.gguf", n_ctx=4096, n_batch=4096, n_ubatch=4096, logits_all=True, embedding=True,
+    llm = llama_cpp.Llama("model.gguf", n_ctx=4096, n_batch=4096, n_ubatch=4096, logits_all=True,
+    embedding=True,
                           pooling_type=llama_cpp.LLAMA_POOLING_TYPE_NONE,
                           type_k=llama_cpp.GGML_TYPE_F32, type_v=llama_cpp.GGML_TYPE_F32)
-    record(llm, ids, "theirs.safetensors")            # ids of a prompt without pictures, those of the golden trace
+    record(llm, ids, "theirs.safetensors")    # of a prompt without pictures, those of the golden trace
 
-    with listening(llm, "theirs.safetensors"):        # whatever is evaluated: a chat handler with pictures, say
+    with listening(llm, "theirs.safetensors"):    # whatever is evaluated: by a chat handler, say
         llm.create_chat_completion(messages, max_tokens=1)
 
-What is written is what `minivl diff` reads: `prompt.expand` (the ids), `decoder.logits`, and with embedding=True
-`decoder.normalise`, the rows before the head, all of them float32. Without `type_k` and `type_v` keys and values are
-kept in float16: compare such a run with `--precision float16`.
+What is written is what `minivl diff` reads: `prompt.expand` (the ids), `decoder.logits`, and with
+embedding=True `decoder.normalise`, the rows before the head, all of them float32. Without `type_k` and
+`type_v` keys and values are kept in float16: compare such a run with `--precision float16`.
 
-What the binding does not reach: anything inside the graph. A graph's tensors can be watched by `cb_eval`, a C
-callback of the context's parameters, which the class `Llama` does not hand on. And pictures: a chat handler evaluates
-them in C, so that only runs of text come by. `listening` writes each run under names of its own (`text.0.ids`,
-`text.0.logits`, ...), for `minivl diff --names` against a golden trace that was recorded with the rows of that run
-(`--rows s=...`).
+What the binding does not reach: anything inside the graph. A graph's tensors can be watched by
+`cb_eval`, a C callback of the context's parameters, which the class `Llama` does not hand on. And
+pictures: a chat handler evaluates them in C, so that only runs of text come by. `listening` writes
+each run under names of its own (`text.0.ids`, `text.0.logits`, ...), for `minivl diff --names` against
+a golden trace that was recorded with the rows of that run (`--rows s=...`).
 
 The binding is not imported here: who has a model has it. Read next: `recorder.py`.
 """
@@ -31,14 +33,16 @@ from typing import Any
 
 import numpy as np
 
+from ...door.errors import ArgumentError
 from .recorder import Recorder
 
 IDS, LOGITS, HIDDEN = "prompt.expand", "decoder.logits", "decoder.normalise"
 
 
 def record(llm: Any, ids: Sequence[int], path: str | Path) -> None:
-    """Evaluate token ids from the beginning and write what comes out. Raises ValueError where rows would be missing."""
-    check(llm, len(ids))
+    """Evaluate token ids from the beginning and write what comes out. Raises ArgumentError where rows
+    would be missing."""
+    check_opened(llm, len(ids))
     llm.reset()
     llm.eval(list(map(int, ids)))
     with Recorder(path) as out:
@@ -51,7 +55,7 @@ def record(llm: Any, ids: Sequence[int], path: str | Path) -> None:
 @contextmanager
 def listening(llm: Any, path: str | Path) -> Iterator[None]:
     """Write ids and logits of every run of text that is evaluated while it is open."""
-    check(llm, 0)
+    check_opened(llm, 0)
     evaluate: Callable[[Sequence[int]], None] = llm.eval
     count = 0
     with Recorder(path) as out:
@@ -69,13 +73,15 @@ def listening(llm: Any, path: str | Path) -> Iterator[None]:
             del llm.eval                              # the class's own again
 
 
-def check(llm: Any, rows: int) -> None:
-    """Raise ValueError unless the model was opened so that every row's numbers can be had."""
+def check_opened(llm: Any, rows: int) -> None:
+    """Raise ArgumentError unless the model was opened so that every row's numbers can be had."""
     if llm.scores.shape[0] < llm.n_ctx():
-        raise ValueError("open the model with logits_all=True: without it only the last row has logits")
+        raise ArgumentError("open the model with logits_all=True: without it only the last row has "
+                            "logits")
     if llm.context_params.embeddings and rows > llm.n_batch:
-        raise ValueError(f"{rows} tokens are evaluated in batches of {llm.n_batch}; only the last one's hidden rows "
-                         "are kept: open the model with n_batch and n_ubatch of at least that, or with embedding=False")
+        raise ArgumentError(f"{rows} tokens are evaluated in batches of {llm.n_batch}; only the last "
+                            "one's hidden rows are kept: open the model with n_batch and n_ubatch of at "
+                            "least that, or with embedding=False")
 
 
 def hidden(llm: Any, rows: int) -> np.ndarray:

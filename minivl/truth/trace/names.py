@@ -1,8 +1,10 @@
-"""Which module of a PyTorch tree is which stage: one table, for the reference and for every port that kept its names.
+"""Which module of a PyTorch tree is which stage: one table, for the reference and for every port that
+kept its names.
 
     for name, tap in taps_of(name for name, _ in model.named_modules()): ...
 
-Data only: nothing is imported. Read next: `oracle.py` and `torch_recorder.py`, which listen at these places.
+Data only: nothing is imported. Read next: `oracle.py` and `torch_recorder.py`, which listen at these
+places.
 """
 
 from __future__ import annotations
@@ -13,13 +15,19 @@ from typing import Any, NamedTuple
 
 
 class Tap(NamedTuple):
-    """A place to listen at: a module's output (`after`) or what goes into it, and the stage that this is.
+    """A place to listen at: a module's output (`after`) or what goes into it, and the stage that this
+    is.
 
     part: which array of the stage's three, where queries, keys and values have a module each.
     """
     after: bool
     label: str
     part: int | None = None
+
+    @property
+    def array(self) -> str:
+        """The array's name in a trace: the label, with the part where there are several."""
+        return self.label if self.part is None else f"{self.label}:{self.part}"
 
 
 BLOCK, LAYER = "visual.blocks.*.", "layers.*."
@@ -50,14 +58,15 @@ TAPS: dict[str, tuple[Tap, ...]] = {
 
 
 def taps_of(modules: Iterable[str]) -> Iterator[tuple[str, Tap]]:
-    """Every module of a tree at which there is something to listen to, with the tap; `*` is the block's number."""
+    """Every module of a tree at which there is something to listen to, with the tap; `*` is the
+    block's number."""
     for name, number, taps in matches(modules, TAPS):
         yield from ((name, tap._replace(label=tap.label.replace("*", number))) for tap in taps)
 
 
 def matches(modules: Iterable[str], table: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """(module, number of its block, entry) for every module whose name ends in a path of the table; `*` in a path is
-    the number, and without one it is empty."""
+    """(module, number of its block, entry) for every module whose name ends in a path of the table;
+    `*` in a path is the number, and without one it is empty."""
     patterns = [(re.compile(r"(?:^|.*\.)" + re.escape(path).replace(r"\*", r"(\d+)")), entry)
                 for path, entry in table.items()]
     for name in modules:

@@ -1,14 +1,16 @@
-"""transformers' Qwen2.5-VL on PyTorch, seen through minivl's labels. The only file of the package that imports torch;
-whoever wants it imports it when it is wanted.
+"""transformers' Qwen2.5-VL on PyTorch, seen through minivl's labels. The only file of the package that
+imports torch; whoever wants it imports it when it is wanted.
 
     model = reference(folder, torch.bfloat16)            the reference as it is shipped, in any precision
     exact = golden(folder)                               the same model in true float64
-    taps(model, inputs, positions(model, inputs))        label -> what the reference has there, minivl's row order
+    taps(model, inputs, positions(model, inputs))        label -> what the reference has there, our rows
 
-What it is not: no number here is computed by minivl, so that none can be compared with itself. `inputs` is any object
-with the reference's names as attributes: `input_ids`, `pixel_values`, `image_grid_thw`, ...
+What it is not: no number here is computed by minivl, so that none can be compared with itself.
+`inputs` is any object with the reference's names as attributes: `input_ids`, `pixel_values`,
+`image_grid_thw`, ...
 
-Read next: `names.py` (which module is which stage), `record.py`; the tests of the oracle say why `golden` is exact.
+Read next: `names.py` (which module is which stage), `record.py`; the tests of the oracle say why
+`golden` is exact.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as modeling
 from transformers.utils import logging
 
 from .names import Tap, taps_of
+from .torch_recorder import hook
 
 IMAGE, VIDEO = 1, 2                      # the reference's mm_token_type_ids; text is 0
 Module = Any                             # torch.nn.Module, whose attributes have no types of their own
@@ -39,7 +42,8 @@ Put = Callable[[str, Any], None]
 # Models
 
 def load(folder: Path, precision: str, attention: str) -> tuple[Module, str]:
-    """The reference by the name of its precision, and what it is in words; float64 is the golden model."""
+    """The reference by the name of its precision, and what it is in words; float64 is the golden
+    model."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     exact = precision == "float64"
@@ -49,21 +53,27 @@ def load(folder: Path, precision: str, attention: str) -> tuple[Module, str]:
 
 
 def reference(folder: Path, dtype: torch.dtype = torch.float32, attn: str = "sdpa") -> Module:
-    """The reference as it is shipped. Loaded in `dtype`, never cast to it: `.to(bfloat16)` rounds `inv_freq` too."""
-    return Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=dtype, attn_implementation=attn).eval()
+    """The reference as it is shipped. Loaded in `dtype`, never cast to it: `.to(bfloat16)` rounds
+    `inv_freq` too."""
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+        folder, dtype=dtype, attn_implementation=attn)
+    return model.eval()
 
 
 def golden(folder: Path) -> Module:
-    """The same model in true float64. The shipped one still rounds to float32 in RMSNorm, both rotaries and softmax.
+    """The same model in true float64. The shipped one still rounds to float32 in RMSNorm, both
+    rotaries and softmax.
 
-    Rotary angles stay float32: they are data, the same in every precision, and only their cos and sin are float64.
-    The two module-level functions that round are replaced while a model runs, see `running`.
+    Rotary angles stay float32: they are data, the same in every precision, and only their cos and sin
+    are float64. The two module-level functions that round are replaced while a model runs, see
+    `running`.
     """
     model = reference(folder, torch.float64, "eager")
     for module in model.modules():
         if isinstance(module, modeling.Qwen2_5_VLRMSNorm):
             module.forward = MethodType(_exact_norm, module)  # type: ignore[method-assign]
-        if isinstance(module, modeling.Qwen2_5_VLVisionRotaryEmbedding | modeling.Qwen2_5_VLRotaryEmbedding):
+        if isinstance(module, modeling.Qwen2_5_VLVisionRotaryEmbedding |
+                      modeling.Qwen2_5_VLRotaryEmbedding):
             module.forward = MethodType(_exact_rotary, module)  # type: ignore[method-assign]
     return model
 
@@ -72,14 +82,16 @@ def _exact_norm(module: Module, x: torch.Tensor) -> torch.Tensor:
     return module.weight * x / (x.square().mean(-1, keepdim=True) + module.variance_epsilon).sqrt()
 
 
-def _exact_rotary(module: Module, x: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _exact_rotary(module: Module, x: torch.Tensor, position_ids: torch.Tensor
+                  ) -> tuple[torch.Tensor, torch.Tensor]:
     angles = rotary_angles(module, position_ids).double()
     both = torch.cat([angles, angles], dim=-1)
     return both.cos(), both.sin()
 
 
 def rotary_angles(module: Module, position_ids: torch.Tensor) -> torch.Tensor:
-    """The float32 angles of either rotary embedding, chosen axis by axis and not yet duplicated: ... f."""
+    """The float32 angles of either rotary embedding, chosen axis by axis and not yet duplicated: ...
+    f."""
     every = position_ids[..., None].float() * module.inv_freq.float()
     return half(module.recomposition_frequencies(every))
 
@@ -109,14 +121,16 @@ def _exact_attention(module, query, key, value, attention_mask, scaling, **kwarg
 
 @contextmanager
 def running(model: Module, put: Put = lambda label, value: None) -> Iterator[None]:
-    """While it is open, the golden model is float64 throughout, and rotated queries and keys are told to `put`."""
+    """While it is open, the golden model is float64 throughout, and rotated queries and keys are told
+    to `put`."""
     exact = next(model.parameters()).dtype == torch.float64
     tower = _exact_rotation if exact else modeling.apply_rotary_pos_emb_vision
     decoder = modeling.apply_rotary_pos_emb
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
         for name, function in [
-            ("apply_rotary_pos_emb_vision", _telling(tower, put, "vision.blocks.{}.rotate", as_they_are)),
+            ("apply_rotary_pos_emb_vision", _telling(tower, put, "vision.blocks.{}.rotate",
+                                                     as_they_are)),
             ("apply_rotary_pos_emb", _telling(decoder, put, "decoder.layers.{}.rotate", heads_last)),
         ] + [("eager_attention_forward", _exact_attention)] * exact:
             stack.enter_context(patch.object(modeling, name, function))
@@ -143,7 +157,8 @@ def heads_last(x: torch.Tensor) -> torch.Tensor:
 
 
 def runs(model: Module, ids: np.ndarray) -> list[tuple[int, int, int]]:
-    """Runs of text, picture and video tokens as (type, start, end): placeholders of one picture are one run."""
+    """Runs of text, picture and video tokens as (type, start, end): placeholders of one picture are
+    one run."""
     ends, start = [], 0
     for kind, run in groupby(token_types(model, ids).tolist()):
         length = len(list(run))
@@ -160,13 +175,15 @@ def token_types(model: Module, ids: np.ndarray) -> np.ndarray:
 def positions(model: Module, inputs: Any, after_video: str = "tf5") -> np.ndarray:
     """MRoPE positions from the reference's `get_rope_index`: s -> 3 s.
 
-    Its rule for text after a video is "tf5"; under "max_plus_one" each run starts one above all before it, so what
-    follows a visual run is shifted by as much as the reference's own numbers fall short of that.
+    Its rule for text after a video is "tf5"; under "max_plus_one" each run starts one above all before
+    it, so what follows a visual run is shifted by as much as the reference's own numbers fall short of
+    that.
     """
     grids = {name: None if (grid := getattr(inputs, name)) is None else torch.tensor(np.asarray(grid))
              for name in ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")}
     at = model.model.get_rope_index(torch.tensor(inputs.input_ids)[None],
-                                    torch.tensor(token_types(model, inputs.input_ids))[None], **grids)[0][:, 0].numpy()
+                                    torch.tensor(token_types(model, inputs.input_ids))[None],
+                                    **grids)[0][:, 0].numpy()
     if after_video == "tf5":
         return at
     shift = np.zeros(at.shape[1], at.dtype)
@@ -177,10 +194,12 @@ def positions(model: Module, inputs: Any, after_video: str = "tf5") -> np.ndarra
 
 
 def see(model: Module, inputs: Any) -> dict[str, BaseModelOutputWithPooling]:
-    """Run the tower once on all pictures and videos in prompt order; its features by kind, as `forward` takes them.
+    """Run the tower once on all pictures and videos in prompt order; its features by kind, as
+    `forward` takes them.
 
-    The reference runs pictures and videos apart. No segment spans two of them, so one run gives the same rows, in the
-    order in which the tower of minivl has them (`test_one_run_of_the_tower_is_the_references_two`).
+    The reference runs pictures and videos apart. No segment spans two of them, so one run gives the
+    same rows, in the order in which the tower of minivl has them
+    (`test_one_run_of_the_tower_is_the_references_two`).
     """
     pixels = {IMAGE: _pieces(inputs.pixel_values, inputs.image_grid_thw),
               VIDEO: _pieces(inputs.pixel_values_videos, inputs.video_grid_thw)}
@@ -192,18 +211,21 @@ def see(model: Module, inputs: Any) -> dict[str, BaseModelOutputWithPooling]:
     seen = visual(torch.cat(rows).to(visual.dtype), grid_thw=torch.stack(grids)).pooler_output
     cells = [int(grid.prod()) // visual.spatial_merge_unit for grid in grids]
     parts = list(zip(kinds, seen.split(cells), strict=True))
-    return {name: BaseModelOutputWithPooling(pooler_output=tuple(p for k, p in parts if k == kind))  # type: ignore[arg-type]
+    of = {kind: tuple(part for k, part in parts if k == kind) for kind in kinds}
+    return {name: BaseModelOutputWithPooling(pooler_output=of[kind])  # type: ignore[arg-type]
             for name, kind in (("image", IMAGE), ("video", VIDEO)) if kind in kinds}
 
 
-def _pieces(pixels: np.ndarray | None, grids: np.ndarray | None) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _pieces(pixels: np.ndarray | None, grids: np.ndarray |
+            None) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     if pixels is None or grids is None:
         return iter(())
     table = torch.tensor(np.asarray(grids))
     return zip(torch.tensor(np.asarray(pixels)).split(table.prod(-1).tolist()), table, strict=True)
 
 
-def logits(model: Module, inputs: Any, position_ids: np.ndarray, put: Put = lambda label, value: None) -> np.ndarray:
+def logits(model: Module, inputs: Any, position_ids: np.ndarray, put: Put = lambda label,
+           value: None) -> np.ndarray:
     """The reference's logits at every token: s -> s v."""
     with running(model, put):
         features = see(model, inputs)
@@ -223,9 +245,11 @@ def _restored(model: Module, inputs: Any, features: dict) -> torch.Tensor:
 
 
 def taps(model: Module, inputs: Any, position_ids: np.ndarray | None = None) -> dict[str, Any]:
-    """What the reference has at every stage: minivl's label -> NumPy array or tuple of arrays, in minivl's row order.
+    """What the reference has at every stage: minivl's label -> NumPy array or tuple of arrays, in
+    minivl's row order.
 
-    `position_ids` (3, s) defaults to the reference's own. 16-bit values come as float32, which holds each exactly.
+    `position_ids` (3, s) defaults to the reference's own. 16-bit values come as float32, which holds
+    each exactly.
     """
     found: dict[str, Any] = {}
 
@@ -239,15 +263,17 @@ def taps(model: Module, inputs: Any, position_ids: np.ndarray | None = None) -> 
 
 
 def listen(model: Module, inputs: Any, position_ids: np.ndarray, put: Put) -> None:
-    """Run the reference and tell `put` each stage's label and tensors, or tuple of tensors, as they come."""
+    """Run the reference and tell `put` each stage's label and tensors, or tuple of tensors, as they
+    come."""
     tables: list[torch.Tensor] = []
     parts: dict[str, list[torch.Tensor]] = {}
     with ExitStack() as stack:
         for name, tap in taps_of(name for name, _ in model.named_modules()):
-            _listen(stack, model.get_submodule(name), tap, _whole(tap, arrangement(model, tap.label), parts, put))
+            see = _whole(tap, arrangement(model, tap.label), parts, put)
+            stack.callback(hook(model.get_submodule(name), tap.after, see).remove)
         for block in model.model.visual.blocks:
             stack.callback(block.attn.register_forward_pre_hook(
-                lambda module, args, kwargs: tables.append(kwargs["cu_seqlens"]), with_kwargs=True).remove)
+                lambda module, args, named: tables.append(named["cu_seqlens"]), with_kwargs=True).remove)
         _listen_to_windows(model.model.visual, put, stack)
         _listen_to_angles(model.model.language_model, put, stack)
         logits(model, inputs, position_ids, put)
@@ -274,16 +300,6 @@ def _segments(ends: torch.Tensor) -> torch.Tensor:
 
 
 # Where to listen: names.py says at which modules. A rotation has no module, see `running`.
-
-def _listen(stack: ExitStack, module: Module, tap: Tap, put: Callable[[torch.Tensor], None]) -> None:
-    def after(module, args, output):
-        put(output[0] if isinstance(output, tuple) else output)
-
-    def before(module, args, kwargs):
-        put(args[0])
-    stack.callback((module.register_forward_hook(after) if tap.after else
-                    module.register_forward_pre_hook(before, with_kwargs=True)).remove)
-
 
 def arrangement(model: Module, label: str) -> Callable:
     """What makes minivl's axes of the tensor that the reference has at a label."""

@@ -1,12 +1,11 @@
-"""A recorder to carry to the device: one file, NumPy only, nothing else of minivl. Copy it there and write
+"""A recorder to carry to the device: one file, NumPy only, nothing else of minivl. Copy it and write
 
     with Recorder("mine.safetensors") as tap:
-        tap.put("blk.0.attn_out", array)          # any name, any shape; a name that comes again gets @1, @2, ...
+        tap.put("blk.0.attn_out", array)  # any name, any shape; a name that comes again gets @1, @2, ...
 
-The file is .safetensors, streamed: each array goes to disk as it comes, and nothing is kept. While the recorder is
-open the file is called NAME.partial, so that a run that died leaves nothing that could be taken for a whole one.
-
-Not here: what names mean. `minivl diff --names` or `--guess` tells that later. Read next: `truth/compare/importers.py`.
+The file is .safetensors, streamed: each array goes to disk as it comes, and nothing is kept. While it
+is open it is called NAME.partial, so that a run that died leaves nothing that looks like a whole one.
+What names mean is said later, by `minivl diff --names`: `truth/compare/importers.py`.
 """
 
 import json
@@ -14,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-KINDS = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32",
-         "int16": "I16", "int8": "I8", "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8", "bool": "BOOL"}
-ROOM = 1 << 18                                    # bytes kept free for the header, which is known only at the end
+KINDS = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64",
+         "int32": "I32", "int16": "I16", "int8": "I8", "uint64": "U64", "uint32": "U32",
+         "uint16": "U16", "uint8": "U8", "bool": "BOOL"}
+ROOM = 1 << 18                         # bytes kept free for the header, which is known only at the end
 
 
 class Recorder:
@@ -50,7 +50,7 @@ class Recorder:
             self._finish()
         except OSError as problem:
             self.__exit__(type(problem), problem, None)
-            raise type(problem)(problem.errno, problem.strerror, str(self.path)) from None
+            raise OSError(problem.errno, problem.strerror, str(self.path)) from None
 
     def _finish(self):
         header = json.dumps({"__metadata__": self.notes, **self.entries}, separators=(",", ":")).encode()

@@ -1,8 +1,8 @@
-"""What minivl ran before, so that a second triage of the same samples is quick: one JSON object a line, appended as it
-comes. Keys are hashes of everything that decides a result, so that nothing in the file can be out of date; a last line
-that was cut off is dropped. The file may be deleted at any time.
+"""What minivl ran before, so that a second triage of the same samples is quick: one JSON object a
+line, appended as it comes. Keys are hashes of everything that decides a result, so that nothing in the
+file can be out of date; a last line that was cut off is dropped. The file may be deleted at any time.
 
-Read next: `runs.py`, which makes keys and values.
+Read next: `scorer.py`, which makes keys and values.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from ...door.errors import Error
+
 
 class Cache:
-    """`get(parts, compute)`: what was computed under these parts before, or now. Without a path it lasts as long as it
-    is held. `.hits` and `.misses` count."""
+    """`get(parts, compute)`: what was computed under these parts before, or now. Without a path it
+    lasts as long as it is held. `.hits` and `.misses` count."""
 
     def __init__(self, path: Path | None = None):
         self.path, self.hits, self.misses = path, 0, 0
@@ -28,8 +30,8 @@ class Cache:
                 entries = [json.loads(row) for row in _whole_lines(path).split("\n") if row]
                 self.known = {entry["key"]: entry["value"] for entry in entries}
             except (ValueError, KeyError, TypeError):
-                raise ValueError(f"{path}: is no cache of `minivl triage`, or a damaged one; delete it, or name "
-                                 "another file with --cache") from None
+                raise Error(f"{path}: is no cache of `minivl triage`, or a damaged one; delete "
+                            "it, or name another file with --cache") from None
 
     def has(self, parts: tuple) -> bool:
         """Whether this was computed before."""
@@ -51,11 +53,12 @@ class Cache:
 
 
 def _whole_lines(path: Path) -> str:
-    """The file up to its last whole line; what follows is cut off. Raises ValueError for what is surely no cache."""
+    """The file up to its last whole line; what follows is cut off. Raises Error for what is
+    surely no cache."""
     text = path.read_bytes()
     end = text.rfind(b"\n") + 1
     if text and not text.startswith(b'{"key":'):
-        raise ValueError(path)
+        raise Error(f"{path}: does not begin as a cache does")
     if end < len(text):
         with path.open("r+b") as file:
             file.truncate(end)
@@ -67,7 +70,8 @@ def digest(*parts: Any) -> str:
     found = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):
-            found.update(f"{part.dtype.str} {part.shape} ".encode() + np.ascontiguousarray(part).tobytes())
+            found.update(f"{part.dtype.str} {part.shape} ".encode() +
+                         np.ascontiguousarray(part).tobytes())
         elif isinstance(part, tuple):
             found.update(digest(*part).encode())
         else:

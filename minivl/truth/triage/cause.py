@@ -1,8 +1,10 @@
-"""Which it is: pixels, settings or arithmetic. Evidence first, then likelihood, and the rest is arithmetic.
+"""Which it is: pixels, settings or arithmetic. Evidence first, then likelihood, and the rest is
+arithmetic.
 
-The inputs that the candidate reports are held beside ours. Then its answers to bad samples are scored as if something
-else were so, a small list of hypotheses about pixels, prompts and samplers: the one under which the loss falls to what
-rounding does is what it did. A hypothesis that contradicts what the candidate reports is not tried.
+The inputs that the candidate reports are held beside ours. Then its answers to bad samples are scored
+as if something else were so, a small list of hypotheses about pixels, prompts and samplers: the one
+under which the loss falls to what rounding does is what it did. A hypothesis that contradicts what the
+candidate reports is not tried.
 
 Read next: `hypotheses.py`, `samplers.py`.
 """
@@ -20,23 +22,24 @@ from .inputs import Evidence, beside_ours, cut_off
 from .lines import Line
 from .loss import IN_NATS, LOGPROBS, MOST, REGRET, Measured, Sample, distance_under, limits
 from .properties import resized
-from .runs import GOLDEN, Runs, Score
 from .samplers import OUR_OWN, may_have_drawn
+from .scorer import GOLDEN, Score, Scorer
 from .statistics import fisher_exact, paired_interval
 
-FIRST, KEPT, TRIED = 6, 4, 24            # samples for all hypotheses, how many of these go on, samples for those
+FIRST, KEPT, TRIED = 6, 4, 24    # samples for all hypotheses, how many of these go on, samples for those
 EXPLAINS = 2 / 3                         # of the loss beyond rounding, at least
 SPOILT = 1 / 3                           # of the right samples, at most, may a hypothesis make wrong
 COVERS = 0.8                             # of the bad samples, at least, for evidence to be the cause
 GREEDY = 1e-3                            # the official files say do_sample and a temperature of 1e-6
-OURS = 3                                 # times what rounding does, at most, do log-probabilities that are ours differ
-FEW, SURELY = 8, 1e-3                    # samples without resizing that must be clean to speak for pixels; p of that
+OURS = 3                   # times what rounding does, at most, do log-probabilities that are ours differ
+FEW, SURELY = 8, 1e-3        # samples without resizing that must be clean to speak for pixels; p of that
 
 
 @dataclass(frozen=True)
 class Tried:
-    """A hypothesis, and what is left of the loss under it: nats a sample, before and after; explained: the share of
-    what was beyond rounding; low: least reduction, by bootstrap; spoils: samples that are right would not be."""
+    """A hypothesis, and what is left of the loss under it: nats a sample, before and after; explained:
+    the share of what was beyond rounding; low: least reduction, by bootstrap; spoils: samples that are
+    right would not be."""
     name: str
     kind: str
     samples: int
@@ -53,7 +56,8 @@ class Tried:
 
 @dataclass(frozen=True)
 class Cause:
-    """The answer to (b). kind: None when nothing is wrong; name: the hypothesis that explains it, None where none does;
+    """The answer to (b). kind: None when nothing is wrong; name: the hypothesis that explains it, None
+    where none does;
     because: the sentence that decided."""
     kind: str | None
     name: str | None = None
@@ -63,51 +67,55 @@ class Cause:
     notes: list[str] = field(default_factory=list)
 
 
-def find_cause(samples: Sequence[Sample], bad: np.ndarray, measured: Sequence[Measured], runs: Runs,
+def find_cause(samples: Sequence[Sample], bad: np.ndarray, measured: Sequence[Measured], scorer: Scorer,
                say: Callable[[str], None] = lambda words: None) -> Cause:
     """What is behind the loss. Without loss and without other inputs: nothing."""
     known = hypotheses()
-    evidence = [*beside_ours(samples, runs.vlm, known), *cut_off(samples, runs.vlm)]
+    evidence = [*beside_ours(samples, scorer.vlm, known), *cut_off(samples, scorer.vlm)]
     lost = any(one.lost for one in measured)
     if not lost and not evidence:
         return Cause(None)
     covered = {n for one in evidence for n in one.samples}
     rest = [n for n in np.flatnonzero(bad).tolist() if n not in covered]
-    notes = declared(samples, runs)
+    notes = declared(samples, scorer)
     if evidence and len(rest) <= (1 - COVERS) * bad.sum():
         first = max(evidence, key=lambda one: (one.kind == PIXELS, len(one.samples)))
         if rest:
-            notes.append(f"{len(rest)} bad samples have the inputs that they should have: there may be more to find")
+            notes.append(f"{len(rest)} bad samples have the inputs that they should have: there may be "
+                         "more to find")
         return Cause(first.kind, None, first.words, evidence, [], notes)
     if not rest:
         rest = np.flatnonzero([total(one.losses, 0) > total(one.losses, 1) for one in samples]).tolist()
     fine = [one for one, wrong in zip(samples, bad, strict=True) if not wrong]
-    rows = tried([samples[n] for n in rest], fine, known, runs, sum(limits(samples, runs.precision).values()), say)
+    rows = tried([samples[n] for n in rest], fine, known, scorer,
+                 sum(limits(samples, scorer.precision).values()), say)
     kind, name, because = weighed(samples, bad, measured, rows)
     return Cause(kind, name, because, evidence, rows, notes)
 
 
-def weighed(samples: Sequence[Sample], bad: np.ndarray, measured: Sequence[Measured], rows: Sequence[Tried]
-            ) -> tuple[str, str | None, str]:
+def weighed(samples: Sequence[Sample], bad: np.ndarray, measured: Sequence[Measured],
+            rows: Sequence[Tried]) -> tuple[str, str | None, str]:
     """(kind, name, because) where the inputs are ours as far as is known."""
     best = next((row for row in rows if row.holds), None)
     if best:
-        return best.kind, best.name, (f"{best.name}: {best.explained:.0%} of the loss beyond rounding is gone when "
-                                      f"minivl does the same")
+        return best.kind, best.name, (f"{best.name}: {best.explained:.0%} of the loss beyond rounding "
+                                      "is gone when minivl does the same")
     by_name = {one.name: one for one in measured}
     numbers, words = by_name.get(LOGPROBS), by_name.get(REGRET)
     if numbers and words and words.lost and not numbers.lost and numbers_are_ours(samples, bad):
-        return SETTINGS, None, ("the log-probabilities are ours, but other tokens were chosen than the likeliest; no "
-                                "sampler of the list chooses these")
+        return SETTINGS, None, ("the log-probabilities are ours, but other tokens were chosen than the "
+                                "likeliest; no sampler of the list chooses these")
     if only_resized(samples, bad):
-        return PIXELS, None, ("every bad sample has a picture that had to be resized, and every sample whose pictures "
-                              "came in their final size is right; no resizing of the list gives these answers")
-    return ARITHMETIC, None, "inputs are ours as far as they are known, and no other pixels or settings explain it"
+        return PIXELS, None, ("every bad sample has a picture that had to be resized, and every sample "
+                              "whose pictures came in their final size is right; no resizing of the "
+                              "list gives these answers")
+    return ARITHMETIC, None, ("inputs are ours as far as they are known, and no other pixels or "
+                              "settings explain it")
 
 
 def numbers_are_ours(samples: Sequence[Sample], bad: np.ndarray) -> bool:
-    """Whether log-probabilities of the bad samples lie as near to ours as rounding's do, within a factor of OURS. That
-    nothing is lost over all samples does not say so: the right ones may be many."""
+    """Whether log-probabilities of the bad samples lie as near to ours as rounding's do, within a
+    factor of OURS. That nothing is lost over all samples does not say so: the right ones may be many."""
     found = [one.losses[LOGPROBS] for one, wrong in zip(samples, bad, strict=True) if wrong]
     theirs, rounding = np.nansum(np.reshape(found, (-1, 2)), axis=0)
     return bool(theirs <= OURS * rounding)
@@ -121,21 +129,22 @@ def only_resized(samples: Sequence[Sample], bad: np.ndarray) -> bool:
     return c == 0 and d >= FEW and fisher_exact(a, b, c, d) < SURELY
 
 
-def declared(samples: Sequence[Sample], runs: Runs) -> list[str]:
+def declared(samples: Sequence[Sample], scorer: Scorer) -> list[str]:
     """Settings that the candidate reports and that are not the checkpoint's."""
-    own = runs.vlm.generation
+    own = scorer.vlm.generation
     drawn = own.do_sample and own.temperature > GREEDY
     ours = {"temperature": own.temperature if drawn else 0, "repetition_penalty": own.repetition_penalty}
     out = []
     for name, value in ours.items():
-        other = {one.line.settings[name] for one in samples if one.line.settings.get(name, value) != value}
+        other = {one.line.settings[name] for one in samples
+                 if one.line.settings.get(name, value) != value}
         if other:
             told = ", ".join(f"{one:g}" for one in sorted(other))
             out.append(f"it was told {name} {told}; the checkpoint says {value:g}")
     return out
 
 
-# ---- likelihood ---------------------------------------------------------------------------------------------
+# ---- likelihood --------------------------------------------------------------------------------
 
 def total(losses: dict[str, tuple[float, float]], whose: int) -> float:
     """Loss of a sample in nats: log-probabilities and regret; whose: 0 the candidate's, 1 rounding's."""
@@ -151,50 +160,57 @@ def under(sample: Sample, score: Score, sampler: str = OUR_OWN, drawn: bool = Fa
     return numbers + min(float(score.choices[sampler].regret.sum()), MOST)
 
 
-def tried(chosen: Sequence[Sample], fine: Sequence[Sample], known: Sequence[Hypothesis], runs: Runs, limit: float,
-          say: Callable[[str], None]) -> list[Tried]:
-    """Every hypothesis, the best first. The worst samples say most: all are tried on a few, the best on more; and on
-    some that are right, preferably with pictures, whose loss must stay below the limit."""
+def tried(chosen: Sequence[Sample], fine: Sequence[Sample], known: Sequence[Hypothesis],
+          scorer: Scorer, limit: float, say: Callable[[str], None]) -> list[Tried]:
+    """Every hypothesis, the best first. The worst samples say most: all are tried on a few, the best
+    on more; and on some that are right, preferably with pictures, whose loss must stay below the
+    limit."""
     worst = sorted(chosen, key=lambda one: -total(one.losses, 0))[:TRIED]
     if not worst:
         return []
     everything = list({one.line.number: one for one in [*chosen, *fine]}.values())
-    rows = [row for row in (by_sampler(one.name, one.temperature > 0, worst, everything) for one in runs.samplers[1:])
+    rows = [row for row in (by_sampler(one.name, one.temperature > 0, worst, everything)
+                            for one in scorer.samplers[1:])
             if row]
     right = sorted(fine, key=lambda one: (not one.media, one.size))[:FIRST]
 
-    prompts = {one.line.number: prompt_of(runs.vlm, one.line) for one in [*worst, *right]}
+    prompts = {one.line.number: prompt_of(scorer.vlm, one.line) for one in [*worst, *right]}
 
     def by_inputs(hypothesis: Hypothesis, samples: Sequence[Sample]) -> Tried:
         say(f"trying: {hypothesis.name}")
-        after = [as_if(hypothesis, one, runs, prompts[one.line.number]) for one in samples]
+        after = [as_if(hypothesis, one, scorer, prompts[one.line.number]) for one in samples]
         return judged(hypothesis.name, hypothesis.kind, samples, after)
     first = sorted(known, key=lambda one: -by_inputs(one, worst[:FIRST]).explained)
     for one in first[:KEPT]:
         row = by_inputs(one, worst)
-        after = [as_if(one, sample, runs, prompts[sample.line.number]) for sample in right] if row.holds else []
+        after = [as_if(one, sample, scorer, prompts[sample.line.number])
+                 for sample in right if row.holds]
         rows.append(replace(row, spoils=sum(loss > limit for loss in after) > SPOILT * len(right)))
     return sorted(rows, key=lambda row: (not row.holds, row.after))
 
 
-def by_sampler(name: str, drawn: bool, worst: Sequence[Sample], everything: Sequence[Sample]) -> Tried | None:
-    """What is left of the loss if tokens were chosen by this sampler; None where it cannot have drawn them."""
-    if drawn and not may_have_drawn([one.mine.choices[name] for one in everything if not one.line.teacher_forced]
+def by_sampler(name: str, drawn: bool, worst: Sequence[Sample],
+               everything: Sequence[Sample]) -> Tried | None:
+    """What is left of the loss if tokens were chosen by this sampler; None where it cannot have drawn
+    them."""
+    if drawn and not may_have_drawn([one.mine.choices[name] for one in everything
+                                     if not one.line.teacher_forced]
                                     or [worst[0].mine.choices[name]]):
         return None
     return judged(name, SETTINGS, worst, [under(one, one.mine, name, drawn) for one in worst])
 
 
-def as_if(hypothesis: Hypothesis, sample: Sample, runs: Runs, prompt: Mapping[str, Any]) -> float:
-    """Loss of a sample if the hypothesis were so; as it is where that cannot be, or the candidate reports otherwise."""
+def as_if(hypothesis: Hypothesis, sample: Sample, scorer: Scorer, prompt: Mapping[str, Any]) -> float:
+    """Loss of a sample if the hypothesis were so; as it is where that cannot be, or the candidate
+    reports otherwise."""
     as_it_is = total(sample.losses, 0)
     try:
-        inputs = hypothesis.prepare(runs.vlm, sample.line, prompt)
+        inputs = hypothesis.prepare(scorer.vlm, sample.line, prompt)
     except ValueError:
         return as_it_is
     if contradicted(sample.line, inputs.input_ids, tuple(m.grid for m in inputs.media)):
         return as_it_is
-    return under(sample, runs.score(inputs, sample.tokens, GOLDEN))
+    return under(sample, scorer.score(inputs, sample.tokens, GOLDEN))
 
 
 def contradicted(line: Line, ids: np.ndarray, grids: tuple) -> bool:

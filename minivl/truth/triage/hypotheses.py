@@ -1,8 +1,10 @@
-"""What else the candidate may have done with a sample before the model saw it: other pixels, another prompt.
+"""What else the candidate may have done with a sample before the model saw it: other pixels, another
+prompt.
 
-A small list. Each is minivl itself with one pass of the preparation replaced through the door, so that the candidate's
-answer can be scored as if that were so. Faults of pictures come from the museum; the rest is written here. How tokens
-are chosen is no matter of inputs: see `samplers.py`. Read next: `cause.py`.
+A small list. Each is minivl itself with one pass of the preparation replaced through the door, so that
+the candidate's answer can be scored as if that were so. Faults of pictures come from the museum; the
+rest is written here. How tokens are chosen is no matter of inputs: see `samplers.py`. Read next:
+`cause.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,6 @@ from ...config import PreprocessorConfig
 from ...door.stage import Session, Wrap
 from ...run.inputs import Inputs
 from ..museum import FAULTS
-from ..museum.hunt import quietly
 from .lines import Line
 
 PIXELS, SETTINGS, ARITHMETIC = KINDS = ("pixels", "settings", "arithmetic")
@@ -26,7 +27,8 @@ PIXELS, SETTINGS, ARITHMETIC = KINDS = ("pixels", "settings", "arithmetic")
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One thing that may be so. wraps: what stands in for which pass in preparing; options: of `prepare`."""
+    """One thing that may be so. wraps: what stands in for which pass in preparing; options: of
+    `prepare`."""
     name: str
     kind: str
     wraps: Mapping[str, Wrap] = field(default_factory=dict)
@@ -34,16 +36,17 @@ class Hypothesis:
     messages: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] = lambda messages: messages
 
     def prepare(self, vlm: VLM, line: Line, prompt: Mapping[str, Any] | None = None) -> Inputs:
-        """The sample's inputs, if this is so; prompt: what `prompt_of` gave, which other pixels leave as it is. Raises
-        ValueError where it cannot be so."""
+        """The sample's inputs, if this is so; prompt: what `prompt_of` gave, which other pixels leave
+        as it is. Raises ValueError where it cannot be so."""
         given = prompt if self.kind == PIXELS else None
-        with quietly(), Session(replace=self.wraps, given=given):
+        with Session(replace=self.wraps, given=given, quiet=True):
             return vlm.prepare(self.messages(line.messages), **self.options)
 
 
 def prompt_of(vlm: VLM, line: Line) -> dict[str, Any]:
-    """The rendered prompt of a line and its ids, by their stages: a template takes longer than a picture."""
-    with quietly(), Session(record=("prompt.render", "prompt.encode")) as s:
+    """The rendered prompt of a line and its ids, by their stages: a template takes longer than a
+    picture."""
+    with Session(record=("prompt.render", "prompt.encode"), quiet=True) as s:
         vlm.prepare(line.messages)
     return dict(s.trace)
 
@@ -51,7 +54,7 @@ def prompt_of(vlm: VLM, line: Line) -> dict[str, Any]:
 OURS = Hypothesis("as it should be", ARITHMETIC)
 
 
-# ---- pixels -------------------------------------------------------------------------------------------------
+# ---- pixels ------------------------------------------------------------------------------------
 
 def frame_by_frame(wrap: Wrap) -> Wrap:
     """A wrap of `picture.resize` as one of `video.resize`: t y b 3, 2 -> t h u 3."""
@@ -70,7 +73,8 @@ def of_pictures(wraps: Mapping[str, Wrap]) -> dict[str, Wrap]:
 
 def museum() -> list[Hypothesis]:
     """Every fault of the museum that is one of pixels."""
-    return [Hypothesis(name.replace("-", " "), PIXELS, of_pictures(fault.table())) for name, fault in FAULTS.items()
+    return [Hypothesis(name.replace("-", " "), PIXELS, of_pictures(fault.table()))
+            for name, fault in FAULTS.items()
             if fault.label.startswith(("picture.", "patches."))]
 
 
@@ -118,15 +122,17 @@ def pixels() -> list[Hypothesis]:
             Hypothesis("blue before red", PIXELS, swapped),
             Hypothesis("mean and deviation 0.5", PIXELS, normalised((0.5,) * 3, (0.5,) * 3)),
             Hypothesis("mean and deviation of ImageNet", PIXELS, normalised(*imagenet)),
-            Hypothesis("0 to 1, mean and deviation not applied", PIXELS, normalised((0.0,) * 3, (1.0,) * 3)),
+            Hypothesis("0 to 1, mean and deviation not applied", PIXELS,
+                       normalised((0.0,) * 3, (1.0,) * 3)),
             Hypothesis("not turned upright, transparency not on white", PIXELS, messages=as_stored)]
 
 
-# ---- prompts ------------------------------------------------------------------------------------------------
+# ---- prompts -----------------------------------------------------------------------------------
 
 def each_item(messages: list[dict[str, Any]], change: Callable[[list], list]) -> list[dict[str, Any]]:
     """Messages with the items of each content changed."""
-    return [m if isinstance(m["content"], str) else {**m, "content": change(list(m["content"]))} for m in messages]
+    return [m if isinstance(m["content"], str) else {**m, "content": change(list(m["content"]))}
+            for m in messages]
 
 
 def rendered(change: Callable[[str], str]) -> dict[str, Wrap]:
@@ -196,6 +202,8 @@ def prompts() -> list[Hypothesis]:
 
 
 def hypotheses() -> list[Hypothesis]:
-    """All of them. The last are of the model's arithmetic, and are told apart because the reference itself differs."""
+    """All of them. The last are of the model's arithmetic, and are told apart because the reference
+    itself differs."""
     return [*pixels(), *prompts(),
-            Hypothesis("text after a video counted as transformers 5 does", ARITHMETIC, options={"after_video": "tf5"})]
+            Hypothesis("text after a video counted as transformers 5 does", ARITHMETIC,
+                       options={"after_video": "tf5"})]

@@ -22,7 +22,8 @@ SHOWN = 60                               # characters of a prompt that are quote
 
 @dataclass(frozen=True)
 class Evidence:
-    """Something that was seen: what it speaks for, in words, and in which samples (places in the file)."""
+    """Something that was seen: what it speaks for, in words, and in which samples (places in the
+    file)."""
     kind: str
     words: str
     samples: tuple[int, ...]
@@ -78,13 +79,15 @@ def first_difference(theirs: np.ndarray, ours: np.ndarray, pads: tuple[int, int]
     for how, i, j, k, m in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
         if how != "equal":
             here, there = (text(ids, vlm) for ids in (a[i:j], b[k:m]))
-            return {"insert": f"at token {i} is missing {there}", "delete": f"at token {i} is {here}, not in ours",
+            return {"insert": f"at token {i} is missing {there}",
+                    "delete": f"at token {i} is {here}, not in ours",
                     "replace": f"at token {i} is {here}, ours {there}"}[how]
     return "nowhere"
 
 
 def text(ids: list[int], vlm: VLM) -> str:
-    """Some tokens as a quoted text, cut where it is long; ids that the model does not have as numbers."""
+    """Some tokens as a quoted text, cut where it is long; ids that the model does not have as
+    numbers."""
     high = [n for n in ids if n >= vlm.config.text.vocab_size]
     if high:
         return f"the id {high[0]}, which the model does not have"
@@ -92,7 +95,8 @@ def text(ids: list[int], vlm: VLM) -> str:
     return repr(said if len(said) <= SHOWN else said[: SHOWN - 3] + "...")
 
 
-def exact(tried: Sequence[Hypothesis], lines: Sequence[Line], vlm: VLM, by_grid: bool, most: int = 5) -> list[str]:
+def exact(tried: Sequence[Hypothesis], lines: Sequence[Line], vlm: VLM, by_grid: bool,
+          most: int = 5) -> list[str]:
     """Hypotheses that give just these grids, or these prompts, for the first few of the lines."""
     def fits(hypothesis: Hypothesis, line: Line) -> bool:
         try:
@@ -105,7 +109,7 @@ def exact(tried: Sequence[Hypothesis], lines: Sequence[Line], vlm: VLM, by_grid:
     return [one.name for one in tried if all(fits(one, line) for line in lines[:most])]
 
 
-# ---- the answers' texts -------------------------------------------------------------------------------------
+# ---- the answers' texts ------------------------------------------------------------------------
 
 def cut_off(samples: Sequence[Sample], vlm: VLM) -> list[Evidence]:
     """Answers that are ours, but ended too early at one length, or did not end."""
@@ -116,7 +120,8 @@ def cut_off(samples: Sequence[Sample], vlm: VLM) -> list[Evidence]:
     def at(test: Callable[[Sample, str, str], bool]) -> tuple[int, ...]:
         return tuple(n for n, one in enumerate(samples) if not one.line.teacher_forced
                      and test(one, one.line.text.strip(), one.answer.strip()))
-    short = at(lambda one, said, ours: said != ours and ours.startswith(said) and one.line.ids is not None
+    short = at(lambda one, said, ours: said != ours and ours.startswith(said)
+               and one.line.ids is not None
                and len(one.line.ids) == longest and one.line.ids[-1] not in stops
                and one.line.max_new_tokens != longest)
     long = at(lambda one, said, ours: bool(ours) and said != ours and said.startswith(ours)

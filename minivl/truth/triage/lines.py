@@ -1,10 +1,10 @@
-"""The candidate's file: JSON Lines, one sample a line, from whatever program answered. docs/guide/triage.md describes
-it.
+"""The candidate's file: JSON Lines, one sample a line, from whatever program answered.
+docs/guide/triage.md describes it.
 
     {"id": "7", "image": "7.png", "prompt": "What number is written?", "text": "4071"}
 
-Everything is checked before anything runs; an error names line, field and remedy. Nothing of the model is known here.
-Read next: `runs.py`.
+Everything is checked before anything runs; an error names line, field and remedy. Nothing of the model
+is known here. Read next: `scorer.py`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from ...passes.prompt import media_in
 from ...run.messages import one_form
 
 Triple = tuple[int, int, int]
-FIELDS = ("id", "image", "images", "video", "fps", "prompt", "messages", "text", "ids", "prompt_ids", "logprobs",
-          "grid", "settings", "expected", "teacher_forced")
+FIELDS = ("id", "image", "images", "video", "fps", "prompt", "messages", "text", "ids", "prompt_ids",
+          "logprobs", "grid", "settings", "expected", "teacher_forced")
 SETTINGS = ("precision", "temperature", "top_k", "top_p", "repetition_penalty", "max_new_tokens", "seed")
 WHOLE = ("top_k", "max_new_tokens", "seed")
 MOST_SAMPLES = 100_000
@@ -43,8 +43,10 @@ class LinesError(Error):
 class Line:
     """One sample as the candidate had it and answered it.
 
-    ids, logprobs: tokens of the answer and the natural logarithm of each one's probability; NaN where it was not finite
-    grid: (t, h, w) in patches of each picture or video; settings: what the program was told; expected: the true answer
+    ids, logprobs: tokens of the answer and the natural logarithm of each one's probability; NaN where
+        it was not finite
+    grid: (t, h, w) in patches of each picture or video; settings: what the program was told; expected:
+        the true answer
     teacher_forced: the text was given to the program, which only scored it
     """
     number: int
@@ -66,8 +68,8 @@ class Line:
 
 
 def read_lines(path: Path) -> list[Line]:
-    """All samples of a file; empty lines are skipped. Paths of pictures are relative to the file. Raises LinesError,
-    and OSError as the system does."""
+    """All samples of a file; empty lines are skipped. Paths of pictures are relative to the file.
+    Raises LinesError, and OSError as the system does."""
     found: list[Line] = []
     first: dict[str, int] = {}
     for number, raw in enumerate(path.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines(), 1):
@@ -75,8 +77,8 @@ def read_lines(path: Path) -> list[Line]:
             continue
         line = _line(number, raw, path)
         if line.name in first:
-            raise LinesError(f"{path}, line {number}: id {line.name!r} is line {first[line.name]}'s too; each sample "
-                             "needs its own")
+            raise LinesError(f"{path}, line {number}: id {line.name!r} is line {first[line.name]}'s "
+                             "too; each sample needs its own")
         first[line.name] = number
         found.append(line)
         if len(found) > MOST_SAMPLES:
@@ -97,7 +99,8 @@ def _line(number: int, raw: bytes, path: Path) -> Line:
     if unknown:
         raise wrong(f"field {unknown[0]!r} is not known; fields are {', '.join(FIELDS)}")
     if not isinstance(row.get("text"), str):
-        raise wrong("field 'text' is missing or no text; it should hold the answer as the program gave it")
+        raise wrong("field 'text' is missing or no text; it should hold the answer as the program gave "
+                    "it")
     messages = _messages(row, path.parent, wrong)
     ids, prompt = (_whole_numbers(row, name, wrong) for name in ("ids", "prompt_ids"))
     numbers = _logprobs(row, ids, wrong)
@@ -122,10 +125,11 @@ def _object(raw: bytes, wrong: Wrong) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise wrong("is not UTF-8; write the file with encoding='utf-8'") from None
     except (ValueError, RecursionError) as error:
-        raise wrong(f"is no JSON ({error}); each line should be one object, as json.dumps writes it") from None
+        raise wrong(f"is no JSON ({error}); each line should be one object, as json.dumps writes it"
+                    ) from None
     if not isinstance(row, dict):
-        raise wrong(f"is a {type(row).__name__}, should be an object such as {{\"image\": ..., \"prompt\": ..., "
-                    "\"text\": ...}")
+        raise wrong(f"is a {type(row).__name__}, should be an object such as {{\"image\": ..., "
+                    "\"prompt\": ..., \"text\": ...}")
     return row
 
 
@@ -141,28 +145,36 @@ def _check_values(name: str, value: Any, wrong: Wrong) -> None:
         elif type(one) is int and abs(one) >= 1 << 63:
             raise wrong(f"field {name!r} holds {_brief(one)}, too large a number")
         elif isinstance(one, str) and (half := re.search("[\ud800-\udfff]", one)):
-            raise wrong(f"field {name!r} holds half of a surrogate pair, {half[0]!r}, which is no character; decode "
-                        "the answer as a whole, not token by token")
+            raise wrong(f"field {name!r} holds half of a surrogate pair, {half[0]!r}, which is no "
+                        "character; decode the answer as a whole, not token by token")
 
 
 def _brief(value: Any) -> str:
     """A value within an error: not all of it when it is long."""
-    return reprlib.repr(value) if not isinstance(value, str) else value if len(value) <= 80 else f"{value[:40]}..."
+    if not isinstance(value, str):
+        return reprlib.repr(value)
+    return value if len(value) <= 80 else f"{value[:40]}..."
 
 
 def _messages(row: dict[str, Any], folder: Path, wrong: Wrong) -> list[dict[str, Any]]:
     """The conversation: as it stands, or made of image, images or video and prompt."""
     short = [name for name in ("image", "images", "video", "prompt") if name in row]
     if ("messages" in row) == bool(short):
-        raise wrong("give either 'messages', or 'prompt' with one of 'image', 'images', 'video' (or none)")
+        raise wrong("give either 'messages', or 'prompt' with one of 'image', 'images', 'video' (or "
+                    "none)")
     messages = row.get("messages") if "messages" in row else _short(row, wrong)
     try:
         messages = one_form(messages)
     except ValueError as error:
         raise wrong(f"field 'messages': {error}") from None
     field = "messages" if "messages" in row else next(name for name in short if name in row)
-    return [{**message, "content": message["content"] if isinstance(message["content"], str) else
-             [_placed(item, folder, field, wrong) for item in message["content"]]} for message in messages]  # type: ignore
+
+    def placed(content: Any) -> Any:
+        if isinstance(content, str):
+            return content
+        return [_placed(item, folder, field, wrong) for item in content]
+    assert messages is not None
+    return [{**message, "content": placed(message["content"])} for message in messages]
 
 
 def _short(row: dict[str, Any], wrong: Wrong) -> list[dict[str, Any]]:
@@ -170,12 +182,14 @@ def _short(row: dict[str, Any], wrong: Wrong) -> list[dict[str, Any]]:
     if len(given) > 1:
         raise wrong(f"fields {' and '.join(given)} are there; give one, or 'messages'")
     if not isinstance(row.get("prompt"), str):
-        raise wrong("field 'prompt' is missing or no text; it should hold the question, without any template")
+        raise wrong("field 'prompt' is missing or no text; it should hold the question, without any "
+                    "template")
     media: list[dict[str, Any]] = []
     if given == ["video"]:
         if not isinstance(row["video"], list) or not row["video"]:
             raise wrong("field 'video' should be a list of frames, at least one, each a picture's path")
-        media = [{"type": "video", "video": row["video"], **({"fps": row["fps"]} if "fps" in row else {})}]
+        media = [{"type": "video", "video": row["video"],
+                  **({"fps": row["fps"]} if "fps" in row else {})}]
     elif given:
         pictures = row[given[0]] if given == ["images"] else [row["image"]]
         if not isinstance(pictures, list):
@@ -188,7 +202,8 @@ def _placed(item: dict[str, Any], folder: Path, field: str, wrong: Wrong) -> dic
     """An item whose pictures are looked for beside the file, and are there."""
     def place(source: Any) -> str:
         if not isinstance(source, str):
-            raise wrong(f"field {field!r}: a picture is a {type(source).__name__}, should be a path or a data: URL")
+            raise wrong(f"field {field!r}: a picture is a {type(source).__name__}, should be a path or "
+                        "a data: URL")
         if source.partition(":")[0].lower() in ("data", "file"):
             return source
         found = folder / source
@@ -200,10 +215,12 @@ def _placed(item: dict[str, Any], folder: Path, field: str, wrong: Wrong) -> dic
     if isinstance(item.get("video"), list) and item["video"]:
         return {**item, "video": [place(frame) for frame in item["video"]]}
     if item.get("video") is not None:
-        raise wrong(f"field {field!r}: a video should be a list of frames, at least one, each a picture's path")
+        raise wrong(f"field {field!r}: a video should be a list of frames, at least one, each a "
+                    "picture's path")
     if isinstance(item.get("image_url"), dict):
         return {**item, "image_url": {**item["image_url"], "url": place(item["image_url"]["url"])}}
-    return {**item, **{key: place(item[key]) for key in ("image", "image_url") if item.get(key) is not None}}
+    return {**item, **{key: place(item[key]) for key in ("image", "image_url")
+                       if item.get(key) is not None}}
 
 
 def _is_file(path: Path) -> bool:
@@ -223,7 +240,8 @@ def _whole_numbers(row: dict[str, Any], name: str, wrong: Wrong) -> tuple[int, .
     return tuple(value)
 
 
-def _logprobs(row: dict[str, Any], ids: tuple[int, ...] | None, wrong: Wrong) -> tuple[float, ...] | None:
+def _logprobs(row: dict[str, Any], ids: tuple[int, ...] | None, wrong: Wrong
+              ) -> tuple[float, ...] | None:
     """Natural logarithms of probabilities, one for each id; null stands for what was not finite."""
     value = row.get("logprobs")
     if value is None:
@@ -232,7 +250,8 @@ def _logprobs(row: dict[str, Any], ids: tuple[int, ...] | None, wrong: Wrong) ->
         raise wrong("field 'logprobs' should be a list of numbers, one for each token of the answer")
     if ids is None or len(ids) != len(value):
         has = "are missing" if ids is None else f"are {len(ids)}"
-        raise wrong(f"field 'logprobs' has {len(value)} numbers and 'ids' {has}; give the id of each scored token")
+        raise wrong(f"field 'logprobs' has {len(value)} numbers and 'ids' {has}; give the id of each "
+                    "scored token")
     numbers = tuple(float(one) if one is not None and math.isfinite(one) else math.nan for one in value)
     high = next((one for one in numbers if one > 1e-3), None)
     if high is not None:
@@ -248,10 +267,11 @@ def _grid(row: dict[str, Any], media: int, wrong: Wrong) -> tuple[Triple, ...] |
         value = [value]
     if not isinstance(value, list) or not all(isinstance(one, list) and len(one) == 3 and all(
             type(n) is int and 0 < n < MOST for n in one) for one in value):
-        raise wrong("field 'grid' should be [t, h, w] in patches, or a list of such, one for each picture or video")
+        raise wrong("field 'grid' should be [t, h, w] in patches, or a list of such, one for each "
+                    "picture or video")
     if len(value) != media:
-        raise wrong(f"field 'grid' has {len(value)} rows for {media} pictures and videos; give one for each, in the "
-                    "order of the prompt")
+        raise wrong(f"field 'grid' has {len(value)} rows for {media} pictures and videos; give one "
+                    "for each, in the order of the prompt")
     return tuple((t, h, w) for t, h, w in value)
 
 
@@ -268,9 +288,10 @@ def _settings(row: dict[str, Any], wrong: Wrong) -> dict[str, Any]:
                         ("max_new_tokens", 1)):
         number = value.get(name)
         if number is not None and (type(number) not in (int, float) or not least <= number < math.inf):
-            raise wrong(f"field 'settings': settings.{name} is {_brief(number)}; it should be a number, at least "
-                        f"{least}")
+            raise wrong(f"field 'settings': settings.{name} is {_brief(number)}; it should be a "
+                        f"number, at least {least}")
     for name in WHOLE:
         if value.get(name) is not None and type(value[name]) is not int:
-            raise wrong(f"field 'settings': settings.{name} is {_brief(value[name])}; it should be a whole number")
+            raise wrong(f"field 'settings': settings.{name} is {_brief(value[name])}; it should be a "
+                        "whole number")
     return {name: number for name, number in value.items() if number is not None}

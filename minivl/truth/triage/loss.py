@@ -1,13 +1,16 @@
-"""How much the candidate loses against the golden run, sample by sample, beside what rounding alone loses.
+"""How much the candidate loses against the golden run, sample by sample, beside what rounding alone
+loses.
 
-    log-probabilities  mean distance of the candidate's from the golden run's, in nats a token, on the same tokens
-    regret             how much less likely the answer is to the golden run than the best tokens in its places, in nats
+    log-probabilities  mean distance of the candidate's from the golden run's, in nats a token, on the
+                       same tokens
+    regret             how much less likely the answer is to the golden run than the best tokens in its
+                       places, in nats
     other answers      the text is not the golden one's
     wrong answers      the text is not the true one, where that is known
 
-The candidate has lost when a measure is beyond what minivl's own run in the same type does, for the samples as a whole:
-a paired bootstrap over samples. One sample is *bad* when it alone is far beyond that. A few that no rounding explains
-are a loss too, however many others are right.
+The candidate has lost when a measure is beyond what minivl's own run in the same type does, for the
+samples as a whole: a paired bootstrap over samples. One sample is *bad* when it alone is far beyond
+that. A few that no rounding explains are a loss too, however many others are right.
 
 Read next: `cause.py` (why), `properties.py` (which samples).
 """
@@ -22,18 +25,20 @@ import numpy as np
 from ...run.inputs import Inputs
 from ...show.samples import Sample as Graded
 from .lines import Line
-from .runs import GOLDEN, SAME, Runs, Score
 from .samplers import OUR_OWN
+from .scorer import GOLDEN, SAME, Score, Scorer
 from .statistics import Interval, paired_interval
 
-# So many times minivl's own rounding is allowed. In 16 bits the type decides and honest runs are alike; in 32 and 64
-# the order of a sum does (`truth/compare/verdict.py` allows as much).
+# So many times minivl's own rounding is allowed. In 16 bits the type decides and honest runs are
+# alike; in 32 and 64 the order of a sum does (`truth/compare/verdict.py` allows as much).
 LEEWAY = {"float64": 8.0, "float32": 8.0, "float16": 2.0, "bfloat16": 2.0}
-LEAST = {"float64": 1e-4, "float32": 1e-4, "float16": 1e-3, "bfloat16": 1e-3}      # nats: programs print four digits
+# nats: programs print four digits
+LEAST = {"float64": 1e-4, "float32": 1e-4, "float16": 1e-3, "bfloat16": 1e-3}
 FAR = 3.0                        # a bad sample is so many times what rounding does to nearly all
 BEYOND = 10.0                    # and one that no rounding explains so many times what it does to any
-MOST = 10.0                      # nats that one token can count for, so that an impossible one does not outweigh all
-LOGPROBS, REGRET, OTHER_ANSWERS, WRONG_ANSWERS = "log-probabilities", "regret", "other answers", "wrong answers"
+MOST = 10.0          # nats that one token can count for, so that an impossible one does not outweigh all
+LOGPROBS, REGRET = "log-probabilities", "regret"
+OTHER_ANSWERS, WRONG_ANSWERS = "other answers", "wrong answers"
 IN_NATS = (LOGPROBS, REGRET)
 MEASURES = (*IN_NATS, OTHER_ANSWERS, WRONG_ANSWERS)
 OUTLIERS = "beyond any rounding"
@@ -42,8 +47,8 @@ UNEVEN = "beyond the other samples"
 
 @dataclass(frozen=True)
 class Sample:
-    """One line with minivl's runs of it. `mine` scores the candidate's tokens; losses are (candidate's, rounding's),
-    NaN where there is nothing to measure."""
+    """One line with minivl's runs of it. `mine` scores the candidate's tokens; losses are
+    (candidate's, rounding's), NaN where there is nothing to measure."""
     line: Line
     prompt_ids: np.ndarray
     media: tuple
@@ -60,8 +65,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class Measured:
-    """One measure over all samples that have it; the interval is of candidate minus rounding, the verdict allows for
-    LEEWAY. lost: whether that is more than rounding does."""
+    """One measure over all samples that have it; the interval is of candidate minus rounding, the
+    verdict allows for LEEWAY. lost: whether that is more than rounding does."""
     name: str
     samples: int
     candidate: float
@@ -70,27 +75,31 @@ class Measured:
     lost: bool
 
 
-def measure(line: Line, inputs: Inputs, runs: Runs) -> Sample:
-    """Run minivl on one sample, golden and in the candidate's precision, and measure both against the golden run."""
-    tokens = runs.tokens(line)
-    golden, same = (runs.answer(inputs, who, line.max_new_tokens) for who in (GOLDEN, SAME))
-    mine = runs.score(inputs, tokens, GOLDEN, every=True)
-    said, own = (runs.vlm.tokenizer.decode(ids) for ids in (golden, same))
+def measure(line: Line, inputs: Inputs, scorer: Scorer) -> Sample:
+    """Run minivl on one sample, golden and in the candidate's precision, and measure both against the
+    golden run."""
+    tokens = scorer.tokens(line)
+    golden, same = (scorer.answer(inputs, who, line.max_new_tokens) for who in (GOLDEN, SAME))
+    mine = scorer.score(inputs, tokens, GOLDEN, every=True)
+    said, own = (scorer.vlm.tokenizer.decode(ids) for ids in (golden, same))
     nothing = (np.nan, np.nan)
     losses = dict.fromkeys(MEASURES, nothing)
     if line.logprobs is not None:
-        ours = runs.score(inputs, tokens, SAME).logprobs
+        ours = scorer.score(inputs, tokens, SAME).logprobs
         losses[LOGPROBS] = (distance_under(line.logprobs, mine, OUR_OWN), distance(ours, mine.logprobs))
     if not line.teacher_forced:
-        losses[REGRET] = (min(mine.regret, MOST), min(runs.score(inputs, same, GOLDEN).regret, MOST))
-        losses[OTHER_ANSWERS] = (float(clean(line.text) != clean(said)), float(clean(own) != clean(said)))
+        losses[REGRET] = (min(mine.regret, MOST), min(scorer.score(inputs, same, GOLDEN).regret, MOST))
+        losses[OTHER_ANSWERS] = (float(clean(line.text) != clean(said)),
+                                 float(clean(own) != clean(said)))
         if line.expected is not None:
-            losses[WRONG_ANSWERS] = (float(not right(line.text, line.expected)), float(not right(own, line.expected)))
+            losses[WRONG_ANSWERS] = (float(not right(line.text, line.expected)),
+                                     float(not right(own, line.expected)))
     return Sample(line, inputs.input_ids, inputs.media, tokens, said, mine, losses)
 
 
 def distance(theirs: Sequence[float] | np.ndarray, ours: np.ndarray) -> float:
-    """Mean distance of log-probabilities in nats a token, each at most MOST; those that are no number count as MOST."""
+    """Mean distance of log-probabilities in nats a token, each at most MOST; those that are no number
+    count as MOST."""
     a = np.asarray(theirs, np.float64)
     if not len(a):
         return 0.0
@@ -98,8 +107,8 @@ def distance(theirs: Sequence[float] | np.ndarray, ours: np.ndarray) -> float:
 
 
 def distance_under(theirs: Sequence[float], ours: Score, sampler: str) -> float:
-    """The same where it is not known whether the candidate gives log-probabilities before its penalty or after: of the
-    two the nearer."""
+    """The same where it is not known whether the candidate gives log-probabilities before its penalty
+    or after: of the two the nearer."""
     return min(distance(theirs, ours.logprobs), distance(theirs, ours.choices[sampler].logprobs))
 
 
@@ -109,7 +118,8 @@ def clean(text: str) -> str:
 
 
 def right(text: str, expected: str) -> bool:
-    """Whether an answer is the true one: words, boxes, points or moments, as the samples of the package are judged."""
+    """Whether an answer is the true one: words, boxes, points or moments, as the samples of the
+    package are judged."""
     return Graded("", (), None, "", expected, False, "").is_right(clean(text))
 
 
@@ -125,17 +135,19 @@ def measured(samples: Sequence[Sample], precision: str) -> list[Measured]:
         graded = name in IN_NATS
         factor, least = (LEEWAY[precision], LEAST[precision]) if graded else (1.0, 0.0)
         beyond = paired_interval(theirs - factor * ours)
-        out.append(Measured(name, len(pairs), float(theirs.mean()), float(ours.mean()), paired_interval(theirs - ours),
-                            beyond.low > least))
+        out.append(Measured(name, len(pairs), float(theirs.mean()), float(ours.mean()),
+                            paired_interval(theirs - ours), beyond.low > least))
     apart = outliers(samples, precision)
-    return [*out, Measured(OUTLIERS, len(apart), float(apart.mean()), 0.0, paired_interval(apart), bool(apart.any()))]
+    return [*out, Measured(OUTLIERS, len(apart), float(apart.mean()), 0.0, paired_interval(apart),
+                           bool(apart.any()))]
 
 
 def uneven(samples: Sequence[Sample], has: np.ndarray, precision: str) -> Measured | None:
     """Log-probabilities of samples with a property, beyond what rounding does to those without.
 
-    Another program may round more than minivl, by one factor, which the samples without the property tell; what follows
-    a property is no rounding. has: one truth value a sample. None where either side has no log-probabilities.
+    Another program may round more than minivl, by one factor, which the samples without the property
+    tell; what follows a property is no rounding. has: one truth value a sample. None where either side
+    has no log-probabilities.
     """
     pairs = np.array([one.losses[LOGPROBS] for one in samples])
     known = ~np.isnan(pairs[:, 0])
@@ -162,7 +174,8 @@ def rounding(samples: Sequence[Sample], name: str) -> list[float]:
 
 
 def limits(samples: Sequence[Sample], precision: str) -> dict[str, float]:
-    """From where on one sample is bad, by log-probabilities and by regret: beyond what rounding does to nearly all."""
+    """From where on one sample is bad, by log-probabilities and by regret: beyond what rounding does
+    to nearly all."""
     found = {}
     for name in IN_NATS:
         high = float(np.quantile(rounding(samples, name) or [0.0], 0.95))

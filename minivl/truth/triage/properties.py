@@ -1,4 +1,5 @@
-"""What the bad samples have in common: for each property the counts, and an exact test of whether they hang together.
+"""What the bad samples have in common: for each property the counts, and an exact test of whether they
+hang together.
 
 Read next: `statistics.py` (the test), `triage.py`.
 """
@@ -15,15 +16,17 @@ from .loss import Sample
 from .statistics import fisher_exact, holm
 
 SURE = 0.05                              # a corrected p below this names a property
-QUARTERS = (0.25, 0.5, 0.75)             # of the samples' patches: what counts as many is tried at three places
+QUARTERS = (0.25, 0.5, 0.75)      # of the samples' patches: what counts as many is tried at three places
 Test = Callable[[Sample], bool]
 
 
 @dataclass(frozen=True)
 class Shared:
-    """One property: how many of the samples with it are bad, and of those without; p corrected for all properties.
+    """One property: how many of the samples with it are bad, and of those without; p corrected for all
+    properties.
 
-    beyond: the same test among samples that the first named property does not cover, NaN where there is none.
+    beyond: the same test among samples that the first named property does not cover, NaN where there
+        is none.
     """
     name: str
     bad_with: int
@@ -75,7 +78,8 @@ def order(one: Sample) -> list[str]:
     for message in one.line.messages:
         content = message["content"]
         if message["role"] != "system":
-            out += ["text"] if isinstance(content, str) else ["text" if "text" in c else "picture" for c in content]
+            items = [{"text": content}] if isinstance(content, str) else content
+            out += ["text" if "text" in item else "picture" for item in items]
     return out
 
 
@@ -85,8 +89,8 @@ def follows(items: list[str], first: str, then: str) -> bool:
 
 
 def shared(samples: Sequence[Sample], bad: np.ndarray, vision: VisionConfig) -> list[Shared]:
-    """Every property that some samples have and some have not, the most telling first. Only an excess of bad samples
-    counts; a lack of them is p = 1."""
+    """Every property that some samples have and some have not, the most telling first. Only an excess
+    of bad samples counts; a lack of them is p = 1."""
     found = _table(samples, bad, vision)
     if not found or found[0].p >= SURE:
         return found
@@ -98,15 +102,17 @@ def shared(samples: Sequence[Sample], bad: np.ndarray, vision: VisionConfig) -> 
     return [replace(row, beyond=later.get(row.name, float("nan"))) for row in found]
 
 
-def _table(samples: Sequence[Sample], bad: np.ndarray, vision: VisionConfig, levels: Sequence[Sample] | None = None
-           ) -> list[Shared]:
+def _table(samples: Sequence[Sample], bad: np.ndarray, vision: VisionConfig,
+           levels: Sequence[Sample] | None = None) -> list[Shared]:
     rows = []
     for name, test in properties(levels or samples, vision).items():
         has = np.array([test(one) for one in samples], bool)
         if has.all() or not has.any():
             continue
-        row = Shared(name, int((bad & has).sum()), int(has.sum()), int((bad & ~has).sum()), int((~has).sum()), 1.0)
-        p = fisher_exact(row.bad_with, row.all_with - row.bad_with, row.bad_without, row.all_without - row.bad_without)
+        row = Shared(name, int((bad & has).sum()), int(has.sum()), int((bad & ~has).sum()),
+                     int((~has).sum()), 1.0)
+        p = fisher_exact(row.bad_with, row.all_with - row.bad_with, row.bad_without,
+                         row.all_without - row.bad_without)
         rows.append(replace(row, p=p if row.excess > 0 else 1.0))
     corrected = holm([row.p for row in rows])
     fixed = [replace(row, p=p) for row, p in zip(rows, corrected, strict=True)]
@@ -115,7 +121,8 @@ def _table(samples: Sequence[Sample], bad: np.ndarray, vision: VisionConfig, lev
 
 
 def named(table: Sequence[Shared]) -> list[str]:
-    """The property that the bad samples share, and those that are needed beside it; nothing when none is sure."""
+    """The property that the bad samples share, and those that are needed beside it; nothing when none
+    is sure."""
     if not table or table[0].p >= SURE:
         return []
     return [table[0].name, *(row.name for row in table[1:] if row.beyond < SURE)]

@@ -1,4 +1,5 @@
-"""A triage for a terminal and for a program. Plain data in, words out; nothing is measured or judged here."""
+"""A triage for a terminal and for a program. Plain data in, words out; nothing is measured or judged
+here."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+from ..compare.report import plain
 from .cause import Cause, Tried
 from .loss import MEASURES, OUTLIERS, Measured
 from .properties import SURE, Shared
@@ -14,8 +16,10 @@ from .statistics import LEVEL
 from .triage import Triage
 
 MOST_TRIED, MOST_SHARED = 6, 8
-UNITS = dict(zip((*MEASURES, OUTLIERS), ("nats a token", "nats an answer", *("share of samples",) * 3), strict=True))
-LOST = ("measure", "samples", "candidate", "rounding", f"difference, {LEVEL:.0%} interval", "more than rounding")
+UNITS = dict(zip((*MEASURES, OUTLIERS), ("nats a token", "nats an answer", *("share of samples",) * 3),
+                 strict=True))
+LOST = ("measure", "samples", "candidate", "rounding", f"difference, {LEVEL:.0%} interval",
+        "more than rounding")
 TRIED = ("if it were so", "kind", "samples", "loss before", "after", "explained", "holds")
 SHARED = ("property", "bad with it", "bad without it", "p, corrected", "p beyond the first")
 
@@ -29,8 +33,10 @@ def headline(found: Triage) -> str:
 
 def summary(found: Triage, candidate: str) -> list[str]:
     """What was compared, and whether something was lost."""
-    lines = [f"{candidate}: {len(found.samples)} samples in {found.precision}, against minivl in {found.golden}",
-             f"{int(found.bad.sum())} samples are bad: further from the golden run than rounding takes any sample"]
+    lines = [f"{candidate}: {len(found.samples)} samples in {found.precision}, against minivl in "
+             f"{found.golden}",
+             f"{int(found.bad.sum())} samples are bad: further from the golden run than rounding takes "
+             "any sample"]
     if found.different and not found.lost:
         lines.append("nothing is lost beyond rounding, but its inputs are not ours")
     return lines
@@ -39,7 +45,8 @@ def summary(found: Triage, candidate: str) -> list[str]:
 def lost_row(one: Measured) -> tuple[str, ...]:
     """One measure as a row under LOST."""
     low, high = (number(value) for value in (one.interval.low, one.interval.high))
-    return (f"{one.name} ({UNITS[one.name]})", str(one.samples), number(one.candidate), number(one.rounding),
+    return (f"{one.name} ({UNITS[one.name]})", str(one.samples), number(one.candidate),
+            number(one.rounding),
             f"{number(one.interval.mean)}  ({low} to {high})", "yes" if one.lost else "no")
 
 
@@ -48,13 +55,14 @@ def cause_lines(cause: Cause) -> list[str]:
     if cause.kind is None:
         return []
     return [f"{cause.kind}: {cause.because}", *(f"seen: {one.words}" for one in cause.evidence
-                                              if one.words != cause.because), *(f"note: {n}" for n in cause.notes)]
+                                              if one.words != cause.because),
+            *(f"note: {n}" for n in cause.notes)]
 
 
 def tried_row(one: Tried) -> tuple[str, ...]:
     """One hypothesis as a row under TRIED."""
-    return (one.name, one.kind, str(one.samples), number(one.before), number(one.after), f"{one.explained:.0%}",
-            "yes" if one.holds else "no")
+    return (one.name, one.kind, str(one.samples), number(one.before), number(one.after),
+            f"{one.explained:.0%}", "yes" if one.holds else "no")
 
 
 def shared_line(found: Triage) -> str:
@@ -70,15 +78,16 @@ def shared_line(found: Triage) -> str:
 
 def shared_row(one: Shared) -> tuple[str, ...]:
     """One property as a row under SHARED."""
-    return (one.name, f"{one.bad_with} of {one.all_with}", f"{one.bad_without} of {one.all_without}", number(one.p),
-            "-" if math.isnan(one.beyond) else number(one.beyond))
+    return (one.name, f"{one.bad_with} of {one.all_with}", f"{one.bad_without} of {one.all_without}",
+            number(one.p), "-" if math.isnan(one.beyond) else number(one.beyond))
 
 
 def smallest_lines(one: Smallest) -> list[str]:
     """The smallest bad sample, and how to go on with it."""
-    prompt = "its prompt and the golden answer as the assistant's turn" if one.with_answer else "its prompt"
+    prompt = "its prompt" + " and the golden answer as the assistant's turn" * one.with_answer
     return [f"smallest bad sample: {one.name} ({one.size} patches and tokens), written to {one.folder}",
-            f"record your program's run of {prompt} as {one.folder}/{THEIRS} (docs/reference/trace-format.md), then",
+            f"record your program's run of {prompt} as {one.folder}/{THEIRS} "
+            "(docs/reference/trace-format.md), then",
             *(f"  {command}" for command in one.commands)]
 
 
@@ -89,28 +98,21 @@ def number(value: float) -> str:
 
 def document(found: Triage, candidate: str, shown: Smallest | None) -> dict[str, Any]:
     """What `--json` prints. Numbers that are not there are null."""
-    return _plain({
+    return plain({
         "candidate": candidate, "verdict": found.cause.kind or "same", "precision": found.precision,
         "golden": found.golden, "samples": len(found.samples), "lost": found.lost,
         "bad": [one.line.name for one, wrong in zip(found.samples, found.bad, strict=True) if wrong],
         "limits": found.limits, "measured": [{**asdict(one), "interval": one.interval._asdict()}
                                              for one in found.measured],
         "cause": {"kind": found.cause.kind, "name": found.cause.name, "because": found.cause.because,
-                  "evidence": [{**asdict(one), "samples": [found.samples[n].line.name for n in one.samples]}
+                  "evidence": [{**asdict(one), "samples": [found.samples[n].line.name
+                                                           for n in one.samples]}
                                for one in found.cause.evidence],
                   "tried": [{**asdict(one), "holds": one.holds} for one in found.cause.tried],
                   "notes": found.cause.notes},
         "shared": {"named": found.named, "table": [asdict(one) for one in found.shared]},
         "answers": {one.line.name: one.answer for one in found.samples},
-        "losses": {one.line.name: {name: pair for name, pair in one.losses.items() if not math.isnan(pair[0])}
+        "losses": {one.line.name: {name: pair for name, pair in one.losses.items()
+                                   if not math.isnan(pair[0])}
                    for one in found.samples},
         "smallest": asdict(shown) if shown else None})
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value

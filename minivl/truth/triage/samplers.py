@@ -1,10 +1,12 @@
-"""Ways of choosing the next token, and what a given answer looks like under each: numbers for every token.
+"""Ways of choosing the next token, and what a given answer looks like under each: numbers for every
+token.
 
-The scores of one forward pass are enough for all of them. A greedy sampler is known by its *regret*: how much less
-likely the chosen token is than the best one, 0 throughout when the answer is its own. One that draws is known by its
-calibration: tokens are as surprising as it expects, and their places in the cumulative distribution are uniform.
+The scores of one forward pass are enough for all of them. A greedy sampler is known by its
+*regret*: how much less likely the chosen token is than the best one, 0 throughout when the answer
+is its own. One that draws is known by its calibration: tokens are as surprising as it expects, and
+their places in the cumulative distribution are uniform.
 
-Read next: `runs.py`, which makes the scores; `cause.py`, which compares samplers.
+Read next: `scorer.py`, which makes the scores; `cause.py`, which compares samplers.
 """
 
 from __future__ import annotations
@@ -23,9 +25,9 @@ from .statistics import uniform
 
 PENALTIES, TEMPERATURES = (1.0, 1.05, 1.1, 1.2, 1.3), (0.3, 0.5, 0.7, 1.0, 1.5)
 COLDEST = 1e-3                                # scores over less overflow; it is greedy, to all intents
-IMPOSSIBLE = -1e4                             # nats; a token that top-k has left out, in a number that can be summed
+IMPOSSIBLE = -1e4                 # nats; a token that top-k has left out, in a number that can be summed
 OUR_OWN = "as the checkpoint says"
-UNIFORM, SURPRISED = 1e-3, 4.0                # least p, and most standard errors, of answers that a sampler has drawn
+UNIFORM, SURPRISED = 1e-3, 4.0  # least p, and most standard errors, of answers that a sampler has drawn
 
 
 @dataclass(frozen=True)
@@ -42,16 +44,20 @@ class Sampler:
         """What the choice is made from: k v -> k v. tokens (k,): the answer; row n chose tokens[n]."""
         seen = prompt if self.on_prompt else prompt[:0]
         before = tuple(tokens[:n] for n in range(len(tokens)))
-        out = penalise(logits, (seen,) * len(tokens), before, self.penalty) if self.penalty != 1 else wide(logits)
+        out = wide(logits)
+        if self.penalty != 1:
+            out = penalise(logits, (seen,) * len(tokens), before, self.penalty)
         return narrow_choice(out, self.temperature, self.top_k, self.top_p) if self.temperature else out
 
 
 @dataclass(frozen=True)
 class Choice:
-    """An answer under one sampler, token by token: k of each. logprobs after its penalty and temperature.
+    """An answer under one sampler, token by token: k of each. logprobs after its penalty and
+    temperature.
 
-    Of a greedy sampler there is the regret, of one that draws the rest: places and surprise (in nats above what is
-    expected) with its variance tell whether it may have drawn the answer. What there is not has no numbers.
+    Of a greedy sampler there is the regret, of one that draws the rest: places and surprise (in nats
+    above what is expected) with its variance tell whether it may have drawn the answer. What there is
+    not has no numbers.
     """
     logprobs: np.ndarray
     regret: np.ndarray
@@ -65,16 +71,18 @@ def samplers(generation: GenerationConfig, declared: Iterable[Mapping[str, Any]]
     own = generation.repetition_penalty
     found = [Sampler(OUR_OWN, own)]
     for told in declared:
-        temperature, penalty = float(told.get("temperature", 0)), float(told.get("repetition_penalty", own))
+        temperature, penalty = (float(told.get(name, none)) for name, none in
+                                (("temperature", 0), ("repetition_penalty", own)))
         top_k = int(told["top_k"]) if told.get("top_k", 0) > 0 else None
         found.append(Sampler(words(penalty, temperature) + ", as the candidate says", penalty, True,
-                             max(temperature, COLDEST) if temperature else 0.0, top_k, told.get("top_p") or None))
+                             max(temperature, COLDEST) if temperature else 0.0, top_k,
+                             told.get("top_p") or None))
     found += [Sampler(words(p, 0), p) for p in PENALTIES if p != own]
     found += [Sampler(words(p, 0) + " on new tokens only", p, False) for p in PENALTIES if p != 1]
     found += [Sampler(words(own, t), own, True, t) for t in TEMPERATURES]
     drawn = max(generation.temperature, COLDEST)
-    found.append(Sampler(f"drawn at temperature {drawn:g} from the checkpoint's own choice of tokens", own, True, drawn,
-                         generation.top_k or None, generation.top_p or None))
+    found.append(Sampler(f"drawn at temperature {drawn:g} from the checkpoint's own choice of tokens",
+                         own, True, drawn, generation.top_k or None, generation.top_p or None))
     return list({sampler.name: sampler for sampler in found}.values())
 
 
@@ -84,8 +92,10 @@ def words(penalty: float, temperature: float) -> str:
     return f"{said}, temperature {temperature:g}" if temperature else f"{said}, greedy"
 
 
-def choice(sampler: Sampler, logits: np.ndarray, prompt: np.ndarray, tokens: np.ndarray, seed: int) -> Choice:
-    """An answer under one sampler. seed: for the places within a token's share, which would be steps otherwise."""
+def choice(sampler: Sampler, logits: np.ndarray, prompt: np.ndarray, tokens: np.ndarray,
+           seed: int) -> Choice:
+    """An answer under one sampler. seed: for the places within a token's share, which would be steps
+    otherwise."""
     scores = sampler.scores(logits, prompt, tokens).astype(np.float64)                       # k v
     logp = np.maximum(log_softmax(scores), IMPOSSIBLE)
     own = logp[np.arange(len(tokens)), tokens]                                              # k
@@ -93,7 +103,7 @@ def choice(sampler: Sampler, logits: np.ndarray, prompt: np.ndarray, tokens: np.
     if not sampler.temperature:
         return Choice(own, logp.max(axis=1) - own, none, none, none)
     share = np.exp(logp)
-    mean = (share * np.where(share > 0, logp, 0)).sum(axis=1)                               # minus the entropy
+    mean = (share * np.where(share > 0, logp, 0)).sum(axis=1)                         # minus the entropy
     spread = (share * np.where(share > 0, logp - mean[:, None], 0) ** 2).sum(axis=1)
     above = np.where(logp > own[:, None], share, 0).sum(axis=1)
     places = above + np.random.default_rng(seed).random(len(tokens)) * np.exp(own)

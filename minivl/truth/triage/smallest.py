@@ -1,4 +1,5 @@
-"""The smallest bad sample, written out for `minivl diff`: its golden trace, the sample itself, and what to type.
+"""The smallest bad sample, written out for `minivl diff`: its golden trace, the sample itself, and
+what to type.
 
 Read next: `truth/trace/record.py`, which records.
 """
@@ -22,12 +23,13 @@ from .loss import LOGPROBS, REGRET, Sample
 from .samplers import OUR_OWN
 
 GOLDEN, LINE, THEIRS = "golden.safetensors", "sample.json", "mine.safetensors"
-CLEAR = 0.25                             # of the median bad sample's loss, at least: one that is bad beyond doubt
+CLEAR = 0.25                    # of the median bad sample's loss, at least: one that is bad beyond doubt
 
 
 @dataclass(frozen=True)
 class Smallest:
-    """Where the sample is: its name, how many patches and tokens it has, the folder, and the commands that go on."""
+    """Where the sample is: its name, how many patches and tokens it has, the folder, and the commands
+    that go on."""
     name: str
     size: int
     folder: str
@@ -40,7 +42,8 @@ def smallest(samples: Sequence[Sample], bad: np.ndarray) -> Sample:
     found = [one for one, wrong in zip(samples, bad, strict=True) if wrong] or [
         max(samples, key=lambda one: total(one.losses, 0))]
     least = CLEAR * float(np.median([total(one.losses, 0) for one in found]))
-    return min((one for one in found if total(one.losses, 0) >= least), key=lambda one: (one.size, one.line.number))
+    return min((one for one in found if total(one.losses, 0) >= least),
+               key=lambda one: (one.size, one.line.number))
 
 
 def needs_answer(sample: Sample, limit: dict[str, float]) -> bool:
@@ -48,12 +51,13 @@ def needs_answer(sample: Sample, limit: dict[str, float]) -> bool:
     line, first = sample.line, sample.mine.logprobs[:1]
     if not len(first):
         return False
-    numbers = line.logprobs is not None and not abs(line.logprobs[0] - float(first[0])) <= limit[LOGPROBS]
+    numbers = line.logprobs is not None and not abs(line.logprobs[0] -
+                                                    float(first[0])) <= limit[LOGPROBS]
     return not numbers and float(sample.mine.choices[OUR_OWN].regret[0]) <= limit[REGRET]
 
 
-def write(sample: Sample, vlm: VLM, precision: str, model: str | None, limit: dict[str, float], folder: Path
-          ) -> Smallest:
+def write(sample: Sample, vlm: VLM, precision: str, model: str | None, limit: dict[str, float],
+          folder: Path) -> Smallest:
     """Record the golden trace of one sample into a folder. Raises OSError as the system does."""
     answer = needs_answer(sample, limit)
     messages: list[dict[str, Any]] = [*sample.line.messages]
@@ -62,9 +66,10 @@ def write(sample: Sample, vlm: VLM, precision: str, model: str | None, limit: di
     folder.mkdir(parents=True, exist_ok=True)
     yardsticks = tuple(dict.fromkeys((precision, "float32")))
     record(vlm.on("float64", "definition"), messages, folder / GOLDEN, yardsticks=yardsticks)
-    text = json.dumps({"id": sample.line.name, "messages": messages, "prompt_ids": sample.prompt_ids.tolist(),
-                       "text": sample.line.text, "golden_text": sample.answer, "precision": precision}, indent=1,
-                      default=str) + "\n"
+    text = json.dumps({"id": sample.line.name, "messages": messages,
+                       "prompt_ids": sample.prompt_ids.tolist(),
+                       "text": sample.line.text, "golden_text": sample.answer, "precision": precision},
+                      indent=1, default=str) + "\n"
     write_whole(folder / LINE, lambda file: file.write(text.encode("utf-8")))
     path = [str(folder / name) for name in (GOLDEN, THEIRS)]
     more = ["--local", *(["--model", model] if model else [])]

@@ -1,5 +1,5 @@
-"""The statistics that triage needs: a bootstrap interval, Fisher's exact test, Holm's correction, and whether numbers
-are uniform. Small, exact where exact is cheap, seeded where not.
+"""The statistics that triage needs: a bootstrap interval, Fisher's exact test, Holm's correction, and
+whether numbers are uniform. Small, exact where exact is cheap, seeded where not.
 
 Read next: `loss.py` and `properties.py`, which ask.
 """
@@ -23,7 +23,8 @@ class Interval(NamedTuple):
     high: float
 
 
-def paired_interval(differences: Sequence[float] | np.ndarray, seed: int = 0, level: float = LEVEL) -> Interval:
+def paired_interval(differences: Sequence[float] | np.ndarray, seed: int = 0,
+                    level: float = LEVEL) -> Interval:
     """The mean of paired differences with a percentile bootstrap interval over samples (Efron, 1979)."""
     values = np.asarray(differences, np.float64)
     rng, n = np.random.default_rng(seed), len(values)
@@ -35,8 +36,8 @@ def paired_interval(differences: Sequence[float] | np.ndarray, seed: int = 0, le
 
 
 def fisher_exact(a: int, b: int, c: int, d: int) -> float:
-    """Two-sided p of the table [[a, b], [c, d]]: all tables with its margins that are no likelier than it (Fisher,
-    1935)."""
+    """Two-sided p of the table [[a, b], [c, d]]: all tables with its margins that are no likelier than
+    it (Fisher, 1935)."""
     rows, columns, total = (a + b, c + d), a + c, a + b + c + d
 
     def log_of(k: int) -> float:
@@ -61,7 +62,8 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def uniform(values: Sequence[float] | np.ndarray) -> float:
-    """p of the Kolmogorov-Smirnov test that numbers in 0..1 are uniform; the asymptotic series, Stephens' form."""
+    """p of the Kolmogorov-Smirnov test that numbers in 0..1 are uniform; the asymptotic series,
+    Stephens' form."""
     u = np.sort(np.asarray(values, np.float64))
     n = len(u)
     if not n:
@@ -70,4 +72,5 @@ def uniform(values: Sequence[float] | np.ndarray) -> float:
     x = (math.sqrt(n) + 0.12 + 0.11 / math.sqrt(n)) * gap
     if x < 0.3:                                            # the series converges slowly there, to 1
         return 1.0
-    return min(1.0, max(0.0, 2 * math.fsum((-1) ** (k - 1) * math.exp(-2 * (k * x) ** 2) for k in range(1, 101))))
+    return min(1.0, max(0.0, 2 * math.fsum((-1) ** (k - 1) *
+                                           math.exp(-2 * (k * x) ** 2) for k in range(1, 101))))

@@ -19,8 +19,8 @@ from .cause import Cause, find_cause
 from .lines import Line, LinesError
 from .loss import Measured, Sample, bad, limits, measure, measured, uneven
 from .properties import Shared, named, properties, shared
-from .runs import Runs
 from .samplers import samplers
+from .scorer import Scorer
 
 FINER = {"bfloat16": "float32", "float16": "float32", "float32": "float64", "float64": "float64"}
 DEFAULT = "bfloat16"                     # what most programs run in, where nobody says
@@ -54,7 +54,8 @@ class Triage:
 
 
 def precision_of(lines: Sequence[Line], said: str | None) -> str:
-    """The candidate's type: as said on the command line, or in its lines. Raises LinesError when these disagree."""
+    """The candidate's type: as said on the command line, or in its lines. Raises LinesError when these
+    disagree."""
     told = {line.settings["precision"]: line.number for line in lines if "precision" in line.settings}
     if len(told) > 1:
         raise LinesError(f"settings.precision is {' and '.join(sorted(told))} in one file (line "
@@ -62,24 +63,27 @@ def precision_of(lines: Sequence[Line], said: str | None) -> str:
     return said or next(iter(told), DEFAULT)
 
 
-def triage(lines: Sequence[Line], vlm: VLM, precision: str, golden: str | None = None, cache: Cache | None = None,
+def triage(lines: Sequence[Line], vlm: VLM, precision: str, golden: str | None = None,
+           cache: Cache | None = None,
            max_new_tokens: int = 128, say: Callable[[str], None] = lambda words: None) -> Triage:
-    """Compare a candidate's answers with minivl's own. Raises ValueError for a sample that cannot be prepared."""
-    golden = golden or FINER[precision]
+    """Compare a candidate's answers with minivl's own. Raises ValueError for a sample that cannot be
+    prepared."""
+    golden, vlm = golden or FINER[precision], vlm.on(kernels="definition")
     declared = {repr(line.settings): line.settings for line in lines
                 if {"temperature", "repetition_penalty", "top_k", "top_p"} & line.settings.keys()}
-    runs = Runs(vlm, precision, golden, samplers(vlm.generation, declared.values()), cache or Cache(), max_new_tokens)
+    scorer = Scorer(vlm, precision, golden, samplers(vlm.generation, declared.values()),
+                    cache or Cache(), max_new_tokens)
     samples = []
     for n, line in enumerate(lines):
         say(f"sample {n + 1} of {len(lines)}")
-        samples.append(measure(line, prepared(line, vlm), runs))
+        samples.append(measure(line, prepared(line, vlm), scorer))
     wrong, found = bad(samples, precision), measured(samples, precision)
     table = shared(samples, wrong, vlm.config.vision)
     if named(table):
         holds = properties(samples, vlm.config.vision)[named(table)[0]]
         apart = uneven(samples, np.array([holds(one) for one in samples]), precision)
         found += [apart] if apart else []
-    cause = find_cause(samples, wrong, found, runs, say)
+    cause = find_cause(samples, wrong, found, scorer, say)
     return Triage(precision, golden, samples, wrong, limits(samples, precision), found, cause, table)
 
 

@@ -11,6 +11,7 @@ import minivl
 from minivl.show.plot import board
 from minivl.teach.check.draws import search
 from minivl.teach.check.stages import EXERCISES
+from minivl.teach.lessons import EXERCISES as LESSONS
 
 from .versions import load
 from .versions_arithmetic import attention, gated, mapped, numbers, rms, turned
@@ -172,6 +173,23 @@ def test_the_front_door_lists_describes_and_corrects():
         minivl.check("merge2x2")
     with pytest.raises(TypeError, match="should be the function"):
         minivl.check("merge_2x2", 3)
+
+
+def test_the_front_door_takes_the_lessons_exercises_by_number(capsys):
+    listing = str(minivl.check())
+    assert all(f"\n  {number} " in listing for number in LESSONS) and len(LESSONS) == 36
+    assert sum(asked.stage is not None for asked in LESSONS.values()) == 17
+    assert list(LESSONS) == sorted(LESSONS, key=float)
+    said = str(minivl.check("7.1"))
+    assert said.startswith("exercise 7.1: rms_norm, which gives an array (n, d)\n  for example:\n    x = float64")
+    assert str(minivl.check("16.1")) == 'exercise 16.1: first_wrong, which gives the key of a pass, or "none"'
+    with pytest.raises(ValueError, match=r"no exercise '7\.9'; they are 0\.1, "):
+        minivl.check("7.9", NORM)
+    with pytest.raises(TypeError, match="should be the function"):
+        minivl.check("7.1", 3)
+    with pytest.raises(AssertionError, match="exercise 7.1: Your function takes .x., but exercise 7.1 is given"):
+        minivl.check("7.1", lambda x: x)
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("stage", ["rms_norm", "window_order", "mrope", "narrow_choice"])

@@ -19,12 +19,11 @@ import numpy as np
 from PIL import Image
 
 import minivl
-from minivl.checkpoint.weight import Linear
+from minivl.checkpoint.tree import Linear
 from minivl.door.stage import Session, Wrap
 from minivl.kernels.definition import log_softmax
 from minivl.run.inputs import Inputs
 from minivl.truth.museum import get
-from minivl.truth.museum.hunt import quietly
 
 from .samples import Reading
 
@@ -46,7 +45,7 @@ class Candidate:
 def row_of(candidate: Candidate, vlm: minivl.VLM, sample: Reading, folder: Path) -> dict[str, Any]:
     """One line of the candidate's file."""
     messages = [{**m, "content": [_opened(item, folder) for item in m["content"]]} for m in sample.messages]
-    with quietly(), Session(replace=candidate.wraps(vlm), record="decoder.logits") as s:
+    with Session(replace=candidate.wraps(vlm), record="decoder.logits", quiet=True) as s:
         inputs: Inputs = vlm.prepare(messages)
         ids = vlm.generate(inputs, MOST_TOKENS, **candidate.options)
     logits = np.concatenate(list(s.trace.values())).astype(np.float64)                      # k v

@@ -8,7 +8,7 @@ from ....config import TextConfig, VisionConfig
 from ....passes import block as passes
 from ..draws import Draws
 from ..exercise import Exercise
-from .small import lin, matrix, text, vision
+from .small import bias, lin, matrix, text, vision
 
 
 def _draw_qkv(d: Draws) -> tuple:
@@ -34,70 +34,36 @@ QKV = Exercise(
     reads=("heads", "kv_heads", "head_dim"))
 
 
-def _heads(x, qkv, config):
-    y, e = lin(x, qkv), config.head_dim
-    a, k = config.heads * e, config.kv_heads * e
-    return y[:, :a], y[:, a : a + k], y[:, a + k :], e
+def _after(change):
+    """The right q, k and v, changed."""
+    return lambda *args: change(*QKV.definition(*args))
 
 
-def _split(e, *parts):
-    return tuple(part.reshape(len(part), -1, e) for part in parts)
+QKV.wrong("kv_swapped", _after(lambda q, k, v: (q, v, k)),
+          "key and value are swapped: the rows of the matrix are q, then k, then v")
+QKV.wrong("equal_thirds",
+          lambda x, w, c: tuple(y.reshape(len(x), -1, c.head_dim) for y in np.split(lin(x, w), 3, 1)),
+          "q, k and v are read as three equal thirds: with fewer key-value heads, k and v are narrower")
+QKV.wrong("head_by_head",
+          lambda x, qkv, c: tuple(np.moveaxis(lin(x, qkv).reshape(len(x), c.heads, 3, -1), 2, 0)),
+          "q, k and v are read head by head (q k v of head 0, then of head 1): all of q comes first")
+QKV.wrong("heads_cut_across",
+          _after(lambda *parts: tuple(p.reshape(len(p), p.shape[2], -1).swapaxes(1, 2) for p in parts)),
+          "heads are cut across: (e, a) swapped. A head is e neighbours: reshape to (n, a, e), with no "
+          "transpose")
+QKV.fault("qkv-bias-dropped", "your bias is missing")
+QKV.wrong("kv_repeated",
+          _after(lambda q, *kv: (q, *(np.repeat(part, q.shape[1] // part.shape[1], 1) for part in kv))),
+          "k and v are repeated up to the number of query heads: they stay few; `attend` pairs them")
+QKV.wrong("q_scaled_here", _after(lambda q, k, v: (q / np.sqrt(q.shape[2]), k, v)),
+          "q is scaled by 1/sqrt(e) here: that is part of `attend`, and would come twice")
+QKV.wrong("heads_first", _after(lambda *parts: tuple(part.swapaxes(0, 1) for part in parts)),
+          "heads come first, (a, n, e): rows stay first, (n, a, e)")
+QKV.wrong("qk_swapped", _after(lambda q, k, v: (k, q, v)),
+          "queries and keys are swapped: the rows of the matrix are q, then k, then v")
 
 
-@QKV.mistake("key and value are swapped: the rows of the matrix are q, then k, then v")
-def _(x, qkv, config):
-    q, k, v, e = _heads(x, qkv, config)
-    return _split(e, q, v, k)
-
-
-@QKV.mistake("q, k and v are read as three equal thirds: with fewer key-value heads, k and v are narrower")
-def _(x, qkv, config):
-    return _split(config.head_dim, *np.split(lin(x, qkv), 3, axis=1))
-
-
-@QKV.mistake("q, k and v are read head by head (q k v of head 0, then of head 1): all of q comes first")
-def _(x, qkv, config):
-    y = lin(x, qkv).reshape(len(x), config.heads, 3, -1)
-    return y[:, :, 0], y[:, :, 1], y[:, :, 2]
-
-
-@QKV.mistake("heads are cut across: (e, a) swapped. A head is e neighbours: reshape to (n, a, e), with no transpose")
-def _(x, qkv, config):
-    q, k, v, e = _heads(x, qkv, config)
-    return tuple(part.reshape(len(part), e, -1).swapaxes(1, 2) for part in (q, k, v))
-
-
-@QKV.mistake("your bias is missing")
-def _(x, qkv, config):
-    y, e = x @ matrix(qkv).T, config.head_dim
-    a, k = config.heads * e, config.kv_heads * e
-    return _split(e, y[:, :a], y[:, a : a + k], y[:, a + k :])
-
-
-@QKV.mistake("k and v are repeated up to the number of query heads: they stay few; `attend` pairs them")
-def _(x, qkv, config):
-    q, k, v = _split(config.head_dim, *_heads(x, qkv, config)[:3])
-    return q, np.repeat(k, config.heads // config.kv_heads, 1), np.repeat(v, config.heads // config.kv_heads, 1)
-
-
-@QKV.mistake("q is scaled by 1/sqrt(e) here: that is part of `attend`, and would come twice")
-def _(x, qkv, config):
-    q, k, v = _split(config.head_dim, *_heads(x, qkv, config)[:3])
-    return q / np.sqrt(config.head_dim), k, v
-
-
-@QKV.mistake("heads come first, (a, n, e): rows stay first, (n, a, e)")
-def _(x, qkv, config):
-    return tuple(part.swapaxes(0, 1) for part in _split(config.head_dim, *_heads(x, qkv, config)[:3]))
-
-
-@QKV.mistake("queries and keys are swapped: the rows of the matrix are q, then k, then v")
-def _(x, qkv, config):
-    q, k, v, e = _heads(x, qkv, config)
-    return _split(e, k, q, v)
-
-
-# --------------------------------------------------------------------------------------------- add_attended
+# ------------------------------------------------------------------------------------- add_attended
 
 def _draw_attended(d: Draws) -> tuple:
     heads, head, n = d.whole(1, 3), d.whole(1, 4), d.whole(1, 4)
@@ -106,56 +72,30 @@ def _draw_attended(d: Draws) -> tuple:
 
 
 ATTENDED = Exercise(
-    "add_attended", "*.add_attended", "the heads side by side, through a matrix, onto the stream: n d, n a e -> n d",
+    "add_attended", "*.add_attended",
+    "the heads side by side, through a matrix, onto the stream: n d, n a e -> n d",
     passes.add_attended, _draw_attended, lambda x, attended, out: x.shape[1],
     {"more than one head": lambda x, attended, out: attended.shape[1] > 1,
      "a bias": lambda x, attended, out: out.bias is not None})
-
-
-@ATTENDED.mistake("x is not added: a block adds to the residual stream, it does not replace it")
-def _(x, attended, out):
-    return lin(attended.reshape(len(x), -1), out)
-
-
-@ATTENDED.mistake("the heads are interleaved: (e, a) instead of (a, e). Each head stays together")
-def _(x, attended, out):
-    return x + lin(attended.swapaxes(1, 2).reshape(len(x), -1), out)
-
-
-@ATTENDED.mistake("heads and rows are mixed up by a transpose before the reshape: reshape (n, a, e) to (n, a e)")
-def _(x, attended, out):
-    return x + lin(attended.swapaxes(0, 1).reshape(len(x), -1), out)
-
-
-@ATTENDED.mistake("the matrix is left out: the heads are added to x as they are")
-def _(x, attended, out):
-    return x + attended.reshape(len(x), -1)
-
-
-@ATTENDED.mistake("your bias is missing: in some models `out` has one")
-def _(x, attended, out):
-    return x + attended.reshape(len(x), -1) @ matrix(out).T
-
-
-@ATTENDED.mistake("x goes through the matrix as well; only what was attended does")
-def _(x, attended, out):
-    return lin(x + attended.reshape(len(x), -1), out)
-
-
-@ATTENDED.mistake("the matrix is not transposed: it is stored (out, in)")
-def _(x, attended, out):
-    y = attended.reshape(len(x), -1) @ matrix(out)
-    return x + y + (0 if out.bias is None else out.bias.dense(np.float64))
-
-
-@ATTENDED.mistake("x is subtracted")
-def _(x, attended, out):
-    return lin(attended.reshape(len(x), -1), out) - x
-
-
-@ATTENDED.mistake("x is added twice")
-def _(x, attended, out):
-    return lin(attended.reshape(len(x), -1), out) + 2 * x
-
+ATTENDED.wrong("not_added", lambda x, y, out: lin(y.reshape(len(x), -1), out),
+               "x is not added: a block adds to the residual stream, it does not replace it")
+ATTENDED.wrong("heads_interleaved", lambda x, y, out: x + lin(y.swapaxes(1, 2).reshape(len(x), -1), out),
+               "the heads are interleaved: (e, a) instead of (a, e). Each head stays together")
+ATTENDED.wrong("rows_and_heads_mixed",
+               lambda x, y, out: x + lin(y.swapaxes(0, 1).reshape(len(x), -1), out),
+               "heads and rows are mixed up by a transpose before the reshape: reshape (n, a, e) to "
+               "(n, a e)")
+ATTENDED.wrong("out_matrix_missing", lambda x, y, out: x + y.reshape(len(x), -1),
+               "the matrix is left out: the heads are added to x as they are")
+ATTENDED.wrong("out_bias_missing", lambda x, y, out: x + y.reshape(len(x), -1) @ matrix(out).T,
+               "your bias is missing: in some models `out` has one")
+ATTENDED.wrong("x_through_the_matrix", lambda x, y, out: lin(x + y.reshape(len(x), -1), out),
+               "x goes through the matrix as well; only what was attended does")
+ATTENDED.wrong("out_not_transposed",
+               lambda x, y, out: x + y.reshape(len(x), -1) @ matrix(out) + bias(out),
+               "the matrix is not transposed: it is stored (out, in)")
+ATTENDED.wrong("x_subtracted", lambda x, y, out: lin(y.reshape(len(x), -1), out) - x, "x is subtracted")
+ATTENDED.wrong("x_added_twice", lambda x, y, out: lin(y.reshape(len(x), -1), out) + 2 * x,
+               "x is added twice")
 
 EXERCISES = [QKV, ATTENDED]

@@ -10,6 +10,7 @@ from ....passes import prompt
 from .. import plain
 from ..draws import Draws
 from ..exercise import Exercise, Variant
+from .kernels import softmax
 from .small import FLOAT32, lin, matrix
 
 PADS = (60, 61)
@@ -24,7 +25,7 @@ def _draw_expand(d: Draws) -> tuple:
     return np.array(ids, np.int64), np.array(counts, np.int64), PADS
 
 
-def _expanded(ids, counts, pads, times=None, every=None):
+def _expanded(ids, counts, pads, *, times=None):
     left, out = list(counts), []
     for token in ids.tolist():
         count = left.pop(0) if token in pads and left else 1
@@ -33,61 +34,36 @@ def _expanded(ids, counts, pads, times=None, every=None):
 
 
 EXPAND = Exercise(
-    "expand", "prompt.expand", "one placeholder for each visual token: ids, counts -> s", prompt.expand, _draw_expand,
+    "expand", "prompt.expand", "one placeholder for each visual token: ids, counts -> s", prompt.expand,
+    _draw_expand,
     facts={"a picture or video": lambda ids, counts, pads: len(counts) > 0,
            "several pictures or videos": lambda ids, counts, pads: len(counts) > 1,
            "a video": lambda ids, counts, pads: PADS[1] in ids})
+EXPAND.wrong("videos_not_expanded", lambda ids, counts, pads: _expanded(ids, counts, pads[:1]),
+             "only pictures are expanded: `pads` holds the placeholder of videos too")
+EXPAND.wrong("first_count_for_all",
+             lambda ids, counts, pads: _expanded(ids, [*counts[:1]] * len(counts), pads),
+             "every placeholder is repeated by the first count: the j-th has counts[j]")
+EXPAND.wrong("one_pad_too_many", lambda *args: _expanded(*args, times=lambda n: n + 1),
+             "each has one placeholder too many: the one that is there counts too")
+EXPAND.wrong("one_pad_too_few", lambda *args: _expanded(*args, times=lambda n: n - 1),
+             "each has one placeholder too few: counts[j] in all")
+EXPAND.wrong("counts_backwards", lambda ids, counts, pads: _expanded(ids, counts[::-1], pads),
+             "counts are taken from the last to the first")
+EXPAND.wrong("counts_by_four", lambda *args: _expanded(*args, times=lambda n: n // 4),
+             "counts are divided by 4: they count visual tokens already, not patches")
+EXPAND.wrong("nothing_repeated", lambda ids, counts, pads: ids.copy(), "nothing is repeated")
+EXPAND.wrong("video_pads_become_pictures",
+             lambda ids, counts, pads: _expanded(np.where(ids == pads[1], pads[0], ids), counts, pads),
+             "all placeholders become those of pictures; a video's stay its own")
 
 
-@EXPAND.mistake("only pictures are expanded: `pads` holds the placeholder of videos too")
-def _(ids, counts, pads):
-    left, out = list(counts), []
-    for token in ids.tolist():
-        out += [token] * (left.pop(0) if token == pads[0] and left else 1)
-    return np.array(out, np.int64)
-
-
-@EXPAND.mistake("every placeholder is repeated by the first count: the j-th has counts[j]")
-def _(ids, counts, pads):
-    return np.array([token for token in ids.tolist() for _ in range(counts[0] if token in pads else 1)], np.int64)
-
-
-@EXPAND.mistake("each has one placeholder too many: the one that is there counts too")
-def _(ids, counts, pads):
-    return _expanded(ids, counts, pads, lambda n: n + 1)
-
-
-@EXPAND.mistake("each has one placeholder too few: counts[j] in all")
-def _(ids, counts, pads):
-    return _expanded(ids, counts, pads, lambda n: n - 1)
-
-
-@EXPAND.mistake("counts are taken from the last to the first")
-def _(ids, counts, pads):
-    return _expanded(ids, counts[::-1], pads)
-
-
-@EXPAND.mistake("counts are divided by 4: they count visual tokens already, not patches")
-def _(ids, counts, pads):
-    return _expanded(ids, counts, pads, lambda n: n // 4)
-
-
-@EXPAND.mistake("nothing is repeated")
-def _(ids, counts, pads):
-    return ids.copy()
-
-
-@EXPAND.mistake("all placeholders become those of pictures; a video's stay its own")
-def _(ids, counts, pads):
-    out = _expanded(ids, counts, pads)
-    return np.where(out == pads[1], pads[0], out)
-
-
-# ---------------------------------------------------------------------------------------------- embed_tokens
+# ------------------------------------------------------------------------------------- embed_tokens
 
 def _draw_tokens(d: Draws) -> tuple:
     words = d.whole(2, 8)
-    return d.generator().integers(0, words, d.whole(1, 7)), weight(d.floats(words, d.whole(1, 5))), FLOAT32
+    return d.generator().integers(0, words,
+                                  d.whole(1, 7)), weight(d.floats(words, d.whole(1, 5))), FLOAT32
 
 
 TOKENS = Exercise("embed_tokens", "decoder.embed_tokens", "the learned vector of each token: s -> s d",
@@ -98,48 +74,26 @@ def _rows(table):
     return table.dense(np.float64)
 
 
-@TOKENS.mistake("your rows are scaled by sqrt(d), as in other models; here they are taken as they are")
-def _(ids, table, dtype):
-    return _rows(table)[ids] * np.sqrt(table.shape[1])
+TOKENS.wrong("scaled_by_root_d", lambda ids, table, _: _rows(table)[ids] * np.sqrt(table.shape[1]),
+             "your rows are scaled by sqrt(d), as in other models; here they are taken as they are")
+TOKENS.wrong("tokens_from_one", lambda ids, table, _: _rows(table)[np.maximum(ids - 1, 0)],
+             "you count tokens from 1")
+TOKENS.wrong("tokens_sorted", lambda ids, table, _: _rows(table)[np.sort(ids)],
+             "the order of the tokens is lost: row i belongs to ids[i]")
+TOKENS.wrong("each_word_once", lambda ids, table, _: _rows(table)[np.unique(ids)],
+             "each word comes once: a token that is repeated has its row each time")
+TOKENS.wrong("width_first", lambda ids, table, _: _rows(table)[ids].T,
+             "you give (d, s): a row for each token")
+TOKENS.wrong("first_rows", lambda ids, table, _: _rows(table)[np.arange(len(ids)) % table.shape[0]],
+             "the first rows of the table, one for each place: row i is that of word ids[i]")
+TOKENS.wrong("length_one",
+             lambda ids, t, _: (_rows(t) / np.linalg.norm(_rows(t), axis=1, keepdims=True))[ids],
+             "your rows are normalised to length one")
+TOKENS.wrong("one_hot", lambda ids, table, _: np.eye(table.shape[0])[ids],
+             "you give the one-hot rows themselves, before they meet the table")
 
 
-@TOKENS.mistake("you count tokens from 1")
-def _(ids, table, dtype):
-    return _rows(table)[np.maximum(ids - 1, 0)]
-
-
-@TOKENS.mistake("the order of the tokens is lost: row i belongs to ids[i]")
-def _(ids, table, dtype):
-    return _rows(table)[np.sort(ids)]
-
-
-@TOKENS.mistake("each word comes once: a token that is repeated has its row each time")
-def _(ids, table, dtype):
-    return _rows(table)[np.unique(ids)]
-
-
-@TOKENS.mistake("you give (d, s): a row for each token")
-def _(ids, table, dtype):
-    return _rows(table)[ids].T
-
-
-@TOKENS.mistake("the first rows of the table, one for each place: row i is that of word ids[i]")
-def _(ids, table, dtype):
-    return _rows(table)[np.arange(len(ids)) % table.shape[0]]
-
-
-@TOKENS.mistake("your rows are normalised to length one")
-def _(ids, table, dtype):
-    rows = _rows(table)[ids]
-    return rows / np.sqrt((rows * rows).sum(1, keepdims=True))
-
-
-@TOKENS.mistake("you give the one-hot rows themselves, before they meet the table")
-def _(ids, table, dtype):
-    return np.eye(table.shape[0])[ids]
-
-
-# -------------------------------------------------------------------------------------------- place_features
+# ----------------------------------------------------------------------------------- place_features
 
 def _draw_place(d: Draws) -> tuple:
     tokens, width = d.whole(1, 7), d.whole(1, 4)
@@ -155,9 +109,11 @@ def _place_variant(d: Draws) -> Variant:
 
 
 PLACE = Exercise(
-    "place_features", "decoder.place_features", "visual tokens into the rows of their placeholders: s d, m, m d -> s d",
+    "place_features", "decoder.place_features",
+    "visual tokens into the rows of their placeholders: s d, m, m d -> s d",
     passes.place_features, _draw_place,
-    facts={"visual tokens": lambda x, at, f: len(at) > 0, "no visual tokens": lambda x, at, f: len(at) == 0,
+    facts={"visual tokens": lambda x, at, f: len(at) > 0,
+           "no visual tokens": lambda x, at, f: len(at) == 0,
            "text after a visual token": lambda x, at, f: len(at) > 0 and at[-1] < len(x) - 1,
            "text between visual tokens": lambda x, at, f: len(at) > 1 and at[-1] - at[0] >= len(at)},
     variants=_place_variant)
@@ -169,113 +125,56 @@ def _placed(x, at, rows):
     return out
 
 
-@PLACE.mistake("visual tokens are added to the rows of their placeholders; they replace them")
-def _(x, placeholders, features):
-    return _placed(x, placeholders, x[placeholders] + features)
+PLACE.wrong("features_added", lambda x, at, f: _placed(x, at, x[at] + f),
+            "visual tokens are added to the rows of their placeholders; they replace them")
+PLACE.wrong("features_first", lambda x, at, f: _placed(x, np.arange(len(f)), f),
+            "visual tokens go to the start of the sequence; row placeholders[i] becomes visual token i")
+PLACE.wrong("features_in_one_run",
+            lambda x, at, f: _placed(x, np.minimum(at[:1].sum() + np.arange(len(f)), len(x) - 1), f),
+            "visual tokens go in one run from the first placeholder on: there may be text between them")
+PLACE.wrong("features_reversed", lambda x, at, f: _placed(x, at, f[::-1]),
+            "your visual tokens are in reverse")
+PLACE.wrong("text_lost", lambda x, at, f: _placed(x * 0, at, f),
+            "text is lost: all rows that are no placeholders are 0")
+PLACE.wrong("features_put_before", lambda x, at, f: np.concatenate([f, x]),
+            "visual tokens are put before the text; they replace rows, and the length stays")
+PLACE.wrong("nothing_placed", lambda x, at, f: x.copy(), "nothing is placed")
+PLACE.wrong("one_row_up", lambda x, at, f: _placed(x, np.maximum(at - 1, 0), f),
+            "your rows are one off: placeholders count from 0")
+PLACE.wrong("one_row_down", lambda x, at, features: _placed(x, np.minimum(at + 1, len(x) - 1), features),
+            "each visual token is one further down: placeholders count from 0")
+PLACE.wrong("first_feature_everywhere", lambda x, at, f: _placed(x, at, f[:1]),
+            "every placeholder gets the first visual token")
 
 
-@PLACE.mistake("visual tokens go to the start of the sequence; row placeholders[i] becomes visual token i")
-def _(x, placeholders, features):
-    return _placed(x, np.arange(len(features)), features)
-
-
-@PLACE.mistake("visual tokens go in one run from the first placeholder on: there may be text between them")
-def _(x, placeholders, features):
-    first = placeholders[0] if len(placeholders) else 0
-    return _placed(x, np.minimum(first + np.arange(len(features)), len(x) - 1), features)
-
-
-@PLACE.mistake("your visual tokens are in reverse")
-def _(x, placeholders, features):
-    return _placed(x, placeholders, features[::-1])
-
-
-@PLACE.mistake("text is lost: all rows that are no placeholders are 0")
-def _(x, placeholders, features):
-    return _placed(x * 0, placeholders, features)
-
-
-@PLACE.mistake("visual tokens are put before the text and the sequence grows: they replace rows, the length stays")
-def _(x, placeholders, features):
-    return np.concatenate([features, x])
-
-
-@PLACE.mistake("nothing is placed")
-def _(x, placeholders, features):
-    return x.copy()
-
-
-@PLACE.mistake("your rows are one off: placeholders count from 0")
-def _(x, placeholders, features):
-    return _placed(x, np.maximum(placeholders - 1, 0), features)
-
-
-@PLACE.mistake("each visual token is one further down: placeholders count from 0")
-def _(x, placeholders, features):
-    return _placed(x, np.minimum(placeholders + 1, len(x) - 1), features)
-
-
-@PLACE.mistake("every placeholder gets the first visual token")
-def _(x, placeholders, features):
-    return _placed(x, placeholders, features[:1])
-
-
-# --------------------------------------------------------------------------------------------------- logits
+# ------------------------------------------------------------------------------------------- logits
 
 def _draw_logits(d: Draws) -> tuple:
     width = d.whole(1, 6)
     return d.floats(d.whole(1, 4), width), d.linear(width, d.whole(2, 9), False)
 
 
-LOGITS = Exercise("logits", "decoder.logits", "one score for each word of the vocabulary: n d -> n v", passes.logits,
+LOGITS = Exercise("logits", "decoder.logits", "one score for each word of the vocabulary: n d -> n v",
+                  passes.logits,
                   _draw_logits, lambda x, head: x.shape[1])
-
-
-@LOGITS.mistake("you give probabilities: the softmax comes later, when a token is drawn")
-def _(x, head):
-    e = np.exp(lin(x, head))
-    return e / e.sum(-1, keepdims=True)
-
-
-@LOGITS.mistake("you give log-probabilities: logits are the plain product, not normalised")
-def _(x, head):
-    y = lin(x, head)
-    return y - np.log(np.exp(y).sum(-1, keepdims=True))
-
-
-@LOGITS.mistake("your scores are scaled by 1/sqrt(d); that is for attention")
-def _(x, head):
-    return lin(x, head) / np.sqrt(x.shape[1])
-
-
-@LOGITS.mistake("the matrix is reshaped where it should be transposed")
-def _(x, head):
-    return x @ matrix(head).reshape(head.weight.shape[::-1])
-
-
-@LOGITS.mistake("only the last row is scored; all rows that come in are asked for")
-def _(x, head):
-    return lin(x[-1:], head)
-
-
-@LOGITS.mistake("rows are normalised once more: the norm is the stage before")
-def _(x, head):
-    return lin(x / np.sqrt((x * x).mean(-1, keepdims=True)), head)
-
-
-@LOGITS.mistake("you give the best word and no scores")
-def _(x, head):
-    return lin(x, head).argmax(-1)
-
-
-@LOGITS.mistake("you give (v, n): a row of scores for each row of x")
-def _(x, head):
-    return lin(x, head).T
-
-
-@LOGITS.mistake("you multiply without transposing: x @ W. W is stored (out, in), so the product is x @ W.T")
-def _(x, head):
-    return x @ matrix(head)
-
+LOGITS.wrong("probabilities", lambda x, head: softmax(lin(x, head)),
+             "you give probabilities: the softmax comes later, when a token is drawn")
+LOGITS.wrong("log_probabilities", lambda x, head: np.log(softmax(lin(x, head))),
+             "you give log-probabilities: logits are the plain product, not normalised")
+LOGITS.wrong("scores_scaled", lambda x, head: lin(x, head) / np.sqrt(x.shape[1]),
+             "your scores are scaled by 1/sqrt(d); that is for attention")
+LOGITS.wrong("matrix_reshaped", lambda x, head: x @ matrix(head).reshape(head.weight.shape[::-1]),
+             "the matrix is reshaped where it should be transposed")
+LOGITS.wrong("last_row_only", lambda x, head: lin(x[-1:], head),
+             "only the last row is scored; all rows that come in are asked for")
+LOGITS.wrong("normalised_once_more",
+             lambda x, head: lin(x / np.sqrt((x * x).mean(-1, keepdims=True)), head),
+             "rows are normalised once more: the norm is the stage before")
+LOGITS.wrong("best_word", lambda x, head: lin(x, head).argmax(-1),
+             "you give the best word and no scores")
+LOGITS.wrong("words_first", lambda x, head: lin(x, head).T,
+             "you give (v, n): a row of scores for each row of x")
+LOGITS.wrong("x_times_w", lambda x, head: x @ matrix(head),
+             "you multiply without transposing: W is stored (out, in), so it is x @ W.T")
 
 EXERCISES = [EXPAND, TOKENS, PLACE, LOGITS]

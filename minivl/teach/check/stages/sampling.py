@@ -12,7 +12,7 @@ from ..draws import Draws
 from ..exercise import Exercise, Variant
 from .kernels import softmax
 
-# ------------------------------------------------------------------------------------------------- penalise
+# ----------------------------------------------------------------------------------------- penalise
 
 
 def _draw_penalty(d: Draws) -> tuple:
@@ -29,6 +29,10 @@ def _of_all(function: Callable) -> Callable:
     return version
 
 
+def _fair(penalty):
+    return lambda x: x * penalty if x < 0 else x / penalty
+
+
 def _penalised(logits, seen, change):
     out = logits.copy()
     for row, ids in zip(out, seen, strict=True):
@@ -39,39 +43,34 @@ def _penalised(logits, seen, change):
 
 def _penalty_variant(d: Draws) -> Variant:
     each, power = d.flag(), d.pick([1, 2])
-    return Variant("the penalty is taken off the score (x - penalty" + (f"^{power}" if power > 1 else "") + "), "
+    return Variant("the penalty is taken off the score (x - penalty"
+                   + (f"^{power}" if power > 1 else "") + "), "
                    + ("as often as the id was seen" if each else "once, however often the id was seen"),
                    plain.charging(each, power))
 
 
 PENALISE = Exercise(
-    "penalise", "sampling.penalise", "ids that were seen become less likely: n v -> n v", passes.penalise,
+    "penalise", "sampling.penalise", "ids that were seen become less likely: n v -> n v",
+    passes.penalise,
     _draw_penalty,
-    facts={"negative scores among the seen": _of_all(lambda x, seen, p: any((row[ids] < 0).any() for row, ids in
-                                                                            zip(x, seen, strict=True))),
-           "an id that was seen twice": _of_all(lambda x, seen, p: any(len(set(ids)) < len(ids) for ids in seen)),
-           "several conversations": lambda x, prompts, answers, p: len(x) > 1}, variants=_penalty_variant)
+    facts={"negative scores among the seen": _of_all(
+               lambda x, seen, p: any((row[ids] < 0).any() for row, ids in zip(x, seen, strict=True))),
+           "an id that was seen twice": _of_all(
+               lambda x, seen, p: any(len(set(ids)) < len(ids) for ids in seen)),
+           "several conversations": lambda x, prompts, answers, p: len(x) > 1},
+    variants=_penalty_variant)
+PENALISE.fault("penalty-on-new-tokens-only", "the prompt is forgotten: only ids of the answer are "
+               "punished")
+PENALISE.wrong("answer_forgotten", lambda x, prompts, answers, r: _penalised(x, prompts, _fair(r)),
+               "the answer is forgotten: only ids of the prompt are punished")
+PENALISE.wrong("negative_divided", _of_all(lambda x, seen, r: _penalised(x, seen, lambda x: x / r)),
+               "negative scores are divided too: more likely; a negative one is multiplied")
 
 
-@PENALISE.mistake("the prompt is forgotten: only ids of the answer are punished")
-def _(logits, prompts, answers, penalty):
-    return _penalised(logits, answers, lambda x: x * penalty if x < 0 else x / penalty)
-
-
-@PENALISE.mistake("the answer is forgotten: only ids of the prompt are punished")
-def _(logits, prompts, answers, penalty):
-    return _penalised(logits, prompts, lambda x: x * penalty if x < 0 else x / penalty)
-
-
-@PENALISE.mistake("negative scores are divided too, which makes them more likely: a negative one is multiplied")
+@PENALISE.mistake("an id that was seen twice is punished twice: each id once, however often it was "
+                  "seen")
 @_of_all
-def _(logits, seen, penalty):
-    return _penalised(logits, seen, lambda x: x / penalty)
-
-
-@PENALISE.mistake("an id that was seen twice is punished twice: each id once, however often it was seen")
-@_of_all
-def _(logits, seen, penalty):
+def punished_each_time(logits, seen, penalty):
     out = logits.copy()
     for row, ids in zip(out, seen, strict=True):
         for i in ids:
@@ -79,75 +78,55 @@ def _(logits, seen, penalty):
     return out
 
 
-@PENALISE.mistake("the two cases are swapped: a positive score is divided, a negative one multiplied")
-@_of_all
-def _(logits, seen, penalty):
-    return _penalised(logits, seen, lambda x: x / penalty if x < 0 else x * penalty)
+PENALISE.wrong("cases_swapped", _of_all(lambda x, seen, r: _penalised(x, seen, _fair(1 / r))),
+               "the two cases are swapped: a positive score is divided, a negative one multiplied")
+PENALISE.wrong("penalty_subtracted", _of_all(lambda x, seen, r: _penalised(x, seen, lambda x: x - r)),
+               "the penalty is subtracted; scores are divided by it, or multiplied if negative")
+PENALISE.wrong("ids_of_the_first",
+               _of_all(lambda x, seen, r: _penalised(x, seen[:1] * len(seen), _fair(r))),
+               "every conversation pays for the ids of the first: each has its own")
+PENALISE.wrong("ids_of_all",
+               _of_all(lambda x, ids, r: _penalised(x, [np.hstack(ids).astype(int)] * len(x), _fair(r))),
+               "ids seen in any conversation are punished in all: each has its own")
+PENALISE.wrong("unseen_punished",
+               _of_all(lambda x, seen, r: _penalised(x, [np.setdiff1d(np.arange(x.shape[1]),
+                                                                      ids) for ids in seen], _fair(r))),
+               "ids that were *not* seen are punished")
+PENALISE.wrong("prompt_then_answer",
+               lambda x, p, a, r: _penalised(_penalised(x, p, _fair(r)), a, _fair(r)),
+               "an id that is in the prompt and in the answer is punished twice: each id once")
+PENALISE.wrong("all_punished", lambda x, prompts, answers, r: np.where(x < 0, x * r, x / r),
+               "every score is pushed down; only ids that were seen are")
+PENALISE.wrong("multiplied", _of_all(lambda x, seen, r: _penalised(x, seen, lambda x: x * r)),
+               "seen scores are multiplied by the penalty, positive ones too: more likely")
+PENALISE.wrong("forbidden", _of_all(lambda x, seen, r: _penalised(x, seen, lambda x: -np.inf)),
+               "seen ids are forbidden altogether; they only become less likely")
+PENALISE.fault("penalty-missing", "nothing is punished")
 
 
-@PENALISE.mistake("the penalty is subtracted; scores are divided by it, or multiplied if negative")
-@_of_all
-def _(logits, seen, penalty):
-    return _penalised(logits, seen, lambda x: x - penalty)
+# ------------------------------------------------------------------------------------ narrow_choice
+
+KINDS = ("k", "p", "both", "both", "both", "neither")
 
 
-@PENALISE.mistake("every conversation pays for the ids of the first: each has its own")
-@_of_all
-def _(logits, seen, penalty):
-    return _penalised(logits, seen[:1] * len(seen), lambda x: x * penalty if x < 0 else x / penalty)
-
-
-@PENALISE.mistake("ids seen in any conversation are punished in all: each has its own")
-@_of_all
-def _(logits, seen, penalty):
-    together = (np.concatenate(seen).astype(int),) * len(seen)
-    return _penalised(logits, together, lambda x: x * penalty if x < 0 else x / penalty)
-
-
-@PENALISE.mistake("ids that were *not* seen are punished")
-@_of_all
-def _(logits, seen, penalty):
-    others = tuple(np.setdiff1d(np.arange(logits.shape[1]), ids) for ids in seen)
-    return _penalised(logits, others, lambda x: x * penalty if x < 0 else x / penalty)
-
-
-@PENALISE.mistake("seen scores are multiplied by the penalty, positive ones too, which makes them more likely")
-@_of_all
-def _(logits, seen, penalty):
-    return _penalised(logits, seen, lambda x: x * penalty)
-
-
-@PENALISE.mistake("seen ids are forbidden altogether; they only become less likely")
-@_of_all
-def _(logits, seen, penalty):
-    return _penalised(logits, seen, lambda x: -np.inf)
-
-
-@PENALISE.mistake("nothing is punished")
-@_of_all
-def _(logits, seen, penalty):
-    return logits.copy()
-
-
-# -------------------------------------------------------------------------------------------- narrow_choice
-
-def _draw_narrow(d: Draws) -> tuple:
-    """Scores without equals where a share is asked for, and a share between two sums, so that rounding decides none."""
+def draw_narrow(d: Draws, kinds: tuple[str, ...] = KINDS) -> tuple:
+    """Scores without equals where a share is asked for, and a share between two sums."""
     rows, words, temperature = d.whole(1, 3), d.whole(2, 8), d.pick([1.0, 0.5, 2.0])
-    rng, kind = d.generator(), d.pick(["k", "p", "both", "both", "both", "neither"])
+    rng, kind = d.generator(), d.pick(kinds)
     # Every row has the same scores in an order of its own, so that one share suits them all.
     scores = np.sort(rng.choice(np.arange(-20, 20), words, replace=False)) / 16
     logits = np.stack([rng.permutation(scores) for _ in range(rows)]).astype(np.float32)
     top_k = d.pick([d.whole(1, words + 1), d.whole(2, words)]) if kind in ("k", "both") else None
     if kind == "k" and d.flag():
-        logits[:, 0] = logits[:, 1]                                # equals: both stay when one is the k-th
+        logits[:, 0] = logits[:, 1]  # equals: both stay when one is the k-th
     kept = softmax(np.sort(scores)[::-1][: top_k or words] / temperature)
     place = d.whole(0, min(len(kept), 4) - 1)
     top_p = float(kept[:place].sum() + 0.9 * kept[place]) if kind in ("p", "both") else None
     return logits, temperature, top_k, top_p
 
 
-def _narrow(logits, temperature, top_k, top_p, *, lowest=None, ties=True, k_last=False, reach=True, scale=None):
+def _narrow(logits, temperature, top_k, top_p, *, lowest=None, ties=True, k_last=False, reach=True,
+            scale=None):
     """Temperature, top-k, top-p, with one thing at a time made another way."""
     lowest = np.finfo(np.float32).min if lowest is None else lowest
     out = scale(logits) if scale else logits / temperature
@@ -175,69 +154,48 @@ def _floor(x):
 
 def _narrow_variant(d: Draws) -> Variant:
     share = d.pick([0.1, 0.3])
-    return Variant(f"top_p is not looked at; instead everything less likely than {share} times the likeliest (after "
+    return Variant(f"top_p is not looked at; instead everything less likely than {share} times the "
+                   f"likeliest (after "
                    "temperature and top-k) is set to the lowest finite number", plain.narrowing(share))
 
 
 NARROW = Exercise(
-    "narrow_choice", "sampling.narrow_choice", "temperature, top-k, top-p; the rest to the lowest number: n v -> n v",
-    passes.narrow_choice, _draw_narrow, see=_floor,
+    "narrow_choice", "sampling.narrow_choice",
+    "temperature, top-k, top-p; the rest to the lowest number: n v -> n v",
+    passes.narrow_choice, draw_narrow, see=_floor,
     facts={"a temperature other than 1": lambda x, t, k, p: t != 1,
            "a top_k": lambda x, t, k, p: k is not None, "a top_p": lambda x, t, k, p: p is not None,
            "both top_k and top_p": lambda x, t, k, p: k is not None and p is not None,
-           "scores that are equal": lambda x, t, k, p: any(len(set(row)) < len(row) for row in x.tolist()),
+           "scores that are equal": lambda x, *rest: any(len(set(row)) < len(row) for row in x.tolist()),
            "a top_k beyond the number of words": lambda x, t, k, p: k is not None and k > x.shape[1]},
     variants=_narrow_variant)
+NARROW.wrong("lowest_infinite", lambda *args: _narrow(*args, lowest=-np.inf),
+             "what falls out is -inf; the lowest finite number is asked for (np.finfo(dtype).min), "
+             "because what comes out of a stage is finite")
+NARROW.wrong("lowest_zero", lambda *args: _narrow(*args, lowest=0),
+             "what falls out is 0, which is a likely score: use np.finfo(dtype).min")
+NARROW.wrong("temperature_ignored", lambda *args: _narrow(*args, scale=np.copy),
+             "the temperature is ignored: scores are divided by it first")
+NARROW.wrong("temperature_multiplied",
+             lambda logits, temperature, top_k, top_p: _narrow(logits, 1 / temperature, top_k, top_p),
+             "scores are multiplied by the temperature; they are divided by it")
+NARROW.wrong("stops_before_p", lambda *args: _narrow(*args, reach=False),
+             "top-p stops before its share is reached: the word that reaches p stays in")
+NARROW.wrong("top_p_ignored",
+             lambda logits, temperature, top_k, top_p: _narrow(logits, temperature, top_k, None),
+             "top_p is ignored")
+NARROW.wrong("top_k_ignored",
+             lambda logits, temperature, top_k, top_p: _narrow(logits, temperature, None, top_p),
+             "top_k is ignored")
+NARROW.wrong("equals_cut_off", lambda *args: _narrow(*args, ties=False),
+             "equals of the k-th score are cut off: all that are as large as it stay")
+NARROW.wrong("p_before_k", lambda *args: _narrow(*args, k_last=True),
+             "top-p comes before top-k: the share is that of what top-k left")
 
 
-@NARROW.mistake("what falls out is -inf; the lowest finite number is asked for (np.finfo(dtype).min), because what "
-                "comes out of a stage is finite")
-def _(*args):
-    return _narrow(*args, lowest=-np.inf)
-
-
-@NARROW.mistake("what falls out is 0, which is a likely score: use np.finfo(dtype).min")
-def _(*args):
-    return _narrow(*args, lowest=0)
-
-
-@NARROW.mistake("the temperature is ignored: scores are divided by it first")
-def _(*args):
-    return _narrow(*args, scale=np.copy)
-
-
-@NARROW.mistake("scores are multiplied by the temperature; they are divided by it")
-def _(logits, temperature, top_k, top_p):
-    return _narrow(logits, 1 / temperature, top_k, top_p)
-
-
-@NARROW.mistake("top-p stops before its share is reached: the word that reaches p stays in")
-def _(*args):
-    return _narrow(*args, reach=False)
-
-
-@NARROW.mistake("top_p is ignored")
-def _(logits, temperature, top_k, top_p):
-    return _narrow(logits, temperature, top_k, None)
-
-
-@NARROW.mistake("top_k is ignored")
-def _(logits, temperature, top_k, top_p):
-    return _narrow(logits, temperature, None, top_p)
-
-
-@NARROW.mistake("equals of the k-th score are cut off: all that are as large as it stay")
-def _(*args):
-    return _narrow(*args, ties=False)
-
-
-@NARROW.mistake("top-p comes before top-k: the share is that of what top-k left")
-def _(*args):
-    return _narrow(*args, k_last=True)
-
-
-@NARROW.mistake("top_p keeps the words whose own probability reaches p: it is the sum of the likeliest that counts")
-def _(logits, temperature, top_k, top_p):
+@NARROW.mistake("top_p keeps the words whose own probability reaches p: it is the sum of the "
+                "likeliest that counts")
+def own_probability_reaches_p(logits, temperature, top_k, top_p):
     out = _narrow(logits, temperature, top_k, None)
     for row in out if top_p is not None else ():
         share = softmax(row.astype(float))
@@ -245,64 +203,41 @@ def _(logits, temperature, top_k, top_p):
     return out
 
 
-@NARROW.mistake("you give probabilities; scores are asked for")
-def _(*args):
-    return softmax(_narrow(*args).astype(float))
+NARROW.wrong("probabilities_given", lambda *args: softmax(_narrow(*args).astype(float)),
+             "you give probabilities; scores are asked for")
 
 
 @NARROW.mistake("a top_k beyond the number of words fails: then nothing is cut off")
-def _(logits, temperature, top_k, top_p):
+def large_k_fails(logits, temperature, top_k, top_p):
     if top_k:
         np.partition(logits, -top_k, axis=-1)
     return _narrow(logits, temperature, top_k, top_p)
 
 
-# ---------------------------------------------------------------------------------------------- most_likely
+# -------------------------------------------------------------------------------------- most_likely
 
 def _draw_most_likely(d: Draws) -> tuple:
     logits = d.floats(d.whole(1, 5), d.whole(1, 7))
     return (np.round(logits) if d.flag() else logits,)             # rounded: equals
 
 
-LIKELY = Exercise("most_likely", "sampling.most_likely", "the highest score of each row, the first of equals: n v -> n",
+LIKELY = Exercise("most_likely", "sampling.most_likely",
+                  "the highest score of each row, the first of equals: n v -> n",
                   passes.most_likely, _draw_most_likely,
                   facts={"equal scores": lambda x: any(len(set(row)) < len(row) for row in x.tolist()),
                          "several rows": lambda x: len(x) > 1})
-
-
-@LIKELY.mistake("the last among equals; the first one is asked for")
-def _(logits):
-    return logits.shape[1] - 1 - logits[:, ::-1].argmax(1)
-
-
-@LIKELY.mistake("one number for the whole array: each row has its own (axis=-1)")
-def _(logits):
-    return logits.argmax()
-
-
-@LIKELY.mistake("the best of each column; each row is a conversation (axis=-1)")
-def _(logits):
-    return logits.argmax(0)
-
-
-@LIKELY.mistake("you give the lowest score")
-def _(logits):
-    return logits.argmin(1)
-
-
-@LIKELY.mistake("you give the score itself and not its number")
-def _(logits):
-    return logits.max(1)
-
-
-@LIKELY.mistake("you compare absolute values: a very negative score is no likely one")
-def _(logits):
-    return np.abs(logits).argmax(1)
-
-
-@LIKELY.mistake("you give (n, 1): one number a row, (n,)")
-def _(logits):
-    return logits.argmax(1, keepdims=True)
-
+LIKELY.wrong("last_of_equals", lambda logits: logits.shape[1] - 1 - logits[:, ::-1].argmax(1),
+             "the last among equals; the first one is asked for")
+LIKELY.wrong("one_for_all", lambda logits: logits.argmax(),
+             "one number for the whole array: each row has its own (axis=-1)")
+LIKELY.wrong("best_of_columns", lambda logits: logits.argmax(0),
+             "the best of each column; each row is a conversation (axis=-1)")
+LIKELY.wrong("lowest_score", lambda logits: logits.argmin(1), "you give the lowest score")
+LIKELY.wrong("score_itself", lambda logits: logits.max(1),
+             "you give the score itself and not its number")
+LIKELY.wrong("absolute_values", lambda logits: np.abs(logits).argmax(1),
+             "you compare absolute values: a very negative score is no likely one")
+LIKELY.wrong("kept_axis", lambda logits: logits.argmax(1, keepdims=True),
+             "you give (n, 1): one number a row, (n,)")
 
 EXERCISES = [PENALISE, NARROW, LIKELY]

@@ -1,8 +1,10 @@
-"""What minivl says to the candidate's samples: its own answers, and how likely the candidate's answer is to it; golden
-and in the candidate's precision, on the inputs as they should be or as a hypothesis has them. All of it is cached.
+"""What minivl says to the candidate's samples: its own answers, and how likely the candidate's answer
+is to it; golden and in the candidate's precision, on the inputs as they should be or as a hypothesis
+has them. All of it is cached.
 
-Two runs of each sample. *golden* has a finer type than the candidate. *same* has the candidate's type and rounds as
-roughly as an honest implementation may (`truth/compare/yardstick.py`): what it loses is what rounding loses.
+Two runs of each sample. *golden* has a finer type than the candidate. *same* has the candidate's type
+and rounds as roughly as an honest implementation may (`truth/compare/yardstick.py`): what it loses is
+what rounding loses.
 
 Read next: `loss.py`, which compares.
 """
@@ -32,23 +34,25 @@ DIGITS = 8                               # significant digits of a score in the 
 
 @dataclass(frozen=True)
 class Score:
-    """An answer's tokens under minivl. logprobs (k,): from the raw scores; choices: by the name of a sampler, the
-    checkpoint's own at least."""
+    """An answer's tokens under minivl. logprobs (k,): from the raw scores; choices: by the name of a
+    sampler, the checkpoint's own at least."""
     logprobs: np.ndarray
     choices: dict[str, Choice]
 
     @property
     def regret(self) -> float:
-        """By how much, in nats, the answer is less likely than the best tokens in its places; 0 for the model's own."""
+        """By how much, in nats, the answer is less likely than the best tokens in its places; 0 for
+        the model's own."""
         return float(self.choices[OUR_OWN].regret.sum())
 
 
-class Runs:
+class Scorer:
     """minivl's side of a triage. `precision` is the candidate's, `golden` a finer type."""
 
     def __init__(self, vlm: VLM, precision: str, golden: str, samplers: Sequence[Sampler], cache: Cache,
                  max_new_tokens: int):
-        self.vlm, self.cache, self.samplers, self.max_new_tokens = vlm, cache, list(samplers), max_new_tokens
+        self.vlm, self.cache, self.samplers = vlm, cache, list(samplers)
+        self.max_new_tokens = max_new_tokens
         self.precision, self.golden = precision, golden
         self.models = {GOLDEN: vlm.on(golden, "definition"), SAME: vlm.on(precision, "definition")}
         self.checkpoint = signature(vlm.folder)
@@ -60,8 +64,8 @@ class Runs:
         most, size = line.max_new_tokens, self.vlm.config.text.vocab_size
         high = next((one for one in ids if one >= size), None)
         if high is not None:
-            raise LinesError(f"line {line.number}: field 'ids' holds {high}, the model has ids 0..{size - 1}; name the "
-                             "candidate's checkpoint with --model")
+            raise LinesError(f"line {line.number}: field 'ids' holds {high}, the model has ids "
+                             f"0..{size - 1}; name the candidate's checkpoint with --model")
         ended = not line.teacher_forced and (most is None or len(ids) < most)
         if stops and ended and not (ids and ids[-1] in stops):
             ids.append(stops[0])
@@ -70,48 +74,53 @@ class Runs:
     def answer(self, inputs: Inputs, who: str, most: int | None) -> list[int]:
         """minivl's own answer, greedily by the checkpoint's settings."""
         def compute() -> list[int]:
-            with session(record="decoder.logits", replace=self._wraps(inputs, who)) as s:
+            with session(record="decoder.logits", replace=self._wraps(who), quiet=True) as s:
                 ids = self.models[who].generate(inputs, limit)
             self._keep(inputs, ids, who, np.concatenate(list(s.trace.values())))
             return ids
         limit = most or self.max_new_tokens
         return self.cache.get((*self._key(inputs, who), "answer", limit), compute)
 
-    def score(self, inputs: Inputs, tokens: np.ndarray | Sequence[int], who: str, every: bool = False) -> Score:
-        """How minivl sees an answer, from one pass over prompt and answer. every: under every sampler, not only under
-        the checkpoint's own."""
+    def score(self, inputs: Inputs, tokens: np.ndarray | Sequence[int], who: str,
+              every: bool = False) -> Score:
+        """How minivl sees an answer, from one pass over prompt and answer. every: under every sampler,
+        not only under the checkpoint's own."""
         ids = np.asarray(tokens, np.int64)
         if not len(ids):
             return Score(np.zeros(0), {one.name: Choice(*(np.zeros(0),) * len(fields(Choice)))
                                        for one in self.samplers})
 
         def compute() -> Any:
-            with session(replace=self._wraps(inputs, who)):
+            with session(replace=self._wraps(who), quiet=True):
                 return self._document(inputs, ids, self.models[who].logits(inputs, ids), every)
         every = every or self.cache.has(self._score_key(inputs, ids, who, True))
         return read_score(self.cache.get(self._score_key(inputs, ids, who, every), compute))
 
     def _keep(self, inputs: Inputs, ids: Sequence[int], who: str, logits: np.ndarray) -> None:
         """The score of minivl's own answer, from the scores by which it was written."""
-        tokens, every = np.asarray(ids, np.int64), who == GOLDEN                # a good candidate's answer is this one
+        tokens, every = np.asarray(ids, np.int64), who == GOLDEN  # a good candidate's answer is this one
         self.cache.get(self._score_key(inputs, tokens, who, every),
                        lambda: self._document(inputs, tokens, logits, every))
 
-    def _document(self, inputs: Inputs, tokens: np.ndarray, logits: np.ndarray, every: bool) -> dict[str, Any]:
+    def _document(self, inputs: Inputs, tokens: np.ndarray, logits: np.ndarray,
+                  every: bool) -> dict[str, Any]:
         seed = int(digest(inputs.input_ids, tokens)[:12], 16)
         raw = log_softmax(logits.astype(np.float64))[np.arange(len(tokens)), tokens]
-        found = {one.name: choice(one, logits, inputs.input_ids, tokens, seed) for one in self._asked(every)}
-        return {"logprobs": rounded(raw), "choices": {name: [rounded(getattr(c, f.name)) for f in fields(Choice)]
-                                                      for name, c in found.items()}}
+        found = {one.name: choice(one, logits, inputs.input_ids, tokens, seed)
+                 for one in self._asked(every)}
+        choices = {name: [rounded(getattr(one, field.name)) for field in fields(Choice)]
+                   for name, one in found.items()}
+        return {"logprobs": rounded(raw), "choices": choices}
 
     def _asked(self, every: bool) -> list[Sampler]:
         return self.samplers if every else self.samplers[:1]
 
-    def _wraps(self, inputs: Inputs, who: str) -> dict[str, Any]:
-        return liberties(self.precision, bool(inputs.media)) if who == SAME else {}
+    def _wraps(self, who: str) -> dict[str, Any]:
+        return liberties(self.precision) if who == SAME else {}
 
     def _key(self, inputs: Inputs, who: str) -> tuple:
-        return (self.checkpoint, who, self.precision if who == SAME else self.golden, fingerprint(inputs))
+        return (self.checkpoint, who, self.precision if who == SAME else self.golden,
+                fingerprint(inputs))
 
     def _score_key(self, inputs: Inputs, tokens: np.ndarray, who: str, every: bool) -> tuple:
         return (*self._key(inputs, who), "score", tokens, tuple(map(repr, self._asked(every))))
@@ -125,7 +134,8 @@ def read_score(document: dict[str, Any]) -> Score:
 
 def rounded(values: np.ndarray) -> list[float]:
     """Numbers as JSON, short: what is lost is far below any rounding that is asked about."""
-    return [float(f"{value:.{DIGITS}g}") for value in np.nan_to_num(values, nan=0, neginf=-1e4, posinf=1e4).tolist()]
+    finite = np.nan_to_num(values, nan=0, neginf=-1e4, posinf=1e4)
+    return [float(f"{value:.{DIGITS}g}") for value in finite.tolist()]
 
 
 def fingerprint(inputs: Inputs) -> str:
@@ -134,6 +144,9 @@ def fingerprint(inputs: Inputs) -> str:
 
 
 def signature(folder: Path) -> str:
-    """Which checkpoint, and which minivl: names, sizes and times of the files, for hashing 7 GB takes long."""
-    files = sorted(path for path in folder.glob("*") if path.suffix in (".safetensors", ".json", ".jinja"))
-    return digest(VERSION, *((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files))
+    """Which checkpoint, and which minivl: names, sizes and times of the files, for hashing 7 GB takes
+    long."""
+    files = sorted(path for path in folder.glob("*")
+                   if path.suffix in (".safetensors", ".json", ".jinja"))
+    return digest(VERSION, *((path.name, path.stat().st_size, path.stat().st_mtime_ns)
+                             for path in files))

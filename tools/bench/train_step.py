@@ -1,0 +1,76 @@
+"""A step of training the embedded model: the plain form of the network against its own functions, side by side.
+
+    python -m tools.bench.train_step
+
+For each kind of phase the same half batches go forward and backward in turns, in one process with one thread, from
+the drawn rows on: the plain form (`network.Lean`; every set of questions looks anew), and the form that training uses
+(`fused.py`; a still tower looks once for `again` sets of questions). Milliseconds of CPU a sample, the median of the
+rounds, and their ratio.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+import typer
+
+from tools.train_tiny import network
+from tools.train_tiny.optimiser import FAST_HALVES
+from tools.train_tiny.packing import Packer, collate
+from tools.train_tiny.phases import PHASES, Phase
+from tools.train_tiny.tokens import load_tokenizer
+from tools.train_tiny.train import POOL, Run, half_step, halves, pool, whole_step
+
+KINDS = {"tower": "lines", "joint": "together", "decoder": "settle"}      # kind of phase -> one of them
+
+
+def steps_of(run: Run) -> tuple[Callable[[], object], Callable[[], object], int]:
+    """Both forms of the first worker's half of one pool, and the samples in it."""
+    drawn = pool(run.phase, 0, 5, Packer(load_tokenizer()), run.batch)
+
+    def plain() -> None:
+        for _, rows in drawn:
+            whole_step(run, collate(rows[::2]))
+
+    def own() -> None:
+        for half, _ in halves(run.phase, 0, drawn, 0):
+            half_step(run, half)
+    return plain, own, POOL * run.phase.again * len(drawn[0][1][::2])
+
+
+def measure(phase: Phase, rounds: int) -> tuple[float, float]:
+    """Milliseconds of CPU a sample of both forms."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(phase, Path(folder), None, phase.steps, phase.batch, 1)
+    run.flat.collect_in(0)
+    *forms, samples = steps_of(run)
+    took: tuple[list[float], list[float]] = ([], [])
+    for number in range(rounds + 1):                      # the first is thrown away
+        for form, times in zip(forms, took, strict=True):
+            start = time.process_time()
+            form()
+            times += [1e3 * (time.process_time() - start) / samples] * (number > 0)
+    return statistics.median(took[0]), statistics.median(took[1])
+
+
+def main(rounds: Annotated[int, typer.Option(min=1)] = 3) -> None:
+    torch.set_num_threads(1)
+    network.ROUND = FAST_HALVES
+    for kind, name in KINDS.items():
+        plain, own = measure(PHASES[name], rounds)
+        print(f"{kind:8} plain {plain:6.1f} ms a sample, own functions {own:6.1f}, ratio {plain / own:.2f}",
+              flush=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)

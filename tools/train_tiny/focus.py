@@ -1,0 +1,133 @@
+"""Samples of one kind of question, for a row that stands on a plateau: little else until it is broken, then a mix.
+
+One yes or no among ten questions teaches nothing about relations; eight of them about one pair of things, each with
+its opposite, do within minutes. Points, boxes and controls likewise: all that can be asked about a picture, at once.
+
+Read next: `phases.py`, whose phases draw them beside `tasks.KINDS_OF_SAMPLE`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from . import documents
+from .packing import Sample, Turn
+from .tasks import (
+    Ask,
+    at_point,
+    box_json,
+    count,
+    describe,
+    detect,
+    find,
+    find_text,
+    left_to_right,
+    once,
+    opposite,
+    point_json,
+    read_number,
+    read_word,
+    relation,
+)
+from .world import CHARACTERS, Clip, Rng, Thing, fitted, native_size, picture_of_shapes, picture_of_text
+
+SIDES = ("left of", "right of", "above", "below")
+
+
+def pairs_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
+    """Two things, later three or more, and relations between them, each with its opposite."""
+    most = 2 if easy else int(rng.choice([2, 3, 3, 6]))
+    clip = picture_of_shapes(rng, most, size=native_size(rng, 2, 6))
+    asked = _many(rng, fitted(clip), relation, -(-turns // 2))
+    both = [turn for one in asked for turn in (one, opposite(one)) if turn]
+    return Sample([clip], both[:turns]) if both else pairs_sample(rng, easy, turns)
+
+
+def told_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
+    """Relations whose answers say first what they are judged by; bare answers come last in the curriculum."""
+    sample = pairs_sample(rng, easy, turns)
+    things = {thing.label: thing for thing in fitted(sample.clips[0]).things}
+    return Sample(sample.clips, [_told(turn, things) for turn in sample.turns])
+
+
+def _told(turn: Turn, things: dict[str, Thing]) -> Turn:
+    """Is the red star left of the blue ring? -> The red star is at (40, 52), the blue ring at (90, 20): yes."""
+    one, other = sorted((name for name in things if f"the {name}" in turn.question), key=turn.question.index)
+    show = _centre if any(side in turn.question for side in SIDES) else _extent
+    return replace(turn, answer=f"The {one} is {show(things[one])}, the {other} {show(things[other])}: "
+                                f"{turn.answer.lower()}")
+
+
+def _centre(thing: Thing) -> str:
+    return "at ({:.0f}, {:.0f})".format(*thing.centre)
+
+
+def _extent(thing: Thing) -> str:
+    return f"from ({thing.box[0]}, {thing.box[1]}) to ({thing.box[2]}, {thing.box[3]})"
+
+
+def points_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
+    """What is at a point: many points of one picture."""
+    clip = picture_of_shapes(rng, most=2 if easy else 6)
+    return Sample([clip], _many(rng, fitted(clip), at_point, turns))
+
+
+def boxes_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
+    """One thing after the other, then all of them, in their order and in another one."""
+    clip = picture_of_shapes(rng, most=2 if easy else 6)
+    shown = fitted(clip)
+    found = _many(rng, shown, find, max(1, turns - 4))
+    asked = [detect(rng, shown), describe(rng, shown), *found, count(rng, shown), _detect_from(rng, shown)]
+    return Sample([clip], [turn for turn in asked if turn])
+
+
+def _detect_from(rng: Rng, clip: Clip) -> Turn | None:
+    """All boxes, starting at one of them: which comes next must not lean on its place in the list alone."""
+    things = left_to_right(clip.things)
+    named = [i for i, thing in enumerate(things) if thing in once(clip)]
+    if not named or len(things) < 2:
+        return None
+    first = named[int(rng.integers(len(named)))]
+    return Turn("detect_from", f"Detect all objects. Start with the {things[first].label}.",
+                box_json(things[first:] + things[:first]))
+
+
+def clicks_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
+    """A screen, and where to click for each of its controls."""
+    clip = documents.screen(rng).clip
+    buttons = [thing for thing in fitted(clip).things if thing.kind == "button"]
+    if easy and len(buttons) > 2:
+        return clicks_sample(rng, easy, turns)
+    return Sample([clip], [_click(rng, button) for button in buttons[:turns]])
+
+
+def _click(rng: Rng, button: Thing) -> Turn:
+    """The question of `tasks.click` about one button."""
+    asks = (f"Where do I click to {button.label.lower()}?", f"Click the {button.label} button.")
+    x, y = button.centre
+    return Turn("click", asks[rng.random() < 0.7], point_json((round(x), round(y)), button.label),
+                truth=box_json([button]))
+
+
+def characters_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
+    """One to three characters of any kind, no word and no number: what the tower learns letters from."""
+    text = "".join(rng.choice(list(CHARACTERS), 1 if easy else int(rng.integers(1, 4))))
+    clip = picture_of_text(rng, text, easy)
+    shown = fitted(clip)
+    return Sample([clip], [(read_number if text.isdigit() else read_word)(rng, shown), find_text(rng, shown)])
+
+
+def _many(rng: Rng, clip: Clip, ask: Ask, most: int) -> list[Turn]:
+    """Up to `most` different questions of one kind."""
+    found: dict[str, Turn] = {}
+    for _ in range(3 * most):
+        turn = ask(rng, clip)
+        if turn and len(found) < most:
+            found.setdefault(turn.question, turn)
+    return list(found.values())
+
+
+FOCUS: dict[str, Callable[..., Sample]] = {
+    "pairs": pairs_sample, "told": told_sample, "points": points_sample, "boxes": boxes_sample,
+    "clicks": clicks_sample, "characters": characters_sample}
