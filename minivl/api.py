@@ -29,13 +29,14 @@ from .run.cache import KVCache
 from .run.generation import Settings, write
 from .run.grounding import Grounding, locate
 from .run.inputs import Batch, Inputs
+from .run.messages import as_list
 from .run.prepare import Processor, prepare
 from .text.tokenizer import Stream, Tokenizer
 
 TINY = Path(__file__).parent / "tiny"
 NOWHERE = Path("a folder that is not there")               # of a model that was made in memory
 # options of `prepare` that `chat` takes
-PREPARING = ("add_vision_id", "add_generation_prompt", "after_video")
+PREPARING = ("add_vision_id", "add_generation_prompt", "after_video", "continue_final_message")
 PRECISIONS = ("float64", "float32", "float16", "bfloat16")
 
 
@@ -210,7 +211,7 @@ class VLM:
     def chat(self, messages: list[dict[str, Any]], max_new_tokens: int = 128,
              temperature: float | None = None,
              stream: bool = False, **options: Any) -> Any:
-        """Go on with a conversation in the official message format; a str, or an iterator of str when
+        """Go on with a conversation (`prepare` says which forms are taken); a str, or an iterator of str when
         streaming.
 
         temperature: None leaves the choice to the checkpoint's generation_config.json, 0 is greedy.
@@ -245,19 +246,24 @@ class VLM:
             yield piece
 
     def prepare(self, messages: Sequence[Any], add_vision_id: bool = False,
-                add_generation_prompt: bool = True,
-                after_video: str = "max_plus_one") -> Any:
-        """Inputs of a conversation; a list of conversations gives a list. See `Inputs` for the arrays.
+                add_generation_prompt: bool | None = None, after_video: str = "max_plus_one",
+                continue_final_message: bool = False) -> Any:
+        """Inputs of a conversation; a list of conversations gives a list. See `Inputs` for the arrays, and
+        `run/messages.py` for the dialects that are taken.
 
+        add_generation_prompt: begin the answer's turn; None does unless the last message is continued.
         after_video: how positions go on after a video, "max_plus_one" (as trained) or "tf5" (as
             transformers 5 counts).
+        continue_final_message: leave the last message open, so that the answer goes on with it.
         """
-        if messages and all(isinstance(one, list | tuple) for one in messages):
-            return [self.prepare(one, add_vision_id, add_generation_prompt, after_video)
-                    for one in messages]
+        begin = not continue_final_message if add_generation_prompt is None else add_generation_prompt
+        given = as_list(messages)
+        if given and all(isinstance(as_list(one), list) for one in given):
+            return [self.prepare(one, add_vision_id, begin, after_video, continue_final_message)
+                    for one in given]
         with running(self.interpreter):
-            return prepare(list(messages), self.processor, add_vision_id, add_generation_prompt,
-                           after_video)
+            return prepare(given, self.processor, add_vision_id, begin, after_video,
+                           continue_final_message)
 
     def vision(self, inputs: Inputs) -> np.ndarray:
         """Visual tokens (m, d) of all pictures and videos, in prompt order."""

@@ -23,10 +23,12 @@ from ..config import (
     read_config,
     read_preprocessor,
 )
+from ..door.errors import ArgumentError, OutOfRange
 from ..passes.picture import PictureError
+from ..passes.video import PAIR
 from ..passes.windows import schedule
 from ..run.inputs import Inputs
-from ..run.prepare import prepare
+from ..run.prepare import Processor, prepare
 from ..run.provenance import Where, where_pixel, where_token
 from .console import box, by, facts, line, print_json, table, working
 from .given import check_words, conversation, grid, named, processor, source_size
@@ -34,19 +36,34 @@ from .given import check_words, conversation, grid, named, processor, source_siz
 # ---- tokens --------------------------------------------------------------------------------------
 
 def tokens(images: Sequence[str], sizes: Sequence[str], model: str | None, min_pixels: int | None,
-           max_pixels: int | None, as_json: bool) -> None:
-    """Print how each picture is resized and cut. Raises ValueError or OSError for whatever is wrong
-    with the input."""
+           max_pixels: int | None, as_json: bool, fps: float | None = None) -> None:
+    """Print how each picture is resized and cut; with `fps`, the pictures as frames of one video.
+
+    Raises Error or OSError for whatever is wrong with the input.
+    """
     if not images and not sizes:
         raise ValueError("name a picture, or a size with --size WIDTHxHEIGHT")
     vision, settings = limits(model, min_pixels, max_pixels)
-    rows = [(f"{text} pixels", parse_size(text)) for text in sizes]
+    rows = [(f"{text} pixels", parse_size(text), 1) for text in sizes]
     with working("reading pictures") as say:
+        read = []
         for image in images:
-            say(f"reading {image}")
-            rows.append((named(image), source_size(image)))
-    found = document([measured(name, size, settings, vision) for name, size in rows], settings, vision)
+            say(f"reading {named(image)}")
+            read.append((named(image), source_size(image), 1))
+    rows += read if fps is None or not read else [one_video(read)]
+    found = document([measured(name, size, settings, vision, frames) for name, size, frames in rows],
+                     settings, vision)
     print_json(found) if as_json else show_tokens(found)
+
+
+def one_video(frames: Sequence[tuple[str, tuple[int, int], int]]) -> tuple[str, tuple[int, int], int]:
+    """Pictures as frames of one video: what to call it, their size, their number."""
+    (first, size, _), *others = frames
+    for name, other, _ in others:
+        if other != size:
+            raise PictureError(f"{name} is {by(other[::-1])}, {first} is {by(size[::-1])}; one video has "
+                               "one size")
+    return f"video of {len(frames)} frames", size, len(frames)
 
 
 def measured(name: str, *rest: Any) -> Any:
@@ -94,9 +111,10 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def measure(name: str, source: tuple[int, int], settings: PreprocessorConfig,
-            vision: VisionConfig) -> dict[str, Any]:
-    """One picture's numbers; sizes are [height, width] in pixels, as arrays have them."""
-    resized, cut = grid(source, settings)
+            vision: VisionConfig, frames: int = 1) -> dict[str, Any]:
+    """The numbers of one picture, or of a video; sizes are [height, width] in pixels, as arrays have
+    them."""
+    resized, cut = grid(source, settings, frames)
     cells = vision.spatial_merge_size ** 2
     patches = int(cut.prod())
     windowed = [n for n in range(vision.depth) if n not in vision.fullatt_block_indexes]
@@ -148,19 +166,32 @@ def show_tokens(found: dict[str, Any]) -> None:
 
 # ---- where ---------------------------------------------------------------------------------------
 
-def where(image: str, token: int | None, pixel: str | None, model: str | None, as_json: bool) -> None:
-    """Print all places of one visual token. Raises ValueError, IndexError or OSError for wrong input."""
+def where(images: Sequence[str], token: int | None, pixel: str | None, model: str | None,
+          as_json: bool, fps: float | None = None, picture: int = 0) -> None:
+    """Print all places of one visual token. Raises Error, IndexError or OSError for wrong input.
+
+    The pictures are numbered from 0 in the order in which they are given; with `fps` they are the frames
+    of one video, and `picture` is a frame.
+    """
     if (token is None) == (pixel is None):
-        raise ValueError("say which token: either --token NUMBER or --pixel X,Y")
+        raise ArgumentError("say which token: either --token NUMBER or --pixel X,Y")
+    if not 0 <= picture < len(images):
+        raise OutOfRange(f"--picture {picture}: {len(images)} were given, numbered from 0")
     at = parse_pixel(pixel) if pixel is not None else None
-    check_words([image])
-    with working("reading the picture"):
+    check_words(images)
+    with working("reading the pictures"):
         parts = processor(model)
-        inputs = prepare(conversation([image], ""), parts, False, True, "max_plus_one")
+        inputs = prepare(conversation(images, "", fps), parts, False, True, "max_plus_one")
         found = where_token(inputs, parts.config, token) if token is not None else \
-            where_pixel(inputs, parts.config, *(at or (0, 0)))
-    shown = where_document(image, found, inputs, parts.config.vision)
+            where_pixel(inputs, parts.config, *(at or (0, 0)), *_place(picture, fps, inputs))
+    shown = where_document(images, found, inputs, parts)
     print_json(shown) if as_json else show_where(shown)
+
+
+def _place(picture: int, fps: float | None, inputs: Inputs) -> tuple[int, int]:
+    """Medium and time of a picture as it is counted on the command line: a video's frames share one
+    medium, two of them a time."""
+    return (picture, 0) if fps is None else (0, picture // PAIR)
 
 
 def parse_pixel(text: str) -> tuple[float, float]:
@@ -172,11 +203,15 @@ def parse_pixel(text: str) -> tuple[float, float]:
     return x, y
 
 
-def where_document(image: str, found: Where, inputs: Inputs, vision: VisionConfig) -> dict[str, Any]:
-    """`Where` and the picture it lies in; sizes are [height, width], boxes x0, y0, x1, y1."""
-    medium = inputs.media[found.medium]
+def where_document(images: Sequence[str], found: Where, inputs: Inputs, parts: Processor
+                   ) -> dict[str, Any]:
+    """`Where` and the picture, or frames, it lies in; sizes are [height, width], boxes x0, y0, x1, y1."""
+    medium, vision = inputs.media[found.medium], parts.config.vision
     total = sum(m.patches for m in inputs.media) // vision.spatial_merge_size ** 2
-    return {"image": named(image), "source_size": medium.source_size, "resized_size": medium.size,
+    first, count = (found.medium, 1) if medium.kind == "image" else (PAIR * found.time, PAIR)
+    shown = [named(one) for one in images[first : first + count]]
+    return {"image": shown[0], "images": shown, "given": len(images), "first": first, "kind": medium.kind,
+            "source_size": medium.source_size, "resized_size": medium.size,
             "grid": medium.grid,
             "tokens": total, "prompt_length": len(inputs.input_ids), **asdict(found),
             "full_attention_blocks": vision.fullatt_block_indexes}
@@ -186,7 +221,8 @@ def show_where(found: dict[str, Any]) -> None:
     """The document of `where`, one fact a line; width before height."""
     row, column = found["cell"]
     source, resized = by(found["source_size"][::-1]), by(found["resized_size"][::-1])
-    facts([("token", f"{found['token']} of 0..{found['tokens'] - 1}: cell row {row}, column {column}"),
+    facts([*which(found),
+           ("token", f"{found['token']} of 0..{found['tokens'] - 1}: cell row {row}, column {column}"),
            ("in the source", f"{box(found['source_box'])} of {source} pixels"),
            ("resized", f"{box(found['box'])} of {resized} pixels"),
            ("patches (p)", f"rows {spans(found['patches'])} of pixel_values"),
@@ -194,6 +230,15 @@ def show_where(found: dict[str, Any]) -> None:
            *attends(found),
            ("prompt (s)", f"row {found['sequence']}: it does not depend on the question"),
            ("MRoPE", "time {}, height {}, width {}".format(*found["position"]))])
+
+
+def which(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """The picture or the frames that the token sees, where several were given."""
+    if found["given"] == 1:
+        return []
+    numbers = spans(range(found["first"], found["first"] + len(found["images"])))
+    word = "picture" if found["kind"] == "image" else "frames"
+    return [(word, f"{numbers} of 0..{found['given'] - 1}: {', '.join(found['images'])}")]
 
 
 def attends(found: dict[str, Any]) -> list[tuple[str, str]]:

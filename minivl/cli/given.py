@@ -15,7 +15,7 @@ from .. import api
 from ..config import PreprocessorConfig, read_config
 from ..passes.patches import grid_of
 from ..passes.picture import target_size
-from ..run.open_picture import load_picture
+from ..run.open_picture import load_picture, named
 from ..run.prepare import Processor
 from ..show.samples import WORLD, load_samples
 from .console import note, working
@@ -56,11 +56,6 @@ def sample() -> tuple[str, str]:
     return str(first.paths[0]), first.question
 
 
-def named(image: str) -> str:
-    """What to call a picture: its path, but not all of a data URL."""
-    return "data URL" if image.startswith("data:") else image
-
-
 def conversation(images: Sequence[str], question: str, fps: float | None = None) -> list[dict[str, Any]]:
     """One user's message: the pictures, then the question. With `fps` the pictures are the frames of
     one video."""
@@ -78,7 +73,7 @@ def check_words(images: Sequence[str], question: str | None = None) -> None:
     """
     for image in images:
         if _is(Path.is_dir, image):
-            raise ValueError(f"{image}: this is a folder; name a picture in it")
+            raise ValueError(f"{named(image)}: this is a folder; name a picture in it")
     if question is None:
         return
     if not question.strip():
@@ -104,7 +99,9 @@ def source_size(image: str) -> tuple[int, int]:
     return height, width
 
 
-def grid(source: tuple[int, int], config: PreprocessorConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Resized (height, width) and grid (t, h, w) of a picture of `source` (height, width) pixels."""
+def grid(source: tuple[int, int], config: PreprocessorConfig, frames: int = 1
+         ) -> tuple[np.ndarray, np.ndarray]:
+    """Resized (height, width) and grid (t, h, w) of a picture, or of `frames` frames, of `source`
+    (height, width) pixels."""
     resized = target_size(source, config)
-    return resized, grid_of((1, 3, int(resized[0]), int(resized[1])), config)
+    return resized, grid_of((frames, 3, int(resized[0]), int(resized[1])), config)

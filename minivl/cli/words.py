@@ -319,7 +319,7 @@ def tokens(images: SomeImages = None,
                "Least area after resizing."))] = None,
            max_pixels: Annotated[int | None, typer.Option(min=1, metavar="N", show_default=False, help=(
                "Largest area after resizing."))] = None,
-           as_json: AsJson = False) -> None:
+           fps: FramesPerSecond = None, as_json: AsJson = False) -> None:
     """Count the tokens of pictures. Shows how they are resized and cut; no weights needed.
 
     JSON: min_pixels, max_pixels, max_tokens, window_size, pictures: [name, source_size, resized_size,
@@ -327,26 +327,27 @@ def tokens(images: SomeImages = None,
         windows, smallest_window, tokens, share_of_max], total. Sizes are [height, width].
     """
     from .geometry import tokens
-    tokens(images or [], size, model, min_pixels, max_pixels, as_json)
+    tokens(images or [], size, model, min_pixels, max_pixels, as_json, fps)
 
 
 @app.command()
-def where(image: Image,
+def where(images: Images,
           token: Annotated[int | None, typer.Option(min=0, metavar="N", show_default=False, help=(
               "The number of a visual token."))] = None,
           pixel: Annotated[str | None, typer.Option(metavar="X,Y", show_default=False, help=(
               "A pixel of the picture as it came, from its upper left corner."))] = None,
-          model: Model = None, as_json: AsJson = False) -> None:
+          picture: Annotated[int, typer.Option(min=0, metavar="N", help=(
+              "Which of the pictures, or of the frames, the pixel is of, from 0."))] = 0,
+          model: Model = None, fps: FramesPerSecond = None, as_json: AsJson = False) -> None:
     """Find one visual token. Its pixels, patches, window, row in the prompt and positions; no weights
     needed.
 
-    JSON: image, source_size, resized_size, grid, tokens, prompt_length, token, sequence, medium, time,
-        cell, patches,
-        window_rows, segments, position, box, source_box, full_attention_blocks. Boxes are x0, y0, x1,
-        y1.
+    JSON: image, images, given, first, kind, source_size, resized_size, grid, tokens, prompt_length,
+        token, sequence, medium, time, cell, patches, window_rows, segments, position, box, source_box,
+        full_attention_blocks. Boxes are x0, y0, x1, y1.
     """
     from .geometry import where
-    where(image, token, pixel, model, as_json)
+    where(images, token, pixel, model, as_json, fps, picture)
 
 
 trace = typer.Typer(cls=TyperGroup, rich_markup_mode=None, no_args_is_help=True,

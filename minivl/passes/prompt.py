@@ -16,6 +16,7 @@ may do).
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,13 +34,15 @@ __all__ = ["PromptError", "TemplateError", "check_features", "check_messages", "
 Messages = Sequence[dict[str, Any]]
 
 ROLES = ("system", "user", "assistant", "tool")
-SAMPLING = ("raw_fps", "nframes", "min_frames", "max_frames")
+SAMPLING = ("raw_fps", "nframes", "min_frames", "max_frames", "video_start", "video_end")
 SIZES = ("min_pixels", "max_pixels", "resized_height", "resized_width")
+WHOLE = ("nframes", "min_frames", "max_frames", *SIZES)        # numbers that count something
+NUMBERS = ("fps", "sample_fps", "total_pixels", *SAMPLING, *SIZES)
 KEYS = {                                              # keys of an item, by its type
     "text": ("text",),
     "image": ("image", "image_url", *SIZES),
     "image_url": ("image_url", "image", *SIZES),
-    "video": ("video", "fps", *SAMPLING, *SIZES),
+    "video": ("video", "fps", *SAMPLING, "total_pixels", *SIZES),
 }
 
 
@@ -63,7 +66,7 @@ def check_messages(messages: Messages) -> None:
             raise PromptError(f"{where} is {_named(message)}, should be a dict with role and content")
         if message.get("role") not in ROLES:
             allowed = ", ".join(ROLES)
-            raise PromptError(f"{where}['role'] is {message.get('role')!r}, should be one of {allowed}")
+            raise PromptError(f"{where}['role'] is {brief(message.get('role'))}, should be one of {allowed}")
         content = message.get("content")
         if not isinstance(content, str | list | tuple):
             raise PromptError(f"{where}['content'] is {_named(content)}, should be a text or a list of "
@@ -77,11 +80,11 @@ def _check_item(where: str, item: Any) -> None:
         raise PromptError(f"{where} is {_named(item)}, should be a dict with a type: {', '.join(KEYS)}")
     kind = item.get("type", next((key for key in KEYS if key in item), None))
     if kind not in KEYS:
-        raise PromptError(f"{where}['type'] is {kind!r}, should be one of {', '.join(KEYS)}")
+        raise PromptError(f"{where}['type'] is {brief(kind)}, should be one of {', '.join(KEYS)}")
     unknown = [key for key in item if key not in ("type", *KEYS[kind])]
     if unknown:
         allowed = ", ".join(KEYS[kind])
-        raise PromptError(f"{where} has the key {unknown[0]!r}; one of type {kind} may have {allowed}")
+        raise PromptError(f"{where} has the key {brief(unknown[0])}; one of type {kind} may have {allowed}")
     if kind == "text" and not isinstance(item.get("text"), str):
         raise PromptError(f"{where}['text'] is {_named(item.get('text'))}, should be a text")
     given = [key for key in ("image", "image_url", "video") if item.get(key) is not None]
@@ -94,13 +97,12 @@ def _check_item(where: str, item: Any) -> None:
 
 
 def _check_numbers(where: str, item: dict[str, Any]) -> None:
-    for key in ("fps", *SAMPLING, *SIZES):
-        value = item.get(key, 1)
-        whole = key not in ("fps", "raw_fps")
-        if isinstance(value, bool) or not isinstance(value,
-                                                     int if whole
-                                                     else int | float) or not 0 < value < math.inf:
-            raise PromptError(f"{where}[{key!r}] is {value!r}, should be a positive "
+    for key in NUMBERS:
+        value, whole = item.get(key, 1), key in WHOLE
+        least = 0 if key == "video_start" else math.nextafter(0, 1)           # the first frame is at 0
+        if isinstance(value, bool) or not isinstance(value, int if whole else int | float) \
+                or not least <= value < math.inf:
+            raise PromptError(f"{where}[{key!r}] is {brief(value)}, should be a positive "
                               f"{'whole ' * whole}number")
     if ("resized_height" in item) != ("resized_width" in item):
         raise PromptError(f"{where} has only one of resized_height and resized_width; give both")
@@ -108,6 +110,23 @@ def _check_numbers(where: str, item: dict[str, Any]) -> None:
     if lost:
         raise PromptError(f"{where} has {lost[0]} without raw_fps: frames are chosen only from a whole "
                           "video, whose frames per second raw_fps says")
+    _check_counts(where, item)
+
+
+def _check_counts(where: str, item: dict[str, Any]) -> None:
+    """One way to say how many frames are shown: a rate (within bounds), or a count."""
+    if "nframes" not in item:
+        return
+    if "fps" in item:
+        raise PromptError(f"{where} has fps and nframes; frames are chosen by one of them")
+    if not item.get("min_frames", 0) <= item["nframes"] <= item.get("max_frames", math.inf):
+        raise PromptError(f"{where} has nframes {item['nframes']}, which is outside of its min_frames and "
+                          "max_frames")
+
+
+def brief(value: Any) -> str:
+    """A value within a message: its ends, when it is long. A message never carries a payload."""
+    return reprlib.repr(value)
 
 
 def _named(value: Any) -> str:
@@ -121,6 +140,11 @@ def media_of(messages: Messages) -> list[tuple[str, dict[str, Any]]]:
     `image_url`.
     """
     check_messages(messages)
+    return media_in(messages)
+
+
+def media_in(messages: Messages) -> list[tuple[str, dict[str, Any]]]:
+    """`media_of` for messages that are checked already."""
     items = [item for message in messages if not isinstance(message["content"], str)
              for item in message["content"] if "text" not in item]
     return [("video", item) if "video" in item else ("image", _as_image(item)) for item in items]
@@ -144,6 +168,13 @@ def render(messages: Messages, template: str | None = None, add_generation_promp
     pictures and videos (`Picture 1: `). Raises PromptError for the messages and TemplateError for the
     template.
     """
+    check_messages(messages)
+    return text_of(messages, template, add_generation_prompt, add_vision_id)
+
+
+def text_of(messages: Messages, template: str | None, add_generation_prompt: bool,
+            add_vision_id: bool) -> str:
+    """`render` for messages that are checked already."""
     text = render_bytes(messages, template, bool(add_generation_prompt), bool(add_vision_id))
     return text.tobytes().decode("utf-8", "surrogatepass")
 
@@ -153,8 +184,7 @@ def render_bytes(messages: Messages, template: str | None, add_generation_prompt
                  add_vision_id: bool
                  ) -> np.ndarray:
     """What `render` does, as bytes of UTF-8: uint8, because a stage gives numbers and a trace holds
-    nothing else."""
-    check_messages(messages)
+    nothing else. The messages are checked already."""
     text = run(template, {"messages": messages, "add_generation_prompt": add_generation_prompt,
                           "add_vision_id": add_vision_id})
     return np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)

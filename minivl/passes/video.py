@@ -57,6 +57,18 @@ def sample_transformers(total: int, fps: float, wanted_fps: float = FPS, count: 
     return (np.arange(n) * (total / n)).astype(np.float32).astype(np.int64)
 
 
+def frame_range(total: int, fps: float, start: float | None = None, end: float | None = None
+                ) -> tuple[int, int]:
+    """First and last frame between two times in seconds, both included, as qwen-vl-utils cuts: at most a
+    whole frame is lost at either end. Raises PictureError where fewer than two frames are left."""
+    first = 0 if start is None else math.ceil(min(start, total / fps) * fps)
+    last = total - 1 if end is None else min(math.floor(min(end, total / fps) * fps), total - 1)
+    if total and (start is not None or end is not None) and first >= last:
+        raise PictureError(f"video_start {start} and video_end {end} leave no two frames of a video of "
+                           f"{total} at {fps} per second, {total / fps:.2f} seconds; move them apart")
+    return first, last
+
+
 def _frame_count(total: int, fps: float, wanted_fps: float, count: int | None, least: int,
                  most: int) -> int:
     """The rule of both programs: seconds times wanted fps, within limits, rounded down to even."""
@@ -113,6 +125,26 @@ def video_pixel_limits(count: int, config: PreprocessorConfig) -> PreprocessorCo
     budget = int(CONTEXT_TOKENS * area * 0.9)
     most = max(min(MAX_TOKENS * area, budget * config.temporal_patch_size // count), int(least * 1.05))
     return dataclasses.replace(config, min_pixels=least, max_pixels=most)
+
+
+def within_budget(count: int, total_pixels: float, config: PreprocessorConfig,
+                  least: int | None = None) -> PreprocessorConfig:
+    """`config` with the limits of one frame where all `count` frames together may have `total_pixels`.
+
+    The rule of qwen-vl-utils: at least 128 tokens a frame (or `least` pixels), at most 768, and never
+    more than `config` allows; two frames share their tokens, hence twice the share of each. A budget
+    that the lower limit does not fit into is refused: there the original goes beyond it.
+    """
+    area, pair = config.factor**2, config.temporal_patch_size
+    shown = math.ceil(count / pair) * pair
+    share = int(total_pixels / max(shown, 1) * pair)
+    most = min(MAX_TOKENS * area, share, config.max_pixels)
+    lowest = min(MIN_TOKENS * area, config.max_pixels) if least is None else least
+    if share < min(int(lowest * 1.05), config.max_pixels):
+        raise PictureError(f"total_pixels is {total_pixels:,.0f} for {shown} frames, {share:,} for each "
+                           f"pair; a frame has at least {lowest:,}: give a smaller min_pixels as well, or "
+                           "fewer frames")
+    return dataclasses.replace(config, min_pixels=lowest, max_pixels=most)
 
 
 @stage("video.resize", "t y b 3, 2 -> t h u 3")

@@ -27,18 +27,20 @@ if TYPE_CHECKING:
     from PIL import Image
 
 ORIENTATION = 0x0112                      # the EXIF tag
+BITS, PHOTOMETRIC = 258, 262              # tags of TIFF: bits a sample; 0 where white is 0
+BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 
 
 def load_picture(source: Any) -> np.ndarray:
     """Pixels of a picture: (y, b, 3) uint8, upright, transparency laid on white, first frame of an
     animation.
 
-    source: path (str or Path), bytes, `file:` or `data:` URL, PIL image, or an array (y, b) or (y, b,
-        1|3|4),
-        colour last, of bool, uint8, uint16 (0..65535) or floating point (0..1). Refused rather than
-        guessed at: floating arrays beyond 0..1, other integers, 32-bit files (modes I, F) that are not
-        plainly grey levels 0..255. 16-bit grey is scaled by 1/257; Pillow's own conversion would clip
-        all above 255 to white. Raises PictureError, and nothing else, for whatever cannot be read.
+    source: path (str or Path), bytes, `file:` or `data:` URL, base64 (where no file is called so, as in
+        transformers), PIL image, a row of a data set ({"bytes": ..., "path": ...}), or an array (y, b)
+        or (y, b, 1|3|4), colour last, of bool, uint8, uint16 (0..65535) or floating point (0..1).
+    Refused rather than guessed at: floating arrays beyond 0..1, other integers, 32-bit files (modes I,
+    F) that are not plainly grey levels 0..255. 16-bit grey is scaled by 1/257; Pillow's own conversion
+    would clip all above 255 to white. Raises PictureError, and nothing else, for whatever cannot be read.
     """
     from PIL import Image  # when first needed: it takes a while to import
     if isinstance(source, np.ndarray):
@@ -65,6 +67,8 @@ def _open(source: Any) -> tuple[str, Any]:
     if isinstance(source, bytes | bytearray | memoryview):
         data = bytes(source)
         return f"picture of {len(data)} bytes", io.BytesIO(data)
+    if isinstance(source, Mapping):
+        return _open(_of_row(source))
     if isinstance(source, os.PathLike):
         return str(source), _regular_file(Path(source))
     if not isinstance(source, str):
@@ -72,18 +76,81 @@ def _open(source: Any) -> tuple[str, Any]:
                            f"not {type(source).__name__}")
     scheme = source.partition(":")[0].lower()
     if scheme in ("http", "https"):
-        raise PictureError(f"{source}: download the picture first; only files and data URLs are opened")
+        raise PictureError(f"{named(source)}: download the picture first; only files and data URLs are opened")
     if scheme == "data":
         return "data URL", io.BytesIO(_data_of_url(source))
+    plain = _bare_base64(source) if scheme != "file" else None
+    if plain is not None:
+        return named(source), io.BytesIO(plain)
     path = _path_of_url(source) if scheme == "file" else Path(source)
-    return str(path), _regular_file(path)
+    return named(str(path)), _regular_file(path)
+
+
+def _of_row(row: Mapping[str, Any]) -> Any:
+    """What a row of a data set holds: its bytes, else the file at its path."""
+    given = {key: value for key, value in row.items() if value is not None}
+    if not given or not given.keys() <= {"bytes", "path"}:
+        raise PictureError("a picture as a dict has the keys bytes or path, as rows of data sets do, not "
+                           f"{', '.join(map(str, given)) or 'none'}")
+    return given.get("bytes", given.get("path"))
+
+
+def named(source: str) -> str:
+    """What to call a picture in a message: its path or URL, but never a payload."""
+    if source[:5].lower() == "data:":
+        return "data URL"
+    if len(source) <= (64 if BASE64.fullmatch(source) else 300):
+        return source
+    kind = "base64" if BASE64.fullmatch(source) else "text"
+    return f"{kind} of {len(source):,} characters, {source[:12]}..."
+
+
+def _bare_base64(text: str) -> bytes | None:
+    """The bytes of a picture whose base64 the text is. None for a text that is the name of a file, and
+    for one that holds no picture."""
+    if not BASE64.fullmatch(text) or _is_file(Path(text)):
+        return None
+    try:
+        data = base64.b64decode(re.sub(r"\s", "", text), validate=True)
+    except binascii.Error:
+        return None
+    return data if _is_picture(data) else None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):                           # a name too long for the system, a NUL in it
+        return False
+
+
+def _is_picture(data: bytes) -> bool:
+    """Whether Pillow knows the format, from the header alone."""
+    from PIL import Image
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            Image.open(io.BytesIO(data)).close()
+    except Image.DecompressionBombError:
+        return True                                         # of which `load_picture` says that it is large
+    except Exception:
+        return False
+    return True
 
 
 def _path_of_url(url: str) -> Path:
-    """The path of a `file:` URL."""
-    from urllib.parse import urlsplit
-    from urllib.request import url2pathname
-    return Path(url2pathname(urlsplit(url).path))
+    """The path of a `file:` URL.
+
+    Most are made by gluing `file://` and a path, `#`, `?`, `%` and relative ones too, so what follows
+    is a name as it stands when such a file is there: all that qwen-vl-utils knows (QwenLM/Qwen3-VL#1084).
+    Else `%20` and its like are decoded, as RFC 8089 wants.
+    """
+    from urllib.parse import unquote_to_bytes
+    glued = url.partition(":")[2].removeprefix("//")
+    if _is_file(Path(glued)):
+        return Path(glued)
+    path = os.fsdecode(unquote_to_bytes(re.sub("^localhost(?=/)", "", glued)))
+    return Path(re.sub(r"^/(?=[A-Za-z]:)", "", path) if os.name == "nt" else path)
 
 
 def _regular_file(path: Path) -> Path:
@@ -92,25 +159,39 @@ def _regular_file(path: Path) -> Path:
     try:
         regular, there = path.is_file(), path.exists()
     except (OSError, ValueError) as error:                  # a name too long for the system, a NUL in it
-        raise PictureError(f"{str(path)[:80]!r}: not a usable path ({error})") from error
+        reason = getattr(error, "strerror", None) or error              # str(error) repeats the whole name
+        raise PictureError(f"{named(str(path))!r}: not a usable path ({reason}){_as_base64(path)}") from error
     if not regular:
-        raise PictureError(f"{path}: {'not a regular file' if there else 'no such file'}")
+        what = "not a regular file" if there else f"no such file{_as_base64(path)}"
+        raise PictureError(f"{named(str(path))}: {what}")
     return path
 
 
+def _as_base64(path: Path) -> str:
+    """What to add about a text that is no path and may have been meant as base64."""
+    meant = len(str(path)) > 64 and BASE64.fullmatch(str(path))
+    return "; as base64 it holds no picture: is it whole, and of a picture?" if meant else ""
+
+
 def _data_of_url(url: str) -> bytes:
-    """The bytes of `data:[type][;base64],...`."""
+    """The bytes of `data:[type][;base64],...`. Where `;base64` is forgotten and the data is nothing else, it
+    is meant, as transformers takes it."""
     from urllib.parse import unquote_to_bytes
     head, comma, body = url.partition(",")
     if not comma:
         raise PictureError("data URL: no comma before the data")
     data = unquote_to_bytes(body)
-    if not head.lower().endswith(";base64"):
+    if not head.lower().endswith(";base64") and not _forgotten(body):
         return data
     try:
         return base64.b64decode(re.sub(rb"\s", b"", data), validate=True)
     except binascii.Error as error:
         raise PictureError(f"data URL: its base64 is damaged ({error})") from error
+
+
+def _forgotten(body: str) -> bool:
+    """Whether the body of a data URL that names no coding is a picture's base64."""
+    return len(body) > 64 and _bare_base64(body) is not None
 
 
 def _decode(image: Image.Image) -> np.ndarray:
@@ -151,7 +232,7 @@ def _grey_levels(image: Image.Image) -> np.ndarray:
     levels = np.asarray(image)
     if image.mode.startswith("I;16") or (image.format == "PPM" and image.mode == "I"):    # I: 16-bit PGM
         clear = levels == image.info.get("transparency", -1)
-        return np.where(clear, np.uint8(255), _scale_16(levels))
+        return np.where(clear, np.uint8(255), _scale_16(*_in_range(levels, image)))
     if not (levels.min() >= 0 and levels.max() <= 255):         # so written that a NaN fails
         raise PictureError(f"mode {image.mode} holds {levels.min()}..{levels.max()}, grey levels go "
                            "0..255: scale it, or give an array (uint16, or floating point 0..1)")
@@ -159,6 +240,14 @@ def _grey_levels(image: Image.Image) -> np.ndarray:
         raise PictureError("mode F holds 0..1, which may mean nearly black or the whole range: multiply "
                            "by 255, or give an array, whose range is 0..1")
     return np.rint(levels).astype(np.uint8)
+
+
+def _in_range(levels: np.ndarray, image: Image.Image) -> tuple[np.ndarray, int]:
+    """Deep grey with black at 0, and where its white is. A TIFF may have 12 bits, or white at 0: Pillow
+    gives both as they stand, which would be nearly black, or a negative."""
+    tags = getattr(image, "tag_v2", {})
+    white = (1 << int(np.ravel(tags.get(BITS, 16))[0])) - 1
+    return (white - levels.astype(np.int64) if tags.get(PHOTOMETRIC) == 0 else levels), white
 
 
 def _eight_bit(pixels: np.ndarray) -> np.ndarray:
@@ -185,9 +274,9 @@ def _eight_bit(pixels: np.ndarray) -> np.ndarray:
     return np.rint(pixels.astype(np.float64) * 255).astype(np.uint8)
 
 
-def _scale_16(levels: np.ndarray) -> np.ndarray:
-    """0..65535 -> 0..255, to the nearest: 65535 = 255 * 257."""
-    return ((levels.astype(np.int64) + 128) // 257).astype(np.uint8)
+def _scale_16(levels: np.ndarray, white: int = 65535) -> np.ndarray:
+    """0..white -> 0..255, to the nearest: 65535 = 255 * 257."""
+    return ((levels.astype(np.int64) * 255 + white // 2) // white).astype(np.uint8)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -222,7 +311,7 @@ def as_frames(frames: Any) -> list[Any] | np.ndarray:
         raise PictureError(f"a video is a list of frames, not one {type(frames).__name__}; video files "
                            "are not read: extract the frames first (ffmpeg -i video.mp4 -vf fps=2 "
                            "frame%04d.png)")
-    if not isinstance(frames, np.ndarray):
+    if not isinstance(frames, np.ndarray) or (frames.dtype == object and frames.ndim == 1):
         return list(frames)
     if frames.ndim != 4:
         raise PictureError(f"a video as one array is [t y b colour], not {list(frames.shape)}")

@@ -7,7 +7,7 @@ Read next: `passes/picture.py`, `passes/patches.py` and `passes/prompt.py`, whic
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -15,8 +15,10 @@ import numpy as np
 
 from ..config import ModelConfig, PreprocessorConfig
 from ..passes import patches, picture, prompt, video
+from ..passes.prompt import PromptError
 from ..text.tokenizer import Tokenizer
 from .inputs import Inputs
+from .messages import continued, marked, one_form, refuse_typed_placeholders
 from .open_picture import as_frames, load_frames, load_picture
 
 
@@ -39,19 +41,26 @@ class Cut(NamedTuple):
     size: tuple[int, int]                # as resized
 
 
-def prepare(messages: list[dict[str, Any]], parts: Processor, add_vision_id: bool,
+def prepare(messages: Any, parts: Processor, add_vision_id: bool,
             add_generation_prompt: bool,
-            after_video: str) -> Inputs:
-    """One conversation in the official message format as Inputs.
+            after_video: str, continue_final_message: bool = False) -> Inputs:
+    """One conversation, of any dialect that `messages.one_form` takes, as Inputs.
 
     Raises PictureError, PromptError, TemplateError or TokenizerError (all ValueErrors) naming what was
     wrong.
     """
-    cuts = [_cut(kind, item, parts.preprocessor) for kind, item in prompt.media_of(messages)]
+    if continue_final_message and add_generation_prompt:
+        raise PromptError("continue_final_message goes on with the last message, add_generation_prompt "
+                          "begins a new one; use one of them")
+    messages = one_form(messages, parts.template)
+    refuse_typed_placeholders(messages)
+    cuts = [_cut(kind, item, parts.preprocessor) for kind, item in prompt.media_in(messages)]
     cells = np.array([len(cut.patches) for cut in cuts],
                      np.int64) // parts.config.vision.spatial_merge_size ** 2
     pads = (parts.config.image_token_id, parts.config.video_token_id)
-    text = prompt.render(messages, parts.template, add_generation_prompt, add_vision_id)
+    messages = marked(messages) if continue_final_message else messages
+    text = prompt.text_of(messages, parts.template, add_generation_prompt, add_vision_id)
+    text = continued(text, messages) if continue_final_message else text
     ids = prompt.expand(prompt.encode(text, parts.tokenizer), cells, pads)
     images, videos = ([cut for cut in cuts if cut.kind == kind] for kind in ("image", "video"))
     pixel_values, image_grids = _stacked(images)
@@ -92,23 +101,32 @@ def cut_video(item: Mapping[str, Any], config: PreprocessorConfig,
 
     `fps` says how many of the frames make a second (2 unless said). With `raw_fps` the list is the
     whole video at that rate, and frames are chosen from it as qwen-vl-utils does, `fps` of them (or
-    `nframes` in all).
+    `nframes` in all), between the seconds `video_start` and `video_end`.
 
     The pixel limits hold for each frame, as in transformers: official ones let a frame be as large as
-    a picture. The smaller budget of qwen-vl-utils is `video.video_pixel_limits`; give its `max_pixels`
-    with the item.
+    a picture. `total_pixels` asks for the limits of qwen-vl-utils, within that budget for all frames.
     """
     frames, fps = as_frames(item["video"]), float(item.get("fps", video.FPS))
     if "raw_fps" in item:
-        counts = {key: item[key] for key in ("min_frames", "max_frames") if key in item}
-        chosen = video.sample_official(len(frames), item["raw_fps"], fps, item.get("nframes"), **counts)
-        fps = video.sampled_fps(len(chosen), len(frames), item["raw_fps"])
-        frames = [frames[n] for n in chosen]
+        frames, fps = _chosen(frames, fps, item)
+    if "total_pixels" in item:
+        config = video.within_budget(len(frames), item["total_pixels"], config, item.get("min_pixels"))
     stack = load_frames(frames)                                                # t y b 3
     size = picture.target_size(wanted or stack.shape[1:3], config)
     # t y b 3 -> t h u 3 -> t 3 h u
     normal = video.normalise_frames(video.resize_frames(stack, size), config)
     return _patched("video", normal, video.seconds_per_grid(fps, config), stack.shape[1:3], config)
+
+
+def _chosen(frames: Sequence[Any] | np.ndarray, fps: float, item: Mapping[str, Any]
+            ) -> tuple[list[Any], float]:
+    """The frames of a whole video that are shown, and how many of them make a second."""
+    raw = float(item["raw_fps"])
+    first, last = video.frame_range(len(frames), raw, item.get("video_start"), item.get("video_end"))
+    total = last - first + 1
+    bounds = {key: item[key] for key in ("min_frames", "max_frames") if key in item}
+    indices = first + video.sample_official(total, raw, fps, item.get("nframes"), **bounds)
+    return [frames[n] for n in indices], video.sampled_fps(len(indices), total, raw)
 
 
 def _patched(kind: str, frames: np.ndarray, seconds: float | None, source_size: tuple[int, ...],

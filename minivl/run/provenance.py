@@ -102,8 +102,10 @@ def where_token(inputs: Inputs, config: ModelConfig, token: int) -> Where:
 
 def where_pixel(inputs: Inputs, config: ModelConfig, x: float, y: float, medium: int = 0,
                 time: int = 0) -> Where:
-    """Everything about the visual token that pixel (x, y) of a picture as it came ends up in.
+    """Everything about the visual token that pixel (x, y) of a picture as it came ends up in: the one
+    that its centre lies in, which sees most of it.
 
+    x, y: column and row of the pixel; a fraction names the same pixel. time: which pair of frames.
     Raises IndexError when the pixel lies outside of the picture, ValueError when the picture's size is
     not known.
     """
@@ -121,11 +123,19 @@ def where_pixel(inputs: Inputs, config: ModelConfig, x: float, y: float, medium:
         raise IndexError(f"pixel ({x}, {y}) lies outside of the picture, which is {width} wide and "
                          f"{height} high")
     side = config.vision.patch_size * config.vision.spatial_merge_size
-    row, column = int(y * item.size[0] / height) // side, int(x * item.size[1] / width) // side
+    row, column = (_cell_of(at, whole, seen, side) for at, whole, seen in
+                   zip((y, x), item.source_size, item.size, strict=True))
     merge = config.vision.spatial_merge_size
     wanted = np.array([medium, time, row * merge, column * merge])
     first = provenance(inputs, config)["m"].min(axis=1)                              # m 4 4 -> m 4
     return where_token(inputs, config, _find(first, wanted[None])[0])
+
+
+def _cell_of(at: float, whole: int, seen: int, side: int) -> int:
+    """Which cell, of `side` pixels, the centre of pixel `at` of a side of `whole` pixels falls into when
+    `seen` are left of it. Resizing keeps centres in place, not corners; in whole numbers nothing is
+    rounded."""
+    return (2 * int(at) + 1) * seen // (2 * whole * side)
 
 
 def _find(table: np.ndarray, rows: np.ndarray) -> tuple[int, ...]:

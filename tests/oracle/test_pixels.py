@@ -5,6 +5,7 @@ two methods are taken out of the installed source and run as they stand.
 """
 
 import ast
+import base64
 import importlib.util
 import io
 import math
@@ -15,15 +16,16 @@ import numpy as np
 import PIL
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
+from transformers.image_utils import load_image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 
 from minivl.config import PreprocessorConfig
 from minivl.passes.patches import grid_of, patchify
-from minivl.passes.picture import normalise, resize, target_size
-from minivl.passes.video import sample_official, sample_transformers, video_pixel_limits
+from minivl.passes.picture import PictureError, normalise, resize, target_size
+from minivl.passes.video import frame_range, sample_official, sample_transformers, video_pixel_limits, within_budget
 from minivl.run.open_picture import load_picture
 
 LIMITS = {"hub": (3136, 12845056), "class default": (3136, 1003520), "tight": (50176, 60000)}
@@ -155,6 +157,25 @@ def test_patches_of_files_are_the_processors(kind):
     assert_same_patches(Image.open(file), load_picture(file.getvalue()))
 
 
+def spellings(data, path):
+    """Every text under which transformers loads a picture that lies on this machine."""
+    coded = base64.b64encode(data).decode()
+    return {"path": str(path), "base64": coded, "base64 in lines": base64.encodebytes(data).decode(),
+            "data URL": f"data:image/png;base64,{coded}", "of any type": f"data:image/*;base64,{coded}",
+            "without its coding": f"data:image/png,{coded}", "type and lines": "data:image/png;base64," +
+            base64.encodebytes(data).decode()}
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (45, 71, 3)])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_every_text_that_the_reference_loads_is_the_same_picture(tmp_path, shape, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(noise(2, *shape)).save(tmp_path / "a b#1.png", exif=exif)
+    for name, text in spellings((tmp_path / "a b#1.png").read_bytes(), tmp_path / "a b#1.png").items():
+        np.testing.assert_array_equal(load_picture(text), np.asarray(load_image(text)), err_msg=name)
+
+
 # -------------------------------------------------------------------------------------------------------------- video
 
 VIDEO = "transformers.models.qwen2_vl.video_processing_qwen2_vl"
@@ -195,3 +216,31 @@ def test_frame_sizes_are_those_of_qwen_vl_utils(count, y, b):
     most = max(min(768 * 784, total / count * 2), int(least * 1.05))
     expected = smart_resize(y, b, 28, least, most)
     assert tuple(target_size((y, b), video_pixel_limits(count, config_of(LIMITS["hub"])))) == expected
+
+
+@given(st.integers(1, 800), st.integers(28, 4000), st.integers(28, 4000), st.integers(1, 10**8),
+       st.none() | st.integers(1, 10**6))
+def test_a_budget_gives_the_sizes_of_qwen_vl_utils_or_is_refused_where_it_goes_beyond(count, y, b, total, least):
+    shown = math.ceil(count / 2) * 2
+    floor, config = 128 * 784 if least is None else least, config_of((1, LIMITS["hub"][1]))
+    if total / shown * 2 < int(floor * 1.05):
+        with pytest.raises(PictureError, match="total_pixels"):
+            within_budget(count, total, config, least)
+        return
+    most = min(768 * 784, total / shown * 2)
+    assume(floor <= most and max(y, b) <= 200 * min(y, b))
+    expected = smart_resize(y, b, 28, floor, most)
+    assert tuple(target_size((y, b), within_budget(count, total, config, least))) == expected
+
+
+@given(st.integers(2, 3000), st.sampled_from([1.0, 23.976, 25, 29.97, 30, 60]), st.floats(0, 200),
+       st.none() | st.floats(0, 200))
+def test_a_range_of_seconds_is_cut_as_qwen_vl_utils_cuts(total, fps, start, end):
+    """Its rule, written out: times clamped to the video, the first frame not before, the last not after."""
+    first = math.ceil(max(0.0, min(start, total / fps)) * fps)
+    last = total - 1 if end is None else min(math.floor(max(0.0, min(end, total / fps)) * fps), total - 1)
+    if first >= last:
+        with pytest.raises(PictureError, match="video_start"):
+            frame_range(total, fps, start, end)
+    else:
+        assert frame_range(total, fps, start, end) == (first, last)

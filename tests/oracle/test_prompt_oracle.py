@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import minivl
 from minivl.passes import prompt
+from minivl.run.messages import continued, marked, one_form
 from minivl.text.tokenizer import Stream, Tokenizer
 
 transformers = pytest.importorskip("transformers")
@@ -115,3 +116,48 @@ def test_the_golden_prompt_of_one_picture(tokenizer):
     shift = tokenizer.id("<|endoftext|>") - 151643
     assert [id - shift for id in ids if id in tokenizer.special_ids] == golden
     assert tokenizer.decode(ids) == "system\nYou are a helpful assistant.\nuser\nDescribe.\nassistant\n"
+
+
+# ---- dialects ------------------------------------------------------------------------------------------------
+
+SOURCES = st.sampled_from(["a.png", "b c.png", "data:image/png;base64,AAAA"])
+DIALECTS = st.one_of(
+    st.builds(lambda key, source: {"type": "image", key: source}, st.sampled_from(["image", "url", "path"]), SOURCES),
+    st.builds(lambda source: {"type": "image_url", "image_url": {"url": source, "detail": "auto"}}, SOURCES),
+    st.builds(lambda source: {"type": "image_url", "image_url": source}, SOURCES),
+    st.builds(lambda key, n: {"type": "video", key: ["f.png"] * n}, st.sampled_from(["video", "path", "url"]),
+              st.integers(1, 3)),
+    st.builds(lambda text: {"type": "text", "text": text}, WORDS))
+NULLS = st.lists(st.sampled_from(["image", "text", "video", "url", "path", "base64", "fps", "max_pixels"]), max_size=8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(DIALECTS, NULLS), min_size=1, max_size=5), st.booleans())
+def test_dialects_are_read_as_the_reference_reads_them(reference, drawn, vision_id):
+    """Its own reading of the conversation without the null keys, which break its template, not ours."""
+    from transformers.processing_utils import ProcessorMixin
+    clean = [{"role": "user", "content": [item for item, _ in drawn]}]
+    stored = [{"role": "user", "name": None, "content": [{**dict.fromkeys(nulls), **item} for item, nulls in drawn]}]
+    theirs, _ = ProcessorMixin._normalize_conversations(None, clean)                                  # type: ignore
+    images, videos, _, _ = ProcessorMixin._multimodal_inputs_from_conversations(None, theirs, {})      # type: ignore
+    ours = one_form(stored)
+    media = prompt.media_in(ours)
+    assert [item["image"] for kind, item in media if kind == "image"] == images[0]
+    assert [item["video"] for kind, item in media if kind == "video"] == videos[0]
+    wanted = reference.apply_chat_template(theirs[0], chat_template=TEMPLATE, tokenize=False, add_vision_id=vision_id)
+    assert prompt.text_of(ours, TEMPLATE, False, vision_id) == wanted
+
+
+TRIMMING = TEMPLATE.replace("item['text']", "item['text'] | trim")
+
+
+@settings(max_examples=60, deadline=None)
+@given(CONVERSATIONS, WORDS, st.booleans(), st.sampled_from([TEMPLATE, TRIMMING]))
+def test_an_answer_that_is_begun_ends_where_the_reference_ends_it(reference, before, words, listed, template):
+    last = {"role": "assistant", "content": [{"type": "text", "text": "x"}, {"type": "text", "text": words}]
+            if listed else words}
+    messages = [*before, last]
+    wanted = reference.apply_chat_template(messages, chat_template=template, tokenize=False,
+                                           continue_final_message=True)
+    form = marked(one_form(messages))
+    assert continued(prompt.text_of(form, template, False, False), form) == wanted

@@ -99,6 +99,29 @@ def test_a_16_bit_pgm_is_scaled_not_clipped():
     np.testing.assert_array_equal(load_picture(pgm), grey(np.rint(DEEP / 257)))
 
 
+def tiff_of(bits, photometric, samples, big):
+    """An uncompressed grey TIFF of 16 x 16, by hand: Pillow writes neither 12 bits nor white at 0."""
+    end = ">" if big else "<"
+    tags = [(256, 3, 16), (257, 3, 16), (258, 3, bits), (259, 3, 1), (262, 3, photometric),
+            (273, 4, 8 + 2 + 9 * 12 + 4), (277, 3, 1), (278, 3, 16), (279, 4, len(samples))]
+    table = b"".join(struct.pack(f"{end}HHI", tag, kind, 1) + struct.pack(end + ("HH" if kind == 3 else "I"),
+                                                                          *([value, 0] if kind == 3 else [value]))
+                     for tag, kind, value in tags)
+    return ((b"MM\0*" if big else b"II*\0") + struct.pack(f"{end}IH", 8, len(tags)) + table + bytes(4) + samples)
+
+
+def test_deep_grey_of_twelve_bits_and_with_white_at_zero():
+    ramp = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    twelve = "".join(f"{round(int(level) * 4095 / 255):012b}" for level in ramp.flat)
+    packed = bytes(int(twelve[at : at + 8], 2) for at in range(0, len(twelve), 8))
+    np.testing.assert_array_equal(load_picture(tiff_of(12, 1, packed, False)), grey(ramp))
+    for big in (False, True):
+        samples = (ramp * 257).astype(">u2" if big else "<u2").tobytes()
+        np.testing.assert_array_equal(load_picture(tiff_of(16, 1, samples, big)), grey(ramp))
+    little = (ramp * 257).astype("<u2").tobytes()
+    np.testing.assert_array_equal(load_picture(tiff_of(16, 0, little, False)), grey(255 - ramp))
+
+
 @pytest.mark.parametrize(("mode", "colour"), [
     ("RGBA", RGB), ("LA", grey(GREY)), ("PA", grey(GREY)),
 ])
@@ -230,7 +253,10 @@ def test_what_comes_out_is_a_copy():
     ("http://example.com/a.png", "download"), ("HTTPS://example.com/a.png", "download"),
     ("data:image/png;base64", "comma"), ("data:image/png;base64,AAA", "base64"),
     ("data:image/png;base64,A!==", "base64"),
-    ("data:,hello", "not a picture"), ("no such.png", "no such file"), ("", "not a regular"), (Path(), "not a regular"),
+    ("data:,hello", "not a picture"), ({"url": "a.png"}, "bytes or path.*url"), ({"bytes": None, "path": None}, "none"),
+    (base64.b64encode(encode(Image.fromarray(RGB)))[:-2].decode(), "as base64 it holds no picture"),
+    (f"data:image/png,{base64.b64encode(b'nothing' * 20).decode()}", "not a picture"),
+    ("no such.png", "no such file"), ("", "not a regular"), (Path(), "not a regular"),
     ("a\0b", "not a usable path|no such file"), ("x" * 5000, "not a usable path|no such file"),
     (None, "not NoneType"), (7, "not int"), ([RGB], "not list"), (b"", "not a picture"), (b"hello", "not a picture"),
     (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "PostScript"),

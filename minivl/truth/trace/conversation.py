@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ...passes.prompt import media_of
+from ...passes.prompt import media_in
+from ...run.messages import one_form
 from ...run.open_picture import as_frames, load_frames, load_picture
 from .format import PICTURES, Trace, Writer
 
@@ -19,9 +20,10 @@ MESSAGES = "messages"
 
 
 def keep(out: Writer, messages: Sequence[dict[str, Any]]) -> None:
-    """Write a conversation down. Raises what `prepare` raises for messages that are none, or pictures
-    that are none."""
-    media = iter(enumerate(media_of(list(messages))))
+    """Write a conversation down, in one form. Raises what `prepare` raises for messages that are none, or
+    pictures that are none."""
+    messages = one_form(messages)
+    media = iter(enumerate(media_in(messages)))
     out.facts[MESSAGES] = [{**message, "content": _without_media(message["content"], media, out)}
                            for message in messages]
 

@@ -22,7 +22,8 @@ from typing import Any
 from ...api import PRECISIONS
 from ...door.errors import Error
 from ...door.files import MAX_JSON
-from ...passes.prompt import check_messages, media_of
+from ...passes.prompt import media_in
+from ...run.messages import one_form
 
 Triple = tuple[int, int, int]
 FIELDS = ("id", "image", "images", "video", "fps", "prompt", "messages", "text", "ids", "prompt_ids",
@@ -103,7 +104,7 @@ def _line(number: int, raw: bytes, path: Path) -> Line:
     messages = _messages(row, path.parent, wrong)
     ids, prompt = (_whole_numbers(row, name, wrong) for name in ("ids", "prompt_ids"))
     numbers = _logprobs(row, ids, wrong)
-    grid = _grid(row, len(media_of(messages)), wrong)
+    grid = _grid(row, len(media_in(messages)), wrong)
     if not isinstance(row.get("teacher_forced", False), bool):
         raise wrong("field 'teacher_forced' should be true or false")
     if row.get("expected") is not None and not isinstance(row["expected"], str):
@@ -163,7 +164,7 @@ def _messages(row: dict[str, Any], folder: Path, wrong: Wrong) -> list[dict[str,
                     "none)")
     messages = row.get("messages") if "messages" in row else _short(row, wrong)
     try:
-        check_messages(messages)                                            # type: ignore[arg-type]
+        messages = one_form(messages)
     except ValueError as error:
         raise wrong(f"field 'messages': {error}") from None
     field = "messages" if "messages" in row else next(name for name in short if name in row)
