@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..config import ModelConfig, PreprocessorConfig
+from ..door.errors import Error
 from ..passes import patches, picture, prompt, video
 from ..text.tokenizer import Tokenizer
 from .inputs import Inputs
@@ -27,6 +28,15 @@ class Processor:
     preprocessor: PreprocessorConfig
     tokenizer: Tokenizer
     template: str | None
+    videos: PreprocessorConfig | Error | None = None     # None: as pictures; or why there are none
+
+    def settings(self, kind: str) -> PreprocessorConfig:
+        """Those for "image" or "video". Raises what was wrong with the settings for videos."""
+        if kind != "video" or self.videos is None:
+            return self.preprocessor
+        if isinstance(self.videos, Error):
+            raise self.videos
+        return self.videos
 
 
 class Cut(NamedTuple):
@@ -47,7 +57,7 @@ def prepare(messages: list[dict[str, Any]], parts: Processor, add_vision_id: boo
     Raises PictureError, PromptError, TemplateError or TokenizerError (all ValueErrors) naming what was
     wrong.
     """
-    cuts = [_cut(kind, item, parts.preprocessor) for kind, item in prompt.media_of(messages)]
+    cuts = [_cut(kind, item, parts.settings(kind)) for kind, item in prompt.media_of(messages)]
     cells = np.array([len(cut.patches) for cut in cuts],
                      np.int64) // parts.config.vision.spatial_merge_size ** 2
     pads = (parts.config.image_token_id, parts.config.video_token_id)
@@ -95,7 +105,7 @@ def cut_video(item: Mapping[str, Any], config: PreprocessorConfig,
     `nframes` in all).
 
     The pixel limits hold for each frame, as in transformers: official ones let a frame be as large as
-    a picture. The smaller budget of qwen-vl-utils is `video.video_pixel_limits`; give its `max_pixels`
+    a picture, unless the checkpoint has settings for videos (`config/pictures.py`). The smaller budget of qwen-vl-utils is `video.video_pixel_limits`; give its `max_pixels`
     with the item.
     """
     frames, fps = as_frames(item["video"]), float(item.get("fps", video.FPS))
@@ -105,6 +115,7 @@ def cut_video(item: Mapping[str, Any], config: PreprocessorConfig,
         fps = video.sampled_fps(len(chosen), len(frames), item["raw_fps"])
         frames = [frames[n] for n in chosen]
     stack = load_frames(frames)                                                # t y b 3
+    config = config.for_frames(len(stack))
     size = picture.target_size(wanted or stack.shape[1:3], config)
     # t y b 3 -> t h u 3 -> t 3 h u
     normal = video.normalise_frames(video.resize_frames(stack, size), config)
