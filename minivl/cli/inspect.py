@@ -18,7 +18,8 @@ from typing import Any
 
 from .. import api
 from ..checkpoint.names import HEAD, TABLE, assembled, audit, hub_name, shapes
-from ..checkpoint.read import INDEX, SINGLE, read_tensors
+from ..checkpoint.instead import INDEX, SINGLE, quantisation
+from ..checkpoint.read import read_tensors
 from ..checkpoint.safetensors import ITEM, File
 from ..checkpoint.tree import Weight
 from ..config import (
@@ -79,7 +80,7 @@ def examine(folder: Path) -> dict[str, Any]:
     with ExitStack() as stack:
         tensors = open_tensors(folder, problems, stack)
         if config:
-            tried(lambda: assembled(tensors, values.get("quantization_config")))
+            tried(lambda: assembled(tensors, quantisation(values)))
         report = tried(lambda: audit(tensors, config)) if config and tensors else None
         about = weights_document(tensors, config)
     audited = {**asdict(report), "ok": report.ok, "text": str(report)} if report else None

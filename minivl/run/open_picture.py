@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..door.looks import kind_of, kind_of_file, shortened
 from ..passes.picture import MAX_SOURCE_PIXELS, PictureError, check_size
 
 if TYPE_CHECKING:
@@ -57,7 +58,9 @@ def load_picture(source: Any) -> np.ndarray:
     except Image.DecompressionBombError as error:
         raise PictureError(f"{name}: {error} Here the limit is {MAX_SOURCE_PIXELS:,} pixels") from error
     except Exception as error:              # decoders raise nearly every type there is on a damaged file
-        raise PictureError(f"{name}: not a picture that can be read ({_reason(error)})") from error
+        kind = kind_of(opened.getvalue()) if isinstance(opened, io.BytesIO) else kind_of_file(opened)
+        raise PictureError(f"{name}: not a picture: it is {kind}" if kind else
+                           f"{name}: not a picture that can be read ({_reason(error)})") from error
 
 
 def _open(source: Any) -> tuple[str, Any]:
@@ -72,7 +75,7 @@ def _open(source: Any) -> tuple[str, Any]:
                            f"not {type(source).__name__}")
     scheme = source.partition(":")[0].lower()
     if scheme in ("http", "https"):
-        raise PictureError(f"{source}: download the picture first; only files and data URLs are opened")
+        raise PictureError(f"{shortened(source)}: download the picture first; only files and data URLs are opened")
     if scheme == "data":
         return "data URL", io.BytesIO(_data_of_url(source))
     path = _path_of_url(source) if scheme == "file" else Path(source)
@@ -92,10 +95,23 @@ def _regular_file(path: Path) -> Path:
     try:
         regular, there = path.is_file(), path.exists()
     except (OSError, ValueError) as error:                  # a name too long for the system, a NUL in it
-        raise PictureError(f"{str(path)[:80]!r}: not a usable path ({error})") from error
+        _refuse_base64(str(path))
+        why = error.strerror if isinstance(error, OSError) else error     # the rest of it is the name again
+        raise PictureError(f"{shortened(str(path))!r}: not a usable path ({why})") from None
+    if not there:
+        _refuse_base64(str(path))
     if not regular:
-        raise PictureError(f"{path}: {'not a regular file' if there else 'no such file'}")
+        what = "is a folder; name a picture in it" if path.is_dir() else "not a regular file" if there else "no such file"
+        raise PictureError(f"{shortened(str(path), 240)}: {what}")
     return path
+
+
+def _refuse_base64(text: str) -> None:
+    """Raise PictureError for a picture's base64 that was given where a path should be."""
+    long = len(text) > 240 and re.fullmatch(r"[A-Za-z0-9+/=_\s-]+", text)
+    if long or (kind_of(text.encode("utf-8", "replace")) or "").startswith("base64"):
+        raise PictureError(f"{text[:12]}... ({len(text):,} characters): this is base64, not a path; put "
+                           "`data:image/png;base64,` in front of it (jpeg for a JPEG)")
 
 
 def _data_of_url(url: str) -> bytes:
