@@ -101,7 +101,8 @@ def _regular_file(path: Path) -> Path:
     if not there:
         _refuse_base64(str(path))
     if not regular:
-        what = "is a folder; name a picture in it" if path.is_dir() else "not a regular file" if there else "no such file"
+        folder = "a folder, not a regular file; name a picture in it" if path.is_dir() else "not a regular file"
+        what = folder if there else "no such file"
         raise PictureError(f"{shortened(str(path), 240)}: {what}")
     return path
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from ..door.files import read_text
+from ..door.looks import kind_of
 from .errors import TokenizerError
 
 # The one pattern that `words` below implements: seven alternatives, one function each.
@@ -200,11 +201,13 @@ def read(path: str | Path) -> File:
     pipeline.
     """
     path = Path(path)
+    text = read_text(path, LARGEST, TokenizerError)
     try:
-        file = json.loads(read_text(path, LARGEST, TokenizerError))
-    except TokenizerError:
-        raise
+        file = json.loads(text)
     except (ValueError, RecursionError) as error:
+        kind = kind_of(text.encode("utf-8"))
+        if kind and not kind.startswith("JSON"):
+            raise TokenizerError(f"{path}: is {kind}") from None
         raise TokenizerError(f"{path}: is not valid JSON: {error}; is it cut off? Get it anew") from error
     _check_pipeline(path, file)
     model = file["model"]

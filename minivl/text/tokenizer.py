@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..door.files import read_text
+from ..door.looks import kind_of
 from . import bpe
 from .errors import TokenizerError
 
@@ -157,7 +158,9 @@ def _fast(path: Path, kind: Any) -> tuple[bpe.File, Callable[[str], list[int]], 
     try:
         fast = kind.from_str(text)
     except Exception as error:                        # the package raises nothing narrower
-        raise TokenizerError(f"{path}: the tokenizers package refuses it: {error}") from error
+        kind = kind_of(text.encode("utf-8"))
+        raise TokenizerError(f"{path}: is {kind}" if kind and not kind.startswith("JSON") else
+                             f"{path}: the tokenizers package refuses it: {error}") from error
     fast.no_truncation()                              # a length saved with the file is not the model's
     fast.no_padding()
     added = tuple(bpe.Added(id, one.content, one.special, one.normalized, one.lstrip, one.rstrip)
