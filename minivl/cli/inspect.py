@@ -97,8 +97,13 @@ def examine(folder: Path) -> dict[str, Any]:
     return {"folder": str(folder), "ok": bool(report and report.ok and not problems),
             "official_size": official_size(config), "files": files(folder), "problems": problems,
             "notes": notes, "config": asdict(config) if config else None,
-            **{name: asdict(part) if part else None for name, part in others.items()},
+            **{name: values_of(part) for name, part in others.items()},
             **about, "audit": audited}
+
+
+def values_of(part: Any) -> dict[str, Any] | None:
+    """A part's values; what of them cannot be used stands among the notes."""
+    return {key: value for key, value in asdict(part).items() if key != "refused"} if part else None
 
 
 def video_settings(folder: Path, config: ModelConfig) -> Any:
