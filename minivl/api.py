@@ -38,7 +38,7 @@ from .passes.prompt import load_template
 from .run.cache import KVCache
 from .run.generation import Settings, write
 from .run.grounding import Grounding, locate
-from .run.inputs import Batch, Inputs
+from .run.inputs import Batch, Inputs, checked_ids
 from .run.messages import as_list
 from .run.prepare import Processor, prepare
 from .text.tokenizer import Stream, Tokenizer
@@ -51,7 +51,7 @@ PRECISIONS = ("float64", "float32", "float16", "bfloat16")
 
 
 def load(path_or_name: str | os.PathLike[str] | None = None, precision: str = "float32",
-         kernels: str = "auto") -> VLM:
+         kernels: str | Interpreter = "auto") -> VLM:
     """Load a checkpoint in the official layout: a folder, or a hub name that lies in the hub's local
     cache.
 
@@ -78,7 +78,7 @@ def load(path_or_name: str | os.PathLike[str] | None = None, precision: str = "f
 
 
 def assembled(tensors: Mapping[str, Weight], config: ModelConfig, precision: str = "float32",
-              processor: Processor | None = None, kernels: str = "auto", folder: Path = NOWHERE) -> VLM:
+              processor: Processor | None = None, kernels: str | Interpreter = "auto", folder: Path = NOWHERE) -> VLM:
     """A model of tensors in memory, by the hub's names, instead of a folder: for sizes that are made up.
 
     Raises CheckpointError when tensors and configuration do not fit each other.
@@ -178,7 +178,7 @@ class VLM:
         Golden values are always those of `on("float64", "definition")`, whatever the model runs on.
         """
         dtype = self.dtype if precision is None else dtype_of(precision)
-        machine = interpreter(kernels) if isinstance(kernels, str) else kernels or self.interpreter
+        machine = self.interpreter if kernels is None else interpreter(kernels)
         return VLM(self.folder, self._model.in_precision(dtype), self.generation, self._processor,
                    None, machine)
 
@@ -300,7 +300,7 @@ class VLM:
 
     def vision(self, inputs: Inputs) -> np.ndarray:
         """Visual tokens (m, d) of all pictures and videos, in prompt order."""
-        if not inputs.media:
+        if not _one(inputs).media:
             return np.zeros((0, self.config.text.hidden_size), self.dtype)
         with running(self.interpreter):
             patches = self.interpreter.to_device(inputs.patches)
@@ -309,15 +309,12 @@ class VLM:
     def logits(self, inputs: Inputs, answer: Sequence[int] | np.ndarray = ()) -> np.ndarray:
         """Scores (s, v) of the next token after every token of the prompt, in the model's precision.
 
-        answer: ids of k tokens that were written after the prompt; then the scores (k, v) by which
-            each of them was
-            chosen, all in one pass.
+        answer: ids of k tokens that were written after the prompt; then the scores (k, v) by which each of
+            them was chosen, all in one pass. Raises ArgumentError for ids that the vocabulary has not
         """
-        if not isinstance(inputs, Inputs):
-            raise TypeError(f"logits takes the Inputs of one conversation, not a {type(inputs).__name__}")
-        batch = Batch.of([inputs], self.config, self.dtype, every_row=True)
+        batch = Batch.of([_one(inputs)], self.config, self.dtype, every_row=True)
         if len(answer):
-            batch = batch.with_answer(np.asarray(answer, np.int64))
+            batch = batch.with_answer(checked_ids(answer, self.config))
         batch = batch.on(self.interpreter.to_device)
         cache = KVCache(self.config.text, batch.lengths, self.dtype, self.interpreter.zeros)
         with running(self.interpreter):
@@ -334,7 +331,7 @@ class VLM:
             is taken from generation_config.json, as the reference does; the penalty applies to greedy
             decoding too. Raises ArgumentError for a number out of range.
         """
-        conversations = [inputs] if isinstance(inputs, Inputs) else list(inputs)
+        conversations = [inputs] if isinstance(inputs, Inputs) else list(map(_one, inputs))
         if not conversations:
             return []
         steps = list(self._write(conversations, self._settings(max_new_tokens, do_sample, **options)))
@@ -364,3 +361,11 @@ class VLM:
 
     def _write(self, conversations: Sequence[Inputs], settings: Settings) -> Iterator[list[int | None]]:
         return write(conversations, self.weights, settings, self.interpreter)
+
+
+def _one(inputs: Any) -> Inputs:
+    """The Inputs of one conversation. Raises TypeError for anything else, messages above all."""
+    if not isinstance(inputs, Inputs):
+        raise TypeError(f"this takes the Inputs of one conversation, as vlm.prepare(messages) makes them, not a "
+                        f"{type(inputs).__name__}")
+    return inputs

@@ -190,7 +190,7 @@ def audit(tensors: Mapping[str, Weight], config: ModelConfig) -> Audit:
         weight = tensors[found[name][0]]
         if weight.shape != shape:
             report.wrong_shape.append(f"{name} {list(weight.shape)}, should be {list(shape)}")
-        if weight.format not in STORED:
+        if isinstance(weight, Stored) and weight.format not in STORED:        # other kinds know their own
             report.wrong_dtype.append(f"{name} {weight.format}, should be one of {', '.join(STORED)}")
     for name in found.keys() - expected.keys():
         if name == HEAD and EMBED in found:
@@ -229,13 +229,13 @@ def _equal(a: Weight, b: Weight, rows: int = 4096) -> bool:
                for i in range(0, a.shape[0], rows))
 
 
-def assembled(tensors: Mapping[str, Weight], quantisation: Mapping[str, Any] |
+def unpacked(tensors: Mapping[str, Weight], quantisation: Mapping[str, Any] |
               None) -> Mapping[str, Weight]:
     """Tensors as weights of the model, before they are audited: where several tensors of a quantised
     file (packed numbers, scales, zeros) become one weight under the name that the table knows.
 
     quantisation: config.json's `quantization_config`, None for a file of plain numbers.
-    Raises CheckpointError for a method that cannot be assembled: today that is every one.
+    Raises CheckpointError for a method that cannot be unpacked: today that is every one.
     """
     if quantisation:
         method = quantisation.get("quant_method") if isinstance(quantisation, Mapping) else quantisation
@@ -248,7 +248,8 @@ def build(tensors: Mapping[str, Weight], config: ModelConfig, dtype: Any, place:
     """The model's tree over these tensors, in the precision `dtype`; nothing is copied or read.
 
     place: `place(name, weight)` gives what stands for a tensor (by its hub's name), before q, k and v
-        or gate and up are joined: one machine's layout, or a rank's share of the rows.
+        or gate and up are joined: one machine's layout. A rank's share of the rows also needs blocks whose
+        configuration has its share of the heads (`Block.config`).
     Raises CheckpointError with the whole audit when it is not `ok`.
     """
     report = audit(tensors, config)

@@ -15,7 +15,7 @@ from typing import Any
 from ..config import ConfigError, ModelConfig, config_from
 from ..door.files import read_json
 from .instead import INDEX, SINGLE, instead_of_weights, quantisation, variants
-from .names import Place, assembled, build
+from .names import Place, build, unpacked
 from .safetensors import File
 from .tree import Model, Weight
 from .weight import CheckpointError
@@ -68,7 +68,7 @@ def load_model(folder: str | Path, dtype: Any, config: ModelConfig | None = None
     config = config or config_from(values, str(path))
     tensors = read_tensors(folder)
     try:
-        weights = assembled(tensors, quantisation(values))
+        weights = unpacked(tensors, quantisation(values))
         return build(weights, config, dtype, place), tensors
     except BaseException as error:
         tensors.close()

@@ -72,7 +72,7 @@ class Blank(Stored):
         super().__init__(np.broadcast_to(np.zeros((), STORED[format]), shape), format)
 
     def dense(self, dtype: Any) -> np.ndarray:
-        return np.broadcast_to(np.zeros((), dtype), self.shape)
+        return np.broadcast_to(np.zeros((), precision(dtype)), self.shape)
 
 
 class Joined:
@@ -85,7 +85,8 @@ class Joined:
         formats = {part.format for part in parts}
         self.parts = tuple(parts)
         self.shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
-        self.format = formats.pop() if len(formats) == 1 else "f32"      # f32 holds bf16 and f16 exactly
+        # f32 holds bf16 and f16 exactly
+        self.format = formats.pop() if len(formats) == 1 else "f64" if "f64" in formats else "f32"
 
     def dense(self, dtype: Any) -> np.ndarray:
         """One new array, filled part by part."""

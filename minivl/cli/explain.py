@@ -12,6 +12,7 @@ from typing import Any
 
 from ..api import dtype_of, find, read_processor
 from ..config import OFFICIAL, OFFICIAL_PICTURES, ModelConfig, PreprocessorConfig, official_config, read_config
+from ..door.errors import MissingFile
 from ..run.costs import Cost, Costs, costs
 from .console import count, facts, heading, note, print_json, size, table
 
@@ -25,8 +26,9 @@ def explain(model: str | None, sizes: Sequence[tuple[int, int]], text_tokens: in
         return print_json(document(name, precision, found))
     heading(f"{name}: a prompt of {found.tokens} tokens, {found.visual_tokens} of them visual")
     show(found.prefill)
-    heading("each new token, here the first one")
-    show(found.first)
+    if found.first:
+        heading("each further token, here the first one")
+        show(found.first)
     summary(found)
 
 
@@ -34,7 +36,10 @@ def described(model: str | None) -> tuple[ModelConfig, PreprocessorConfig, str]:
     """Dimensions and picture settings of a released size, of a folder, or of the embedded model."""
     if model in OFFICIAL:
         return official_config(model), OFFICIAL_PICTURES, f"Qwen2.5-VL-{model}"
-    folder = find(model)
+    try:
+        folder = find(model)
+    except MissingFile as error:
+        raise MissingFile(f"{error}; released sizes are {', '.join(OFFICIAL)}") from None
     config = read_config(folder)
     return config, read_processor(folder, config).preprocessor, "the embedded model" if model is None else model
 
@@ -68,10 +73,10 @@ def shapes(row: Cost) -> str:
 
 def summary(found: Costs) -> None:
     """What the whole run takes."""
-    facts([("parameters", count(found.parameters)),
-           ("prompt", f"{count(found.prefill_flops)}FLOPs"),
-           (f"{found.new_tokens} new tokens", f"{count(found.decode_flops)}FLOPs"),
-           ("weights as stored", size(found.weight_bytes)), ("KV cache", size(found.cache_bytes)),
-           ("most memory", f"{size(found.peak_bytes)}: weights, cache and the widest pass")])
-    note("bytes: weights as stored, and every pass's inputs and outputs; a kernel that joins passes "
-         "moves fewer")
+    facts([("parameters", count(found.parameters)), ("prompt", f"{count(found.prefill_flops)} FLOPs"),
+           ("further tokens", f"{found.new_tokens - 1}, together {count(found.decode_flops)} FLOPs"),
+           ("weights in bf16", size(found.weight_bytes)), ("KV cache", size(found.cache_bytes)),
+           ("memory", f"at least {size(found.peak_bytes)}: weights, cache, and what goes in and out of the "
+                      "widest pass")])
+    note("bytes: weights in bf16, and every pass's inputs and outputs; a kernel that joins passes moves "
+         "fewer, and the definitions widen a matrix to float32 while they multiply")

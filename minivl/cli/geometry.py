@@ -117,11 +117,11 @@ def check_limits(settings: PreprocessorConfig, min_given: bool, max_given: bool,
                           f"{least} is above {most}" + ("" if max_given else "; give --max-pixels too"))
 
 
-def parse_size(text: str) -> tuple[int, int]:
+def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
     """`640x480` (width first) as (height, width)."""
     found = re.fullmatch(r"\s*(\d{1,9})\s*[xX\N{MULTIPLICATION SIGN}]\s*(\d{1,9})\s*", text, re.ASCII)
     if not found or not (int(found[1]) and int(found[2])):
-        raise ValueError(f"--size {text!r}: say WIDTHxHEIGHT in pixels, as in 640x480")
+        raise ArgumentError(f"{option} {text!r}: say WIDTHxHEIGHT in pixels, as in 640x480")
     return int(found[2]), int(found[1])
 
 

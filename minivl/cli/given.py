@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import api
 from ..config import PreprocessorConfig, read_config
+from ..door.errors import ArgumentError
 from ..passes.patches import grid_of
 from ..passes.picture import target_size
 from ..run.open_picture import load_picture, named
@@ -31,8 +32,11 @@ class Chosen(NamedTuple):
     kernels: str = "auto"
 
 
-def open_model(chosen: Chosen) -> api.VLM:
-    """A loaded model."""
+def open_model(chosen: Chosen, answers: bool = True) -> api.VLM:
+    """A loaded model. Raises ArgumentError when an answer is wanted of an interpreter that has no numbers."""
+    if answers and chosen.kernels == "shapes":
+        raise ArgumentError("--kernels shapes computes no numbers, so there is no answer to show; use minivl "
+                            "passes for shapes and operations, or minivl explain for any size without weights")
     with working("loading the model"):
         return api.load(*chosen)
 

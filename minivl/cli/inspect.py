@@ -19,7 +19,7 @@ from typing import Any
 
 from .. import api
 from ..checkpoint.instead import INDEX, SINGLE, quantisation
-from ..checkpoint.names import HEAD, TABLE, assembled, audit, hub_name, shapes
+from ..checkpoint.names import HEAD, TABLE, audit, hub_name, shapes, unpacked
 from ..checkpoint.read import read_tensors
 from ..checkpoint.safetensors import ITEM, File
 from ..checkpoint.tree import Weight
@@ -90,7 +90,7 @@ def examine(folder: Path) -> dict[str, Any]:
     with ExitStack() as stack:
         tensors = open_tensors(folder, problems, stack)
         if config:
-            tried(lambda: assembled(tensors, quantisation(values)))
+            tried(lambda: unpacked(tensors, quantisation(values)))
         report = tried(lambda: audit(tensors, config)) if config and tensors else None
         about = weights_document(tensors, config)
     audited = {**asdict(report), "ok": report.ok, "text": str(report)} if report else None

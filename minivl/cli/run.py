@@ -35,12 +35,12 @@ def passes(image: str | None, question: str | None, chosen: Chosen, max_new_toke
         image, question = sample()
     question = question or "Describe the image."
     check_words([image], question)
-    with open_model(chosen) as vlm, working("looking at the picture") as say:
+    with open_model(chosen, answers=False) as vlm, working("looking at the picture") as say:
         rows, answer = follow(vlm, image, question, max_new_tokens, say)
     say_which(chosen.model)
     if as_json:
         return print_json(document(image, question, answer, rows))
-    heading(f"{question}  {answer}")
+    heading(question if chosen.kernels == "shapes" else f"{question}  {answer}")
     show(rows if everything else fold(rows))
     if not everything:
         note("blocks are folded, and so are further tokens; --all shows every run")

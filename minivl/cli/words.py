@@ -280,7 +280,7 @@ def explain(model: Annotated[str | None, typer.Option("--model", metavar="3B|7B|
             text_tokens: Annotated[int, typer.Option(min=2, metavar="N",
                                                      help="Tokens of text in the prompt.")] = 32,
             new_tokens: Annotated[int, typer.Option(min=1, metavar="N",
-                                                    help="Tokens of the answer.")] = 1,
+                                                    help="Tokens of the answer.")] = 100,
             precision: Precision = "float32", as_json: AsJson = False) -> None:
     """Tell what a run costs. Every pass with its shapes, parameters, operations and bytes; no weights
     are needed.
@@ -291,7 +291,7 @@ def explain(model: Annotated[str | None, typer.Option("--model", metavar="3B|7B|
     """
     from .explain import explain
     from .geometry import parse_size
-    explain(model, [parse_size(one) for one in image], text_tokens, new_tokens, precision, as_json)
+    explain(model, [parse_size(one, "--image") for one in image], text_tokens, new_tokens, precision, as_json)
 
 
 @app.command()

@@ -87,6 +87,7 @@ def stage(label: str, contract: str, composite: bool = False) -> Callable[[F], F
             args = _positional(definition, args, named) if named else args
             session = _session.get()
             return definition(*args) if session is None else session.enter(door, args)
+        definition.composite = composite                # type: ignore[attr-defined]
         return cast(F, _furnish(door, definition, label=label, contract=contract, composite=composite))
     return decorate
 
@@ -180,6 +181,9 @@ class Session:
         # what a session is asked for
         self.stop_after, self.verify, self.quiet, self.machine = stop_after, verify, quiet, machine
         self.given, self.put = dict(given or {}), dict(put or {})
+        if kernels := [key for key in (*self.given, *self.put) if key.startswith("kernel.")]:
+            raise ArgumentError(f"given and put hold outputs of stages, got {kernels[0]}; put a function in the "
+                                "place of a kernel with `replace`")
         self.replace = list((replace or {}).items())
         printed, kept = watch.patterns(print_after), watch.patterns(record)
         stops = [stop_after] if stop_after else []
@@ -241,10 +245,11 @@ class Session:
             self._warn_of_unmatched()
 
     def _warn_of_unmatched(self) -> None:
-        for option in ("given", "put"):
-            asked = getattr(self, option)
-            if asked and not asked.keys() & self.met.keys():
-                warnings.warn(f"no stage was run under a key of `{option}`, such as {next(iter(asked))}", stacklevel=3)
+        # A trace is given whole, also to a run of its second half; a value is put where it is meant to go.
+        if self.given and not self.given.keys() & self.met.keys():
+            warnings.warn(f"no stage was run under a key of `given`, such as {next(iter(self.given))}", stacklevel=3)
+        if lost := [key for key in self.put if self.met.get(key) not in ("leaf", "composite")]:
+            warnings.warn(f"no stage was run under a key of `put`, such as {lost[0]}", stacklevel=3)
         unmatched = {pattern for patterns, kinds in self._asked for pattern in patterns
                      if not any(kind in kinds and _matches(pattern, name)
                                 for name, kind in self.met.items())}
@@ -384,13 +389,12 @@ class Session:
         fast = self.machine.functions.get(definition) if self.machine is not None else None
         if fast is None:
             return definition
-        if label.startswith("kernel."):
-            composite = getattr(definition, "composite", False)          # another kernel has no inside
-            looking = [session for session in self.chain if composite
-                       and session._asks_for_kernels(label)]
-        else:
+        composite = getattr(definition, "composite", False)
+        if label.startswith("kernel."):                  # one that is not made of others has no inside
+            looking = [session for session in self.chain if composite and session._asks_for_kernels(label)]
+        else:                                            # a leaf's inside are kernels, and nothing else
             looking = [session for session, key in zip(self.chain, keys, strict=True)
-                       if session._asks_for_kernels(label) or session._asks_inside(label, key)]
+                       if session._asks_for_kernels(label) or (composite and session._asks_inside(label, key))]
         for session in looking:                      # written into a trace's manifest
             session.unfused.add(label)
         return definition if looking else fast
@@ -413,6 +417,13 @@ class Session:
         """An output as the host has it: NumPy arrays that nothing writes to any more."""
         return value if self.machine is None else _each(self.machine.to_host, value)
 
+    def unspoilt(self, value: Any) -> Any:
+        """An argument for a candidate that must not write into the run: a view that cannot be written to, and
+        a copy where the machine's arrays know no such views."""
+        if isinstance(value, np.ndarray | tuple) or not (hasattr(value, "shape") and hasattr(value, "dtype")):
+            return _read_only(value)
+        return self.to_device(np.array(self.to_host(value)))
+
     def to_device(self, value: Any) -> Any:
         """An output as the machine has it that runs the model."""
         return value if self.machine is None else _each(self.machine.to_device, value)
@@ -429,7 +440,7 @@ def _beside(table: Mapping[str, Wrap], visit: Visit) -> Any:
     other._alone, other.frames = True, [Frame(visit.label, visit.key)]
     with other:
         function = other.function(visit.label, (visit.key,), visit.door.definition)
-        return other.to_host(function(*map(_read_only, visit.args)))
+        return other.to_host(function(*(session.unspoilt(arg) for arg in visit.args)))
 
 
 # ------------------------------------------------------------------------------- ways to open the door
@@ -460,7 +471,11 @@ def functions(table: Mapping[str, Function]) -> dict[str, Wrap]:
 def running(machine: Machine) -> AbstractContextManager[Session | None]:
     """What each public call of the model enters, so that its interpreter's functions run under any
     open session. The definitions need none: without a session a stage is called as it stands."""
-    return Session(machine=machine) if machine.functions else nullcontext()
+    session = _session.get()
+    plain = not machine.functions and machine.to_host is machine.to_device       # both give what they get
+    if plain and (session is None or session.machine is None):
+        return nullcontext()
+    return Session(machine=machine)                      # over whatever machine the code around it runs on
 
 
 @contextmanager

@@ -51,7 +51,10 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True)
 class Costs:
-    """prefill: passes of the prompt; first, last: of the first and of the last token's step after it."""
+    """prefill: passes of the prompt; first, last: of the first and of the last step after it.
+
+    N new tokens take N - 1 steps: the prompt itself gives the scores of the first one.
+    """
     tokens: int                              # of the prompt
     visual_tokens: int
     new_tokens: int
@@ -70,13 +73,14 @@ class Costs:
     @property
     def decode_flops(self) -> int:
         """Operations of all steps: the first and the last, and those between, which grow in equal
-        steps."""
+        amounts."""
         ends = sum(row.flops for row in [*self.first, *self.last])
-        return ends * self.new_tokens // 2
+        return ends * (self.new_tokens - 1) // 2
 
     @property
     def peak_bytes(self) -> int:
-        """Weights, cache, and what the widest pass holds at once."""
+        """At least: weights, cache, and what goes in and out of the widest pass. What a kernel holds meanwhile
+        is its own: the definitions widen a whole matrix to float32 while they multiply."""
         return self.weight_bytes + self.cache_bytes + max(row.held for row in self.prefill)
 
 
@@ -97,9 +101,10 @@ def costs(config: ModelConfig, pictures: PreprocessorConfig, sizes: Sequence[tup
     rows = followed(lambda: prefill(batch, cache, model))
     going, place = np.ones(1, bool), inputs.position_ids[:, -1:] + 1                          # 1, 3 1
     token = batch.followed_by(np.zeros(1, np.int64), place, going)
-    first = followed(lambda: step(token, token.no_features, cache, model))
-    cache.lengths = batch.lengths + new_tokens - 1                # all tokens but the last are stored
-    last = followed(lambda: step(token, token.no_features, cache, model))
+    steps = new_tokens - 1
+    first = followed(lambda: step(token, token.no_features, cache, model)) if steps else []
+    cache.lengths = batch.lengths + steps - 1            # what is stored before the last step
+    last = followed(lambda: step(token, token.no_features, cache, model)) if steps else []
     cells = len(inputs.patches) // config.vision.spatial_merge_size ** 2
     weights = distinct(model)
     return Costs(len(inputs.input_ids), cells, new_tokens, rows, first, last, sum(map(numbers, weights)),

@@ -57,7 +57,7 @@ class Inputs:
         Raises ArgumentError when ids, grids and patches do not belong together; the message gives both
         counts.
         """
-        ids = _checked_ids(ids, config)
+        ids = checked_ids(ids, config)
         images, image_grids = patches_of("pixel_values", pixel_values, image_grid_thw, config)
         videos, video_grids = patches_of("pixel_values_videos", pixel_values_videos, video_grid_thw,
                                          config)
@@ -77,9 +77,20 @@ class Inputs:
         """The inverse of `arrays`: Inputs from arrays under the reference's names, such as a trace
         holds. Empty ones count as absent; without position_ids they are made by the rule
         `after_video`."""
+        if "input_ids" not in arrays:
+            raise ArgumentError(f"input_ids should be among the arrays, which are {', '.join(arrays) or 'none'}")
         given: dict[str, Any] = {name: arrays[name] for name in PICTURES if len(arrays.get(name, ()))}
         made = cls.from_ids(arrays["input_ids"], config, **given, after_video=after_video)
-        return replace(made, position_ids=np.asarray(arrays.get("position_ids", made.position_ids)))
+        return made.with_positions(arrays["position_ids"]) if "position_ids" in arrays else made
+
+    def with_positions(self, positions: np.ndarray) -> Inputs:
+        """The same with positions (3, s) of somebody else. Raises ArgumentError for another shape, such as that
+        of transformers with a row of text positions above the three axes."""
+        wanted = (3, len(self.input_ids))
+        if np.shape(positions) != wanted:
+            raise ArgumentError(f"position_ids should be [3, s] = {list(wanted)}: time, height, width; they have "
+                                f"shape {list(np.shape(positions))}")
+        return replace(self, position_ids=np.asarray(positions))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything that goes into the model, by the reference's names."""
@@ -133,9 +144,12 @@ class Inputs:
         return replace(self, media=media)
 
 
-def _checked_ids(ids: Sequence[int] | np.ndarray, config: ModelConfig) -> np.ndarray:
+def checked_ids(ids: Sequence[int] | np.ndarray, config: ModelConfig) -> np.ndarray:
     """Token ids as one row of int64, each in the vocabulary. Raises ArgumentError otherwise."""
-    ids = np.asarray(ids, np.int64)
+    given = np.asarray(ids)
+    if given.size and given.dtype.kind not in "iu":
+        raise ArgumentError(f"input_ids should be integers, not {given.dtype}")
+    ids = given.astype(np.int64)
     if ids.ndim != 1 or not len(ids):
         raise ArgumentError(f"input_ids should be one row of token ids, not of shape {list(ids.shape)}")
     if ids.min() < 0 or ids.max() >= config.text.vocab_size:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from minivl.door.contract import ContractError
-from minivl.door.stage import functions, session, using
+from minivl.door.errors import ArgumentError
+from minivl.door.stage import functions, session, stage, using
 
 from .test_stage import LEAVES, X, recorded, tower
 
@@ -80,3 +81,23 @@ def test_functions_are_wraps_of_a_stages_own_arguments():
     with session(shadow=functions({"*.shift": lambda x, by: x - by})) as s:
         tower(X)
     assert list(s.guilty) == ["tower.blocks.1.shift"]                       # by is 0 in the first block
+
+
+def test_one_misspelt_key_among_right_ones_is_said():
+    with pytest.warns(UserWarning, match="no stage was run under a key of `put`, such as tower.typo"), \
+            session(put={LEAVES[0]: None, "tower.typo": X}):
+        tower(X)
+    for option in ("put", "given"):
+        with pytest.raises(ArgumentError, match=r"given and put hold outputs of stages, got kernel.plus"):
+            session(**{option: {"kernel.plus": X}})
+
+
+def test_fractions_are_not_cut_to_row_numbers():
+    @stage("order", "n d -> n")
+    def order(x):
+        return np.arange(len(x))
+    with session(put={"order": np.array([2.0, 1.0, 0.0])}):
+        assert order(X).tolist() == [2, 1, 0]
+    with pytest.raises(ContractError, match="order: put numbers that are no integers"), \
+            session(put={"order": np.array([0.9, 1.9, 2.9])}):
+        order(X)

@@ -8,6 +8,7 @@ import minivl
 from minivl import model
 from minivl.kernels import Interpreter, definition, interpreter
 from minivl.passes import block
+from minivl.passes import vision as passes
 from minivl.run.inputs import Inputs
 from minivl.show.samples import load_samples
 from minivl.truth.trace.format import Trace
@@ -164,7 +165,8 @@ def test_on_goes_back_to_the_stored_weights(vlm, messages):
 
 
 def test_an_unknown_interpreter_is_named():
-    with pytest.raises(minivl.Error, match=r"kernels must be 'auto' or 'definition' or 'shapes', got 'nonsense'"):
+    known = r"kernels must be 'auto' or 'definition' or 'shapes' or an Interpreter, got 'nonsense'"
+    with pytest.raises(minivl.Error, match=known):
         interpreter("nonsense")
     with pytest.raises(minivl.Error, match="got 'nonsense'"):
         minivl.load(kernels="nonsense")
@@ -192,3 +194,65 @@ def test_the_stand_in_carries_arrays_there_and_back():
     assert np.array_equal(to_host(to_device(x)), x) and isinstance(to_device(x), Far)
     with pytest.raises(AssertionError, match="without being asked"):
         np.asarray(to_device(x))
+
+
+def test_the_definitions_do_not_inherit_the_machine_that_runs_around_them(vlm, messages):
+    """A yardstick that is asked for from inside of somebody's run."""
+    inputs, exact = vlm.prepare(messages), vlm.on("float64", "definition")
+    right, seen = exact.logits(inputs), []
+
+    def asking(original):
+        def merge(*args):
+            seen.append(exact.logits(inputs))
+            return original(*args)
+        return merge
+    with minivl.session(replace={"vision.merge_2x2": asking}):
+        vlm.on(kernels=wrong_gelu()).logits(inputs)
+    assert np.array_equal(seen[0], right)
+
+
+def test_an_interpreter_without_functions_still_has_its_way_to_the_host(vlm, messages):
+    ways = []
+
+    def counted(value):
+        ways.append(value)
+        return value
+    with minivl.session(record="vision.*"):
+        vlm.on(kernels=Interpreter("plain", to_host=counted)).vision(vlm.prepare(messages))
+    assert len(ways) > 10
+
+
+def test_a_leaf_has_no_inside_so_looking_at_it_shows_what_stands_in(vlm, messages):
+    wrong = Interpreter("wrong", {passes.merge_2x2: lambda x, w: 2 * passes.merge_2x2.definition(x, w)})
+    inputs, other = vlm.prepare(messages), vlm.on(kernels=wrong)
+    right = vlm.vision(inputs)
+    for options in ({"record": "*"}, {"verify": True}, {"profile": True}, {"put": {"vision.merge_2x2": None}}):
+        with minivl.session(**options):
+            assert not np.allclose(other.vision(inputs), right), options
+
+
+@pytest.mark.parametrize("key", ["gelu", np.add, 3, lambda x: x])
+def test_functions_of_an_interpreter_stand_in_for_kernels_and_stages_alone(vlm, key):
+    with pytest.raises(minivl.Error, match="are keyed by kernels or stages, got"):
+        vlm.on(kernels=Interpreter("mine", {key: lambda x: x}))
+
+
+def test_the_kernel_itself_is_a_key_too(vlm, messages):
+    inputs = vlm.prepare(messages)
+    function = wrong_gelu().functions[definition.gelu.definition]
+    by_door = vlm.on(kernels=Interpreter("wrong", {definition.gelu: function}))
+    assert np.array_equal(by_door.logits(inputs), vlm.on(kernels=wrong_gelu()).logits(inputs))
+
+
+def test_a_shadow_cannot_write_into_another_machines_run(vlm, messages):
+    def spoiling(original):
+        def merge(x, merger):
+            made = original(x, merger)
+            x.near[:] = 0
+            return made
+        return merge
+    inputs, other = vlm.prepare(messages), vlm.on(kernels=machine())
+    right = vlm.vision(inputs)
+    with minivl.session(shadow={"vision.merge_2x2": spoiling}, record="vision.blocks.5.add_mlp") as s:
+        assert np.array_equal(other.vision(inputs), right)
+    assert not s.guilty and s.trace["vision.blocks.5.add_mlp"].any()

@@ -235,7 +235,7 @@ def test_resuming_at_any_leaf_gives_the_rest_bit_for_bit_and_runs_no_earlier_ker
 
     def count(original):
         def counted(*args):
-            started[door._session.get().frames[-1].key] += 1
+            started[door._session.get().chain[0].frames[-1].key] += 1
             return original(*args)
         return counted
     run = lambda: vlm.generate(inputs, 4, do_sample=True, top_k=9, seed=3, stop_ids=(), repetition_penalty=1.2)  # noqa: E731

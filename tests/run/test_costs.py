@@ -37,13 +37,13 @@ def profiled(vlm, inputs, tokens):
 
 def test_operations_are_those_of_a_run_with_weights(vlm):
     pictures = vlm.processor.preprocessor
-    found = costs(vlm.config, pictures, [(60, 130), (90, 40)], text_tokens=9, new_tokens=4)
+    found = costs(vlm.config, pictures, [(60, 130), (90, 40)], text_tokens=9, new_tokens=5)
     blank = prompt_of(vlm.config, pictures, [(60, 130), (90, 40)], 9)
     pixels = np.random.default_rng(0).normal(size=blank.patches.shape).astype(np.float32)
     inputs = Inputs.from_ids(blank.input_ids, vlm.config, pixels, blank.image_grid_thw)
     prompt, last = profiled(vlm, inputs, 5)
     assert {row.label: row.flops for row in found.prefill} == prompt
-    assert {row.label: row.flops for row in found.last} == last            # the fourth token after the prompt
+    assert {row.label: row.flops for row in found.last} == last            # of the fifth token
     assert found.tokens == len(inputs.input_ids) and found.visual_tokens == len(vlm.vision(inputs))
 
 
@@ -59,13 +59,22 @@ def test_known_sums(name, parameters):
     rows = {row.label: row for row in found.prefill}
     assert rows["decoder.layers.*.attend"].flops == 4 * found.tokens**2 * text.hidden_size * text.num_hidden_layers
     ends = [next(r.flops for r in part if r.label.endswith("attend")) for part in (found.first, found.last)]
-    assert ends == [4 * (found.tokens + n) * text.hidden_size * text.num_hidden_layers for n in (1, 200)]
+    assert ends == [4 * (found.tokens + n) * text.hidden_size * text.num_hidden_layers for n in (1, 199)]
 
 
 def test_steps_between_the_first_and_the_last_add_up(vlm):
     pictures = vlm.processor.preprocessor
     each = [sum(row.flops for row in costs(vlm.config, pictures, [], 7, n).last) for n in range(1, 7)]
+    assert each[0] == 0                                   # the prompt gives the scores of the first token
     assert costs(vlm.config, pictures, [], 7, 6).decode_flops == sum(each)
+
+
+def test_all_steps_are_those_of_a_generation(vlm):
+    inputs = Inputs.from_ids([1] * 7, vlm.config)
+    with minivl.session(profile=True) as s:
+        vlm.generate(inputs, 6, stop_ids=())
+    real = sum(cost.flops for key, cost in s.profile.items() if key.startswith("decoder@"))
+    assert costs(vlm.config, vlm.processor.preprocessor, [], 7, 6).decode_flops == real
 
 
 def test_a_table_of_embeddings_is_read_by_rows(vlm):
@@ -86,6 +95,6 @@ def test_the_command_says_what_it_cannot_take():
     def said(*words):
         result = CliRunner().invoke(app, ["explain", *words])
         return result.exit_code, result.stderr
-    assert said("--image", "12") == (2, "minivl: --size '12': say WIDTHxHEIGHT in pixels, as in 640x480\n")
+    assert said("--image", "12") == (2, "minivl: --image '12': say WIDTHxHEIGHT in pixels, as in 640x480\n")
     assert said("--model", "3b")[0] == 2
     assert "at most 200 times" in said("--model", "3B", "--image", "9000x20")[1]

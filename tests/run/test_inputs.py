@@ -86,3 +86,17 @@ def test_places_outside_are_refused():
         minivl.where_token(made, CONFIG, 2)
     with pytest.raises(ValueError, match="size of its source is not known"):
         minivl.where_pixel(inputs([IMAGE], [(1, 2, 2)]), CONFIG, 0, 0)
+
+
+def test_inputs_go_to_arrays_and_back_and_positions_must_be_three_rows():
+    made = inputs([IMAGE] * 2, [(1, 2, 4)])
+    again = minivl.Inputs.from_arrays(made.arrays(), CONFIG)
+    assert all(np.array_equal(a, b) for a, b in zip(made.arrays().values(), again.arrays().values(), strict=True))
+    for wrong in (made.position_ids[:, :1], np.vstack([made.position_ids[:1], made.position_ids]),
+                  made.position_ids[:, None]):
+        with pytest.raises(minivl.Error, match=r"position_ids should be \[3, s\]"):
+            minivl.Inputs.from_arrays(made.arrays() | {"position_ids": wrong}, CONFIG)
+    with pytest.raises(minivl.Error, match="input_ids should be among the arrays"):
+        minivl.Inputs.from_arrays({}, CONFIG)
+    with pytest.raises(minivl.Error, match="input_ids should be integers, not float64"):
+        minivl.Inputs.from_ids([1.5, 2.0], CONFIG)

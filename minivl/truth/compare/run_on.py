@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,8 +49,8 @@ def run_on(vlm: VLM, golden: Trace | Inputs, values: Values, precision: str,
         stages is written like that. Without it all are given back
 
     Raises TraceError for a trace without whole inputs, ContractError for a value of another shape than
-    its stage makes, and whatever a fault makes the passes raise; `take` has then been told of every
-    stage that had run.
+    its stage makes (ArgumentError for positions), and whatever a fault makes the passes raise; `take` has
+    then been told of every stage that had run.
     """
     inputs = golden if isinstance(golden, Inputs) else inputs_of(golden, vlm, values)
     own: dict[str, Arrays] = {}
@@ -85,7 +84,7 @@ def inputs_of(golden: Trace, vlm: VLM, values: Values) -> Inputs:
     TraceError."""
     inputs = Inputs.from_arrays(whole_inputs(golden), vlm.config)
     theirs = outputs(values.get(POSITIONS, inputs.position_ids))
-    return replace(inputs, position_ids=np.asarray(theirs[0]))                                     # 3 s
+    return inputs.with_positions(theirs[0])                                                        # 3 s
 
 
 def whole_inputs(golden: Trace) -> dict[str, np.ndarray]:
