@@ -74,9 +74,13 @@ def _as_dict(value: Any) -> Any:
 
 def without_nulls(value: Mapping[str, Any]) -> dict[str, Any]:
     """The same without keys that hold nothing: None, or a dict of nothing else (Arrow's null struct)."""
-    kept = {key: without_nulls(one) if isinstance(one, Mapping) else one for key, one in value.items()}
+    kept = {key: _filled(one) if isinstance(one, Mapping) else one for key, one in value.items()}
     return {key: one for key, one in kept.items()
             if one is not None and not (isinstance(one, Mapping) and not one)}
+
+
+def _filled(struct: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: one for key, one in struct.items() if one is not None}
 
 
 # ---- messages and items --------------------------------------------------------------------------
