@@ -142,8 +142,8 @@ def within_budget(count: int, total_pixels: float, config: PreprocessorConfig,
     lowest = min(MIN_TOKENS * area, config.max_pixels) if least is None else least
     if share < min(int(lowest * 1.05), config.max_pixels):
         raise PictureError(f"total_pixels is {total_pixels:,.0f} for {shown} frames, {share:,} for each "
-                           f"pair; a frame has at least {lowest:,}: give a smaller min_pixels as well, or "
-                           "fewer frames")
+                           f"pair; a frame has at least {lowest:,}: give a smaller min_pixels as well, "
+                           "or fewer frames")
     return dataclasses.replace(config, min_pixels=lowest, max_pixels=most)
 
 

@@ -107,8 +107,8 @@ def where_pixel(inputs: Inputs, config: ModelConfig, x: float, y: float, medium:
     that its centre lies in, which sees most of it.
 
     x, y: column and row of the pixel; a fraction names the same pixel. time: which pair of frames.
-    Raises OutOfRange when the pixel lies outside of the picture, ArgumentError when the picture's size is
-    not known.
+    Raises OutOfRange when the pixel lies outside of the picture, ArgumentError when the picture's size
+    is not known.
     """
     if not 0 <= medium < len(inputs.media):
         raise OutOfRange(f"there is no picture {medium}: the prompt has {len(inputs.media)}, numbered "

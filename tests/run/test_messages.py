@@ -202,7 +202,7 @@ def test_one_form_is_a_form_of_its_own():
                          {"path": ["b", "c"], "type": "video", "sample_fps": 1.0}))
     assert made == user({"type": "image", "image": "a.png"}, said("x"),
                         {"type": "video", "video": ["b", "c"], "fps": 1.0})
-    assert one_form(made) == made
+    assert one_form(made) == one_form(objects(*made)) == made
     assert as_list("text") == "text" and as_list((1, 2)) == [1, 2]
 
 
