@@ -7,7 +7,7 @@ it, and make room for the features of each picture and video.
 It reads no pictures: how many rows a picture needs comes from its grid (`picture.py`). A text that
 holds the literal `<|image_pad|>`, or another special token, gives that token, as in the reference:
 texts are never changed. When such a text upsets the count of placeholders, `expand` and
-`check_features` say so.
+`check_features` say so; `run/messages.py` refuses it before, where a prompt is prepared.
 
 Read next: `positions.py` (where each token stands), `text/template.py` (what a chat template is and
 may do).

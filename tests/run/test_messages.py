@@ -336,12 +336,14 @@ def test_a_budget_for_the_whole_video_is_kept(vlm):
         made = vlm.prepare(user({"type": "video", "video": LARGE, "total_pixels": 8 * tokens * 784.0,
                                  "min_pixels": 3136}))
         assert np.prod(made.media[0].size) * 4 <= 8 * tokens * 784 and np.prod(made.media[0].size) <= 50176
-    less = vlm.prepare(user({"type": "video", "video": LARGE, "total_pixels": 8 * 20 * 784, "min_pixels": 3136}))
+    less = vlm.prepare(user({"type": "video", "video": LARGE, "total_pixels": 8 * 20 * 784}))
     assert np.prod(less.media[0].size) <= 2 * 20 * 784 < np.prod(made.media[0].size)
+    small = {"type": "video", "video": WHOLE[:8]}                  # no small frame grows beyond what is allowed
+    assert same(vlm.prepare(user({**small, "total_pixels": 10**8})), vlm.prepare(user(small)))
 
 
 @pytest.mark.parametrize("keys, name", [
-    ({"total_pixels": 8 * 20 * 784}, "total_pixels"), ({"total_pixels": 0}, "total_pixels"),
+    ({"total_pixels": 8 * 784}, "total_pixels"), ({"total_pixels": 0}, "total_pixels"),
     ({"sample_fps": 0}, "sample_fps"),
     ({"sample_fps": 1.0, "fps": 2.0}, "fps 2.0 and sample_fps 1.0"), ({"video_start": 1.0}, "video_start.*raw_fps"),
     ({"nframes": 4, "fps": 2.0, "raw_fps": 30}, "fps and nframes"), ({"max_frames": 4}, "max_frames.*raw_fps"),
