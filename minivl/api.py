@@ -20,7 +20,17 @@ from . import model as forward
 from .checkpoint.names import build
 from .checkpoint.read import Tensors, load_model
 from .checkpoint.tree import Model, Weight
-from .config import GenerationConfig, ModelConfig, read_generation, read_preprocessor
+from .config import (
+    ConfigError,
+    GenerationConfig,
+    ModelConfig,
+    PreprocessorConfig,
+    check_keys,
+    check_used,
+    read_generation,
+    read_preprocessor,
+    read_video_preprocessor,
+)
 from .door.errors import ArgumentError, MissingFile
 from .door.stage import running
 from .kernels import Interpreter, interpreter
@@ -55,7 +65,11 @@ def load(path_or_name: str | os.PathLike[str] | None = None, precision: str = "f
     folder = find(path_or_name)
     weights, tensors = load_model(folder, dtype_of(precision))
     try:
-        processor = read_processor(folder, weights.config) if (folder / "tokenizer.json").exists() else None
+        processor: Processor | MissingFile
+        try:
+            processor = read_processor(folder, weights.config)
+        except MissingFile as missing:         # scores need no text and no picture: said when one is prepared
+            processor = missing
         generation = read_generation(folder, weights.config)
         return VLM(folder, weights, generation, processor, tensors, machine)
     except BaseException:
@@ -74,9 +88,27 @@ def assembled(tensors: Mapping[str, Weight], config: ModelConfig, precision: str
 
 
 def read_processor(folder: Path, config: ModelConfig) -> Processor:
-    """What turns messages into inputs, from a checkpoint's folder; the weights need not be there."""
+    """What turns messages into inputs, from a checkpoint's folder; the weights need not be there.
+
+    Raises MissingFile, which says what to do, when tokenizer or settings are not there.
+    """
+    if not (folder / "tokenizer.json").exists():
+        raise MissingFile(_no_tokenizer(folder))
     return Processor(config, read_preprocessor(folder, config), Tokenizer.from_folder(folder),
-                     load_template(folder))
+                     load_template(folder), _video_settings(folder, config))
+
+
+def _video_settings(folder: Path, config: ModelConfig) -> PreprocessorConfig | ConfigError:
+    """Settings for videos, or what is wrong with them: no reason to refuse a picture."""
+    try:
+        return read_video_preprocessor(folder, config)
+    except ConfigError as error:
+        return error
+
+
+def _no_tokenizer(folder: Path) -> str:
+    return (f"{folder} has no tokenizer.json: text cannot be prepared; build the input from ids with "
+            "minivl.Inputs.from_ids, or copy the tokenizer's files there")
 
 
 def dtype_of(precision: str) -> np.dtype:
@@ -132,7 +164,7 @@ class VLM:
     them), `.tokenizer`, `.processor`, `.folder`."""
 
     def __init__(self, folder: Path, model: Model, generation: GenerationConfig,
-                 processor: Processor | None,
+                 processor: Processor | MissingFile | None,
                  tensors: Tensors | None, machine: Interpreter):
         self.folder, self.config, self.generation, self.interpreter = folder, model.config, generation, machine
         self.weights = machine.prepare(model)
@@ -169,12 +201,12 @@ class VLM:
 
     @property
     def processor(self) -> Processor:
-        """Tokenizer, template and picture settings. Raises MissingFile when the folder has no
-        tokenizer."""
+        """Tokenizer, template and picture settings. Raises MissingFile, which says what to do, when
+        the folder has no tokenizer or no settings for pictures."""
         if self._processor is None:
-            raise MissingFile(f"{self.folder} has no tokenizer.json: text cannot be prepared; build "
-                              "the input from ids with minivl.Inputs.from_ids, or copy the "
-                              "tokenizer's files there")
+            raise MissingFile(_no_tokenizer(self.folder))
+        if isinstance(self._processor, MissingFile):
+            raise self._processor
         return self._processor
 
     @property
@@ -231,6 +263,7 @@ class VLM:
                 options: dict[str, Any]
                 ) -> Iterator[str]:
         if temperature is None:
+            check_keys(self.generation, ["do_sample"] if "do_sample" not in options else [])
             options.setdefault("do_sample", self.generation.do_sample)
         else:
             options |= {"do_sample": temperature != 0, "temperature": temperature or None}
@@ -324,6 +357,8 @@ class VLM:
         if idle:
             raise ArgumentError(f"{', '.join(idle)} has no effect on greedy decoding: say "
                                 "do_sample=True as well")
+        said = {{"stop_ids": "eos_token_id"}.get(name, name) for name in options if options[name] is not None}
+        check_used(given, do_sample, said)
         return Settings(max_new_tokens, do_sample, **known | {k: v for k, v in options.items()
                                                               if v is not None})
 

@@ -9,6 +9,8 @@ import minivl
 from tools.pages import refusals
 
 KINDS = refusals.kinds()
+CARRIED = {"truth/trace/recorder.py", "truth/trace/llama_recorder.py",
+           "truth/trace/torch_recorder.py"}        # copied to a device where there is no minivl
 PASSED_ON = {"error", "wrong", "problem"}          # `raise error(...)` of a class, or a function that makes one
 OWN = {"Stopped", "Exit", "Unreadable", "Crashed", "OutOfTime", "NotYours"}      # caught by the room that raises them
 
@@ -20,7 +22,8 @@ def test_there_is_one_base_class_and_it_is_a_value_error():
 
 @pytest.mark.parametrize("refusal", list(refusals.refusals()), ids=lambda one: f"{one.file}-{one.words[:24]}")
 def test_every_refusal_is_of_a_kind_that_the_page_explains(refusal):
-    assert refusal.kind in KINDS or refusal.kind in refusals.OTHERS or refusal.kind in PASSED_ON | OWN, refusal
+    known = refusal.kind in KINDS or refusal.kind in refusals.OTHERS or refusal.kind in PASSED_ON | OWN
+    assert known or refusal.file in CARRIED, refusal
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -40,5 +43,6 @@ def test_a_message_is_read_with_its_holes():
 
 def test_no_plain_value_error_is_left():
     package = Path(minivl.__file__).parent
-    plain = [one.file for one in refusals.refusals() if one.kind in ("ValueError", "FileNotFoundError", "Exception")]
+    plain = [one.file for one in refusals.refusals() if one.kind in ("ValueError", "FileNotFoundError", "Exception")
+             and one.file not in CARRIED]
     assert plain == [], f"raise one of the kinds of {package / 'door' / 'errors.py'}"

@@ -11,8 +11,9 @@ Read next: `read.py` (files), `tree.py` (the tree).
 
 from __future__ import annotations
 
+import re
 import reprlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,13 +62,26 @@ TABLE: dict[str, dict[str, str]] = {
 }
 HEAD, EMBED = "lm_head.weight", "model.embed_tokens.weight"
 
-LAYOUTS = (("model.visual.", "visual."), ("model.language_model.", "model."))
+# beginnings of the other layouts: the reference's names in memory, and those of its model without a head
+LAYOUTS = (("model.visual.", "visual."), ("model.language_model.", "model."), ("language_model.layers.", LAYER[:-2]),
+           ("language_model.embed_tokens.", "model.embed_tokens."), ("language_model.norm.", "model.norm."))
 HARMLESS = ("rotary_emb.inv_freq", "rotary_pos_emb.inv_freq")        # some tools write them; never read
-HINTS = (
-    ((".qweight", ".qzeros", ".scales", ".g_idx"),
-     "this is quantised (AWQ, GPTQ): take the bf16 release"),
-    ((".lora_A.weight", ".lora_B.weight"),
-     "these are adapters: merge them into the model and save that"),
+TAKE = "quantised checkpoints are not read; take the bf16 release of the same model"
+MLX = r"(vision_tower|language_model\.model|language_model\.lm_head|merger|model\.vision_tower)\."
+HINTS = (                                # what names of tensors that the table does not know tell, the first that fits
+    (r".*\.(lora_|base_layer\.|modules_to_save\.|original_module\.|lora_magnitude|hada_|oft_|ia3_)|base_model\.model\.",
+     "these are adapters (of peft, such as LoRA) that were never merged: merge them into the model "
+     "(merge_and_unload()) and save that"),
+    (r".*\.(qweight|qzeros|g_idx|scales|qscales)$", f"this is quantised (AWQ, GPTQ): {TAKE}"),
+    (r".*\.(absmax|quant_map|nested_absmax|nested_quant_map|quant_state\.[\w.]+)$|.*\.SCB$",
+     f"this is quantised (by bitsandbytes, in 4 or 8 bits): {TAKE}"),
+    (r".*(weight_scale|weight_scale_inv|input_scale|_scale|weight_packed|weight_shape|weight_zero_point|"
+     r"scale_inv|_scales_and_zp|weight_global_scale|input_global_scale|tensor_meta|_zp|_blocks)$",
+     f"this is quantised (8 bits or fewer, such as FP8): {TAKE}"),
+    (MLX, "this is a conversion for MLX: take the model's own release, in the hub's names"),
+    (r"(module|_orig_mod|_fsdp_wrapped_module)\.", "a wrapper's name stands in front (module., _orig_mod.): save "
+     "the model inside of the wrapper, with unwrap_model"),
+    (r"(thinker|talker|token2wav)\.", "this is Qwen2.5-Omni, another model; it is not read"),
 )
 
 
@@ -130,6 +144,14 @@ class Audit:
     conflicting: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
 
+    def hint(self) -> str | None:
+        """What kind of checkpoint the names and formats tell of, and what to do."""
+        names = [line.split(" ")[0] for line in self.unexpected]
+        for pattern, words in HINTS:
+            if any(re.match(pattern, name) for name in names):
+                return words
+        return _quantised(line.split(" ")[1].rstrip(",") for line in self.wrong_dtype)
+
     @property
     def ok(self) -> bool:
         return not any(found for kind, found in vars(self).items() if kind != "unused")
@@ -141,8 +163,15 @@ class Audit:
                 lines.append(f"{kind.replace('_', ' ')} ({len(found)}):")
                 lines += [f"  {line[:240]}" for line in found[:10]]
                 lines += [f"  ... and {len(found) - 10} more"] if len(found) > 10 else []
-        lines += [hint for ends, hint in HINTS if any(line.endswith(ends) for line in self.unexpected)]
+        lines += [hint] if (hint := self.hint()) else []
         return "\n".join(lines) or "every tensor in its place, each used once"
+
+
+def _quantised(formats: Iterable[str]) -> str | None:
+    """What formats of numbers tell that no weight of this model has."""
+    bits8 = sorted({one for one in formats if one.startswith("f8") or one in ("i8", "u8")})
+    words = "8 bits, such as FP8 or INT8, or 4 bits packed into them"
+    return f"this is quantised ({', '.join(bits8)}: {words}): {TAKE}" if bits8 else None
 
 
 def audit(tensors: Mapping[str, Weight], config: ModelConfig) -> Audit:
@@ -210,8 +239,8 @@ def assembled(tensors: Mapping[str, Weight], quantisation: Mapping[str, Any] |
     """
     if quantisation:
         method = quantisation.get("quant_method") if isinstance(quantisation, Mapping) else quantisation
-        raise CheckpointError(f"quantization_config says {reprlib.repr(method)}: quantised checkpoints "
-                              "are not read; take the bf16 release of the same model")
+        raise CheckpointError(f"quantization_config says {reprlib.repr(method)}: {TAKE}"
+                              + (" (this is a conversion for MLX)" if method == "mlx" else ""))
     return tensors
 
 

@@ -14,12 +14,11 @@ from typing import Any
 
 from ..config import ConfigError, ModelConfig, config_from
 from ..door.files import read_json
+from .instead import INDEX, SINGLE, instead_of_weights, quantisation, variants
 from .names import Place, assembled, build
 from .safetensors import File
 from .tree import Model, Weight
 from .weight import CheckpointError
-
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 class Tensors(Mapping[str, Weight]):
@@ -63,11 +62,13 @@ def load_model(folder: str | Path, dtype: Any, config: ModelConfig | None = None
     """
     folder = Path(folder)
     path = folder / "config.json"
+    if config is None and not path.exists() and (instead := instead_of_weights(folder)):
+        raise ConfigError(f"{folder}: {instead}")
     values = read_json(path, ConfigError) if config is None else {}
     config = config or config_from(values, str(path))
     tensors = read_tensors(folder)
     try:
-        weights = assembled(tensors, values.get("quantization_config"))
+        weights = assembled(tensors, quantisation(values))
         return build(weights, config, dtype, place), tensors
     except BaseException as error:
         tensors.close()
@@ -85,27 +86,30 @@ def read_tensors(folder: str | Path) -> Tensors:
     Raises CheckpointError that names the file and the tensor; nothing stays open then.
     """
     folder = Path(folder)
-    if (folder / SINGLE).exists():
-        file = File(folder / SINGLE)
+    single, index = weight_files(folder)
+    if single is not None:
+        file = File(single)
         return Tensors(file.tensors, [file])
+    if index is not None:
+        return _read_shards(folder, index)
+    raise CheckpointError(f"{folder}: {instead_of_weights(folder) or f'holds neither {SINGLE} nor {INDEX}'}")
+
+
+def weight_files(folder: Path) -> tuple[Path | None, Path | None]:
+    """The file of all tensors, or the index of shards; None for what does not decide. Where neither has its usual
+    name, a variant's (`model.fp16.safetensors`, as the reference saves it) stands in, when it is the only one."""
+    if (folder / SINGLE).exists():
+        return folder / SINGLE, None
     if (folder / INDEX).exists():
-        return _read_shards(folder)
-    raise CheckpointError(f"{folder}: {_what_is_there(folder)}")
+        return None, folder / INDEX
+    singles, indexes = variants(folder)
+    if len(singles) + len(indexes) != 1:
+        return None, None
+    return (singles[0], None) if singles else (None, indexes[0])
 
 
-def _what_is_there(folder: Path) -> str:
-    if not folder.is_dir():
-        return "there is no such folder"
-    pickles = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
-    if pickles:
-        return (f"{pickles[0]} is a pickle, which can run any code when it is read; save the model "
-                f"again with save_pretrained of a current transformers, which writes {SINGLE}")
-    return f"holds neither {SINGLE} nor {INDEX}"
-
-
-def _read_shards(folder: Path) -> Tensors:
+def _read_shards(folder: Path, index: Path) -> Tensors:
     """Each tensor from the shard that the index names; index and shards must agree both ways."""
-    index = folder / INDEX
     places = read_json(index, CheckpointError).get("weight_map")
     if not isinstance(places, dict) or not places or not all(isinstance(f, str)
                                                              for f in places.values()):
@@ -129,7 +133,7 @@ def _agreeing(file: File, listed: set[str], index: Path) -> Mapping[str, Weight]
         if name in listed:
             raise CheckpointError(f"{index}: {name!r} should be in {file.path.name}, which does not "
                                   "hold it")
-        raise CheckpointError(f"{file.path}: holds {name!r}, which {INDEX} does not place there")
+        raise CheckpointError(f"{file.path}: holds {name!r}, which {index.name} does not place there")
     return file.tensors
 
 

@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 
 from ..door.files import MAX_JSON, check_regular, parse_json
+from ..door.looks import kind_of_file
 from .weight import STORED, CheckpointError, Stored
 
 # bytes of one number; the formats of `STORED` are read, the others are known so that an audit can name
 # them
 ITEM = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8, "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1,
-        "I16": 2, "U16": 2, "I32": 4, "U32": 4, "I64": 8, "U64": 8}
+        "F8_E8M0": 1, "I16": 2, "U16": 2, "I32": 4, "U32": 4, "I64": 8, "U64": 8}
 
 
 class File:
@@ -40,11 +41,10 @@ class File:
             with path.open("rb") as file:
                 start = file.read(8)
                 length = int.from_bytes(start, "little")
-                if start == b"version ":                         # the first word of a Git LFS pointer
-                    raise CheckpointError(f"{path}: is a Git LFS pointer, not the file itself: run "
-                                          "`git lfs pull`")
                 if not 2 <= length <= min(MAX_JSON, size - 8):
-                    raise CheckpointError(f"{path}: is cut off or no .safetensors file: of its {size} "
+                    kind = kind_of_file(path)
+                    raise CheckpointError(f"{path}: is {kind}" if kind else
+                                          f"{path}: is cut off or no .safetensors file: of its {size} "
                                           f"bytes {length} should be a header (of at most {MAX_JSON})")
                 header = file.read(length)
                 self._map: mmap.mmap | None = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

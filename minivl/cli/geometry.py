@@ -22,6 +22,7 @@ from ..config import (
     official_config,
     read_config,
     read_preprocessor,
+    read_video_preprocessor,
 )
 from ..door.errors import ArgumentError, OutOfRange
 from ..passes.picture import PictureError
@@ -53,6 +54,7 @@ def tokens(images: Sequence[str], sizes: Sequence[str], model: str | None, min_p
     rows += read if fps is None or not read else [one_video(read)]
     found = document([measured(name, size, settings, vision, frames) for name, size, frames in rows],
                      settings, vision)
+    found["videos"] = frame_limits(model)
     print_json(found) if as_json else show_tokens(found)
 
 
@@ -83,11 +85,24 @@ def limits(model: str | None, min_pixels: int | None, max_pixels: int | None
     else:
         config = read_config(api.find(model))
         vision, settings = config.vision, read_preprocessor(api.find(model), config)
+    said = [f"--{key}-pixels" for key, given in (("min", min_pixels), ("max", max_pixels)) if given is not None]
+    source = " and ".join([*said, *([settings.source] if len(said) < 2 else [])])
     changed = replace(settings, min_pixels=min_pixels or settings.min_pixels,
-                      max_pixels=max_pixels or settings.max_pixels)
+                      max_pixels=max_pixels or settings.max_pixels, source=source)
     check_limits(changed, min_pixels is not None, max_pixels is not None,
                  model or "the official releases")
     return vision, changed
+
+
+def frame_limits(model: str | None) -> dict[str, Any] | None:
+    """The checkpoint's limits for each frame of a video; None where no file says any."""
+    if model is None:
+        return None
+    try:
+        settings = read_video_preprocessor(api.find(model))
+    except ConfigError as error:
+        return {"min_pixels": None, "max_pixels": None, "limits_from": str(error)}
+    return {"min_pixels": settings.min_pixels, "max_pixels": settings.max_pixels, "limits_from": settings.source}
 
 
 def check_limits(settings: PreprocessorConfig, min_given: bool, max_given: bool, owner: str) -> None:
@@ -139,7 +154,7 @@ def max_tokens(settings: PreprocessorConfig) -> int:
 def document(pictures: list[dict[str, Any]], settings: PreprocessorConfig,
              vision: VisionConfig) -> dict[str, Any]:
     return {"min_pixels": settings.min_pixels, "max_pixels": settings.max_pixels,
-            "max_tokens": max_tokens(settings),
+            "max_tokens": max_tokens(settings), "limits_from": settings.source,
             "window_size": vision.window_size, "pictures": pictures,
             "total": {key: sum(picture[key] for picture in pictures)
                       for key in ("patches", "windows", "tokens")}}
@@ -148,7 +163,13 @@ def document(pictures: list[dict[str, Any]], settings: PreprocessorConfig,
 def show_tokens(found: dict[str, Any]) -> None:
     """The document of `tokens` as a table; width before height."""
     line(f"area {found['min_pixels']:,} .. {found['max_pixels']:,} pixels (at most "
-         f"{found['max_tokens']:,} tokens), windows of {found['window_size']} pixels a side")
+         f"{found['max_tokens']:,} tokens; from {found['limits_from']}), windows of {found['window_size']} pixels a side")
+    frames = found["videos"]
+    if frames and frames["min_pixels"] is None:
+        line(f"frames of videos: {frames['limits_from']}")
+    elif frames and (frames["min_pixels"], frames["max_pixels"]) != (found["min_pixels"], found["max_pixels"]):
+        line(f"frames of videos: area {frames['min_pixels']:,} .. {frames['max_pixels']:,} pixels; from "
+             f"{frames['limits_from']}")
     rows = [(p["name"], by(p["source_size"][::-1]), by(p["resized_size"][::-1]), by(p["grid"]),
              f"{p['patches']:,}",
              f"{p['windows']:,}", p["smallest_window"], f"{p['tokens']:,}", f"{p['share_of_max']:.1%}")

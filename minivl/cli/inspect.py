@@ -7,6 +7,7 @@ Each part is read by itself, so that one broken file does not hide the others. R
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -17,19 +18,24 @@ from pathlib import Path
 from typing import Any
 
 from .. import api
+from ..checkpoint.instead import INDEX, SINGLE, quantisation
 from ..checkpoint.names import HEAD, TABLE, assembled, audit, hub_name, shapes
-from ..checkpoint.read import INDEX, SINGLE, read_tensors
+from ..checkpoint.read import read_tensors
 from ..checkpoint.safetensors import ITEM, File
 from ..checkpoint.tree import Weight
 from ..config import (
     OFFICIAL,
     ConfigError,
+    GenerationConfig,
+    MissingSettings,
     ModelConfig,
     config_from,
     official_config,
     read_generation,
     read_preprocessor,
+    read_video_preprocessor,
 )
+from ..config.rules import FIXED_SAMPLING
 from ..door.files import read_json
 from ..passes.prompt import load_template
 from ..text.tokenizer import Tokenizer
@@ -40,6 +46,7 @@ FILES = {                  # any one of these names, what it is for, and whether
     (SINGLE, INDEX): ("weights", True),
     ("tokenizer.json",): ("text", True),
     ("preprocessor_config.json", "processor_config.json"): ("pictures", True),
+    ("video_preprocessor_config.json",): ("videos; else processor_config.json, or as pictures", False),
     ("chat_template.jinja", "chat_template.json",
      "tokenizer_config.json"): ("prompts; else the family's", False),
     ("generation_config.json",): ("choosing tokens; else greedy", False),
@@ -72,22 +79,47 @@ def examine(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     values = tried(lambda: read_json(path, ConfigError)) or {}
     config = tried(lambda: config_from(values, str(path))) if values else None
-    others = {"preprocessor": tried(lambda: read_preprocessor(folder, config)) if config else None,
-              "generation": tried(lambda: read_generation(folder, config)) if config else None}
+    with warnings.catch_warnings(record=True) as said:       # of files that disagree
+        warnings.simplefilter("always")
+        others = {"preprocessor": tried(lambda: read_preprocessor(folder, config)) if config else None,
+                  "videos": tried(lambda: video_settings(folder, config)) if config else None,
+                  "generation": read_generation(folder, config) if config else None}
+    notes = [str(one.message) for one in said] + generation_notes(others["generation"])
     tried(lambda: Tokenizer.from_folder(folder))
     tried(lambda: load_template(folder))
     with ExitStack() as stack:
         tensors = open_tensors(folder, problems, stack)
         if config:
-            tried(lambda: assembled(tensors, values.get("quantization_config")))
+            tried(lambda: assembled(tensors, quantisation(values)))
         report = tried(lambda: audit(tensors, config)) if config and tensors else None
         about = weights_document(tensors, config)
     audited = {**asdict(report), "ok": report.ok, "text": str(report)} if report else None
     return {"folder": str(folder), "ok": bool(report and report.ok and not problems),
             "official_size": official_size(config), "files": files(folder), "problems": problems,
-            "config": asdict(config) if config else None,
-            **{name: asdict(part) if part else None for name, part in others.items()},
+            "notes": notes, "config": asdict(config) if config else None,
+            **{name: values_of(part) for name, part in others.items()},
             **about, "audit": audited}
+
+
+def values_of(part: Any) -> dict[str, Any] | None:
+    """A part's values; what of them cannot be used stands among the notes."""
+    return {key: value for key, value in asdict(part).items() if key != "refused"} if part else None
+
+
+def video_settings(folder: Path, config: ModelConfig) -> Any:
+    """Settings for videos, when the folder has any for pictures: without those one problem is enough."""
+    try:
+        return read_video_preprocessor(folder, config)
+    except MissingSettings:
+        return None
+
+
+def generation_notes(generation: GenerationConfig | None) -> list[str]:
+    """What generation_config.json says that cannot be used: no fault of the weights, which are read and scored."""
+    refused = dict(generation.refused) if generation else {}
+    idle = {row.key for row in FIXED_SAMPLING} | {"temperature", "top_k", "top_p"}
+    return [f"{words}; {'sampling' if key in idle else 'generating'} is refused, weights and scores are not"
+            for key, words in refused.items()]
 
 
 def open_tensors(folder: Path, problems: list[str], stack: ExitStack) -> Mapping[str, Weight]:
@@ -176,8 +208,10 @@ def show(found: dict[str, Any]) -> None:
     table(("file", "bytes", "for"), [(f["file"], state(f), f["for"]) for f in found["files"]],
           right=("bytes",),
           droppable=("for",))
-    for name in ("config", "preprocessor", "generation"):
+    for name in ("config", "preprocessor", "videos", "generation"):
         show_values(name, found[name])
+    for one in found["notes"]:
+        line(f"note: {one}")
     show_weights(found)
     show_audit(found)
 

@@ -301,9 +301,8 @@ def inspect(model: Annotated[str | None, typer.Argument(metavar="[MODEL_DIR]", s
     """Audit a checkpoint's folder. Shows what is in it and what is wrong with it; exit code 1 when
     something is.
 
-    JSON: folder, ok, official_size, files, problems, config, preprocessor, generation, tensors:
-        [count, expected,
-        formats, bytes, parameters], parts: [part, parameters, expected], head: [tied, tensor], audit.
+    JSON: folder, ok, official_size, files, problems, notes, config, preprocessor, videos,
+        generation, tensors: [count, expected, formats, bytes, parameters], parts: [part, parameters, expected], head: [tied, tensor], audit.
     """
     from .inspect import inspect
     raise typer.Exit(0 if inspect(model, as_json) else 1)
@@ -322,8 +321,8 @@ def tokens(images: SomeImages = None,
            fps: FramesPerSecond = None, as_json: AsJson = False) -> None:
     """Count the tokens of pictures. Shows how they are resized and cut; no weights needed.
 
-    JSON: min_pixels, max_pixels, max_tokens, window_size, pictures: [name, source_size, resized_size,
-        grid, patches,
+    JSON: min_pixels, max_pixels, max_tokens, limits_from, videos: [min_pixels, max_pixels, limits_from],
+        window_size, pictures: [name, source_size, resized_size, grid, patches,
         windows, smallest_window, tokens, share_of_max], total. Sizes are [height, width].
     """
     from .geometry import tokens

@@ -6,7 +6,7 @@ JSON files).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -113,11 +113,31 @@ class PreprocessorConfig:
     image_mean: tuple[float, ...]
     image_std: tuple[float, ...]
     rescale_factor: float = 1 / 255
+    source: str = field(default="", compare=False)         # where the two limits come from, for messages
 
     @property
     def factor(self) -> int:
         """Both sides of a resized picture are multiples of this many pixels (28)."""
         return self.patch_size * self.merge_size
+
+    def for_frames(self, count: int) -> PreprocessorConfig:
+        """The settings of each of `count` frames; nothing shares a budget unless it says so."""
+        return self
+
+
+@dataclass(frozen=True)
+class VideoConfig(PreprocessorConfig):
+    """The same for frames of a video, where the reference keeps settings of their own."""
+    cap_pixels_per_frame: bool = False       # all frames share nine tenths of `max_video_tokens`
+    max_video_tokens: int = 128_000
+
+    def for_frames(self, count: int) -> PreprocessorConfig:
+        """The limits of one frame of `count`, as the reference caps them: each has an even share of the budget,
+        but no less than 1.05 times the smallest area."""
+        if not self.cap_pixels_per_frame:
+            return self
+        budget = int(self.max_video_tokens * self.factor * self.factor * 0.9) * self.temporal_patch_size // count
+        return replace(self, max_pixels=max(min(self.max_pixels, budget), int(self.min_pixels * 1.05)))
 
 
 @dataclass(frozen=True)
@@ -130,3 +150,4 @@ class GenerationConfig:
     repetition_penalty: float
     eos_token_ids: tuple[int, ...]
     pad_token_id: int
+    refused: tuple[tuple[str, str], ...] = ()     # keys of the file that cannot be used, and why

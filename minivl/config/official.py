@@ -20,7 +20,8 @@ OFFICIAL = {
 
 OFFICIAL_PICTURES = PreprocessorConfig(    # preprocessor_config.json of every release: 4 to 16384 tokens
     min_pixels=4 * 28**2, max_pixels=16384 * 28**2, patch_size=14, temporal_patch_size=2, merge_size=2,
-    image_mean=(0.48145466, 0.4578275, 0.40821073), image_std=(0.26862954, 0.26130258, 0.27577711))
+    image_mean=(0.48145466, 0.4578275, 0.40821073), image_std=(0.26862954, 0.26130258, 0.27577711),
+    source="the official releases")
 
 
 def official_config(name: str) -> ModelConfig:

@@ -190,12 +190,12 @@ PREPROCESSOR_RULES = [
          "should be three positive numbers: red, green, blue"),
 ]
 
+# of one value each, since a value that no way of decoding uses is not checked
 GENERATION_RULES = [
-    Rule("temperature", lambda c: c.temperature > 0,
-         "should be positive; for greedy, do_sample is false"),
-    *_between(0, 1 << 24, "top_k"), *_between(0, 1, "top_p"),
-    Rule("repetition_penalty", lambda c: c.repetition_penalty > 0, "should be positive; 1 is none"),
-    Rule("eos_token_ids", lambda c: len(c.eos_token_ids) > 0, "should name at least one token"),
+    Rule("temperature", lambda v: v > 0, "should be positive; for greedy, do_sample is false"),
+    Rule("top_k", lambda v: 0 <= v <= 1 << 24, f"should be 0 to {1 << 24}"),
+    Rule("top_p", lambda v: 0 <= v <= 1, "should be 0 to 1"),
+    Rule("repetition_penalty", lambda v: v > 0, "should be positive; 1 is none"),
 ]
 
 
@@ -218,17 +218,37 @@ FIXED_TEXT = [
 ]
 FIXED_VISION_ROPE = [Fixed(key, (None, "axial", "default"), NO_SCALING) for key in ("rope_type", "type")]
 FIXED_TEXT_ROPE = [Fixed(key, (None, "mrope", "default"), NO_SCALING) for key in ("rope_type", "type")]
+# A step whose key is absent is taken; to the reference null means that it is left out, like false.
 FIXED_PREPROCESSOR = [
-    *[Fixed(key, (None, True), "this step cannot be left out")
-      for key in ("do_resize", "do_rescale", "do_normalize", "do_convert_rgb")],
-    Fixed("resample", (None, 3), "only 3 (bicubic) is part of this model"),
+    *[Fixed(key, (True,), "this step cannot be left out") for key in ("do_resize", "do_rescale", "do_normalize")],
+    Fixed("do_convert_rgb", (True, None), "pictures are always made RGB: this step cannot be left out"),
+    Fixed("resample", (3,), "only 3 (bicubic) is part of this model"),
+    Fixed("image_processor_type", (None, *(f"Qwen2{name}VLImageProcessor{end}" for name in ("", "_5_")
+                                           for end in ("", "Fast", "Pil"))), "another model's processor"),
+    Fixed("video_processor_type", (None, "Qwen2VLVideoProcessor", "Qwen2_5_VLVideoProcessor"),
+          "another model's processor"),
 ]
+NOT_OURS = "this logits processor is not supported; take the key out of the file, or choose tokens yourself from logits"
 FIXED_GENERATION = [
-    Fixed("num_beams", (None, 1), "beam search is not supported"),
-    Fixed("no_repeat_ngram_size", (None, 0), "this logits processor is not supported"),
-    *[Fixed(key, (None,), "this logits processor is not supported")
-      for key in ("min_p", "penalty_alpha")],
+    Fixed("num_beams", (1,), "beam search is not supported; take the key out of the file"),
+    Fixed("num_beam_groups", (1,), "beam search is not supported; take the key out of the file"),
+    *[Fixed(key, (0,), NOT_OURS) for key in ("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "min_length",
+                                             "min_new_tokens", "penalty_alpha", "diversity_penalty")],
+    *[Fixed(key, (1,), NOT_OURS) for key in ("guidance_scale", "encoder_repetition_penalty")],
+    *[Fixed(key, (False, []), NOT_OURS)
+      for key in ("bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "sequence_bias", "stop_strings",
+                  "forced_bos_token_id", "forced_eos_token_id", "exponential_decay_length_penalty", "max_time",
+                  "token_healing", "watermarking_config", "constraints", "force_words_ids", "dola_layers")],
 ]
+FIXED_SAMPLING = [                                   # what greedy decoding does not use
+    *[Fixed(key, (0,), NOT_OURS) for key in ("min_p", "epsilon_cutoff", "eta_cutoff")],
+    *[Fixed(key, (1,), NOT_OURS) for key in ("typical_p", "top_h")],
+]
+
+
+def is_allowed(value: Any, allowed: tuple[Any, ...]) -> bool:
+    """Whether a JSON value is one of these; 1.0 is 1, but `true` is not."""
+    return any((type(value) is bool) == (type(one) is bool) and value == one for one in allowed)
 
 
 def check_fixed(values: Mapping[str, Any], rows: list[Fixed], where: str) -> None:

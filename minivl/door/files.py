@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from .errors import ArgumentError, Error, FileInTheWay, MissingFile
+from .looks import kind_of
 
 MAX_JSON = 1 << 22         # bytes; the largest official file (an index of 1,353 tensors) has 0.1 million
 
@@ -109,14 +110,20 @@ def parse_json(data: bytes, where: str, error: type[Error] = Error) -> dict[str,
     except error:
         raise
     except UnicodeDecodeError as problem:
-        raise error(f"{where}: not UTF-8 (byte {problem.start}); save the file as UTF-8") from None
+        raise error(f"{where}: not UTF-8 (byte {problem.start}){_looks(data)}; save the file as UTF-8") from None
     except RecursionError:
         raise error(f"{where}: nested too deeply to be read") from None
     except ValueError as problem:
-        raise error(f"{where}: not valid JSON: {problem}") from None
+        raise error(f"{where}: not valid JSON: {problem}{_looks(data)}") from None
     if not isinstance(found, dict):
         raise error(f"{where}: holds a {type(found).__name__}, should be a JSON object {{...}}")
     return found
+
+
+def _looks(data: bytes) -> str:
+    """What lies there instead, for the end of a message."""
+    kind = kind_of(data)
+    return f". It is {kind}" if kind and not kind.startswith("JSON") else ""
 
 
 def read_json(path: Path, error: type[Error] = Error) -> dict[str, Any]:

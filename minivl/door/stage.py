@@ -30,7 +30,7 @@ import inspect
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -457,10 +457,10 @@ def functions(table: Mapping[str, Function]) -> dict[str, Wrap]:
     return {pattern: functools.partial(_constant, function) for pattern, function in table.items()}
 
 
-def running(machine: Machine) -> Session:
+def running(machine: Machine) -> AbstractContextManager[Session | None]:
     """What each public call of the model enters, so that its interpreter's functions run under any
-    open session."""
-    return Session(machine=machine)
+    open session. The definitions need none: without a session a stage is called as it stands."""
+    return Session(machine=machine) if machine.functions else nullcontext()
 
 
 @contextmanager

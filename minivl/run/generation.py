@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from ..checkpoint.tree import Model
-from ..door.errors import ArgumentError
-from ..door.stage import running
+from ..checkpoint.tree import Model, Weight
+from ..door.contract import outputs
+from ..door.errors import ArgumentError, Error
+from ..door.stage import Session, running
+from ..door.visit import Visit
 from ..kernels import Interpreter
 from ..model import prefill, step
 from ..passes.positions import advance
@@ -26,7 +28,16 @@ from ..passes.sampling import draw, most_likely, narrow_choice, penalise
 from .cache import KVCache
 from .inputs import Batch, Inputs
 
+# what holds numbers that a precision does not
+WIDER = {"float16": "bfloat16 or float32, which hold numbers up to 3.4e38 (float16: up to 65,504)",
+         "bfloat16": "float64, which holds numbers up to 1.8e308 (bfloat16: up to 3.4e38)",
+         "float32": "float64, which holds numbers up to 1.8e308 (float32: up to 3.4e38)"}
 LEAST, MOST = 1e-6, 1e6           # scores of a float32 divided by the one or times the other stay finite
+
+
+class NotFiniteError(Error):
+    """Scores that are no numbers (infinite or NaN): no token can be chosen by them. The message names the first
+    stage that gave such a number, and a precision that holds it."""
 
 
 def _whole(value: Any, least: int) -> bool:
@@ -87,19 +98,24 @@ def write(conversations: Sequence[Inputs], model: Model, settings: Settings, mac
     """Yield one list for each step: the new token of every conversation, None where it has stopped.
 
     A stop id is yielded too, as the last one. The model runs on `machine`, and tokens are chosen on
-    the host.
+    the host. Raises NotFiniteError when the scores are no numbers.
     """
     dtype = model.decoder.dtype
     batch = Batch.of(conversations, model.config, dtype).on(machine.to_device)
-    cache = KVCache(model.config.text, batch.lengths + settings.max_new_tokens, dtype, machine.zeros)
+    cache_size = batch.lengths + settings.max_new_tokens
+    cache = KVCache(model.config.text, cache_size, dtype, machine.zeros)
     answers = [np.zeros(0, np.int64) for _ in conversations]
     rows, offsets = batch.lengths, batch.positions[:, batch.asked] - batch.lengths + 1        # n, 3 n
     going = np.ones(len(conversations), bool)
     tokens = np.zeros(len(conversations), np.int64)
+    ran: list[Batch] = []
     for number in range(settings.max_new_tokens):
+        ran.append(batch)
         with running(machine):
             logits = step(batch, batch.no_features, cache, model) if number else prefill(batch, cache, model)
             logits = machine.to_host(logits)
+            if not np.isfinite(logits).all():
+                raise NotFiniteError(_why_not_finite(ran, cache_size, model, machine))
             asked = np.flatnonzero(going).tolist()
             tokens[going] = choose(logits, tuple(conversations[n].input_ids for n in asked),
                                    tuple(answers[n] for n in asked), settings, number)
@@ -111,3 +127,43 @@ def write(conversations: Sequence[Inputs], model: Model, settings: Settings, mac
         if not going.any():
             return
         batch = batch.followed_by(tokens, place, going)
+
+
+# ---------------------------------------------------------------------------------- scores that are no numbers
+
+def _why_not_finite(ran: Sequence[Batch], cache_size: np.ndarray, model: Model, machine: Interpreter) -> str:
+    """Run what has run once more, looking at every stage, and say which was the first to leave the numbers."""
+    found: list[Visit] = []
+
+    def look(visit: Visit) -> None:
+        if not found and not _all_finite(visit.output):
+            found.append(visit)
+
+    dtype = model.decoder.dtype
+    cache = KVCache(model.config.text, cache_size, dtype, machine.zeros)
+    with np.errstate(all="ignore"), Session(quiet=True) as session:
+        session.watchers.append(look)
+        for number, batch in enumerate(ran):
+            step(batch, batch.no_features, cache, model) if number else prefill(batch, cache, model)
+            if found:
+                break
+    where = f"{found[0].key} is the first stage that gives such numbers" if found else "no stage alone gives them"
+    if found and not _weights_finite(found[0].args):
+        return (f"the scores of the next token are not finite: {where}, and its weights hold some: no precision "
+                "mends that; fetch the checkpoint again, or train it anew")
+    remedy = f"it left the range of {dtype.name}: run in {WIDER[dtype.name]}: precision=\"float32\", --precision float32"
+    if dtype.name != "float16":
+        remedy = remedy.replace("float32\"", "float64\"").replace("--precision float32", "--precision float64")
+    return (f"the scores of the next token are not finite: {where}; "
+            + (remedy if dtype.name in WIDER else "no precision is wider than float64: look at the weights before it"))
+
+
+def _all_finite(output: Any) -> bool:
+    return all(np.isfinite(one).all() for one in outputs(output) if one.dtype.kind in "fV")
+
+
+def _weights_finite(value: Any) -> bool:
+    """Whether all weights in a stage's arguments are numbers, as far as they can be read."""
+    if isinstance(value, tuple):
+        return all(map(_weights_finite, value))
+    return not isinstance(value, Weight) or bool(np.isfinite(value.dense(np.float64)).all())

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..door.looks import kind_of, kind_of_file
 from ..passes.picture import MAX_SOURCE_PIXELS, PictureError, check_size
 
 if TYPE_CHECKING:
@@ -60,7 +61,9 @@ def load_picture(source: Any) -> np.ndarray:
     except Image.DecompressionBombError as error:
         raise PictureError(f"{name}: {error} Here the limit is {MAX_SOURCE_PIXELS:,} pixels") from error
     except Exception as error:              # decoders raise nearly every type there is on a damaged file
-        raise PictureError(f"{name}: not a picture that can be read ({_reason(error)})") from error
+        kind = kind_of(opened.getvalue()) if isinstance(opened, io.BytesIO) else kind_of_file(opened)
+        raise PictureError(f"{name}: not a picture: it is {kind}" if kind else
+                           f"{name}: not a picture that can be read ({_reason(error)})") from error
 
 
 def _open(source: Any) -> tuple[str, Any]:
@@ -166,7 +169,8 @@ def _regular_file(path: Path) -> Path:
         raise PictureError(f"{named(str(path))!r}: not a usable path ({reason})"
                            f"{_as_base64(path)}") from error
     if not regular:
-        what = "not a regular file" if there else f"no such file{_as_base64(path)}"
+        folder = "a folder, not a regular file; name a picture in it" if path.is_dir() else "not a regular file"
+        what = folder if there else f"no such file{_as_base64(path)}"
         raise PictureError(f"{named(str(path))}: {what}")
     return path
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..config import ModelConfig, PreprocessorConfig
+from ..door.errors import Error
 from ..passes import patches, picture, prompt, video
 from ..passes.prompt import PromptError
 from ..text.tokenizer import Tokenizer
@@ -29,6 +30,15 @@ class Processor:
     preprocessor: PreprocessorConfig
     tokenizer: Tokenizer
     template: str | None
+    videos: PreprocessorConfig | Error | None = None     # None: as pictures; or why there are none
+
+    def settings(self, kind: str) -> PreprocessorConfig:
+        """Those for "image" or "video". Raises what was wrong with the settings for videos."""
+        if kind != "video" or self.videos is None:
+            return self.preprocessor
+        if isinstance(self.videos, Error):
+            raise self.videos
+        return self.videos
 
 
 class Cut(NamedTuple):
@@ -57,7 +67,7 @@ def prepare(messages: Any, parts: Processor, add_vision_id: bool,
                           "begins a new one; use one of them")
     messages = one_form(messages, parts.template)
     refuse_typed_placeholders(messages)
-    cuts = [_cut(kind, item, parts.preprocessor) for kind, item in prompt.media_in(messages)]
+    cuts = [_cut(kind, item, parts.settings(kind)) for kind, item in prompt.media_in(messages)]
     cells = np.array([len(cut.patches) for cut in cuts],
                      np.int64) // parts.config.vision.spatial_merge_size ** 2
     pads = (parts.config.image_token_id, parts.config.video_token_id)
@@ -107,7 +117,8 @@ def cut_video(item: Mapping[str, Any], config: PreprocessorConfig,
     `nframes` in all), between the seconds `video_start` and `video_end`.
 
     The pixel limits hold for each frame, as in transformers: official ones let a frame be as large as
-    a picture. `total_pixels` asks for the limits of qwen-vl-utils, within that budget for all frames.
+    a picture, unless the checkpoint has settings for videos (`config/pictures.py`). `total_pixels` asks
+    for the limits of qwen-vl-utils, within that budget for all frames.
     """
     frames, fps = as_frames(item["video"]), float(item.get("fps", video.FPS))
     if "raw_fps" in item:
@@ -115,6 +126,7 @@ def cut_video(item: Mapping[str, Any], config: PreprocessorConfig,
     if "total_pixels" in item:
         config = video.within_budget(len(frames), item["total_pixels"], config, item.get("min_pixels"))
     stack = load_frames(frames)                                                # t y b 3
+    config = config.for_frames(len(stack))
     size = picture.target_size(wanted or stack.shape[1:3], config)
     # t y b 3 -> t h u 3 -> t 3 h u
     normal = video.normalise_frames(video.resize_frames(stack, size), config)

@@ -4,7 +4,7 @@ runs when the `tokenizers` package is not installed.
     text -> cut at added tokens -> compose (NFC) -> cut into words -> UTF-8 bytes -> merge by rank -> ids
 
 It is made for Qwen's tokenizer alone: a file that asks for another pipeline is refused, never half
-obeyed. It is equal to `tokenizers` id for id, with one reservation: letters, numbers and compositions
+obeyed, and the refusal names the package that reads it. It is equal to `tokenizers` id for id, with one reservation: letters, numbers and compositions
 are those of Python's own Unicode tables (`unicodedata.unidata_version`; 14.0 in Python 3.11), and
 `tokenizers` carries newer ones. Characters that only one of the two knows may be cut differently.
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 import heapq
 import json
 import re
+import reprlib
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from ..door.files import read_text
+from ..door.looks import kind_of
 from .errors import TokenizerError
 
 # The one pattern that `words` below implements: seven alternatives, one function each.
@@ -199,11 +201,13 @@ def read(path: str | Path) -> File:
     pipeline.
     """
     path = Path(path)
+    text = read_text(path, LARGEST, TokenizerError)
     try:
-        file = json.loads(read_text(path, LARGEST, TokenizerError))
-    except TokenizerError:
-        raise
+        file = json.loads(text)
     except (ValueError, RecursionError) as error:
+        kind = kind_of(text.encode("utf-8"))
+        if kind and not kind.startswith("JSON"):
+            raise TokenizerError(f"{path}: is {kind}") from None
         raise TokenizerError(f"{path}: is not valid JSON: {error}; is it cut off? Get it anew") from error
     _check_pipeline(path, file)
     model = file["model"]
@@ -233,6 +237,7 @@ def ranks_of(file: File) -> dict[tuple[bytes, bytes], int]:
     return ranks
 
 
+OTHERS = "our own encoder knows no other: install the package tokenizers, which reads it"
 _MISSING = "(nothing)"
 _OFF = (None, "", False, 0, _MISSING)
 _PIPELINE: dict[str, tuple] = {                       # key -> values that mean what this file does
@@ -240,7 +245,7 @@ _PIPELINE: dict[str, tuple] = {                       # key -> values that mean 
     "model.continuing_subword_prefix": _OFF, "model.end_of_word_suffix": _OFF,
                                "model.byte_fallback": _OFF,
     "model.ignore_merges": _OFF,
-    "normalizer": (None, _MISSING, {"type": "NFC"}),
+    "normalizer": (None, _MISSING, {"type": "NFC"}, {"type": "Sequence", "normalizers": [{"type": "NFC"}]}),
     "pre_tokenizer.type": ("Sequence",),
     "pre_tokenizer.pretokenizers.0.type": ("Split",),
     "pre_tokenizer.pretokenizers.0.pattern": ({"Regex": PATTERN},),
@@ -250,7 +255,6 @@ _PIPELINE: dict[str, tuple] = {                       # key -> values that mean 
     "pre_tokenizer.pretokenizers.1.add_prefix_space": (False,),
     "pre_tokenizer.pretokenizers.1.use_regex": (False,),
     "pre_tokenizer.pretokenizers.2": (_MISSING,),
-    "post_processor.type": ("ByteLevel", _MISSING),
     "decoder.type": ("ByteLevel",),
 }
 
@@ -260,11 +264,29 @@ def _check_pipeline(path: Path, file: Any) -> None:
         value = _look_up(file, key)
         if value not in allowed:
             wanted = " or ".join(map(repr, allowed))
-            raise TokenizerError(f"{path}: {key} is {value!r}; in Qwen's pipeline it is {wanted}")
+            raise TokenizerError(f"{path}: {key} is {reprlib.repr(value)}; in Qwen's pipeline it is {wanted}; {OTHERS}")
+    if not _keeps_ids(_look_up(file, "post_processor")):
+        raise TokenizerError(f"{path}: post_processor changes the ids of a text; {OTHERS}")
     for key, type_ in (("model.vocab", dict), ("model.merges", list), ("added_tokens", list)):
         value = _look_up(file, key)
         if not isinstance(value, type_) and not (key == "added_tokens" and value in (None, _MISSING)):
             raise TokenizerError(f"{path}: {key} is {str(value)[:40]!r}, should be a {type_.__name__}")
+
+
+def _keeps_ids(post: Any) -> bool:
+    """Whether a post-processor leaves the ids of one text as they are, once no special tokens are asked for.
+
+    A template of the text alone is what transformers 5 writes; ByteLevel moves offsets, which nobody reads here.
+    """
+    kind = _look_up(post, "type")
+    if kind == "TemplateProcessing":
+        single = post.get("single")
+        parts = single if isinstance(single, list) else []
+        return sum(isinstance(part, dict) and "Sequence" in part for part in parts) == 1
+    if kind == "Sequence":
+        inner = post.get("processors")
+        return isinstance(inner, list) and all(map(_keeps_ids, inner))
+    return post in (None, _MISSING) or kind in ("ByteLevel", "RobertaProcessing", "BertProcessing")
 
 
 def _look_up(file: Any, dotted: str) -> Any:
@@ -295,7 +317,7 @@ def _added(path: Path, n: int, item: Any) -> Added:
     if not isinstance(content, str) or not content or re.search("[\ud800-\udfff]", content):
         raise TokenizerError(f"{path}: added_tokens[{n}].content is {content!r}, should be a text")
     if item.get("single_word"):
-        raise TokenizerError(f"{path}: added_tokens[{n}].single_word is set; minivl knows no such tokens")
+        raise TokenizerError(f"{path}: added_tokens[{n}].single_word is set; {OTHERS}")
     flags = {key: bool(item.get(key, False)) for key in ("special", "normalized", "lstrip", "rstrip")}
     return Added(_id(path, "added_tokens", content, item.get("id")), content, **flags)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..door.files import MAX_JSON, read_text
+from ..door.looks import kind_of
 from .errors import TemplateError
 
 SOURCE = 200_000                                      # characters of a template, at most
@@ -78,10 +79,13 @@ def plain_copy(value: Any) -> Any:
 
 
 def load_template(folder: str | Path) -> str | None:
-    """The chat template of a checkpoint folder, from the first of `chat_template.jinja`,
-    `chat_template.json` and `tokenizer_config.json` that has one, else None. Raises TemplateError when
-    a file is damaged."""
+    """The chat template of a checkpoint folder, from the first of `processor_config.json` (older ones
+    have it), `chat_template.jinja`, `chat_template.json` and `tokenizer_config.json` that has one, else
+    None. Raises TemplateError when a file is damaged."""
     folder = Path(folder)
+    text = _template_in(folder / "processor_config.json")
+    if text is not None:
+        return text
     text = _read(folder / "chat_template.jinja")
     if text is not None:
         return text
@@ -97,7 +101,8 @@ def _template_in(path: Path) -> str | None:
     try:
         template = None if text is None else json.loads(text).get("chat_template")
     except (ValueError, AttributeError, RecursionError) as error:
-        raise TemplateError(f"{path}: is not a JSON object: {error}") from error
+        kind = kind_of((text or "").encode("utf-8", "replace"))
+        raise TemplateError(f"{path}: is not a JSON object: {kind or error}") from error
     if isinstance(template, list):                 # several, by name; the one for chat is called default
         named = {item.get("name"): item.get("template") for item in template if isinstance(item, dict)}
         template = named.get("default", named)

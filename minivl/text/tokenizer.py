@@ -1,9 +1,9 @@
 """Text to token ids, and ids back to text, one way whatever is installed: `tokenizers` when it is there,
-`bpe.py` when it is not. Only encoding differs; the vocabulary and decoding are the same few lines for
-both.
+which reads every `tokenizer.json` that it can; `bpe.py`, made for Qwen's alone, when it is not.
 
 Decoding is: join the bytes of all tokens, then read them as UTF-8. A token may hold half a character, so
-tokens must never be decoded one by one; `Stream` is for that.
+tokens must never be decoded one by one; `Stream` is for that. Only a file whose tokens are no bytes (another
+decoder than ByteLevel) is decoded by `tokenizers` itself.
 
 Read next: `passes/prompt.py` (from messages to the text that is encoded), `bpe.py` (how a text becomes
 ids).
@@ -12,14 +12,19 @@ ids).
 from __future__ import annotations
 
 import codecs
+import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
+from ..door.files import read_text
+from ..door.looks import kind_of
 from . import bpe
 from .errors import TokenizerError
 
 __all__ = ["Stream", "Tokenizer", "TokenizerError"]
 
+Decode = Callable[[list[int], bool], str]              # ids, whether special tokens are left out
 BACKENDS = ("auto", "tokenizers", "bpe")
 
 
@@ -31,9 +36,9 @@ class Tokenizer:
     vocab_size: number of tokens, added ones included (the embedding may have more rows: they are unused)
     """
 
-    def __init__(self, file: bpe.File, encode: Callable[[str], list[int]]):
-        self._encode = encode
-        self._bytes = {id: token for token, id in file.ids.items()} | {a.id: _content(a)
+    def __init__(self, file: bpe.File, encode: Callable[[str], list[int]], decode: Decode | None = None):
+        self._encode, self.decode_whole = encode, decode
+        self._bytes = {id: token for token, id in file.ids.items()} | {a.id: _token_bytes(a.content)
                                                                        for a in file.added}
         self._ids = {a.content: a.id for a in file.added}
         self._base = file.ids
@@ -50,14 +55,16 @@ class Tokenizer:
         """
         if backend not in BACKENDS:
             raise ValueError(f"backend is {backend!r}, should be one of {', '.join(BACKENDS)}")
-        file = bpe.read(Path(folder) / "tokenizer.json")
+        path = Path(folder) / "tokenizer.json"
         if backend != "bpe":
             try:
-                import tokenizers  # noqa: F401
-                return cls(file, _fast_encoder(file.path))
+                from tokenizers import Tokenizer as Fast
             except ImportError:                       # not there, or a library that it needs is not
                 if backend == "tokenizers":
                     raise
+            else:
+                return cls(*_fast(path, Fast))
+        file = bpe.read(path)
         return cls(file, bpe.BPE(file).encode)
 
     def encode(self, text: str) -> list[int]:
@@ -77,6 +84,8 @@ class Tokenizer:
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
         """Text of `ids`; bytes that are not UTF-8 become U+FFFD. Ids without a token (unused rows of the
         embedding) give no text. Raises TokenizerError for a negative id."""
+        if self.decode_whole is not None:
+            return self.decode_whole(list(ids), skip_special_tokens)
         left_out = self.special_ids if skip_special_tokens else frozenset()
         data = b"".join(self.bytes_of(id) for id in ids if id not in left_out)
         return data.decode("utf-8", errors="replace")
@@ -114,11 +123,16 @@ class Stream:
         self.tokenizer = tokenizer
         self.left_out = tokenizer.special_ids if skip_special_tokens else frozenset()
         self.decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        # of tokens that are no bytes: the ids so far, and how much of their text is given out
+        self.whole, self.ids, self.given = getattr(tokenizer, "decode_whole", None), [], 0
 
     def push(self, id: int) -> str:
         """The text that this id completes: often a word, `""` when a character is still open."""
         if id in self.left_out:
             return ""
+        if self.whole is not None:
+            self.ids.append(id)
+            return self._rest(self.whole(self.ids, False).rstrip("\ufffd"))
         return self.decoder.decode(self.tokenizer.bytes_of(id))
 
     def flush(self) -> str:
@@ -126,23 +140,49 @@ class Stream:
         afresh."""
         rest = self.decoder.decode(b"", final=True)
         self.decoder.reset()
+        if self.whole is not None:
+            rest = self._rest(self.whole(self.ids, False))
+            self.ids, self.given = [], 0
+        return rest
+
+    def _rest(self, text: str) -> str:
+        rest = text[self.given:]
+        self.given = max(self.given, len(text))
         return rest
 
 
-def _fast_encoder(path: Path) -> Callable[[str], list[int]]:
-    from tokenizers import Tokenizer as Fast
+def _fast(path: Path, kind: Any) -> tuple[bpe.File, Callable[[str], list[int]], Decode | None]:
+    """What the package `tokenizers` reads in a file: the vocabulary, how to encode, and how to decode what is
+    no bytes."""
+    text = read_text(path, bpe.LARGEST, TokenizerError)
     try:
-        fast = Fast.from_buffer(path.read_bytes())    # it opens no path that is not UTF-8
+        fast = kind.from_str(text)
     except Exception as error:                        # the package raises nothing narrower
-        raise TokenizerError(f"{path}: the tokenizers package refuses it: {error}") from error
+        kind = kind_of(text.encode("utf-8"))
+        raise TokenizerError(f"{path}: is {kind}" if kind and not kind.startswith("JSON") else
+                             f"{path}: the tokenizers package refuses it: {error}") from error
     fast.no_truncation()                              # a length saved with the file is not the model's
     fast.no_padding()
-    return lambda text: fast.encode(text, add_special_tokens=False).ids
+    added = tuple(bpe.Added(id, one.content, one.special, one.normalized, one.lstrip, one.rstrip)
+                  for id, one in sorted(fast.get_added_tokens_decoder().items()))
+    base = fast.get_vocab(with_added_tokens=False)
+    decode = None if _of_bytes(fast.decoder) else lambda ids, skip: fast.decode(ids, skip_special_tokens=skip)
+    ids = {_token_bytes(token): id for token, id in base.items()}
+    file = bpe.File(path, {}, ids, added, fast.normalizer is not None, [])
+    return file, lambda text: fast.encode(text, add_special_tokens=False).ids, decode
 
 
-def _content(added: bpe.Added) -> bytes:
-    """Bytes of an added token: its text, except that text all in the byte alphabet is read as bytes,
-    as for base tokens (so do `tokenizers`). For ASCII without spaces both are the same."""
-    if all(char in bpe.ALPHABET for char in added.content):
-        return bytes(bpe.ALPHABET[char] for char in added.content)
-    return added.content.encode("utf-8")
+def _of_bytes(decoder: Any) -> bool:
+    """Whether a decoder joins bytes and does nothing else."""
+    state = decoder and json.loads(decoder.__getstate__())
+    steps = state["decoders"] if state and state["type"] == "Sequence" else [state]
+    return bool(steps) and all(step and step["type"] in ("ByteLevel", "Fuse") for step in steps) \
+        and steps[0]["type"] == "ByteLevel"
+
+
+def _token_bytes(content: str) -> bytes:
+    """Bytes of a token as the file writes it: text all in the byte alphabet is read as bytes, other text as it
+    stands, added tokens too (so do `tokenizers`). For ASCII without spaces both are the same."""
+    if all(char in bpe.ALPHABET for char in content):
+        return bytes(bpe.ALPHABET[char] for char in content)
+    return content.encode("utf-8", "surrogatepass")

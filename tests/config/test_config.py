@@ -14,15 +14,19 @@ from hypothesis import strategies as st
 from minivl.config import (
     ConfigError,
     GenerationConfig,
+    MissingSettings,
     ModelConfig,
     PreprocessorConfig,
     TextConfig,
     VisionConfig,
+    check_keys,
+    check_used,
     config_from,
     official_config,
     read_config,
     read_generation,
     read_preprocessor,
+    read_video_preprocessor,
     to_flat_json,
     to_nested_json,
 )
@@ -276,13 +280,16 @@ def test_pixel_limits_come_under_two_names(tmp_path):
 @pytest.mark.parametrize(("key", "value", "words"), [
     ("patch_size", 3, "vision_config"), ("merge_size", 3, "vision_config"),
     ("temporal_patch_size", 1, "vision_config"), ("min_pixels", 5000, "max_pixels"), ("max_pixels", 15, "max_pixels"),
-    ("min_pixels", 0, "should be 1"), ("min_pixels", "16", "integer"), ("max_pixels", ..., "missing"),
+    ("min_pixels", 0, "should be 1"), ("min_pixels", "16", "integer"), ("do_rescale", None, "left out"),
+    ("image_processor_type", "CLIPImageProcessor", "another model"), ("size", {"shortest_edge": 4}, "longest_edge"),
     ("image_mean", [0.5], "three"), ("image_std", [0.2, 0.3], "three"), ("image_std", [0.2, 0.0, 0.4], "positive"),
     ("image_mean", [0.5, float("inf"), 0.1], "numbers"), ("rescale_factor", 0, "should be"), ("resample", 2, "bicubic"),
     ("do_resize", False, "left out"), ("do_normalize", False, "left out"), ("size", [1], "object"),
     ("patch_size", 0, "should be 1")])
 def test_broken_preprocessors_are_refused(key, value, words, tmp_path):
     values = edited(PREPROCESSOR, key, value)
+    if key == "size":
+        values = {name: one for name, one in values.items() if not name.endswith("pixels")}
     text = json.dumps(values).replace("Infinity", "1e999")
     write(tmp_path, {"config.json": as_json(CONFIG), "preprocessor_config.json": text.encode("utf-8")})
     with pytest.raises(ConfigError, match=words) as error:
@@ -304,10 +311,86 @@ def test_generation_without_a_file_or_with_gaps_has_the_references_defaults(tmp_
     assert read_generation(tmp_path / "none", several).eos_token_ids == (25, 24)
 
 
-@pytest.mark.parametrize(("key", "value"), [
+BROKEN_GENERATION = [
     ("temperature", 0), ("temperature", "1"), ("top_k", -1), ("top_k", 1.5), ("top_p", 1.1), ("top_p", -0.1),
     ("repetition_penalty", 0), ("do_sample", 1), ("eos_token_id", []), ("eos_token_id", [29]), ("eos_token_id", "25"),
-    ("pad_token_id", 29), ("pad_token_id", -1), ("num_beams", 4), ("min_p", 0.1), ("no_repeat_ngram_size", 2)])
-def test_broken_generation_is_refused(key, value, tmp_path):
-    with pytest.raises(ConfigError, match=key):
-        read_generation(folder_of(tmp_path, generation_config={**GENERATION, key: value}), EXPECTED)
+    ("num_beams", 4), ("min_p", 0.1), ("no_repeat_ngram_size", 2), ("suppress_tokens", [3]), ("typical_p", 0.5),
+    ("min_new_tokens", 5), ("stop_strings", ["."]), ("top_h", 0.4), ("guidance_scale", 1.5)]
+OF_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "top_h")
+
+
+@pytest.mark.parametrize(("key", "value"), BROKEN_GENERATION)
+def test_broken_generation_is_refused_when_it_is_used(key, value, tmp_path):
+    found = read_generation(folder_of(tmp_path, generation_config={**GENERATION, key: value}), EXPECTED)
+    with pytest.raises(ConfigError, match=f"generation_config.json: {key} = "):
+        check_keys(found, [key]) if key == "do_sample" else check_used(found, do_sample=True)
+    if key in OF_SAMPLING or key == "do_sample":
+        check_used(found, do_sample=False)                          # greedy decoding does not look at it
+    else:
+        with pytest.raises(ConfigError, match=key):
+            check_used(found, do_sample=False)
+    check_used(found, True, given=[key])                            # nor does anybody who says something else
+
+
+@pytest.mark.parametrize(("key", "value"), [
+    ("pad_token_id", 29), ("pad_token_id", -1), ("pad_token_id", "x"), ("min_p", 0.0), ("num_beams", 1),
+    ("guidance_scale", 1.0), ("typical_p", 1), ("suppress_tokens", []), ("max_new_tokens", 4096), ("min_length", 0),
+    ("top_k", 0), ("token_healing", False), ("length_penalty", 2.0), ("top_p", None)])
+def test_values_that_change_no_choice_are_no_reason_to_refuse(key, value, tmp_path):
+    check_used(read_generation(folder_of(tmp_path, generation_config={**GENERATION, key: value}), EXPECTED), True)
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"version https://git-lfs.github.com/spec/v1\n"])
+def test_a_damaged_generation_file_stops_generating_alone(data, tmp_path):
+    (tmp_path / "generation_config.json").write_bytes(data)
+    found = read_generation(tmp_path, EXPECTED)
+    for sampling in (True, False):
+        with pytest.raises(ConfigError, match=r"generation_config\.json"):
+            check_used(found, sampling)
+
+
+# ---- pictures and videos: one place decides --------------------------------------------------------------------
+
+def limits(settings):
+    return settings.min_pixels, settings.max_pixels, settings.source
+
+
+def test_what_a_file_of_settings_leaves_out_has_the_references_default(tmp_path):
+    sparse = {key: value for key, value in PREPROCESSOR.items() if key != "max_pixels"}
+    found = read_preprocessor(folder_of(tmp_path, preprocessor_config=sparse))
+    assert (found.min_pixels, found.max_pixels) == (16, 1280 * 28 * 28) and "max_pixels: the reference" in found.source
+    assert read_video_preprocessor(tmp_path).max_pixels == 768 * 28 * 28
+
+
+def test_each_place_is_called_by_its_name(tmp_path):
+    folder_of(tmp_path, preprocessor_config=PREPROCESSOR)
+    assert limits(read_preprocessor(tmp_path)) == (16, 4096, "preprocessor_config.json")
+    assert limits(read_video_preprocessor(tmp_path)) == (16, 4096, "preprocessor_config.json")
+    folder_of(tmp_path, video_preprocessor_config={**PREPROCESSOR, "max_pixels": 64})
+    assert limits(read_video_preprocessor(tmp_path)) == (16, 64, "video_preprocessor_config.json")
+    folder_of(tmp_path, processor_config={"video_processor": {**PREPROCESSOR, "max_pixels": 32}})
+    with pytest.warns(UserWarning, match="max_pixels 32, not 64 as in video_preprocessor_config.json"):
+        assert limits(read_video_preprocessor(tmp_path)) == (16, 32, "processor_config.json, video_processor")
+    assert limits(read_preprocessor(tmp_path)) == (16, 4096, "preprocessor_config.json")
+
+
+def test_a_folder_without_settings_says_what_to_copy(tmp_path):
+    for read in (read_preprocessor, read_video_preprocessor):
+        with pytest.raises(MissingSettings, match=r"preprocessor_config\.json.*copy|copy .*preprocessor_config\.json"):
+            read(folder_of(tmp_path))
+    folder_of(tmp_path, processor_config={"image_processor": PREPROCESSOR})
+    read_preprocessor(tmp_path)
+    with pytest.raises(MissingSettings, match="videos"):
+        read_video_preprocessor(tmp_path)
+
+
+def test_one_number_for_three_colours_and_whole_numbers_with_a_point(tmp_path):
+    found = read_preprocessor(folder_of(tmp_path, preprocessor_config={
+        **PREPROCESSOR, "image_mean": 0.5, "image_std": 0.25, "max_pixels": 4096.0}))
+    assert (found.image_mean, found.image_std, found.max_pixels) == ((0.5,) * 3, (0.25,) * 3, 4096)
+
+
+def test_frames_that_a_video_file_would_choose_are_refused(tmp_path):
+    folder_of(tmp_path, video_preprocessor_config={**PREPROCESSOR, "do_sample_frames": True, "fps": 2})
+    with pytest.raises(ConfigError, match=r"video_preprocessor_config\.json: do_sample_frames"):
+        read_video_preprocessor(tmp_path)
