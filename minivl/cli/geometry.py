@@ -43,7 +43,7 @@ def tokens(images: Sequence[str], sizes: Sequence[str], model: str | None, min_p
     Raises Error or OSError for whatever is wrong with the input.
     """
     if not images and not sizes:
-        raise ValueError("name a picture, or a size with --size WIDTHxHEIGHT")
+        raise ArgumentError("name a picture, or a size with --size WIDTHxHEIGHT")
     vision, settings = limits(model, min_pixels, max_pixels)
     rows = [(f"{text} pixels", parse_size(text), 1) for text in sizes]
     with working("reading pictures") as say:
@@ -198,28 +198,28 @@ def where(images: Sequence[str], token: int | None, pixel: str | None, model: st
         raise ArgumentError("say which token: either --token NUMBER or --pixel X,Y")
     if not 0 <= picture < len(images):
         raise OutOfRange(f"--picture {picture}: {len(images)} were given, numbered from 0")
-    at = parse_pixel(pixel) if pixel is not None else None
+    at = parse_pixel(pixel) if pixel is not None else (0, 0)
     check_words(images)
     with working("reading the pictures"):
         parts = processor(model)
         inputs = prepare(conversation(images, "", fps), parts, False, True, "max_plus_one")
         found = where_token(inputs, parts.config, token) if token is not None else \
-            where_pixel(inputs, parts.config, *(at or (0, 0)), *_place(picture, fps, inputs))
+            where_pixel(inputs, parts.config, *at, **_place(picture, fps))
     shown = where_document(images, found, inputs, parts)
     print_json(shown) if as_json else show_where(shown)
 
 
-def _place(picture: int, fps: float | None, inputs: Inputs) -> tuple[int, int]:
+def _place(picture: int, fps: float | None) -> dict[str, int]:
     """Medium and time of a picture as it is counted on the command line: a video's frames share one
     medium, two of them a time."""
-    return (picture, 0) if fps is None else (0, picture // PAIR)
+    return {"medium": picture} if fps is None else {"medium": 0, "time": picture // PAIR}
 
 
 def parse_pixel(text: str) -> tuple[float, float]:
     """`120,80` as (x, y): columns from the left, rows from the top."""
     found = re.fullmatch(r"\s*(-?\d+(?:\.\d+)?)\s*,\s*(-?\d+(?:\.\d+)?)\s*", text, re.ASCII)
     if not found:
-        raise ValueError(f"--pixel {text!r}: say X,Y in pixels of the picture, as in 120,80")
+        raise ArgumentError(f"--pixel {text!r}: say X,Y in pixels of the picture, as in 120,80")
     x, y = (float(word) if "." in word else int(word) for word in found.groups())
     return x, y
 

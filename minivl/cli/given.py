@@ -73,18 +73,18 @@ def check_words(images: Sequence[str], question: str | None = None) -> None:
     """Refuse what is surely a slip: a folder where a picture should be, a picture or nothing where the
     question should be.
 
-    Raises ValueError.
+    Raises ArgumentError.
     """
     for image in images:
         if _is(Path.is_dir, image):
-            raise ValueError(f"{named(image)}: this is a folder; name a picture in it")
+            raise ArgumentError(f"{named(image)}: this is a folder; name a picture in it")
     if question is None:
         return
     if not question.strip():
-        raise ValueError("the question is empty; write what you want to know behind the picture, in "
+        raise ArgumentError("the question is empty; write what you want to know behind the picture, in "
                          "quotes")
     if _is(Path.is_file, question):
-        raise ValueError(f"the last word, {question}, is a file: the question is missing; it comes "
+        raise ArgumentError(f"the last word, {question}, is a file: the question is missing; it comes "
                          "after the pictures")
 
 

@@ -7,7 +7,7 @@ it, and make room for the features of each picture and video.
 It reads no pictures: how many rows a picture needs comes from its grid (`picture.py`). A text that
 holds the literal `<|image_pad|>`, or another special token, gives that token, as in the reference:
 texts are never changed. When such a text upsets the count of placeholders, `expand` and
-`check_features` say so.
+`check_features` say so; `run/messages.py` refuses it before, where a prompt is prepared.
 
 Read next: `positions.py` (where each token stands), `text/template.py` (what a chat template is and
 may do).
@@ -66,7 +66,8 @@ def check_messages(messages: Messages) -> None:
             raise PromptError(f"{where} is {_named(message)}, should be a dict with role and content")
         if message.get("role") not in ROLES:
             allowed = ", ".join(ROLES)
-            raise PromptError(f"{where}['role'] is {brief(message.get('role'))}, should be one of {allowed}")
+            raise PromptError(f"{where}['role'] is {brief(message.get('role'))}, should be one of "
+                              f"{allowed}")
         content = message.get("content")
         if not isinstance(content, str | list | tuple):
             raise PromptError(f"{where}['content'] is {_named(content)}, should be a text or a list of "
@@ -84,7 +85,8 @@ def _check_item(where: str, item: Any) -> None:
     unknown = [key for key in item if key not in ("type", *KEYS[kind])]
     if unknown:
         allowed = ", ".join(KEYS[kind])
-        raise PromptError(f"{where} has the key {brief(unknown[0])}; one of type {kind} may have {allowed}")
+        raise PromptError(f"{where} has the key {brief(unknown[0])}; one of type {kind} may have "
+                          f"{allowed}")
     if kind == "text" and not isinstance(item.get("text"), str):
         raise PromptError(f"{where}['text'] is {_named(item.get('text'))}, should be a text")
     given = [key for key in ("image", "image_url", "video") if item.get(key) is not None]
@@ -120,8 +122,8 @@ def _check_counts(where: str, item: dict[str, Any]) -> None:
     if "fps" in item:
         raise PromptError(f"{where} has fps and nframes; frames are chosen by one of them")
     if not item.get("min_frames", 0) <= item["nframes"] <= item.get("max_frames", math.inf):
-        raise PromptError(f"{where} has nframes {item['nframes']}, which is outside of its min_frames and "
-                          "max_frames")
+        raise PromptError(f"{where} has nframes {item['nframes']}, which is outside of its min_frames "
+                          "and max_frames")
 
 
 def brief(value: Any) -> str:

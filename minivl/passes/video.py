@@ -132,18 +132,20 @@ def within_budget(count: int, total_pixels: float, config: PreprocessorConfig,
     """`config` with the limits of one frame where all `count` frames together may have `total_pixels`.
 
     The rule of qwen-vl-utils: at least 128 tokens a frame (or `least` pixels), at most 768, and never
-    more than `config` allows; two frames share their tokens, hence twice the share of each. A budget
-    that the lower limit does not fit into is refused: there the original goes beyond it.
+    more than `config` allows, whose own lower limit holds where 128 tokens are too many for it. Two
+    frames share their tokens, hence twice the share of each. A budget that the lower limit does not fit
+    into is refused: there the original goes beyond it.
     """
     area, pair = config.factor**2, config.temporal_patch_size
     shown = math.ceil(count / pair) * pair
     share = int(total_pixels / max(shown, 1) * pair)
     most = min(MAX_TOKENS * area, share, config.max_pixels)
-    lowest = min(MIN_TOKENS * area, config.max_pixels) if least is None else least
-    if share < min(int(lowest * 1.05), config.max_pixels):
+    usual = MIN_TOKENS * area
+    lowest = least or (usual if int(usual * 1.05) <= config.max_pixels else config.min_pixels)
+    if share < int(lowest * 1.05):
         raise PictureError(f"total_pixels is {total_pixels:,.0f} for {shown} frames, {share:,} for each "
-                           f"pair; a frame has at least {lowest:,}: give a smaller min_pixels as well, or "
-                           "fewer frames")
+                           f"pair; a frame has at least {lowest:,}: give a smaller min_pixels as well, "
+                           "or fewer frames")
     return dataclasses.replace(config, min_pixels=lowest, max_pixels=most)
 
 

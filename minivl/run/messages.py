@@ -36,7 +36,7 @@ SOURCES = {"image": ("image", "image_url", "url", "path", "base64"),      # keys
 CARRIERS = ("image", "images", "video", "videos", "audio", "tool_calls", "function_call",
             "reasoning", "reasoning_content", "thinking")
 PLACEHOLDERS = ("<|image_pad|>", "<|video_pad|>")
-MARK = "CONTINUE_FINAL_MESSAGE_TAG "                # the reference's own; its last blank tells of trimming
+MARK = "CONTINUE_FINAL_MESSAGE_TAG "      # the reference's own; its last blank tells of trimming
 
 
 def one_form(messages: Any, template: str | None = None) -> list[dict[str, Any]]:
@@ -74,9 +74,13 @@ def _as_dict(value: Any) -> Any:
 
 def without_nulls(value: Mapping[str, Any]) -> dict[str, Any]:
     """The same without keys that hold nothing: None, or a dict of nothing else (Arrow's null struct)."""
-    kept = {key: without_nulls(one) if isinstance(one, Mapping) else one for key, one in value.items()}
+    kept = {key: _filled(one) if isinstance(one, Mapping) else one for key, one in value.items()}
     return {key: one for key, one in kept.items()
             if one is not None and not (isinstance(one, Mapping) and not one)}
+
+
+def _filled(struct: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: one for key, one in struct.items() if one is not None}
 
 
 # ---- messages and items --------------------------------------------------------------------------
@@ -87,8 +91,9 @@ def _message(where: str, message: Any, template: str) -> Any:
         return message
     for key, value in message.items():
         if key not in ("role", "content") and _carries(key, value) and not _reads(template, key):
-            raise PromptError(f"{where} has the key {brief(key)}, which the chat template does not read: "
-                              "what it holds would be lost. Pictures and videos go into the content")
+            raise PromptError(f"{where} has the key {brief(key)}, which the chat template does not "
+                              "read: what it holds would be lost. Pictures and videos go into the "
+                              "content")
     content = as_list(message.get("content"))
     if isinstance(content, list):
         content = [_item(f"{where}['content'][{m}]", item) for m, item in enumerate(content)]
@@ -139,7 +144,7 @@ def _medium(where: str, item: dict[str, Any], kind: str) -> dict[str, Any]:
 
 
 def _of_image_url(where: str, value: Any, item: dict[str, Any]) -> Any:
-    """What to open of OpenAI's `image_url`: a URL, or a dict with one; `detail` stands in it or beside."""
+    """What to open of OpenAI's `image_url`: a URL, or a dict with one; `detail` is in it or beside."""
     keys = dict(value) if isinstance(value, Mapping) else {"url": value}
     detail = keys.pop("detail", item.pop("detail", "auto"))
     if detail not in ("auto", "high"):
@@ -148,8 +153,8 @@ def _of_image_url(where: str, value: Any, item: dict[str, Any]) -> Any:
     if "url" not in keys:
         raise PromptError(f"{where}['image_url'] has no key 'url'")
     if len(keys) > 1:
-        raise PromptError(f"{where}['image_url'] has the key {brief(max(keys, key=lambda k: k != 'url'))}; "
-                          "it may have url and detail")
+        other = next(key for key in keys if key != "url")
+        raise PromptError(f"{where}['image_url'] has the key {brief(other)}; it may have url and detail")
     return keys["url"]
 
 
@@ -202,17 +207,20 @@ def refuse_typed_placeholders(messages: Sequence[Mapping[str, Any]]) -> None:
         for text in _texts(message["content"]):
             for literal in PLACEHOLDERS:
                 if literal in text:
-                    raise PromptError(f"a text of messages[{n}] holds the literal {literal}: the tokens "
-                                      f"{' and '.join(PLACEHOLDERS)} stand for pictures and videos; take "
-                                      "it out of the text, or write it with a blank in it")
+                    raise PromptError(f"a text of messages[{n}] holds the literal {literal}: "
+                                      f"{' and '.join(PLACEHOLDERS)} stand for pictures and videos; "
+                                      "take it out of the text, or write it with a blank in it")
 
 
 def _texts(content: Any) -> list[str]:
-    return [content] if isinstance(content, str) else [item["text"] for item in content if "text" in item]
+    if isinstance(content, str):
+        return [content]
+    return [item["text"] for item in content if "text" in item]
 
 
 def marked(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The conversation with MARK behind its last text, for `continued`. Raises PromptError without one."""
+    """The conversation with MARK behind its last text, for `continued`. Raises PromptError where there
+    is none."""
     *before, last = messages
     if isinstance(last["content"], str):
         return [*before, {**last, "content": last["content"] + MARK}]
@@ -221,8 +229,8 @@ def marked(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     if at is None:
         raise PromptError("continue_final_message needs a text to go on with; the last message has none")
     if at != len(items) - 1:
-        raise PromptError("continue_final_message: a picture or video follows the last text, and would be "
-                          "cut away; put the text last")
+        raise PromptError("continue_final_message: a picture or video follows the last text, and would "
+                          "be cut away; put the text last")
     items[at] = {**items[at], "text": items[at]["text"] + MARK}
     return [*before, {**last, "content": items}]
 

@@ -41,7 +41,8 @@ def load_picture(source: Any) -> np.ndarray:
         or (y, b, 1|3|4), colour last, of bool, uint8, uint16 (0..65535) or floating point (0..1).
     Refused rather than guessed at: floating arrays beyond 0..1, other integers, 32-bit files (modes I,
     F) that are not plainly grey levels 0..255. 16-bit grey is scaled by 1/257; Pillow's own conversion
-    would clip all above 255 to white. Raises PictureError, and nothing else, for whatever cannot be read.
+    would clip all above 255 to white. Raises PictureError, and nothing else, for whatever cannot be
+    read.
     """
     from PIL import Image  # when first needed: it takes a while to import
     if isinstance(source, np.ndarray):
@@ -79,7 +80,8 @@ def _open(source: Any) -> tuple[str, Any]:
                            f"not {type(source).__name__}")
     scheme = source.partition(":")[0].lower()
     if scheme in ("http", "https"):
-        raise PictureError(f"{named(source)}: download the picture first; only files and data URLs are opened")
+        raise PictureError(f"{named(source)}: download the picture first; only files and data URLs are "
+                           "opened")
     if scheme == "data":
         return "data URL", io.BytesIO(_data_of_url(source))
     plain = _bare_base64(source) if scheme != "file" else None
@@ -93,8 +95,8 @@ def _of_row(row: Mapping[str, Any]) -> Any:
     """What a row of a data set holds: its bytes, else the file at its path."""
     given = {key: value for key, value in row.items() if value is not None}
     if not given or not given.keys() <= {"bytes", "path"}:
-        raise PictureError("a picture as a dict has the keys bytes or path, as rows of data sets do, not "
-                           f"{', '.join(map(str, given)) or 'none'}")
+        raise PictureError("a picture as a dict has the keys bytes or path, as rows of data sets do, "
+                           f"not {', '.join(map(str, given)) or 'none'}")
     return given.get("bytes", given.get("path"))
 
 
@@ -135,7 +137,7 @@ def _is_picture(data: bytes) -> bool:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             Image.open(io.BytesIO(data)).close()
     except Image.DecompressionBombError:
-        return True                                         # of which `load_picture` says that it is large
+        return True                                   # of which `load_picture` says that it is large
     except Exception:
         return False
     return True
@@ -145,7 +147,8 @@ def _path_of_url(url: str) -> Path:
     """The path of a `file:` URL.
 
     Most are made by gluing `file://` and a path, `#`, `?`, `%` and relative ones too, so what follows
-    is a name as it stands when such a file is there: all that qwen-vl-utils knows (QwenLM/Qwen3-VL#1084).
+    is a name as it stands when such a file is there: all that qwen-vl-utils knows
+    (QwenLM/Qwen3-VL#1084).
     Else `%20` and its like are decoded, as RFC 8089 wants.
     """
     from urllib.parse import unquote_to_bytes
@@ -162,8 +165,9 @@ def _regular_file(path: Path) -> Path:
     try:
         regular, there = path.is_file(), path.exists()
     except (OSError, ValueError) as error:                  # a name too long for the system, a NUL in it
-        reason = getattr(error, "strerror", None) or error              # str(error) repeats the whole name
-        raise PictureError(f"{named(str(path))!r}: not a usable path ({reason}){_as_base64(path)}") from error
+        reason = getattr(error, "strerror", None) or error        # str(error) repeats the whole name
+        raise PictureError(f"{named(str(path))!r}: not a usable path ({reason})"
+                           f"{_as_base64(path)}") from error
     if not regular:
         folder = "a folder, not a regular file; name a picture in it" if path.is_dir() else "not a regular file"
         what = folder if there else f"no such file{_as_base64(path)}"
@@ -178,8 +182,8 @@ def _as_base64(path: Path) -> str:
 
 
 def _data_of_url(url: str) -> bytes:
-    """The bytes of `data:[type][;base64],...`. Where `;base64` is forgotten and the data is nothing else, it
-    is meant, as transformers takes it."""
+    """The bytes of `data:[type][;base64],...`. Where `;base64` is forgotten and the data is nothing
+    else, it is meant, as transformers takes it."""
     from urllib.parse import unquote_to_bytes
     head, comma, body = url.partition(",")
     if not comma:

@@ -59,6 +59,9 @@ def prepare(messages: Any, parts: Processor, add_vision_id: bool,
     Raises PictureError, PromptError, TemplateError or TokenizerError (all ValueErrors) naming what was
     wrong.
     """
+    if continue_final_message not in (False, True, "content"):
+        raise PromptError(f"continue_final_message is {prompt.brief(continue_final_message)}; only the "
+                          "content can be gone on with: give True or False")
     if continue_final_message and add_generation_prompt:
         raise PromptError("continue_final_message goes on with the last message, add_generation_prompt "
                           "begins a new one; use one of them")

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..config import ModelConfig
+from ..door.errors import ArgumentError, OutOfRange
 from ..door.stage import unwatched
 from ..kernels.definition import put_rows
 from ..passes.positions import grid_coordinates
@@ -81,11 +82,11 @@ class Where:
 
 
 def where_token(inputs: Inputs, config: ModelConfig, token: int) -> Where:
-    """Everything about visual token number `token` (m). Raises IndexError when there is no such
+    """Everything about visual token number `token` (m). Raises OutOfRange when there is no such
     token."""
     at = provenance(inputs, config)
     if not 0 <= token < len(at["m"]):
-        raise IndexError(f"there is no visual token {token}: the prompt has {len(at['m'])}, numbered "
+        raise OutOfRange(f"there is no visual token {token}: the prompt has {len(at['m'])}, numbered "
                          "from 0")
     medium, time, row, column = at["m"][token].min(axis=0).tolist()
     rows = _find(at["w"], at["m"][token])
@@ -106,21 +107,21 @@ def where_pixel(inputs: Inputs, config: ModelConfig, x: float, y: float, medium:
     that its centre lies in, which sees most of it.
 
     x, y: column and row of the pixel; a fraction names the same pixel. time: which pair of frames.
-    Raises IndexError when the pixel lies outside of the picture, ValueError when the picture's size is
-    not known.
+    Raises OutOfRange when the pixel lies outside of the picture, ArgumentError when the picture's size
+    is not known.
     """
     if not 0 <= medium < len(inputs.media):
-        raise IndexError(f"there is no picture {medium}: the prompt has {len(inputs.media)}, numbered "
+        raise OutOfRange(f"there is no picture {medium}: the prompt has {len(inputs.media)}, numbered "
                          "from 0")
     item = inputs.media[medium]
     if not 0 <= time < item.grid[0]:
-        raise IndexError(f"medium {medium} has {item.grid[0]} pairs of frames, numbered from 0; there "
+        raise OutOfRange(f"medium {medium} has {item.grid[0]} pairs of frames, numbered from 0; there "
                          f"is no {time}")
     if item.source_size is None or item.size is None:
-        raise ValueError(f"picture {medium} came as patches: the size of its source is not known")
+        raise ArgumentError(f"picture {medium} came as patches: the size of its source is not known")
     height, width = item.source_size
     if not (0 <= x < width and 0 <= y < height):
-        raise IndexError(f"pixel ({x}, {y}) lies outside of the picture, which is {width} wide and "
+        raise OutOfRange(f"pixel ({x}, {y}) lies outside of the picture, which is {width} wide and "
                          f"{height} high")
     side = config.vision.patch_size * config.vision.spatial_merge_size
     row, column = (_cell_of(at, whole, seen, side) for at, whole, seen in

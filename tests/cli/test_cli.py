@@ -277,6 +277,26 @@ def test_where_agrees_with_counting_by_hand(picture, token):
     assert json.loads(minivl_("where", picture, "--pixel", at, "--json")[0]) == found
 
 
+def test_where_and_tokens_of_several_pictures_and_of_frames(picture, tmp_path):
+    """112 x 84 is 12 tokens: the second picture's begin at 12, the second pair of frames' too."""
+    alone = json.loads(minivl_("where", picture, "--pixel", "30,40", "--json")[0])
+    for options, medium, time, shown in (((), 1, 0, 1), (("--fps", "2"), 0, 0, 2)):
+        found = json.loads(minivl_("where", picture, picture, picture, "--pixel", "30,40", "--picture", "1", *options,
+                                   "--json")[0])
+        assert (found["medium"], found["time"], len(found["images"])) == (medium, time, shown)
+        assert found["token"] == alone["token"] + 12 * medium and found["cell"] == alone["cell"]
+    found = json.loads(minivl_("where", picture, picture, picture, "--pixel", "30,40", "--picture", "2", "--fps", "2",
+                               "--json")[0])
+    assert (found["time"], found["token"], found["tokens"], found["first"]) == (1, alone["token"] + 12, 24, 2)
+    out = minivl_("where", picture, picture, "--token", "13")[0]
+    assert "1 of 0..1" in out and "13 of 0..23" in out
+    assert "numbered from 0" in refused("where", picture, "--pixel", "0,0", "--picture", "1")
+    film = json.loads(minivl_("tokens", picture, picture, picture, "--fps", "1", "--json")[0])["pictures"]
+    assert [(one["grid"], one["tokens"]) for one in film] == [([2, 6, 8], 24)]
+    Image.new("RGB", (28, 28)).save(tmp_path / "small.png")
+    assert "one size" in refused("tokens", picture, str(tmp_path / "small.png"), "--fps", "1")
+
+
 def test_where_in_words_and_what_it_refuses(picture):
     out = minivl_("where", picture, "--pixel", "30,10")[0]
     assert "x 28..56, y 0..28 of 112 x 84 pixels" in out and "rows 4..7 of pixel_values" in out

@@ -19,10 +19,10 @@ from .format import PICTURES, Trace, Writer
 MESSAGES = "messages"
 
 
-def keep(out: Writer, messages: Sequence[dict[str, Any]]) -> None:
+def keep(out: Writer, messages: Sequence[dict[str, Any]], template: str | None = None) -> None:
     """Write a conversation down, in one form. Raises what `prepare` raises for messages that are none, or
     pictures that are none."""
-    messages = one_form(messages)
+    messages = one_form(messages, template)
     media = iter(enumerate(media_in(messages)))
     out.facts[MESSAGES] = [{**message, "content": _without_media(message["content"], media, out)}
                            for message in messages]

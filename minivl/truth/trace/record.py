@@ -118,7 +118,7 @@ def record(vlm: VLM, prompt: Sequence[dict[str, Any]] | Inputs, path: str | Path
             inputs = prompt if isinstance(prompt, Inputs) else vlm.prepare(list(prompt))
         describe(out, inputs, vlm, chosen)
         if chosen.pixels and not isinstance(prompt, Inputs):
-            keep(out, prompt)
+            keep(out, prompt, vlm.processor.template)
         with session() as s:
             s.watchers.append(taker(out, chosen, kin))
             vlm.logits(inputs)

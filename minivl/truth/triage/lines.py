@@ -217,10 +217,7 @@ def _placed(item: dict[str, Any], folder: Path, field: str, wrong: Wrong) -> dic
     if item.get("video") is not None:
         raise wrong(f"field {field!r}: a video should be a list of frames, at least one, each a "
                     "picture's path")
-    if isinstance(item.get("image_url"), dict):
-        return {**item, "image_url": {**item["image_url"], "url": place(item["image_url"]["url"])}}
-    return {**item, **{key: place(item[key]) for key in ("image", "image_url")
-                       if item.get(key) is not None}}
+    return {**item, "image": place(item["image"])} if "image" in item else item
 
 
 def _is_file(path: Path) -> bool:
