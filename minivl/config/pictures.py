@@ -21,7 +21,7 @@ from ..door.errors import MissingFile
 from ..door.files import read_json
 from .dimensions import ModelConfig, PreprocessorConfig, VideoConfig
 from .read import read_config
-from .rules import FIXED_PREPROCESSOR, PREPROCESSOR_RULES, ConfigError, check, check_fixed, fill, section
+from .rules import CROSSING, FIXED_PREPROCESSOR, PREPROCESSOR_RULES, ConfigError, check, check_fixed, fill, section
 
 S = TypeVar("S", bound=PreprocessorConfig)
 PROCESSOR, PICTURES, VIDEOS = "processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json"
@@ -121,7 +121,10 @@ def _settings(kind: type[S], folder: Path, found: Found, defaults: Mapping[str, 
     where = str(folder / found.place)
     check_fixed({**defaults, **found.values}, FIXED_PREPROCESSOR, where)
     said = {key: _three(key, value) for key, value in found.values.items() if value is not None}
-    settings = check(fill(kind, {**defaults, **said, "source": _source(found)}, where), PREPROCESSOR_RULES, where)
+    settings = fill(kind, {**defaults, **said, "source": _source(found)}, where)
+    # a limit that crosses the other's default is obeyed, as in the reference: nobody wrote a contradiction
+    crossing = all(key in said for key in LIMITS)
+    check(settings, [rule for rule in PREPROCESSOR_RULES if crossing or rule is not CROSSING], where)
     vision = (config or read_config(folder)).vision
     for key, theirs in (("patch_size", "patch_size"), ("temporal_patch_size", "temporal_patch_size"),
                         ("merge_size", "spatial_merge_size")):

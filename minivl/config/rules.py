@@ -180,10 +180,11 @@ MODEL_RULES = [
          "should equal the decoder's hidden_size: visual tokens stand in for word embeddings"),
 ]
 
+CROSSING = Rule("min_pixels", lambda c: c.min_pixels <= c.max_pixels, "an area, should not exceed max_pixels")
 PREPROCESSOR_RULES = [
     *_between(1, 4096, "patch_size", "temporal_patch_size", "merge_size"),
     *_between(1, 1 << 40, "min_pixels", "max_pixels"), *_between(1e-9, 1e9, "rescale_factor"),
-    Rule("min_pixels", lambda c: c.min_pixels <= c.max_pixels, "an area, should not exceed max_pixels"),
+    CROSSING,
     Rule("max_pixels", lambda c: c.max_pixels >= c.factor ** 2, "should hold at least one merged cell"),
     Rule("image_mean", lambda c: len(c.image_mean) == 3, "should be three numbers: red, green, blue"),
     Rule("image_std", lambda c: len(c.image_std) == 3 and min(c.image_std) > 0,
