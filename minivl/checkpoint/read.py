@@ -70,8 +70,8 @@ def load_model(folder: str | Path, dtype: Any, config: ModelConfig | None = None
     config = config or config_from(values, str(path))
     tensors = read_tensors(folder)
     if (folder / "adapter_config.json").exists():
-        warnings.warn(f"{folder}: an adapter (adapter_config.json) lies beside the weights and is not applied; if it "
-                      "is meant, merge it into the model and save that", stacklevel=3)
+        warnings.warn(f"{folder}: an adapter (adapter_config.json) lies beside the weights and is not "
+                      "applied; if it is meant, merge it into the model and save that", stacklevel=3)
     try:
         weights = assembled(tensors, quantisation(values))
         return build(weights, config, dtype, place), tensors
@@ -97,12 +97,14 @@ def read_tensors(folder: str | Path) -> Tensors:
         return Tensors(file.tensors, [file])
     if index is not None:
         return _read_shards(folder, index)
-    raise CheckpointError(f"{folder}: {instead_of_weights(folder) or f'holds neither {SINGLE} nor {INDEX}'}")
+    instead = instead_of_weights(folder) or f"holds neither {SINGLE} nor {INDEX}"
+    raise CheckpointError(f"{folder}: {instead}")
 
 
 def weight_files(folder: Path) -> tuple[Path | None, Path | None]:
-    """The file of all tensors, or the index of shards; None for what does not decide. Where neither has its usual
-    name, a variant's (`model.fp16.safetensors`, as the reference saves it) stands in, when it is the only one."""
+    """The file of all tensors, or the index of shards; None for what does not decide. Where neither has
+    its usual name, a variant's (`model.fp16.safetensors`, as the reference saves it) stands in, when it
+    is the only one."""
     if (folder / SINGLE).exists():
         return folder / SINGLE, None
     if (folder / INDEX).exists():

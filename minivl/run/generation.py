@@ -38,8 +38,8 @@ LEAST, MOST = 1e-6, 1e6           # scores of a float32 divided by the one or ti
 
 
 class NotFiniteError(Error):
-    """Scores that are no numbers (infinite or NaN): no token can be chosen by them. The message names the first
-    stage that gave such a number, and a precision that holds it."""
+    """Scores that are no numbers (infinite or NaN): no token can be chosen by them. The message names
+    the first stage that gave such a number, and a precision that holds it."""
 
 
 def _whole(value: Any, least: int) -> bool:
@@ -131,10 +131,12 @@ def write(conversations: Sequence[Inputs], model: Model, settings: Settings, mac
         batch = batch.followed_by(tokens, place, going)
 
 
-# ---------------------------------------------------------------------------------- scores that are no numbers
+# -------------------------------------------------------------------------- scores that are no numbers
 
-def _why_not_finite(ran: Sequence[Batch], cache_size: np.ndarray, model: Model, machine: Interpreter) -> str:
-    """Run what has run once more, looking at every stage, and say which was the first to leave the numbers."""
+def _why_not_finite(ran: Sequence[Batch], cache_size: np.ndarray, model: Model,
+                    machine: Interpreter) -> str:
+    """Run what has run once more, looking at every stage, and say which was the first to leave the
+    numbers."""
     found: list[Visit] = []
 
     def look(visit: Visit) -> None:
@@ -151,16 +153,17 @@ def _why_not_finite(ran: Sequence[Batch], cache_size: np.ndarray, model: Model, 
                 break
     said = "the scores of the next token are not finite"
     if not found:
-        return (f"{said}, yet no stage gives such numbers when it is run again: look at what stands in for a stage or "
-                "kernel, a replacement or an interpreter")
+        return (f"{said}, yet no stage gives such numbers when it is run again: look at what stands in for "
+                "a stage or kernel, a replacement or an interpreter")
     said += f": {found[0].key} is the first stage that gives such numbers"
     if not _weights_finite(found[0].args):
-        return (f"{said}, and its weights hold some: no precision mends that; fetch the checkpoint again, or train it "
-                "anew")
+        return (f"{said}, and its weights hold some: no precision mends that; fetch the checkpoint again, "
+                "or train it anew")
     if dtype.name not in WIDER:
         return f"{said}, and no precision is wider than {dtype.name}: look at what goes into it"
     wider, words = WIDER[dtype.name]
-    return f"{said}: they left the range of {dtype.name}; {words}: give precision={wider!r}, or --precision {wider}"
+    return (f"{said}: they left the range of {dtype.name}; {words}: give precision={wider!r}, or "
+            f"--precision {wider}")
 
 
 def _all_finite(output: Any) -> bool:

@@ -75,7 +75,8 @@ def _open(source: Any) -> tuple[str, Any]:
                            f"not {type(source).__name__}")
     scheme = source.partition(":")[0].lower()
     if scheme in ("http", "https"):
-        raise PictureError(f"{shortened(source)}: download the picture first; only files and data URLs are opened")
+        raise PictureError(f"{shortened(source)}: download the picture first; only files and data URLs are "
+                           "opened")
     if scheme == "data":
         return "data URL", io.BytesIO(_data_of_url(source))
     path = _path_of_url(source) if scheme == "file" else Path(source)
@@ -96,13 +97,13 @@ def _regular_file(path: Path) -> Path:
         regular, there = path.is_file(), path.exists()
     except (OSError, ValueError) as error:                  # a name too long for the system, a NUL in it
         _refuse_base64(str(path))
-        why = error.strerror if isinstance(error, OSError) else error     # the rest of it is the name again
+        why = error.strerror if isinstance(error, OSError) else error      # the rest is the name again
         raise PictureError(f"{shortened(str(path))!r}: not a usable path ({why})") from None
     if not there:
         _refuse_base64(str(path))
     if not regular:
-        folder = "a folder, not a regular file; name a picture in it" if path.is_dir() else "not a regular file"
-        what = folder if there else "no such file"
+        what = "a folder, not a regular file; name a picture in it" if path.is_dir() else \
+            "not a regular file" if there else "no such file"
         raise PictureError(f"{shortened(str(path), 240)}: {what}")
     return path
 

@@ -105,8 +105,8 @@ def cut_video(item: Mapping[str, Any], config: PreprocessorConfig,
     `nframes` in all).
 
     The pixel limits hold for each frame, as in transformers: official ones let a frame be as large as
-    a picture, unless the checkpoint has settings for videos (`config/pictures.py`). The smaller budget of qwen-vl-utils is `video.video_pixel_limits`; give its `max_pixels`
-    with the item.
+    a picture, unless the checkpoint has settings for videos (`config/pictures.py`). The smaller budget
+    of qwen-vl-utils is `video.video_pixel_limits`; give its `max_pixels` with the item.
     """
     frames, fps = as_frames(item["video"]), float(item.get("fps", video.FPS))
     if "raw_fps" in item:

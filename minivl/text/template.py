@@ -88,8 +88,9 @@ def load_template(folder: str | Path) -> str | None:
         return text
     path = folder / "chat_template.jinja"
     text = _read(path)
-    if text is not None and (kind := kind_of(text.encode("utf-8", "replace"))) and not kind.startswith("JSON"):
-        raise TemplateError(f"{path}: is {kind}")             # as a template, a pointer would be the whole prompt
+    kind = text and kind_of(text.encode("utf-8", "replace"))
+    if kind and not kind.startswith("JSON"):
+        raise TemplateError(f"{path}: is {kind}")     # as a template, a pointer would be the whole prompt
     if text is not None:
         return text
     for name in ("chat_template.json", "tokenizer_config.json"):

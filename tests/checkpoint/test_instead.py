@@ -15,16 +15,34 @@ from minivl.door.errors import Error
 from . import checkpoint_files as files
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 123456\n"
-FOLDERS = [                                    # files beside config.json, what the message must say
-    ({"model-00001-of-00002.safetensors": b"", "model-00002-of-00002.safetensors": b""}, "without its index.*copy the index"),
-    ({"model-00002-of-00003.safetensors": b""}, "without its index.*2 are missing as well, first number 1"),
+FOLDERS = [  # files beside config.json, what the message must say
+    (
+        {"model-00001-of-00002.safetensors": b"", "model-00002-of-00002.safetensors": b""},
+        "without its index.*copy the index",
+    ),
+    (
+        {"model-00002-of-00003.safetensors": b""},
+        "without its index.*2 are missing as well, first number 1",
+    ),
     ({"qwen-q4_k_m.gguf": b"GGUF"}, "GGUF.*take the model's release"),
-    ({"adapter_config.json": b'{"base_model_name_or_path": "Qwen/X"}', "adapter_model.safetensors": b""}, "adapter.*for Qwen/X.*merge"),
+    (
+        {
+            "adapter_config.json": b'{"base_model_name_or_path": "Qwen/X"}',
+            "adapter_model.safetensors": b"",
+        },
+        "adapter.*for Qwen/X.*merge",
+    ),
     ({"adapter_model.bin": b""}, "adapter.*merge"),
-    ({"pytorch_model.bin": b"", "training_args.bin": b"", "optimizer.pt": b""}, r"pytorch_model\.bin is a pickle.*save_pretrained"),
+    (
+        {"pytorch_model.bin": b"", "training_args.bin": b"", "optimizer.pt": b""},
+        r"pytorch_model\.bin is a pickle.*save_pretrained",
+    ),
     ({"pytorch_model.bin.index.json": b"{}"}, "pickle"),
-    ({"model.onnx": b""}, "ONNX"), ({"weights.npz": b""}, "MLX"), ({"model.safetensors.incomplete": b""}, "unfinished download"),
-    ({"flax_model.msgpack": b""}, "Flax"), ({"tf_model.h5": b""}, "TensorFlow"),
+    ({"model.onnx": b""}, "ONNX"),
+    ({"weights.npz": b""}, "MLX"),
+    ({"model.safetensors.incomplete": b""}, "unfinished download"),
+    ({"flax_model.msgpack": b""}, "Flax"),
+    ({"tf_model.h5": b""}, "TensorFlow"),
     ({"consolidated.safetensors": b""}, r"holds consolidated\.safetensors.*call it model\.safetensors"),
     ({"model.fp16.safetensors": b"", "model.bf16.safetensors": b""}, "several variants.*copy the one"),
     ({"model.safetensors": b""}, r"model\.safetensors: is empty \(0 bytes\)"),
@@ -42,13 +60,18 @@ FOLDERS = [                                    # files beside config.json, what 
 def test_a_folder_that_holds_something_else_is_told_for_what_it_is(inside, words, config, tmp_path):
     files.write(tmp_path, inside | ({"config.json": files.as_json(files.CONFIG)} if config else {}))
     if not config and ("model.safetensors" in inside or "model.safetensors.index.json" in inside):
-        words = r"config\.json: there is no such file"              # the weights are there: the config is what lacks
+        words = (
+            r"config\.json: there is no such file"  # the weights are there: the config is what lacks
+        )
     with pytest.raises(Error, match=words) as error:
         load_model(tmp_path, "float32")
     assert len(str(error.value)) < 500
 
 
-@pytest.mark.parametrize(("name", "data"), [("config.json", POINTER), ("config.json", b"<html></html>"), ("config.json", b"")])
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("config.json", POINTER), ("config.json", b"<html></html>"), ("config.json", b"")],
+)
 def test_a_config_that_is_something_else_is_told_for_what_it_is(name, data, tmp_path):
     files.write(tmp_path, {name: data})
     with pytest.raises(Error, match="LFS pointer|web page|empty"):
@@ -73,18 +96,44 @@ def spoilt(rename=lambda name: name, extra=(), dtype=None) -> dict:
 
 
 TENSORS = {
-    "peft, beside": ({"extra": [f"{PROJECTION}.lora_A.default.weight", f"{PROJECTION}.lora_B.default.weight"]}, "adapters.*merge"),
-    "peft, base layers": ({"rename": lambda name: name.replace("q_proj.", "q_proj.base_layer.")}, "adapters.*merge"),
+    "peft, beside": (
+        {"extra": [f"{PROJECTION}.lora_A.default.weight", f"{PROJECTION}.lora_B.default.weight"]},
+        "adapters.*merge",
+    ),
+    "peft, base layers": (
+        {"rename": lambda name: name.replace("q_proj.", "q_proj.base_layer.")},
+        "adapters.*merge",
+    ),
     "dora": ({"extra": [f"{PROJECTION}.lora_magnitude_vector.default"]}, "adapters.*merge"),
     "gptq": ({"extra": [f"{PROJECTION}.qweight", f"{PROJECTION}.scales"]}, "quantised.*bf16 release"),
-    "bitsandbytes, 4 bits": ({"extra": [f"{PROJECTION}.weight.absmax", f"{PROJECTION}.weight.quant_state.bitsandbytes__nf4"]},
-                             "quantised.*bitsandbytes"),
-    "bitsandbytes, 8 bits": ({"extra": [f"{PROJECTION}.SCB"], "dtype": np.int8}, "quantised.*bitsandbytes"),
-    "fp8": ({"extra": [f"{PROJECTION}.weight_scale_inv"], "dtype": ml_dtypes.float8_e4m3fn}, "quantised.*FP8"),
+    "bitsandbytes, 4 bits": (
+        {
+            "extra": [
+                f"{PROJECTION}.weight.absmax",
+                f"{PROJECTION}.weight.quant_state.bitsandbytes__nf4",
+            ]
+        },
+        "quantised.*bitsandbytes",
+    ),
+    "bitsandbytes, 8 bits": (
+        {"extra": [f"{PROJECTION}.SCB"], "dtype": np.int8},
+        "quantised.*bitsandbytes",
+    ),
+    "fp8": (
+        {"extra": [f"{PROJECTION}.weight_scale_inv"], "dtype": ml_dtypes.float8_e4m3fn},
+        "quantised.*FP8",
+    ),
     "fp8 without scales": ({"dtype": ml_dtypes.float8_e4m3fn}, "quantised.*f8_e4m3"),
     "int8 without scales": ({"dtype": np.int8}, "quantised.*i8"),
     "packed": ({"extra": [f"{PROJECTION}.weight_packed", f"{PROJECTION}.weight_shape"]}, "quantised"),
-    "mlx": ({"rename": lambda name: "vision_tower." + name[7:] if name.startswith("visual.") else "language_model." + name}, "MLX"),
+    "mlx": (
+        {
+            "rename": lambda name: (
+                "vision_tower." + name[7:] if name.startswith("visual.") else "language_model." + name
+            )
+        },
+        "MLX",
+    ),
     "compiled": ({"rename": lambda name: "_orig_mod." + name}, "wrapper"),
     "omni": ({"rename": lambda name: "thinker." + name}, "Omni"),
 }
@@ -100,7 +149,10 @@ def test_tensors_of_another_kind_are_told_for_what_they_are(name, tmp_path):
 
 
 def test_a_config_of_mlx_says_so(tmp_path):
-    files.write(tmp_path, files.single(files.tensors(), {**files.CONFIG, "quantization": {"group_size": 64, "bits": 4}}))
+    files.write(
+        tmp_path,
+        files.single(files.tensors(), {**files.CONFIG, "quantization": {"group_size": 64, "bits": 4}}),
+    )
     with pytest.raises(Error, match="mlx.*bf16 release.*MLX"):
         load_model(tmp_path, "float32")
 
@@ -119,7 +171,10 @@ def test_a_lone_variant_is_the_model(tmp_path):
 
 
 def test_what_a_message_says_of_a_base_model_is_short(tmp_path):
-    files.write(tmp_path, {"adapter_config.json": json.dumps({"base_model_name_or_path": "x" * 10_000}).encode()})
+    files.write(
+        tmp_path,
+        {"adapter_config.json": json.dumps({"base_model_name_or_path": "x" * 10_000}).encode()},
+    )
     with pytest.raises(Error) as error:
         read_tensors(tmp_path)
     assert len(str(error.value)) < 600

@@ -31,7 +31,9 @@ def array() -> bytes:
 
 def picture(size: int) -> bytes:
     data = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8)).save(data, "PNG")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8)).save(
+        data, "PNG"
+    )
     return data.getvalue()
 
 
@@ -40,12 +42,26 @@ def ftyp(brand: bytes) -> bytes:
 
 
 KINDS = {
-    "HEIC": ftyp(b"heic"), "HEI[CF]": ftyp(b"mif1"), "video": ftyp(b"isom"), "video: extract": ftyp(b"qt  "),
-    "PDF": b"%PDF-1.7\n%\xe2\xe3", "LFS": b"version https://git-lfs.github.com/spec/v1\n", "empty": b"", "zeros": bytes(900),
-    "web page": b"\xef\xbb\xbf \n<!DOCTYPE HTML PUBLIC>\n<html>", "web page .HTML": b"<html lang='en'>", "SVG": b"<?xml version='1.0'?>\n<svg/>",
-    "XML": b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "JSON": json.dumps({"error": "no"}).encode(),
-    "ZIP": archive(), "NumPy": array(), "JPEG XL": b"\xff\x0a\x00\x00", "pickle": b"\x80\x04\x95", "Photoshop|not a picture": b"8BPS\0\1bad",
-    "base64": base64.b64encode(picture(3)), "data URL": b"data:image/png;base64," + base64.b64encode(picture(3)),
+    "HEIC": ftyp(b"heic"),
+    "HEI[CF]": ftyp(b"mif1"),
+    "video": ftyp(b"isom"),
+    "video: extract": ftyp(b"qt  "),
+    "PDF": b"%PDF-1.7\n%\xe2\xe3",
+    "LFS": b"version https://git-lfs.github.com/spec/v1\n",
+    "empty": b"",
+    "zeros": bytes(900),
+    "web page": b"\xef\xbb\xbf \n<!DOCTYPE HTML PUBLIC>\n<html>",
+    "web page .HTML": b"<html lang='en'>",
+    "SVG": b"<?xml version='1.0'?>\n<svg/>",
+    "XML": b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>",
+    "JSON": json.dumps({"error": "no"}).encode(),
+    "ZIP": archive(),
+    "NumPy": array(),
+    "JPEG XL": b"\xff\x0a\x00\x00",
+    "pickle": b"\x80\x04\x95",
+    "Photoshop|not a picture": b"8BPS\0\1bad",
+    "base64": base64.b64encode(picture(3)),
+    "data URL": b"data:image/png;base64," + base64.b64encode(picture(3)),
 }
 
 
@@ -67,8 +83,16 @@ def test_base64_as_a_path_is_named_and_never_repeated(size):
         assert len(str(error.value)) < 250 and text[:60] not in str(error.value)
 
 
-@pytest.mark.parametrize("source", ["https://host/a.png?token=" + "s" * 5000, "x\0" * 900, "no/such/" + "y" * 3000 + "?",
-                                    "data:image/png;base64," + "!" * 4000, "data:" + "z" * 4000])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "https://host/a.png?token=" + "s" * 5000,
+        "x\0" * 900,
+        "no/such/" + "y" * 3000 + "?",
+        "data:image/png;base64," + "!" * 4000,
+        "data:" + "z" * 4000,
+    ],
+)
 def test_no_message_carries_a_payload(source):
     with pytest.raises(PictureError) as error:
         load_picture(source)

@@ -32,8 +32,10 @@ def scaled(folder, names, inf=False):
 
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory):
-    return scaled(tmp_path_factory.mktemp("wide") / "a", {
-        BLOCK + "up_proj.weight": 10, BLOCK + "up_proj.bias": 10, BLOCK + "down_proj.weight": -10})
+    return scaled(
+        tmp_path_factory.mktemp("wide") / "a",
+        {BLOCK + "up_proj.weight": 10, BLOCK + "up_proj.bias": 10, BLOCK + "down_proj.weight": -10},
+    )
 
 
 WAYS = {
@@ -48,8 +50,13 @@ WAYS = {
 
 
 def messages():
-    return [{"role": "user", "content": [{"type": "image", "image": PICTURE}, {"type": "text", "text": QUESTION}]},
-            {"role": "user", "content": "and without?"}]
+    return [
+        {
+            "role": "user",
+            "content": [{"type": "image", "image": PICTURE}, {"type": "text", "text": QUESTION}],
+        },
+        {"role": "user", "content": "and without?"},
+    ]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -61,16 +68,19 @@ def test_every_way_of_writing_ends_with_the_first_stage_and_a_remedy(way, wide):
 
 
 def test_the_precision_that_is_named_holds_it(wide):
-    answers = [minivl.load(folder, precision).ask(PICTURE, QUESTION, max_new_tokens=8)
-               for folder, precision in ((TINY, "float32"), (wide, "float32"), (wide, "bfloat16"))]
+    answers = [
+        minivl.load(folder, precision).ask(PICTURE, QUESTION, max_new_tokens=8)
+        for folder, precision in ((TINY, "float32"), (wide, "float32"), (wide, "bfloat16"))
+    ]
     assert answers[1] == answers[0] and answers[1] == answers[2]
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_weights_that_are_no_numbers_are_blamed_themselves(tmp_path):
-    with minivl.load(scaled(tmp_path / "a", {"model.layers.1.mlp.down_proj.weight": 0}, inf=True)) as vlm:
-        with pytest.raises(NotFiniteError, match=r"decoder\.layers\.1\.add_mlp.*its weights hold some"):
-            vlm.ask(None, "Hello?", max_new_tokens=2)
+    folder = scaled(tmp_path / "a", {"model.layers.1.mlp.down_proj.weight": 0}, inf=True)
+    words = r"decoder\.layers\.1\.add_mlp.*its weights hold some"
+    with minivl.load(folder) as vlm, pytest.raises(NotFiniteError, match=words):
+        vlm.ask(None, "Hello?", max_new_tokens=2)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -81,9 +91,11 @@ def test_a_later_token_is_traced_too():
     def spoilt(right):
         def add(*args):
             found = right(*args)
-            return found * np.float32(np.inf) if len(found) == 1 else found        # one row: a token, not a prompt
+            return found * np.float32(np.inf) if len(found) == 1 else found     # a token, no prompt
+
         return add
 
-    with minivl.session(replace={"decoder.layers.2.add_attended": spoilt}):
-        with pytest.raises(NotFiniteError, match=r"finite: decoder(@\d)?\.layers\.2\.add_attended"):
-            vlm.generate(inputs, 3, stop_ids=[])
+    planted = minivl.session(replace={"decoder.layers.2.add_attended": spoilt})
+    words = r"finite: decoder(@\d)?\.layers\.2\.add_attended"
+    with planted, pytest.raises(NotFiniteError, match=words):
+        vlm.generate(inputs, 3, stop_ids=[])
