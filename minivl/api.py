@@ -68,7 +68,7 @@ def load(path_or_name: str | os.PathLike[str] | None = None, precision: str = "f
         processor: Processor | MissingFile
         try:
             processor = read_processor(folder, weights.config)
-        except MissingFile as missing:         # scores need no text and no picture: said when one is prepared
+        except MissingFile as missing:               # scores need neither: said when one is prepared
             processor = missing
         generation = read_generation(folder, weights.config)
         return VLM(folder, weights, generation, processor, tensors, machine)
@@ -354,7 +354,8 @@ class VLM:
         if idle:
             raise ArgumentError(f"{', '.join(idle)} has no effect on greedy decoding: say "
                                 "do_sample=True as well")
-        said = {{"stop_ids": "eos_token_id"}.get(name, name) for name in options if options[name] is not None}
+        names = {"stop_ids": "eos_token_id"}                   # what the file calls it
+        said = {names.get(name, name) for name in options if options[name] is not None}
         check_used(given, do_sample, said)
         return Settings(max_new_tokens, do_sample, **known | {k: v for k, v in options.items()
                                                               if v is not None})

@@ -14,16 +14,28 @@ from typing import Any
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
 SAVE_AGAIN = f"save the model again with save_pretrained of a current transformers, which writes {SINGLE}"
-OTHER_TOOLS = {                                       # endings of files -> whose they are
-    ".npz": "of MLX or NumPy", ".onnx": "of ONNX", ".h5": "of TensorFlow", ".msgpack": "of Flax", ".mnn": "of MNN",
-    ".engine": "of TensorRT", ".plan": "of TensorRT", ".xml": "of OpenVINO", ".tflite": "of TFLite",
-    ".mlpackage": "of Core ML", ".distcp": "a distributed checkpoint of PyTorch", ".llamafile": "of llamafile",
+RELEASE = "take the model's release in safetensors"
+OTHER_TOOLS = {  # endings of files -> whose they are
+    ".npz": "of MLX or NumPy",
+    ".onnx": "of ONNX",
+    ".h5": "of TensorFlow",
+    ".msgpack": "of Flax",
+    ".mnn": "of MNN",
+    ".engine": "of TensorRT",
+    ".plan": "of TensorRT",
+    ".xml": "of OpenVINO",
+    ".tflite": "of TFLite",
+    ".mlpackage": "of Core ML",
+    ".distcp": "a distributed checkpoint of PyTorch",
+    ".llamafile": "of llamafile",
 }
 
 
 def variants(folder: Path) -> tuple[list[Path], list[Path]]:
     """Files that the reference writes for `variant="fp16"`: of all tensors, and indexes of shards."""
-    singles = [path for path in sorted(folder.glob("model.*.safetensors")) if not SHARD.fullmatch(path.name)]
+    singles = [
+        path for path in sorted(folder.glob("model.*.safetensors")) if not SHARD.fullmatch(path.name)
+    ]
     return singles, sorted(folder.glob("model.safetensors.index.*.json"))
 
 
@@ -33,7 +45,16 @@ def instead_of_weights(folder: Path) -> str | None:
         return "there is no such folder"
     names = sorted(path.name for path in folder.iterdir())
     looks: tuple[Callable[[Path, list[str]], str | None], ...] = (
-        _adapter, _gguf, _shards, _variants, _pickle, _other_tool, _unfinished, _other_tensors, _deeper)
+        _adapter,
+        _gguf,
+        _shards,
+        _variants,
+        _pickle,
+        _other_tool,
+        _unfinished,
+        _other_tensors,
+        _deeper,
+    )
     return next((words for look in looks if (words := look(folder, names))), None)
 
 
@@ -41,14 +62,16 @@ def _adapter(folder: Path, names: list[str]) -> str | None:
     if not {"adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"} & set(names):
         return None
     base = _value(folder / "adapter_config.json", "base_model_name_or_path")
-    return (f"holds an adapter (of peft, such as LoRA){f' for {str(base)[:100]}' if base else ''}, not a model: merge it "
-            "into its model (merge_and_unload(), then save_pretrained) and give the folder of that")
+    return (
+        f"holds an adapter (of peft, such as LoRA){f' for {str(base)[:100]}' if base else ''}, not a model: "
+        "merge it into its model (merge_and_unload(), then save_pretrained) and give the folder of that"
+    )
 
 
 def _gguf(folder: Path, names: list[str]) -> str | None:
-    found = [name for name in names if name.lower().endswith(".gguf")]
-    return (found and (f"{found[0]} is a GGUF file, of llama.cpp and Ollama: these are not read; take the model's "
-                      "release in safetensors")) or None
+    found = _ending(names, ".gguf")
+    words = f"{found} is a GGUF file, of llama.cpp and Ollama: such a conversion is not read; {RELEASE}"
+    return words if found else None
 
 
 def _shards(folder: Path, names: list[str]) -> str | None:
@@ -59,53 +82,62 @@ def _shards(folder: Path, names: list[str]) -> str | None:
     here = {int(match[2]) for match in found}
     lost = [n for n in range(1, min(total, 9999) + 1) if n not in here]
     also = f"; of its {total} shards {len(lost)} are missing as well, first number {lost[0]}" if lost else ""
-    return (f"{found[0][0]} is a shard without its index, {INDEX}, which says where each tensor lies{also}: copy the "
-            "index from where the shards come from, or save the model again")
+    return (
+        f"{found[0][0]} is a shard without its index, {INDEX}, which says where each tensor lies{also}: "
+        "copy the index from where the shards come from, or save the model again"
+    )
 
 
 def _variants(folder: Path, names: list[str]) -> str | None:
     singles, indexes = variants(folder)
     found = ", ".join(path.name for path in (*singles, *indexes))
-    return f"holds several variants ({found}): copy the one that is meant to {SINGLE} or {INDEX}" if found else None
+    words = f"holds several variants ({found}): copy the one that is meant to {SINGLE} or {INDEX}"
+    return words if found else None
 
 
 def _pickle(folder: Path, names: list[str]) -> str | None:
-    found = [name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".bin.index.json"))]
-    found.sort(key=lambda name: not name.startswith("pytorch_model"))
-    return (found and (f"{found[0]} is a pickle, which can run any code when it is read; {SAVE_AGAIN}")) or None
+    first = sorted(names, key=lambda name: not name.startswith("pytorch_model"))
+    found = _ending(first, ".bin", ".pt", ".pth", ".ckpt", ".bin.index.json")
+    words = f"{found} is a pickle, which can run any code when it is read; {SAVE_AGAIN}"
+    return words if found else None
 
 
 def _other_tool(folder: Path, names: list[str]) -> str | None:
-    found = next((name for name in names if Path(name).suffix.lower() in OTHER_TOOLS), None)
+    found = _ending(names, *OTHER_TOOLS)
     if found is None:
         return None
-    return (f"{found} is {OTHER_TOOLS[Path(found).suffix.lower()]}: such a conversion is not read; take the model's "
-            "release in safetensors")
+    owner = OTHER_TOOLS[Path(found).suffix.lower()]
+    return f"{found} is {owner}: such a conversion is not read; {RELEASE}"
 
 
 def _unfinished(folder: Path, names: list[str]) -> str | None:
-    found = next((name for name in names if name.endswith((".incomplete", ".part", ".crdownload", ".aria2", ".tmp"))), None)
-    return f"{found} is an unfinished download: let it finish, or fetch the model again" if found else None
+    found = _ending(names, ".incomplete", ".part", ".crdownload", ".aria2", ".tmp")
+    words = f"{found} is an unfinished download: let it finish, or fetch the model again"
+    return words if found else None
 
 
 def _other_tensors(folder: Path, names: list[str]) -> str | None:
-    found = [name for name in names if name.endswith(".safetensors")]
-    return (found and (f"holds {found[0]}, but neither {SINGLE} nor {INDEX}: if it is the whole model, call it {SINGLE}")) \
-        or None
+    found = _ending(names, ".safetensors")
+    words = f"holds {found}, but neither {SINGLE} nor {INDEX}: if it is the whole model, call it {SINGLE}"
+    return words if found else None
 
 
 def _deeper(folder: Path, names: list[str]) -> str | None:
-    inner = next((name for name in names if (folder / name / "config.json").is_file()), None)
-    if inner is None:
-        inner = next((str(path.parent.relative_to(folder)) for path in sorted(folder.glob("snapshots/*/config.json"))), None)
-    return f"holds a checkpoint one level down: name the folder {folder / inner}" if inner else None
+    inner = [folder / name for name in names if (folder / name / "config.json").is_file()]
+    inner += [path.parent for path in sorted(folder.glob("snapshots/*/config.json"))]
+    return f"holds a checkpoint one level down: name the folder {inner[0]}" if inner else None
+
+
+def _ending(names: list[str], *endings: str) -> str | None:
+    """The first name with one of these endings."""
+    return next((name for name in names if name.lower().endswith(endings)), None)
 
 
 def quantisation(values: Mapping[str, Any]) -> Any:
-    """What a config.json says of quantised numbers: transformers' key, or MLX's, which says that it is of MLX."""
+    """What a config.json says of quantised numbers: transformers' key, or MLX's own."""
     theirs = values.get("quantization_config")
-    ours = values.get("quantization")
-    return {"quant_method": "mlx"} if ours and not (isinstance(theirs, dict) and "quant_method" in theirs) else theirs
+    known = isinstance(theirs, dict) and "quant_method" in theirs
+    return {"quant_method": "mlx"} if values.get("quantization") and not known else theirs
 
 
 def _value(path: Path, key: str) -> Any:

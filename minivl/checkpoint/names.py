@@ -63,13 +63,18 @@ TABLE: dict[str, dict[str, str]] = {
 HEAD, EMBED = "lm_head.weight", "model.embed_tokens.weight"
 
 # beginnings of the other layouts: the reference's names in memory, and those of its model without a head
-LAYOUTS = (("model.visual.", "visual."), ("model.language_model.", "model."), ("language_model.layers.", LAYER[:-2]),
-           ("language_model.embed_tokens.", "model.embed_tokens."), ("language_model.norm.", "model.norm."))
+LAYOUTS = (
+    ("model.visual.", "visual."), ("model.language_model.", "model."),
+    ("language_model.layers.", "model.layers."), ("language_model.norm.", "model.norm."),
+    ("language_model.embed_tokens.", "model.embed_tokens."),
+)
 HARMLESS = ("rotary_emb.inv_freq", "rotary_pos_emb.inv_freq")        # some tools write them; never read
 TAKE = "quantised checkpoints are not read; take the bf16 release of the same model"
 MLX = r"(vision_tower|language_model\.model|language_model\.lm_head|merger|model\.vision_tower)\."
-HINTS = (                                # what names of tensors that the table does not know tell, the first that fits
-    (r".*\.(lora_|base_layer\.|modules_to_save\.|original_module\.|lora_magnitude|hada_|oft_|ia3_)|base_model\.model\.",
+# what names of tensors tell that the table does not know; the first that fits is said
+HINTS = (
+    (r".*\.(lora_|base_layer\.|modules_to_save\.|original_module\.|lora_magnitude|hada_|oft_|ia3_)"
+     r"|base_model\.model\.",
      "these are adapters (of peft, such as LoRA) that were never merged: merge them into the model "
      "(merge_and_unload()) and save that"),
     (r".*\.(qweight|qzeros|g_idx|scales|qscales)$", f"this is quantised (AWQ, GPTQ): {TAKE}"),
@@ -79,8 +84,8 @@ HINTS = (                                # what names of tensors that the table 
      r"scale_inv|_scales_and_zp|weight_global_scale|input_global_scale|tensor_meta|_zp|_blocks)$",
      f"this is quantised (8 bits or fewer, such as FP8): {TAKE}"),
     (MLX, "this is a conversion for MLX: take the model's own release, in the hub's names"),
-    (r"(module|_orig_mod|_fsdp_wrapped_module)\.", "a wrapper's name stands in front (module., _orig_mod.): save "
-     "the model inside of the wrapper, with unwrap_model"),
+    (r"(module|_orig_mod|_fsdp_wrapped_module)\.",
+     "a wrapper's name stands in front (module., _orig_mod.): save the model inside of the wrapper"),
     (r"(thinker|talker|token2wav)\.", "this is Qwen2.5-Omni, another model; it is not read"),
 )
 

@@ -8,6 +8,7 @@ error that names the file and the tensor. No pickle is ever opened. Read next: `
 from __future__ import annotations
 
 import reprlib
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,11 +63,15 @@ def load_model(folder: str | Path, dtype: Any, config: ModelConfig | None = None
     """
     folder = Path(folder)
     path = folder / "config.json"
-    if config is None and not path.exists() and (instead := instead_of_weights(folder)):
+    nothing = config is None and not path.exists() and weight_files(folder) == (None, None)
+    if nothing and (instead := instead_of_weights(folder)):
         raise ConfigError(f"{folder}: {instead}")
     values = read_json(path, ConfigError) if config is None else {}
     config = config or config_from(values, str(path))
     tensors = read_tensors(folder)
+    if (folder / "adapter_config.json").exists():
+        warnings.warn(f"{folder}: an adapter (adapter_config.json) lies beside the weights and is not "
+                      "applied; if it is meant, merge it into the model and save that", stacklevel=3)
     try:
         weights = unpacked(tensors, quantisation(values))
         return build(weights, config, dtype, place), tensors
@@ -92,12 +97,14 @@ def read_tensors(folder: str | Path) -> Tensors:
         return Tensors(file.tensors, [file])
     if index is not None:
         return _read_shards(folder, index)
-    raise CheckpointError(f"{folder}: {instead_of_weights(folder) or f'holds neither {SINGLE} nor {INDEX}'}")
+    instead = instead_of_weights(folder) or f"holds neither {SINGLE} nor {INDEX}"
+    raise CheckpointError(f"{folder}: {instead}")
 
 
 def weight_files(folder: Path) -> tuple[Path | None, Path | None]:
-    """The file of all tensors, or the index of shards; None for what does not decide. Where neither has its usual
-    name, a variant's (`model.fp16.safetensors`, as the reference saves it) stands in, when it is the only one."""
+    """The file of all tensors, or the index of shards; None for what does not decide. Where neither has
+    its usual name, a variant's (`model.fp16.safetensors`, as the reference saves it) stands in, when it
+    is the only one."""
     if (folder / SINGLE).exists():
         return folder / SINGLE, None
     if (folder / INDEX).exists():

@@ -85,7 +85,8 @@ def limits(model: str | None, min_pixels: int | None, max_pixels: int | None
     else:
         config = read_config(api.find(model))
         vision, settings = config.vision, read_preprocessor(api.find(model), config)
-    said = [f"--{key}-pixels" for key, given in (("min", min_pixels), ("max", max_pixels)) if given is not None]
+    given = (("--min-pixels", min_pixels), ("--max-pixels", max_pixels))
+    said = [option for option, value in given if value is not None]
     source = " and ".join([*said, *([settings.source] if len(said) < 2 else [])])
     changed = replace(settings, min_pixels=min_pixels or settings.min_pixels,
                       max_pixels=max_pixels or settings.max_pixels, source=source)
@@ -102,7 +103,8 @@ def frame_limits(model: str | None) -> dict[str, Any] | None:
         settings = read_video_preprocessor(api.find(model))
     except ConfigError as error:
         return {"min_pixels": None, "max_pixels": None, "limits_from": str(error)}
-    return {"min_pixels": settings.min_pixels, "max_pixels": settings.max_pixels, "limits_from": settings.source}
+    return {"min_pixels": settings.min_pixels, "max_pixels": settings.max_pixels,
+            "limits_from": settings.source}
 
 
 def check_limits(settings: PreprocessorConfig, min_given: bool, max_given: bool, owner: str) -> None:
@@ -163,11 +165,12 @@ def document(pictures: list[dict[str, Any]], settings: PreprocessorConfig,
 def show_tokens(found: dict[str, Any]) -> None:
     """The document of `tokens` as a table; width before height."""
     line(f"area {found['min_pixels']:,} .. {found['max_pixels']:,} pixels (at most "
-         f"{found['max_tokens']:,} tokens; from {found['limits_from']}), windows of {found['window_size']} pixels a side")
+         f"{found['max_tokens']:,} tokens; from {found['limits_from']}), windows of "
+         f"{found['window_size']} pixels a side")
     frames = found["videos"]
     if frames and frames["min_pixels"] is None:
         line(f"frames of videos: {frames['limits_from']}")
-    elif frames and (frames["min_pixels"], frames["max_pixels"]) != (found["min_pixels"], found["max_pixels"]):
+    elif frames and any(frames[key] != found[key] for key in ("min_pixels", "max_pixels")):
         line(f"frames of videos: area {frames['min_pixels']:,} .. {frames['max_pixels']:,} pixels; from "
              f"{frames['limits_from']}")
     rows = [(p["name"], by(p["source_size"][::-1]), by(p["resized_size"][::-1]), by(p["grid"]),

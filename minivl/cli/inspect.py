@@ -23,6 +23,7 @@ from ..checkpoint.names import HEAD, TABLE, audit, hub_name, shapes, unpacked
 from ..checkpoint.read import read_tensors
 from ..checkpoint.safetensors import ITEM, File
 from ..checkpoint.tree import Weight
+from ..checkpoint.weight import CheckpointError
 from ..config import (
     OFFICIAL,
     ConfigError,
@@ -90,7 +91,7 @@ def examine(folder: Path) -> dict[str, Any]:
     with ExitStack() as stack:
         tensors = open_tensors(folder, problems, stack)
         if config:
-            tried(lambda: unpacked(tensors, quantisation(values)))
+            tried(lambda: unquantised(folder, tensors, values))
         report = tried(lambda: audit(tensors, config)) if config and tensors else None
         about = weights_document(tensors, config)
     audited = {**asdict(report), "ok": report.ok, "text": str(report)} if report else None
@@ -99,6 +100,14 @@ def examine(folder: Path) -> dict[str, Any]:
             "notes": notes, "config": asdict(config) if config else None,
             **{name: values_of(part) for name, part in others.items()},
             **about, "audit": audited}
+
+
+def unquantised(folder: Path, tensors: Mapping[str, Weight], values: Mapping[str, Any]) -> None:
+    """Raise what loading the folder would say of quantised numbers."""
+    try:
+        unpacked(tensors, quantisation(values))
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder}: {error}") from None
 
 
 def values_of(part: Any) -> dict[str, Any] | None:
@@ -115,11 +124,11 @@ def video_settings(folder: Path, config: ModelConfig) -> Any:
 
 
 def generation_notes(generation: GenerationConfig | None) -> list[str]:
-    """What generation_config.json says that cannot be used: no fault of the weights, which are read and scored."""
+    """What generation_config.json says that cannot be used. That is no fault of the weights."""
     refused = dict(generation.refused) if generation else {}
     idle = {row.key for row in FIXED_SAMPLING} | {"temperature", "top_k", "top_p"}
-    return [f"{words}; {'sampling' if key in idle else 'generating'} is refused, weights and scores are not"
-            for key, words in refused.items()]
+    return [f"{words}; {'sampling' if key in idle else 'generating'} is refused, weights and scores "
+            "are not" for key, words in refused.items()]
 
 
 def open_tensors(folder: Path, problems: list[str], stack: ExitStack) -> Mapping[str, Weight]:

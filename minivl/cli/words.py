@@ -302,7 +302,8 @@ def inspect(model: Annotated[str | None, typer.Argument(metavar="[MODEL_DIR]", s
     something is.
 
     JSON: folder, ok, official_size, files, problems, notes, config, preprocessor, videos,
-        generation, tensors: [count, expected, formats, bytes, parameters], parts: [part, parameters, expected], head: [tied, tensor], audit.
+        generation, tensors: [count, expected, formats, bytes, parameters], parts: [part, parameters,
+        expected], head: [tied, tensor], audit.
     """
     from .inspect import inspect
     raise typer.Exit(0 if inspect(model, as_json) else 1)

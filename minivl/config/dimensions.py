@@ -132,12 +132,13 @@ class VideoConfig(PreprocessorConfig):
     max_video_tokens: int = 128_000
 
     def for_frames(self, count: int) -> PreprocessorConfig:
-        """The limits of one frame of `count`, as the reference caps them: each has an even share of the budget,
-        but no less than 1.05 times the smallest area."""
+        """The limits of one frame of `count`, as the reference caps them: each has an even share of the
+        budget, but no less than 1.05 times the smallest area."""
         if not self.cap_pixels_per_frame:
             return self
-        budget = int(self.max_video_tokens * self.factor * self.factor * 0.9) * self.temporal_patch_size // count
-        return replace(self, max_pixels=max(min(self.max_pixels, budget), int(self.min_pixels * 1.05)))
+        budget = int(self.max_video_tokens * self.factor * self.factor * 0.9)
+        share = budget * self.temporal_patch_size // count
+        return replace(self, max_pixels=max(min(self.max_pixels, share), int(self.min_pixels * 1.05)))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """`generation_config.json`: how the next token is chosen, as far as the file says.
 
-A value is checked when a way of decoding uses it, not before: greedy with temperature 0.0 is what people save,
-and neither weights nor scores depend on this file. Reading it raises nothing; `check_used` does.
+A value is checked when a way of decoding uses it, not before: greedy with temperature 0.0 is what people
+save, and neither weights nor scores depend on this file. Reading it raises nothing; `check_used` does.
 
 Read next: `run/generation.py`, which chooses.
 """
@@ -26,11 +26,21 @@ from .rules import (
     typed,
 )
 
-DEFAULTS: dict[str, Any] = {"do_sample": False, "temperature": 1.0, "top_k": 50, "top_p": 1.0,
-                            "repetition_penalty": 1.0}
-TYPES = {"do_sample": "bool", "temperature": "float", "top_k": "int", "top_p": "float",
-         "repetition_penalty": "float"}
-WHOLE = "the file"                                    # stands for a file that cannot be read at all
+DEFAULTS: dict[str, Any] = {
+    "do_sample": False,
+    "temperature": 1.0,
+    "top_k": 50,
+    "top_p": 1.0,
+    "repetition_penalty": 1.0,
+}
+TYPES = {
+    "do_sample": "bool",
+    "temperature": "float",
+    "top_k": "int",
+    "top_p": "float",
+    "repetition_penalty": "float",
+}
+WHOLE = "the file"  # stands for a file that cannot be read at all
 
 
 def read_generation(folder: str | Path, config: ModelConfig) -> GenerationConfig:
@@ -44,10 +54,14 @@ def read_generation(folder: str | Path, config: ModelConfig) -> GenerationConfig
         values = read_json(path, ConfigError) if path.exists() else {}
     except ConfigError as error:
         return _from({}, config, str(path), {WHOLE: str(error)})
-    return _from({key: value for key, value in values.items() if value is not None}, config, str(path), {})
+    return _from(
+        {key: value for key, value in values.items() if value is not None}, config, str(path), {}
+    )
 
 
-def _from(values: Mapping[str, Any], config: ModelConfig, where: str, refused: dict[str, str]) -> GenerationConfig:
+def _from(
+    values: Mapping[str, Any], config: ModelConfig, where: str, refused: dict[str, str]
+) -> GenerationConfig:
     used = dict(DEFAULTS)
     for key, annotation in TYPES.items():
         try:
@@ -58,9 +72,13 @@ def _from(values: Mapping[str, Any], config: ModelConfig, where: str, refused: d
         if row.key in values and not is_allowed(values[row.key], row.allowed):
             refused[row.key] = f"{where}: {row.key} = {reprlib.repr(values[row.key])}: {row.words}"
     ends = _ends(values, config, where, refused)
-    padding = values.get("pad_token_id")                    # nothing is padded here, so no value does harm
-    return GenerationConfig(**used, eos_token_ids=ends, refused=tuple(refused.items()),
-                            pad_token_id=padding if type(padding) is int else ends[0])
+    padding = values.get("pad_token_id")  # nothing is padded here, so no value does harm
+    return GenerationConfig(
+        **used,
+        eos_token_ids=ends,
+        refused=tuple(refused.items()),
+        pad_token_id=padding if type(padding) is int else ends[0],
+    )
 
 
 def _checked(key: str, value: Any, where: str) -> Any:
@@ -70,7 +88,9 @@ def _checked(key: str, value: Any, where: str) -> Any:
     return value
 
 
-def _ends(values: Mapping[str, Any], config: ModelConfig, where: str, refused: dict[str, str]) -> tuple[int, ...]:
+def _ends(
+    values: Mapping[str, Any], config: ModelConfig, where: str, refused: dict[str, str]
+) -> tuple[int, ...]:
     """The end tokens that the file names, or the model's."""
     key, size = "eos_token_id", config.text.vocab_size
     own = as_tuple(config.eos_token_id)
@@ -81,14 +101,17 @@ def _ends(values: Mapping[str, Any], config: ModelConfig, where: str, refused: d
         return own
     if ends and all(0 <= token < size for token in ends):
         return ends
-    refused[key] = (f"{where}: {key} = {reprlib.repr(values[key])}: should name at least one token, each 0 to "
-                    f"{size - 1}, as config.json has it")
+    refused[key] = (
+        f"{where}: {key} = {reprlib.repr(values[key])}: should name at least one token, each 0 to "
+        f"{size - 1}, as config.json has it"
+    )
     return own
 
 
 def check_used(generation: GenerationConfig, do_sample: bool, given: Iterable[str] = ()) -> None:
-    """Raise ConfigError for a value of the file that this way of decoding uses and cannot; `given` are the keys
-    for which the caller says something else."""
+    """Raise ConfigError for a value of the file that this way of decoding uses and cannot; `given` are
+    the keys for which the caller says something else."""
+
     def keys(rows: list[Fixed]) -> list[str]:
         return [row.key for row in rows]
 

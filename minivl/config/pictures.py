@@ -1,12 +1,17 @@
 """Settings of pictures and of videos, and which file decides about them.
 
-A folder may hold them in up to three files. One place decides, whole: nothing is mixed from two files, and what
-it leaves out has the default of the reference's class, not of the releases' file. That is the reference's rule:
+A folder may hold them in up to three files. One place decides, whole: nothing is mixed from two files,
+and what it leaves out has the default of the reference's class, not that of the releases' file. The rule
+is the reference's:
 
-    pictures: processor_config.json, image_processor > preprocessor_config.json
-    videos:   processor_config.json, video_processor > video_preprocessor_config.json > preprocessor_config.json
+    pictures   processor_config.json, its image_processor
+               else preprocessor_config.json
+    videos     processor_config.json, its video_processor
+               else video_preprocessor_config.json
+               else preprocessor_config.json
 
-Where a place that does not decide says another number, a warning names both. Read next: `passes/picture.py`.
+Where a place that does not decide says another number, a warning names both. Read next:
+`passes/picture.py`.
 """
 
 from __future__ import annotations
@@ -21,20 +26,48 @@ from ..door.errors import MissingFile
 from ..door.files import read_json
 from .dimensions import ModelConfig, PreprocessorConfig, VideoConfig
 from .read import read_config
-from .rules import FIXED_PREPROCESSOR, PREPROCESSOR_RULES, ConfigError, check, check_fixed, fill, section
+from .rules import (
+    CROSSING,
+    FIXED_PREPROCESSOR,
+    PREPROCESSOR_RULES,
+    ConfigError,
+    check,
+    check_fixed,
+    fill,
+    section,
+)
 
 S = TypeVar("S", bound=PreprocessorConfig)
-PROCESSOR, PICTURES, VIDEOS = "processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json"
+PROCESSOR, PICTURES, VIDEOS = (
+    "processor_config.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+)
 IMAGE_PLACES = ((PROCESSOR, "image_processor"), (PICTURES, ""))
 VIDEO_PLACES = ((PROCESSOR, "video_processor"), (VIDEOS, ""), (PICTURES, ""))
 
-SHARED = {"do_resize": True, "do_rescale": True, "do_normalize": True, "do_convert_rgb": True, "resample": 3,
-          "patch_size": 14, "temporal_patch_size": 2, "merge_size": 2, "rescale_factor": 1 / 255,
-          "image_mean": (0.48145466, 0.4578275, 0.40821073), "image_std": (0.26862954, 0.26130258, 0.27577711)}
+SHARED = {
+    "do_resize": True,
+    "do_rescale": True,
+    "do_normalize": True,
+    "do_convert_rgb": True,
+    "resample": 3,
+    "patch_size": 14,
+    "temporal_patch_size": 2,
+    "merge_size": 2,
+    "rescale_factor": 1 / 255,
+    "image_mean": (0.48145466, 0.4578275, 0.40821073),
+    "image_std": (0.26862954, 0.26130258, 0.27577711),
+}
 # areas of the reference's classes: 4 to 1280 tokens a picture, 128 to 768 a frame
 IMAGE_DEFAULTS = {**SHARED, "min_pixels": 4 * 28**2, "max_pixels": 1280 * 28**2}
-VIDEO_DEFAULTS = {**SHARED, "min_pixels": 128 * 28**2, "max_pixels": 768 * 28**2,
-                  "cap_pixels_per_frame": False, "max_video_tokens": 128_000}
+VIDEO_DEFAULTS = {
+    **SHARED,
+    "min_pixels": 128 * 28**2,
+    "max_pixels": 768 * 28**2,
+    "cap_pixels_per_frame": False,
+    "max_video_tokens": 128_000,
+}
 LIMITS = ("min_pixels", "max_pixels")
 
 
@@ -43,22 +76,25 @@ class MissingSettings(ConfigError, MissingFile):
 
 
 class Found(NamedTuple):
-    """One place's settings as its file has them, limits under their older names, and what to call the place."""
+    """One place's settings, limits under their older names, and what to call the place."""
+
     place: str
     values: dict[str, Any]
 
 
 def read_preprocessor(folder: str | Path, config: ModelConfig | None = None) -> PreprocessorConfig:
-    """Settings for pictures, checked against the model's configuration, which is read from the same folder when
-    it is not given. `.source` names the file that gave the limits.
+    """Settings for pictures, checked against the model's configuration, which is read from the same
+    folder when it is not given. `.source` names the file that gave the limits.
 
     Raises MissingSettings when no file says them, ConfigError when one is wrong.
     """
     folder = Path(folder)
     found = _places(folder, IMAGE_PLACES)
     if not found:
-        raise MissingSettings(f"{folder} has neither {PICTURES} nor {PROCESSOR} with an image_processor: pictures "
-                              "cannot be prepared; copy the file from the model that was trained (the base model)")
+        raise MissingSettings(
+            f"{folder} has neither {PICTURES} nor {PROCESSOR} with an image_processor: pictures "
+            "cannot be prepared; copy the file from the model that was trained (the base model)"
+        )
     _say_disagreement(folder, "pictures", found)
     return _settings(PreprocessorConfig, folder, found[0], IMAGE_DEFAULTS, config)
 
@@ -68,15 +104,19 @@ def read_video_preprocessor(folder: str | Path, config: ModelConfig | None = Non
     folder = Path(folder)
     found = _places(folder, VIDEO_PLACES)
     if not found:
-        raise MissingSettings(f"{folder} has settings for pictures but none for videos: videos cannot be prepared; "
-                              f"copy {VIDEOS} or {PICTURES} from the model that was trained (the base model)")
+        raise MissingSettings(
+            f"{folder} has settings for pictures but none for videos: videos cannot be prepared; "
+            f"copy {VIDEOS} or {PICTURES} from the model that was trained (the base model)"
+        )
     if len(found) > 1 and found[-1].place == PICTURES:
-        found = found[:-1]                     # it speaks of pictures, and of videos only when nothing else does
+        found = found[:-1]  # it speaks of pictures, and of videos only when nothing else does
     _say_disagreement(folder, "videos", found)
     values = found[0].values
     if values.get("do_sample_frames") and (values.get("fps") or values.get("num_frames")):
-        raise ConfigError(f"{folder / found[0].place}: do_sample_frames = true: frames are not chosen by this file "
-                          "here; set it to false and give the item of the video raw_fps and fps, or nframes")
+        raise ConfigError(
+            f"{folder / found[0].place}: do_sample_frames = true: frames are not chosen by this file "
+            "here; set it to false and give the item of the video raw_fps and fps, or nframes"
+        )
     return _settings(VideoConfig, folder, found[0], VIDEO_DEFAULTS, config)
 
 
@@ -97,16 +137,18 @@ def _places(folder: Path, places: tuple[tuple[str, str], ...]) -> list[Found]:
 
 
 def _named(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The same with the limits under the names min_pixels and max_pixels, which win over `size`; that gives
-    *areas* under names that say edge, both of them or none."""
+    """The same with the limits under the names min_pixels and max_pixels, which win over `size`; that
+    gives *areas* under names that say edge, both of them or none."""
     size = section(values, "size", where)
     given = {key: values.get(key) for key in LIMITS}
     if values.get("size") is not None:
         for key, edge in zip(LIMITS, ("shortest_edge", "longest_edge"), strict=True):
             given[key] = size.get(edge) if given[key] is None else given[key]
         if None in given.values():
-            raise ConfigError(f"{where}: size = {reprlib.repr(size)}: should have both shortest_edge and "
-                              "longest_edge, the least and the largest area in pixels (min_pixels, max_pixels)")
+            raise ConfigError(
+                f"{where}: size = {reprlib.repr(size)}: should have both shortest_edge and "
+                "longest_edge, the least and the largest area in pixels (min_pixels, max_pixels)"
+            )
     rest = {key: value for key, value in values.items() if key not in (*LIMITS, "size")}
     return rest | {key: _whole(value) for key, value in given.items() if value is not None}
 
@@ -116,18 +158,27 @@ def _whole(value: Any) -> Any:
     return int(value) if type(value) is float and value.is_integer() and abs(value) < 1 << 53 else value
 
 
-def _settings(kind: type[S], folder: Path, found: Found, defaults: Mapping[str, Any],
-              config: ModelConfig | None) -> S:
+def _settings(
+    kind: type[S], folder: Path, found: Found, defaults: Mapping[str, Any], config: ModelConfig | None
+) -> S:
     where = str(folder / found.place)
     check_fixed({**defaults, **found.values}, FIXED_PREPROCESSOR, where)
     said = {key: _three(key, value) for key, value in found.values.items() if value is not None}
-    settings = check(fill(kind, {**defaults, **said, "source": _source(found)}, where), PREPROCESSOR_RULES, where)
+    settings = fill(kind, {**defaults, **said, "source": _source(found)}, where)
+    # a limit that crosses the other's default is obeyed, as in the reference: nobody contradicts himself
+    crossing = all(key in said for key in LIMITS)
+    check(settings, [rule for rule in PREPROCESSOR_RULES if crossing or rule is not CROSSING], where)
     vision = (config or read_config(folder)).vision
-    for key, theirs in (("patch_size", "patch_size"), ("temporal_patch_size", "temporal_patch_size"),
-                        ("merge_size", "spatial_merge_size")):
+    for key, theirs in (
+        ("patch_size", "patch_size"),
+        ("temporal_patch_size", "temporal_patch_size"),
+        ("merge_size", "spatial_merge_size"),
+    ):
         if getattr(settings, key) != getattr(vision, theirs):
-            raise ConfigError(f"{where}: {key} = {getattr(settings, key)}: should be {theirs} of "
-                              f"config.json's vision_config, {getattr(vision, theirs)}")
+            raise ConfigError(
+                f"{where}: {key} = {getattr(settings, key)}: should be {theirs} of "
+                f"config.json's vision_config, {getattr(vision, theirs)}"
+            )
     return settings
 
 
@@ -139,19 +190,33 @@ def _three(key: str, value: Any) -> Any:
 def _source(found: Found) -> str:
     """Where the limits come from."""
     silent = [key for key in LIMITS if key not in found.values]
-    return found.place + (f"; {' and '.join(silent)}: the reference's default, as the file has none" if silent else "")
+    return found.place + (
+        f"; {' and '.join(silent)}: the reference's default, as the file has none" if silent else ""
+    )
 
 
 def _say_disagreement(folder: Path, what: str, found: list[Found]) -> None:
     first, *others = found
     for other in others:
-        apart = [f"{key} {reprlib.repr(first.values[key])}, not {reprlib.repr(other.values[key])}"
-                 for key in (*LIMITS, *SHARED) if key in first.values and key in other.values
-                 and not _same(first.values[key], other.values[key])]
+        apart = [
+            f"{key} {reprlib.repr(first.values[key])}, not {reprlib.repr(other.values[key])}"
+            for key in (*LIMITS, *SHARED)
+            if key in first.values
+            and key in other.values
+            and not _same(first.values[key], other.values[key])
+        ]
         if apart:
-            warnings.warn(f"{folder}: {first.place} decides about {what} ({'; '.join(apart)} as in {other.place}), "
-                          "which is the reference's rule", stacklevel=4)
+            warnings.warn(
+                f"{folder}: {first.place} decides about {what} "
+                f"({'; '.join(apart)} as in {other.place}), "
+                "which is the reference's rule",
+                stacklevel=4,
+            )
 
 
 def _same(a: Any, b: Any) -> bool:
-    return list(a) == list(b) if isinstance(a, list | tuple) and isinstance(b, list | tuple) else bool(a == b)
+    return (
+        list(a) == list(b)
+        if isinstance(a, list | tuple) and isinstance(b, list | tuple)
+        else bool(a == b)
+    )

@@ -5,7 +5,8 @@ Two layouts of it are read: flat (the hub's: the decoder's keys at the top level
 is built from it: its type first, then the rules. This file holds no preset and no branch for other
 models.
 
-Read next: `rules.py`, `pictures.py` and `generation.py` (the other official files), then `checkpoint/names.py`, which derives every tensor's shape from these numbers.
+Read next: `rules.py`, `pictures.py` and `generation.py` (the other official files), then
+`checkpoint/names.py`, which derives every tensor's shape from these numbers.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ LEFT_OUT = {"depth": 32, "num_heads": 16, "intermediate_size": 3420, "in_channel
             "out_hidden_size": 3584,
             "fullatt_block_indexes": (7, 15, 23, 31)}
 # The same of the decoder; its widths and counts of layers and heads are in every file that is whole.
-TEXT_LEFT_OUT = {"vocab_size": 152064, "rms_norm_eps": 1e-5, "rope_theta": 1e6, "max_position_embeddings": 32768}
+TEXT_LEFT_OUT = {"vocab_size": 152064, "rms_norm_eps": 1e-5, "rope_theta": 1e6,
+                 "max_position_embeddings": 32768}
 
 
 def read_config(folder: str | Path) -> ModelConfig:
@@ -85,9 +87,10 @@ def _text(values: Mapping[str, Any], where: str) -> TextConfig:
     if not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds):
         raise ConfigError(f"{where}: layer_types = {reprlib.repr(kinds)}: all should be 'full_attention'")
     rotary = _given({key: rope.get(key) for key in ("rope_theta", "mrope_section")})
-    if "num_key_value_heads" in values and values["num_key_value_heads"] is None:   # one for each query head
-        rotary["num_key_value_heads"] = values.get("num_attention_heads")
-    return check(fill(TextConfig, {**TEXT_LEFT_OUT, **_given(values), **rotary}, where), TEXT_RULES, where)
+    said = _given(values)
+    if values.get("num_key_value_heads", 0) is None:                  # null: one for each query head
+        said["num_key_value_heads"] = values.get("num_attention_heads")
+    return check(fill(TextConfig, {**TEXT_LEFT_OUT, **said, **rotary}, where), TEXT_RULES, where)
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:

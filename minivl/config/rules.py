@@ -180,10 +180,12 @@ MODEL_RULES = [
          "should equal the decoder's hidden_size: visual tokens stand in for word embeddings"),
 ]
 
+CROSSING = Rule("min_pixels", lambda c: c.min_pixels <= c.max_pixels,
+                "an area, should not exceed max_pixels")
 PREPROCESSOR_RULES = [
     *_between(1, 4096, "patch_size", "temporal_patch_size", "merge_size"),
     *_between(1, 1 << 40, "min_pixels", "max_pixels"), *_between(1e-9, 1e9, "rescale_factor"),
-    Rule("min_pixels", lambda c: c.min_pixels <= c.max_pixels, "an area, should not exceed max_pixels"),
+    CROSSING,
     Rule("max_pixels", lambda c: c.max_pixels >= c.factor ** 2, "should hold at least one merged cell"),
     Rule("image_mean", lambda c: len(c.image_mean) == 3, "should be three numbers: red, green, blue"),
     Rule("image_std", lambda c: len(c.image_std) == 3 and min(c.image_std) > 0,
@@ -220,25 +222,30 @@ FIXED_VISION_ROPE = [Fixed(key, (None, "axial", "default"), NO_SCALING) for key 
 FIXED_TEXT_ROPE = [Fixed(key, (None, "mrope", "default"), NO_SCALING) for key in ("rope_type", "type")]
 # A step whose key is absent is taken; to the reference null means that it is left out, like false.
 FIXED_PREPROCESSOR = [
-    *[Fixed(key, (True,), "this step cannot be left out") for key in ("do_resize", "do_rescale", "do_normalize")],
+    *[Fixed(key, (True,), "this step cannot be left out")
+      for key in ("do_resize", "do_rescale", "do_normalize")],
     Fixed("do_convert_rgb", (True, None), "pictures are always made RGB: this step cannot be left out"),
     Fixed("resample", (3,), "only 3 (bicubic) is part of this model"),
-    Fixed("image_processor_type", (None, *(f"Qwen2{name}VLImageProcessor{end}" for name in ("", "_5_")
-                                           for end in ("", "Fast", "Pil"))), "another model's processor"),
+    Fixed("image_processor_type",
+          (None, *(f"Qwen2{name}VLImageProcessor{end}" for name in ("", "_5_") for end in ("", "Fast", "Pil"))),
+          "another model's processor"),
     Fixed("video_processor_type", (None, "Qwen2VLVideoProcessor", "Qwen2_5_VLVideoProcessor"),
           "another model's processor"),
 ]
-NOT_OURS = "this logits processor is not supported; take the key out of the file, or choose tokens yourself from logits"
+NOT_OURS = ("this logits processor is not supported; take the key out of the file, or choose tokens "
+            "yourself from logits")
 FIXED_GENERATION = [
     Fixed("num_beams", (1,), "beam search is not supported; take the key out of the file"),
     Fixed("num_beam_groups", (1,), "beam search is not supported; take the key out of the file"),
-    *[Fixed(key, (0,), NOT_OURS) for key in ("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "min_length",
-                                             "min_new_tokens", "penalty_alpha", "diversity_penalty")],
+    *[Fixed(key, (0,), NOT_OURS)
+      for key in ("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "min_length", "min_new_tokens",
+                  "penalty_alpha", "diversity_penalty")],
     *[Fixed(key, (1,), NOT_OURS) for key in ("guidance_scale", "encoder_repetition_penalty")],
     *[Fixed(key, (False, []), NOT_OURS)
-      for key in ("bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "sequence_bias", "stop_strings",
-                  "forced_bos_token_id", "forced_eos_token_id", "exponential_decay_length_penalty", "max_time",
-                  "token_healing", "watermarking_config", "constraints", "force_words_ids", "dola_layers")],
+      for key in ("bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "sequence_bias",
+                  "stop_strings", "forced_bos_token_id", "forced_eos_token_id", "max_time",
+                  "exponential_decay_length_penalty", "token_healing", "watermarking_config",
+                  "constraints", "force_words_ids", "dola_layers")],
 ]
 FIXED_SAMPLING = [                                   # what greedy decoding does not use
     *[Fixed(key, (0,), NOT_OURS) for key in ("min_p", "epsilon_cutoff", "eta_cutoff")],

@@ -110,7 +110,8 @@ def parse_json(data: bytes, where: str, error: type[Error] = Error) -> dict[str,
     except error:
         raise
     except UnicodeDecodeError as problem:
-        raise error(f"{where}: not UTF-8 (byte {problem.start}){_looks(data)}; save the file as UTF-8") from None
+        raise error(f"{where}: not UTF-8 (byte {problem.start}){_looks(data)}; save the file as "
+                    "UTF-8") from None
     except RecursionError:
         raise error(f"{where}: nested too deeply to be read") from None
     except ValueError as problem:

@@ -29,15 +29,17 @@ from .cache import KVCache
 from .inputs import Batch, Inputs
 
 # what holds numbers that a precision does not
-WIDER = {"float16": "bfloat16 or float32, which hold numbers up to 3.4e38 (float16: up to 65,504)",
-         "bfloat16": "float64, which holds numbers up to 1.8e308 (bfloat16: up to 3.4e38)",
-         "float32": "float64, which holds numbers up to 1.8e308 (float32: up to 3.4e38)"}
+WIDER = {
+    "float16": ("float32", "float32 and bfloat16 hold numbers up to 3.4e38, float16 up to 65,504"),
+    "bfloat16": ("float64", "float64 holds numbers up to 1.8e308, bfloat16 up to 3.4e38"),
+    "float32": ("float64", "float64 holds numbers up to 1.8e308, float32 up to 3.4e38"),
+}
 LEAST, MOST = 1e-6, 1e6           # scores of a float32 divided by the one or times the other stay finite
 
 
 class NotFiniteError(Error):
-    """Scores that are no numbers (infinite or NaN): no token can be chosen by them. The message names the first
-    stage that gave such a number, and a precision that holds it."""
+    """Scores that are no numbers (infinite or NaN): no token can be chosen by them. The message names
+    the first stage that gave such a number, and a precision that holds it."""
 
 
 def _whole(value: Any, least: int) -> bool:
@@ -129,10 +131,12 @@ def write(conversations: Sequence[Inputs], model: Model, settings: Settings, mac
         batch = batch.followed_by(tokens, place, going)
 
 
-# ---------------------------------------------------------------------------------- scores that are no numbers
+# -------------------------------------------------------------------------- scores that are no numbers
 
-def _why_not_finite(ran: Sequence[Batch], cache_size: np.ndarray, model: Model, machine: Interpreter) -> str:
-    """Run what has run once more, looking at every stage, and say which was the first to leave the numbers."""
+def _why_not_finite(ran: Sequence[Batch], cache_size: np.ndarray, model: Model,
+                    machine: Interpreter) -> str:
+    """Run what has run once more, looking at every stage, and say which was the first to leave the
+    numbers."""
     found: list[Visit] = []
 
     def look(visit: Visit) -> None:
@@ -147,15 +151,19 @@ def _why_not_finite(ran: Sequence[Batch], cache_size: np.ndarray, model: Model, 
             step(batch, batch.no_features, cache, model) if number else prefill(batch, cache, model)
             if found:
                 break
-    where = f"{found[0].key} is the first stage that gives such numbers" if found else "no stage alone gives them"
-    if found and not _weights_finite(found[0].args):
-        return (f"the scores of the next token are not finite: {where}, and its weights hold some: no precision "
-                "mends that; fetch the checkpoint again, or train it anew")
-    remedy = f"it left the range of {dtype.name}: run in {WIDER[dtype.name]}: precision=\"float32\", --precision float32"
-    if dtype.name != "float16":
-        remedy = remedy.replace("float32\"", "float64\"").replace("--precision float32", "--precision float64")
-    return (f"the scores of the next token are not finite: {where}; "
-            + (remedy if dtype.name in WIDER else "no precision is wider than float64: look at the weights before it"))
+    said = "the scores of the next token are not finite"
+    if not found:
+        return (f"{said}, yet no stage gives such numbers when it is run again: look at what stands in for "
+                "a stage or kernel, a replacement or an interpreter")
+    said += f": {found[0].key} is the first stage that gives such numbers"
+    if not _weights_finite(found[0].args):
+        return (f"{said}, and its weights hold some: no precision mends that; fetch the checkpoint again, "
+                "or train it anew")
+    if dtype.name not in WIDER:
+        return f"{said}, and no precision is wider than {dtype.name}: look at what goes into it"
+    wider, words = WIDER[dtype.name]
+    return (f"{said}: they left the range of {dtype.name}; {words}: give precision={wider!r}, or "
+            f"--precision {wider}")
 
 
 def _all_finite(output: Any) -> bool:

@@ -4,9 +4,10 @@ runs when the `tokenizers` package is not installed.
     text -> cut at added tokens -> compose (NFC) -> cut into words -> UTF-8 bytes -> merge by rank -> ids
 
 It is made for Qwen's tokenizer alone: a file that asks for another pipeline is refused, never half
-obeyed, and the refusal names the package that reads it. It is equal to `tokenizers` id for id, with one reservation: letters, numbers and compositions
-are those of Python's own Unicode tables (`unicodedata.unidata_version`; 14.0 in Python 3.11), and
-`tokenizers` carries newer ones. Characters that only one of the two knows may be cut differently.
+obeyed, and the refusal names the package that reads it. It is equal to `tokenizers` id for id, with one
+reservation: letters, numbers and compositions are those of Python's own Unicode tables
+(`unicodedata.unidata_version`; 14.0 in Python 3.11), and `tokenizers` carries newer ones. Characters
+that only one of the two knows may be cut differently.
 
 Read next: `tokenizer.py`, which chooses between the two and turns ids back into text.
 """
@@ -245,7 +246,8 @@ _PIPELINE: dict[str, tuple] = {                       # key -> values that mean 
     "model.continuing_subword_prefix": _OFF, "model.end_of_word_suffix": _OFF,
                                "model.byte_fallback": _OFF,
     "model.ignore_merges": _OFF,
-    "normalizer": (None, _MISSING, {"type": "NFC"}, {"type": "Sequence", "normalizers": [{"type": "NFC"}]}),
+    "normalizer": (None, _MISSING, {"type": "NFC"},
+                   {"type": "Sequence", "normalizers": [{"type": "NFC"}]}),
     "pre_tokenizer.type": ("Sequence",),
     "pre_tokenizer.pretokenizers.0.type": ("Split",),
     "pre_tokenizer.pretokenizers.0.pattern": ({"Regex": PATTERN},),
@@ -264,7 +266,8 @@ def _check_pipeline(path: Path, file: Any) -> None:
         value = _look_up(file, key)
         if value not in allowed:
             wanted = " or ".join(map(repr, allowed))
-            raise TokenizerError(f"{path}: {key} is {reprlib.repr(value)}; in Qwen's pipeline it is {wanted}; {OTHERS}")
+            raise TokenizerError(f"{path}: {key} is {reprlib.repr(value)}; in Qwen's pipeline it is "
+                                 f"{wanted}; {OTHERS}")
     if not _keeps_ids(_look_up(file, "post_processor")):
         raise TokenizerError(f"{path}: post_processor changes the ids of a text; {OTHERS}")
     for key, type_ in (("model.vocab", dict), ("model.merges", list), ("added_tokens", list)):
@@ -274,9 +277,11 @@ def _check_pipeline(path: Path, file: Any) -> None:
 
 
 def _keeps_ids(post: Any) -> bool:
-    """Whether a post-processor leaves the ids of one text as they are, once no special tokens are asked for.
+    """Whether a post-processor leaves the ids of one text as they are, when no special tokens are asked
+    for.
 
-    A template of the text alone is what transformers 5 writes; ByteLevel moves offsets, which nobody reads here.
+    A template of the text alone is what transformers 5 writes; ByteLevel moves offsets, which nobody
+    reads here.
     """
     kind = _look_up(post, "type")
     if kind == "TemplateProcessing":

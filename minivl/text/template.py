@@ -86,7 +86,11 @@ def load_template(folder: str | Path) -> str | None:
     text = _template_in(folder / "processor_config.json")
     if text is not None:
         return text
-    text = _read(folder / "chat_template.jinja")
+    path = folder / "chat_template.jinja"
+    text = _read(path)
+    kind = text and kind_of(text.encode("utf-8", "replace"))
+    if kind and not kind.startswith("JSON"):
+        raise TemplateError(f"{path}: is {kind}")     # as a template, a pointer would be the whole prompt
     if text is not None:
         return text
     for name in ("chat_template.json", "tokenizer_config.json"):

@@ -2,8 +2,8 @@
 which reads every `tokenizer.json` that it can; `bpe.py`, made for Qwen's alone, when it is not.
 
 Decoding is: join the bytes of all tokens, then read them as UTF-8. A token may hold half a character, so
-tokens must never be decoded one by one; `Stream` is for that. Only a file whose tokens are no bytes (another
-decoder than ByteLevel) is decoded by `tokenizers` itself.
+tokens must never be decoded one by one; `Stream` is for that. Only a file whose tokens are no bytes
+(another decoder than ByteLevel) is decoded by `tokenizers` itself.
 
 Read next: `passes/prompt.py` (from messages to the text that is encoded), `bpe.py` (how a text becomes
 ids).
@@ -124,7 +124,9 @@ class Stream:
         self.left_out = tokenizer.special_ids if skip_special_tokens else frozenset()
         self.decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         # of tokens that are no bytes: the ids so far, and how much of their text is given out
-        self.whole, self.ids, self.given = getattr(tokenizer, "decode_whole", None), [], 0
+        self.whole: Decode | None = getattr(tokenizer, "decode_whole", None)
+        self.ids: list[int] = []
+        self.given = 0
 
     def push(self, id: int) -> str:
         """The text that this id completes: often a word, `""` when a character is still open."""
@@ -152,8 +154,8 @@ class Stream:
 
 
 def _fast(path: Path, kind: Any) -> tuple[bpe.File, Callable[[str], list[int]], Decode | None]:
-    """What the package `tokenizers` reads in a file: the vocabulary, how to encode, and how to decode what is
-    no bytes."""
+    """What the package `tokenizers` reads in a file: the vocabulary, how to encode, and how to decode
+    what is no bytes."""
     text = read_text(path, bpe.LARGEST, TokenizerError)
     try:
         fast = kind.from_str(text)
@@ -166,10 +168,16 @@ def _fast(path: Path, kind: Any) -> tuple[bpe.File, Callable[[str], list[int]], 
     added = tuple(bpe.Added(id, one.content, one.special, one.normalized, one.lstrip, one.rstrip)
                   for id, one in sorted(fast.get_added_tokens_decoder().items()))
     base = fast.get_vocab(with_added_tokens=False)
-    decode = None if _of_bytes(fast.decoder) else lambda ids, skip: fast.decode(ids, skip_special_tokens=skip)
     ids = {_token_bytes(token): id for token, id in base.items()}
     file = bpe.File(path, {}, ids, added, fast.normalizer is not None, [])
-    return file, lambda text: fast.encode(text, add_special_tokens=False).ids, decode
+
+    def encode(text: str) -> list[int]:
+        return list(fast.encode(text, add_special_tokens=False).ids)
+
+    def decode(ids: list[int], skip: bool) -> str:
+        return str(fast.decode(ids, skip_special_tokens=skip))
+
+    return file, encode, None if _of_bytes(fast.decoder) else decode
 
 
 def _of_bytes(decoder: Any) -> bool:
@@ -181,8 +189,8 @@ def _of_bytes(decoder: Any) -> bool:
 
 
 def _token_bytes(content: str) -> bytes:
-    """Bytes of a token as the file writes it: text all in the byte alphabet is read as bytes, other text as it
-    stands, added tokens too (so do `tokenizers`). For ASCII without spaces both are the same."""
+    """Bytes of a token as the file writes it: text all in the byte alphabet is read as bytes, other text
+    as it stands, added tokens too (so do `tokenizers`). For ASCII without spaces both are the same."""
     if all(char in bpe.ALPHABET for char in content):
         return bytes(bpe.ALPHABET[char] for char in content)
     return content.encode("utf-8", "surrogatepass")
