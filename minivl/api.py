@@ -78,7 +78,8 @@ def load(path_or_name: str | os.PathLike[str] | None = None, precision: str = "f
 
 
 def assembled(tensors: Mapping[str, Weight], config: ModelConfig, precision: str = "float32",
-              processor: Processor | None = None, kernels: str | Interpreter = "auto", folder: Path = NOWHERE) -> VLM:
+              processor: Processor | None = None, kernels: str | Interpreter = "auto",
+              folder: Path = NOWHERE) -> VLM:
     """A model of tensors in memory, by the hub's names, instead of a folder: for sizes that are made up.
 
     Raises CheckpointError when tensors and configuration do not fit each other.
@@ -243,8 +244,8 @@ class VLM:
     def chat(self, messages: list[dict[str, Any]], max_new_tokens: int = 128,
              temperature: float | None = None,
              stream: bool = False, **options: Any) -> Any:
-        """Go on with a conversation (`prepare` says which forms are taken); a str, or an iterator of str when
-        streaming.
+        """Go on with a conversation (`prepare` says which forms are taken); a str, or an iterator of
+        str when streaming.
 
         temperature: None leaves the choice to the checkpoint's generation_config.json, 0 is greedy.
             Further options
@@ -281,8 +282,8 @@ class VLM:
     def prepare(self, messages: Sequence[Any], add_vision_id: bool = False,
                 add_generation_prompt: bool | None = None, after_video: str = "max_plus_one",
                 continue_final_message: bool = False) -> Any:
-        """Inputs of a conversation; a list of conversations gives a list. See `Inputs` for the arrays, and
-        `run/messages.py` for the dialects that are taken.
+        """Inputs of a conversation; a list of conversations gives a list. See `Inputs` for the arrays,
+        and `run/messages.py` for the dialects that are taken.
 
         add_generation_prompt: begin the answer's turn; None does unless the last message is continued.
         after_video: how positions go on after a video, "max_plus_one" (as trained) or "tf5" (as
@@ -309,8 +310,9 @@ class VLM:
     def logits(self, inputs: Inputs, answer: Sequence[int] | np.ndarray = ()) -> np.ndarray:
         """Scores (s, v) of the next token after every token of the prompt, in the model's precision.
 
-        answer: ids of k tokens that were written after the prompt; then the scores (k, v) by which each of
-            them was chosen, all in one pass. Raises ArgumentError for ids that the vocabulary has not
+        answer: ids of k tokens that were written after the prompt; then the scores (k, v) by which
+            each of them was chosen, all in one pass. Raises ArgumentError for ids that the vocabulary
+            has not
         """
         batch = Batch.of([_one(inputs)], self.config, self.dtype, every_row=True)
         if len(answer):
@@ -367,6 +369,6 @@ class VLM:
 def _one(inputs: Any) -> Inputs:
     """The Inputs of one conversation. Raises TypeError for anything else, messages above all."""
     if not isinstance(inputs, Inputs):
-        raise TypeError(f"this takes the Inputs of one conversation, as vlm.prepare(messages) makes them, not a "
-                        f"{type(inputs).__name__}")
+        raise TypeError(f"this takes the Inputs of one conversation, as vlm.prepare(messages) makes "
+                        f"them, not a {type(inputs).__name__}")
     return inputs

@@ -63,7 +63,8 @@ def _adapter(folder: Path, names: list[str]) -> str | None:
         return None
     base = _value(folder / "adapter_config.json", "base_model_name_or_path")
     return (
-        f"holds an adapter (of peft, such as LoRA){f' for {str(base)[:100]}' if base else ''}, not a model: "
+        f"holds an adapter (of peft, such as LoRA){f' for {str(base)[:100]}' if base else ''}, not a "
+        f"model: "
         "merge it into its model (merge_and_unload(), then save_pretrained) and give the folder of that"
     )
 

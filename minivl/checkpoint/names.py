@@ -195,7 +195,7 @@ def audit(tensors: Mapping[str, Weight], config: ModelConfig) -> Audit:
         weight = tensors[found[name][0]]
         if weight.shape != shape:
             report.wrong_shape.append(f"{name} {list(weight.shape)}, should be {list(shape)}")
-        if isinstance(weight, Stored) and weight.format not in STORED:        # other kinds know their own
+        if isinstance(weight, Stored) and weight.format not in STORED:       # other kinds know their own
             report.wrong_dtype.append(f"{name} {weight.format}, should be one of {', '.join(STORED)}")
     for name in found.keys() - expected.keys():
         if name == HEAD and EMBED in found:
@@ -249,19 +249,21 @@ def unpacked(tensors: Mapping[str, Weight], quantisation: Mapping[str, Any] |
     return tensors
 
 
-def build(tensors: Mapping[str, Weight], config: ModelConfig, dtype: Any, place: Place | None = None) -> Model:
+def build(tensors: Mapping[str, Weight], config: ModelConfig, dtype: Any,
+          place: Place | None = None) -> Model:
     """The model's tree over these tensors, in the precision `dtype`; nothing is copied or read.
 
     place: `place(name, weight)` gives what stands for a tensor (by its hub's name), before q, k and v
-        or gate and up are joined: one machine's layout. A rank's share of the rows also needs blocks whose
-        configuration has its share of the heads (`Block.config`).
+        or gate and up are joined: one machine's layout. A rank's share of the rows also needs blocks
+        whose configuration has its share of the heads (`Block.config`).
     Raises CheckpointError with the whole audit when it is not `ok`.
     """
     report = audit(tensors, config)
     if not report.ok:
         raise CheckpointError(f"the checkpoint does not fit its configuration\n{report}")
     parts, v, t = Parts(tensors, config, place), config.vision, config.text
-    patch = reshaped(parts.take("vision.patch_embed.weight"), (v.hidden_size, v.patch_values))  # V C T P P -> d x
+    # V C T P P -> d x
+    patch = reshaped(parts.take("vision.patch_embed.weight"), (v.hidden_size, v.patch_values))
     merger = Merger(parts.norm("vision.merger.norm", v), parts.linear("vision.merger.inner"),
                     parts.linear("vision.merger.outer"))
     blocks = tuple(parts.block(f"vision.blocks.{i}", v) for i in range(v.depth))
@@ -269,7 +271,8 @@ def build(tensors: Mapping[str, Weight], config: ModelConfig, dtype: Any, place:
     embed, norm = parts.take("decoder.embed"), parts.norm("decoder.norm", t)
     head = Linear(embed if config.tie_word_embeddings else parts.take("decoder.head"), None)
     dtype = precision(dtype)
-    return Model(Vision(Linear(patch, None), blocks, merger, v, dtype), Decoder(embed, layers, norm, head, t, dtype),
+    return Model(Vision(Linear(patch, None), blocks, merger, v, dtype),
+                 Decoder(embed, layers, norm, head, t, dtype),
                  config)
 
 
@@ -282,7 +285,8 @@ class Parts:
         self.places, self.place = wanted(config), place or (lambda name, weight: weight)
 
     def take(self, where: str) -> Weight:
-        """The weight of a place: its tensors, each put where it belongs, joined when there are several."""
+        """The weight of a place: its tensors, each put where it belongs, joined when there are
+        several."""
         parts = [self.place(name, self.tensors[name]) for name in self.places[where]]
         return parts[0] if len(parts) == 1 else Joined(parts)
 
@@ -298,5 +302,6 @@ class Parts:
     def block(self, where: str, part: VisionConfig | TextConfig) -> Block:
         """One block of the tower or one layer of the decoder."""
         mlp = MLP(self.linear(f"{where}.gate_up"), self.linear(f"{where}.down"))
-        return Block(self.norm(f"{where}.norm1", part), self.linear(f"{where}.qkv"), self.linear(f"{where}.out"),
+        return Block(self.norm(f"{where}.norm1", part), self.linear(f"{where}.qkv"),
+                     self.linear(f"{where}.out"),
                      self.norm(f"{where}.norm2", part), mlp, part)

@@ -63,7 +63,8 @@ def one_video(frames: Sequence[tuple[str, tuple[int, int], int]]) -> tuple[str, 
     (first, size, _), *others = frames
     for name, other, _ in others:
         if other != size:
-            raise PictureError(f"{name} is {by(other[::-1])}, {first} is {by(size[::-1])}; one video has "
+            raise PictureError(f"{name} is {by(other[::-1])}, {first} is {by(size[::-1])}; one video "
+                               f"has "
                                "one size")
     return f"video of {len(frames)} frames", size, len(frames)
 
@@ -229,12 +230,14 @@ def parse_pixel(text: str) -> tuple[float, float]:
 
 def where_document(images: Sequence[str], found: Where, inputs: Inputs, parts: Processor
                    ) -> dict[str, Any]:
-    """`Where` and the picture, or frames, it lies in; sizes are [height, width], boxes x0, y0, x1, y1."""
+    """`Where` and the picture, or frames, it lies in; sizes are [height, width], boxes x0, y0, x1,
+    y1."""
     medium, vision = inputs.media[found.medium], parts.config.vision
     total = sum(m.patches for m in inputs.media) // vision.spatial_merge_size ** 2
     first, count = (found.medium, 1) if medium.kind == "image" else (PAIR * found.time, PAIR)
     shown = [named(one) for one in images[first : first + count]]
-    return {"image": shown[0], "images": shown, "given": len(images), "first": first, "kind": medium.kind,
+    return {"image": shown[0], "images": shown, "given": len(images), "first": first,
+            "kind": medium.kind,
             "source_size": medium.source_size, "resized_size": medium.size,
             "grid": medium.grid,
             "tokens": total, "prompt_length": len(inputs.input_ids), **asdict(found),

@@ -33,10 +33,12 @@ class Chosen(NamedTuple):
 
 
 def open_model(chosen: Chosen, answers: bool = True) -> api.VLM:
-    """A loaded model. Raises ArgumentError when an answer is wanted of an interpreter that has no numbers."""
+    """A loaded model. Raises ArgumentError when an answer is wanted of an interpreter that has no
+    numbers."""
     if answers and chosen.kernels == "shapes":
-        raise ArgumentError("--kernels shapes computes no numbers, so there is no answer to show; use minivl "
-                            "passes for shapes and operations, or minivl explain for any size without weights")
+        raise ArgumentError("--kernels shapes computes no numbers, so there is no answer to show; use "
+                            "minivl passes for shapes and operations, or minivl explain for any size "
+                            "without weights")
     with working("loading the model"):
         return api.load(*chosen)
 

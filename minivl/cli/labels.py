@@ -69,7 +69,8 @@ def collecting(known: dict[str, bool]) -> Iterator[None]:
 def smallest(config: ModelConfig) -> ModelConfig:
     """The same depths and the same full blocks; one head, one value where one will do, four words."""
     vision = replace(config.vision, hidden_size=4, num_heads=1, head_dim=4, intermediate_size=1,
-                     in_channels=1, patch_size=1, temporal_patch_size=1, window_size=2, out_hidden_size=2)
+                     in_channels=1, patch_size=1, temporal_patch_size=1, window_size=2,
+                     out_hidden_size=2)
     text = replace(config.text, hidden_size=2, num_attention_heads=1, num_key_value_heads=1, head_dim=2,
                    intermediate_size=1, vocab_size=4, mrope_section=(1, 0, 0))
     return replace(config, vision=vision, text=text, image_token_id=PAD, video_token_id=2,

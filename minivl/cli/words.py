@@ -291,7 +291,8 @@ def explain(model: Annotated[str | None, typer.Option("--model", metavar="3B|7B|
     """
     from .explain import explain
     from .geometry import parse_size
-    explain(model, [parse_size(one, "--image") for one in image], text_tokens, new_tokens, precision, as_json)
+    explain(model, [parse_size(one, "--image") for one in image], text_tokens, new_tokens, precision,
+            as_json)
 
 
 @app.command()

@@ -227,7 +227,8 @@ FIXED_PREPROCESSOR = [
     Fixed("do_convert_rgb", (True, None), "pictures are always made RGB: this step cannot be left out"),
     Fixed("resample", (3,), "only 3 (bicubic) is part of this model"),
     Fixed("image_processor_type",
-          (None, *(f"Qwen2{name}VLImageProcessor{end}" for name in ("", "_5_") for end in ("", "Fast", "Pil"))),
+          (None, *(f"Qwen2{name}VLImageProcessor{end}" for name in ("", "_5_")
+                   for end in ("", "Fast", "Pil"))),
           "another model's processor"),
     Fixed("video_processor_type", (None, "Qwen2VLVideoProcessor", "Qwen2_5_VLVideoProcessor"),
           "another model's processor"),

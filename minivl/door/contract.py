@@ -118,7 +118,8 @@ def in_place_of(key: str, made: Any, value: Any) -> Any:
     typed = tuple(np.asarray(v).astype(o.dtype, copy=False) for v, o in zip(theirs, ours, strict=True))
     for cast, v in zip(typed, theirs, strict=True):       # 2.9 is not the row number 2
         if cast.dtype.kind in "iu" and not np.array_equal(cast, np.asarray(v)):
-            raise ContractError(f"{key}: put numbers that are no integers in the place of {cast.dtype}; round "
+            raise ContractError(f"{key}: put numbers that are no integers in the place of "
+                                f"{cast.dtype}; round "
                                 "them, if they are meant to be row numbers or ids")
     return typed if isinstance(made, tuple) else typed[0]
 

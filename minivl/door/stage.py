@@ -182,7 +182,8 @@ class Session:
         self.stop_after, self.verify, self.quiet, self.machine = stop_after, verify, quiet, machine
         self.given, self.put = dict(given or {}), dict(put or {})
         if kernels := [key for key in (*self.given, *self.put) if key.startswith("kernel.")]:
-            raise ArgumentError(f"given and put hold outputs of stages, got {kernels[0]}; put a function in the "
+            raise ArgumentError(f"given and put hold outputs of stages, got {kernels[0]}; put a "
+                                f"function in the "
                                 "place of a kernel with `replace`")
         self.replace = list((replace or {}).items())
         printed, kept = watch.patterns(print_after), watch.patterns(record)
@@ -245,9 +246,11 @@ class Session:
             self._warn_of_unmatched()
 
     def _warn_of_unmatched(self) -> None:
-        # A trace is given whole, also to a run of its second half; a value is put where it is meant to go.
+        # A trace is given whole, also to a run of its second half; a value is put where it is meant to
+        # go.
         if self.given and not self.given.keys() & self.met.keys():
-            warnings.warn(f"no stage was run under a key of `given`, such as {next(iter(self.given))}", stacklevel=3)
+            warnings.warn(f"no stage was run under a key of `given`, such as {next(iter(self.given))}",
+                          stacklevel=3)
         if lost := [key for key in self.put if self.met.get(key) not in ("leaf", "composite")]:
             warnings.warn(f"no stage was run under a key of `put`, such as {lost[0]}", stacklevel=3)
         unmatched = {pattern for patterns, kinds in self._asked for pattern in patterns
@@ -391,10 +394,12 @@ class Session:
             return definition
         composite = getattr(definition, "composite", False)
         if label.startswith("kernel."):                  # one that is not made of others has no inside
-            looking = [session for session in self.chain if composite and session._asks_for_kernels(label)]
+            looking = [session for session in self.chain if composite
+                       and session._asks_for_kernels(label)]
         else:                                            # a leaf's inside are kernels, and nothing else
             looking = [session for session, key in zip(self.chain, keys, strict=True)
-                       if session._asks_for_kernels(label) or (composite and session._asks_inside(label, key))]
+                       if session._asks_for_kernels(label)
+                       or (composite and session._asks_inside(label, key))]
         for session in looking:                      # written into a trace's manifest
             session.unfused.add(label)
         return definition if looking else fast
@@ -418,9 +423,10 @@ class Session:
         return value if self.machine is None else _each(self.machine.to_host, value)
 
     def unspoilt(self, value: Any) -> Any:
-        """An argument for a candidate that must not write into the run: a view that cannot be written to, and
-        a copy where the machine's arrays know no such views."""
-        if isinstance(value, np.ndarray | tuple) or not (hasattr(value, "shape") and hasattr(value, "dtype")):
+        """An argument for a candidate that must not write into the run: a view that cannot be written
+        to, and a copy where the machine's arrays know no such views."""
+        if isinstance(value, np.ndarray | tuple) or not (hasattr(value, "shape")
+                                                         and hasattr(value, "dtype")):
             return _read_only(value)
         return self.to_device(np.array(self.to_host(value)))
 
@@ -472,10 +478,10 @@ def running(machine: Machine) -> AbstractContextManager[Session | None]:
     """What each public call of the model enters, so that its interpreter's functions run under any
     open session. The definitions need none: without a session a stage is called as it stands."""
     session = _session.get()
-    plain = not machine.functions and machine.to_host is machine.to_device       # both give what they get
+    plain = not machine.functions and machine.to_host is machine.to_device      # both give what they get
     if plain and (session is None or session.machine is None):
         return nullcontext()
-    return Session(machine=machine)                      # over whatever machine the code around it runs on
+    return Session(machine=machine)                    # over whatever machine the code around it runs on
 
 
 @contextmanager

@@ -33,13 +33,13 @@ def same(value: Any) -> Any:
 class Interpreter(NamedTuple):
     """One machine that runs the model.
 
-    functions: a kernel or a stage -> what stands in for it; what is missing runs as it is defined. One that
-        stands in for a stage made of others (a whole block) changes the cache itself where that one does; the
-        door takes the definition instead as soon as somebody looks inside
+    functions: a kernel or a stage -> what stands in for it; what is missing runs as it is defined. One
+        that stands in for a stage made of others (a whole block) changes the cache itself where that
+        one does; the door takes the definition instead as soon as somebody looks inside
     prepare: weights into this machine's layout, once, when the model is loaded; it gives a new tree
     zeros: memory of the KV cache, `zeros(shape, dtype)`
-    to_device, to_host: an array's way to this machine's memory and back. What `to_host` gives nobody writes
-        to any more: a machine that reuses its buffers gives a copy
+    to_device, to_host: an array's way to this machine's memory and back. What `to_host` gives nobody
+        writes to any more: a machine that reuses its buffers gives a copy
     """
     name: str
     functions: Mapping[Function, Function] = {}
@@ -50,13 +50,15 @@ class Interpreter(NamedTuple):
 
 
 def interpreter(name: str | Interpreter) -> Interpreter:
-    """The interpreter of a name; "auto" is the definitions, until a faster one is there. One of your own is
+    """The interpreter of a name; "auto" is the definitions, until a faster one is there. One of your
+    own is
     checked: its functions may be keyed by kernels and stages, or by their definitions.
 
     Raises ArgumentError for a name that there is none of, and for a key that is no kernel or stage.
     """
     if isinstance(name, Interpreter):
-        return name._replace(functions={defined(key): function for key, function in name.functions.items()})
+        return name._replace(functions={defined(key): function
+                                        for key, function in name.functions.items()})
     if not isinstance(name, str) or name not in ("auto", *INTERPRETERS):
         said = repr(name) if name is None or isinstance(name, str | int) else f"a {type(name).__name__}"
         raise ArgumentError(f"kernels must be 'auto' or {' or '.join(map(repr, INTERPRETERS))} or an "
@@ -72,7 +74,8 @@ def defined(key: Any) -> Function:
     """The definition behind a key of `Interpreter.functions`. Raises ArgumentError for what has none."""
     found = getattr(key, "definition", key)
     if not callable(found) or not hasattr(found, "composite"):
-        raise ArgumentError(f"functions of an interpreter are keyed by kernels or stages, got {key!r}: for "
+        raise ArgumentError(f"functions of an interpreter are keyed by kernels or stages, got {key!r}: "
+                            f"for "
                             "example minivl.kernels.definition.gelu")
     return found
 

@@ -79,8 +79,8 @@ class Costs:
 
     @property
     def peak_bytes(self) -> int:
-        """At least: weights, cache, and what goes in and out of the widest pass. What a kernel holds meanwhile
-        is its own: the definitions widen a whole matrix to float32 while they multiply."""
+        """At least: weights, cache, and what goes in and out of the widest pass. What a kernel holds
+        meanwhile is its own: the definitions widen a whole matrix to float32 while they multiply."""
         return self.weight_bytes + self.cache_bytes + max(row.held for row in self.prefill)
 
 

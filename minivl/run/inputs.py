@@ -78,18 +78,19 @@ class Inputs:
         holds. Empty ones count as absent; without position_ids they are made by the rule
         `after_video`."""
         if "input_ids" not in arrays:
-            raise ArgumentError(f"input_ids should be among the arrays, which are {', '.join(arrays) or 'none'}")
+            raise ArgumentError(f"input_ids should be among the arrays, which are "
+                                f"{', '.join(arrays) or 'none'}")
         given: dict[str, Any] = {name: arrays[name] for name in PICTURES if len(arrays.get(name, ()))}
         made = cls.from_ids(arrays["input_ids"], config, **given, after_video=after_video)
         return made.with_positions(arrays["position_ids"]) if "position_ids" in arrays else made
 
     def with_positions(self, positions: np.ndarray) -> Inputs:
-        """The same with positions (3, s) of somebody else. Raises ArgumentError for another shape, such as that
-        of transformers with a row of text positions above the three axes."""
+        """The same with positions (3, s) of somebody else. Raises ArgumentError for another shape,
+        such as that of transformers with a row of text positions above the three axes."""
         wanted = (3, len(self.input_ids))
         if np.shape(positions) != wanted:
-            raise ArgumentError(f"position_ids should be [3, s] = {list(wanted)}: time, height, width; they have "
-                                f"shape {list(np.shape(positions))}")
+            raise ArgumentError(f"position_ids should be [3, s] = {list(wanted)}: time, height, width; "
+                                f"they have shape {list(np.shape(positions))}")
         return replace(self, position_ids=np.asarray(positions))
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -90,7 +90,7 @@ def load_template(folder: str | Path) -> str | None:
     text = _read(path)
     kind = text and kind_of(text.encode("utf-8", "replace"))
     if kind and not kind.startswith("JSON"):
-        raise TemplateError(f"{path}: is {kind}")     # as a template, a pointer would be the whole prompt
+        raise TemplateError(f"{path}: is {kind}")    # as a template, a pointer would be the whole prompt
     if text is not None:
         return text
     for name in ("chat_template.json", "tokenizer_config.json"):

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from ..door.errors import ArgumentError
 from ..door.files import read_text
 from ..door.looks import kind_of
 from . import bpe
@@ -54,7 +55,7 @@ class Tokenizer:
         of this family.
         """
         if backend not in BACKENDS:
-            raise ValueError(f"backend is {backend!r}, should be one of {', '.join(BACKENDS)}")
+            raise ArgumentError(f"backend is {backend!r}, should be one of {', '.join(BACKENDS)}")
         path = Path(folder) / "tokenizer.json"
         if backend != "bpe":
             try:
