@@ -323,7 +323,7 @@ def _work(run: Run, index: int, stop: int, queue: Any, barrier: Any, teller: Tel
         losses = half_step(run, half)
         barrier.wait()
         run.step += 1
-        mover.move(run.step - run.since, *run.rates())
+        mover.move(run.step, run.since, *run.rates())
         barrier.wait()
         if run.step % SAY_STEPS == 0:
             give_back_memory()
@@ -385,7 +385,7 @@ def _whole_steps(run: Run, teller: Teller, order: Iterator[Any]) -> None:
         run.flat.gradients[0].zero_()
         losses = whole_step(run, batch)
         run.step += 1
-        mover.move(run.step - run.since, *run.rates())
+        mover.move(run.step, run.since, *run.rates())
         run.clock += time.time() - begin
         teller.after(losses)
 
