@@ -120,9 +120,10 @@ class Run:
         self.lean.to(device or "cpu")
         self.preference = Preference(self.lean) if phase.preference else None
         self.flat = Flat(self.lean, WORKERS if device is None else 1)
+        self.since = 0                                    # the step at which the moments began
         if before is not None:
             self.flat.restore(before)
-        self.since = 0 if before is None else -OLD        # the step at which the moments began
+            self.since = -OLD if before["second"].any() else 0            # another machine's stayed behind
         self.step, self.clock = 0, torch.zeros(1, dtype=torch.float64).share_memory_()
         self.looked = torch.full((1,), time.time(), dtype=torch.float64).share_memory_()    # workers come and go
         self.kept: dict[tuple[int, int], Any] = {}        # features of the still tower, of one pool
