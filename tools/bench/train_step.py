@@ -1,11 +1,11 @@
-"""A step of training the embedded model: the plain form of the network against its own functions, side by side.
+"""A step of training the embedded model: the plain form of the network beside its own functions.
 
     python -m tools.bench.train_step
 
-For each kind of phase the same half batches go forward and backward in turns, in one process with one thread, from
-the drawn rows on: the plain form (`network.Lean`; every set of questions looks anew), and the form that training uses
-(`fused.py`; a still tower looks once for `again` sets of questions). Milliseconds of CPU a sample, the median of the
-rounds, and their ratio.
+For each kind of phase the same half batches go forward and backward in turns, in one process with one
+thread, from the drawn rows on: the plain form (`network.Lean`; every set of questions looks anew), and
+the form that training uses (`fused.py`; a still tower looks once for `again` sets of questions).
+Milliseconds of CPU a sample, the median of the rounds, and their ratio.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def main(rounds: Annotated[int, typer.Option(min=1)] = 3) -> None:
     network.ROUND = FAST_HALVES
     for kind, name in KINDS.items():
         plain, own = measure(PHASES[name], rounds)
-        print(f"{kind:8} plain {plain:6.1f} ms a sample, own functions {own:6.1f}, ratio {plain / own:.2f}",
-              flush=True)
+        print(f"{kind:8} plain {plain:6.1f} ms a sample, own functions {own:6.1f} ms, "
+              f"ratio {plain / own:.2f}", flush=True)
 
 
 if __name__ == "__main__":

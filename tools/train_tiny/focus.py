@@ -1,7 +1,8 @@
-"""Samples of one kind of question, for a row that stands on a plateau: little else until it is broken, then a mix.
+"""Samples of one kind of question: little else for a row on a plateau until it is broken, then a mix.
 
-One yes or no among ten questions teaches nothing about relations; eight of them about one pair of things, each with
-its opposite, do within minutes. Points, boxes and controls likewise: all that can be asked about a picture, at once.
+One yes or no among ten questions teaches nothing about relations; eight of them about one pair of
+things, each with its opposite, do within minutes. Points, boxes and controls likewise: all that can be
+asked about a picture, at once.
 
 Read next: `phases.py`, whose phases draw them beside `tasks.KINDS_OF_SAMPLE`.
 """
@@ -45,15 +46,16 @@ def pairs_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
 
 
 def told_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
-    """Relations whose answers say first what they are judged by; bare answers come last in the curriculum."""
+    """Relations whose answers say first what they are judged by; bare answers are learned after them."""
     sample = pairs_sample(rng, easy, turns)
     things = {thing.label: thing for thing in fitted(sample.clips[0]).things}
     return Sample(sample.clips, [_told(turn, things) for turn in sample.turns])
 
 
 def _told(turn: Turn, things: dict[str, Thing]) -> Turn:
-    """Is the red star left of the blue ring? -> The red star is at (40, 52), the blue ring at (90, 20): yes."""
-    one, other = sorted((name for name in things if f"the {name}" in turn.question), key=turn.question.index)
+    """Is the red star left of the blue ring? The red star is at (4, 5), the blue ring at (9, 2): yes."""
+    named = [name for name in things if f"the {name}" in turn.question]
+    one, other = sorted(named, key=turn.question.index)
     show = _centre if any(side in turn.question for side in SIDES) else _extent
     return replace(turn, answer=f"The {one} is {show(things[one])}, the {other} {show(things[other])}: "
                                 f"{turn.answer.lower()}")
@@ -78,12 +80,12 @@ def boxes_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
     clip = picture_of_shapes(rng, most=2 if easy else 6)
     shown = fitted(clip)
     found = _many(rng, shown, find, max(1, turns - 4))
-    asked = [detect(rng, shown), describe(rng, shown), *found, count(rng, shown), _detect_from(rng, shown)]
-    return Sample([clip], [turn for turn in asked if turn])
+    asked = [detect(rng, shown), describe(rng, shown), *found, count(rng, shown)]
+    return Sample([clip], [turn for turn in (*asked, _detect_from(rng, shown)) if turn])
 
 
 def _detect_from(rng: Rng, clip: Clip) -> Turn | None:
-    """All boxes, starting at one of them: which comes next must not lean on its place in the list alone."""
+    """All boxes, starting at one of them: what comes next must not lean on its place in the list."""
     things = left_to_right(clip.things)
     named = [i for i, thing in enumerate(things) if thing in once(clip)]
     if not named or len(things) < 2:
@@ -114,8 +116,8 @@ def characters_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
     """One to three characters of any kind, no word and no number: what the tower learns letters from."""
     text = "".join(rng.choice(list(CHARACTERS), 1 if easy else int(rng.integers(1, 4))))
     clip = picture_of_text(rng, text, easy)
-    shown = fitted(clip)
-    return Sample([clip], [(read_number if text.isdigit() else read_word)(rng, shown), find_text(rng, shown)])
+    shown, read = fitted(clip), read_number if text.isdigit() else read_word
+    return Sample([clip], [read(rng, shown), find_text(rng, shown)])
 
 
 def _many(rng: Rng, clip: Clip, ask: Ask, most: int) -> list[Turn]:

@@ -1,14 +1,14 @@
 """The network of `network.Lean` by functions that bring their own backward pass: what training uses.
 
 PyTorch would keep and pass over many arrays between two products of matrices. Here each half of a block
-(attention, gated MLP) is one function: gains of norms go into the matrices behind them, rotations are products
-of complex numbers in place, attention takes slices as `layout.py` lays them, and the last layer of the decoder
-asks only what an answer needs. Products are NumPy's, whose BLAS is faster than PyTorch's where there is no
-bfloat16 (by a third on a core of its own, by a tenth where two threads share a core).
+(attention, gated MLP) is one function: gains of norms go into the matrices behind them, rotations are
+products of complex numbers in place, attention takes slices as `layout.py` lays them, and the last layer
+of the decoder asks only what an answer needs. Products are NumPy's, whose BLAS is faster than PyTorch's
+where there is no bfloat16 (by a third on a core of its own, by a tenth where two threads share a core).
 
-`network.Lean.see` and `read` are the definition; a test holds logits and gradients of both equal. p: patches,
-s: tokens, q: queries, d: width, h: heads, c: heads of keys, g: queries' heads for each of them, e: width of a
-head. Read next: `train.py`.
+`network.Lean.see` and `read` are the definition; a test holds logits and gradients of both equal. p:
+patches, s: tokens, q: queries, d: width, h: heads, c: heads of keys, g: queries' heads for each of them,
+e: width of a head. Read next: `train.py`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def normed_backward(grad: torch.Tensor, n: torch.Tensor, factor: torch.Tensor,
 
 
 def turn_(rows: torch.Tensor, turn: torch.Tensor) -> None:
-    """Rotate the first columns of rows (p, w) in place; turn: (p, n) complex, for 2 n columns of pairs."""
+    """Rotate the first columns of rows (p, w) in place. turn: (p, n) complex, for 2 n columns."""
     torch.view_as_complex(rows.view(len(rows), -1, 2))[:, :turn.shape[1]].mul_(turn)
 
 
@@ -129,11 +129,11 @@ class GatedMLP(torch.autograd.Function):
                 grad.sum(dim=0) if ctx.biased else None)
 
 
-# ------------------------------------------------------------------------------------------------- the tower
+# ------------------------------------------------------------------------------------------- the tower
 
 def segments(rows: torch.Tensor, frames: list[Frames], full: bool) -> list[np.ndarray]:
-    """Views (t, k, n, w) of rows (p, w): k segments of n patches in each of t frames, which are windows or,
-    with `full`, the frame itself."""
+    """Views (t, k, n, w) of rows (p, w): k segments of n patches in each of t frames, which are windows
+    or, with `full`, the frame itself."""
     out, width = [], rows.shape[1]
     for start, count, patches, windows in frames:
         part = rows.numpy()[start:start + count * patches].reshape(count, patches, width)
@@ -207,8 +207,8 @@ def matrix(layer: torch.nn.Linear) -> tuple[torch.Tensor, torch.Tensor | None]:
 
 
 def _embedded(lean: Lean, weight: torch.Tensor, b: dict[str, Any]) -> torch.Tensor:
-    """Patches (p, d): mean and scale of pixels go into the matrix, and for still pictures, whose two frames
-    are one, the sum of both halves of it."""
+    """Patches (p, d): mean and scale of pixels go into the matrix, and for still pictures, whose two
+    frames are one, the sum of both halves of it."""
     scaled = weight * lean.scale[0, :, :, None, None].view(1, 3, 1, 1)
     bias = -(scaled * lean.mean.view(1, 3, 1, 1)).sum(dim=(1, 2, 3))
     parts = [Linear.apply(b[name].float(), one.reshape(WIDTH, -1), bias)
@@ -216,10 +216,10 @@ def _embedded(lean: Lean, weight: torch.Tensor, b: dict[str, Any]) -> torch.Tens
     return torch.cat(parts)
 
 
-# ------------------------------------------------------------------------------------------------- the decoder
+# ----------------------------------------------------------------------------------------- the decoder
 
 class ReadingAttention(torch.autograd.Function):
-    """x (s, d) -> x + o_proj(attention(norm(x))) of one layer of the decoder, for a plan's queries: (q, d)."""
+    """x (s, d) -> x + o_proj(attention(norm(x))) of one layer of the decoder, for queries (q, d)."""
 
     @staticmethod
     def forward(ctx, x, gain, q_w, q_b, k_w, k_b, v_w, v_b, o_w, turns, b, plan):
@@ -314,13 +314,14 @@ def _shared_backward(q, kv, d_o, d_q, d_kv, shares):
 
 
 def _add_keys(total: np.ndarray, weights: np.ndarray, rows: np.ndarray) -> None:
-    """To keys or values (..., c, 1, n, e) what rows (..., c, g, q, e) give by weights (..., c, g, q, n)."""
+    """To keys or values (..., c, 1, n, e) what rows (..., c, g, q, e) give by weights (..., c, g, q,
+    n)."""
     total += np.matmul(weights.swapaxes(-1, -2), rows).sum(axis=-3, keepdims=True)
 
 
 def _attend_tree(q: np.ndarray, kv: np.ndarray, o: np.ndarray, shared: int, tree: Tree) -> np.ndarray:
-    """A row: all of its queries see the prompt, those of a branch also the branch up to themselves. Gives the
-    shares (c, g, q, prompt + longest branch)."""
+    """A row: all of its queries see the prompt, those of a branch also the branch up to themselves.
+    Gives the shares (c, g, q, prompt + longest branch)."""
     k, v = keys_of(np.concatenate([kv[:shared], kv[tree.start:tree.prompt]]))
     mine, before = queries_of(q[tree.first:tree.last]), k.shape[-2]
     longest = max(part.keys for part in tree.branches)
@@ -384,7 +385,8 @@ def _own(scores: np.ndarray, tree: Tree, part: Branches, before: int) -> np.ndar
 
 
 def read(lean: Lean, b: dict[str, Any], features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (n, v) of the tokens of all answers, and visual tokens (m, d) as `EARLY` layers left them."""
+    """Logits (n, v) of the tokens of all answers, and visual tokens (m, d) as `EARLY` layers left
+    them."""
     decoder = lean.model.model.language_model
     vocabulary = decoder.embed_tokens.weight.shape[0]
     ids = b["ids"].clone()
@@ -401,11 +403,11 @@ def read(lean: Lean, b: dict[str, Any], features: torch.Tensor) -> tuple[torch.T
     return F.linear(network.rms_norm(x, decoder.norm.weight), decoder.embed_tokens.weight), early
 
 
-# ------------------------------------------------------------------------------------------------- batches
+# --------------------------------------------------------------------------------------------- batches
 
 def tensors(batch: dict[str, Any], lean: Lean) -> dict[str, Any]:
-    """A batch of `layout.lay` as tensors, with the rotations as complex numbers of length one; those of queries
-    also hold the scale of the scores."""
+    """A batch of `layout.lay` as tensors, with the rotations as complex numbers of length one; those of
+    queries also hold the scale of the scores."""
     b: dict[str, Any] = {name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
                          for name, value in batch.items()}
     scale = HEAD ** -0.5

@@ -1,10 +1,11 @@
 """The whole schedule, from wherever it stands: `python -m tools.train_tiny go-on --run runs/f`.
 
-Phase after phase of `phases.SCHEDULE`, each in its folder of the run; moments and the average of the weights go
-on from one to the next. Killed, the same command goes on, at most two minutes back. An empty run begins where
-`state/` says that the last machine stopped; `keep` writes that folder: the average of the weights with the heads, in
-bfloat16, the phase, the step, and the learning curve so far. The weights themselves go on from their average, and
-moments stay behind (they would be twice the size): a new machine warms up anew.
+Phase after phase of `phases.SCHEDULE`, each in its folder of the run; moments and the average of the
+weights go on from one to the next. Killed, the same command goes on, at most two minutes back. An empty
+run begins where `state/` says that the last machine stopped; `keep` writes that folder: the average of
+the weights with the heads, in bfloat16, the phase, the step, and the learning curve so far. The weights
+themselves go on from their average, and moments stay behind (they would be twice the size): a new
+machine warms up anew.
 
 Read next: `train.py`.
 """
@@ -29,13 +30,14 @@ from .tokens import load_tokenizer
 from .train import train
 
 STATE = Path(__file__).parent / "state"
-MOST_BYTES, MOST_LINES = 16_000_000, 60                   # of the state; of a phase's learning curve in it
-EFFORT = {"tower": 1.0, "decoder": 1.0, "all": 2.2}       # of a sample, against each other, for the hours left
+MOST_BYTES, MOST_LINES = 16_000_000, 60  # of the state; of a phase's learning curve in it
+EFFORT = {"tower": 1.0, "decoder": 1.0, "all": 2.2}       # of a sample, for the hours left
 
 
-def go_on(run: Path, device: str | None = None, state: Path = STATE, schedule: tuple[Phase, ...] = SCHEDULE,
-          seed: int = 1, scale: float = 1.0) -> Path:
-    """Train what is left of the schedule; the path of the last weights. scale: of every phase's steps."""
+def go_on(run: Path, device: str | None = None, state: Path = STATE,
+          schedule: tuple[Phase, ...] = SCHEDULE, seed: int = 1, scale: float = 1.0) -> Path:
+    """Train what is left of the schedule; the path of the last weights. scale: of every phase's
+    steps."""
     schedule = tuple(replace(phase, steps=max(1, round(scale * phase.steps))) for phase in schedule)
     if not any((run / phase.name).exists() for phase in schedule) and (state / "state.json").exists():
         unpack(run, state, schedule, seed)
@@ -58,7 +60,8 @@ def newest(run: Path, schedule: tuple[Phase, ...] = SCHEDULE) -> Path:
     """The folder of the phase that a run is in. Raises FileNotFoundError where none has begun."""
     found = [run / phase.name for phase in schedule if (run / phase.name / "checkpoint.pt").exists()]
     if not found:
-        raise FileNotFoundError(f"{run} has no checkpoint.pt in a phase's folder: go-on has not saved there yet")
+        raise FileNotFoundError(f"{run} must hold a checkpoint.pt in a phase's folder, and there is none: "
+                                "start `go-on` and wait for two minutes")
     return found[-1]
 
 
@@ -71,8 +74,8 @@ def averaged(checkpoint: Path) -> dict[str, torch.Tensor]:
 
 
 def keep(run: Path, state: Path = STATE, schedule: tuple[Phase, ...] = SCHEDULE) -> int:
-    """Write into `state` what another machine needs to go on; the bytes written. Raises ValueError when that is more
-    than may stand in the repository."""
+    """Write into `state` what another machine needs to go on; the bytes written. Raises ValueError when
+    that is more than may stand in the repository."""
     folder = newest(run, schedule)
     saved = torch.load(folder / "checkpoint.pt", weights_only=True)
     weights = {name: value.bfloat16() for name, value in averaged(folder / "checkpoint.pt").items()
@@ -95,7 +98,7 @@ def _thinned(lines: list[dict[str, Any]], phase: str) -> list[dict[str, Any]]:
     """At most MOST_LINES of a phase's lines, its looks and its last among them."""
     mine = [line for line in lines if line["phase"] == phase]
     every = -(-len(mine) // MOST_LINES) or 1
-    return [line for i, line in enumerate(mine) if "held_out" in line or (len(mine) - 1 - i) % every == 0]
+    return [line for i, line in enumerate(mine, 1) if "held_out" in line or (len(mine) - i) % every == 0]
 
 
 def unpack(run: Path, state: Path, schedule: tuple[Phase, ...], seed: int) -> None:

@@ -1,9 +1,10 @@
 """A half batch as the network's own functions want it: what is attended together lies side by side.
 
-`packing.collate` pads and gathers; here nothing is padded and hardly anything gathered. Patches come in the order
-of the windows, all pictures of one size one after the other, so that a window and a frame are slices. Of two equal
-frames, which every still picture has, one is kept. Tokens come row after row: the start of the prompt, which is the
-same in all rows, stands once in front; then the rest of each prompt with its branches, those of one length together.
+`packing.collate` pads and gathers; here nothing is padded and hardly anything gathered. Patches come in
+the order of the windows, all pictures of one size one after the other, so that a window and a frame are
+slices. Of two equal frames, which every still picture has, one is kept. Tokens come row after row: the
+start of the prompt, which is the same in all rows, stands once in front; then the rest of each prompt
+with its branches, those of one length together.
 
 A test holds losses and gradients on both layouts equal. Read next: `fused.py`.
 """
@@ -19,11 +20,12 @@ import numpy as np
 from .packing import CELLS, PATCH, Row
 from .targets import Targets
 
-SEEN = (*Targets._fields, "corners")                      # what is kept of pictures that are looked at once
+SEEN = (*Targets._fields, "corners")  # what is kept of pictures that are looked at once
 
 
 class Frames(NamedTuple):
-    """`count` frames of one size from patch `start` on. windows: (first patch in the frame, windows, patches each)."""
+    """`count` frames of one size from patch `start` on. windows: (first patch in the frame, windows,
+    patches each)."""
     start: int
     count: int
     patches: int
@@ -31,8 +33,8 @@ class Frames(NamedTuple):
 
 
 class Branches(NamedTuple):
-    """`count` branches of one length, one after the other, with as many queries each: all of them, or those at their
-    end. query: the first one's place among the queries; key: among the tokens."""
+    """`count` branches of one length, one after the other, with as many queries each: all of them, or
+    those at their end. query: the first one's place among the queries; key: among the tokens."""
     query: int
     count: int
     queries: int
@@ -46,15 +48,17 @@ class Tree(NamedTuple):
     prompt: int
     first: int
     last: int
-    asks: int                                             # queries of the prompt: all of its tokens, or none
+    asks: int  # queries of the prompt: all of its tokens, or none
     branches: tuple[Branches, ...]
 
 
 @functools.lru_cache(maxsize=1024)
 def windowed(h: int, w: int) -> tuple[np.ndarray, tuple[tuple[int, int, int], ...]]:
-    """Cells of an (h, w) frame in the order of its windows, whole windows first, and what `Frames.windows` says."""
+    """Cells of an (h, w) frame in the order of its windows, whole windows first, and what
+    `Frames.windows` says."""
     cells = np.arange(h * w).reshape(h, w)
-    blocks = [cells[i:i + CELLS, j:j + CELLS].reshape(-1) for i in range(0, h, CELLS) for j in range(0, w, CELLS)]
+    blocks = [cells[i:i + CELLS, j:j + CELLS].reshape(-1)
+              for i in range(0, h, CELLS) for j in range(0, w, CELLS)]
     blocks.sort(key=lambda block: -len(block))
     kinds, start = [], 0
     for size in sorted({len(block) for block in blocks}, reverse=True):
@@ -65,10 +69,11 @@ def windowed(h: int, w: int) -> tuple[np.ndarray, tuple[tuple[int, int, int], ..
 
 
 def lay(rows: list[Row]) -> dict[str, Any]:
-    """Rows as the arrays of one step; dense targets in the order of visual tokens, as in `packing.collate`."""
-    batch: dict[str, Any] = {name: np.concatenate([getattr(t, name) for row in rows for t in row.targets])
-                             for name in Targets._fields}
-    return batch | _pictures(rows) | (questions(rows) if len(rows[0].ids) else {})
+    """Rows as the arrays of one step; dense targets in the order of visual tokens, as in
+    `packing.collate`."""
+    made = [one for row in rows for one in row.targets]
+    dense = {name: np.concatenate([getattr(one, name) for one in made]) for name in Targets._fields}
+    return dense | _pictures(rows) | (questions(rows) if len(rows[0].ids) else {})
 
 
 def questions(rows: list[Row]) -> dict[str, Any]:
@@ -76,7 +81,7 @@ def questions(rows: list[Row]) -> dict[str, Any]:
     return {"tasks": [task for row in rows for task in row.tasks], **_tokens(rows)}
 
 
-# ------------------------------------------------------------------------------------------------- the tower
+# ------------------------------------------------------------------------------------------- the tower
 
 def _pictures(rows: list[Row]) -> dict[str, Any]:
     """Patches, where each stands in its picture, the frames, and where each visual token is found."""
@@ -102,7 +107,8 @@ def _pictures(rows: list[Row]) -> dict[str, Any]:
     flat = {name: np.concatenate(parts).reshape(-1, 3 * count * PATCH**2) if parts
             else np.zeros((0, 3 * count * PATCH**2), np.uint8)
             for name, parts, count in (("still", pixels[True], 1), ("moving", pixels[False], 2))}
-    return {**flat, "at": np.concatenate(at, axis=1), "corners": corners, "places": places, "frames": frames}
+    return {**flat, "at": np.concatenate(at, axis=1), "corners": corners, "places": places,
+            "frames": frames}
 
 
 def _corners(t: int, gh: int, gw: int) -> np.ndarray:
@@ -124,10 +130,11 @@ def _add_frames(frames: list[Frames], more: Frames) -> None:
         frames.append(more)
 
 
-# ------------------------------------------------------------------------------------------------- the decoder
+# ----------------------------------------------------------------------------------------- the decoder
 
 def _tokens(rows: list[Row]) -> dict[str, Any]:
-    """Tokens of all rows, and two plans: one that asks all of them, one those before an answer's tokens."""
+    """Tokens of all rows, and two plans: one that asks all of them, one those before an answer's
+    tokens."""
     shared = _shared(rows)
     pieces = [(rows[0], np.arange(shared))]
     whole, last, at = [], [], shared
@@ -148,12 +155,14 @@ def _tokens(rows: list[Row]) -> dict[str, Any]:
 
 def _shared(rows: list[Row]) -> int:
     """How many tokens at the start are the same in all rows; those are text, before any picture."""
-    least = min(int(row.visual[0]) if len(row.visual) else int((row.branch == 0).sum()) - 1 for row in rows)
+    least = min(int((row.branch == 0).sum()) - 1 if not len(row.visual) else int(row.visual[0])
+                for row in rows)
     return least if all(np.array_equal(row.ids[:least], rows[0].ids[:least]) for row in rows) else 0
 
 
 def _by_length(row: Row, shared: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """A row's tokens after the shared ones, branches sorted by length; (start, length) of each branch in that."""
+    """A row's tokens after the shared ones, branches sorted by length; (start, length) of each branch in
+    that."""
     branches = [np.flatnonzero(row.branch == number) for number in range(1, int(row.branch.max()) + 1)]
     branches.sort(key=lambda one: (len(one), int((row.target[one] >= 0).sum())))
     parts = [np.flatnonzero(row.branch == 0)[shared:], *branches]
@@ -176,8 +185,8 @@ def _tree(start: int, prompt: int, first: int, asks: int, spans: Sequence[tuple[
 
 
 def _counted(pieces: list[tuple[Row, np.ndarray]], out: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Visual tokens and numbers of answers, counted over the batch; the tokens that are asked, with their targets.
-    pieces: the shared start, then each row with the order of its tokens."""
+    """Visual tokens and numbers of answers, counted over the batch; the tokens that are asked, with
+    their targets. pieces: the shared start, then each row with the order of its tokens."""
     shared = len(pieces[0][1])
     visual, answer, at, answers = [], [np.full(shared, -1)], shared, 0
     for row, order in pieces[1:]:
@@ -186,4 +195,5 @@ def _counted(pieces: list[tuple[Row, np.ndarray]], out: dict[str, np.ndarray]) -
         at, answers = at + len(order), answers + len(row.tasks)
     asked = np.flatnonzero(out["target"] >= 0)
     flat = {name: out[name][asked] for name in ("target", "weight", "digit")}
-    return {"visual": np.concatenate(visual), "asked": asked, **flat, "answer": np.concatenate(answer)[asked]}
+    return {"visual": np.concatenate(visual), "asked": asked, **flat,
+            "answer": np.concatenate(answer)[asked]}

@@ -92,10 +92,11 @@ class Mover:
         self.values, self.average, self.first, self.second, *self.gradients = views
 
     @torch.no_grad()
-    def move(self, step: int, matrix_rate: float, plain_rate: float) -> None:
-        """step counts from 1 since the moments began, for the bias of AdamW's and the weight of the average."""
+    def move(self, step: int, since: int, matrix_rate: float, plain_rate: float) -> None:
+        """step: of the phase, from 1; the average begins with it, so that a short phase counts. since: the step at
+        which the moments began, for the bias of AdamW's."""
         for i in self.plain:
-            self._adam(i, step, plain_rate)
+            self._adam(i, step - since, plain_rate)
         for members in self.stacks.values():
             if members:
                 self._muon(members, matrix_rate)

@@ -89,7 +89,7 @@ SCHEDULE = (                                              # `going_on.py`
            "number": 0.06, "word": 0.02, "document": 0.01},
           dense=0.2, turns=7, again=2, rate_start=0.4, rate_end=0.01),
     Phase("mend", 38, "dialogues, the odd one out, two pictures, which a focus forgets, beside everything else",
-          "decoder", 360,
+          "decoder", 150,
           {"dialogue": 0.19, "odd": 0.09, "differ": 0.11, "shapes": 0.19, "pairs": 0.06, "points": 0.06, "boxes": 0.10,
            "clicks": 0.03, "number": 0.05, "word": 0.02, "video": 0.07, "document": 0.03},
           dense=0.2, turns=6, again=2, rate_start=0.35, rate_end=0.01),

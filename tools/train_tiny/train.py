@@ -120,9 +120,10 @@ class Run:
         self.lean.to(device or "cpu")
         self.preference = Preference(self.lean) if phase.preference else None
         self.flat = Flat(self.lean, WORKERS if device is None else 1)
+        self.since = 0                                    # the step at which the moments began
         if before is not None:
             self.flat.restore(before)
-        self.since = 0 if before is None else -OLD        # the step at which the moments began
+            self.since = -OLD if before["second"].any() else 0            # another machine's stayed behind
         self.step, self.clock = 0, torch.zeros(1, dtype=torch.float64).share_memory_()
         self.looked = torch.full((1,), time.time(), dtype=torch.float64).share_memory_()    # workers come and go
         self.kept: dict[tuple[int, int], Any] = {}        # features of the still tower, of one pool
@@ -323,7 +324,7 @@ def _work(run: Run, index: int, stop: int, queue: Any, barrier: Any, teller: Tel
         losses = half_step(run, half)
         barrier.wait()
         run.step += 1
-        mover.move(run.step - run.since, *run.rates())
+        mover.move(run.step, run.since, *run.rates())
         barrier.wait()
         if run.step % SAY_STEPS == 0:
             give_back_memory()
@@ -385,7 +386,7 @@ def _whole_steps(run: Run, teller: Teller, order: Iterator[Any]) -> None:
         run.flat.gradients[0].zero_()
         losses = whole_step(run, batch)
         run.step += 1
-        mover.move(run.step - run.since, *run.rates())
+        mover.move(run.step, run.since, *run.rates())
         run.clock += time.time() - begin
         teller.after(losses)
 
