@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minivl.run import answers
 from minivl.run.answers import Said, read
 from minivl.run.grounding import locate
 
