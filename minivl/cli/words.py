@@ -194,9 +194,8 @@ def passes(image: Annotated[str | None, typer.Argument(metavar="[IMAGE]", show_d
            as_json: AsJson = False) -> None:
     """List every pass of a run. With its contract, what came out, seconds and floating-point operations.
 
-    JSON: image, question, answer, seconds, flops, passes: [key, label, contract, outputs: [dtype,
-        shape], seconds,
-        flops]; never folded.
+    JSON: image, question, answer, seconds, flops, passes: [key, label, contract,
+    outputs: [dtype, shape], seconds, flops]; never folded.
     """
     from .given import Chosen
     from .run import passes
@@ -226,8 +225,7 @@ def run(image: Image, question: Question, model: Model = None, precision: Precis
     from .run import run
     with planted(fault):
         run(image, question, Chosen(model, precision, kernels), max_new_tokens, print_after, record,
-            dump, stop_after,
-            verify_each, profile)
+            dump, stop_after, verify_each, profile)
 
 
 @app.command()
@@ -244,8 +242,7 @@ def faults(name: Annotated[str | None, typer.Argument(metavar="[NAME]", show_def
     found.
 
     JSON: a list of name, label, incidents, year, symptom, story, shows_on, ordinary_check; with
-        --shadow: name, label,
-    guilty: {pass: error}, right, seconds; with --score: {fault: [check]}.
+    --shadow: name, label, guilty: {pass: error}, right, seconds; with --score: {fault: [check]}.
     """
     from .faults import faults
     raise typer.Exit(faults(name, score, shadow, markdown, as_json))
@@ -286,8 +283,8 @@ def explain(model: Annotated[str | None, typer.Option("--model", metavar="3B|7B|
     are needed.
 
     JSON: model, precision, tokens, visual_tokens, new_tokens, prefill, first, last: [label, contract,
-        shapes, runs,
-    parameters, flops, moved, held], weight_bytes, cache_bytes, peak_bytes, prefill_flops, decode_flops.
+    shapes, runs, parameters, flops, moved, held], weight_bytes, cache_bytes, peak_bytes,
+    prefill_flops, decode_flops.
     """
     from .explain import explain
     from .geometry import parse_size
@@ -467,10 +464,8 @@ def bisect(golden: Annotated[Path, typer.Argument(metavar="GOLDEN",
     guilty one first.
 
     Exit code 0: the same within rounding; 1: different; 2: cannot be bisected. JSON: candidate,
-    golden, precision,
-    cuts, trials: [cut, healed, word, ratio, runs, note], guilty: [after, until, passes, skipped],
-        notes, runs,
-        settled, verdict.
+    golden, precision, cuts, trials: [cut, healed, word, ratio, runs, note], guilty: [after, until,
+    passes, skipped], notes, runs, settled, verdict.
     """
     from .candidate import run_bisect
     raise typer.Exit(run_bisect(golden, candidate, command, fault, precision, exchange, model, as_json))
@@ -554,10 +549,9 @@ def triage(candidate: Annotated[Path, typer.Argument(metavar="CANDIDATE.jsonl", 
     samples.
 
     Exit code 0: the same within rounding; 1: different; 2: cannot be compared. JSON: candidate,
-    verdict, precision,
-    golden, samples, lost, bad, limits, measured, cause: [kind, name, because, evidence, tried, notes],
-        shared: [named,
-        table], answers (minivl's), losses, smallest: [name, size, folder, with_answer, commands].
+    verdict, precision, golden, samples, lost, bad, limits, measured, cause: [kind, name, because,
+    evidence, tried, notes], shared: [named, table], answers (minivl's), losses, smallest: [name,
+    size, folder, with_answer, commands].
     """
     from .triage import triage
     raise typer.Exit(triage(candidate, model, precision, golden, cache, output, max_new_tokens, as_json))
@@ -623,10 +617,8 @@ def diagnose(path: Annotated[Path, typer.Argument(metavar="TRACE", help=(
     one by one.
 
     Exit code 0: no difference beyond rounding; 1: different; 2: cannot be compared. JSON: healthy,
-    known, first_bad,
-    passes, words, ranking: [fault, label, incidents, nearer, wrong_taps_left, taps_explained, tap,
-        rounding_right,
-    rounding_fault, lean: [share, sigmas]], comparison.
+    known, first_bad, passes, words, ranking: [fault, label, incidents, nearer, wrong_taps_left,
+    taps_explained, tap, rounding_right, rounding_fault, lean: [share, sigmas]], comparison.
     """
     from .diagnose import diagnose
     raise typer.Exit(diagnose(path, golden, names, precision, model, most, as_json))

@@ -45,16 +45,13 @@ def check_size(height: int, width: int) -> None:
 
 @stage("picture.target_size", "_ -> 2")
 def target_size(shape: tuple[int, ...], config: PreprocessorConfig) -> np.ndarray:
-    """(height, width) to resize to, int64: multiples of `config.factor` (28), area within the limits of
-    `config`.
+    """(height, width) to resize to, int64: multiples of `config.factor` (28), area within its limits.
 
     shape: (y, b, ...) of the source, in pixels. Raises PictureError beyond an aspect of 200.
     Traps: Python rounds halves to even (42 -> 56, and 70 -> 56); the *rounded* area is tested, but the
-        scale
-        comes from the *original* one; qwen-vl-utils lifts sides to 28 before the test, so its thin
-        pictures differ (13 x 100 gives 28 x 112 there, 28 x 168 here). Limits that differ between
-        tools shift every
-    box: QwenLM/Qwen3-VL#830.
+    scale comes from the *original* one; qwen-vl-utils lifts sides to 28 before the test, so its thin
+    pictures differ (13 x 100 gives 28 x 112 there, 28 x 168 here). Limits that differ between tools
+    shift every box: QwenLM/Qwen3-VL#830.
     """
     y, b, factor = int(shape[0]), int(shape[1]), config.factor
     if min(y, b) < 1 or max(y, b) / min(y, b) > MAX_ASPECT:

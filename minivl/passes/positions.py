@@ -91,9 +91,8 @@ def ticks(seconds: np.ndarray, per_second: int) -> np.ndarray:
     frame rate.
 
     seconds (i,): between pairs of frames of each video; per_second: `tokens_per_second` of the model.
-        Neither factor is
-    rounded: whole seconds made every video above 2 frames a second stand still
-        (huggingface/transformers#48669).
+    Neither factor is rounded: whole seconds made every video above 2 frames a second stand still
+    (huggingface/transformers#48669).
     """
     return (per_second * seconds).astype(np.float32)
 

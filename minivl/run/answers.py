@@ -306,9 +306,7 @@ class _Reader:
         return end
 
     def tag(self, found: re.Match[str], ref: Atom) -> None:
-        """<points x1=".." y1=".." alt="..">, <box x1=..>, <point>12 30</point>, <box>[[1, 2, 3,
-        4]]</box>.
-        """
+        """<points x1="." y1="." alt="">, <box x1=.>, <point>12 30</point>, <box>(1,2),(3,4)</box>."""
         start, inside = found.start("held"), _atom(found, "inside")
         held = {_plain(one[1]): Atom(one[2].strip("\"'"), start + one.start(2), start + one.end(2))
                 for one in ATTRIBUTE.finditer(found["held"])}

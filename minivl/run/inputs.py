@@ -186,9 +186,9 @@ def placeholders(ids: np.ndarray, config: ModelConfig) -> np.ndarray:
 class Batch:
     """Conversations packed one after the other: what one run of the model takes.
 
-    ids (s,), positions (3, s), placeholders (m,): rows that visual tokens take, lengths
-        (conversations,),
-    asked (n,): rows whose logits are wanted, patches (p, 1176), grids (i, 3), no_features (0, d)
+    ids (s,), positions (3, s), placeholders (m,): rows that visual tokens take,
+    lengths (conversations,), asked (n,): rows whose logits are wanted, patches (p, 1176),
+    grids (i, 3), no_features (0, d)
     """
     ids: np.ndarray
     positions: np.ndarray

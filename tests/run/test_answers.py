@@ -193,13 +193,13 @@ HOSTILE = [
 
 @pytest.mark.parametrize("piece", HOSTILE, ids=repr)
 def test_long_hostile_texts_end(piece):
-    """Where the work grows with the length of a text, 200,000 characters take about a second; where with its square, a
+    """Where the work grows with the length of a text, 100,000 characters take about a second; where with its square, a
     minute and more. The bound is far from both, so that no machine is too slow for it."""
     start = time.process_time()
-    for text in (piece * (200_000 // len(piece)), "[1" + piece * (200_000 // len(piece)) + "]"):
+    for text in (piece * (100_000 // len(piece)), "[1" + piece * (100_000 // len(piece)) + "]"):
         said, notes = read(text)
         assert all(isinstance(note, str) for note in notes) and isinstance(said, list)
-    assert time.process_time() - start < 40
+    assert time.process_time() - start < 15
 
 
 # ---- held against the picture --------------------------------------------------------------------------------------

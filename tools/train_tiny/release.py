@@ -34,8 +34,8 @@ MOST_BYTES = 12_000_000
 FILES = ("config.json", "generation_config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json",
          "tokenizer_config.json", "chat_template.json", "vocab.json", "merges.txt")
 ROOT = Path(__file__).parents[2]
-MADE = (TINY, RESULTS, golden.PATH, FOLDER, ablate.PAGE, ROOT / "docs" / "made" / "the-article.md", ROOT / "docs" /
-"made" / "pictures")
+DOCS = ROOT / "docs" / "made"
+MADE = (TINY, RESULTS, golden.PATH, FOLDER, ablate.PAGE, DOCS / "the-article.md", DOCS / "pictures")
 
 
 def history(run: Path, anew: bool = False) -> list[dict[str, Any]]:

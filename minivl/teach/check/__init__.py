@@ -37,15 +37,15 @@ class Page(str):
 
 
 def check(name: str | None = None, function: Callable | None = None, *, seed: int = 0,
-          variant: object = None,
-          seconds: float = 2.0) -> Any:
+          variant: object = None, seconds: float | None = None) -> Any:
     """Grade `function` as a stage: a Result, true when it is right, whose text says what is wrong.
 
     name: one of `minivl.check()`, a stage's label in the model, or the number of a lesson's exercise,
     which is "right" in print or raises AssertionError. Without a function: the task in words.
     seed: other inputs. variant: any word or number; the same word asks for the same rule, which differs
     from the model's (`minivl.check(name, variant=...)` says how). seconds: when to stop searching for a
-    wrong input. All three are for stages. Raises ArgumentError for a name there is none of.
+    wrong input, 2 unless told. All three are for stages. Raises ArgumentError for a name there is none
+    of, and for one of the three beside a lesson's number.
     """
     if name is None:
         return _listing()
@@ -53,11 +53,16 @@ def check(name: str | None = None, function: Callable | None = None, *, seed: in
         raise TypeError(f"the second argument is a {type(function).__name__}, should be the function to "
                         "check (without brackets after its name)")
     if re.fullmatch(r"\d+\.\d+", str(name)):
+        if seed or variant is not None or seconds is not None:
+            raise ArgumentError(f"seed, variant and seconds are for stages; exercise {name} has its own "
+                                "inputs: leave them out")
         return _lesson(str(name), function)
     exercise = find(name)
     if variant is not None:
         exercise = exercise.varied(variant)
-    return _task(exercise) if function is None else grade(exercise, function, seed, seconds)
+    if function is None:
+        return _task(exercise)
+    return grade(exercise, function, seed, 2.0 if seconds is None else seconds)
 
 
 def _lesson(number: str, function: Callable | None) -> Any:

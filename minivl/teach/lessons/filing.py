@@ -5,8 +5,8 @@ remark:
 
     @trials("2.2", "four numbers", four_floats)
     def box_to_photo():
-        yield Trial(((161, 119, 322, 238), (476, 644), (480, 640)), [160, 120, 320, 240], "should be
-        {wanted}, not {got}",
+        yield Trial(((161, 119, 322, 238), (476, 644), (480, 640)), [160, 120, 320, 240],
+                    "should be {wanted}, not {got}",
                     {"turn the factors round": [162, 118, 324, 236]})
 
 Right answers are known by hand, by loops or from the reference, never from the model's passes. Read

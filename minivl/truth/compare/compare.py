@@ -35,8 +35,8 @@ UNLIKE = Measure(float("inf"), float("inf"), 0, float("inf"), float("nan"), floa
 class Comparison:
     """Everything that a report says, as plain data.
 
-    rows: name of an array -> each row's error as a multiple of what rounding may do; letters: what its
-        rows are;
+    rows: name of an array -> each row's error as a multiple of what rounding may do
+    letters: what its rows are
     untapped: golden stages that the candidate lacks
     """
     golden: str

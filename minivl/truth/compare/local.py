@@ -69,9 +69,9 @@ def write_local(vlm: VLM, golden: Trace, taps: list[Tap], precision: str, path: 
             for name, axes, ours, theirs, value in rows:
                 if value.dtype.kind == "f" and theirs.shape == value.shape:
                     axis = row_axis(axes)                          # what is counted along it: n ... -> n
-                    # ours from exact
+                    # ours from the exact run; theirs from ours
                     out.table(f"{YARDSTICK}.{precision}", name, row_distances(ours, value, axis))
-                    out.table(BESIDE, name, row_distances(theirs, ours, axis))  # theirs from ours
+                    out.table(BESIDE, name, row_distances(theirs, ours, axis))
                     out.table(LEANS, name, row_leans(theirs, ours, axis))
         # 1. the exact run: what each stage makes of the candidate's values is its golden value
         run_on(vlm, golden, values, "float64", take=keep)

@@ -41,7 +41,8 @@ def run_on(vlm: VLM, golden: Trace | Inputs, values: Values, precision: str,
     vlm: the checkpoint; whatever it runs on, the definitions are asked
     golden: the trace that lends the inputs, or these. Of a trace, positions are those in `values`
         where they are there
-    values: arrays in the shapes and row orders of the stages; None for a stage that is only to be noted
+    values: arrays in the shapes and row orders of the stages; None for a stage that is only to be noted.
+        Names that no stage of this run has are left to whoever read them (`Comparison.unused`)
     precision: the type of the activations, into which values are cast
     fault: wraps that stand in passes or kernels (`Fault.table()`, `yardstick.liberties(precision)`)
     until: the last stage that runs

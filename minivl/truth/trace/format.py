@@ -1,5 +1,6 @@
 """The trace file: one .safetensors whose header carries a JSON manifest.
-docs/reference/trace-format.md is its description.
+
+docs/reference/trace-format.md describes it.
 
     with Writer("golden.safetensors", facts) as out:     # streamed: an array goes to disk as it comes
         out.stage(stage, arrays)

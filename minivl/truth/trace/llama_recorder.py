@@ -1,8 +1,7 @@
-"""Record llama.cpp through its Python binding, as far as that reaches: token ids, logits, and the last
-hidden rows.
+"""Record llama.cpp through its Python binding: token ids, logits, and the last hidden rows.
 
-    llm = llama_cpp.Llama("model.gguf", n_ctx=4096, n_batch=4096, n_ubatch=4096, logits_all=True,
-    embedding=True,
+    llm = llama_cpp.Llama("model.gguf", n_ctx=4096, n_batch=4096, n_ubatch=4096,
+                          logits_all=True, embedding=True,
                           pooling_type=llama_cpp.LLAMA_POOLING_TYPE_NONE,
                           type_k=llama_cpp.GGML_TYPE_F32, type_v=llama_cpp.GGML_TYPE_F32)
     record(llm, ids, "theirs.safetensors")    # of a prompt without pictures, those of the golden trace

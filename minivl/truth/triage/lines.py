@@ -45,8 +45,9 @@ class Line:
 
     ids, logprobs: tokens of the answer and the natural logarithm of each one's probability; NaN where
         it was not finite
-    grid: (t, h, w) in patches of each picture or video; settings: what the program was told; expected:
-        the true answer
+    grid: (t, h, w) in patches of each picture or video
+    settings: what the program was told
+    expected: the true answer
     teacher_forced: the text was given to the program, which only scored it
     """
     number: int

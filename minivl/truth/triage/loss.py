@@ -1,5 +1,4 @@
-"""How much the candidate loses against the golden run, sample by sample, beside what rounding alone
-loses.
+"""How much the candidate loses against the golden run, sample by sample, beside what rounding loses.
 
     log-probabilities  mean distance of the candidate's from the golden run's, in nats a token, on the
                        same tokens

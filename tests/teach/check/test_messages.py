@@ -225,3 +225,9 @@ def test_an_open_session_does_not_see_a_check():
         assert minivl.check("merge_2x2", RIGHT["merge_2x2"][0])
         minivl.Inputs                                             # the session itself meets nothing
     assert not session.trace and not session.met
+
+
+@pytest.mark.parametrize("option", [{"seed": 1}, {"variant": "ada"}, {"seconds": 1.0}])
+def test_an_option_of_stages_beside_a_lessons_number_is_refused(option):
+    with pytest.raises(minivl.Error, match="are for stages"):
+        minivl.check("3.1", lambda row: row, **option)
