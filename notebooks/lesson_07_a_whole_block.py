@@ -341,11 +341,14 @@ print(f"{'no fault':32s} {0:13.1%} {0:8.1%}    {vlm.ask(image, 'Describe the ima
 with np.errstate(all="ignore"):
     for name, fault in faults.items():
         with minivl.using(fault):
-            said = vlm.ask(image, "Describe the image.", max_new_tokens=5)
+            try:
+                said = repr(vlm.ask(image, "Describe the image.", max_new_tokens=5))
+            except minivl.Error:                                    # no word can be chosen among these scores
+                said = "(the scores are no numbers)"
             with minivl.session(record="vision.restore_order") as session:
                 wrong = vlm.logits(inputs)[-1]
             off = moved(session.trace["vision.restore_order"], tokens)
-            print(f"{name:32s} {off:13.1%} {moved(wrong, scores):8.1%}    {said!r}")
+            print(f"{name:32s} {off:13.1%} {moved(wrong, scores):8.1%}    {said}")
 
 # %% [markdown]
 # Look for the quiet ones. A norm that is only a little different from the trained one gives an answer that

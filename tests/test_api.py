@@ -226,7 +226,7 @@ def test_chat_takes_one_conversation(vlm):
 @pytest.mark.parametrize("text", ["<|image_pad|>", "a <|video_pad|> b", "<|image_pad|>" * 7])
 def test_a_placeholder_in_the_text_is_told_apart_from_a_picture(vlm, text):
     for image in (GREY, None):
-        with pytest.raises(PromptError, match=r"placeholder.*literal <\|image_pad\|> or <\|video_pad\|>"):
+        with pytest.raises(PromptError, match=r"holds the literal <\|(image|video)_pad\|>.*are placeholders"):
             vlm.ask(image, text)
 
 

@@ -208,7 +208,8 @@ def refuse_typed_placeholders(messages: Sequence[Mapping[str, Any]]) -> None:
             for literal in PLACEHOLDERS:
                 if literal in text:
                     raise PromptError(f"a text of messages[{n}] holds the literal {literal}: "
-                                      f"{' and '.join(PLACEHOLDERS)} stand for pictures and videos; "
+                                      f"{' and '.join(PLACEHOLDERS)} are placeholders of pictures and "
+                                      "videos; "
                                       "take it out of the text, or write it with a blank in it")
 
 

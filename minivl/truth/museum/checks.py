@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -27,6 +28,7 @@ from ...door.contract import outputs
 from ...door.stage import Session, unwatched
 from ...door.watch import relative_error
 from ...kernels import definition as kernels
+from ...run.generation import NotFiniteError
 from ...run.provenance import provenance
 from . import cases
 from .cases import CELL, Case, noise, picture, said, unlimited, user, video
@@ -63,8 +65,8 @@ def talk(*conversations: Any, tokens: int = 1) -> Case:
 
 
 def traced(vlm: VLM, case: Case) -> dict[str, Any]:
-    """Every leaf of a run of the case."""
-    with Session(record="*", quiet=True) as s:
+    """Every leaf of a run of the case; of one that ended for scores that are no numbers, those before."""
+    with Session(record="*", quiet=True) as s, suppress(NotFiniteError):
         case.run(vlm)
     return s.trace
 
