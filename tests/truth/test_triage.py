@@ -34,7 +34,7 @@ from minivl.truth.triage.properties import named, properties, shared
 from minivl.truth.triage.samplers import Sampler, choice, may_have_drawn, samplers
 from minivl.truth.triage.scorer import GOLDEN, Scorer
 from minivl.truth.triage.statistics import Interval, fisher_exact, holm, paired_interval, uniform
-from minivl.truth.triage.triage import precision_of, triage
+from minivl.truth.triage.triage import precision_of, refuse_certainties, triage
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "guide" / "triage.md"
 NOISE = np.random.default_rng(2).integers(0, 256, (60, 90, 3), np.uint8)
@@ -472,6 +472,18 @@ def test_teacher_forced_lines_are_judged_by_their_numbers_alone(folder):
     assert [one.name for one in found.measured] == ["log-probabilities", "beyond any rounding"] and not found.different
     lines = read_lines(written(folder, {**row, "logprobs": (ours - 0.4).tolist()}))
     assert triage(lines, vlm, "float32", max_new_tokens=3).cause.kind == ARITHMETIC
+
+
+def test_scores_after_the_sampler_are_no_models(folder):
+    """vllm-project/vllm#11397, QwenLM/Qwen3-VL#154: 0 for each written token. One number of the model's, and the file
+    is judged; a model that is as sure as that is believed."""
+    vlm, row = world(), {**ROW, "ids": [5, 6], "text": "x", "teacher_forced": True}
+    with pytest.raises(LinesError, match="'logprobs' holds 0 for each of 2 tokens.*after the sampler"):
+        triage(read_lines(written(folder, {**row, "logprobs": [0, -0.0]})), vlm, "float32", max_new_tokens=3)
+    (line,) = read_lines(written(folder, {**row, "logprobs": [0, -1e-3]}))
+    assert triage([line], vlm, "float32", max_new_tokens=3).cause.kind == ARITHMETIC
+    sure = [SimpleNamespace(line=SimpleNamespace(logprobs=(0.0, 0.0)))]
+    refuse_certainties(sure, [Measured("log-probabilities", 1, 0.0, 0.0, Interval(0, 0, 0), False)])
 
 
 def test_what_follows_a_property_is_no_rounding():

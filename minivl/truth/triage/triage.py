@@ -17,7 +17,7 @@ from ...run.inputs import Inputs
 from .cache import Cache
 from .cause import Cause, find_cause
 from .lines import Line, LinesError
-from .loss import Measured, Sample, bad, limits, measure, measured, uneven
+from .loss import LOGPROBS, Measured, Sample, bad, limits, measure, measured, uneven
 from .properties import Shared, named, properties, shared
 from .samplers import samplers
 from .scorer import Scorer
@@ -64,10 +64,10 @@ def precision_of(lines: Sequence[Line], said: str | None) -> str:
 
 
 def triage(lines: Sequence[Line], vlm: VLM, precision: str, golden: str | None = None,
-           cache: Cache | None = None,
-           max_new_tokens: int = 128, say: Callable[[str], None] = lambda words: None) -> Triage:
-    """Compare a candidate's answers with minivl's own. Raises ValueError for a sample that cannot be
-    prepared."""
+           cache: Cache | None = None, max_new_tokens: int = 128,
+           say: Callable[[str], None] = lambda words: None) -> Triage:
+    """Compare a candidate's answers with minivl's own. Raises LinesError for a sample that cannot be
+    prepared, and for log-probabilities that are no model's."""
     golden, vlm = golden or FINER[precision], vlm.on(kernels="definition")
     declared = {repr(line.settings): line.settings for line in lines
                 if {"temperature", "repetition_penalty", "top_k", "top_p"} & line.settings.keys()}
@@ -78,6 +78,7 @@ def triage(lines: Sequence[Line], vlm: VLM, precision: str, golden: str | None =
         say(f"sample {n + 1} of {len(lines)}")
         samples.append(measure(line, prepared(line, vlm), scorer))
     wrong, found = bad(samples, precision), measured(samples, precision)
+    refuse_certainties(samples, found)
     table = shared(samples, wrong, vlm.config.vision)
     if named(table):
         holds = properties(samples, vlm.config.vision)[named(table)[0]]
@@ -85,6 +86,17 @@ def triage(lines: Sequence[Line], vlm: VLM, precision: str, golden: str | None =
         found += [apart] if apart else []
     cause = find_cause(samples, wrong, found, scorer, say)
     return Triage(precision, golden, samples, wrong, limits(samples, precision), found, cause, table)
+
+
+def refuse_certainties(samples: Sequence[Sample], found: Sequence[Measured]) -> None:
+    """Raise LinesError when every log-probability is 0 and minivl is not as sure: a sampler with top_k 1
+    or next to no temperature leaves such numbers, whatever the model's were (vllm-project/vllm#11397)."""
+    given = [value for one in samples for value in one.line.logprobs or ()]
+    lost = any(one.name == LOGPROBS and one.lost for one in found)
+    if given and lost and not any(given):
+        raise LinesError(f"field 'logprobs' holds 0 for each of {len(given)} tokens: these are scores "
+                         "after the sampler (top_k, temperature), and say nothing of the model; record "
+                         "those before it, or leave the field out")
 
 
 def prepared(line: Line, vlm: VLM) -> Inputs:
