@@ -75,7 +75,7 @@ class MissingSettings(ConfigError, MissingFile):
     """A folder without the file that says how pictures are prepared; its weights may be sound."""
 
 
-class Found(NamedTuple):
+class Source(NamedTuple):
     """One place's settings, limits under their older names, and what to call the place."""
 
     place: str
@@ -120,7 +120,7 @@ def read_video_preprocessor(folder: str | Path, config: ModelConfig | None = Non
     return _settings(VideoConfig, folder, found[0], VIDEO_DEFAULTS, config)
 
 
-def _places(folder: Path, places: tuple[tuple[str, str], ...]) -> list[Found]:
+def _places(folder: Path, places: tuple[tuple[str, str], ...]) -> list[Source]:
     """Every place that says something, the one that decides first."""
     found = []
     for name, part in places:
@@ -132,7 +132,7 @@ def _places(folder: Path, places: tuple[tuple[str, str], ...]) -> list[Found]:
         if part and values.get(part) is None:
             continue
         values = section(values, part, str(path)) if part else values
-        found.append(Found(place, _named(values, f"{folder / place}")))
+        found.append(Source(place, _named(values, f"{folder / place}")))
     return found
 
 
@@ -159,7 +159,7 @@ def _whole(value: Any) -> Any:
 
 
 def _settings(
-    kind: type[S], folder: Path, found: Found, defaults: Mapping[str, Any], config: ModelConfig | None
+    kind: type[S], folder: Path, found: Source, defaults: Mapping[str, Any], config: ModelConfig | None
 ) -> S:
     where = str(folder / found.place)
     check_fixed({**defaults, **found.values}, FIXED_PREPROCESSOR, where)
@@ -187,7 +187,7 @@ def _three(key: str, value: Any) -> Any:
     return (value,) * 3 if key in ("image_mean", "image_std") and type(value) in (int, float) else value
 
 
-def _source(found: Found) -> str:
+def _source(found: Source) -> str:
     """Where the limits come from."""
     silent = [key for key in LIMITS if key not in found.values]
     return found.place + (
@@ -195,7 +195,7 @@ def _source(found: Found) -> str:
     )
 
 
-def _say_disagreement(folder: Path, what: str, found: list[Found]) -> None:
+def _say_disagreement(folder: Path, what: str, found: list[Source]) -> None:
     first, *others = found
     for other in others:
         apart = [
