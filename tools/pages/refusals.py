@@ -110,7 +110,8 @@ def page() -> str:
 
 def marked(words: str) -> str:
     """A message as one line of Markdown, in which nothing is markup."""
-    return re.sub(r"([\\`*_<>|\[\]#])", r"\\\1", " ".join(words.split()))
+    words = re.sub(r"([\\`*_<>|\[\]#])", r"\\\1", " ".join(words.split()))
+    return words.replace("--", r"\-\-")                         # the site makes a dash of two hyphens
 
 
 def main() -> None:
