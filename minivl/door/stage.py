@@ -82,13 +82,8 @@ def stage(label: str, contract: str, composite: bool = False) -> Callable[[F], F
     composite: the pass is made of other stages. It is always entered, because state may change inside.
     """
     def decorate(definition: F) -> F:
-        @functools.wraps(definition)
-        def door(*args: Any, **named: Any) -> Any:
-            args = _positional(definition, args, named) if named else args
-            session = _session.get()
-            return definition(*args) if session is None else session.enter(door, args)
-        definition.composite = composite                # type: ignore[attr-defined]
-        return cast(F, _furnish(door, definition, label=label, contract=contract, composite=composite))
+        return _door(definition, lambda session, door, args: session.enter(door, args), composite,
+                     label=label, contract=contract)
     return decorate
 
 
@@ -101,16 +96,24 @@ def kernel(contract: str, flops: Callable[..., int] | None = None,
     composite: the definition is made of other kernels, and of nothing else that computes
     """
     def decorate(definition: F) -> F:
-        @functools.wraps(definition)
-        def door(*args: Any, **named: Any) -> Any:
-            args = _positional(definition, args, named) if named else args
-            session = _session.get()
-            return definition(*args) if session is None else session.run_kernel(door, args)
-        definition.composite = composite                # type: ignore[attr-defined]
-        return cast(F, _furnish(door, definition, label=f"kernel.{definition.__name__}",
-                                contract=contract,
-                                flops=flops or (lambda *args: 0)))
+        return _door(definition, lambda session, door, args: session.run_kernel(door, args), composite,
+                     label=f"kernel.{definition.__name__}", contract=contract,
+                     flops=flops or (lambda *args: 0))
     return decorate
+
+
+def _door(definition: F, enter: Callable[[Session, Function, tuple[Any, ...]], Any], composite: bool,
+          **facts: Any) -> F:
+    """The definition itself where no session is open; else whatever the session does with it."""
+    @functools.wraps(definition)
+    def door(*args: Any, **named: Any) -> Any:
+        args = _positional(definition, args, named) if named else args
+        session = _session.get()
+        return definition(*args) if session is None else enter(session, door, args)
+    definition.composite = composite                    # type: ignore[attr-defined]
+    for name, value in {"definition": definition, "composite": composite, **facts}.items():
+        setattr(door, name, value)
+    return cast(F, door)
 
 
 def _positional(definition: Function, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
@@ -118,13 +121,6 @@ def _positional(definition: Function, args: tuple[Any, ...], named: dict[str, An
     bound = inspect.signature(definition).bind(*args, **named)
     bound.apply_defaults()                     # or `.args` would end before the first that was left out
     return bound.args
-
-
-def _furnish(door: Any, definition: Function, **facts: Any) -> Any:
-    door.definition = definition
-    for name, value in facts.items():
-        setattr(door, name, value)
-    return door
 
 
 # ----------------------------------------------------------------------------------------- the session
