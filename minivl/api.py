@@ -219,8 +219,8 @@ class VLM:
         """Answer a question about a picture, several pictures (a list) or none (None). Options as for
         `chat`."""
         images = [] if image is None else image if isinstance(image, list | tuple) else [image]
-        content = [{"type": "image", "image": one} for one in images] + [{"type": "text",
-                                                                          "text": question}]
+        content = [*({"type": "image", "image": one} for one in images),
+                   {"type": "text", "text": question}]
         return self.chat([{"role": "user", "content": content}], max_new_tokens, **options)
 
     def ground(self, image: Any, question: str, max_new_tokens: int = 512, temperature: float | None = 0,
@@ -248,9 +248,8 @@ class VLM:
         str when streaming.
 
         temperature: None leaves the choice to the checkpoint's generation_config.json, 0 is greedy.
-            Further options
-            are those of `prepare` and `generate`. Streaming never gives half a character; a session that
-            is to see it must be open while the pieces are taken.
+        Further options are those of `prepare` and `generate`. Streaming never gives half a character;
+        a session that is to see it must be open while the pieces are taken.
         """
         inputs = self.prepare(messages, **{name: options.pop(name) for name in PREPARING
                                            if name in options})

@@ -77,7 +77,6 @@ def summary(found: Costs) -> None:
            ("further tokens", f"{found.new_tokens - 1}, together {count(found.decode_flops)} FLOPs"),
            ("weights in bf16", size(found.weight_bytes)), ("KV cache", size(found.cache_bytes)),
            ("memory", f"at least {size(found.peak_bytes)}: weights, cache, and what goes in and out of "
-                      f"the "
-                      "widest pass")])
+                      "the widest pass")])
     note("bytes: weights in bf16, and every pass's inputs and outputs; a kernel that joins passes moves "
          "fewer, and the definitions widen a matrix to float32 while they multiply")

@@ -64,8 +64,7 @@ def one_video(frames: Sequence[tuple[str, tuple[int, int], int]]) -> tuple[str, 
     for name, other, _ in others:
         if other != size:
             raise PictureError(f"{name} is {by(other[::-1])}, {first} is {by(size[::-1])}; one video "
-                               f"has "
-                               "one size")
+                               "has one size")
     return f"video of {len(frames)} frames", size, len(frames)
 
 

@@ -75,8 +75,7 @@ def defined(key: Any) -> Function:
     found = getattr(key, "definition", key)
     if not callable(found) or not hasattr(found, "composite"):
         raise ArgumentError(f"functions of an interpreter are keyed by kernels or stages, got {key!r}: "
-                            f"for "
-                            "example minivl.kernels.definition.gelu")
+                            "for example minivl.kernels.definition.gelu")
     return found
 
 

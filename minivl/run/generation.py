@@ -154,13 +154,11 @@ def _why_not_finite(ran: Sequence[Batch], cache_size: np.ndarray, model: Model,
     said = "the scores of the next token are not finite"
     if not found:
         return (f"{said}, yet no stage gives such numbers when it is run again: look at what stands in "
-                f"for "
-                "a stage or kernel, a replacement or an interpreter")
+                "for a stage or kernel, a replacement or an interpreter")
     said += f": {found[0].key} is the first stage that gives such numbers"
     if not _weights_finite(found[0].args):
         return (f"{said}, and its weights hold some: no precision mends that; fetch the checkpoint "
-                f"again, "
-                "or train it anew")
+                "again, or train it anew")
     if dtype.name not in WIDER:
         return f"{said}, and no precision is wider than {dtype.name}: look at what goes into it"
     wider, words = WIDER[dtype.name]

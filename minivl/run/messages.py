@@ -209,8 +209,7 @@ def refuse_typed_placeholders(messages: Sequence[Mapping[str, Any]]) -> None:
                 if literal in text:
                     raise PromptError(f"a text of messages[{n}] holds the literal {literal}: "
                                       f"{' and '.join(PLACEHOLDERS)} are placeholders of pictures and "
-                                      "videos; "
-                                      "take it out of the text, or write it with a blank in it")
+                                      "videos; take it out of the text, or write it with a blank in it")
 
 
 def _texts(content: Any) -> list[str]:
