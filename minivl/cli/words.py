@@ -625,12 +625,22 @@ def diagnose(path: Annotated[Path, typer.Argument(metavar="TRACE", help=(
 
 
 @app.command()
-def doctor(as_json: AsJson = False) -> None:
+def doctor(as_json: AsJson = False,
+           measure: Annotated[bool, typer.Option("--measure", help="Measure this machine instead: how "
+                              "fast it reads and multiplies, and where a 3B model lies under that "
+                              "roof. At most 20 seconds.")] = False,
+           output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE.png", help=(
+               "With --measure: draw the roof into this file."))] = None) -> None:
     """Tell whether minivl works here. And what is installed; exit code 0 when it does.
 
     JSON: usable, minivl, python, executable, platform, machine, cores, memory, blas, resize, packages,
-    embedded_model, hub.
+    embedded_model, hub. With --measure: bandwidth, peaks, weights, threads, lacking, edge, parts.
     """
+    if output is not None and not measure:
+        raise typer.BadParameter("it draws what --measure finds: give both", param_hint="'--output'")
+    if measure:
+        from .measure import measure as measured
+        return measured(as_json, output)
     from .doctor import doctor
     raise typer.Exit(0 if doctor(as_json) else 1)
 

@@ -416,6 +416,19 @@ def test_doctor_says_when_the_embedded_model_does_not_answer(monkeypatch):
     assert "no multiarray" in out and out.rstrip().splitlines()[-1].startswith("NOT USABLE")
 
 
+def test_doctor_measures_this_machine(monkeypatch, tmp_path):
+    from minivl.cli import measure
+    from minivl.run.roofline import Roof
+    roof = Roof(20e9, {"NumPy, float32": 100e9, "amx, float32": 300e9}, 15e9, 2, {"avx2": "this machine lacks avx2"})
+    monkeypatch.setattr(measure, "measured", lambda: roof)
+    out, err = minivl_("doctor", "--measure", "-o", tmp_path / "roof.png")
+    assert "75% of that" in out and "decode at 512, products" in out and "not measured: avx2" in err
+    assert (tmp_path / "roof.png").read_bytes()[:4] == b"\x89PNG"
+    found = json.loads(minivl_("doctor", "--measure", "--json")[0])
+    assert found["edge"] == 15 and [part["waits_for"] for part in found["parts"]][-1] == "memory"
+    assert "give both" in minivl_("doctor", "-o", tmp_path / "x.png", code=2)[1]
+
+
 def test_demo_is_given_the_file_and_a_console(monkeypatch, tmp_path):
     class Demo:
         @staticmethod

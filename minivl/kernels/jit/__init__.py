@@ -91,10 +91,11 @@ def few_rows(x: Array, weight: Packed, bias: Array, out: Array) -> None:
              sums, height, weight.shape[0], steps, work=2 * height * prod(weight.shape))
 
 
-def many_rows(x: Array, weight: Packed, bias: Array, out: Array) -> None:
-    """Rows packed for the tier, then multiplied block by block."""
+def many_rows(x: Array, weight: Packed, bias: Array, out: Array,
+              made: Callable[..., Any] = function) -> None:
+    """Rows packed for the tier, then multiplied block by block. made: functions of another tier."""
     height, steps, format, crew = len(x), weight.tiles.shape[1], weight.format, team()
-    multiply, inner, packing = function("product", format, x.dtype.name == "float32")
+    multiply, inner, packing = made("product", format, x.dtype.name == "float32")
     padded, work = steps * depth(format), 2 * height * prod(weight.shape)
     a = aligned((-(-height // packing.rows) * packing.rows * padded * packing.parts,), packing.dtype)
     crew.run(packing.pack, flat(x), a, height, x.shape[1], padded, work=height * padded * 8)
