@@ -68,7 +68,8 @@ def show(roof: Roof, found: list[Part]) -> None:
 def weights_words(roof: Roof) -> str:
     """The compiled product with one row, which is what decoding does, beside the plain read."""
     weights = roof.weights or 0.0
-    return f"{weights / 1e9:.3g} GB/s in the product with one row: {weights / roof.bandwidth:.0%} of that"
+    share = weights / roof.bandwidth
+    return f"{weights / 1e9:.3g} GB/s in the product with one row: {share:.0%} of that"
 
 
 def least_seconds(roof: Roof, part: Part) -> float:

@@ -16,6 +16,7 @@ operations and bytes these are.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -122,6 +123,8 @@ def measured(seconds: float = SECONDS) -> Roof:
 
 def cores() -> int:
     """Threads that measure: MINIVL_THREADS, or the processors that this process may use."""
+    if sys.platform == "emscripten":             # a browser starts none
+        return 1
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return int(os.environ.get("MINIVL_THREADS") or there)
 

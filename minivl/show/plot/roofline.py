@@ -34,7 +34,8 @@ def roofline(bandwidth: float, peaks: Mapping[str, float], at: Mapping[str, floa
                 label=f"{name}: {peak / 1e9:.3g} GFLOP/s")
     for number, (name, intensity) in enumerate(at.items()):
         y = min(max(peaks.values()), bandwidth * intensity) / 1e9
-        ax.plot(intensity, y, MARKS[number % len(MARKS)], color=INK, ms=6, label=f"{name}: {intensity:.3g}")
+        ax.plot(intensity, y, MARKS[number % len(MARKS)], color=INK, ms=6,
+                label=f"{name}: {intensity:.3g}")
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.grid(color=INK, alpha=0.12)
