@@ -103,14 +103,13 @@ class Maker:
         scaled = self.inner(products.scaled_sum(tier.vectors), 5)
         return drivers.matrix_vector(format, four, scaled, tier.vectors * tier.lanes, self.compile)
 
-    def attention(self) -> tuple[int, Any]:
-        """(queries of a block times heads of a group, the loops)"""
-        vectors = 2 if self.tier.lanes * 2 <= 32 else 1
-        rows = 4 if self.tier.lanes <= 8 else 8
+    def attention(self, vectors: int) -> Any:
+        """Blocks of `vectors` vectors of queries times heads of a group."""
+        rows = 4 if self.tier.lanes <= 8 else 8 if vectors > 1 else 16
         forms = [self.inner(products.strided(count, vectors, again), 3)
                  for count in (rows, 1) for again in (False, True)]
         lanes = vectors * self.tier.lanes
-        return lanes, attend.attention(attend.Strided(rows, *forms), lanes, self.compile)
+        return attend.attention(attend.Strided(rows, *forms), lanes, self.compile)
 
     # ---- rows
 
