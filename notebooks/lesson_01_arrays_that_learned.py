@@ -424,7 +424,7 @@ print(f"{'no fault':32s} {0:14.1%}   {vlm.ask(disc('red'), 'Describe the image.'
 for name, fault in faults.items():
     with minivl.using(fault):
         moved = np.linalg.norm(vlm.logits(inputs)[-1] - wanted) / np.linalg.norm(wanted)
-        print(f"{name:32s} {moved:14.1%}   {vlm.ask(disc('red'), 'Describe the image.', max_new_tokens=6)!r}")
+        print(f"{name:32s} {moved:14.1%}   {vlm.ask(disc('red'), 'Describe the image.', max_new_tokens=12)!r}")
 
 # %% [markdown]
 # Every run came to its end: shapes are all that a program can check by itself. Knowledge has no shape.

@@ -401,7 +401,7 @@ for name, fault in faults.items():
     with minivl.using(fault), minivl.session(verify=True):
         broken = vlm.prepare(asked)
         off = np.linalg.norm(vlm.logits(broken)[-1] - wanted) / np.linalg.norm(wanted)
-        said = vlm.ask(image, question, max_new_tokens=8)
+        said = vlm.ask(image, question, max_new_tokens=12)
     print(f"{name:30s} {len(broken.input_ids):6d} {off:16.1%}   {said!r}")
 
 # %% [markdown]
@@ -495,7 +495,7 @@ minivl.check("9.2", make_room)
 # | bytes as letters in `tokenizer.json` (a space is `Ġ`) | `ByteLevel` |
 # | rank of a pair | its place in `merges` |
 # | `prompt.encode` | `tokenizer(...)`: `Qwen2Tokenizer` |
-# | `prompt.expand` | part of `Qwen2_5_VLProcessor.__call__`, which repeats the placeholder in the *text* |
+# | `prompt.expand` | `replace_image_token` of `Qwen2_5_VLProcessor`, which repeats the placeholder in the *text* |
 # | which rows are pictures | `mm_token_type_ids`: 0 text, 1 picture, 2 video |
 # | `decoder.place_features` | `masked_scatter` with `get_placeholder_mask` |
 #

@@ -197,8 +197,8 @@ for fps in (1, 2, 3, 4):
 # %% [markdown]
 # ### How clocks go wrong
 #
-# The frame rate must travel with the frames to this place, and in many programs it got lost. Four videos of
-# two pairs a second (tick 1), with the right number and three famous wrong ones:
+# The frame rate must travel with the frames to this place, and in many programs it got lost. One video of two
+# pairs a second (tick 1), read by four clocks: the right one and three famous wrong ones:
 
 # %%
 second = 0.5  # from pair to pair: 4 frames a second
@@ -233,19 +233,24 @@ for axis, rule in zip(figure.axes, ("max_plus_one", "tf5"), strict=True):
     end = int(np.flatnonzero(np.isin(ruled.input_ids, PADS))[-1])  # row of the last cell
     said = vlm.tokenizer.decode(vlm.generate(ruled, max_new_tokens=12))
     print(f"{rule:14s} time of the last cells {ruled.position_ids[0, end]},",
-          f"text goes on at {ruled.position_ids[0, end + 1]}; answer {said!r}")
+          f"text goes on at {ruled.position_ids[0, end + 1]}; answer {said!r} (the truth: 4.0 s)")
 figure
 
 # %% [markdown]
 # The official models were trained with the first rule, and so was ours. The second is there to compare runs
-# with transformers 5 number by number. Every minute of video at two steps a second makes the difference 120
-# larger:
+# with transformers 5 number by number. How far apart are they, for a video of 28 x 52 patches at two steps a
+# second?
 
 # %%
-for minutes in (0, 1, 10):
+for minutes in (0, 1, 2, 10):
     long = cell_places((1 + 60 * minutes, 28, 52), tick=2.0)
-    print(f"{minutes:2d} minutes: text goes on at p + {long.max() + 1} by the first rule,",
-          f"at p + {52 // 2} by the second")
+    first, second_rule = long.max() + 1, 52 // 2
+    print(f"{minutes:2d} minutes: text goes on at p + {first:4d} by the first rule, at p + {second_rule} by the second:",
+          f"{first - second_rule:4d} apart")
+
+# %% [markdown]
+# Each minute makes the difference 120 larger, but for the first: the width alone takes 26 numbers by both rules, so
+# the first minute makes it 95.
 
 # %% [markdown]
 # ## 5. The whole rule
@@ -541,11 +546,11 @@ for name, given in prompts.items():
 # | `positions.mrope` | `get_rope_index`, which also gives `rope_deltas` |
 # | seconds from pair to pair | `second_per_grid_ts` |
 # | steps for a second | `tokens_per_second` in `vision_config` |
-# | `positions.ticks` | `tokens_per_second * second_per_grid_t`, inside `get_rope_index` |
+# | `positions.ticks` | `time_interval`, inside `get_rope_index` |
 # | offset | `rope_deltas` |
-# | `positions.advance` | `prepare_inputs_for_generation`: every row of `position_ids` plus one |
+# | `positions.advance` | `_update_model_kwargs_for_generation`: the last of `position_ids` plus one |
 # | `decoder.angles` | `Qwen2_5_VLRotaryEmbedding` |
-# | sections | `mrope_section`; `apply_multimodal_rotary_pos_emb` takes them twice, once for each half |
+# | sections | `mrope_section`; `recomposition_frequencies` picks the axis of each angle, and repeats both halves |
 # | `after_video="tf5"` | what 5.x does; earlier releases and the report have max + 1 |
 #
 # ## Read next

@@ -528,7 +528,7 @@ print(f"{'no fault':30s} {0:12.1%}   {vlm.ask(image, 'Describe the image.')}")
 for name, fault in faults.items():
     with minivl.using(fault):
         off = np.linalg.norm(first_scores() - wanted) / np.linalg.norm(wanted)
-        said = vlm.ask(image, "Describe the image.", max_new_tokens=10)
+        said = vlm.ask(image, "Describe the image.", max_new_tokens=12)
     print(f"{name:30s} {off:12.1%}   {said!r}")
 
 # %% [markdown]
@@ -630,7 +630,7 @@ minivl.check("11.3", nucleus)
 # | key-value heads, partner | `num_key_value_heads`, `repeat_kv` |
 # | looking back | a causal mask, or `is_causal=True` |
 # | the cache | `past_key_values`, a `DynamicCache`; shape (batch, heads, rows, width) |
-# | prefill and step | both are `forward`; `cache_position` says at which row it begins |
+# | prefill and step | both are `forward`; `get_seq_length` of the cache says at which row it begins |
 # | several conversations | a batch, padded on the left, with `attention_mask` |
 # | temperature, top-k, top-p | `TemperatureLogitsWarper`, `TopKLogitsWarper`, `TopPLogitsWarper` |
 # | repetition penalty | `RepetitionPenaltyLogitsProcessor` |
