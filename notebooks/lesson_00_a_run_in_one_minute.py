@@ -485,4 +485,4 @@ minivl.check("0.2", write_greedily)
 # ## Read next
 #
 # - `minivl/model.py`: the whole forward pass on one screen. Find the labels that you have just printed.
-# - Lesson 1: what is in these arrays of weights, how did they come there, and what is in a checkpoint?
+# - Lesson 1: which of all these arrays know something, and how did they learn it?

@@ -544,3 +544,4 @@ minivl.check("4.2", attend_grouped)
 # - `minivl/kernels/definition.py`: `attend` and the other kernels, each in a few lines.
 # - `minivl/passes/windows.py`: how the windows of a real picture are found, with ragged borders.
 # - `minivl/model.py`: the block around `attend`. You can now read all five of its lines but one: `rotate`.
+# - Lesson 5: six rows could all look at each other. Thousands cannot. Who looks at whom then?

@@ -399,4 +399,4 @@ print("pixel (60, 100): token", mine, "and the package says", where.token)
 #
 # - `minivl/passes/vision.py`: `merge_2x2` in three lines.
 # - `minivl/run/provenance.py`: "which pixels is this row made from?", for every array of the model.
-# - Next comes the other half of the model: the prompt, and the decoder that reads it.
+# - Lesson 9: now the other half of the model. How does a text become tokens, and where do the visual tokens go?
