@@ -244,9 +244,9 @@ figure
 # %%
 for minutes in (0, 1, 2, 10):
     long = cell_places((1 + 60 * minutes, 28, 52), tick=2.0)
-    first, second_rule = long.max() + 1, 52 // 2
-    print(f"{minutes:2d} minutes: text goes on at p + {first:4d} by the first rule, at p + {second_rule} by the second:",
-          f"{first - second_rule:4d} apart")
+    ours, theirs = long.max() + 1, 52 // 2
+    print(f"{minutes:2d} minutes: text goes on at p + {ours:4d} by the first rule, at p + {theirs} by the second:",
+          f"{ours - theirs:4d} apart")
 
 # %% [markdown]
 # Each minute makes the difference 120 larger, but for the first: the width alone takes 26 numbers by both rules, so

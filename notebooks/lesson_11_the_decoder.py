@@ -456,7 +456,7 @@ ids = np.append(ids, [token for token in asked_only[np.argsort(-z[asked_only])] 
 marks = ["*" if token in written else "+" if token in asked_only else "" for token in ids]
 figure = plot.board(1, 1, (9, 2.2))
 table(np.stack([z[ids], after[most][ids], penalise(z, [], written, R)[ids]]), figure.axes[0],
-      f"step {most}, which it changes most: the six likeliest, and three of the prompt (* in the answer, + in the prompt)",
+      f"step {most}, which it changes most: the six likeliest, and three of the prompt (* answer, + prompt)",
       ["raw", "penalty 1.3", "1.3, answer only"],
       [plot.token_name(tokenizer, token) + mark for token, mark in zip(ids, marks, strict=True)], "{:.2f}")
 figure

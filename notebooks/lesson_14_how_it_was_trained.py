@@ -373,8 +373,8 @@ print(f"{changed} of {len(samples)} other answers changed")
 # And a real step does not use the gradient as it is. Two rules have names of their own. **AdamW** takes the mean of
 # the last gradients and divides each number by the rms of its own past, so that all weights move about equally fast;
 # then it makes the weights a little smaller. **Muon** takes the mean too, and replaces it, for a whole matrix at once,
-# by the nearest matrix whose columns are orthogonal, so that no direction is moved more than another. The embedded model
-# was trained with Muon for the matrices inside its blocks and AdamW for the rest:
+# by the nearest matrix whose columns are orthogonal, so that no direction is moved more than another. The embedded
+# model was trained with Muon for the matrices inside its blocks and AdamW for the rest:
 
 # %%
 def adamw(gradients, rate=1.0, betas=(0.9, 0.98)):

@@ -16,14 +16,15 @@ ROOT = Path(__file__).parents[2]
 LESSONS = sorted((ROOT / "notebooks").glob("lesson_*.py"))
 FILES = ("models/qwen2_5_vl/*.py", "models/qwen2_vl/*process*.py", "models/qwen2/tokenization*.py", "vision_utils.py",
          "generation/*.py", "cache_utils.py", "modeling_utils.py", "modeling_rope_utils.py", "configuration_utils.py",
-         "processing_utils.py", "image_utils.py", "image_transforms.py", "image_processing_*.py", "modeling_attn_mask*.py",
+         "processing_utils.py", "image_utils.py", "image_transforms.py", "image_processing_*.py", "masking_utils.py",
          "tokenization_utils*.py", "convert_slow_tokenizer.py", "loss/*.py", "trainer.py", "modeling_outputs.py",
-         "video_utils.py", "video_processing_utils.py", "utils/chat_template_utils.py", "models/auto/*.py", "masking_utils.py",
+         "video_utils.py", "video_processing_utils.py", "utils/chat_template_utils.py", "models/auto/*.py",
          "modeling_flash_attention_utils.py", "integrations/sdpa_attention.py")
 # names of other packages, of files and of answers, which stand in the same columns
 OTHERS = {
     "torch": {"nn", "functional", "Embedding", "cross_entropy", "finfo", "eps", "max", "float", "backward", "grad",
-              "parameter", "step", "optimizer", "allclose", "register_forward_hook", "state_dict", "Conv3d", "bfloat16"},
+              "parameter", "step", "optimizer", "allclose", "register_forward_hook", "state_dict", "Conv3d",
+              "bfloat16"},
     "trl": {"SFTTrainer", "DPOTrainer", "assistant_only_loss", "ref_model", "beta", "chosen", "rejected"},
     "qwen-vl-utils": {"qwen_vl_utils"},
     "the chat template": {"Picture", "add_vision_id"},
