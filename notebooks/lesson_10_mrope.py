@@ -5,7 +5,7 @@
 # numbers does each row get as its place, how does a second become a number, and where does the text go on?
 #
 # **You need** from lesson 6: *rotary embedding*, *MRoPE* and its *sections*; from lesson 9: the *placeholders*
-# of the prompt. Reading takes about 40 minutes, the two exercises another 30.
+# of the prompt. Reading takes about 45 minutes, the two exercises another 30.
 #
 # ```
 # prompt.render   prompt.encode   prompt.expand                lesson 9
@@ -284,6 +284,30 @@ for name, given in prompts.items():
 given = prompts["a video, then a picture"]
 figure = plot.board(1, 1, (11, 3))
 plot.positions(given.position_ids, figure.axes[0])
+figure
+
+# %% [markdown]
+# ### From visual tokens back to frames
+#
+# Which rows of a video belong to which frame? The visual tokens stand pair by pair, so a reshape by the *grid* gives
+# them back: pairs, rows and columns of cells. Not by the number of frames: two frames share one pair, and both get
+# what the pair has. (A grid of 4 x 24 x 46 patches has been read as 8 frames of 138 tokens, and 138 is no
+# rectangle of that picture. It is 4 pairs of 12 x 23 = 276: QwenLM/Qwen3-VL#1097.)
+
+# %%
+film = about(video(frames, 2), "What appears in the video?")
+pairs, high, wide = film.video_grid_thw[0] // [1, 2, 2]  # from patches to cells
+visual = vlm.vision(film)  # m d
+print("visual tokens", visual.shape, "= pairs x rows x columns of cells", (int(pairs), int(high), int(wide)))
+by_pair = visual.reshape(pairs, high, wide, -1)  # m d -> t gh/2 gw/2 d
+by_frame = np.repeat(by_pair, 2, axis=0)  # a frame has what its pair has
+print("by frame:", by_frame.shape, " for", len(frames), "frames")
+far = np.linalg.norm(by_frame - by_frame[0], axis=-1)  # how far each cell is from that of the first frame
+figure = plot.board(1, len(frames), (13, 1.7))
+for n, axis in enumerate(figure.axes):
+    axis.imshow(far[n], vmin=0, vmax=far.max(), cmap="cividis")
+    axis.set_title(f"frame {n}, pair {n // 2}", size=8)
+    axis.set(xticks=[], yticks=[])
 figure
 
 # %% [markdown]

@@ -5,7 +5,7 @@
 # step do to one matrix, and what is left to do after the model can already answer?
 #
 # **You need** from lesson 1: *logits*, *softmax*, *surprise*, *loss*, *tied*; from lesson 9: the *chat
-# template*; from lesson 11: how a *decoder* writes. Reading takes about 50 minutes, the three exercises another
+# template*; from lesson 11: how a *decoder* writes. Reading takes about 55 minutes, the three exercises another
 # 45.
 #
 # ```
