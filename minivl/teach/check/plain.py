@@ -88,8 +88,8 @@ def moving_on(steps: Sequence[int]) -> Callable:
 
 
 def window_ordering(tall: int | None, wide: int | None, by_columns: bool) -> Callable:
-    """window_order with windows of another shape (None: as the config says); by_columns: windows, and the cells
-    inside, go down first."""
+    """window_order with windows of another shape (None: as the config says); by_columns: windows, and
+    the cells inside, go down first."""
     def window_order(grids, config):
         out, start = [], 0
         for t, h, w in _cells(grids, config):

@@ -5,8 +5,8 @@
 Of minivl it loads the two modules that inputs are made of (configurations and weights) and no pass,
 kernel or check: a stand-in takes the package's place, and its files cannot be opened any more. So there
 is nothing to call or to copy from, whatever a submission tries. Statements are compiled before the first
-runs, and run one by one; one that fails is passed over: kinder than a notebook, which would leave out the
-rest of its cell.
+runs, and run one by one; one that fails is passed over: kinder than a notebook, which would leave out
+the rest of its cell.
 
 What is given back goes into FOLDER/results as frames: four bytes of length, a line of JSON, the bytes of
 arrays. The
@@ -218,7 +218,7 @@ def main(folder: Path) -> None:
     close()
     limit(job["memory"], job["seconds"], job["output"])
     classes = classes_in(case for asked in job["asked"] for case, _ in asked["cases"])
-    compiled = list(statements(job["cells"]))             # what stands in a cell is code; nothing else becomes any
+    compiled = list(statements(job["cells"]))             # nothing else becomes code from here on
     send({"locked": lock(str(folder), job["package"])})
     watch(str(folder), job["package"], [code for _, code in compiled], classes,
           lambda what: send({"denied": what}))

@@ -1,10 +1,11 @@
-"""What the process of a submission may not do: much memory, time, output; writing, programs, network, hidden code.
+"""What the process of a submission may not do: much memory, time, output; writing, programs, network,
+hidden code.
 
 Three layers, each for what the one before lets through. Limits of the system (`limit`) end what grows or
 runs on. The kernel's Landlock (`lock`), which needs no rights, refuses every write outside one folder,
 every file of this package and of the teacher, every program, TCP and signals to other processes,
-whatever Python is made to do. Python's audit hook (`watch`) says who tried what, and refuses what the kernel
-knows nothing of: frames, the collector's lists, code that is made of text (`hidden.py`).
+whatever Python is made to do. Python's audit hook (`watch`) says who tried what, and refuses what the
+kernel knows nothing of: frames, the collector's lists, code that is made of text (`hidden.py`).
 
 Runs inside that process, before the submission does. What the kernel refuses cannot be undone there. The
 audit hook is Python beside the submission's Python: who prepares for it can get around it. Read next:
@@ -57,14 +58,14 @@ def limit(memory: int, seconds: int, size: int) -> None:
 
 
 def readable(folder: str) -> list[str]:
-    """Where a submission may read: its folder, Python's and the libraries'. The first may be written to."""
+    """Where a submission may read: its folder, Python's, the libraries'. It may write to the first."""
     sites = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
     return [folder, *dict.fromkeys(map(realpath, [sys.prefix, sys.base_prefix, *sites])), *LIBRARIES]
 
 
 def lock(folder: str, package: str) -> bool:
-    """Let the kernel refuse writes outside `folder`, reads of the package and of what is no library, programs,
-    TCP, signals. False without Landlock."""
+    """Let the kernel refuse writes outside `folder`, reads of the package and of what is no library,
+    programs, TCP, signals. False without Landlock."""
     if sys.platform != "linux":
         return False
     libc = ctypes.CDLL(None, use_errno=True)
@@ -95,7 +96,7 @@ def lock(folder: str, package: str) -> bool:
 
 
 def _without(place: str, package: str) -> list[str]:
-    """Paths that together are `place` without the package; the place itself when the package is elsewhere."""
+    """Paths that together are `place` without the package; the place itself when that is elsewhere."""
     if not _inside(package, place):
         return [place]
     if realpath(place) == realpath(package):
@@ -108,12 +109,15 @@ def watch(folder: str, package: str, code: Iterable[CodeType], classes: set[tupl
     """Refuse, from now on, what a submission has no business with, and tell `said` what.
 
     folder: where it may write. package: where minivl is, which is not to be read; other files may be
-    where Python and the system's libraries are. code: the statements of its cells. classes: module and name
-    of the types that its inputs are pickled from.
+    where Python and the system's libraries are. code: the statements of its cells. classes: module and
+    name of the types that its inputs are pickled from.
     """
     places = readable(folder)
-    hidden = Hidden(code, classes, lambda path: isinstance(path, str | bytes) and not _inside(path, folder)
-                    and not _inside(path, package) and any(_inside(path, place) for place in places[1:]))
+
+    def trusted(path: Any) -> bool:
+        own = not isinstance(path, str | bytes) or _inside(path, folder) or _inside(path, package)
+        return not own and any(_inside(path, place) for place in places[1:])
+    hidden = Hidden(code, classes, trusted)
 
     def hook(event: str, args: tuple) -> None:
         if event.startswith(EVENTS):
@@ -165,7 +169,7 @@ def _place(deed: str, path: Any, package: str) -> str:
 
 
 def _inside(path: Any, folder: str) -> bool:
-    real = realpath(fsdecode(path))                       # as imported: a submission can change those of `os`
+    real = realpath(fsdecode(path))                       # as imported: those of `os` can be changed
     return real == folder or real.startswith(folder.rstrip(os.sep) + os.sep)
 
 

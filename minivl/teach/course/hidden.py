@@ -1,15 +1,16 @@
 """Code that a submission makes of text or bytes while it runs: who may do that, and who may not.
 
 What is read off the text of a submission (`refusal.py`) is read off its cells. A solution that is
-unpickled, unmarshalled, compiled, or imported from a file that a cell has written stands in no cell, so it
-is refused where it comes to life. Honest code comes there as well: an import compiles a module,
+unpickled, unmarshalled, compiled, or imported from a file that a cell has written stands in no cell,
+so it is refused where it comes to life. Honest code comes there as well: an import compiles a module,
 `namedtuple` and `dataclass` write functions. Those are let through, each by what is true of it alone:
 
 - a statement of a cell: its code object was compiled before the submission began;
 - a module of a library: its text is what stands in a file outside of the submission's folder;
 - a type: it is one of those that drawn inputs are made of.
 
-It answers audit events and changes nothing. Read next: `confine.py`, which asks it; docs/teaching/grading.md.
+It answers audit events and changes nothing. Read next: `confine.py`, which asks it;
+docs/teaching/grading.md.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ EVENTS = ("compile", "exec", "code.__new__", "marshal.load", "pickle.find_class"
           "cpython.PyInterpreterState_New")
 LOADER = ("<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>")
 UNMARSHAL = importlib._bootstrap_external._compile_bytecode.__code__      # type: ignore[attr-defined]
-GENERATORS = {name: value.__code__ for name, value in vars(dataclasses).items() if hasattr(value, "__code__")}
+GENERATORS = {name: value.__code__ for name, value in vars(dataclasses).items()
+              if hasattr(value, "__code__")}
 
 
 def classes_in(pickles: Iterable[bytes]) -> set[tuple[str, str]]:
@@ -50,12 +52,13 @@ def classes_in(pickles: Iterable[bytes]) -> set[tuple[str, str]]:
 class Hidden:
     """What an audit event makes of text or bytes, and whether that is allowed.
 
-    code: the statements of the cells. classes: module and name of types that may be unpickled. trusted: path
-    -> whether a file is one that a library may be imported from.
+    code: the statements of the cells. classes: module and name of types that may be unpickled. trusted:
+    path -> whether a file is one that a library may be imported from.
     """
 
-    def __init__(self, code: Iterable[CodeType], classes: set[tuple[str, str]], trusted: Callable[[Any], bool]):
-        self.code = {id(one): one for one in code}        # kept, so that no other object gets one of these numbers
+    def __init__(self, code: Iterable[CodeType], classes: set[tuple[str, str]],
+                 trusted: Callable[[Any], bool]):
+        self.code = {id(one): one for one in code}  # kept, so that their numbers stay theirs
         self.classes, self.trusted = frozenset(classes), trusted
 
     def refuses(self, event: str, args: tuple, frame: FrameType | None) -> bool:
@@ -70,7 +73,8 @@ class Hidden:
         if event == "compile" and frame is not None:
             if frame.f_code is ast.parse.__code__:        # a tree, which nothing runs
                 return False
-            return not (self._is_module(frame, *args[:2]) or self._of_a_library(frame) or _is_type(frame, args[0]))
+            return not (self._is_module(frame, *args[:2]) or self._of_a_library(frame)
+                        or _is_type(frame, args[0]))
         if event.startswith("marshal.load"):
             return not self._is_bytecode(frame, args[0] if args else b"")
         return event == "cpython.PyInterpreterState_New" or not self._of_a_library(frame)
@@ -89,7 +93,7 @@ class Hidden:
         return self.trusted(path) and _bytes_of(path)[16:] == bytes(data)
 
     def _of_a_library(self, frame: FrameType | None) -> bool:
-        """Whether a library makes code of its own text: while it is imported, or for a namedtuple or dataclass."""
+        """Whether a library makes code of its own: in its import, for a namedtuple or a dataclass."""
         if frame is None or frame.f_code is collections.namedtuple.__code__:
             return frame is not None
         if frame.f_code.co_filename == dataclasses.__file__:
@@ -109,7 +113,7 @@ def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def _is_type(frame: FrameType, source: Any) -> bool:
-    """Whether `typing` reads the words of an annotation, which call nothing; running them is another event."""
+    """Whether `typing` reads the words of an annotation, which call nothing."""
     words = source.decode("utf-8", "replace") if isinstance(source, bytes) else source
     return (frame.f_code is typing.ForwardRef.__init__.__code__ and isinstance(words, str)
             and re.fullmatch(r"[\w.,|\[\] ]*", words) is not None)
