@@ -66,6 +66,17 @@ def student_form(source: str) -> str:
     return "\n".join(kept) + "\n"
 
 
+def solved_form(source: str) -> str:
+    """The source with its solutions, without the markers and hidden tests: for somebody who looks them up."""
+    kept, hidden = [], False
+    for line in source.splitlines():
+        marker = line.strip()
+        hidden = marker == HIDE or (hidden and marker != SHOW)
+        if not hidden and marker not in (BEGIN, END, SHOW):
+            kept.append(line)
+    return "\n".join(kept) + "\n"
+
+
 def notebook(source: str) -> Any:
     """A py:percent source as an nbformat notebook; the same source gives the same notebook, to the byte."""
     import jupytext  # type: ignore[import-untyped]
