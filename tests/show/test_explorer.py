@@ -557,6 +557,10 @@ def test_a_keyboard_is_enough(browser, pages, run):
         page.tab.keyboard.press("ArrowDown")
         page.press("Enter")
         assert page.tab.evaluate("state.stage") == list(run.runs)[1]
+        while page.tab.evaluate("document.activeElement.tagName") != "SUMMARY":    # a block: shut, passed in one step
+            page.tab.keyboard.press("ArrowDown")
+        page.tab.keyboard.press("ArrowDown")
+        assert page.tab.evaluate("document.activeElement.parentElement.dataset.block") == "vision.blocks.1"
         assert "Selected: " in page.tab.inner_text("#now")                 # and it is said for those who cannot see it
 
 

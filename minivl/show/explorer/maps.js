@@ -1,7 +1,7 @@
 /* What lies on the picture: a number for each row of some array, and where these rows are. */
 
-/* The map that the state asks for: {letter, values, least, most, title, note}, or null. Where no row of it
-   lies on a picture with a number, least and most are NaN and the note says why. */
+/* The map that the state asks for: {letter, values, least, most, title, note}, or null. Where no row of
+   it lies on a picture with a number, least and most are NaN and the note says why. */
 function mapOf(run, runNumber) {
   const rows = rowsOf(run, selectionFor(runNumber), state.unit);
   if (state.map === "stage") return stageMap(run);

@@ -607,7 +607,7 @@ function paintStages(view) {
 /* Up and down in the list: one stop of the tab key for all of it. */
 function walkStages(view, event) {
   const lines = [...view.stages.querySelectorAll("button.stage, summary")].filter(
-    line => line.offsetParent !== null,
+    line => line.tagName === "SUMMARY" || !line.closest("details:not([open])"), // in no block that is shut
   );
   const now = lines.indexOf(document.activeElement),
     step = { ArrowDown: 1, ArrowUp: -1 }[event.key];

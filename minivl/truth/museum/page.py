@@ -9,7 +9,7 @@ import string
 from collections.abc import Iterator, Mapping
 
 from .checks import CHECKS
-from .fault import FAULTS, Fault
+from .fault import FAULTS, Fault, address
 from .score import Score
 
 TITLE = """\
@@ -87,5 +87,4 @@ def _exhibit(fault: Fault) -> Iterator[str]:
 
 
 def _link(incident: str) -> str:
-    repository, _, number = incident.partition("#")
-    return f"[{incident}](https://github.com/{repository}{f'/issues/{number}' if number else ''})"
+    return f"[{incident}]({address(incident)})"
