@@ -57,7 +57,7 @@ course: .venv/.course        ## the course for nbgrader in build/course: make co
 
 .venv/.course: pyproject.toml
 	$(PYTHON) -m venv .venv/course
-	$(COURSE) -m pip install --quiet -e ".[course]"
+	$(COURSE) -m pip install --quiet -e ".[teacher]"
 	touch $@
 
 .venv/.site: pyproject.toml

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
 
 def copy(folder: Path, update: bool) -> None:
-    """Copy the lessons and print a line for each file."""
-    from ..teach.course.lessons import copied
-    for done in copied(folder, update):
+    """Copy the lessons and print a line for each file; at the end what is missing to run them."""
+    from ..teach.course import lessons
+    for done in lessons.copied(folder, update):
         line(f"{done.deed:<9} {done.file}" + (f"  {done.words}" if done.words else ""))
+    if absent := lessons.missing():
+        note(f"To run the lessons you still need {', '.join(absent)}: {lessons.INSTALL}")
 
 
 def grade(folder: Path, assignment: str | None, output: Path, seed: int | None, memory: int,

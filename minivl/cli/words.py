@@ -629,7 +629,7 @@ def doctor(as_json: AsJson = False) -> None:
     """Tell whether minivl works here. And what is installed; exit code 0 when it does.
 
     JSON: usable, minivl, python, executable, platform, machine, cores, memory, blas, resize, packages,
-    embedded_model, hub.
+    embedded_model, hub, lessons: {missing, install}.
     """
     from .doctor import doctor
     raise typer.Exit(0 if doctor(as_json) else 1)

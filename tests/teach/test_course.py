@@ -204,7 +204,7 @@ def test_the_release_has_no_solution_and_no_hidden_test(tmp_path, monkeypatch, c
 
 
 def test_the_release_by_nbgrader_is_the_same(tmp_path, monkeypatch):
-    pytest.importorskip("nbgrader", reason="nbgrader is not installed: pip install 'minivl[course]'")
+    pytest.importorskip("nbgrader", reason="nbgrader is not installed: pip install 'minivl[teacher]'")
     some = {name: text for name, text in course.sources().items() if name in ("pictures", Path(NAMES[3]).stem)}
     monkeypatch.setattr(course, "sources", lambda: some)
     course.build(tmp_path / "c", ["ada"])

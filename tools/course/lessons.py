@@ -120,7 +120,7 @@ def require(modules: list[str]) -> None:
     """Raises SystemExit, with the names and what to install, when some of these modules are not installed."""
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
-        sys.exit(f"lessons: not installed: {', '.join(missing)}. Install the lessons' extra: "
+        sys.exit(f"lessons: not installed: {', '.join(missing)}. Install the extra for writing lessons: "
                  'pip install "minivl[lessons]", or in a checkout pip install -e ".[lessons]"')
 
 
