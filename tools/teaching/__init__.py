@@ -1,6 +1,7 @@
 """What stands behind docs/teaching: computed answers of the keys, and the syllabi made from the lessons.
 
     python -m tools.teaching            writes the syllabi with the lessons' own minutes
+    python -m tools.teaching slides     writes slides for every lesson into build/slides
     python -m tools.teaching --key      prints every value of the answer keys as the package computes it
 
 An answer key writes each number and shape that can be computed in **bold**; a test demands that it is what stands here.
