@@ -19,9 +19,8 @@ from minivl.teach.check.own import PLACES
 from minivl.teach.course.assignments import ASSIGNMENTS
 from minivl.truth import museum as faults
 from tools.pages.figures import __main__ as figures
-from tools.teaching import FOR_TEACHERS
+from tools.teaching import FOR_TEACHERS, key, syllabus
 from tools.teaching import __main__ as command
-from tools.teaching import key, syllabus
 
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / "docs" / "teaching"

@@ -263,5 +263,5 @@ def pages() -> Iterator[tuple[Path, bytes]]:
     """Both syllabi: the path of each page and what it should hold."""
     for course in COURSES:
         weeks = [week_text(n, week) for n, week in enumerate(course.weeks, start=1)]
-        text = "\n\n".join([course.head.strip(), *weeks, marks_text(course), "Written by `python -m tools.teaching`."]) + "\n"
-        yield PAGES / f"{course.page}.md", text.encode("utf-8")
+        parts = [course.head.strip(), *weeks, marks_text(course), "Written by `python -m tools.teaching`."]
+        yield PAGES / f"{course.page}.md", ("\n\n".join(parts) + "\n").encode("utf-8")
