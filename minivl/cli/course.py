@@ -54,8 +54,9 @@ def release(folder: Path, roster: Path | None, students: Sequence[str], names: S
                             "are allowed")
     asked = [assignments.find(name) for name in names] or list(assignments.ASSIGNMENTS.values())
     made = released(folder, everybody, asked, attempt)
-    line(f"{len(asked)} assignments are in {folder / 'release'}"
-         + (f", {len(made)} notebooks for {len(everybody)} students in {folder / 'release-for'}" if made else ""))
+    line(f"{len(asked)} assignments are in {folder / 'release'}")
+    if made:
+        line(f"{len(made)} notebooks for {len(everybody)} students are in {folder / 'release-for'}")
     if find_spec("nbgrader") is None:
         note('nbgrader is not installed, so there is no gradebook.db: pip install "minivl[teacher]" '
              "if you want one; `minivl course grade` needs none")

@@ -242,6 +242,15 @@ def test_the_release_by_nbgrader_is_the_same(tmp_path, monkeypatch):
     assert (tmp_path / "c" / "gradebook.db").exists()
 
 
+def test_without_a_checkout_nbgrader_releases_the_same(tmp_path):
+    pytest.importorskip("nbgrader", reason="nbgrader is not installed: pip install 'minivl[teacher]'")
+    release.release(tmp_path / "c", ["ada"], [ASSIGNMENTS["pictures"]])
+    ours = release.notebook("pictures")["cells"]
+    theirs = released(tmp_path / "c")["pictures"].cells
+    assert ["".join(cell["source"]).strip() for cell in ours] == [cell.source.strip() for cell in theirs]
+    assert (tmp_path / "c" / "gradebook.db").exists() and (tmp_path / "c" / "release-for" / "ada").is_dir()
+
+
 @pytest.mark.parametrize(("words", "said"), [
     (["--seed", "../up"], "cannot be the name of a folder"), (["--roster", "none.txt"], "none.txt: No such file")])
 def test_what_cannot_be_released_is_refused(words, said, tmp_path, capsys):

@@ -349,7 +349,7 @@ def index() -> str:
                     for number, one in sorted(lessons().items()))
     body = (f"<ul>{links}</ul><p>Arrow keys, space and Page Down turn the slides. Print a page from the browser to "
             "have it as PDF, a slide a page.</p>")
-    style = STYLE + "\n.slide { height: auto } h1 { margin-top: 0 } li { font-size: .8rem; margin-bottom: .2rem }\n"
+    style = STYLE + "\n.slide { height: auto } h1 { margin-top: 0 } ul { columns: 2 } li { margin-bottom: .3rem }\n"
     return PAGE.format(title="Slides", style=style, keys="",
                        slides=f'<section class="slide"><h1>Slides</h1>{body}</section>')
 

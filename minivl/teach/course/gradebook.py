@@ -25,13 +25,13 @@ from .roster import PSEUDONYM, Roster, name_of
 
 FORMS = ("plain", "moodle", "canvas")
 MOODLE = ("First name", "Last name", "Surname", "ID number", "Username", "Email address")
-MOODLE_KNOWS = ("Email address", "ID number", "Username")         # what its import can find a user by
+MOODLE_KNOWS = ("Email address", "ID number", "Username")   # what its import can find a user by
 CANVAS = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")
 CANVAS_KNOWS = ("ID", "SIS User ID", "SIS Login ID")
-POSSIBLE = "    Points Possible"                                  # how Canvas marks that row, spaces included
+POSSIBLE = "    Points Possible"                       # how Canvas marks that row, spaces included
 COUNTS = ("best", "last")
 
-Scores = dict[str, dict[str, float]]                              # assignment -> student -> points
+Scores = dict[str, dict[str, float]]                   # assignment -> student -> points
 
 
 def read(folder: Path, counts: str = "best") -> Scores:
@@ -41,7 +41,8 @@ def read(folder: Path, counts: str = "best") -> Scores:
     when nothing was graded there; OSError as the system does.
     """
     if counts not in COUNTS:
-        raise ArgumentError(f"the attempt that counts must be one of {', '.join(COUNTS)}, got {counts!r}")
+        raise ArgumentError(f"the attempt that counts must be one of {', '.join(COUNTS)}, "
+                            f"got {counts!r}")
     found: Scores = {}
     for name in ASSIGNMENTS:
         attempts: list[dict[str, float]] = []
@@ -62,7 +63,7 @@ def _points(path: Path) -> dict[str, float]:
 
 
 def _counted(attempts: Sequence[dict[str, float]], counts: str) -> dict[str, float]:
-    """The attempt that counts, for each student. Who was not graded in the last one keeps the one before."""
+    """The attempt that counts, for each student; who was not graded in the last one keeps the one before."""
     if counts == "last":
         return {student: points for one in attempts for student, points in one.items()}
     students = {student for one in attempts for student in one}
@@ -81,7 +82,8 @@ def table(form: str, scores: Scores, roster: Roster) -> list[list[Any]]:
     nothing = "-" if form == "moodle" else ""
     lines: list[list[Any]] = [[*heads, *scores]]
     if form == "canvas":
-        lines.append([POSSIBLE, *[""] * (len(CANVAS) - 1), *(ASSIGNMENTS[name].points for name in scores)])
+        possible = (ASSIGNMENTS[name].points for name in scores)
+        lines.append([POSSIBLE, *[""] * (len(CANVAS) - 1), *possible])
     for student, row in roster.by_student.items():
         points = [given.get(student) for given in scores.values()]
         lines.append([*(harmless(_cell(head, student, row)) for head in heads),
@@ -106,15 +108,18 @@ def _plain(roster: Roster) -> list[str]:
 
 def _moodle(roster: Roster) -> list[str]:
     if not set(MOODLE_KNOWS) & set(roster.heads):
-        raise ArgumentError(f"Moodle finds a student by one of {', '.join(MOODLE_KNOWS)}, but the roster "
-                            f"has the columns {', '.join(roster.heads)}: export it from Moodle (Grades, "
-                            "Export), then `minivl course pseudonyms`")
+        raise ArgumentError(_lacking("Moodle", MOODLE_KNOWS, roster))
     return [head for head in MOODLE if head in roster.heads]
 
 
 def _canvas(roster: Roster) -> list[str]:
     if not set(CANVAS_KNOWS) & set(roster.heads):
-        raise ArgumentError(f"Canvas finds a student by one of {', '.join(CANVAS_KNOWS)}, but the roster "
-                            f"has the columns {', '.join(roster.heads)}: export it from Canvas (Grades, "
-                            "Export), then `minivl course pseudonyms`")
+        raise ArgumentError(_lacking("Canvas", CANVAS_KNOWS, roster))
     return list(CANVAS)
+
+
+def _lacking(platform: str, known: Sequence[str], roster: Roster) -> str:
+    """What to say of a roster in which a platform would find nobody."""
+    return (f"{platform} finds a student by one of {', '.join(known)}, but the roster has the columns "
+            f"{', '.join(roster.heads)}: export it from {platform} (Grades, Export), then "
+            "`minivl course pseudonyms`")

@@ -4,13 +4,13 @@
 
     FOLDER/release/NAME/NAME.ipynb                for those who write their name themselves
            release-for/STUDENT/NAME/NAME.ipynb    with the name filled in
-           source/, nbgrader_config.py, gradebook.db     where nbgrader is installed (the extra `teacher`)
+           source/, nbgrader_config.py, gradebook.db     where nbgrader is (the extra `teacher`)
 
 The notebooks travel in the wheel as students get them, so this needs no checkout, and no solution is in
 the package. What is in FOLDER under these names is written anew: it is made, not edited.
 
-A retake is another attempt: `variant_of` names a variant in which no answer of an attempt before is right,
-in every exercise. Read next: `roster.py`, `grade.py`.
+A retake is another attempt: `variant_of` names a variant in which no answer of an attempt before is
+right, in every exercise. Read next: `roster.py`, `grade.py`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ def release(folder: Path, students: Sequence[str], assignments: Sequence[Assignm
     attempt: 2 for the first retake. Raises ArgumentError when an exercise has no rule left that the
     student has not had, OSError as the system does, RuntimeError when nbgrader fails.
     """
-    chosen = [(one, student, variant_of(student, one, attempt)) for one in assignments for student in students]
+    chosen = [(one, student, variant_of(student, one, attempt))
+              for one in assignments for student in students]
     books = {one.name: notebook(one.name) for one in assignments}
     for name, book in books.items():
         _put(folder / "release" / name / f"{name}.ipynb", named(book, YOURS))
@@ -73,7 +74,7 @@ def release(folder: Path, students: Sequence[str], assignments: Sequence[Assignm
 
 
 def notebook(name: str) -> dict[str, Any]:
-    """An assignment's notebook as it is handed out, without a student's name. MissingFile without one."""
+    """An assignment's notebook as it is handed out, without a student's name. MissingFile if it is gone."""
     for home in (PACKED, CHECKOUT):
         path = home / "graded" / f"{name}.ipynb"
         if path.is_file():
@@ -162,7 +163,7 @@ def with_markers(book: Any) -> Any:
 
 def by_nbgrader(folder: Path, names: Sequence[str]) -> None:
     """Let nbgrader make release/ and gradebook.db of what is in source/. RuntimeError when it fails."""
-    # nbgrader calls `alembic` by name: it lies beside this Python, whose environment need not be activated.
+    # nbgrader calls `alembic` by name: it lies beside this Python, whose environment may not be active.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     from nbgrader.apps import NbGraderAPI  # type: ignore[import-not-found]
     from traitlets.config import Config
@@ -175,7 +176,8 @@ def by_nbgrader(folder: Path, names: Sequence[str]) -> None:
     for name in names:
         done = interface.generate_assignment(name, force=True, create=True)
         if not done["success"]:
-            raise RuntimeError(f"nbgrader could not release {name}: {done.get('error') or done.get('log')}")
+            why = done.get("error") or done.get("log")
+            raise RuntimeError(f"nbgrader could not release {name}: {why}")
 
 
 def write_config(folder: Path) -> None:

@@ -82,8 +82,9 @@ def feedback(row: Row) -> str:
     lines += [f"- note: {note}" for note in row.notes]
     wrong = next((mark.asked for mark in row.marks if mark.score < mark.asked.points), None)
     if wrong:
+        variant = row.variant or row.student
         lines += ["", "To see an input that yours is wrong on, run in your notebook:", "",
-                  f"    minivl.check({wrong.stage!r}, {wrong.function}, variant={(row.variant or row.student)!r})"]
+                  f"    minivl.check({wrong.stage!r}, {wrong.function}, variant={variant!r})"]
     return "\n".join(lines) + "\n"
 
 

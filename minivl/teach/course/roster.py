@@ -1,4 +1,4 @@
-"""The roster of a class: who is who stays in one file on the teacher's machine; everything else has pseudonyms.
+"""The roster of a class: who is who is in one file on the teacher's machine, all else has pseudonyms.
 
     pseudonym,name,email                        a table with a head; or, without one, a name a line
     k7m2q5,Ada Lovelace,ada@example.org
@@ -26,7 +26,7 @@ PSEUDONYM = "pseudonym"
 NAMES = ("name", "Name", "Student", "Full name")           # heads under which whole names stand
 PARTS = (("First name", "Last name"), ("First name", "Surname"))
 FOLDER = re.compile(r"[\w@+-](?:[\w@.+ -]*[\w@.+-])?")     # what a name must be to be a folder's too
-LETTERS, DIGITS = "bcdfghjkmnpqrstvwxz", "23456789"        # no vowels: no words; nothing that looks like another
+LETTERS, DIGITS = "bcdfghjkmnpqrstvwxz", "23456789"        # no vowels, so no words; no two look alike
 
 
 class Roster(NamedTuple):
@@ -53,7 +53,7 @@ def name_of(row: Mapping[str, str]) -> str:
 
 
 def read(path: Path, folders: bool = True) -> Roster:
-    """The roster in a file: a table with a head, or a name a line. Canvas' row "Points Possible" is none.
+    """The roster in a file: a table with a head, or a name a line; Canvas' row of points is left out.
 
     folders: whether students' folders are to be called so. Raises ArgumentError when a row names nobody,
     two rows the same, or a name cannot be a folder's; OSError as the system does.
