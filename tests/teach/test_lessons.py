@@ -69,7 +69,7 @@ def test_an_unfilled_lesson_fails_at_its_checks_and_nowhere_else(name):
 
 def test_the_notebooks_in_the_repository_are_those_of_the_sources():
     made = dict(lessons.made())
-    assert sorted(made) == sorted((ROOT / "notebooks").glob("*.ipynb"))
+    assert sorted(made) == sorted((ROOT / "notebooks").glob("**/*.ipynb"))
     stale = [path.name for path, text in made.items() if path.read_bytes() != text]
     assert not stale, "make them anew: python tools/course/lessons.py"
 
