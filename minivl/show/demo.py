@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 
 OUTPUT = Path("minivl-demo.png")
 SHOWN = "odd-size"                        # the sample whose answer is taken apart: its resizing shows
-GALLERY = ("left-right", "box", "number", "when", "screen", "word")    # in the picture's first rows
+GALLERY = ("thin", "ragged", "box", "number", "video", "when")    # in the picture's first rows: kinds of
+                                          # question that the card's figures say it can be asked
 
 
 def main(output: Path = OUTPUT, console: Console | None = None) -> None:
@@ -223,8 +224,9 @@ def _answer_panel(sample: Sample, said: str, ax: Any) -> None:
         ax.set_xlabel(f"{len(frames)} frames, {sample.fps:g} a second", size=8)
     short = said if len(said) < 60 else said[:57] + "..."
     mark = "" if sample.is_right(said) else "   (wrong)"
+    share = figure_of(sample.question, sample.answer).short()
     ax.set_title("")
-    ax.set_title(f"{sample.question}\n{short}{mark}", loc="left", size=9)
+    ax.set_title(f"{sample.question}   ({share})\n{short}{mark}", loc="left", size=9)
 
 
 def _source(sample: Sample, frame: int = 0) -> np.ndarray:

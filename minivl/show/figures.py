@@ -68,6 +68,13 @@ class Figure:
         """Whether the model is wrong more often than right, hardly better than a guess, or not counted."""
         return self.figure is None or self.figure < max(FAILS, self.blind + OVER_A_GUESS)
 
+    def short(self) -> str:
+        """The figure alone, for a heading."""
+        if self.figure is None:
+            return "not counted"
+        return f"{100 * self.figure:.0f} of 100" if self.measure == "right" else \
+            f"{self.measure.upper()} {self.figure:.2f}"
+
     def sentence(self) -> str:
         """What to expect, in words."""
         if self.figure is None:

@@ -132,7 +132,8 @@ def card(evaluation: dict[str, Any], history: list[dict[str, Any]], dpo: list[di
     hours = sum(one["minutes"] for one in history) * 2 / 60
     return TEMPLATE.read_text(encoding="utf-8").format(
         size=f"{size / 1e6:.1f}", world=WORLD, each=f"{rows[0]['samples']:,}", same=f"{same:,}", asked=f"{asked:,}",
-        table=table(rows), constants=constants(rows), missing=missing(rows), changed=changed(dpo), pairs=dpo[0]["samples"] if dpo else 0,
+        table=table(rows), constants=constants(rows), missing=missing(rows), changed=changed(dpo),
+        pairs=dpo[0]["samples"] if dpo else 0,
         phases=phases(history), hours=f"{hours:.1f}",
         samples=f"{sum(one['samples'] for one in history):,}")
 

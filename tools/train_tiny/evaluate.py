@@ -32,7 +32,7 @@ from .rows import ROWS, Row, messages
 from .tasks import opposite
 
 BATCH, MOST_TOKENS = 25, 256                              # the longest true answer has about 190
-FEW, ALWAYS, OFTEN = 20, 0.9, 0.8                         # questions; share that an answer is given; share it is right in
+FEW, ALWAYS, OFTEN = 20, 0.9, 0.8                         # questions; an answer is given; it is right
 Answer = Callable[[list[Inputs]], list[list[int]]]
 
 
