@@ -76,7 +76,7 @@ TABLES = [
     ("| Object | Bounding Box |\r\n|:---|---:|\r\n| a cat | [12, 30, 60, 88] |\r\n| a dog | (5, 6), (70, 80) |\r\n",
      [("a cat", BOX), ("a dog", BOX2)]),
     ("| **Object** | **BBox (x1, y1, x2, y2)** |\n|---|---|\n| **a cat** | `[12, 30, 60, 88]` |", [("a cat", BOX)]),
-    ("Here:\n\n| # | Thing | Top-left | Bottom-right |\n|--|--|--|--|\n| 1 | a cat | (12, 30) | (60, 88) |\n\nThat's all",
+    ("Here:\n\n| # | Thing | Top-left | Bottom-right |\n|--|--|--|--|\n| 1 | a cat | (12, 30) | (60, 88) |\n\nDone",
      [("a cat", BOX)]),
     ("button | coordinates (x, y)\n--- | ---\nOK | (12, 30)\nNo | 60, 88", [("OK", POINT), ("No", POINT2)]),
     ("| x | y |\n|-|-|\n| 12 | 30 |", [("", POINT)]),
@@ -88,12 +88,12 @@ TABLES = [
     ('```csv\nlabel, bbox\na cat, "12,30,60,88"\na dog, [5, 6, 70, 80]\n```', [("a cat", BOX), ("a dog", BOX2)]),
 ]
 BLOCKS = [
-    ('```json\n[{"bbox_2d": [12, 30, 60, 88], "label": "a"}]\n```\nand\n```json\n[{"bbox_2d": [5, 6, 70, 80], "label": "b"}]\n'
-     '```', [("a", BOX), ("b", BOX2)], None),
-    ('```json\n[{"bbox_2d": [1, 2, 3, 4], "label": "a"}, {"bbox_2d": [5, 6, 70, 80], "label": "b"}]\n```\nOn second look:\n'
+    ('```json\n[{"bbox_2d": [12, 30, 60, 88], "label": "a"}]\n```\nand\n```json\n'
+     '[{"bbox_2d": [5, 6, 70, 80], "label": "b"}]\n```', [("a", BOX), ("b", BOX2)], None),
+    ('```json\n[{"bbox_2d": [1, 2, 3, 4], "label": "a"}, {"bbox_2d": [5, 6, 70, 80], "label": "b"}]\n```\nAgain:\n'
      '```json\n[{"bbox_2d": [12, 30, 60, 88], "label": "a"}]\n```', [("b", BOX2), ("a", BOX)], "a [1, 2, 3, 4]"),
     ("```\n[1, 2, 3, 4]\n```\n```\n[12, 30, 60, 88]\n```", [("", BOX)], "[1, 2, 3, 4]"),
-    ('```json\n{"bbox_2d": [x1, y1, x2, y2], "label": "a"}\n```\n```json\n{"bbox_2d": [12, 30, 60, 88], "label": "a"}\n```',
+    ('```\n{"bbox_2d": [x1, y1, x2, y2], "label": "a"}\n```\n```\n{"bbox_2d": [12, 30, 60, 88], "label": "a"}\n```',
      [("a", BOX)], "not read: a [x1, y1, x2, y2], where a box has 4 numbers"),
     ('```json\n[{"bbox_2d": [12, 30, 60, 88], "label": "a"}]\n```\n```json\n[{"bbox_2d": [1, 2\n```', [("a", BOX)],
      "cut short"),
@@ -238,7 +238,8 @@ def test_nothing_is_lost_and_nothing_is_made_up(text):
 PIECES = st.sampled_from([
     "<think>", "</think>", "<answer>", "Thought:", "\nAction:", "click(", "drag(", "type(",
     "<point>", "<box>", "<|box_start|>", "x=", "y=", "start_box=", '"arguments": "', "at (", "1,",
-    "2.5", "(3, 4)", "[5, 6]", "wait", "| x | y |\n|-|-|\n", "| 1 | 2 |\n", "\nx,y\n", "```", "<p data-bbox=", "from", " to ", *"[](){}<>\"'\\,:=|\n "])
+    "2.5", "(3, 4)", "[5, 6]", "wait", "| x | y |\n|-|-|\n", "| 1 | 2 |\n",
+    "\nx,y\n", "```", "<p data-bbox=", "from", " to ", *"[](){}<>\"'\\,:=|\n "])
 
 
 @given(st.lists(PIECES, max_size=50).map("".join))
@@ -252,9 +253,9 @@ HOSTILE = [
     "[", '{"a":', "click(", "<point ", "<ref>", "9", "(1,", "1 ", "x=1,", "<think>", "Thought:\n",
     "\n", "a", "[1,2]", '"', "'a", "top left ", "at at ", '{"arguments":"', "wait [1,2]", "\\", " ",
     "final answer\n", "1e", "-", "_click", "left_", "<|box_start|>", "(1,2),(", "x1=1,", '{"x":1,',
-    "[1", "</answer>", "1.", '"a":[1,2],', "|", "|a|\n|-|\n", "|x|y|\n|-|-|\n|1|2|\n", "|-", "-|\n", "a,b\n", "a,x,y\n1,",
-    "x,y\n1,2\n", '"1,', "<p data-bbox=\"", '<p data-bbox="1 2 3 4">', "<a b", "```", "```\n[1,2]\n", "//", "from (1,2) to ",
-    "(1,2)->", "(1,2) to", "from ", "drag (1,2)"]
+    "[1", "</answer>", "1.", '"a":[1,2],', "|", "|a|\n|-|\n", "|x|y|\n|-|-|\n|1|2|\n", "|-", "-|\n", "a,b\n",
+    "a,x,y\n1,", "x,y\n1,2\n", '"1,', "<p data-bbox=\"", '<p data-bbox="1 2 3 4">', "<a b", "```", "```\n[1,2]\n", "//",
+    "from (1,2) to ", "(1,2)->", "(1,2) to", "from ", "drag (1,2)"]
 
 
 @pytest.mark.parametrize("piece", HOSTILE, ids=repr)
