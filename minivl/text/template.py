@@ -87,21 +87,25 @@ def load_template(folder: str | Path) -> str | None:
     | `processor_config.json` | early versions of transformers 4, for processors |
     | `chat_template.json` | transformers 4, for processors; Qwen's own folders |
     | `chat_template.jinja` | transformers 5; it leaves an older `chat_template.json` beside it alone |
+    | `additional_chat_templates/default.jinja` | by hand: transformers 5 puts the others there |
     | `tokenizer_config.json` | transformers 4, for tokenizers; the processor itself does not look there |
 
-    Raises TemplateError when a file is damaged.
+    An empty template is none. Raises TemplateError when a file is damaged.
     """
     folder = Path(folder)
-    for name in ("processor_config.json", "chat_template.json"):
-        template = _template_in(folder / name)
-        if template is not None:
-            return template
-    path = folder / "chat_template.jinja"
+    readers = {"processor_config.json": _template_in, "chat_template.json": _template_in,
+               "chat_template.jinja": _whole, "additional_chat_templates/default.jinja": _whole,
+               "tokenizer_config.json": _template_in}
+    return next(filter(None, (read(folder / name) for name, read in readers.items())), None)
+
+
+def _whole(path: Path) -> str | None:
+    """A file that is a template and nothing else."""
     text = _read(path)
     kind = text and kind_of(text.encode("utf-8", "replace"))
     if kind and not kind.startswith("JSON"):
         raise TemplateError(f"{path}: is {kind}")    # as a template, a pointer would be the whole prompt
-    return _template_in(folder / "tokenizer_config.json") if text is None else text
+    return text
 
 
 def _template_in(path: Path) -> str | None:

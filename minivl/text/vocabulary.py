@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..door.files import read_json, read_text
+from ..door.looks import kind_of
 from .errors import TokenizerError
 
 LARGEST = 1 << 25             # bytes of a tokenizer's file; the official ones have 2 to 11 million
@@ -25,6 +26,7 @@ WHOLE, VOCAB, MERGES = "tokenizer.json", "vocab.json", "merges.txt"
 SETTINGS, NAMES, ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
 PATTERN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
            r"|\s*[\r\n]+|\s+(?!\S)|\s+")           # the one that `bpe.words` implements
+PICTURE = "<|image_pad|>"
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 UNSAID = dict.fromkeys(("eos_token", "unk_token", "pad_token"), "<|endoftext|>")   # as Qwen2Tokenizer
 
@@ -44,7 +46,7 @@ def tokenizer_text(folder: Path) -> tuple[Path, str]:
         return folder / WHOLE, read_text(folder / WHOLE, LARGEST, TokenizerError)
     vocab = _vocabulary(folder / VOCAB)
     settings = _json(folder / SETTINGS)
-    model = {"type": "BPE", "vocab": vocab, "merges": _merges(folder / MERGES)}
+    model = {"type": "BPE", "vocab": vocab, "merges": _merges(folder / MERGES, vocab)}
     cut = {"type": "Split", "pattern": {"Regex": PATTERN}, "behavior": "Isolated", "invert": False}
     to_bytes = {"type": "ByteLevel", "add_prefix_space": bool(settings.get("add_prefix_space")),
                 "trim_offsets": True, "use_regex": False}
@@ -58,25 +60,31 @@ def tokenizer_text(folder: Path) -> tuple[Path, str]:
 
 def _vocabulary(path: Path) -> dict[str, int]:
     try:
-        vocab = json.loads(read_text(path, LARGEST, TokenizerError))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, TokenizerError):
-            raise
+        vocab = json.loads(_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
         raise TokenizerError(f"{path}: is not valid JSON: {error}; is it cut off? Get it anew") from error
     if not isinstance(vocab, dict) or not all(type(id) is int and id >= 0 for id in vocab.values()):
         raise TokenizerError(f"{path}: should map each token's text to its id, an integer from 0 on")
     return vocab
 
 
-def _merges(path: Path) -> list[str]:
+def _merges(path: Path, vocab: dict[str, int]) -> list[str]:
     """The lines that hold a pair; a line that begins with #version is none."""
-    lines = read_text(path, LARGEST, TokenizerError).split("\n")
-    merges = [line for line in lines if line and not line.startswith("#version")]
+    merges = [line for line in _text(path).split("\n") if line and not line.startswith("#version")]
     for n, line in enumerate(merges):
-        if line.count(" ") != 1:
-            raise TokenizerError(f"{path}: merge {n + 1} is {line[:60]!r}, should be two tokens with one "
-                                 "space between them")
+        parts = line.split(" ")
+        if len(parts) != 2 or not {*parts, "".join(parts)} <= vocab.keys():
+            raise TokenizerError(f"{path}: merge {n + 1} is {line[:60]!r}, should be two tokens of {VOCAB} "
+                                 "that join to a third, with one space between them")
     return merges
+
+
+def _text(path: Path) -> str:
+    text = read_text(path, LARGEST, TokenizerError)
+    kind = kind_of(text.encode("utf-8"))
+    if kind and not kind.startswith("JSON"):
+        raise TokenizerError(f"{path}: is {kind}")
+    return text
 
 
 def _numbered(folder: Path, settings: dict[str, Any], vocab: dict[str, int]) -> list[dict[str, Any]]:
@@ -101,6 +109,9 @@ def _numbered(folder: Path, settings: dict[str, Any], vocab: dict[str, int]) -> 
         warnings.warn(f"{folder}: no file gives the ids of {len(guessed)} added tokens; they are numbered "
                       f"as the reference does, {guessed[0]!r} is {ids[guessed[0]]}. If the model was "
                       f"trained with others, copy its {WHOLE} there", stacklevel=4)
+    if PICTURE not in ids:
+        warnings.warn(f"{folder}: no file names {PICTURE} as an added token, so that there is no place for "
+                      f"a picture in a prompt; copy the model's {WHOLE} or {SETTINGS} there", stacklevel=4)
     return numbered
 
 

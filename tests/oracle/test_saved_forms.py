@@ -198,7 +198,7 @@ def in_two_files(folder, files):
         (folder / f"{name}.json").write_text(json.dumps(values), encoding="utf-8")
 
 
-@pytest.mark.filterwarnings("ignore:.*no file gives the ids")
+@pytest.mark.filterwarnings("ignore:.*no file (gives the ids|names)")
 @pytest.mark.parametrize("backend", ["tokenizers", "bpe"])
 @pytest.mark.parametrize("form", IN_TWO_FILES)
 def test_vocabulary_and_merges_are_a_tokenizer(form, backend, tmp_path):
@@ -228,11 +228,17 @@ def test_ids_that_no_file_gives_are_said(tmp_path):
         Tokenizer.from_folder(tmp_path)
 
 
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
+
+
+@pytest.mark.filterwarnings("ignore:.*no file (gives the ids|names)")
 @pytest.mark.parametrize("name, text, said", [
     ("vocab.json", "[]", "vocab.json: should map"), ("vocab.json", '{"a": "b"}', "vocab.json: should map"),
-    ("vocab.json", '{"a": 1', "vocab.json: is not valid JSON"), ("vocab.json", '{"a": 1}', "single bytes"),
+    ("vocab.json", '{"a": 1', "vocab.json: is not valid JSON"), ("vocab.json", '{"a": 1}', "merges.txt: merge 1"),
     ("merges.txt", "#version: 0.2\na b c\n", "merges.txt: merge 1 is 'a b c'"),
-    ("merges.txt", "q Q\n", "should be two tokens that join to a third|out of vocabulary"),
+    ("merges.txt", "h e\nq Q\n", "merges.txt: merge 2 is 'q Q', should be two tokens of vocab.json that join"),
+    ("vocab.json", POINTER, "vocab.json: is a Git LFS pointer"),
+    ("merges.txt", POINTER, "merges.txt: is a Git LFS pointer"),
     ("added_tokens.json", '{"<|im_end|>": 700}', "should have id 700.*copy tokenizer.json"),
     ("added_tokens.json", '{"<|im_end|>": "x"}', "is neither|should have id x"),
     ("tokenizer_config.json", '{"added_tokens_decoder": {"618": {"special": true}}}', "one is neither"),
@@ -241,13 +247,19 @@ def test_what_is_wrong_in_the_two_files_is_named(name, text, said, tmp_path):
     in_two_files(tmp_path, {})
     (tmp_path / name).write_text(text, encoding="utf-8")
     for backend in ("bpe", "tokenizers"):
-        if said == "single bytes" and backend == "tokenizers":
-            continue                                             # the package reads any vocabulary
         with pytest.raises(TokenizerError, match=said):
             Tokenizer.from_folder(tmp_path, backend)
 
 
 # ---- the template ----------------------------------------------------------------------------------------------
+
+def put_template(folder, name, text):
+    path, old = folder / name, {"processor_class": "Qwen2_5_VLProcessor"}
+    path.parent.mkdir(exist_ok=True)
+    if name == "tokenizer_config.json":
+        old = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(text if name.endswith(".jinja") else json.dumps(old | {"chat_template": text}), encoding="utf-8")
+
 
 HOLDERS = ("processor_config.json", "chat_template.json", "chat_template.jinja", "tokenizer_config.json")
 
@@ -266,16 +278,30 @@ def test_of_several_templates_the_references_is_taken(held, tmp_path, without_vi
     for name in ("config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"):
         shutil.copy(TINY / name, tmp_path)
     for name in held:
-        path, old = tmp_path / name, {"processor_class": "Qwen2_5_VLProcessor"}
-        if name == "tokenizer_config.json":
-            old = json.loads(path.read_text(encoding="utf-8"))
-        text = name if name.endswith(".jinja") else json.dumps(old | {"chat_template": name})
-        path.write_text(text, encoding="utf-8")
+        put_template(tmp_path, name, name)
     for kind in (AutoProcessor, Qwen2_5_VLProcessor):
         theirs = kind.from_pretrained(tmp_path)
         assert type(theirs) is Qwen2_5_VLProcessor
         # Where the processor has none, the one that its tokenizer has.
         assert load_template(tmp_path) == (theirs.chat_template or theirs.tokenizer.chat_template)
+
+
+@pytest.mark.parametrize("held", [
+    {"additional_chat_templates/default.jinja": "a"},
+    {"additional_chat_templates/default.jinja": "a", "chat_template.jinja": "b"},
+    {"additional_chat_templates/tool_use.jinja": "a", "chat_template.jinja": "b"},
+    {"chat_template.jinja": ""}, {"chat_template.jinja": "", "tokenizer_config.json": "b"},
+    {"chat_template.json": "", "tokenizer_config.json": "b"},
+])
+def test_templates_that_are_empty_or_in_a_folder_are_taken_as_the_reference_does(held, tmp_path, without_videos):
+    for name in ("config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(TINY / name, tmp_path)
+    for name, text in held.items():
+        put_template(tmp_path, name, text)
+    theirs = Qwen2_5_VLProcessor.from_pretrained(tmp_path)
+    wanted = theirs.chat_template["default"] if isinstance(theirs.chat_template, dict) else theirs.chat_template
+    own = json.loads((tmp_path / "tokenizer_config.json").read_text(encoding="utf-8")).get("chat_template")
+    assert load_template(tmp_path) == (wanted or own or None)
 
 
 def changed(change) -> tokenizers.Tokenizer:
