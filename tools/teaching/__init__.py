@@ -8,3 +8,14 @@ So a key cannot be wrong by a slip of its author, nor become wrong when the pack
 
 Read next: `key.py` (what a computed answer is), `questions.py` and `exams.py` (the answers), `syllabus.py`.
 """
+
+# Pages of docs/teaching that students do not get: the keys, the exams, and what is said about each hour. The students'
+# site and its search leave them out; the teachers' site has them. Every other page of docs/teaching is for both.
+FOR_TEACHERS = (
+    "concept-answers.md",
+    "exam-6-weeks.md",
+    "exam-6-weeks-answers.md",
+    "exam-12-weeks.md",
+    "exam-12-weeks-answers.md",
+    "instructor-notes.md",
+)
