@@ -155,7 +155,7 @@ for n, fps in enumerate(rates[1:6]):
 seconds = np.linspace(0, 10, 50)
 axes[1].plot(seconds, per_second * seconds, color="gray", lw=0.8)
 axes[1].set(xlabel="seconds into the video", ylabel="time number", title="all rates lie on one line")
-axes[1].legend(fontsize=7)
+axes[1].legend(fontsize=8)
 plt.show()
 
 # %% [markdown]
@@ -333,7 +333,7 @@ off = np.abs(angles - session.trace["decoder.angles"]).max()
 print(f"sections {sections}, base {text.rope_theta:g}; largest difference from decoder.angles: {off:.1e}")
 
 near = slice(start - 3, start + 27)  # three words, a pair of frames, and most of the next
-figure = plot.board(1, 2, (13, 4.2))
+figure = plot.board(1, 2, (12, 4.2))
 plot.heat(given.position_ids[axis_of].T[near], figure.axes[0])
 figure.axes[0].set_title("what each pair counts: time, height, width", size=9)
 named = list(zip(("time", "height", "width"), sections, strict=True))
@@ -360,7 +360,7 @@ for axis, part, name in zip(axes, (text, official), ("the model in the package",
         axis.plot(distance, share, label=f"{label}: {many} pairs")
         begin += many
     axis.set(title=f"{name}: sections {list(part.mrope_section)} of {len(every)}", xlabel="distance on one axis")
-    axis.legend(fontsize=7)
+    axis.legend(fontsize=8)
 axes[0].set_ylabel("mean cosine of its pairs")
 plt.show()
 for label, begin, many in zip(("time", "height", "width"), np.cumsum((0, *official.mrope_section[:2])),

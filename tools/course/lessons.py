@@ -66,6 +66,11 @@ def student_form(source: str) -> str:
     return "\n".join(kept) + "\n"
 
 
+def solved_form(source: str) -> str:
+    """The source with its solutions, without the markers around them."""
+    return "\n".join(line for line in source.splitlines() if line.strip() not in (BEGIN, END)) + "\n"
+
+
 def notebook(source: str) -> Any:
     """A py:percent source as an nbformat notebook; the same source gives the same notebook, to the byte."""
     import jupytext  # type: ignore[import-untyped]
