@@ -56,7 +56,7 @@ def channels(array: np.ndarray, ax: Any = None, *, name: int = 3) -> Any:
     for channel in np.argsort(-most, kind="stable")[:name]:
         ax.annotate(f"{channel}: {most[channel]:.3g}", (channel, most[channel]), (0, 3),
                     textcoords="offset points", ha="center", size=8)
-    ax.set_ylim(0, 1.12 * float(most.max()) or 1.0)
+    ax.set_ylim(0, 1.3 * float(most.max()) or 1.0)          # room for the legend above the labels
     ax.legend(fontsize=8, loc="upper right")
     return axes.dress(ax, f"{len(most)} channels of {len(values)} rows", "channel", "largest |number|")
 
