@@ -31,3 +31,7 @@ class FileInTheWay(Error, FileExistsError):
 
 class OutOfRange(Error, IndexError):
     """A number that counts something (a row, a picture, a token) is beyond the last one."""
+
+
+class MissingExtra(Error, ImportError):
+    """A package that is needed for this alone is not installed; the message says how to get it."""

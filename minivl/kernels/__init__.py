@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..checkpoint.tree import Model
-from ..door.errors import ArgumentError
+from ..door.errors import ArgumentError, MissingExtra
 from . import definition
 
 Function = Callable[..., Any]
 NAMES = tuple(name for name, value in vars(definition).items()
               if getattr(value, "label", "") == f"kernel.{name}")
-INTERPRETERS = ("definition", "shapes")                   # modules of this folder
+INTERPRETERS = ("definition", "jit", "shapes")                   # modules of this folder
 
 
 def same(value: Any) -> Any:
@@ -65,7 +65,11 @@ def interpreter(name: str | Interpreter) -> Interpreter:
                             f"Interpreter, got {said}")
     if name in ("auto", "definition"):
         return Interpreter("definition")
-    module = import_module(f".{name}", __name__)
+    try:
+        module = import_module(f".{name}", __name__)
+    except ImportError as error:
+        raise MissingExtra(f"kernels={name!r} needs the package {error.name}: "
+                           f'pip install "minivl[{name}]"') from error
     found: Interpreter = module.INTERPRETER
     return found._replace(functions={**stand_ins(module), **found.functions})
 

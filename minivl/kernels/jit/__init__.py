@@ -1,0 +1,210 @@
+"""The compiled interpreter: the kernels as machine code, made by Numba, over packed weights.
+
+    vlm = minivl.load(folder, kernels="jit")
+
+Weights stay in 16 bits and are packed once (`layout.py`); products run on the best instructions that the
+processor has (`tiers.py`). float32 rows are multiplied as exactly as float32 is, on every tier; bfloat16
+rows as bfloat16. Other precisions run by the definitions.
+
+Not here: what a kernel means (`../definition.py`). Read next: `products.py`, the innermost loops.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ...checkpoint.tree import Block, Linear, Model, Norm
+from .. import Interpreter, definition
+from .attention import blocks_of
+from .build import Maker, tile_form
+from .drivers import GROUP, LINE, PAIR, STRIP
+from .layout import COLUMNS, IN_WORD, aligned, depth
+from .numbers import bits
+from .packed import Packed, packed
+from .team import team
+from .tiers import chosen
+
+Array = np.ndarray
+FEW = 4                                        # rows that go to the vector units, whatever the tier
+FAST = ("float32", "bfloat16")                 # precisions that are compiled
+
+
+@functools.cache
+def maker() -> Maker:
+    """What makes functions of the tier that this process uses."""
+    return Maker(chosen())
+
+
+@functools.cache
+def function(name: str, *args: Any) -> Any:
+    """A compiled kernel of the tier by the name of what makes it."""
+    return maker().made(name, *args)
+
+
+def flat(x: Array) -> Array:
+    """An array as compiled code takes it: in one piece, one axis, bfloat16 as bits."""
+    return bits(np.ascontiguousarray(x)).reshape(-1)
+
+
+def defined(name: str) -> Callable[..., Any]:
+    """The definition of a kernel."""
+    found: Callable[..., Any] = getattr(definition, name).definition
+    return found
+
+
+def in_fast_precision(kernel: Callable[..., Array]) -> Callable[..., Array]:
+    """A kernel for FAST precisions of its first argument, and its definition for the others."""
+    plain = defined(kernel.__name__)
+
+    @functools.wraps(kernel)
+    def run(x: Array, *others: Any) -> Array:
+        return kernel(x, *others) if x.dtype.name in FAST else plain(x, *others)
+    return run
+
+
+@in_fast_precision
+def linear(x: Array, w: Linear) -> Array:
+    """n d -> n o"""
+    if not isinstance(w.weight, Packed):
+        return defined("linear")(x, w)
+    out = np.empty((len(x), w.weight.shape[0]), x.dtype)
+    bias = w.bias.dense(x.dtype).astype(np.float32) if w.bias is not None else np.empty(0, np.float32)
+    if len(x):
+        (few_rows if len(x) <= FEW else many_rows)(x, w.weight, bias, flat(out))
+    return out
+
+
+def few_rows(x: Array, weight: Packed, bias: Array, out: Array) -> None:
+    """One to four rows: weights pass once, at the speed of the memory."""
+    height, steps, crew = len(x), weight.tiles.shape[1], team()
+    rows = np.zeros((height, steps * depth(weight.format)), np.float32)
+    rows[:, :x.shape[1]] = x
+    below = rows.reshape(height, steps, -1).sum(axis=-1) if weight.format == "int4" else bias
+    sums = np.empty((crew.size, 2 * FEW * COLUMNS), np.float32)
+    crew.run(function("vector_product", weight.format), rows.reshape(-1), below.reshape(-1),
+             weight.tiles.reshape(-1), weight.scales.reshape(-1), weight.zeros.reshape(-1), bias, out,
+             sums, height, weight.shape[0], steps, work=2 * height * prod(weight.shape))
+
+
+def many_rows(x: Array, weight: Packed, bias: Array, out: Array) -> None:
+    """Rows packed for the tier, then multiplied block by block."""
+    height, steps, format, crew = len(x), weight.tiles.shape[1], weight.format, team()
+    multiply, inner, packing = function("product", format, x.dtype.name == "float32")
+    padded, work = steps * depth(format), 2 * height * prod(weight.shape)
+    a = aligned((-(-height // packing.rows) * packing.rows * padded * packing.parts,), packing.dtype)
+    crew.run(packing.pack, flat(x), a, height, x.shape[1], padded, work=height * padded * 8)
+    strip = max(1, STRIP // inner.rows) * inner.rows
+    sums = np.empty((crew.size, (strip + inner.rows) * LINE), np.float32)
+    tables = [weight.scales.reshape(-1)]
+    room = []
+    if format in ("int8", "int4"):
+        tables.append(weight.zeros.reshape(-1))
+        deepest = max(inner.deepest, IN_WORD[format] // 2)
+        room.append(np.empty((crew.size, GROUP * deepest * PAIR), np.uint32))
+    crew.run(multiply, a, weight.tiles.reshape(-1), *tables, bias, out, sums, *room, tile_form(), height,
+             weight.shape[0], steps, work=work)
+
+
+@in_fast_precision
+def attend(q: Array, k: Array, v: Array, segments: Array, causal: bool) -> Array:
+    """n a e, r k e, r k e, g 4 -> n a e"""
+    heads, kv_heads, e = q.shape[1], k.shape[1], q.shape[2]
+    lanes, share = function("attention")
+    if heads // kv_heads > lanes:
+        return defined("attend")(q, k, v, segments, causal)
+    out = np.zeros(q.shape, q.dtype)
+    blocks = blocks_of(segments, lanes // (heads // kv_heads), causal)
+    if len(blocks) and e:
+        pairs = int(((blocks[:, 3] - blocks[:, 2]) * blocks[:, 1]).sum())
+        team().run(share, flat(q), flat(k), flat(v), flat(out), blocks, heads, kv_heads, e, bool(causal),
+                   work=4 * pairs * heads * e)
+    return out
+
+
+@in_fast_precision
+def rms_norm(x: Array, norm: Norm) -> Array:
+    """n d -> n d"""
+    out = np.empty(x.shape, x.dtype)
+    team().run(function("rms_norm"), flat(x), flat(norm.weight.dense(x.dtype)), norm.eps, flat(out),
+               len(x), x.shape[1], work=4 * x.size)
+    return out
+
+
+@in_fast_precision
+def rotate(x: Array, cos: Array, sin: Array) -> Array:
+    """n a e, n f, n f -> n a e"""
+    if cos.dtype.name not in FAST:
+        return defined("rotate")(x, cos, sin)
+    out = np.empty(x.shape, x.dtype)
+    team().run(function("rotate"), flat(x), flat(cos), flat(sin), flat(out), len(x), x.shape[1],
+               x.shape[2] // 2, work=6 * x.size)
+    return out
+
+
+@in_fast_precision
+def swiglu(x: Array) -> Array:
+    """n 2h -> n h"""
+    out = np.empty((len(x), x.shape[1] // 2), x.dtype)
+    team().run(function("swiglu"), flat(x), flat(out), len(x), x.shape[1] // 2, work=20 * x.size)
+    return out
+
+
+@in_fast_precision
+def gelu(x: Array) -> Array:
+    """n d -> n d"""
+    out = np.empty(x.shape, x.dtype)
+    team().run(function("gelu"), flat(x), flat(out), x.size, work=50 * x.size)
+    return out
+
+
+@in_fast_precision
+def add(x: Array, y: Array) -> Array:
+    """n d, n d -> n d"""
+    if y.dtype != x.dtype:
+        return defined("add")(x, y)
+    out = np.empty(x.shape, x.dtype)
+    team().run(function("add"), flat(x), flat(y), flat(out), x.size, work=x.size)
+    return out
+
+
+# ---------------------------------------------------------------------------------------------- weights
+
+def prepare(model: Model, format: str | None = None) -> Model:
+    """All matrices in tiles, tensor by tensor; a tied head and its table are one weight.
+
+    format: of the blocks' matrices, "int8" or "int4"; without one each keeps its own. Ends (patches,
+    merger, embedding and head) are then kept in int8 at the least.
+    """
+    ends = "int8" if format == "int4" else format
+    vision, decoder = model.vision, model.decoder
+    table = packed(decoder.embed, ends)
+    tied = decoder.head.weight is decoder.embed
+    head = decoder.head._replace(weight=table) if tied else in_tiles(decoder.head, ends)
+    merger = vision.merger._replace(inner=in_tiles(vision.merger.inner, ends),
+                                    outer=in_tiles(vision.merger.outer, ends))
+    seeing = tuple(block_in_tiles(block, format) for block in vision.blocks)
+    speaking = tuple(block_in_tiles(block, format) for block in decoder.layers)
+    patches = in_tiles(vision.patch_embed, ends)
+    return model._replace(
+        vision=vision._replace(patch_embed=patches, merger=merger, blocks=seeing),
+        decoder=decoder._replace(embed=table, head=head, layers=speaking))
+
+
+def in_tiles(w: Linear, format: str | None) -> Linear:
+    """A matrix with its weight packed; the bias stays."""
+    return w._replace(weight=packed(w.weight, format))
+
+
+def block_in_tiles(block: Block, format: str | None) -> Block:
+    """The four matrices of a block."""
+    gate_up, down = (in_tiles(w, format) for w in (block.mlp.gate_up, block.mlp.down))
+    return block._replace(qkv=in_tiles(block.qkv, format), out=in_tiles(block.out, format),
+                          mlp=block.mlp._replace(gate_up=gate_up, down=down))
+
+
+INTERPRETER = Interpreter("jit", prepare=prepare)

@@ -1,0 +1,149 @@
+"""Every tier's functions, made when they are first used: compiled with Numba and kept on disk
+(`cache.py`), or as plain Python on the emulator.
+
+Read next: `__init__.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...door.errors import ArgumentError
+from . import attention as attend
+from . import drivers, products, rows
+from .drivers import Inner
+from .emulator import Emulator, pointer
+from .layout import COLUMNS
+from .tiers import Tier, lacking
+
+
+class Packing(NamedTuple):
+    """How rows are packed for an innermost product: what does it, rows of a block, numbers for each
+    number of a row, and their type."""
+    pack: Any
+    rows: int
+    parts: int
+    dtype: Any
+
+
+class Maker:
+    """What makes functions of a tier: from Numba's compiler, or as plain Python on an emulator."""
+
+    def __init__(self, tier: Tier, emulator: Emulator | None = None):
+        if emulator is None and (missing := lacking(tier)):
+            raise ArgumentError(f"the tier {tier.name!r} needs {', '.join(missing)}, which this machine "
+                                "lacks")
+        self.tier, self.emulator = tier, emulator
+        self.key: tuple[Any, ...] = ()
+
+    def made(self, name: str, *args: Any) -> Any:
+        """What a method of this class makes, by the method's name: the key under which it is kept."""
+        self.key = (self.tier.name, name, args)
+        return getattr(self, name)(*args)
+
+    def inner(self, kernel: Callable[..., None], places: int) -> Any:
+        """An innermost kernel, called with arrays and element numbers."""
+        if self.emulator is not None:
+            return _emulated(kernel, self.emulator, places)
+        from .machine import compiled
+        return compiled(kernel, self.tier.lanes, places)
+
+    def compile(self, function: Callable[..., Any]) -> Any:
+        """A loop around it."""
+        if self.emulator is not None:
+            return function
+        import numba
+
+        from .cache import Kept
+        made: Any = numba.njit(nogil=True, error_model="numpy", boundscheck=False)(function)
+        made._cache = Kept((*self.key, function.__qualname__))
+        return made
+
+    # ---- products
+
+    def edges(self, tiles: bool) -> tuple[Any, Any]:
+        """What a thread does before and after products: it configures tiles, or nothing."""
+        if tiles:
+            return self.inner(products.configure, 1), self.inner(products.release, 0)
+        return self.compile(lambda form, at: None), self.compile(lambda: None)
+
+    def inner_product(self, exact: bool, format: str = "bf16") -> tuple[Inner, Packing]:
+        """Many rows of float32 (exact) or of bfloat16, by bfloat16 or float32 tiles."""
+        tier, floats = self.tier, format == "f32"
+        if tier.tiles and not floats:
+            parts = 3 if exact else 1
+            first, more = (self.inner(products.tiles_bf16(parts, again), 3) for again in (False, True))
+            packing = Packing(drivers.pack_for_tiles(parts, self.compile), 32, parts, np.uint16)
+            return Inner(first, more, *self.edges(True), 32, COLUMNS, 64), packing
+        pairs = bool(tier.pair_rows) and not exact and not floats
+        rows = tier.pair_rows if pairs else tier.rows
+        make = products.pairs_bf16 if pairs else products.plain_f32 if floats else products.widened_bf16
+        first, more = (self.inner(make(rows, tier.vectors, again), 3) for again in (False, True))
+        packing = Packing(drivers.pack_for_vectors(rows, pairs, self.compile), rows, 1,
+                          np.uint16 if pairs else np.float32)
+        return Inner(first, more, *self.edges(False), rows, tier.vectors * tier.lanes, 32), packing
+
+    def product(self, format: str, exact: bool) -> tuple[Any, Inner, Packing]:
+        """Many rows by weights of a format: the loops, the innermost product, how rows are packed."""
+        inner, packing = self.inner_product(exact, format)
+        if format in ("int8", "int4"):
+            return drivers.expanded_product(format, inner, self.compile), inner, packing
+        return drivers.matrix_product(inner, self.compile), inner, packing
+
+    def vector_product(self, format: str) -> Any:
+        """One to four rows by weights of a format."""
+        tier = self.tier
+        kernels = [products.matrix_vector(format, rows, tier.vectors) for rows in range(1, 5)]
+        four = tuple(self.inner(kernel, 3) for kernel in kernels)
+        scaled = self.inner(products.scaled_sum(tier.vectors), 5)
+        return drivers.matrix_vector(format, four, scaled, tier.vectors * tier.lanes, self.compile)
+
+    def attention(self) -> tuple[int, Any]:
+        """(queries of a block times heads of a group, the loops)"""
+        vectors = 2 if self.tier.lanes * 2 <= 32 else 1
+        rows = 4 if self.tier.lanes <= 8 else 8
+        forms = [self.inner(products.strided(count, vectors, again), 3)
+                 for count in (rows, 1) for again in (False, True)]
+        lanes = vectors * self.tier.lanes
+        return lanes, attend.attention(attend.Strided(rows, *forms), lanes, self.compile)
+
+    # ---- rows
+
+    def rms_norm(self) -> Any:
+        """`rows.rms_norm`"""
+        return rows.rms_norm(self.compile)
+
+    def rotate(self) -> Any:
+        """`rows.rotate`"""
+        return rows.rotate(self.compile)
+
+    def swiglu(self) -> Any:
+        """`rows.swiglu`"""
+        return rows.swiglu(self.compile)
+
+    def gelu(self) -> Any:
+        """`rows.gelu`"""
+        return rows.gelu(self.compile)
+
+    def add(self) -> Any:
+        """`rows.add`"""
+        return rows.add(self.compile)
+
+
+def _emulated(kernel: Callable[..., None], emulator: Emulator, places: int) -> Any:
+    def run(*args: Any) -> None:
+        places_given = [pointer(args[2 * i], args[2 * i + 1]) for i in range(places)]
+        kernel(emulator, *places_given, *args[2 * places:])
+    return run
+
+
+def tile_form() -> np.ndarray:
+    """A configuration of eight whole tiles: 16 rows of 64 bytes."""
+    form = np.zeros(64, np.uint8)
+    form[0] = 1
+    form[16:32].view(np.uint16)[:] = 64
+    form[48:56] = 16
+    return form

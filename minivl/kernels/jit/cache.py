@@ -1,0 +1,99 @@
+"""Compiled code, kept on disk: a second process starts without a compiler.
+
+Numba's own cache looks at the file of one function; a kernel here is made of several, and of values in
+closures. So the key is all that the code follows from: every source of this package, the versions of
+Numba and llvmlite, the processor with its features, the kernel, and the types of its arguments. It lies
+in MINIVL_CACHE, or where the system keeps caches; a file that cannot be read is compiled anew. Nothing
+is written when MINIVL_CACHE is "off".
+
+Read next: `build.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import pickle
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+from numba.core.caching import NullCache
+from numba.core.compiler import CompileResult
+from numba.core.serialize import dumps
+
+from ...door.files import write_whole
+
+PATIENCE = 3.0                                 # seconds of compiling before somebody is told
+
+
+def folder() -> Path | None:
+    """Where compiled code lies; None when it is not to be kept."""
+    if named := os.environ.get("MINIVL_CACHE"):
+        return None if named == "off" else Path(named) / "kernels"
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "minivl" / "kernels"
+
+
+@functools.cache
+def sources() -> str:
+    """A hash of everything that compiled code is made of."""
+    total = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__} {sys.version}".encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        total.update(path.read_bytes())
+    return total.hexdigest()
+
+
+class Kept(NullCache):
+    """What Numba asks before it compiles a function, and tells after it did."""
+
+    def __init__(self, key: tuple[Any, ...]):
+        self.key = key
+
+    def path(self, signature: Any, codegen: Any) -> Path | None:
+        """The file of a function with these types."""
+        where = folder()
+        text = repr((sources(), self.key, str(signature), codegen.magic_tuple()))
+        return where and where / hashlib.sha256(text.encode()).hexdigest()
+
+    def load_overload(self, signature: Any, target_context: Any) -> Any:
+        """The compiled function, or None."""
+        target_context.refresh()
+        path = self.path(signature, target_context.codegen())
+        with contextlib.suppress(Exception):   # a file of another time, half a file, none: compile
+            if path is not None:
+                return CompileResult._rebuild(target_context, *pickle.loads(path.read_bytes()))
+        told(self.key)
+        return None
+
+    def save_overload(self, signature: Any, data: Any) -> None:
+        """Keep it; a folder that cannot be written to is no error."""
+        path = self.path(signature, data.codegen)
+        if path is None or data.library.has_dynamic_globals:
+            return
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            payload = dumps(data._reduce())
+            write_whole(path, lambda file: file.write(payload))
+
+
+_began: list[float] = []
+
+
+def told(key: tuple[Any, ...]) -> None:
+    """Say once that kernels are being compiled, when somebody watches and it takes a while."""
+    now = time.monotonic()
+    _began.append(now)
+    if len(_began) > 1 and now - _began[0] > PATIENCE and _began[0] > 0 and sys.stderr.isatty():
+        print("compiling kernels for this processor, once: about half a minute", file=sys.stderr)
+        _began[0] = -1.0

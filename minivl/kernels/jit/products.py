@@ -1,0 +1,200 @@
+"""Matrix products at the level of the processor: what happens between two rows of registers.
+
+Each kernel here is the innermost part of a product, written once against the words of `emulator.py`
+and run in two ways: by the emulator, one instruction after the other, and as machine code. The loops
+around them are in `drivers.py`, the order of the numbers in memory in `layout.py`.
+
+Read next: `layout.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .layout import IN_WORD, WORDS
+
+TILE = 1024                                    # bytes
+PAIRS = WORDS                                  # a word of a bfloat16 tile is a pair of k
+
+
+def configure(m: Any, form: Any) -> None:
+    """Eight whole tiles for this thread; before the first product on tiles, once a call."""
+    m.configure(form)
+
+
+def release(m: Any) -> None:
+    """Tiles back: a thread that keeps them is slower to be switched."""
+    m.release()
+
+
+def tiles_bf16(parts: int, resume: bool) -> Any:
+    """32 rows of A times 32 columns of B on four tiles. float32 rows are `parts` = 3 bfloat16 numbers,
+    which add up to them exactly; each product with a bfloat16 weight is exact in float32.
+
+    resume: add to what is in C
+    """
+    def product(m: Any, a: Any, b: Any, c: Any, width: Any, steps: Any) -> None:
+        """a: `steps` x parts x 2 tiles, b: `steps` x 2 tiles, c: float32 rows, `width` bytes apart."""
+        corners = [(2 * i + j, c + (width * (16 * i) + 64 * j)) for i in (0, 1) for j in (0, 1)]
+        for tile, place in corners:
+            if resume:
+                m.tile_load(tile, place, width)
+            else:
+                m.tile_zero(tile)
+        for k in m.loop(steps):
+            m.tile_load(6, b + k * (2 * TILE))
+            m.tile_load(7, b + (k * (2 * TILE) + TILE))
+            for part in range(parts):                                   # B stays, A comes in parts
+                rows = a + (k * (parts * 2 * TILE) + part * 2 * TILE)
+                m.tile_load(4, rows)
+                m.tile_load(5, rows + TILE)
+                for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
+                    m.tile_dot_bf16(2 * i + j, 4 + i, 6 + j)
+        for tile, place in corners:
+            m.tile_store(tile, place, width)
+    return product
+
+
+def pairs_bf16(rows: int, vectors: int, resume: bool) -> Any:
+    """`rows` rows of A times `vectors` vectors of columns, by VDPBF16PS: one word of A, which holds two
+    bfloat16, against one word of each column."""
+    def product(m: Any, a: Any, b: Any, c: Any, width: Any, steps: Any) -> None:
+        """a: words [pair][row]; b: `steps` x 2 tiles; c: float32 rows, `width` bytes apart."""
+        total = _totals(m, rows, vectors, c, width, resume)
+        for k in m.loop(steps):
+            for pair in range(PAIRS):
+                word = b + (k * (2 * TILE) + 64 * pair)
+                columns = [m.load_words(word + _column(m, v)) for v in range(vectors)]
+                for r in range(rows):
+                    x = m.splat_word(a + (k * (4 * rows * PAIRS) + 4 * (rows * pair + r)))
+                    for v in range(vectors):
+                        total[r][v].value = m.dot_bf16(total[r][v].value, columns[v], x)
+        _put(m, total, c, width)
+    return product
+
+
+def widened_bf16(rows: int, vectors: int, resume: bool) -> Any:
+    """The same with float32 rows on any processor: bfloat16 is the upper half of a float32, so a shift
+    and a mask widen two weights at once."""
+    def product(m: Any, a: Any, b: Any, c: Any, width: Any, steps: Any) -> None:
+        """a: float32 [k][row]; b: `steps` x 2 tiles; c: float32 rows, `width` bytes apart."""
+        total = _totals(m, rows, vectors, c, width, resume)
+        for k in m.loop(steps):
+            for pair in range(PAIRS):
+                word = b + (k * (2 * TILE) + 64 * pair)
+                columns = [m.load_words(word + _column(m, v)) for v in range(vectors)]
+                for half, widen in enumerate((m.low, m.high)):
+                    wide = [widen(words) for words in columns]
+                    for r in range(rows):
+                        x = m.splat(a + (k * (8 * rows * PAIRS) + 4 * (rows * (2 * pair + half) + r)))
+                        for v in range(vectors):
+                            total[r][v].value = m.multiply_add(wide[v], x, total[r][v].value)
+        _put(m, total, c, width)
+    return product
+
+
+def plain_f32(rows: int, vectors: int, resume: bool) -> Any:
+    """The same with float32 weights, which nothing has to widen."""
+    def product(m: Any, a: Any, b: Any, c: Any, width: Any, steps: Any) -> None:
+        """a: float32 [k][row]; b: `steps` x 2 tiles; c: float32 rows, `width` bytes apart."""
+        total = _totals(m, rows, vectors, c, width, resume)
+        for k in m.loop(steps):
+            for word in range(WORDS):
+                place = b + (k * (2 * TILE) + 64 * word)
+                columns = [m.load(place + _column(m, v)) for v in range(vectors)]
+                for r in range(rows):
+                    x = m.splat(a + (k * (4 * rows * WORDS) + 4 * (rows * word + r)))
+                    for v in range(vectors):
+                        total[r][v].value = m.multiply_add(columns[v], x, total[r][v].value)
+        _put(m, total, c, width)
+    return product
+
+
+def matrix_vector(format: str, rows: int, vectors: int) -> Any:
+    """At most four rows: weights come from memory once and are widened on the way. Two sums for each
+    vector of columns take turns, so that an addition does not wait for the one before."""
+    in_word = IN_WORD[format]
+
+    def product(m: Any, a: Any, b: Any, c: Any, width: Any, deep: Any, steps: Any) -> None:
+        """a, c: float32 rows, `deep` and `width` bytes apart; b: `steps` x 2 tiles."""
+        turns = min(2, in_word)
+        sums = [[[m.register() for _ in range(turns)] for _ in range(vectors)] for _ in range(rows)]
+        for k in m.loop(steps):
+            for word in range(WORDS):
+                place = b + (k * (2 * TILE) + 64 * word)
+                columns = [m.load_words(place + _column(m, v)) for v in range(vectors)]
+                for part in range(in_word):
+                    wide = [_number(m, format, words, part) for words in columns]
+                    for r in range(rows):
+                        at = k * (4 * in_word * WORDS) + 4 * (in_word * word + part)
+                        x = m.splat(a + (deep * r + at))
+                        for v in range(vectors):
+                            total = sums[r][v][part % turns]
+                            total.value = m.multiply_add(wide[v], x, total.value)
+        for row in sums:
+            for pair in row:
+                for other in pair[1:]:
+                    pair[0].value = m.add(pair[0].value, other.value)
+        _put(m, [[pair[0] for pair in row] for row in sums], c, width)
+    return product
+
+
+def _number(m: Any, format: str, words: Any, part: int) -> Any:
+    """One of the numbers in each word, as float32."""
+    if format == "f32":
+        return m.as_floats(words)
+    if format == "bf16":
+        return m.high(words) if part else m.low(words)
+    return m.signed_byte(words, part) if format == "int8" else m.nibble(words, part)
+
+
+def scaled_sum(vectors: int) -> Any:
+    """What one group of int4 weights adds to a row of sums: scale * (products - zero * sum of x)."""
+    def add(m: Any, products: Any, scales: Any, zeros: Any, sums: Any, x: Any) -> None:
+        """products, scales, zeros, sums: `vectors` vectors of float32; x: one float32"""
+        below = m.splat(x)
+        for v in range(vectors):
+            place = 4 * m.lanes * v
+            zero = m.multiply(m.load(zeros + place), below)
+            group = m.subtract(m.load(products + place), zero)
+            m.store(sums + place, m.multiply_add(m.load(scales + place), group, m.load(sums + place)))
+    return add
+
+
+def strided(rows: int, vectors: int, resume: bool) -> Any:
+    """float32 products whose left side lies anywhere: attention's scores (keys by queries, over the
+    width of a head) and its sums (widths by queries, over keys)."""
+    def product(m: Any, a: Any, b: Any, c: Any, along: Any, down: Any, line: Any, width: Any,
+                depth: Any) -> None:
+        """a: numbers `along` bytes apart from k to k, `down` from row to row; b, c: rows `line` and
+        `width` bytes apart"""
+        total = _totals(m, rows, vectors, c, width, resume)
+        for k in m.loop(depth):
+            columns = [m.load(b + (k * line + 4 * m.lanes * v)) for v in range(vectors)]
+            for r in range(rows):
+                x = m.splat(a + (k * along + down * r))
+                for v in range(vectors):
+                    total[r][v].value = m.multiply_add(columns[v], x, total[r][v].value)
+        _put(m, total, c, width)
+    return product
+
+
+def _column(m: Any, vector: int) -> int:
+    """Where a vector of columns begins in a row of words of two tiles, in bytes."""
+    column = vector * m.lanes
+    return column // 16 * TILE + column % 16 * 4
+
+
+def _totals(m: Any, rows: int, vectors: int, c: Any, width: Any, resume: bool) -> list[list[Any]]:
+    total = [[m.register() for _ in range(vectors)] for _ in range(rows)]
+    if resume:
+        for r in range(rows):
+            for v in range(vectors):
+                total[r][v].value = m.load(c + (width * r + 4 * m.lanes * v))
+    return total
+
+
+def _put(m: Any, total: list[list[Any]], c: Any, width: Any) -> None:
+    for r, row in enumerate(total):
+        for v, register in enumerate(row):
+            m.store(c + (width * r + 4 * m.lanes * v), register.value)

@@ -1,0 +1,98 @@
+"""Threads of our own: every kernel is a function `(me, team, ...)` that does its share.
+
+Compiled kernels release the interpreter's lock, so plain threads are enough; they wait for work without
+spinning. How the work is split never changes a result: each number is computed by one thread, in one
+order. Small work stays on the thread that asks, for a switch costs about 20 microseconds.
+
+Read next: `drivers.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+from ...door.errors import ArgumentError
+from .tiers import cores
+
+SMALL = 2_000_000                              # operations that one thread does sooner alone
+
+
+class Team:
+    """`size` threads, the one that asks among them."""
+
+    def __init__(self, size: int):
+        if not isinstance(size, int) or not 1 <= size <= 1024:
+            raise ArgumentError(f"threads must be a number from 1 to 1024, got {size!r}")
+        self.size = size
+        self.lock = threading.Lock()
+        self.jobs: list[SimpleQueue[Any]] = []
+        self.done: SimpleQueue[BaseException | None] = SimpleQueue()
+
+    def run(self, function: Callable[..., None], *args: Any, work: int | None = None) -> None:
+        """function(me, team, *args) on every thread; on one where `work`, in operations, is small.
+        What a thread raises is raised here."""
+        if self.size == 1 or (work is not None and work < SMALL):
+            function(0, 1, *args)
+            return
+        with self.lock:                        # two callers share the threads, one after the other
+            self._begin()
+            for me, queue in enumerate(self.jobs, 1):
+                queue.put((function, me, self.size, args))
+            failures: list[BaseException | None] = []
+            try:
+                function(0, self.size, *args)
+            except BaseException as error:
+                failures.append(error)
+            failures += [self.done.get() for _ in self.jobs]
+        for failure in failures:
+            if failure is not None:
+                raise failure
+
+    def _begin(self) -> None:
+        while len(self.jobs) < self.size - 1:
+            queue: SimpleQueue[Any] = SimpleQueue()
+            threading.Thread(target=self._serve, args=(queue,), daemon=True, name="minivl").start()
+            self.jobs.append(queue)
+
+    def _serve(self, queue: SimpleQueue[Any]) -> None:
+        while True:
+            function, me, team, args = queue.get()
+            failure: BaseException | None = None
+            try:
+                function(me, team, *args)
+            except BaseException as error:
+                failure = error
+            del function, args                 # or an array lives until the next job
+            self.done.put(failure)
+
+
+_team: Team | None = None
+
+
+def team() -> Team:
+    """The threads of this process: as many as it may use processors, or MINIVL_THREADS."""
+    global _team
+    if _team is None:
+        set_threads(int(os.environ.get("MINIVL_THREADS") or cores()))
+    assert _team is not None
+    return _team
+
+
+def set_threads(size: int) -> None:
+    """Use `size` threads from now on; the result of every kernel is the same for any number."""
+    global _team
+    _team = Team(size)
+
+
+def after_fork() -> None:
+    """Threads do not survive a fork: the child makes its own."""
+    global _team
+    _team = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=after_fork)

@@ -1,0 +1,112 @@
+"""Which instructions this processor has, and which kernels that chooses.
+
+A *tier* is a way to multiply: `portable` (vectors of four numbers, on any processor), `avx2`, `avx512`,
+`avx512-bf16` (products of bfloat16 pairs) and `amx` (tiles). The best one that is there is taken; a
+lower one can be asked for, a higher one is refused with what it would need. `MINIVL_TIER` sets it for
+programs that cannot be changed.
+
+Read next: `products.py`, what each tier runs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import sys
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from ...door.errors import ArgumentError
+
+XFEATURE_REQUEST, TILE_DATA = 0x1023, 18       # arch_prctl(ARCH_REQ_XCOMP_PERM, tile data)
+ARCH_PRCTL = 158                               # its number among Linux' system calls, x86-64
+
+
+class Tier(NamedTuple):
+    """A way to multiply.
+
+    needs: flags of the processor, as Linux names them; lanes: numbers in a vector; rows: of A in one
+    innermost product of float32, and pair_rows in one of bfloat16 where the tier has one; vectors: of
+    columns in both
+    """
+    name: str
+    needs: frozenset[str]
+    lanes: int
+    rows: int
+    vectors: int
+    pair_rows: int = 0
+    tiles: bool = False
+
+
+AVX2 = frozenset(("avx2", "fma"))
+AVX512 = AVX2 | {"avx512f", "avx512bw", "avx512vl", "avx512dq"}
+BF16 = AVX512 | {"avx512_bf16", "avx512_vnni"}
+TIERS = {tier.name: tier for tier in (
+    Tier("portable", frozenset(), 4, 4, 2),
+    Tier("avx2", AVX2, 8, 6, 2),
+    Tier("avx512", AVX512, 16, 12, 2),
+    Tier("avx512-bf16", BF16, 16, 12, 2, pair_rows=12),
+    Tier("amx", BF16 | {"amx_tile", "amx_bf16", "amx_int8"}, 16, 12, 2, pair_rows=12, tiles=True),
+)}
+
+
+@cache
+def flags() -> frozenset[str]:
+    """What the processor has, as Linux names it; elsewhere what LLVM finds, in the same names."""
+    about = Path("/proc/cpuinfo")
+    if sys.platform == "linux" and about.exists():
+        for line in about.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("flags"):
+                return frozenset(line.partition(":")[2].split())
+        return frozenset()
+    from llvmlite import binding
+    try:
+        found = binding.get_host_cpu_features()
+    except RuntimeError:
+        return frozenset()
+    names = {"avx512bf16": "avx512_bf16", "avx512vnni": "avx512_vnni", "amx-tile": "amx_tile",
+             "amx-bf16": "amx_bf16", "amx-int8": "amx_int8"}
+    return frozenset(names.get(name, name) for name, there in found.items() if there)
+
+
+@cache
+def may_use_tiles() -> bool:
+    """Ask the system for the tiles' memory, once a process: Linux gives it on request alone."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    return libc.syscall(ARCH_PRCTL, XFEATURE_REQUEST, TILE_DATA) == 0
+
+
+def lacking(tier: Tier) -> list[str]:
+    """What this machine would need for a tier, by name; empty where it can be used."""
+    missing = sorted(tier.needs - flags())
+    if not missing and tier.tiles and not may_use_tiles():
+        missing = ["the system's permission for tiles (Linux 5.16 or newer)"]
+    return missing
+
+
+def best() -> Tier:
+    """The highest tier that this machine has."""
+    return [tier for tier in TIERS.values() if not lacking(tier)][-1]
+
+
+def chosen(name: str | None = None) -> Tier:
+    """The tier of a name; without one that of MINIVL_TIER, or the best.
+
+    Raises ArgumentError for a name that there is none of, and for a tier that this machine lacks.
+    """
+    name = name or os.environ.get("MINIVL_TIER") or best().name
+    if name not in TIERS:
+        raise ArgumentError(f"a tier is {', '.join(TIERS)}, got {name!r}")
+    if missing := lacking(TIERS[name]):
+        raise ArgumentError(f"the tier {name!r} needs {', '.join(missing)}, which this machine lacks: "
+                            f"the best that it has is {best().name!r}")
+    return TIERS[name]
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
