@@ -67,8 +67,14 @@ def student_form(source: str) -> str:
 
 
 def solved_form(source: str) -> str:
-    """The source with its solutions, without the markers around them."""
-    return "\n".join(line for line in source.splitlines() if line.strip() not in (BEGIN, END)) + "\n"
+    """The source with its solutions, without the markers and hidden tests: for somebody who looks them up."""
+    kept, hidden = [], False
+    for line in source.splitlines():
+        marker = line.strip()
+        hidden = marker == HIDE or (hidden and marker != SHOW)
+        if not hidden and marker not in (BEGIN, END, SHOW):
+            kept.append(line)
+    return "\n".join(kept) + "\n"
 
 
 def notebook(source: str) -> Any:

@@ -1,9 +1,9 @@
 """Settings of the site, for Sphinx. `tools/pages/site.py` gathers the pages and calls it; docs/guide/site.md says how.
 
 Four things are made here because nobody else makes them: docstrings, which are plain text, become readable pages;
-formulas become MathML, which browsers show by themselves, so that no page asks for a script; an exercise is shown as a
-student gets it, with the solution that was run in a fold below; and a figure gets the description that stands in its
-file, and a width at which its letters can be read. Read next: tools/pages/site.py.
+formulas become MathML, which browsers show by themselves, so that no page asks for a script; the solution of an
+exercise, which the check below it has judged, is folded away until a reader asks for it; and a figure gets the
+description that stands in its file, and a width at which its letters can be read. Read next: tools/pages/site.py.
 """
 
 import math
@@ -57,24 +57,21 @@ def make_readable(app, what, name, obj, options, lines) -> None:
     lines[:] = [*said.splitlines(), ""]
 
 
+SUMMARY = "One solution. Try it yourself first; the check below has judged this one."
+
+
 def fold_solutions(app, tree) -> None:
-    """In a cell that holds an answer: the line to be filled in, as in the student's notebook, and the whole cell as it
-    was run in a fold below. Teachers find the fold open."""
+    """A cell that holds an answer: the answer without its markers, to be unfolded; teachers find it open."""
     opened = " open" if app.tags.has("teachers") else ""
-    for cell in tree.findall(nodes.container):
-        if cell.get("nb_element") != "cell_code" or lessons.BEGIN not in cell.astext():
-            continue
-        shown = next(cell.findall(nodes.literal_block))
-        solved, unfilled = lessons.solved_form(shown.astext()), lessons.student_form(shown.astext())
-        solution = shown.deepcopy()
-        for block, text in ((shown, unfilled), (solution, solved)):
-            block.rawsource, block.children = text.rstrip("\n"), []
-            block += nodes.Text(text.rstrip("\n"))
-        place = shown.parent.index(shown) + 1
-        summary = "A solution. The check below was run with it, not with the dots."
-        head = f'<details class="solution"{opened}><summary>{summary}</summary>'
-        shown.parent[place:place] = [nodes.raw("", head, format="html"), solution,
-                                     nodes.raw("", "</details>", format="html")]
+    for cell in list(tree.findall(nodes.container)):
+        if cell.get("nb_element") == "cell_code" and lessons.BEGIN in cell.astext():
+            shown = next(cell.findall(nodes.literal_block))
+            text = lessons.solved_form(shown.astext()).rstrip("\n")
+            shown.rawsource, shown.children = text, []
+            shown += nodes.Text(text)
+            cell["classes"].append("solution")
+            cell.insert(0, nodes.raw("", f"<details{opened}><summary>{SUMMARY}</summary>", format="html"))
+            cell += nodes.raw("", "</details>", format="html")
 
 
 def describe_figures(app, tree) -> None:
