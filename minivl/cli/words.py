@@ -612,6 +612,9 @@ def diagnose(path: Annotated[Path, typer.Argument(metavar="TRACE", help=(
              model: Model = None,
              most: Annotated[int, typer.Option("--top", min=1, metavar="N",
                                                help="Show so many faults.")] = 5,
+             page: Annotated[Path | None, typer.Option("--html", metavar="FILE.html",
+                                                       show_default=False, help=(
+                 "Write the page of `minivl diff` with the diagnosis on it."))] = None,
              as_json: AsJson = False) -> None:
     """Say which known fault a trace looks like. The museum's wrong passes are tried on its own values,
     one by one.
@@ -621,7 +624,7 @@ def diagnose(path: Annotated[Path, typer.Argument(metavar="TRACE", help=(
     taps_explained, tap, rounding_right, rounding_fault, lean: [share, sigmas]], comparison.
     """
     from .diagnose import diagnose
-    raise typer.Exit(diagnose(path, golden, names, precision, model, most, as_json))
+    raise typer.Exit(diagnose(path, golden, names, precision, model, most, as_json, page))
 
 
 @app.command()

@@ -249,5 +249,8 @@ def test_a_site_with_one_lesson_is_built_without_a_warning(tmp_path):
     site.build(tmp_path / "site", "lesson_03*")                    # that of students
     lesson = (tmp_path / "site" / "notebooks" / "lesson_03_patches_and_the_2x2_order.html").read_text(encoding="utf-8")
     assert "your code here" not in lesson and "BEGIN SOLUTION" not in lesson
+    folded = re.findall(r"(?s)<details><summary>One solution.*?</details>", lesson)
+    assert len(folded) == 2 and all("return" in re.sub(r"<[^>]+>", "", one) for one in folded)
+    assert lesson.rindex("One solution") < lesson.rindex("</details>") < lesson.rindex(": right")
     assert "<math" in lesson and "cell_output" in lesson                       # formulas, and it has run
     assert "normalise" in (tmp_path / "site" / "api" / "minivl.passes.block.html").read_text(encoding="utf-8")

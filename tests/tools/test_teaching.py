@@ -19,7 +19,7 @@ from minivl.teach.check.own import PLACES
 from minivl.truth import museum as faults
 from tools.pages.figures import __main__ as figures
 from tools.teaching import __main__ as command
-from tools.teaching import key, syllabus
+from tools.teaching import key, syllabus, wrong_rules
 
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / "docs" / "teaching"
@@ -37,6 +37,31 @@ LESSON_LINK = re.compile(r"notebooks/(lesson_(\d+)\w*)\.ipynb")
 def test_what_stands_in_bold_in_a_key_is_what_the_package_computes(page):
     computed = {number: key.values(page, number) for number in key.KEYS[page]}
     assert {number: bold for number, bold in key.on_page(page).items() if bold} == computed
+
+
+def said(values):
+    """Values as a key writes them."""
+    return [key.written(value) for value in (values if isinstance(values, list) else [values])]
+
+
+@pytest.mark.parametrize("rule", wrong_rules.RULES, ids=lambda rule: f"{rule.page[:7]} {rule.number}: {rule.words}")
+def test_a_usual_wrong_rule_gives_another_number_than_the_key(rule):
+    assert said(rule.values) != key.values(rule.page, rule.number)
+
+
+def test_every_computed_part_of_an_exam_has_its_wrong_rules():
+    held = {(rule.page, rule.number) for rule in wrong_rules.RULES}
+    asked = {(page, number) for page in key.KEYS for number in key.KEYS[page] if page.startswith("exam")}
+    assert asked <= held, sorted(asked - held)
+    assert len({(rule.page, rule.number, rule.words) for rule in wrong_rules.RULES}) == len(wrong_rules.RULES)
+
+
+def test_rules_that_once_gave_the_right_number_would_be_found():
+    """A head whose remainder is its partner, the corner window, a reference that cancels: as it was asked before."""
+    assert 13 // 7 == 13 % 4 and 11 // 8 == 11 % 2
+    assert 5 // 4 * 3 + 8 // 4 == 8 // 4 * 2 + 5 // 4
+    assert wrong_rules.shrunk(600, 1000, (600_000 / 200_704) ** 0.5) == wrong_rules.shrunk(
+        600, 1000, (588 * 1008 / 200_704) ** 0.5)
 
 
 def test_a_wrong_key_would_be_found(monkeypatch, tmp_path):

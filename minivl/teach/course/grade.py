@@ -39,6 +39,7 @@ CASES = 40                   # drawn inputs for each function
 # in a cell too; the others in a function only
 GRAVE = ("frames", "reading the package", "writing the package")
 DEEDS = {"frames": "reads callers' frames", "native code": "calls native code",
+         "hidden code": "makes code of text or bytes while it runs",
          "tracing": "traces other code",
          "programs": "starts programs or signals them", "network": "opens a network connection",
          "reading the package": "reads the package's files",
