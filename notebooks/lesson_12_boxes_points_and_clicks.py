@@ -10,8 +10,10 @@
 #
 # ```
 # picture.target_size   picture.resize                         lesson 2: the picture changes its size here ...
-# patches.patchify   vision.embed_patches   vision.merge_2x2   lessons 3 to 8
-# prompt.render   prompt.encode   decoder.place_features       lesson 9
+# patches.patchify                                             lesson 3
+# prompt.render   prompt.encode                                lesson 9
+# vision.embed_patches   vision.merge_2x2                      lessons 4 to 8
+# decoder.place_features                                       lesson 9
 # decoder.layers.0.attend   decoder.logits                     lesson 11
 # sampling.most_likely                                         <== you are here: sections 1 and 4
 # answer.boxes_to_original                                     <== sections 2 and 7: ... and back here
@@ -138,7 +140,7 @@ def as_found(boxes, labels):
 
 photo = np.asarray(image)
 resized = np.asarray(image.resize(seen[::-1], Image.Resampling.BICUBIC))
-figure = plot.board(1, 3, (14, 3.6))
+figure = plot.board(1, 3, (12, 3.6))
 plot.found(resized, as_found(in_seen, TRUTH), figure.axes[0])
 figure.axes[0].set_title("true boxes, in pixels that the model sees", size=9)
 plot.found(photo, as_found(in_seen, TRUTH), figure.axes[1])
@@ -359,7 +361,7 @@ def draw_screen(name):
     return image, {label: sign(pen, label, *place) for label, (*place, _) in signs.items()}
 
 
-figure = plot.board(1, 3, (13, 3.4))
+figure = plot.board(1, 3, (12, 3.4))
 for axis, name in zip(figure.axes, SCREENS, strict=True):
     picture, places = draw_screen(name)
     plot.found(np.asarray(picture), as_found(places.values(), places), axis)
@@ -422,7 +424,7 @@ rate = hits.count("right") / TRIES
 print(f"of {TRIES} clicks {hits.count('right')} are right ({rate:.0%}), {hits.count('the other sign')} are on the "
       f"other sign, {hits.count('no sign')} on none")
 
-figure = plot.board(1, 3, (13, 3.4))
+figure = plot.board(1, 3, (12, 3.4))
 for axis, name in zip(figure.axes, SCREENS, strict=True):
     picture, places = draw_screen(name)
     plot.found(np.asarray(picture), as_found(places.values(), places), axis)
@@ -510,7 +512,7 @@ print(f"three right clicks in a row, at {rate:.0%} each: {rate**3:.0%}")
 
 # %%
 shown = log[:4]
-figure = plot.board(1, len(shown), (3.6 * len(shown), 3.2))
+figure = plot.board(1, len(shown), (12, 3.2))
 for axis, (name, zoom, point, label, following) in zip(figure.axes, shown, strict=True):
     picture, places = draw_screen(name)
     plot.found(np.asarray(picture), as_found([places[PLAN[name]]], [PLAN[name]]), axis)

@@ -182,7 +182,7 @@ def draw(run: Run, vlm: VLM) -> Any:
     pixels, preprocessor = trace["picture.resize"], vlm.processor.preprocessor
     full = trace["vision.schedule"][config.vision.fullatt_block_indexes[-1]]
     last = f"vision.blocks.{config.vision.depth - 1}.add_mlp"
-    figure = plot.board(5, 3, (14.6, 18.0))
+    figure = plot.board(5, 3, (12.0, 16.5))
     a = iter(figure.axes)
     samples = {sample.name: sample for sample in load_samples()}
     for name in filter(samples.__contains__, GALLERY):
