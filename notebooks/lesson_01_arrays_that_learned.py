@@ -148,7 +148,7 @@ for _ in range(600):
     bias -= 0.5 * error.mean(axis=0)
     errors.append((error**2).mean())
 
-figure = plot.board(1, 4, (13, 2.5))
+figure = plot.board(1, 4, (12, 2.5))
 table(at_start, figure.axes[0], "w at the start: random", questions, inputs, "{:.2f}")
 figure.axes[1].semilogy(errors)
 figure.axes[1].set_title("mean squared error, step by step", size=9)
@@ -293,7 +293,7 @@ stream = [trace[key][-1].astype(float) for key in keys]  # the last row only: it
 steps = [np.linalg.norm(b - a) for a, b in zip(stream[:-1], stream[1:], strict=True)]
 figure.axes[1].bar(range(len(steps)), steps, color=[plot.GREEN, plot.COLOURS[3]] * (len(steps) // 2))
 figure.axes[1].set_title("length of what each half of a layer adds to the last row", size=9)
-figure.axes[1].set_xticks(range(len(steps)), [key.split(".", 2)[2] for key in keys[1:]], rotation=90, size=7)
+figure.axes[1].set_xticks(range(len(steps)), [key.split(".", 2)[2] for key in keys[1:]], rotation=90, size=8)
 figure
 
 # %% [markdown]
@@ -424,7 +424,7 @@ print(f"{'no fault':32s} {0:14.1%}   {vlm.ask(disc('red'), 'Describe the image.'
 for name, fault in faults.items():
     with minivl.using(fault):
         moved = np.linalg.norm(vlm.logits(inputs)[-1] - wanted) / np.linalg.norm(wanted)
-        print(f"{name:32s} {moved:14.1%}   {vlm.ask(disc('red'), 'Describe the image.', max_new_tokens=6)!r}")
+        print(f"{name:32s} {moved:14.1%}   {vlm.ask(disc('red'), 'Describe the image.', max_new_tokens=12)!r}")
 
 # %% [markdown]
 # Every run came to its end: shapes are all that a program can check by itself. Knowledge has no shape.
@@ -458,8 +458,9 @@ minivl.check("1.1", linear_map)
 # logarithm of the probability that the model gave to the token that really came. Certain and right is 0.
 # Write `surprise(logits, ids)`: `logits` (n, v), `ids` (n,), and out come n numbers. It must also work for logits
 # such as 1000, where the probability of another token is too small to be written. The mean of these numbers is
-# the **loss** that training makes small. (Read the numbers that come at the end so: 2.3 is a probability of 1
-# in 10, 10 is 1 in 22,000.)
+# the **loss** that training makes small. The logarithm is the natural one, and the unit is then called a **nat**; with
+# the logarithm to the base 2 it would be bits, and one bit is 0.693 nats. (Read the numbers that come at the end so:
+# 2.3 nats are a probability of 1 in 10, 10 nats are 1 in 22,000.)
 #
 # <details><summary>Hint 1</summary>Softmax along the last axis, then take one probability from each row, then
 # minus its logarithm.</details>

@@ -146,7 +146,7 @@ w_gate = np.array([[0.0, 0, 10], [0, 0, -10]])  # h d
 w_up = np.array([[1.0, 0, 0], [0, 1, 0]])  # h d
 gate, up = rows @ w_gate.T, rows @ w_up.T  # n h
 
-figure = plot.board(1, 4, (13, 2.4))
+figure = plot.board(1, 4, (12, 2.4))
 inner = ["red?", "blue?"]
 for axis, array, title in zip(figure.axes, [gate, silu(gate), up, silu(gate) * up],
                               ["gate", "silu(gate)", "up", "silu(gate) * up"], strict=True):
@@ -223,12 +223,12 @@ print(f"all {vision.depth} blocks by hand, relative:  ", np.linalg.norm(x - want
 # %%
 at = minivl.provenance(inputs, vlm.config)
 depth = min(vision.depth, 6)
-figure = plot.board(2, depth, (2.9 * depth, 4.6))
+figure = plot.board(2 * -(-depth // 3), 3, (12, 9))  # three blocks beside each other, attention above, MLP below
 for n in range(depth):
     before = stream if n == 0 else trace[f"vision.blocks.{n - 1}.add_mlp"]
     middle, after = trace[f"vision.blocks.{n}.add_attended"], trace[f"vision.blocks.{n}.add_mlp"]
     for line, added in enumerate([middle - before, after - middle]):
-        axis = figure.axes[line * depth + n]
+        axis = figure.axes[(2 * (n // 3) + line) * 3 + n % 3]
         plot.rows(added, "w", at, axis, label="rms added")
         axis.set_title(f"block {n}: {('attention', 'MLP')[line]}", size=9)
 figure
@@ -342,7 +342,7 @@ with np.errstate(all="ignore"):
     for name, fault in faults.items():
         with minivl.using(fault):
             try:
-                said = repr(vlm.ask(image, "Describe the image.", max_new_tokens=5))
+                said = repr(vlm.ask(image, "Describe the image.", max_new_tokens=12))
             except minivl.Error:                                    # no word can be chosen among these scores
                 said = "(the scores are no numbers)"
             with minivl.session(record="vision.restore_order") as session:
@@ -410,7 +410,7 @@ minivl.check("7.2", swiglu)
 #
 # | here | there (`transformers`) |
 # |---|---|
-# | `rms_norm`, `norm.eps` | `Qwen2RMSNorm`, `variance_epsilon` |
+# | `rms_norm`, `norm.eps` | `Qwen2_5_VLRMSNorm`, `variance_epsilon` |
 # | the norms of a vision block | `norm1`, `norm2` |
 # | the norms of a decoder layer | `input_layernorm`, `post_attention_layernorm` (RMS norms all the same) |
 # | `gated_mlp` in the tower | `Qwen2_5_VLMLP` with `bias=True` |

@@ -56,8 +56,8 @@ def tokens(ids: np.ndarray, tokenizer: Any, pads: Sequence[int] = (), ax: Any = 
         colour = ORANGE if is_pad[row] else "#999999" if token in tokenizer.special_ids else BLUE
         axes.block(ax, x, x + 0.94, y, y + 0.8, colour, alpha=0.3, lw=0)
         name = f"visual\n{number[row]}" if is_pad[row] else _folded(token_name(tokenizer, token))
-        ax.text(x + 0.47, y + 0.46, name, ha="center", va="center", size=7, family="monospace")
-        ax.text(x + 0.03, y + 0.03, str(row), ha="left", va="top", size=5, color=INK)
+        ax.text(x + 0.47, y + 0.46, name, ha="center", va="center", size=8, family="monospace")
+        ax.text(x + 0.03, y + 0.03, str(row), ha="left", va="top", size=8, color=INK)
     ax.set_xlim(-0.1, across + 0.04)
     ax.set_ylim(-(-len(ids) // across), -0.1)
     ax.set_axis_off()
@@ -89,7 +89,7 @@ def token_bars(names: Sequence[str], values: np.ndarray, counted: np.ndarray | N
     ax.bar(np.flatnonzero(kept), values[kept], color=BLUE, width=0.85)
     count = f"{len(kept)} tokens" if counted is None else f"{kept.sum()} of {len(kept)} tokens count"
     axes.dress(ax, count, "", label)
-    ax.set_xticks(range(len(names)), names, rotation=90, size=7, family="monospace")
+    ax.set_xticks(range(len(names)), names, rotation=90, size=8, family="monospace")
     ax.margins(x=0.01)
     return ax
 
@@ -101,7 +101,7 @@ def logits(row: np.ndarray, tokenizer: Any, k: int = 8, ax: Any = None) -> Any:
     names = [token_name(tokenizer, token) for token in ids]
     colours = [ORANGE] + [BLUE] * (len(ids) - 1)
     bars = ax.barh(range(len(ids)), chances, color=colours, height=0.72)
-    ax.bar_label(bars, [f"{100 * p:.3g} %" if p >= 1e-5 else "" for p in chances], size=7, padding=3)
+    ax.bar_label(bars, [f"{100 * p:.3g} %" if p >= 1e-5 else "" for p in chances], size=8, padding=3)
     ax.set_yticks(range(len(ids)), names, size=8, family="monospace")
     ax.set_xscale("log")
     ax.set_xlim(1e-6, 20)                                 # room for the label of a sure token
@@ -125,12 +125,34 @@ def top_tokens(row: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def token_name(tokenizer: Any, token: int) -> str:
-    """A token as it can be read in a plot: its text with visible spaces and line ends, or its number."""
+    """A token as it can be read in a plot: see `token_text`; a dollar starts no formula."""
+    return no_formula(token_text(tokenizer, token))
+
+
+def token_text(tokenizer: Any, token: int) -> str:
+    """A token by itself: its text with visible spaces and line ends, or `#` and its id where it has none.
+
+    A token may hold part of a character. Such bytes stand there by their number, `<0xE2>`.
+    """
     try:
-        text = tokenizer.decode([int(token)], skip_special_tokens=False)
+        text = _whole_or_bytes(tokenizer, int(token))
     except (ValueError, IndexError, KeyError):
         text = ""
-    return no_formula(readable(text)) or f"#{int(token)}"
+    return "".join(_by_number(c) or readable(c) for c in text) or f"#{int(token)}"
+
+
+def _whole_or_bytes(tokenizer: Any, token: int) -> str:
+    """The text of a token; each byte that belongs to no whole character is a lone surrogate."""
+    of_bytes = getattr(tokenizer, "decode_whole", True) is None    # what has only `decode` will do as well
+    if of_bytes:
+        return tokenizer.bytes_of(token).decode("utf-8", errors="surrogateescape")
+    return tokenizer.decode([token], skip_special_tokens=False)
+
+
+def _by_number(character: str) -> str:
+    """`<0xE2>` for a byte that `surrogateescape` kept, nothing for a character."""
+    byte = ord(character) - 0xDC00
+    return f"<0x{byte:02X}>" if 0x80 <= byte <= 0xFF else ""
 
 
 def readable(text: str) -> str:
