@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import official_config
+from ..door.errors import ArgumentError
 from ..run.roofline import Part, Roof, measured, parts
 from .console import count, facts, heading, line, note, print_json, table, working
 
@@ -17,9 +18,11 @@ WIDE, HIGH = 52, 14                            # of the text plot, in letters
 MARKS = "ABCDEFGH"
 
 
-def measure(as_json: bool, output: Path | None) -> None:
-    """Measure and print; a picture too where one is asked for. Raises ImportError for a picture without
-    Matplotlib."""
+def measure(as_json: bool, output: Path | None, wanted: bool = True) -> None:
+    """Measure and print; a picture too where one is asked for. Raises ArgumentError for a picture of
+    nothing measured, and ImportError for one without Matplotlib."""
+    if not wanted:
+        raise ArgumentError("--output draws what --measure finds: give both")
     with working("reading memory, multiplying matrices"):
         roof, found = measured(), parts(official_config("3B"))
     if as_json:

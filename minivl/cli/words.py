@@ -695,11 +695,9 @@ def doctor(as_json: AsJson = False,
     embedded_model, hub, lessons: {missing, install}. With --measure: bandwidth, peaks, weights, threads,
     lacking, edge, parts.
     """
-    if output is not None and not measure:
-        raise typer.BadParameter("it draws what --measure finds: give both", param_hint="'--output'")
-    if measure:
+    if measure or output is not None:
         from .measure import measure as measured
-        return measured(as_json, output)
+        return measured(as_json, output, measure)
     from .doctor import doctor
     raise typer.Exit(0 if doctor(as_json) else 1)
 

@@ -20,7 +20,6 @@ from minivl.truth.museum import cases
 from minivl.truth.trace.format import Trace
 from minivl.truth.trace.llama_recorder import HIDDEN, IDS, LOGITS, listening, record
 from minivl.truth.trace.record import record as record_golden
-
 from tools.checkpoints import gguf_of
 
 VLM = minivl.load()

@@ -28,7 +28,7 @@ OTHERS = 0.1                                   # share of the processors that ot
 
 
 def main() -> int:
-    """Measure, print, compare, keep. 1 when no side gave anything, 2 for a request that cannot be met."""
+    """Measure, print, compare, keep. 1 when no side gave anything, 2 for what cannot be done."""
     options = arguments()
     given = options.parse_args()
     size = QUICK if given.quick else FULL
@@ -39,10 +39,12 @@ def main() -> int:
     if load > BUSY * (os.cpu_count() or 1):
         words = f"the machine is busy: load average {load} on {os.cpu_count()} cores"
         if given.keep:
-            options.error(f"{words}. A result that is kept must come from an idle one: wait, or leave --keep out")
+            options.error(f"{words}. A result that is kept must come from an idle one: wait, or leave "
+                          "--keep out")
         note(f"warning: {words}; these times are worth nothing")
     if given.keep and given.quick:
-        options.error("--quick runs tiny sizes, whose times are not worth keeping: leave one of the two out")
+        options.error("--quick runs tiny sizes, whose times are not worth keeping: leave one of the two "
+                      "out")
     facts = {**machine(), "load_average": load, "threads_pinned": given.threads}
     before = processor_seconds()
     rounds = measured(sides, size, given)
@@ -50,21 +52,26 @@ def main() -> int:
         note("no side gave a result")
         return 1
     others = share_of_others(before)
-    facts |= {"others": others, "sides": {side: got["facts"] for one in rounds for side, got in one.items()}}
+    depends = {side: got["facts"] for one in rounds for side, got in one.items()}
+    facts |= {"others": others, "sides": depends}
     return told(rounds, size, facts, given)
 
 
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
-    options = argparse.ArgumentParser(prog="python -m tools.bench.speed", description=__doc__.split("\n", 1)[0])
+    options = argparse.ArgumentParser(prog="python -m tools.bench.speed",
+                                      description=__doc__.split("\n", 1)[0])
     options.add_argument("--quick", action="store_true", help="tiny sizes: whether everything runs")
     options.add_argument("--only", nargs="+", default=["*"], metavar="PATTERN",
                          help="sides by name, for example 'minivl-jit-*' transformers-bfloat16-sdpa")
     options.add_argument("--rounds", type=int, help="turns of every side (5; with --quick 2)")
-    options.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of every side, pinned")
+    options.add_argument("--threads", type=int, default=os.cpu_count() or 1,
+                         help="of every side, pinned")
     options.add_argument("--base", default=BASE, help="the side that ratios are formed to")
-    options.add_argument("--folder", type=Path, help="where the checkpoint is kept between runs (2 GB)")
-    options.add_argument("--keep", action="store_true", help="write the figures into tools/bench/results/")
+    options.add_argument("--folder", type=Path,
+                         help="where the checkpoint is kept between runs (2 GB)")
+    options.add_argument("--keep", action="store_true",
+                         help="write the figures into tools/bench/results/")
     options.add_argument("-o", "--output", type=Path, metavar="FOLDER",
                          help="write speed.md and speed.png there")
     return options
@@ -99,7 +106,8 @@ def measured(sides: list[Side], size: Size, given: argparse.Namespace) -> list[R
     return rounds
 
 
-def turn(name: str, folder: Path, given: argparse.Namespace, golden: Path | None) -> dict[str, Any] | None:
+def turn(name: str, folder: Path, given: argparse.Namespace,
+         golden: Path | None) -> dict[str, Any] | None:
     """One process; None, and why on stderr, when it fails."""
     count = str(given.threads)
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
@@ -124,7 +132,7 @@ def told(rounds: list[Round], size: Size, facts: dict[str, Any], given: argparse
     now = datetime.now(UTC)
     figures = report.figures(rounds, base, units)
     result = Result("speed", now.isoformat(timespec="seconds"), commit(), facts, figures)
-    page = report.page(rounds, base, units, about(result))
+    page = report.page(rounds, base, units, about(result), size.photo[0] * size.photo[1] / 1e6)
     print(page)
     if given.output:
         given.output.mkdir(parents=True, exist_ok=True)
@@ -147,7 +155,7 @@ def processor_seconds() -> tuple[float, float] | None:
     """Seconds of CPU: of everything on this machine, and of this process and its ended children. None
     off Linux."""
     try:
-        with open("/proc/stat", encoding="ascii") as file:
+        with Path("/proc/stat").open(encoding="ascii") as file:
             numbers = [int(number) for number in file.readline().split()[1:]]
     except OSError:
         return None

@@ -13,7 +13,6 @@ from typing import Any
 
 from ..record import Figure
 
-
 Round = dict[str, dict[str, Any]]              # side -> what its process printed
 
 
@@ -46,7 +45,7 @@ def figures(rounds: Sequence[Round], base: str, units: dict[str, str]) -> list[F
             found += [] if times is None or side == base else [
                 Figure(f"{row}, {side} over {base}", times, "x")]
             found += [] if share is None else [
-                Figure(f"{row}, {side}: a plain read of the same bytes, over it", share, "x")]
+                Figure(f"{row}, {side}: share of a plain read", share, "x")]
         for what in ("logits", "vision"):
             error = median(rounds, side, "errors", what)
             found += [] if error is None else [Figure(f"error of {what}, {side}", error, "relative")]
@@ -77,14 +76,18 @@ def cell(rounds: Sequence[Round], side: str, base: str, row: str, unit: str) -> 
     return said + (f", {share:.0%} of a plain read" if share is not None else "")
 
 
-def page(rounds: Sequence[Round], base: str, units: dict[str, str], about: str) -> str:
-    """The table with what one must know to read it."""
+def page(rounds: Sequence[Round], base: str, units: dict[str, str], about: str,
+         photo: float) -> str:
+    """The table with what one must know to read it. photo: its megapixels."""
     return "\n".join([
         "# Speed at 3B widths", "",
-        f"Medians of {len(rounds)} rounds; in every round each side has its turn, in a process of its own. In brackets:",
-        f"times the number of {base} in the same round, the median of the pairs. Weights are random and cold. `load`: to",
-        "the first token, from a warm file cache. `memory`: the most that was resident. `photo`: a picture of 12",
-        "megapixels into patches. Errors: against the definitions in float64, on a few tokens and a small picture.",
+        f"Rounds: {len(rounds)}; in each of them every side has its turn, in a process of its own.",
+        f"Numbers are medians. In brackets: times the number of {base}",
+        "in the same round, the median of the pairs. Weights are random and cold. `load`: to the first",
+        "token, from a warm file cache. `memory`: the most that was resident.",
+        f"`photo`: {photo:.3g} megapixels into patches. `of a plain read`: how long it takes to read as",
+        "many bytes as the token reads weights, over the time of the token. Errors: against the",
+        "definitions in float64, on a few tokens and a small picture.",
         "", table(rounds, base, units), about, ""])
 
 
@@ -108,8 +111,8 @@ def picture(rounds: Sequence[Round], base: str, units: dict[str, str], path: Pat
         axis.tick_params(labelsize=7)
     for axis in figure.axes[len(shown):]:
         axis.set_visible(False)
-    figure.set_label(f"Bars for each row of the workload, a bar for each of {len(sides)} sides; shorter is better. "
-                     f"Rows: {', '.join(shown)}.")
+    figure.set_label(f"A panel of bars for each row of the workload: {', '.join(shown)}. A bar for each "
+                     f"of {len(sides)} sides; shorter is better.")
     figure.savefig(path, format="png")
 
 

@@ -56,7 +56,8 @@ class Minivl:
         from minivl import Inputs
         config = self.vlm.config
         cells = int(grid.prod()) // config.vision.spatial_merge_size**2
-        ids = [config.vision_start_token_id, *[config.image_token_id] * cells, config.vision_end_token_id]
+        ids = [config.vision_start_token_id, *[config.image_token_id] * cells,
+               config.vision_end_token_id]
         return self.vlm.vision(Inputs.from_ids(ids, config, patches, grid))
 
     def logits(self, ids: list[int]) -> Array:
@@ -81,7 +82,8 @@ class Minivl:
         first = Batch.of([Inputs.from_ids([1], vlm.config)], vlm.config, vlm.dtype)
         going, place = np.ones(1, bool), np.full((3, 1), context)
         token = first.followed_by(np.ones(1, np.int64), place, going).on(vlm.interpreter.to_device)
-        cache = KVCache(vlm.config.text, np.array([context + steps + 1]), vlm.dtype, vlm.interpreter.zeros)
+        room = np.array([context + steps + 1])
+        cache = KVCache(vlm.config.text, room, vlm.dtype, vlm.interpreter.zeros)
         for table in (cache.k, cache.v):
             for layer in table:
                 layer[:context] = draw.standard_normal((context, *layer.shape[1:]), np.float32)

@@ -83,7 +83,8 @@ class Bench:
         if hasattr(self.engine, "vision"):
             for picture in self.size.pictures:
                 given = workload.patches(self.config, picture)
-                self.rows[workload.vision_row(picture)] = self.cold(lambda g=given: self.engine.vision(*g))
+                took = self.cold(lambda given=given: self.engine.vision(*given))
+                self.rows[workload.vision_row(picture)] = took
         for count in self.size.prompts:
             ids = workload.tokens(self.config, count)
             self.rows[f"prefill {count}"] = self.cold(lambda ids=ids: self.engine.prefill(ids))

@@ -65,9 +65,9 @@ def config(size: Size) -> ModelConfig:
 
 def checkpoint(size: Size, folder: Path) -> Path:
     """The checkpoint in `folder`, made where it is not there yet, and read once: its pages are warm."""
-    wanted = settings(config(size), nested=False)["config.json"]
+    wanted = json.loads(json.dumps(settings(config(size), nested=False)["config.json"]))
     there = folder / "config.json"
-    if not there.exists() or json.loads(there.read_text(encoding="utf-8")) != json.loads(json.dumps(wanted)):
+    if not there.exists() or json.loads(there.read_text(encoding="utf-8")) != wanted:
         shutil.rmtree(folder, ignore_errors=True)
         make_checkpoint(config(size), folder)
     for path in folder.glob("*.safetensors"):
