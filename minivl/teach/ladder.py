@@ -184,12 +184,17 @@ def on_tier(tiles: bool) -> Callable[[], Callable]:
     the processor has no tiles."""
     def made() -> Callable:
         from ..kernels.jit.build import Maker
-        from ..kernels.jit.tiers import TIERS, lacking
-        tier = [tier for tier in TIERS.values() if tier.tiles == tiles and not lacking(tier)][-1:]
-        if not tier:
-            raise ArgumentError(f"it needs {', '.join(lacking(TIERS['amx']))}")
-        return product_of(Maker(tier[0]))
+        return product_of(Maker(best_tier(tiles)))
     return made
+
+
+def best_tier(tiles: bool) -> Any:
+    """The best tier of this machine with tiles, or without. Raises ArgumentError where there are none."""
+    from ..kernels.jit.tiers import TIERS, lacking
+    found = [tier for tier in TIERS.values() if tier.tiles == tiles and not lacking(tier)]
+    if not found:
+        raise ArgumentError(f"it needs {', '.join(lacking(TIERS['amx']))}")
+    return found[-1]
 
 
 def product_of(maker: Any) -> Callable:
@@ -236,18 +241,23 @@ def _exercise(name: str, does: str, contract: str, loops: Callable, draw: Callab
                     lambda first, *others: 8 * max(np.shape(first) + np.shape(others[-1])))
 
 
+def _length(d: Draws, beyond: int) -> int:
+    """Short, or longer than a block of the kernels."""
+    return d.pick((d.whole(1, 12), beyond))
+
+
 def _draw_vector(d: Draws) -> tuple:
-    into, out = d.whole(1, 12), d.whole(1, 12)
+    into, out = _length(d, 35), _length(d, 35)
     return in_bf16(d.floats(out, into)), d.floats(into)
 
 
 def _draw_product(d: Draws) -> tuple:
-    into, out, rows = d.whole(1, 12), d.whole(1, 12), d.whole(5, 12)
+    into, out, rows = _length(d, 35), _length(d, 35), d.whole(5, 12)       # up to four go another way
     return in_bf16(d.floats(out, into)), d.floats(rows, into)
 
 
 def _draw_heads(d: Draws) -> tuple:
-    width, keys = d.whole(1, 8), d.whole(1, 12)
+    width, keys = d.whole(1, 8), _length(d, 70)
     scale = d.pick([1.0, 40.0])                                # large scores: exp alone overflows
     return d.floats(d.whole(1, 8), width, scale=scale), d.floats(keys, width), d.floats(keys, width)
 

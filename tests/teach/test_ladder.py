@@ -105,6 +105,16 @@ def test_without_tiles_the_rung_is_emulated(monkeypatch):
         step.verdict.endswith("one by one in NumPy: right"))
 
 
+def test_the_rungs_stand_on_the_tiers_that_they_name(monkeypatch):
+    tiers = pytest.importorskip("minivl.kernels.jit.tiers")
+    monkeypatch.setattr(tiers, "lacking", lambda tier: [])
+    assert [ladder.best_tier(tiles).name for tiles in (False, True)] == ["avx512-bf16", "amx"]
+    monkeypatch.setattr(tiers, "lacking", lambda tier: ["it"] * (tier.name != "avx2"))
+    assert ladder.best_tier(False).name == "avx2"
+    with pytest.raises(ArgumentError, match="it needs it"):
+        ladder.best_tier(True)
+
+
 def test_a_ladder_that_there_is_none_of_is_refused():
     with pytest.raises(ArgumentError, match="ladders are matrix_vector, matrix_product, attention, got 'gelu'"):
         ladder.climb("gelu")
