@@ -64,6 +64,14 @@ class File:
             return np.empty(shape, dtype)
         return np.frombuffer(self._map, dtype, prod(shape), start).reshape(shape)
 
+    def let_go(self, start: int, size: int) -> None:
+        """Give the pages of these bytes back to the system: reading them again fetches them again."""
+        if self._map is None or not hasattr(mmap, "MADV_DONTNEED"):
+            return
+        first = start // mmap.PAGESIZE * mmap.PAGESIZE
+        if size:
+            self._map.madvise(mmap.MADV_DONTNEED, first, start + size - first)
+
     def close(self) -> None:
         """Unmap the file, so that it can be replaced or removed on every system. Twice is once."""
         mapped, self._map = self._map, None
@@ -84,6 +92,10 @@ class Mapped(Stored):
             raise CheckpointError(f"{self.file.path}: numbers in {self.format} are no weights of this "
                                   "model")
         return self.file.array(STORED[self.format], self.shape, self.start)
+
+    def let_go(self) -> None:
+        """Give its pages back to the system."""
+        self.file.let_go(self.start, prod(self.shape) * ITEM[self.format.upper()])
 
 
 def _tensors(file: File, header: bytes, data: int, size: int) -> tuple[dict[str, Mapped],

@@ -2,9 +2,9 @@
 
     vlm = minivl.load(folder, kernels="jit")
 
-Weights stay in 16 bits and are packed once (`layout.py`); products run on the best instructions that the
-processor has (`tiers.py`). float32 rows are multiplied as exactly as float32 is, on every tier; bfloat16
-rows as bfloat16. Other precisions run by the definitions.
+Weights stay in 16 bits and are packed once (`checkpoint/layout.py`); products run on the best
+instructions that the processor has (`tiers.py`). float32 rows are multiplied as exactly as float32 is, on
+every tier; bfloat16 rows as bfloat16. Other precisions run by the definitions.
 
 Not here: what a kernel means (`../definition.py`). Read next: `products.py`, the innermost loops.
 """
@@ -23,14 +23,15 @@ from .. import Interpreter, definition
 from .attention import blocks_of
 from .build import Maker, tile_form
 from .drivers import GROUP, LINE, PAIR, STRIP
-from .layout import COLUMNS, IN_WORD, aligned, depth
+from ...checkpoint.layout import COLUMNS, IN_WORD, aligned, depth
 from .numbers import bits
-from .packed import Packed, packed
+from ...checkpoint.packed import Packed, array_shapes, end_format, pack_rows, packed
 from .team import team
 from .tiers import chosen
 
 Array = np.ndarray
 FEW = 4                                        # rows that go to the vector units, whatever the tier
+LITTLE = 1 << 20                               # numbers that are packed before code for it is compiled
 FAST = ("float32", "bfloat16")                 # precisions that are compiled
 
 
@@ -174,15 +175,30 @@ def add(x: Array, y: Array) -> Array:
 
 # ---------------------------------------------------------------------------------------------- weights
 
+def pack(numbers: Array, first: int, out: Packed) -> None:
+    """`checkpoint/packed.pack_rows` on the team's threads: rows into tiles, bit for bit the same."""
+    x, words = np.ascontiguousarray(numbers), out.format in ("bf16", "f32")
+    same = x.dtype == (np.uint16 if out.format == "bf16" else np.float32)
+    whole = same and x[:1].nbytes % 4 == 0 and x.ctypes.data % 4 == 0
+    if x.size < LITTLE or (words and not whole):               # rows that are no whole words
+        pack_rows(numbers, first, out)
+        return
+    x = (x.view(np.uint32) if words else x).reshape(-1)
+    tables = [getattr(out, name).reshape(-1) for name in array_shapes(out.shape, out.format)]
+    team().run(function("packer", out.format), x, *tables, len(numbers), len(x) // len(numbers), first,
+               out.tiles.shape[1])
+
+
 def prepare(model: Model, format: str | None = None) -> Model:
-    """All matrices in tiles, tensor by tensor; a tied head and its table are one weight.
+    """All matrices in tiles, tensor by tensor; a tied head and its table are one weight. What is packed
+    already stays where it lies, in a mapped file too.
 
     format: of the blocks' matrices, "int8" or "int4"; without one each keeps its own. Ends (patches,
     merger, embedding and head) are then kept in int8 at the least.
     """
-    ends = "int8" if format == "int4" else format
+    ends = end_format(format)
     vision, decoder = model.vision, model.decoder
-    table = packed(decoder.embed, ends)
+    table = packed(decoder.embed, ends, pack)
     tied = decoder.head.weight is decoder.embed
     head = decoder.head._replace(weight=table) if tied else in_tiles(decoder.head, ends)
     merger = vision.merger._replace(inner=in_tiles(vision.merger.inner, ends),
@@ -197,7 +213,7 @@ def prepare(model: Model, format: str | None = None) -> Model:
 
 def in_tiles(w: Linear, format: str | None) -> Linear:
     """A matrix with its weight packed; the bias stays."""
-    return w._replace(weight=packed(w.weight, format))
+    return w._replace(weight=packed(w.weight, format, pack))
 
 
 def block_in_tiles(block: Block, format: str | None) -> Block:
