@@ -52,6 +52,22 @@ def flat(x: Array) -> Array:
     return bits(np.ascontiguousarray(x)).reshape(-1)
 
 
+class Lent:
+    """An array of a mapped file as one that could be written to: Numba compiles a kernel anew for arrays
+    that cannot, and no kernel writes to a weight."""
+
+    def __init__(self, array: Array):
+        about = array.__array_interface__
+        self.array, self.__array_interface__ = array, {**about, "data": (about["data"][0], False)}
+
+
+def tables_of(weight: Packed) -> list[Array]:
+    """Tiles, scales and zeros as compiled code takes them, where they lie."""
+    arrays = (weight.tiles, weight.scales, weight.zeros)
+    return [array.reshape(-1) if array.flags.writeable else np.asarray(Lent(array.reshape(-1)))
+            for array in arrays]
+
+
 def defined(name: str) -> Callable[..., Any]:
     """The definition of a kernel."""
     found: Callable[..., Any] = getattr(definition, name).definition
@@ -80,34 +96,39 @@ def linear(x: Array, w: Linear) -> Array:
     return out
 
 
+def steps_of(weight: Packed) -> int:
+    """How many steps of k a weight has."""
+    return -(-weight.shape[1] // depth(weight.format))
+
+
 def few_rows(x: Array, weight: Packed, bias: Array, out: Array) -> None:
     """One to four rows: weights pass once, at the speed of the memory."""
-    height, steps, crew = len(x), weight.tiles.shape[1], team()
+    height, steps, crew = len(x), steps_of(weight), team()
     rows = np.zeros((height, steps * depth(weight.format)), np.float32)
     rows[:, :x.shape[1]] = x
     below = rows.reshape(height, steps, -1).sum(axis=-1) if weight.format == "int4" else bias
     sums = np.empty((crew.size, 2 * FEW * COLUMNS), np.float32)
     crew.run(function("vector_product", weight.format), rows.reshape(-1), below.reshape(-1),
-             weight.tiles.reshape(-1), weight.scales.reshape(-1), weight.zeros.reshape(-1), bias, out,
-             sums, height, weight.shape[0], steps, work=2 * height * prod(weight.shape))
+             *tables_of(weight), bias, out, sums, height, weight.shape[0], steps,
+             work=2 * height * prod(weight.shape))
 
 
 def many_rows(x: Array, weight: Packed, bias: Array, out: Array) -> None:
     """Rows packed for the tier, then multiplied block by block."""
-    height, steps, format, crew = len(x), weight.tiles.shape[1], weight.format, team()
+    height, steps, format, crew = len(x), steps_of(weight), weight.format, team()
     multiply, inner, packing = function("product", format, x.dtype.name == "float32")
     padded, work = steps * depth(format), 2 * height * prod(weight.shape)
     a = aligned((-(-height // packing.rows) * packing.rows * padded * packing.parts,), packing.dtype)
     crew.run(packing.pack, flat(x), a, height, x.shape[1], padded, work=height * padded * 8)
     strip = max(1, STRIP // inner.rows) * inner.rows
     sums = np.empty((crew.size, (strip + inner.rows) * LINE), np.float32)
-    tables = [weight.scales.reshape(-1)]
-    room = []
+    tiles, scales, zeros = tables_of(weight)
+    tables, room = [scales], []
     if format in ("int8", "int4"):
-        tables.append(weight.zeros.reshape(-1))
+        tables.append(zeros)
         deepest = max(inner.deepest, IN_WORD[format] // 2)
         room.append(np.empty((crew.size, GROUP * deepest * PAIR), np.uint32))
-    crew.run(multiply, a, weight.tiles.reshape(-1), *tables, bias, out, sums, *room, tile_form(), height,
+    crew.run(multiply, a, tiles, *tables, bias, out, sums, *room, tile_form(), height,
              weight.shape[0], steps, work=work)
 
 
