@@ -81,7 +81,7 @@ def convert(source: Path, target: Path, weights: str, packer: Packer | None = No
     model, tensors = load_model(source, "float32")
     with tensors:
         plan = planned(model, weights, identity(source))
-        work = target.parent / f".{target.name}.converting"
+        work = work_folder(target)
         check_space(source, work, plan)
         with only_one(work):
             digests = Writing(work, plan, tell).run(weights_of(model), packer)
@@ -103,6 +103,11 @@ def check_target(target: Path) -> None:
         raise FileInTheWay(f"{target} is there; remove it, or name a new folder")
     if not target.name or not target.parent.is_dir():
         raise ArgumentError(f"{target} cannot be made: {target.parent} is no folder; make it first")
+
+
+def work_folder(target: Path) -> Path:
+    """Where a target is made, beside it."""
+    return target.parent / f".{target.name}.converting"
 
 
 def others(source: Path) -> list[Path]:
