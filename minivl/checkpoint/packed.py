@@ -105,7 +105,7 @@ def array_shapes(shape: tuple[int, int], format: str) -> dict[str, tuple[str, tu
     if format == "int8":
         found["scales"] = ("F32", (tiles[0] * COLUMNS,))
     if format == "int4":
-        found |= {name: ("F32", (tiles[0], tiles[1], COLUMNS)) for name in ("scales", "zeros")}
+        found |= dict.fromkeys(("scales", "zeros"), ("F32", (tiles[0], tiles[1], COLUMNS)))
     return found
 
 

@@ -12,27 +12,30 @@ Not here: what a kernel means (`../definition.py`). Read next: `products.py`, th
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable
 from math import prod
 from typing import Any
 
 import numpy as np
 
+from ...checkpoint.layout import COLUMNS, IN_WORD, aligned, depth
+from ...checkpoint.packed import Packed, array_shapes, end_format, pack_rows, packed
 from ...checkpoint.tree import Block, Linear, Model, Norm
+from ...checkpoint.weight import precision
 from .. import Interpreter, definition
 from .attention import blocks_of
 from .build import Maker, tile_form
 from .drivers import GROUP, LINE, PAIR, STRIP
-from ...checkpoint.layout import COLUMNS, IN_WORD, aligned, depth
 from .numbers import bits
-from ...checkpoint.packed import Packed, array_shapes, end_format, pack_rows, packed
 from .team import team
 from .tiers import chosen
 
 Array = np.ndarray
 FEW = 4                                        # rows that go to the vector units, whatever the tier
 LITTLE = 1 << 20                               # numbers that are packed before code for it is compiled
-FAST = ("float32", "bfloat16")                 # precisions that are compiled
+FLOAT32, BFLOAT16 = np.dtype(np.float32), precision("bfloat16")
+FAST = (FLOAT32, BFLOAT16)                     # precisions that are compiled
 
 
 @functools.cache
@@ -45,6 +48,20 @@ def maker() -> Maker:
 def function(name: str, *args: Any) -> Any:
     """A compiled kernel of the tier by the name of what makes it."""
     return maker().made(name, *args)
+
+
+_kept = threading.local()
+
+
+def workspace(name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Memory of this thread's next call under the same name, too: fresh pages cost more than they hold.
+    What stands in it is anything."""
+    size = prod(shape) * np.dtype(dtype).itemsize
+    held = getattr(_kept, name, None)
+    if held is None or held.nbytes < size:
+        held = aligned((size,), np.uint8)
+        setattr(_kept, name, held)
+    return held[:size].view(dtype).reshape(shape)
 
 
 def flat(x: Array) -> Array:
@@ -80,7 +97,7 @@ def in_fast_precision(kernel: Callable[..., Array]) -> Callable[..., Array]:
 
     @functools.wraps(kernel)
     def run(x: Array, *others: Any) -> Array:
-        return kernel(x, *others) if x.dtype.name in FAST else plain(x, *others)
+        return kernel(x, *others) if x.dtype in FAST else plain(x, *others)
     return run
 
 
@@ -116,18 +133,19 @@ def few_rows(x: Array, weight: Packed, bias: Array, out: Array) -> None:
 def many_rows(x: Array, weight: Packed, bias: Array, out: Array) -> None:
     """Rows packed for the tier, then multiplied block by block."""
     height, steps, format, crew = len(x), steps_of(weight), weight.format, team()
-    multiply, inner, packing = function("product", format, x.dtype.name == "float32")
+    multiply, inner, packing = function("product", format, x.dtype == FLOAT32)
     padded, work = steps * depth(format), 2 * height * prod(weight.shape)
-    a = aligned((-(-height // packing.rows) * packing.rows * padded * packing.parts,), packing.dtype)
+    size = -(-height // packing.rows) * packing.rows * padded * packing.parts
+    a = workspace("rows", (size,), packing.dtype)
     crew.run(packing.pack, flat(x), a, height, x.shape[1], padded, work=height * padded * 8)
     strip = max(1, STRIP // inner.rows) * inner.rows
-    sums = np.empty((crew.size, (strip + inner.rows) * LINE), np.float32)
+    sums = workspace("sums", (crew.size, (strip + inner.rows) * LINE), np.float32)
     tiles, scales, zeros = tables_of(weight)
     tables, room = [scales], []
     if format in ("int8", "int4"):
         tables.append(zeros)
         deepest = max(inner.deepest, IN_WORD[format] // 2)
-        room.append(np.empty((crew.size, GROUP * deepest * PAIR), np.uint32))
+        room.append(workspace("tiles", (crew.size, GROUP * deepest * PAIR), np.uint32))
     crew.run(multiply, a, tiles, *tables, bias, out, sums, *room, tile_form(), height,
              weight.shape[0], steps, work=work)
 
@@ -136,15 +154,17 @@ def many_rows(x: Array, weight: Packed, bias: Array, out: Array) -> None:
 def attend(q: Array, k: Array, v: Array, segments: Array, causal: bool) -> Array:
     """n a e, r k e, r k e, g 4 -> n a e"""
     heads, kv_heads, e = q.shape[1], k.shape[1], q.shape[2]
-    lanes, share = function("attention")
+    most = int((segments[:, 1] - segments[:, 0]).max(initial=0)) * heads // kv_heads
+    vectors = 1 if most <= maker().tier.lanes else 2          # a token that is decoded fills one, at most
+    lanes = vectors * maker().tier.lanes
     if heads // kv_heads > lanes:
         return defined("attend")(q, k, v, segments, causal)
     out = np.zeros(q.shape, q.dtype)
     blocks = blocks_of(segments, lanes // (heads // kv_heads), causal)
     if len(blocks) and e:
         pairs = int(((blocks[:, 3] - blocks[:, 2]) * blocks[:, 1]).sum())
-        team().run(share, flat(q), flat(k), flat(v), flat(out), blocks, heads, kv_heads, e, bool(causal),
-                   work=4 * pairs * heads * e)
+        team().run(function("attention", vectors), flat(q), flat(k), flat(v), flat(out), blocks, heads,
+                   kv_heads, e, bool(causal), work=4 * pairs * heads * e)
     return out
 
 
@@ -160,7 +180,7 @@ def rms_norm(x: Array, norm: Norm) -> Array:
 @in_fast_precision
 def rotate(x: Array, cos: Array, sin: Array) -> Array:
     """n a e, n f, n f -> n a e"""
-    if cos.dtype.name not in FAST:
+    if cos.dtype not in FAST:
         return defined("rotate")(x, cos, sin)
     out = np.empty(x.shape, x.dtype)
     team().run(function("rotate"), flat(x), flat(cos), flat(sin), flat(out), len(x), x.shape[1],

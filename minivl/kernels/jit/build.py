@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...checkpoint.layout import COLUMNS
 from ...door.errors import ArgumentError
 from . import attention as attend
 from . import drivers, packing, products, rows
 from .drivers import Inner
 from .emulator import Emulator, pointer
-from ...checkpoint.layout import COLUMNS
 from .tiers import Tier, lacking
 
 
@@ -76,7 +76,9 @@ class Maker:
         if tier.tiles and not floats:
             parts = 3 if exact else 1
             first, more = (self.inner(products.tiles_bf16(parts, again), 3) for again in (False, True))
-            packing = Packing(drivers.pack_for_tiles(parts, self.compile), 32, parts, np.uint16)
+            split = self.inner(products.split_in_three, 2) if exact else None
+            pack = drivers.pack_for_tiles(tier.lanes, split, self.compile)
+            packing = Packing(pack, 32, parts, np.uint16)
             return Inner(first, more, *self.edges(True), 32, COLUMNS, 64), packing
         pairs = bool(tier.pair_rows) and not exact and not floats
         rows = tier.pair_rows if pairs else tier.rows
@@ -101,14 +103,13 @@ class Maker:
         scaled = self.inner(products.scaled_sum(tier.vectors), 5)
         return drivers.matrix_vector(format, four, scaled, tier.vectors * tier.lanes, self.compile)
 
-    def attention(self) -> tuple[int, Any]:
-        """(queries of a block times heads of a group, the loops)"""
-        vectors = 2 if self.tier.lanes * 2 <= 32 else 1
-        rows = 4 if self.tier.lanes <= 8 else 8
+    def attention(self, vectors: int) -> Any:
+        """Blocks of `vectors` vectors of queries times heads of a group."""
+        rows = 4 if self.tier.lanes <= 8 else 8 if vectors > 1 else 16
         forms = [self.inner(products.strided(count, vectors, again), 3)
                  for count in (rows, 1) for again in (False, True)]
         lanes = vectors * self.tier.lanes
-        return lanes, attend.attention(attend.Strided(rows, *forms), lanes, self.compile)
+        return attend.attention(attend.Strided(rows, *forms), lanes, self.compile)
 
     # ---- weights
 

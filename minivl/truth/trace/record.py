@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 
 from ...api import VLM
-from ...config import ModelConfig
 from ...checkpoint.names import formats
+from ...config import ModelConfig
 from ...door.contract import outputs, parse
 from ...door.errors import ArgumentError, OutOfRange
 from ...door.files import sha256
