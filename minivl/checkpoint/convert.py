@@ -65,18 +65,18 @@ class Plan(NamedTuple):
 
 
 def convert(source: Path, target: Path, weights: str, packer: Packer | None = None,
-            tell: Tell = lambda what, done, all: None) -> Path:
+            tell: Tell = lambda what, done, total: None) -> Path:
     """Pack the checkpoint of a folder into a new folder, in "bf16", "int8" or "int4"; gives the target.
 
     packer: see `packed.packed`; tell: called while it goes on.
-    Raises ArgumentError, FileInTheWay, ConfigError, CheckpointError or OSError; a later call with the same
-    arguments goes on with what is done.
+    Raises ArgumentError, FileInTheWay, ConfigError, CheckpointError or OSError; a later call with the
+    same arguments goes on with what is done.
     """
     if weights not in FORMATS:
         raise ArgumentError(f"weights must be {', '.join(FORMATS)}, got {weights!r}")
     if is_packed(source):
-        raise ArgumentError(f"{source} is packed already, as {read_about(source).weights}: name the folder of "
-                            "the checkpoint that it was made of")
+        raise ArgumentError(f"{source} is packed already, as {read_about(source).weights}: name the "
+                            "folder of the checkpoint that it was made of")
     check_target(target)
     model, tensors = load_model(source, "float32")
     with tensors:
@@ -112,8 +112,8 @@ def work_folder(target: Path) -> Path:
 
 def others(source: Path) -> list[Path]:
     """The files of a checkpoint that are no weights: config, tokenizer, settings, template, texts."""
-    return [path for path in sorted(source.iterdir())
-            if path.is_file() and not path.name.startswith(".") and not path.name.lower().endswith(WEIGHTS)]
+    return [path for path in sorted(source.iterdir()) if path.is_file()
+            and not path.name.startswith(".") and not path.name.lower().endswith(WEIGHTS)]
 
 
 def weight_paths(source: Path) -> list[Path]:
@@ -153,7 +153,7 @@ def only_one(work: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise Error(f"{work} is being written by another process: wait for it, or end it") from None
+            raise Error(f"{work} is being written by another process: wait, or end it") from None
         yield
 
 
@@ -167,7 +167,8 @@ def planned(model: Model, weights: str, source: Any) -> Plan:
             format = weights if inside else str(end_format(weights))
             n, k = weight.shape
             matrices[place] = format, (n, k)
-            named[place] = {f"{place}.{name}": about for name, about in array_shapes((n, k), format).items()}
+            named[place] = {f"{place}.{name}": about
+                            for name, about in array_shapes((n, k), format).items()}
         else:
             named[place] = {place: (weight.format.upper(), weight.shape)}
     every = {name: about for tensors in named.values() for name, about in tensors.items()}
@@ -180,8 +181,8 @@ def planned(model: Model, weights: str, source: Any) -> Plan:
 
 
 def headed(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> tuple[bytes, dict[str, int], int]:
-    """The beginning of a .safetensors file whose numbers begin at a cache line; where each tensor begins;
-    how long the file is."""
+    """The beginning of a .safetensors file whose numbers begin at a cache line; where each tensor
+    begins; how long the file is."""
     entries: dict[str, Any] = {"__metadata__": {"kind": KIND, "version": str(VERSION)}}
     starts, end = {}, 0
     for name, (dtype, shape) in tensors.items():
@@ -191,8 +192,8 @@ def headed(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> tuple[bytes, d
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-(len(text) + 8) % LINE)
     first = len(text) + 8
-    return (len(text).to_bytes(8, "little") + text, {name: first + start for name, start in starts.items()},
-            first + end)
+    places = {name: first + start for name, start in starts.items()}
+    return len(text).to_bytes(8, "little") + text, places, first + end
 
 
 # ------------------------------------------------------------------------------------------- the work
@@ -221,7 +222,7 @@ class Writing:
             for place, tensors in self.plan.places.items():
                 if not self.there(file, tensors, said or {}):
                     format, _ = self.plan.matrices.get(place, (None, None))
-                    self.write(file, tensors, arrays_of(weights[place], format, packer))
+                    self.write(file, tensors, arrays_of(place, weights[place], format, packer))
                 self.done += sum(tensor.size for tensor in tensors.values())
                 self.tell(f"packing {place}", self.done, self.total)
                 if self.pending >= SAFE:
@@ -243,7 +244,7 @@ class Writing:
 
     def there(self, file: IO[bytes], tensors: Mapping[str, Tensor], said: Mapping[str, str]) -> bool:
         """Whether all tensors of a place lie in the file as the journal says."""
-        if not all(name in said and digest_at(file, tensor) == said[name] for name, tensor in tensors.items()):
+        if not all(name in said and digest_at(file, one) == said[name] for name, one in tensors.items()):
             return False
         self.digests |= {name: said[name] for name in tensors}
         return True
@@ -251,11 +252,11 @@ class Writing:
     def write(self, file: IO[bytes], tensors: Mapping[str, Tensor], arrays: list[np.ndarray]) -> None:
         """A place's arrays into the file."""
         for (name, tensor), array in zip(tensors.items(), arrays, strict=True):
-            flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-            if flat.size != tensor.size:
-                raise CheckpointError(f"{name} takes {flat.size} bytes, should take {tensor.size}")
+            flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+            if flat.nbytes != tensor.size:
+                raise CheckpointError(f"{name} takes {flat.nbytes} bytes, should take {tensor.size}")
             file.seek(tensor.start)
-            file.write(memoryview(flat))
+            file.write(flat)
             self.fresh[name] = hashlib.sha256(flat).hexdigest()
             self.pending += tensor.size
 
@@ -263,18 +264,22 @@ class Writing:
         """Make what is written last, then say so in the journal."""
         _synced(file)
         journal.seek(0, os.SEEK_END)
-        journal.write(b"".join(json.dumps({name: digest}).encode() + b"\n" for name, digest in self.fresh.items()))
+        lines = [json.dumps({name: digest}) + "\n" for name, digest in self.fresh.items()]
+        journal.write("".join(lines).encode())
         _synced(journal)
         self.digests |= self.fresh
         self.fresh, self.pending = {}, 0
 
 
-def arrays_of(weight: Weight, format: str | None, packer: Packer | None) -> list[np.ndarray]:
+def arrays_of(place: str, weight: Weight, format: str | None, packer: Packer | None) -> list[np.ndarray]:
     """A weight as the arrays that the file holds: tiles and tables of a matrix, else its own numbers."""
     if format is None:
         names = {"bf16": "bfloat16", "f16": "float16", "f32": "float32", "f64": "float64"}
         return [weight.dense(names[weight.format])]
-    made = packed(weight, format, packer)
+    try:
+        made = packed(weight, format, packer)
+    except ArgumentError as error:
+        raise CheckpointError(f"{place}: {error}") from None
     assert isinstance(made, Packed)
     return [made.array(name) for name in array_shapes(made.shape, format)]
 
@@ -289,7 +294,8 @@ def digest_at(file: IO[bytes], tensor: Tensor) -> str:
     return total.hexdigest()
 
 
-def finish(source: Path, work: Path, weights: str, plan: Plan, digests: Mapping[str, str], tell: Tell) -> None:
+def finish(source: Path, work: Path, weights: str, plan: Plan, digests: Mapping[str, str],
+           tell: Tell) -> None:
     """Everything beside the tiles, then all of it read back. Raises CheckpointError for a tensor that is
     not what was packed; the next run packs it again."""
     for path in others(source):
@@ -299,17 +305,19 @@ def finish(source: Path, work: Path, weights: str, plan: Plan, digests: Mapping[
               "sha256": {path.name: sha256(path) for path in weight_paths(source)}}
     matrices = {place: {"format": format, "shape": list(shape)}
                 for place, (format, shape) in plan.matrices.items()}
-    text = json.dumps({"kind": KIND, "version": VERSION, "minivl": MINIVL, "weights": weights, "source": origin,
-                       "matrices": matrices, "digests": dict(digests)}, indent=1).encode()
+    ordered = {name: digests[name] for tensors in plan.places.values() for name in tensors}
+    text = json.dumps({"kind": KIND, "version": VERSION, "minivl": MINIVL, "weights": weights,
+                       "source": origin, "matrices": matrices, "digests": ordered}, indent=1).encode()
     write_whole(work / ABOUT, lambda file: file.write(text))
     for path in sorted(work.iterdir()):
         _lasting(path)
     with (work / TILES).open("rb") as file:
-        if hasattr(os, "posix_fadvise"):       # read from the disk, not from the memory that it was written to
+        if hasattr(os, "posix_fadvise"):       # or it is read from memory, not from the disk
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     if bad := damaged(work, lambda name: tell(f"reading back {name}", plan.size, plan.size)):
-        raise CheckpointError(f"{work / TILES}: {len(bad)} of {len(digests)} tensors are not what was written "
-                              f"({bad[0].partition(':')[0]}): the disk may be failing; run the command again")
+        raise CheckpointError(f"{work / TILES}: {len(bad)} of {len(digests)} tensors are not what was "
+                              f"written ({bad[0].partition(':')[0]}): the disk may be failing; run the "
+                              "command again")
 
 
 def _synced(file: IO[bytes]) -> None:
@@ -318,7 +326,7 @@ def _synced(file: IO[bytes]) -> None:
 
 
 def _lasting(path: Path) -> None:
-    """What is in a file or a folder will be there after a loss of power, where the system can promise it."""
+    """What is in a file or a folder lasts through a loss of power, where the system can promise it."""
     with suppress(OSError):                    # Windows opens no folder
         handle = os.open(path, os.O_RDONLY)
         try:

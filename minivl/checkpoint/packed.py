@@ -18,10 +18,11 @@ import numpy as np
 
 from ..door.errors import ArgumentError, OutOfRange
 from .layout import COLUMNS, IN_WORD, aligned, depth, pack, tile_shape, unpack_rows
+from .safetensors import Mapped
 from .tree import Weight
 from .weight import Joined, Reshaped, Stored, precision
 
-PIECE = 1 << 21                                # numbers that are packed at a time: little beside a weight
+PIECE = 1 << 21                                # numbers that are packed at a time
 BLOCKS = 64                                    # of 32 rows, given back at a time
 NONE = np.zeros(0, np.float32)
 
@@ -141,16 +142,25 @@ def packed(weight: Weight, format: str | None = None, packer: Packer | None = No
                  **{name: np.zeros(shape, np.float32) for name, (_, shape) in tables.items()})
     for first, numbers, source in pieces(weight, format):
         (packer or pack_rows)(numbers, first, out)
-        if hasattr(source, "let_go"):
-            source.let_go()
+        let_go(source)
     if not np.isfinite(out.scales).all():
-        raise ArgumentError(f"the weight {weight!r} holds infinity or NaN: {format} has neither; keep it "
-                            "in bf16")
+        raise ArgumentError(f"a weight {list(weight.shape)} holds infinity or NaN: {format} has neither; "
+                            "keep it in bf16")
     return out
 
 
-def pieces(weight: Weight, format: str) -> Iterator[tuple[int, Array, Any]]:
-    """The rows of a weight, in order: (first row, numbers (rows, k), what they are read from).
+def let_go(weight: Weight | None) -> None:
+    """Give the pages of mapped files that a weight was read from back to the system."""
+    if isinstance(weight, Mapped):
+        weight.let_go()
+    for part in weight.parts if isinstance(weight, Joined) else ():
+        let_go(part)
+    if isinstance(weight, Reshaped):
+        let_go(weight.weight)
+
+
+def pieces(weight: Weight, format: str) -> Iterator[tuple[int, Array, Weight | None]]:
+    """The rows of a weight, in order: (first row, numbers (rows, k), the weight that is done with them).
 
     Numbers are the bits of bfloat16 (uint16) or float32. What is stored so comes in one piece and is
     not copied; a piece begins at a multiple of 32 rows.
@@ -178,7 +188,7 @@ def _parts(weight: Weight, first: int) -> list[tuple[int, Weight]]:
     return [one for part, start in zip(weight.parts, starts, strict=True) for one in _parts(part, start)]
 
 
-def _converted(first: int, part: Weight, format: str) -> Iterator[tuple[int, Array, Any]]:
+def _converted(first: int, part: Weight, format: str) -> Iterator[tuple[int, Array, Weight | None]]:
     """The rows of any other weight, some blocks at a time, rounded once."""
     width = prod(part.shape[1:])
     step = max(1, PIECE // (COLUMNS * max(1, width))) * COLUMNS
@@ -186,7 +196,8 @@ def _converted(first: int, part: Weight, format: str) -> Iterator[tuple[int, Arr
         index = np.arange(start, min(start + step, part.shape[0]))
         numbers = part.rows(index, "bfloat16" if format == "bf16" else "float32")
         bits = numbers.view(np.uint16) if format == "bf16" else numbers
-        yield first + start, bits.reshape(len(index), width), part if index[-1] + 1 == part.shape[0] else None
+        last = index[-1] + 1 == part.shape[0]
+        yield first + start, bits.reshape(len(index), width), part if last else None
 
 
 def pack_rows(numbers: Array, first: int, out: Packed) -> None:
@@ -226,7 +237,7 @@ def _fours(x: Array, scales: Array, zeros: Array) -> Array:
     groups = whole.reshape(blocks, COLUMNS, steps, -1)
     least, most = np.minimum(groups.min(-1), 0), np.maximum(groups.max(-1), 0)     # zero stays zero
     scale = np.maximum(most - least, np.float32(1e-30)) / np.float32(15)
-    zero = np.clip(np.rint(-least / scale), 0, 15)
+    zero = np.clip(np.rint(-least / scale), 0, 15) + np.float32(0)                     # no -0
     scales[:], zeros[:] = scale.transpose(0, 2, 1), zero.transpose(0, 2, 1)
     numbers = np.clip(np.rint(groups / scale[..., None]) + zero[..., None], 0, 15)
     return numbers.reshape(whole.shape)[:x.shape[0], :x.shape[1]].astype(np.uint8)

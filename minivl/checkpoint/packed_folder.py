@@ -1,5 +1,5 @@
-"""A packed checkpoint's folder: `packed.safetensors`, in which every matrix lies in tiles as the compiled
-kernels read them, and `packed.json`, which says what they are. Mapped and used where they lie.
+"""A packed checkpoint's folder: `packed.safetensors`, in which every matrix lies in tiles as the
+compiled kernels read them, and `packed.json`, which says what they are. Mapped and used where they lie.
 
 The file names its tensors by places of the tree: a matrix `decoder.layers.0.qkv.weight` is `....tiles`
 with its `.scales` and `.zeros` (`packed.array_shapes`); norms and biases are as any checkpoint has them.
@@ -73,9 +73,10 @@ def checked_about(said: dict[str, Any], where: str) -> About:
         raise CheckpointError(f"{where}: kind should be {KIND!r}, is {reprlib.repr(said.get('kind'))}; "
                               f"{AGAIN}")
     if type(said.get("version")) is not int or said["version"] != VERSION:
-        raise CheckpointError(f"{where}: version is {reprlib.repr(said.get('version'))}, this minivl reads "
-                              f"{VERSION}; take the minivl that wrote it, or {AGAIN}")
-    kinds: dict[str, type] = {"weights": str, "source": dict, "matrices": dict, "digests": dict, "minivl": str}
+        raise CheckpointError(f"{where}: version is {reprlib.repr(said.get('version'))}, this minivl "
+                              f"reads {VERSION}; take the minivl that wrote it, or {AGAIN}")
+    kinds: dict[str, type] = {"weights": str, "source": dict, "matrices": dict, "digests": dict,
+                              "minivl": str}
     for key, kind in kinds.items():
         if not isinstance(said.get(key), kind):
             raise CheckpointError(f"{where}: {key} is {reprlib.repr(said.get(key))}; {AGAIN}")
@@ -117,8 +118,8 @@ def read_packed(folder: Path) -> tuple[dict[str, Weight], File, About]:
 def _weights(file: File, about: About) -> dict[str, Weight]:
     """Every tensor of the file as a weight, or as a part of one; each exactly once."""
     if lost := sorted(about.digests.keys() ^ file.tensors.keys()):
-        raise CheckpointError(f"{file.path}: {reprlib.repr(lost[0])} is only in one of {TILES} and {ABOUT}; "
-                              f"{AGAIN}")
+        raise CheckpointError(f"{file.path}: {reprlib.repr(lost[0])} is only in one of {TILES} and "
+                              f"{ABOUT}; {AGAIN}")
     rest: dict[str, Weight] = dict(file.tensors)
     found: dict[str, Weight] = {}
     for place, (format, shape) in about.matrices.items():
@@ -129,11 +130,12 @@ def _weights(file: File, about: About) -> dict[str, Weight]:
             if not isinstance(part, Mapped):
                 raise CheckpointError(f"{where} is not there; {AGAIN}")
             if (part.format.upper(), part.shape) != (dtype, wanted):
-                raise CheckpointError(f"{where} is {part.format} {list(part.shape)}, should be "
-                                      f"{dtype.lower()} {list(wanted)} for {format} {list(shape)}; {AGAIN}")
-            if part.start % LINE:
-                raise CheckpointError(f"{where} begins at byte {part.start}, which is no multiple of {LINE}; "
+                should = f"{dtype.lower()} {list(wanted)} for {format} {list(shape)}"
+                raise CheckpointError(f"{where} is {part.format} {list(part.shape)}, should be {should}; "
                                       f"{AGAIN}")
+            if part.start % LINE:
+                raise CheckpointError(f"{where} begins at byte {part.start}, which is no multiple of "
+                                      f"{LINE}; {AGAIN}")
             arrays[name] = part
         found[place] = MappedPacked(arrays, shape, format)
     if twice := sorted(found.keys() & rest.keys()):

@@ -96,8 +96,8 @@ def read_tensors(folder: str | Path) -> Tensors:
     single, index = weight_files(folder)
     if is_packed(folder):
         if other := single or index:
-            raise CheckpointError(f"{folder}: holds packed weights ({ABOUT}) and others ({other.name}): move "
-                                  f"one of them away, {ABOUT} together with {TILES}")
+            raise CheckpointError(f"{folder}: holds packed weights ({ABOUT}) and others ({other.name}): "
+                                  f"move one of them away, {ABOUT} together with {TILES}")
         weights, file, _ = read_packed(folder)
         return Tensors(weights, [file])
     if single is not None:

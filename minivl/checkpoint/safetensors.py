@@ -64,9 +64,9 @@ class File:
             return np.empty(shape, dtype)
         return np.frombuffer(self._map, dtype, prod(shape), start).reshape(shape)
 
-    def bytes_of(self, tensor: Mapped) -> np.ndarray:
+    def bytes_of(self, tensor: Mapped) -> memoryview:
         """The bytes of one of its tensors, of whatever type, as a read-only view."""
-        return self.array(np.dtype(np.uint8), (tensor.size,), tensor.start)
+        return self.array(np.dtype(np.uint8), (tensor.size,), tensor.start).data
 
     def let_go(self, start: int, size: int) -> None:
         """Give the pages of these bytes back to the system: reading them again fetches them again."""

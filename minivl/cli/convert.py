@@ -1,5 +1,5 @@
-"""`minivl convert`: a checkpoint packed for the compiled interpreter. Read next: `checkpoint/convert.py` of
-the package, which does the work.
+"""`minivl convert`: a checkpoint packed for the compiled interpreter. Read next: `checkpoint/convert.py`
+of the package, which does the work.
 """
 
 from __future__ import annotations

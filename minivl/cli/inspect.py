@@ -238,8 +238,8 @@ def show(found: dict[str, Any]) -> None:
     for one in found["notes"]:
         line(f"note: {one}")
     if packed := found["packed"]:
-        line(f"packed: {packed['weights']}, from {packed['source']}, by minivl {packed['minivl']}; its tensors "
-             "are called by their places in the model")
+        line(f"packed: {packed['weights']}, from {packed['source']}, by minivl {packed['minivl']}; its "
+             "tensors are called by their places in the model")
     show_weights(found)
     show_audit(found)
 

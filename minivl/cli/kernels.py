@@ -23,7 +23,7 @@ def examine() -> dict[str, Any]:
     from ..kernels.jit.team import team
     asked = os.environ.get("MINIVL_TIER")
     return {"installed": True, "compiled_from": COMPILED_FROM, "tier": tiers.chosen().name,
-            "because": "MINIVL_TIER asks for it" if asked else "it is the highest that this processor has",
+            "because": "MINIVL_TIER asks for it" if asked else "the highest that this processor has",
             "needs": {tier.name: tiers.lacking(tier) for tier in tiers.TIERS.values()},
             "threads": team().size, **kept(folder())}
 
@@ -44,9 +44,10 @@ def rows(found: dict[str, Any]) -> list[tuple[str, str]]:
     lacking = [f"{name} needs {', '.join(needs)}" for name, needs in found["needs"].items() if needs]
     others = [name for name, needs in found["needs"].items() if not needs and name != found["tier"]]
     where = found["cache"] or 'none (MINIVL_CACHE is "off")'
-    return [("kernels", f"compiled from {found['compiled_from'] / 1e6:.0f} million parameters on, below that "
-                        "the definitions"),
+    here = [f"also here: {', '.join(others)}"] if others else []
+    return [("kernels", f"compiled from {found['compiled_from'] / 1e6:.0f} million parameters on, below "
+                        "that the definitions"),
             ("  tier", f"{found['tier']}: {found['because']}"),
-            ("  other tiers", "; ".join([f"also here: {', '.join(others)}"] * bool(others) + lacking) or "none"),
+            ("  other tiers", "; ".join([*here, *lacking]) or "none"),
             ("  threads", str(found["threads"])),
             ("  compiled code", f"{where}: {found['cached']} kernels, {size(found['cache_bytes'])}")]

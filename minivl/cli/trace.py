@@ -152,7 +152,8 @@ def propose(candidate: Path, golden: Trace, path: Path) -> None:
 def compare_local(golden: Trace, candidate: Candidate, model: str | None) -> Comparison:
     """Every stage by itself, against a golden trace made for this candidate, which is thrown away."""
     from ..truth.compare.local import local_golden
-    with open_model(Chosen(model, kernels="definition")) as vlm, working("running each stage on the candidate's values"), \
+    with open_model(Chosen(model, kernels="definition")) as vlm, \
+            working("running each stage on the candidate's values"), \
             local_golden(vlm, golden, candidate) as made:
         return replace(compare(made, candidate), golden=f"{golden.path}, stage by stage")
 

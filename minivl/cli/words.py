@@ -299,9 +299,9 @@ def inspect(model: Annotated[str | None, typer.Argument(metavar="[MODEL_DIR]", s
     """Audit a checkpoint's folder. Shows what is in it and what is wrong with it; exit code 1 when
     something is.
 
-    JSON: folder, ok, official_size, packed: [weights, source, minivl], files, problems, notes, config, preprocessor, videos,
-        generation, tensors: [count, expected, formats, bytes, parameters], parts: [part, parameters,
-        expected], head: [tied, tensor], audit.
+    JSON: folder, ok, official_size, packed: [weights, source, minivl], files, problems, notes, config,
+        preprocessor, videos, generation, tensors: [count, expected, formats, bytes, parameters],
+        parts: [part, parameters, expected], head: [tied, tensor], audit.
     """
     from .inspect import inspect
     raise typer.Exit(0 if inspect(model, as_json) else 1)

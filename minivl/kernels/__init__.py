@@ -54,8 +54,8 @@ class Interpreter(NamedTuple):
 
 
 def interpreter(name: str | Interpreter, model: Model | None = None) -> Interpreter:
-    """The interpreter of a name; "auto" is the one that `fitting` names for the model. One of your own is
-    checked: its functions may be keyed by kernels and stages, or by their definitions.
+    """The interpreter of a name; "auto" is the one that `fitting` names for the model. One of your own
+    is checked: its functions may be keyed by kernels and stages, or by their definitions.
 
     Raises ArgumentError for a name that there is none of, and for a key that is no kernel or stage.
     """
@@ -80,11 +80,11 @@ def interpreter(name: str | Interpreter, model: Model | None = None) -> Interpre
 
 
 def fitting(model: Model | None) -> str:
-    """What "auto" means: "jit" for a model of at least `COMPILED_FROM` parameters that runs in float32 or
-    bfloat16, where Numba is installed; else "definition".
+    """What "auto" means: "jit" for a model of at least `COMPILED_FROM` parameters that runs in float32
+    or bfloat16, where Numba is installed; else "definition".
 
-    Below that a program answers sooner by the definitions: to import Numba and to load compiled code takes
-    about a second, and on a computer that has not run it before about half a minute of compiling.
+    Below that a program answers sooner by the definitions: to import Numba and to load compiled code
+    takes about a second, and the first run on a computer compiles for half a minute.
     """
     if model is None or model.decoder.dtype.name not in ("float32", "bfloat16"):
         return "definition"

@@ -240,7 +240,7 @@ LIES = [
     (lambda s: s["matrices"][QKV].update(shape=[40, 24]), "should be"),
     (lambda s: s["matrices"][QKV].update(format="int2"), "format is 'int2'"),
     (lambda s: s["matrices"][QKV].update(format=["int8"]), "format is"),
-    (lambda s: s["matrices"][QKV].update(format="int4"), "int4.* is"),
+    (lambda s: s["matrices"][QKV].update(format="int4"), "should be f32"),
     (lambda s: s["matrices"].update({QKV: 7}), "two sizes"),
     (lambda s: s["matrices"].pop(QKV), "decoder.layers.0.qkv.weight"),
     (lambda s: s["matrices"].update(ghost=s["matrices"][QKV]), "ghost.tiles.* is not there"),

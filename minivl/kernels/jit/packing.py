@@ -1,4 +1,4 @@
-"""Weights into tiles, compiled: the same bits as `checkpoint/packed.pack_rows`, on the threads of the team.
+"""Weights into tiles, compiled: the same bits as `checkpoint/packed.pack_rows`, on the team's threads.
 
 Not here: the rows of A (`drivers.py`). Read next: `checkpoint/packed.py`, the definition.
 """
@@ -16,7 +16,7 @@ from .numbers import F32, U32, get
 
 Compile = Callable[[Callable[..., Any]], Any]
 HALF = COLUMNS // 2                            # rows whose words lie side by side in a tile
-ROUND = F32(12582912)                          # 1.5 * 2^23: added and taken away, it rounds to nearest even
+ROUND = F32(12582912)                          # 1.5 * 2^23: added and taken away, it rounds to even
 LEAST = F32(1e-30)                             # of a scale, before it is divided
 
 
@@ -94,7 +94,7 @@ def nibbles_with_scales(compile: Compile) -> Any:
                         bad |= not abs(y) < np.inf
                     scale = F32(max(F32(most - least), LEAST) / F32(15))
                     zero = F32(F32(F32(-least / scale) + ROUND) - ROUND)
-                    zero = min(max(zero, F32(0)), F32(15))
+                    zero = F32(min(max(zero, F32(0)), F32(15)) + F32(0))              # no -0
                     block = (first // HALF + half) // 2 * steps + step
                     table = block * COLUMNS + half % 2 * HALF + column
                     scales[table], zeros[table] = F32(np.nan) if bad else scale, zero
