@@ -21,8 +21,10 @@ import numpy as np
 
 from ...checkpoint.layout import COLUMNS, IN_WORD, aligned, depth
 from ...checkpoint.packed import Packed, array_shapes, end_format, pack_rows, packed
-from ...checkpoint.tree import Block, Linear, Model, Norm
+from ...checkpoint.tree import MLP, Block, Linear, Model, Norm
 from ...checkpoint.weight import precision
+from ...config import PreprocessorConfig
+from ...passes import patches, picture
 from .. import Interpreter, definition
 from .attention import blocks_of
 from .build import Maker, tile_form
@@ -86,7 +88,7 @@ def tables_of(weight: Packed) -> list[Array]:
 
 
 def defined(name: str) -> Callable[..., Any]:
-    """The definition of a kernel."""
+    """A kernel's definition."""
     found: Callable[..., Any] = getattr(definition, name).definition
     return found
 
@@ -155,7 +157,7 @@ def attend(q: Array, k: Array, v: Array, segments: Array, causal: bool) -> Array
     """n a e, r k e, r k e, g 4 -> n a e"""
     heads, kv_heads, e = q.shape[1], k.shape[1], q.shape[2]
     most = int((segments[:, 1] - segments[:, 0]).max(initial=0)) * heads // kv_heads
-    vectors = 1 if most <= maker().tier.lanes else 2          # a token that is decoded fills one, at most
+    vectors = 1 if most <= maker().tier.lanes else 2           # a token that is decoded fills one at most
     lanes = vectors * maker().tier.lanes
     if heads // kv_heads > lanes:
         return defined("attend")(q, k, v, segments, causal)
@@ -196,6 +198,15 @@ def swiglu(x: Array) -> Array:
     return out
 
 
+def gated_mlp(x: Array, w: MLP) -> Array:
+    """n d -> n d, some rows at a time: what is inside is ten times as wide as a row."""
+    out = np.empty((len(x), w.down.weight.shape[0]), x.dtype)
+    for at in range(0, len(x), STRIP):
+        inner = linear(x[at:at + STRIP], w.gate_up)                                      # n d -> n 2h
+        out[at:at + STRIP] = linear(swiglu(inner), w.down)                               # n h -> n d
+    return out
+
+
 @in_fast_precision
 def gelu(x: Array) -> Array:
     """n d -> n d"""
@@ -212,6 +223,58 @@ def add(x: Array, y: Array) -> Array:
     out = np.empty(x.shape, x.dtype)
     team().run(function("add"), flat(x), flat(y), flat(out), x.size, work=x.size)
     return out
+
+
+# ----------------------------------------------------------------------------------------------- pixels
+
+def resize(pixels: Array, size: Array) -> Array:
+    """y b 3, 2 -> h u 3"""
+    if pixels.dtype != np.uint8 or min(size) < 1:
+        return picture.bicubic(pixels, size)
+    for axis in (0, 1) if picture.height_first(pixels.shape, size) else (1, 0):
+        if pixels.shape[axis] != size[axis]:
+            pixels = resize_axis(pixels, int(size[axis]), axis)
+    return np.ascontiguousarray(pixels)
+
+
+def resize_axis(pixels: Array, n_out: int, axis: int) -> Array:
+    """One axis of a picture, filtered to n_out pixels."""
+    height, width, _ = pixels.shape
+    first, weights = picture.bicubic_weights(pixels.shape[axis], n_out)
+    weights = picture.fixed_point(weights)
+    out = np.empty((n_out, width, 3) if axis == 0 else (height, n_out, 3), np.uint8)
+    lines = (width * 3,) if axis == 0 else (height, width)
+    team().run(function("weigh", axis, picture.FRACTION_BITS), flat(pixels), first, weights, flat(out),
+               *lines, pixels.shape[axis] - 1, work=2 * out.size * weights.shape[1])
+    return out
+
+
+def normalise(pixels: Array, config: PreprocessorConfig) -> Array:
+    """h u 3 -> 3 h u"""
+    if pixels.dtype != np.uint8:
+        return picture.standardise(pixels, config)
+    levels = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)         # 1 256 3
+    out = np.empty((3, *pixels.shape[:2]), np.float32)
+    team().run(function("look_up"), flat(pixels), flat(picture.standardise(levels, config)), flat(out),
+               *pixels.shape[:2], work=4 * pixels.size)
+    return out
+
+
+def patchify(frames: Array, config: PreprocessorConfig) -> Array:
+    """t 3 h u -> p x"""
+    if frames.dtype != np.float32:
+        plain: Any = patches.patchify
+        return np.asarray(plain.definition(frames, config))
+    t, gh, gw = map(int, patches.grid_of(frames.shape, config))
+    size, pair = config.patch_size, config.temporal_patch_size
+    out = np.empty((t * gh * gw, 3 * pair * size * size), np.float32)
+    team().run(function("cut"), flat(frames), flat(out), len(frames), t, gh, gw, size, pair,
+               config.merge_size, work=out.size)
+    return out
+
+
+STAGES: dict[Callable[..., Any], Callable[..., Any]] = {
+    picture.resize: resize, picture.normalise: normalise, patches.patchify: patchify}
 
 
 # ---------------------------------------------------------------------------------------------- weights
@@ -264,4 +327,4 @@ def block_in_tiles(block: Block, format: str | None) -> Block:
                           mlp=block.mlp._replace(gate_up=gate_up, down=down))
 
 
-INTERPRETER = Interpreter("jit", prepare=prepare)
+INTERPRETER = Interpreter("jit", STAGES, prepare=prepare)

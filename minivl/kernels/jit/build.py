@@ -14,7 +14,7 @@ import numpy as np
 from ...checkpoint.layout import COLUMNS
 from ...door.errors import ArgumentError
 from . import attention as attend
-from . import drivers, packing, products, rows
+from . import drivers, packing, pixels, products, rows
 from .drivers import Inner
 from .emulator import Emulator, pointer
 from .tiers import Tier, lacking
@@ -139,6 +139,20 @@ class Maker:
     def add(self) -> Any:
         """`rows.add`"""
         return rows.add(self.compile)
+
+    # ---- pixels
+
+    def weigh(self, axis: int, bits: int) -> Any:
+        """`pixels.weigh_rows` or `pixels.weigh_columns`"""
+        return (pixels.weigh_columns if axis else pixels.weigh_rows)(bits, self.compile)
+
+    def look_up(self) -> Any:
+        """`pixels.look_up`"""
+        return pixels.look_up(self.compile)
+
+    def cut(self) -> Any:
+        """`pixels.cut`"""
+        return pixels.cut(self.compile)
 
 
 def _emulated(kernel: Callable[..., None], emulator: Emulator, places: int) -> Any:
