@@ -352,7 +352,7 @@ def test_inspect_knows_official_sizes_by_their_published_counts(tmp_path):
     assert sum(n for part, n in expected.items() if part.startswith("vision")) == 676_550_144
     assert expected["decoder.layers"] == 6_525_618_176 and sum(expected.values()) == 8_292_166_656
     assert [f["file"] for f in found["files"] if f["needed"] and not f["present"]] == [
-        "model.safetensors or model.safetensors.index.json", "tokenizer.json",
+        "model.safetensors or model.safetensors.index.json or packed.safetensors", "tokenizer.json",
         "preprocessor_config.json or processor_config.json"]
     assert "MISSING" in minivl_("inspect", tmp_path, code=1)[0]
 
