@@ -200,11 +200,11 @@ def test_a_full_disk_is_an_error_and_more_room_goes_on(source, whole, tmp_path):
     assert bytes_of(tmp_path / "x") == whole
 
 
-def stopped(source, target, monkeypatch):
+def stopped(source, target, monkeypatch, weights="int8"):
     """A conversion that stops when all is packed and nothing is copied."""
     monkeypatch.setattr(writing, "finish", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        convert(source, target, "int8")
+        convert(source, target, weights)
     monkeypatch.undo()
     return work_folder(target)
 
@@ -215,7 +215,7 @@ def spoil(path, at):
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("harm", ["tiles", "tail", "journal", "cut journal", "no journal", "no tiles", "other source"])
+@pytest.mark.parametrize("harm", ["tiles", "tail", "more", "journal", "cut journal", "no journal", "no tiles", "other source"])
 def test_what_was_written_before_is_not_believed(source, whole, tmp_path, harm, monkeypatch):
     source = shutil.copytree(source, tmp_path / "source")
     work = stopped(source, tmp_path / "x", monkeypatch)
@@ -223,6 +223,8 @@ def test_what_was_written_before_is_not_believed(source, whole, tmp_path, harm, 
         spoil(work / TILES, 30_000)
     elif harm == "tail":
         os.truncate(work / TILES, (work / TILES).stat().st_size - 100)
+    elif harm == "more":
+        (work / TILES).write_bytes((work / TILES).read_bytes() + b"more")
     elif harm == "journal":
         (work / JOURNAL).write_bytes((work / JOURNAL).read_bytes().replace(b": \"", b": \"0", 9))
     elif harm == "cut journal":
@@ -237,6 +239,13 @@ def test_what_was_written_before_is_not_believed(source, whole, tmp_path, harm, 
         assert found[TILES] == bytes_of(convert(source, tmp_path / "y", "int8"))[TILES] != whole[TILES]
     else:
         assert found[TILES] == whole[TILES] and not damaged(tmp_path / "x")
+
+
+def test_another_command_begins_anew_and_can_be_gone_on_with(source, whole, tmp_path, monkeypatch):
+    stopped(source, tmp_path / "x", monkeypatch, "int4")
+    stopped(source, tmp_path / "x", monkeypatch)
+    monkeypatch.setattr(writing, "arrays_of", None)                     # nothing is packed again
+    assert bytes_of(convert(source, tmp_path / "x", "int8")) == whole
 
 
 def test_a_byte_that_the_disk_changed_is_found_before_the_folder_is_there(source, whole, tmp_path, monkeypatch):
