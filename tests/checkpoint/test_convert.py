@@ -215,7 +215,8 @@ def spoil(path, at):
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("harm", ["tiles", "tail", "more", "journal", "cut journal", "no journal", "no tiles", "other source"])
+@pytest.mark.parametrize("harm", ["tiles", "tail", "more", "journal", "cut journal", "no journal", "no tiles",
+                                  "other source"])
 def test_what_was_written_before_is_not_believed(source, whole, tmp_path, harm, monkeypatch):
     source = shutil.copytree(source, tmp_path / "source")
     work = stopped(source, tmp_path / "x", monkeypatch)

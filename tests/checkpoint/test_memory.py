@@ -43,7 +43,7 @@ with minivl.load(sys.argv[1], kernels="definition") as vlm:
     after = now()
     ended.set(), watcher.join()
     held = sum(getattr(one, "nbytes", 0) for one in weights_of(made).values())
-print(json.dumps({"held": held, "peak": peak[0] - before[0], "own": after[0] - before[0], "file": after[1] - before[1]}))
+print(json.dumps({"held": held, "peak": peak[0] - before[0], "file": after[1] - before[1]}))
 """
 
 

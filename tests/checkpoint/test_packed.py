@@ -5,7 +5,6 @@ to the definition; what a folder of them says to what its file holds.
 import json
 import random
 import shutil
-from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -18,8 +17,7 @@ from minivl.checkpoint.names import formats, parameters, place_shapes, weights_o
 from minivl.checkpoint.packed import Packed, array_shapes, pack_rows, packed
 from minivl.checkpoint.packed_folder import ABOUT, KIND, TILES, MappedPacked, damaged, read_packed
 from minivl.checkpoint.read import load_model
-from minivl.checkpoint.weight import CheckpointError, Joined, Stored, reshaped, weight
-from minivl.config import config_from
+from minivl.checkpoint.weight import CheckpointError, Joined, reshaped, weight
 
 from . import checkpoint_files as files
 
@@ -325,8 +323,3 @@ def test_half_a_packed_folder_and_two_in_one_are_named(folders, source, tmp_path
     (tmp_path / "lone" / TILES).unlink()
     with pytest.raises(CheckpointError, match="packed.safetensors: there is no such file"):
         load_model(tmp_path / "lone", F32)
-
-
-def test_config_of_the_small_checkpoint_is_what_the_tests_take_it_for():
-    assert config_from(files.CONFIG).text.hidden_size == 24 and isinstance(weight(drawn(1, 1)), Stored)
-    assert Path(files.__file__).exists()
