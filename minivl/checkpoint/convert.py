@@ -298,6 +298,9 @@ def finish(source: Path, work: Path, weights: str, plan: Plan, digests: Mapping[
            tell: Tell) -> None:
     """Everything beside the tiles, then all of it read back. Raises CheckpointError for a tensor that is
     not what was packed; the next run packs it again."""
+    for path in work.iterdir():                # of a run that was killed here, or of another source
+        if path.name not in (TILES, JOURNAL):
+            path.unlink()
     for path in others(source):
         shutil.copyfile(path, work / path.name)
     tell("reading the source for its hash", plan.size, plan.size)
