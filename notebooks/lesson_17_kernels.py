@@ -23,6 +23,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import minivl
+from minivl.checkpoint.layout import pack, split, tile_shape
+from minivl.checkpoint.packed import packed
 from minivl.checkpoint.weight import weight
 from minivl.config import official_config
 from minivl.kernels import Interpreter
@@ -33,15 +35,11 @@ from minivl.teach import ladder
 
 np.set_printoptions(precision=4, suppress=True, linewidth=110)
 try:
-    from minivl.kernels import jit
-    from minivl.kernels.jit.layout import pack, split, tile_shape
-    from minivl.kernels.jit.packed import packed
     from minivl.kernels.jit.tiers import TIERS, chosen, lacking
     print("compiled kernels are here; this processor runs the tier", chosen().name)
     for tier in TIERS.values():
         print(f"  {tier.name:12s}", f"needs {', '.join(lacking(tier))}" if lacking(tier) else "can be used")
 except ImportError as missing:
-    jit = None
     print(f"there is no package {missing.name}: this lesson goes on with NumPy, and leaves the compiled kernels out")
     print('to have them: pip install "minivl[jit]"')
 
@@ -204,10 +202,9 @@ figure.set_label("Left: colours show that memory holds the upper left tile of a 
                  "next pair.")
 plt.show()
 
-if jit is not None:
-    tiles = np.zeros(tile_shape(n, k, "bf16"), np.uint32)
-    pack(number.astype(np.uint16), "bf16", tiles)
-    print("by hand equal to minivl's packing:", np.array_equal(tiles.reshape(-1).view(np.uint16), in_memory))
+tiles = np.zeros(tile_shape(n, k, "bf16"), np.uint32)
+pack(number.astype(np.uint16), "bf16", tiles)
+print("by hand equal to minivl's packing:", np.array_equal(tiles.reshape(-1).view(np.uint16), in_memory))
 
 # %% [markdown]
 # The same bytes serve every processor: a tile is loaded by one instruction, and where there are no tiles a vector
@@ -253,9 +250,8 @@ first, second, last = three_parts(many)
 print("the sum of the three parts is equal to x:", np.array_equal(first + (second + last), many))
 lower = np.stack([first, second, last]).view(np.uint32) & 0xFFFF
 print("numbers among the parts that are no bfloat16:", np.count_nonzero(lower))
-if jit is not None:
-    ours = split(many[None], 3)[:, 0].astype(np.uint32) << np.uint32(16)
-    print("the parts are equal to minivl's:", np.array_equal(ours.view(np.float32), np.stack([first, second, last])))
+ours = split(many[None], 3)[:, 0].astype(np.uint32) << np.uint32(16)
+print("the parts are equal to minivl's:", np.array_equal(ours.view(np.float32), np.stack([first, second, last])))
 
 w = ladder.in_bf16(draw.standard_normal((256, 512), np.float32))  # weights as a checkpoint stores them
 x = draw.standard_normal((64, 512), np.float32)
@@ -313,8 +309,7 @@ for name, how in (("int8", to_int8), ("int4", to_int4)):
     kept = how(one)
     print(f"{name}: {len(np.unique(kept[0]))} different numbers in row 0; relative error of the matrix "
           f"{np.linalg.norm(kept - one) / np.linalg.norm(one):.4f}")
-    if jit is not None:
-        print("      equal to minivl's own:", np.array_equal(packed(weight(one), name).dense(np.float32), kept))
+    print("      equal to minivl's own:", np.array_equal(packed(weight(one), name).dense(np.float32), kept))
 
 figure, axes = plt.subplots(1, 2, figsize=(12, 3), layout="constrained", sharey=True)
 for axis, (name, how) in zip(axes, (("int8", to_int8), ("int4", to_int4)), strict=True):

@@ -27,6 +27,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..checkpoint.layout import COLUMNS, tile_shape
+from ..checkpoint.packed import NONE, Packed, packed
 from ..checkpoint.weight import precision, weight
 from ..config import OFFICIAL_PICTURES, ModelConfig
 from .costs import Cost, costs
@@ -156,14 +158,12 @@ def weights_rate(memory: np.ndarray, until: float, lacking: dict[str, str]) -> f
     except ImportError as error:
         lacking["compiled kernels"] = f'they need the package {error.name}: pip install "minivl[jit]"'
         return None
-    from ..kernels.jit.layout import COLUMNS, tile_shape
-    from ..kernels.jit.packed import NONE, Packed
     block = tile_shape(COLUMNS, INNER, "bf16")                   # 1 steps 2 16 16
     blocks = len(memory) // prod(block)
     tiles = memory[:blocks * prod(block)].reshape(blocks, *block[1:])
-    packed = Packed(tiles, (blocks * COLUMNS, INNER), "bf16", NONE, NONE)
-    x, out = np.ones((1, INNER), np.float32), np.empty(packed.shape[0], np.float32)
-    return tiles.nbytes / best(lambda: few_rows(x, packed, NONE, out), until)
+    matrix = Packed(tiles, (blocks * COLUMNS, INNER), "bf16")
+    x, out = np.ones((1, INNER), np.float32), np.empty(matrix.shape[0], np.float32)
+    return tiles.nbytes / best(lambda: few_rows(x, matrix, NONE, out), until)
 
 
 def products(lacking: dict[str, str]) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -177,7 +177,6 @@ def products(lacking: dict[str, str]) -> Iterator[tuple[str, Callable[[], Any]]]
         return
     from ..kernels.jit import FAST
     from ..kernels.jit.build import Maker
-    from ..kernels.jit.packed import packed
     from ..kernels.jit.tiers import TIERS
     from ..kernels.jit.tiers import lacking as missing
     tiles = packed(weight(w), "bf16")
@@ -192,7 +191,6 @@ def products(lacking: dict[str, str]) -> Iterator[tuple[str, Callable[[], Any]]]
 def tier_product(maker: Any, x: np.ndarray, tiles: Any) -> Callable[[], Any]:
     """The product of rows (n, k) with a packed weight, by the functions of one tier."""
     from ..kernels.jit import flat, many_rows
-    from ..kernels.jit.packed import NONE
     out, made = np.empty((len(x), tiles.shape[0]), x.dtype), cache(maker.made)
     return lambda: many_rows(x, tiles, NONE, flat(out), made)
 

@@ -26,6 +26,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..checkpoint import packed as weights
+from ..checkpoint.packed import NONE
 from ..checkpoint.weight import precision, weight
 from ..door.errors import ArgumentError
 from .check import Page
@@ -162,8 +164,7 @@ def compiled(function: Callable) -> Callable:
 def packed(format: str) -> Callable[[np.ndarray], Any]:
     """Packs a matrix once, as a model does when it is loaded."""
     def pack(w: np.ndarray) -> Any:
-        from ..kernels.jit.packed import packed
-        return packed(weight(np.ascontiguousarray(w)), format)
+        return weights.packed(weight(np.ascontiguousarray(w)), format)
     return pack
 
 
@@ -200,7 +201,6 @@ def best_tier(tiles: bool) -> Any:
 def product_of(maker: Any) -> Callable:
     """Many rows by a packed weight, by the functions of one tier."""
     from ..kernels.jit import flat, many_rows
-    from ..kernels.jit.packed import NONE
     made = cache(maker.made)
 
     def product(w: Any, x: np.ndarray) -> np.ndarray:

@@ -48,7 +48,7 @@ def test_transformers_is_a_side(tmp_path):
     assert set(bench.rows) == set(workload.rows(QUICK)) and set(bench.reads) == {"decode at 16", "decode at 64"}
     assert max(bench.errors(tmp_path / "golden.npz").values()) < 1e-5
     seen = bench.engine.prepare_photo(workload.photo(QUICK))
-    ours = sides.Minivl("definition", "bf16", "float32", folder, 1).prepare_photo(workload.photo(QUICK))
+    ours = sides.Minivl("definition", "float32", folder, 1).prepare_photo(workload.photo(QUICK))
     assert np.abs(seen["pixel_values"] - ours.pixel_values).max() < 1e-5        # both prepare the same thing
 
 
@@ -70,13 +70,16 @@ def test_the_workload_is_what_is_said_of_it():
 def test_bytes_of_a_token_are_counted_as_they_lie_in_memory(tmp_path):
     pytest.importorskip("numba")
     folder = workload.checkpoint(QUICK, tmp_path)
-    stored = sides.Minivl("definition", "bf16", "float32", folder, 1).read_a_token()
+    stored = sides.Minivl("definition", "float32", folder, 1).read_a_token()
     text = workload.config(QUICK).text
     heads = (text.num_attention_heads + 2 * text.kv_heads) * text.head_dim
     layer = text.hidden_size * (heads + text.hidden_size + 3 * text.intermediate_size) + heads + 2 * text.hidden_size
     assert stored == 2 * (text.num_hidden_layers * layer + text.vocab_size * text.hidden_size)
-    packed = {format: sides.Minivl("jit", format, "float32", folder, 1).read_a_token()
-              for format in ("bf16", "int8", "int4")}
+    packed = {}
+    for format in ("bf16", "int8", "int4"):
+        side = sides.SIDES[f"minivl-jit-{format}-float32"]
+        assert side.packed == format
+        packed[format] = side.start(workload.packed_checkpoint(folder, format), 1).read_a_token()
     assert packed["bf16"] > packed["int8"] > 0 and packed["bf16"] >= stored         # tiles are padded
 
 

@@ -91,6 +91,8 @@ def measured(sides: list[Side], size: Size, given: argparse.Namespace) -> list[R
     parent = Path(tempfile.gettempdir())
     folder = given.folder or parent / ("minivl-speed-quick" if given.quick else "minivl-speed")
     note(f"checkpoint: {workload.checkpoint(size, folder)}; threads: {given.threads}")
+    folders = {format: workload.packed_checkpoint(folder, format)
+               for format in dict.fromkeys(side.packed for side in sides) if format is not None}
     rounds: list[Round] = []
     with tempfile.TemporaryDirectory() as room:
         golden = Path(room) / "golden.npz"
@@ -98,7 +100,8 @@ def measured(sides: list[Side], size: Size, given: argparse.Namespace) -> list[R
         for number in range(given.rounds or (2 if given.quick else 5)):
             rounds.append({})
             for side in sides:
-                got = turn(side.name, folder, given, golden if number == 0 else None)
+                where = folders.get(side.packed, folder)
+                got = turn(side.name, where, given, golden if number == 0 else None)
                 if got is not None:
                     rounds[-1][side.name] = got
                     note(f"round {number + 1}, {side.name}: "

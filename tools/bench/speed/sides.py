@@ -24,11 +24,13 @@ Step = Callable[[], Any]
 
 class Side(NamedTuple):
     """start: folder, threads -> an engine; needs: modules without which it is left out; photo: whether
-    it also prepares the photo, which no mode changes."""
+    it also prepares the photo, which no mode changes; packed: the format of the packed checkpoint that
+    it starts from, else the plain one."""
     name: str
     start: Callable[[Path, int], Any]
     needs: tuple[str, ...] = ()
     photo: bool = False
+    packed: str | None = None
 
     @property
     def missing(self) -> list[str]:
@@ -37,19 +39,14 @@ class Side(NamedTuple):
 
 
 class Minivl:
-    """minivl under one interpreter, in one precision, over one format of weights."""
+    """minivl under one interpreter, in one precision, over the weights of its folder."""
 
-    def __init__(self, kernels: str, format: str, precision: str, folder: Path, threads: int):
+    def __init__(self, kernels: str, precision: str, folder: Path, threads: int):
         import minivl
-        from minivl.kernels import interpreter
-        machine = interpreter(kernels)
         if kernels == "jit":
-            from minivl.kernels import jit
             from minivl.kernels.jit.tiers import chosen
             self.tier = chosen().name
-            if format != "bf16":
-                machine = machine._replace(prepare=partial(jit.prepare, format=format))
-        self.vlm = minivl.load(folder, precision, machine)
+        self.vlm = minivl.load(folder, precision, kernels)
 
     def vision(self, patches: Array, grid: Array) -> Array:
         """Visual tokens (m, d)."""
@@ -96,9 +93,9 @@ class Minivl:
 
     def read_a_token(self) -> int:
         """Bytes of weights that a further token reads."""
-        from minivl.run.costs import weights_of
+        from minivl.run.costs import stored_bytes, weights_of
         decoder = self.vlm.weights.decoder
-        return sum(held_bytes(one) for one in [*weights_of(decoder.layers), decoder.head.weight])
+        return sum(map(stored_bytes, [*weights_of(decoder.layers), decoder.head.weight]))
 
     def prepare_photo(self, pixels: Array) -> Any:
         """A photo into patches, by way of the whole prompt."""
@@ -113,13 +110,6 @@ class Minivl:
             from minivl.kernels.jit.team import team
             found |= {"tier": self.tier, "team": team().size}
         return found
-
-
-def held_bytes(weight: Any) -> int:
-    """Bytes of a weight as it lies in memory: packed, or as its file stores it."""
-    if hasattr(weight, "tiles"):
-        return int(weight.tiles.nbytes + weight.scales.nbytes + weight.zeros.nbytes)
-    return int(np.prod(weight.shape)) * {"bf16": 2, "f16": 2, "f32": 4, "f64": 8}[weight.format]
 
 
 class Transformers:
@@ -223,10 +213,10 @@ class LlamaCpp:
 
 
 def _sides() -> list[Side]:
-    found = [Side(f"minivl-definition-{precision}", partial(Minivl, "definition", "bf16", precision),
+    found = [Side(f"minivl-definition-{precision}", partial(Minivl, "definition", precision),
                   photo=precision == "float32") for precision in ("float32", "bfloat16")]
-    found += [Side(f"minivl-jit-{format}-{precision}", partial(Minivl, "jit", format, precision),
-                   ("numba",), photo=(format, precision) == ("bf16", "float32"))
+    found += [Side(f"minivl-jit-{format}-{precision}", partial(Minivl, "jit", precision),
+                   ("numba",), (format, precision) == ("bf16", "float32"), format)
               for format in ("bf16", "int8", "int4") for precision in ("float32", "bfloat16")]
     found += [Side(f"transformers-{precision}-{attention}", partial(Transformers, precision, attention),
                    ("torch", "transformers"), photo=(precision, attention) == ("float32", "sdpa"))
@@ -236,4 +226,4 @@ def _sides() -> list[Side]:
 
 
 SIDES = {side.name: side for side in _sides()}
-GOLDEN = partial(Minivl, "definition", "bf16", "float64")
+GOLDEN = partial(Minivl, "definition", "float64")

@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+import minivl
+from minivl.checkpoint.convert import FORMATS
 from minivl.config import OFFICIAL_PICTURES, ModelConfig
 from minivl.passes.patches import grid_of
 from minivl.passes.picture import target_size
@@ -64,12 +66,31 @@ def config(size: Size) -> ModelConfig:
 
 
 def checkpoint(size: Size, folder: Path) -> Path:
-    """The checkpoint in `folder`, made where it is not there yet, and read once: its pages are warm."""
+    """The checkpoint in `folder`, made where it is not there yet."""
     wanted = json.loads(json.dumps(settings(config(size), nested=False)["config.json"]))
     there = folder / "config.json"
     if not there.exists() or json.loads(there.read_text(encoding="utf-8")) != wanted:
-        shutil.rmtree(folder, ignore_errors=True)
+        for old in (folder, *(packed_folder(folder, format) for format in FORMATS)):
+            shutil.rmtree(old, ignore_errors=True)
         make_checkpoint(config(size), folder)
+    return warmed(folder)
+
+
+def packed_checkpoint(folder: Path, format: str) -> Path:
+    """The same weights packed in a format, in a folder beside it; made where it is not there yet."""
+    target = packed_folder(folder, format)
+    if not target.exists():
+        minivl.convert(folder, target, format)
+    return warmed(target)
+
+
+def packed_folder(folder: Path, format: str) -> Path:
+    """Where a checkpoint's packed form is kept."""
+    return folder.with_name(f"{folder.name}-{format}")
+
+
+def warmed(folder: Path) -> Path:
+    """The folder; its weights have been read once, so their pages are in the system's cache."""
     for path in folder.glob("*.safetensors"):
         with path.open("rb") as file:
             while file.read(2**24):
