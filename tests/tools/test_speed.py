@@ -23,12 +23,12 @@ def test_it_runs_end_to_end_in_turns(tmp_path):
     pytest.importorskip("numba")
     done = subprocess.run(
         [sys.executable, "-m", "tools.bench.speed", "--quick", "--rounds", "2", "--threads", "1", "--only",
-         "minivl-definition-float32", "minivl-jit-int8-bfloat16", "--folder", str(tmp_path / "model"),
+         "minivl-definition-bf16-float32", "minivl-jit-int8-bfloat16", "--folder", str(tmp_path / "model"),
          "-o", str(tmp_path / "out")], cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
     turns = [line.partition(": ")[0] for line in done.stderr.splitlines() if line.startswith("round ")]
     assert turns == [f"round {n}, {side}" for n in (1, 2)
-                     for side in ("minivl-definition-float32", "minivl-jit-int8-bfloat16")]
+                     for side in ("minivl-definition-bf16-float32", "minivl-jit-int8-bfloat16")]
     page = (tmp_path / "out" / "speed.md").read_text(encoding="utf-8")
     assert page in done.stdout and (tmp_path / "out" / "speed.png").read_bytes()[:4] == b"\x89PNG"
     first, second = (line.split(" | ") for line in page.splitlines() if line.startswith("| minivl-"))
@@ -115,7 +115,7 @@ def given(monkeypatch, *words):
 @pytest.mark.parametrize(("load", "words", "said"), [
     (1.9, ["--keep"], "the machine is busy: load average 1.9"),
     (0.1, ["--keep", "--quick"], "leave one of the two out"),
-    (0.1, ["--only", "nobody"], "no side is named like nobody; they are minivl-definition-float32")])
+    (0.1, ["--only", "nobody"], "no side is named like nobody; they are minivl-definition-bf16-float32")])
 def test_what_cannot_be_kept_is_refused_before_anything_runs(monkeypatch, capsys, load, words, said):
     monkeypatch.setattr(command, "load_average", lambda: load)
     monkeypatch.setattr(command.os, "cpu_count", lambda: 2)
@@ -147,8 +147,17 @@ def test_a_side_that_fails_is_named_and_one_that_is_missing_is_left_out(monkeypa
     monkeypatch.setitem(command.SIDES, "x", missing)
     assert command.chosen(["x"]) == [] and "x: left out, not installed: no_such_package" in capsys.readouterr().err
     asked = Namespace(threads=1, quick=True)
-    assert command.turn("minivl-definition-float32", tmp_path / "none", asked, None) is None
-    assert "minivl-definition-float32: ended with 1: " in capsys.readouterr().err
+    assert command.turn("minivl-definition-bf16-float32", tmp_path / "none", asked, None) is None
+    assert "minivl-definition-bf16-float32: ended with 1: " in capsys.readouterr().err
+
+
+def test_every_mode_of_minivl_is_a_side_and_the_slow_ones_run_when_they_are_named():
+    modes = {f"minivl-{kernels}-{format}-{precision}" for kernels in ("definition", "jit")
+             for format in ("bf16", "int8", "int4") for precision in ("float32", "bfloat16")}
+    assert modes == {name for name in sides.SIDES if name.startswith("minivl")}
+    usual = {side.name for side in command.chosen(sides.USUAL)}
+    assert not {name for name in usual if "definition-int" in name}
+    assert [side.name for side in command.chosen(["*definition-int4-float32"])] == ["minivl-definition-int4-float32"]
 
 
 def test_who_else_worked_is_noticed():
@@ -185,7 +194,7 @@ def test_llama_cpp_is_asked_as_its_binding_wants(monkeypatch, tmp_path):
 
 def test_json_is_what_a_worker_prints(monkeypatch, capsys, tmp_path):
     folder = workload.checkpoint(QUICK, tmp_path)
-    given(monkeypatch, "minivl-definition-float32", str(folder), "--quick")
+    given(monkeypatch, "minivl-definition-bf16-float32", str(folder), "--quick")
     monkeypatch.setattr(worker, "pin", lambda threads: None)
     worker.main()
     found = json.loads(capsys.readouterr().out)

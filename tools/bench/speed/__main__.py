@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -20,7 +21,7 @@ from ..compare import BUSY, about, comparison
 from ..record import ROOT, Result, commit, keep, kept, load_average, machine
 from . import report, workload
 from .report import Round
-from .sides import SIDES, Side
+from .sides import SIDES, USUAL, Side
 from .workload import FULL, QUICK, Size
 
 BASE = "transformers-bfloat16-sdpa"
@@ -62,8 +63,9 @@ def arguments() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(prog="python -m tools.bench.speed",
                                       description=__doc__.split("\n", 1)[0])
     options.add_argument("--quick", action="store_true", help="tiny sizes: whether everything runs")
-    options.add_argument("--only", nargs="+", default=["*"], metavar="PATTERN",
-                         help="sides by name, for example 'minivl-jit-*' transformers-bfloat16-sdpa")
+    options.add_argument("--only", nargs="+", default=USUAL, metavar="PATTERN",
+                         help="sides by name, for example 'minivl-jit-*' transformers-bfloat16-sdpa "
+                         f"({' '.join(USUAL)})")
     options.add_argument("--rounds", type=int, help="turns of every side (5; with --quick 2)")
     options.add_argument("--threads", type=int, default=os.cpu_count() or 1,
                          help="of every side, pinned")
@@ -77,7 +79,7 @@ def arguments() -> argparse.ArgumentParser:
     return options
 
 
-def chosen(patterns: list[str]) -> list[Side]:
+def chosen(patterns: Sequence[str]) -> list[Side]:
     """The sides that are named and installed; the others are told."""
     found = [side for side in SIDES.values() if any(fnmatchcase(side.name, one) for one in patterns)]
     for side in found:

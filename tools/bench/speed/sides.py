@@ -213,8 +213,9 @@ class LlamaCpp:
 
 
 def _sides() -> list[Side]:
-    found = [Side(f"minivl-definition-{precision}", partial(Minivl, "definition", precision),
-                  photo=precision == "float32") for precision in ("float32", "bfloat16")]
+    found = [Side(f"minivl-definition-{format}-{precision}", partial(Minivl, "definition", precision),
+                  (), (format, precision) == ("bf16", "float32"), None if format == "bf16" else format)
+             for format in ("bf16", "int8", "int4") for precision in ("float32", "bfloat16")]
     found += [Side(f"minivl-jit-{format}-{precision}", partial(Minivl, "jit", precision),
                    ("numba",), (format, precision) == ("bf16", "float32"), format)
               for format in ("bf16", "int8", "int4") for precision in ("float32", "bfloat16")]
@@ -226,4 +227,6 @@ def _sides() -> list[Side]:
 
 
 SIDES = {side.name: side for side in _sides()}
+# what runs when no side is named: the definitions take minutes a row over int8 and int4
+USUAL = ("minivl-definition-bf16-*", "minivl-jit-*", "transformers-*", "llama.cpp-*")
 GOLDEN = partial(Minivl, "definition", "float64")
