@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -21,14 +22,15 @@ from ...checkpoint.tree import Block, Linear, Model, Norm
 from .. import Interpreter, definition
 from .attention import blocks_of
 from .build import Maker, tile_form
-from .drivers import GROUP, STRIP
-from .layout import COLUMNS, DEPTH, aligned
+from .drivers import GROUP, LINE, PAIR, STRIP
+from .layout import COLUMNS, IN_WORD, aligned, depth
 from .numbers import bits
 from .packed import Packed, packed
 from .team import team
 from .tiers import chosen
 
 Array = np.ndarray
+FEW = 4                                        # rows that go to the vector units, whatever the tier
 FAST = ("float32", "bfloat16")                 # precisions that are compiled
 
 
@@ -70,36 +72,41 @@ def linear(x: Array, w: Linear) -> Array:
     """n d -> n o"""
     if not isinstance(w.weight, Packed):
         return defined("linear")(x, w)
-    height, width = len(x), w.weight.shape[0]
-    out = np.empty((height, width), x.dtype)
+    out = np.empty((len(x), w.weight.shape[0]), x.dtype)
     bias = w.bias.dense(x.dtype).astype(np.float32) if w.bias is not None else np.empty(0, np.float32)
-    multiply = few_rows if height <= 4 else many_rows
-    if height:
-        multiply(x, w.weight, bias, flat(out))
+    if len(x):
+        (few_rows if len(x) <= FEW else many_rows)(x, w.weight, bias, flat(out))
     return out
 
 
 def few_rows(x: Array, weight: Packed, bias: Array, out: Array) -> None:
     """One to four rows: weights pass once, at the speed of the memory."""
-    height, steps = len(x), weight.tiles.shape[1]
-    rows = np.zeros((height, steps * DEPTH), np.float32)
+    height, steps, crew = len(x), weight.tiles.shape[1], team()
+    rows = np.zeros((height, steps * depth(weight.format)), np.float32)
     rows[:, :x.shape[1]] = x
-    crew = team()
-    sums = np.empty((crew.size, 4 * COLUMNS), np.float32)
-    crew.run(function("vector_product"), rows.reshape(-1), weight.tiles.reshape(-1), bias, out, sums,
-             height, weight.shape[0], steps, work=2 * height * weight.tiles.size)
+    below = rows.reshape(height, steps, -1).sum(axis=-1) if weight.format == "int4" else bias
+    sums = np.empty((crew.size, 2 * FEW * COLUMNS), np.float32)
+    crew.run(function("vector_product", weight.format), rows.reshape(-1), below.reshape(-1),
+             weight.tiles.reshape(-1), weight.scales.reshape(-1), weight.zeros.reshape(-1), bias, out,
+             sums, height, weight.shape[0], steps, work=2 * height * prod(weight.shape))
 
 
 def many_rows(x: Array, weight: Packed, bias: Array, out: Array) -> None:
     """Rows packed for the tier, then multiplied block by block."""
-    height, steps = len(x), weight.tiles.shape[1]
-    pack, multiply, inner, numbers, dtype = function("product", x.dtype.name == "float32")
-    crew, work = team(), 2 * height * weight.tiles.size
-    a = aligned((-(-height // inner.rows) * steps * numbers,), dtype)
-    crew.run(pack, flat(x), a, height, x.shape[1], steps, work=work)
+    height, steps, format, crew = len(x), weight.tiles.shape[1], weight.format, team()
+    multiply, inner, packing = function("product", format, x.dtype.name == "float32")
+    padded, work = steps * depth(format), 2 * height * prod(weight.shape)
+    a = aligned((-(-height // packing.rows) * packing.rows * padded * packing.parts,), packing.dtype)
+    crew.run(packing.pack, flat(x), a, height, x.shape[1], padded, work=height * padded * 8)
     strip = max(1, STRIP // inner.rows) * inner.rows
-    sums = np.empty((crew.size, strip * GROUP * COLUMNS), np.float32)
-    crew.run(multiply, a, weight.tiles.reshape(-1), bias, out, sums, tile_form(), height,
+    sums = np.empty((crew.size, (strip + inner.rows) * LINE), np.float32)
+    tables = [weight.scales.reshape(-1)]
+    room = []
+    if format in ("int8", "int4"):
+        tables.append(weight.zeros.reshape(-1))
+        deepest = max(inner.deepest, IN_WORD[format] // 2)
+        room.append(np.empty((crew.size, GROUP * deepest * PAIR), np.uint32))
+    crew.run(multiply, a, weight.tiles.reshape(-1), *tables, bias, out, sums, *room, tile_form(), height,
              weight.shape[0], steps, work=work)
 
 
@@ -167,30 +174,37 @@ def add(x: Array, y: Array) -> Array:
 
 # ---------------------------------------------------------------------------------------------- weights
 
-def prepare(model: Model) -> Model:
-    """All matrices in tiles, tensor by tensor; a tied head and its table are one weight."""
-    table = packed(model.decoder.embed)
-    head = model.decoder.head
-    head = head._replace(weight=table) if head.weight is model.decoder.embed else in_tiles(head)
+def prepare(model: Model, format: str | None = None) -> Model:
+    """All matrices in tiles, tensor by tensor; a tied head and its table are one weight.
+
+    format: of the blocks' matrices, "int8" or "int4"; without one each keeps its own. Ends (patches,
+    merger, embedding and head) are then kept in int8 at the least.
+    """
+    ends = "int8" if format == "int4" else format
     vision, decoder = model.vision, model.decoder
-    merger = vision.merger
-    merger = merger._replace(inner=in_tiles(merger.inner), outer=in_tiles(merger.outer))
+    table = packed(decoder.embed, ends)
+    tied = decoder.head.weight is decoder.embed
+    head = decoder.head._replace(weight=table) if tied else in_tiles(decoder.head, ends)
+    merger = vision.merger._replace(inner=in_tiles(vision.merger.inner, ends),
+                                    outer=in_tiles(vision.merger.outer, ends))
+    seeing = tuple(block_in_tiles(block, format) for block in vision.blocks)
+    speaking = tuple(block_in_tiles(block, format) for block in decoder.layers)
+    patches = in_tiles(vision.patch_embed, ends)
     return model._replace(
-        vision=vision._replace(patch_embed=in_tiles(vision.patch_embed), merger=merger,
-                               blocks=tuple(map(block_in_tiles, vision.blocks))),
-        decoder=decoder._replace(embed=table, head=head,
-                                 layers=tuple(map(block_in_tiles, decoder.layers))))
+        vision=vision._replace(patch_embed=patches, merger=merger, blocks=seeing),
+        decoder=decoder._replace(embed=table, head=head, layers=speaking))
 
 
-def in_tiles(w: Linear) -> Linear:
+def in_tiles(w: Linear, format: str | None) -> Linear:
     """A matrix with its weight packed; the bias stays."""
-    return w._replace(weight=packed(w.weight))
+    return w._replace(weight=packed(w.weight, format))
 
 
-def block_in_tiles(block: Block) -> Block:
+def block_in_tiles(block: Block, format: str | None) -> Block:
     """The four matrices of a block."""
-    mlp = block.mlp._replace(gate_up=in_tiles(block.mlp.gate_up), down=in_tiles(block.mlp.down))
-    return block._replace(qkv=in_tiles(block.qkv), out=in_tiles(block.out), mlp=mlp)
+    gate_up, down = (in_tiles(w, format) for w in (block.mlp.gate_up, block.mlp.down))
+    return block._replace(qkv=in_tiles(block.qkv, format), out=in_tiles(block.out, format),
+                          mlp=block.mlp._replace(gate_up=gate_up, down=down))
 
 
 INTERPRETER = Interpreter("jit", prepare=prepare)

@@ -7,7 +7,7 @@ Read next: `__init__.py`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,8 +16,17 @@ from . import attention as attend
 from . import drivers, products, rows
 from .drivers import Inner
 from .emulator import Emulator, pointer
-from .layout import COLUMNS, DEPTH
+from .layout import COLUMNS
 from .tiers import Tier, lacking
+
+
+class Packing(NamedTuple):
+    """How rows are packed for an innermost product: what does it, rows of a block, numbers for each
+    number of a row, and their type."""
+    pack: Any
+    rows: int
+    parts: int
+    dtype: Any
 
 
 class Maker:
@@ -61,32 +70,36 @@ class Maker:
             return self.inner(products.configure, 1), self.inner(products.release, 0)
         return self.compile(lambda form, at: None), self.compile(lambda: None)
 
-    def product(self, exact: bool) -> tuple[Any, Any, Inner, int, Any]:
-        """Many rows of float32 (exact) or of bfloat16: what packs them, what multiplies, the innermost
-        product, the numbers that a block of packed rows has for each step, and their type."""
-        tier = self.tier
-        if tier.tiles:
+    def inner_product(self, exact: bool, format: str = "bf16") -> tuple[Inner, Packing]:
+        """Many rows of float32 (exact) or of bfloat16, by bfloat16 or float32 tiles."""
+        tier, floats = self.tier, format == "f32"
+        if tier.tiles and not floats:
             parts = 3 if exact else 1
             first, more = (self.inner(products.tiles_bf16(parts, again), 3) for again in (False, True))
-            inner = Inner(first, more, *self.edges(True), 32, COLUMNS, 64)
-            pack, numbers = drivers.pack_for_tiles(parts, self.compile), parts * 32 * DEPTH
-            dtype: Any = np.uint16
-        else:
-            pairs = bool(tier.pair_rows) and not exact
-            rows = tier.pair_rows if pairs else tier.rows
-            kernel = products.pairs_bf16 if pairs else products.widened_bf16
-            first, more = (self.inner(kernel(rows, tier.vectors, again), 3) for again in (False, True))
-            inner = Inner(first, more, *self.edges(False), rows, tier.vectors * tier.lanes, 32)
-            pack = drivers.pack_for_vectors(rows, pairs, self.compile)
-            numbers, dtype = rows * DEPTH, np.uint16 if pairs else np.float32
-        return pack, drivers.matrix_product(inner, self.compile), inner, numbers, dtype
+            packing = Packing(drivers.pack_for_tiles(parts, self.compile), 32, parts, np.uint16)
+            return Inner(first, more, *self.edges(True), 32, COLUMNS, 64), packing
+        pairs = bool(tier.pair_rows) and not exact and not floats
+        rows = tier.pair_rows if pairs else tier.rows
+        make = products.pairs_bf16 if pairs else products.plain_f32 if floats else products.widened_bf16
+        first, more = (self.inner(make(rows, tier.vectors, again), 3) for again in (False, True))
+        packing = Packing(drivers.pack_for_vectors(rows, pairs, self.compile), rows, 1,
+                          np.uint16 if pairs else np.float32)
+        return Inner(first, more, *self.edges(False), rows, tier.vectors * tier.lanes, 32), packing
 
-    def vector_product(self) -> Any:
-        """One to four rows."""
+    def product(self, format: str, exact: bool) -> tuple[Any, Inner, Packing]:
+        """Many rows by weights of a format: the loops, the innermost product, how rows are packed."""
+        inner, packing = self.inner_product(exact, format)
+        if format in ("int8", "int4"):
+            return drivers.expanded_product(format, inner, self.compile), inner, packing
+        return drivers.matrix_product(inner, self.compile), inner, packing
+
+    def vector_product(self, format: str) -> Any:
+        """One to four rows by weights of a format."""
         tier = self.tier
-        kernels = [products.matrix_vector_bf16(rows, tier.vectors) for rows in range(1, 5)]
+        kernels = [products.matrix_vector(format, rows, tier.vectors) for rows in range(1, 5)]
         four = tuple(self.inner(kernel, 3) for kernel in kernels)
-        return drivers.matrix_vector(four, tier.vectors * tier.lanes, self.compile)
+        scaled = self.inner(products.scaled_sum(tier.vectors), 5)
+        return drivers.matrix_vector(format, four, scaled, tier.vectors * tier.lanes, self.compile)
 
     def attention(self) -> tuple[int, Any]:
         """(queries of a block times heads of a group, the loops)"""

@@ -13,42 +13,46 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .layout import COLUMNS, DEPTH
-from .numbers import F32, get, left_over, nearest, put, upper
+import numpy as np
+from numba.extending import register_jitable
+
+from .layout import COLUMNS, IN_WORD, TILE, WORDS
+from .numbers import F32, U32, get, left_over, nearest, put, upper
+
+DEPTH = 32                                     # k in a step of bfloat16 tiles
 
 Compile = Callable[[Callable[..., Any]], Any]
-TILE_NUMBERS = 512                             # bfloat16 numbers in a tile
+PAIR = 2 * TILE                                # words of a step: two tiles
 GROUP = 8                                      # blocks of columns whose weights stay in the cache
 STRIP = 512                                    # rows whose sums stay in the cache
+LINE = GROUP * COLUMNS                         # of sums, in numbers
 
 
 class Inner(NamedTuple):
     """An innermost product: `rows` of A by `columns` of B. first: from nothing, more: on what is
-    there"""
+    there; deepest: steps at a time, of which A and B stay in the cache"""
     first: Any
     more: Any
     configure: Any
     release: Any
     rows: int
     columns: int
-    deepest: int                               # steps at a time: what of A and B stays in the cache
+    deepest: int
 
 
 def matrix_product(inner: Inner, compile: Compile) -> Any:
     """All rows of a packed A by this thread's share of the blocks of packed weights."""
-    first, more, configure, release = inner.first, inner.more, inner.configure, inner.release
-    rows, columns, deepest = inner.rows, inner.columns, inner.deepest
+    configure, release, rows, deepest = inner.configure, inner.release, inner.rows, inner.deepest
     in_strip = max(1, STRIP // rows)
+    multiply, finish = _panel(inner, compile), compile(_finish)
 
-    def share(me: int, team: int, a: Any, tiles: Any, bias: Any, out: Any, scratch: Any, form: Any,
-              height: int, width: int, steps: int) -> None:
-        """a: rows packed for `inner`, in one piece; out (height, width) in one piece, float32 or
-        bfloat16 bits; bias (width) float32, or empty; scratch (team, sums of a strip and a group)"""
+    def share(me: int, team: int, a: Any, tiles: Any, scales: Any, bias: Any, out: Any, scratch: Any,
+              form: Any, height: int, width: int, steps: int) -> None:
+        """a: rows packed for `inner`, flat; tiles, flat; out (height * width), float32 or bfloat16 bits;
+        scales, bias (width) float32, or empty; scratch (team, sums of a strip and a group)"""
         configure(form, 0)
-        blocks, row_blocks = tiles.size // (steps * 2 * TILE_NUMBERS), (height + rows - 1) // rows
-        sums = scratch[me]
-        a_block = a.size // row_blocks                             # numbers of one block of rows
-        begin, end = me * blocks // team, (me + 1) * blocks // team
+        sums, row_blocks = scratch[me], (height + rows - 1) // rows
+        begin, end = shared(me, team, tiles.size // (steps * PAIR))
         for m0 in range(0, row_blocks, in_strip):
             m1 = min(m0 + in_strip, row_blocks)
             for n0 in range(begin, end, GROUP):
@@ -56,60 +60,188 @@ def matrix_product(inner: Inner, compile: Compile) -> Any:
                 for k0 in range(0, steps, deepest):
                     depth = min(deepest, steps - k0)
                     for m in range(m0, m1):
-                        a_at = m * a_block + k0 * (a_block // steps)
+                        a_at = (m * steps + k0) * (a.size // (row_blocks * steps))
                         for n in range(n0, n1):
-                            b_at = (n * steps + k0) * 2 * TILE_NUMBERS
-                            c_at = (m - m0) * rows * GROUP * COLUMNS + (n - n0) * COLUMNS
-                            for c in range(0, COLUMNS, columns):
-                                inside = c // 16 * TILE_NUMBERS + c % 16 * 2
-                                if k0 == 0:
-                                    first(a, a_at, tiles, b_at + inside, sums, c_at + c,
-                                          4 * GROUP * COLUMNS, depth)
-                                else:
-                                    more(a, a_at, tiles, b_at + inside, sums, c_at + c,
-                                         4 * GROUP * COLUMNS, depth)
+                            multiply(a, a_at, tiles, (n * steps + k0) * PAIR, sums,
+                                     (m - m0) * rows * LINE + (n - n0) * COLUMNS, depth, k0 > 0)
                 for row in range(m0 * rows, min(m1 * rows, height)):
-                    first_column, last = n0 * COLUMNS, min(n1 * COLUMNS, width)
-                    finish(sums, (row - m0 * rows) * GROUP * COLUMNS, bias, out, row * width,
-                           first_column, last)
+                    finish(sums, (row - m0 * rows) * LINE, scales, bias, out, row * width, n0 * COLUMNS,
+                           min(n1 * COLUMNS, width))
         release()
-    finish = compile(_finish)
     return compile(share)
 
 
-def _finish(sums: Any, at: int, bias: Any, out: Any, row: int, first: int, last: int) -> None:
-    """Sums of columns first..last into a row of the result: plus the bias, rounded once."""
-    if bias.size:
-        for n in range(first, last):
-            put(out, row + n, sums[at + n - first] + bias[n])
-    else:
-        for n in range(first, last):
-            put(out, row + n, sums[at + n - first])
+@register_jitable
+def shared(me: int, team: int, blocks: int) -> tuple[int, int]:
+    """Which blocks thread `me` of `team` does."""
+    return me * blocks // team, (me + 1) * blocks // team
 
 
-def matrix_vector(products: tuple[Any, ...], columns: int, compile: Compile) -> Any:
+def _panel(inner: Inner, compile: Compile) -> Any:
+    """A block of rows by a block of 32 columns, in as many innermost products as that takes."""
+    first, more, columns = inner.first, inner.more, inner.columns
+
+    def multiply(a: Any, a_at: int, b: Any, b_at: int, sums: Any, at: int, depth: int, on: bool) -> None:
+        for c in range(0, COLUMNS, columns):
+            place = b_at + c // 16 * TILE + c % 16
+            if on:
+                more(a, a_at, b, place, sums, at + c, 4 * LINE, depth)
+            else:
+                first(a, a_at, b, place, sums, at + c, 4 * LINE, depth)
+    return compile(multiply)
+
+
+def _finish(sums: Any, at: int, scales: Any, bias: Any, out: Any, row: int, first: int,
+            last: int) -> None:
+    """Sums of columns first..last into a row of the result: times the scale, plus the bias, rounded
+    once."""
+    for n in range(first, last):
+        total = sums[at + n - first]
+        if scales.size:
+            total = total * scales[n]
+        if bias.size:
+            total = total + bias[n]
+        put(out, row + n, total)
+
+
+def expanded_product(format: str, inner: Inner, compile: Compile) -> Any:
+    """The same for int8 and int4: some blocks of weights at a time become bfloat16 tiles, which hold
+    their whole numbers exactly, and are multiplied as such. A scale comes after the sum that it is of:
+    all of k for int8, a group of 128 for int4."""
+    configure, release, rows = inner.configure, inner.release, inner.rows
+    in_strip, in_step = max(1, STRIP // rows), IN_WORD[format] // 2         # bfloat16 steps in one step
+    deepest = max(1, inner.deepest // in_step)
+    multiply, finish, grouped = _panel(inner, compile), compile(_finish), format == "int4"
+    expand, add_scaled = _expander(format, deepest, compile), compile(_add_scaled)
+
+    def share(me: int, team: int, a: Any, tiles: Any, scales: Any, zeros: Any, bias: Any, out: Any,
+              scratch: Any, room: Any, form: Any, height: int, width: int, steps: int) -> None:
+        """steps: of the format; scales, zeros: as `Packed` has them, flat; room (team, words of a group
+        of blocks, `deepest` steps of each); the rest as in `matrix_product`"""
+        configure(form, 0)
+        sums, buffer, row_blocks = scratch[me], room[me], (height + rows - 1) // rows
+        a_step = a.size // (row_blocks * steps)
+        above = rows * LINE                                    # the sums of one group come first
+        begin, end = shared(me, team, tiles.size // (steps * PAIR))
+        for m0 in range(0, row_blocks, in_strip):
+            m1 = min(m0 + in_strip, row_blocks)
+            for n0 in range(begin, end, GROUP):
+                n1 = min(n0 + GROUP, end)
+                sums[:] = 0
+                for k0 in range(0, steps, deepest):
+                    depth = min(deepest, steps - k0)
+                    expand(tiles, zeros, buffer, n0, n1, k0, depth, steps)
+                    for m, n in _pairs(m0, m1, n0, n1):
+                        a_at, b_at = (m * steps + k0) * a_step, (n - n0) * deepest * in_step * PAIR
+                        at = above + (m - m0) * rows * LINE + (n - n0) * COLUMNS
+                        if not grouped:
+                            multiply(a, a_at, buffer, b_at, sums, at, depth * in_step, k0 > 0)
+                        else:
+                            for k in range(depth):
+                                multiply(a, a_at + k * a_step, buffer, b_at + k * in_step * PAIR,
+                                         sums, 0, in_step, False)
+                                add_scaled(sums, at, rows, scales, (n * steps + k0 + k) * COLUMNS)
+                for row in range(m0 * rows, min(m1 * rows, height)):
+                    finish(sums, above + (row - m0 * rows) * LINE, scales[:0] if grouped else scales,
+                           bias, out, row * width, n0 * COLUMNS, min(n1 * COLUMNS, width))
+        release()
+    return compile(share)
+
+
+@register_jitable
+def _pairs(m0: int, m1: int, n0: int, n1: int) -> Any:
+    """Blocks of rows, and for each of them blocks of columns."""
+    for m in range(m0, m1):
+        for n in range(n0, n1):
+            yield m, n
+
+
+def _add_scaled(sums: Any, at: int, rows: int, scales: Any, scale_at: int) -> None:
+    """The sums of one group, times its scales, onto the sums of all."""
+    for row in range(rows):
+        for c in range(COLUMNS):
+            sums[at + row * LINE + c] += sums[row * LINE + c] * scales[scale_at + c]
+
+
+def _expander(format: str, deepest: int, compile: Compile) -> Any:
+    """int8 or int4 weights as bfloat16 tiles: half as many or a quarter of the numbers in a word."""
+    in_word = IN_WORD[format]
+    bits, half = 32 // in_word, in_word // 2
+
+    def step(tiles: Any, at: int, zeros: Any, zero_at: int, out: Any, out_at: int) -> None:
+        """One step (512 words) as `half` steps of bfloat16"""
+        for side in range(2):
+            for word in range(WORDS * half):                              # of bfloat16, along k
+                place = out_at + (word // WORDS * 2 + side) * TILE + word % WORDS * 16
+                source = at + side * TILE + word // half * 16
+                shift = U32(word % half * 2 * bits)
+                for column in range(16):
+                    low = U32(tiles[source + column] >> shift)
+                    if in_word == 4:
+                        first = F32(np.int8(low & U32(255)))
+                        second = F32(np.int8(low >> U32(8) & U32(255)))
+                    else:
+                        zero = zeros[zero_at + side * 16 + column]
+                        first = F32(F32(low & U32(15)) - zero)
+                        second = F32(F32(low >> U32(4) & U32(15)) - zero)
+                    out[place + column] = U32(U32(first.view(U32) >> U32(16))
+                                              | U32(second.view(U32) & U32(0xFFFF0000)))
+    step = compile(step)
+
+    def expand(tiles: Any, zeros: Any, out: Any, n0: int, n1: int, k0: int, depth: int,
+               steps: int) -> None:
+        """Blocks n0..n1 of steps k0..k0 + depth -> out, `deepest` steps of room for each block"""
+        for n in range(n0, n1):
+            for k in range(depth):
+                index = n * steps + k0 + k
+                step(tiles, index * PAIR, zeros, index * COLUMNS, out,
+                     ((n - n0) * deepest + k) * half * PAIR)
+    return compile(expand)
+
+
+def matrix_vector(format: str, products: tuple[Any, ...], scaled: Any, columns: int,
+                  compile: Compile) -> Any:
     """One to four rows by this thread's share of the blocks. products[r]: the one for r + 1 rows."""
     one, two, three, four = products
-    finish = compile(_finish)
+    finish, grouped, depth = compile(_finish), format == "int4", WORDS * IN_WORD[format]
 
-    def share(me: int, team: int, a: Any, tiles: Any, bias: Any, out: Any, scratch: Any,
-              height: int, width: int, steps: int) -> None:
-        """a: float32 (height, steps * 32) in one piece, the rest as in `matrix_product`"""
-        blocks = tiles.size // (steps * 2 * TILE_NUMBERS)
+    def multiply(a: Any, a_at: int, tiles: Any, at: int, sums: Any, height: int, deep: int,
+                 steps: int) -> None:
+        """Columns of a block: sums (height, 32) = a . tiles"""
+        for c in range(0, COLUMNS, columns):
+            place = at + c // 16 * TILE + c % 16
+            if height == 1:
+                one(a, a_at, tiles, place, sums, c, 4 * COLUMNS, deep, steps)
+            elif height == 2:
+                two(a, a_at, tiles, place, sums, c, 4 * COLUMNS, deep, steps)
+            elif height == 3:
+                three(a, a_at, tiles, place, sums, c, 4 * COLUMNS, deep, steps)
+            else:
+                four(a, a_at, tiles, place, sums, c, 4 * COLUMNS, deep, steps)
+    multiply = compile(multiply)
+
+    def share(me: int, team: int, a: Any, below: Any, tiles: Any, scales: Any, zeros: Any, bias: Any,
+              out: Any, scratch: Any, height: int, width: int, steps: int) -> None:
+        """a: float32 (height, steps * depth) flat; below: sums of its groups, (height, steps) flat, for
+        int4; scales, zeros as `Packed` has them, flat; the rest as in `matrix_product`"""
         sums = scratch[me]
-        for n in range(me * blocks // team, (me + 1) * blocks // team):
-            for c in range(0, COLUMNS, columns):
-                b_at = n * steps * 2 * TILE_NUMBERS + c // 16 * TILE_NUMBERS + c % 16 * 2
-                if height == 1:
-                    one(a, 0, tiles, b_at, sums, c, 4 * COLUMNS, 4 * DEPTH * steps, steps)
-                elif height == 2:
-                    two(a, 0, tiles, b_at, sums, c, 4 * COLUMNS, 4 * DEPTH * steps, steps)
-                elif height == 3:
-                    three(a, 0, tiles, b_at, sums, c, 4 * COLUMNS, 4 * DEPTH * steps, steps)
-                else:
-                    four(a, 0, tiles, b_at, sums, c, 4 * COLUMNS, 4 * DEPTH * steps, steps)
+        begin, end = shared(me, team, tiles.size // (steps * PAIR))
+        for n in range(begin, end):
+            if not grouped:
+                multiply(a, 0, tiles, n * steps * PAIR, sums, height, 4 * depth * steps, steps)
+            else:
+                sums[4 * COLUMNS:] = 0
+                for k in range(steps):
+                    multiply(a, k * depth, tiles, (n * steps + k) * PAIR, sums, height,
+                             4 * depth * steps, 1)
+                    for row in range(height):
+                        table = (n * steps + k) * COLUMNS
+                        for c in range(0, COLUMNS, columns):
+                            scaled(sums, row * COLUMNS + c, scales, table + c, zeros, table + c, sums,
+                                   (4 + row) * COLUMNS + c, below, row * steps + k)
             for row in range(height):
-                finish(sums, row * COLUMNS, bias, out, row * width, n * COLUMNS,
+                finish(sums, (4 * COLUMNS if grouped else 0) + row * COLUMNS,
+                       scales[:0] if grouped else scales, bias, out, row * width, n * COLUMNS,
                        min((n + 1) * COLUMNS, width))
     return compile(share)
 
@@ -118,14 +250,14 @@ def matrix_vector(products: tuple[Any, ...], columns: int, compile: Compile) -> 
 
 def pack_for_tiles(parts: int, compile: Compile) -> Any:
     """Rows as tiles: 32 rows by steps of 32 k, `parts` bfloat16 numbers for each (`layout.split`)."""
-    def share(me: int, team: int, x: Any, a: Any, height: int, depth: int, steps: int) -> None:
-        """x (height * depth) float32 or bfloat16 bits -> a (blocks, steps, parts, 2, 16, 32), flat"""
-        blocks = (height + 31) // 32
-        for m in range(me * blocks // team, (me + 1) * blocks // team):
+    def share(me: int, team: int, x: Any, a: Any, height: int, depth: int, padded: int) -> None:
+        """x (height * depth), float32 or bfloat16 bits -> a (blocks, padded / 32, parts, 2, 16, 32)"""
+        begin, end = shared(me, team, (height + 31) // 32)
+        for m in range(begin, end):
             for r in range(32):
                 row = m * 32 + r
-                for k in range(steps * DEPTH):
-                    at = (m * steps + k // 32) * parts * 1024 + r // 16 * 512 + r % 16 * 32 + k % 32
+                for k in range(padded):
+                    at = (m * padded + k // 32 * 32) * 32 * parts + r // 16 * 512 + r % 16 * 32 + k % 32
                     rest = F32(0)
                     if row < height and k < depth:
                         rest = get(x, row * depth + k)
@@ -142,18 +274,18 @@ def pack_for_tiles(parts: int, compile: Compile) -> Any:
 def pack_for_vectors(rows: int, pairs: bool, compile: Compile) -> Any:
     """Rows side by side, as vector units broadcast them: float32 [k][row], or [pair][row][2] in
     bfloat16."""
-    def share(me: int, team: int, x: Any, a: Any, height: int, depth: int, steps: int) -> None:
-        """x (height * depth) -> a (blocks, steps * 32, rows) float32 or bfloat16 bits, in one piece"""
-        blocks = (height + rows - 1) // rows
-        for m in range(me * blocks // team, (me + 1) * blocks // team):
+    def share(me: int, team: int, x: Any, a: Any, height: int, depth: int, padded: int) -> None:
+        """x (height * depth) -> a (blocks, padded, rows) float32 or bfloat16 bits, flat"""
+        begin, end = shared(me, team, (height + rows - 1) // rows)
+        for m in range(begin, end):
             for r in range(rows):
                 row = m * rows + r
-                for k in range(steps * DEPTH):
+                for k in range(padded):
                     value = F32(0)
                     if row < height and k < depth:
                         value = get(x, row * depth + k)
                     if pairs:
-                        put(a, ((m * steps * 16 + k // 2) * rows + r) * 2 + k % 2, value)
+                        put(a, ((m * padded + k // 2 * 2) * rows + 2 * r) + k % 2, value)
                     else:
-                        put(a, (m * steps * DEPTH + k) * rows + r, value)
+                        put(a, (m * padded + k) * rows + r, value)
     return compile(share)

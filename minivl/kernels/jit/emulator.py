@@ -100,6 +100,10 @@ class Emulator:
         """The uint32 there, in every lane."""
         return np.repeat(at.bytes(4).view(np.uint32), self.lanes)
 
+    def as_floats(self, words: Array) -> Array:
+        """The same bits, as float32."""
+        return words.view(np.float32)
+
     def low(self, words: Array) -> Array:
         """The bfloat16 in the lower half of each word, as float32."""
         return (words << np.uint32(16)).view(np.float32)
@@ -120,6 +124,11 @@ class Emulator:
         """x + y"""
         with np.errstate(all="ignore"):
             return x + y
+
+    def subtract(self, x: Array, y: Array) -> Array:
+        """x - y"""
+        with np.errstate(all="ignore"):
+            return x - y
 
     def multiply(self, x: Array, y: Array) -> Array:
         """x * y"""

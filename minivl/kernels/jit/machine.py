@@ -143,6 +143,9 @@ class Machine:
     def _same(self, word: int) -> Any:
         return ir.Constant(self.words, [word] * self.lanes)
 
+    def as_floats(self, words: Any) -> Any:
+        return self.builder.bitcast(words, self.floats)
+
     def low(self, words: Any) -> Any:
         return self.builder.bitcast(self.builder.shl(words, self._same(16)), self.floats)
 
@@ -160,6 +163,9 @@ class Machine:
 
     def add(self, x: Any, y: Any) -> Any:
         return self.builder.fadd(x, y)
+
+    def subtract(self, x: Any, y: Any) -> Any:
+        return self.builder.fsub(x, y)
 
     def multiply(self, x: Any, y: Any) -> Any:
         return self.builder.fmul(x, y)

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from .layout import IN_WORD, WORDS
+
 TILE = 1024                                    # bytes
-PAIRS = 16                                     # of k in a tile of bfloat16: 32 numbers deep
+PAIRS = WORDS                                  # a word of a bfloat16 tile is a pair of k
 
 
 def configure(m: Any, form: Any) -> None:
@@ -91,27 +93,72 @@ def widened_bf16(rows: int, vectors: int, resume: bool) -> Any:
     return product
 
 
-def matrix_vector_bf16(rows: int, vectors: int) -> Any:
-    """At most four rows: weights come from memory once and are widened on the way. Two sums for each
-    vector of columns, of even and of odd k, so that no addition waits for the one before."""
-    def product(m: Any, a: Any, b: Any, c: Any, width: Any, depth: Any, steps: Any) -> None:
-        """a, c: float32 rows, `depth` and `width` bytes apart; b: `steps` x 2 tiles."""
-        even, odd = ([[m.register() for _ in range(vectors)] for _ in range(rows)] for _ in range(2))
+def plain_f32(rows: int, vectors: int, resume: bool) -> Any:
+    """The same with float32 weights, which nothing has to widen."""
+    def product(m: Any, a: Any, b: Any, c: Any, width: Any, steps: Any) -> None:
+        """a: float32 [k][row]; b: `steps` x 2 tiles; c: float32 rows, `width` bytes apart."""
+        total = _totals(m, rows, vectors, c, width, resume)
         for k in m.loop(steps):
-            for pair in range(PAIRS):
-                word = b + (k * (2 * TILE) + 64 * pair)
-                columns = [m.load_words(word + _column(m, v)) for v in range(vectors)]
+            for word in range(WORDS):
+                place = b + (k * (2 * TILE) + 64 * word)
+                columns = [m.load(place + _column(m, v)) for v in range(vectors)]
                 for r in range(rows):
-                    x = a + (depth * r + k * (8 * PAIRS) + 8 * pair)
-                    first, second = m.splat(x), m.splat(x + 4)
+                    x = m.splat(a + (k * (4 * rows * WORDS) + 4 * (rows * word + r)))
                     for v in range(vectors):
-                        even[r][v].value = m.multiply_add(m.low(columns[v]), first, even[r][v].value)
-                        odd[r][v].value = m.multiply_add(m.high(columns[v]), second, odd[r][v].value)
-        for r in range(rows):
-            for v in range(vectors):
-                even[r][v].value = m.add(even[r][v].value, odd[r][v].value)
-        _put(m, even, c, width)
+                        total[r][v].value = m.multiply_add(columns[v], x, total[r][v].value)
+        _put(m, total, c, width)
     return product
+
+
+def matrix_vector(format: str, rows: int, vectors: int) -> Any:
+    """At most four rows: weights come from memory once and are widened on the way. Two sums for each
+    vector of columns take turns, so that an addition does not wait for the one before."""
+    in_word = IN_WORD[format]
+
+    def product(m: Any, a: Any, b: Any, c: Any, width: Any, deep: Any, steps: Any) -> None:
+        """a, c: float32 rows, `deep` and `width` bytes apart; b: `steps` x 2 tiles."""
+        turns = min(2, in_word)
+        sums = [[[m.register() for _ in range(turns)] for _ in range(vectors)] for _ in range(rows)]
+        for k in m.loop(steps):
+            for word in range(WORDS):
+                place = b + (k * (2 * TILE) + 64 * word)
+                columns = [m.load_words(place + _column(m, v)) for v in range(vectors)]
+                for part in range(in_word):
+                    wide = [_number(m, format, words, part) for words in columns]
+                    for r in range(rows):
+                        at = k * (4 * in_word * WORDS) + 4 * (in_word * word + part)
+                        x = m.splat(a + (deep * r + at))
+                        for v in range(vectors):
+                            total = sums[r][v][part % turns]
+                            total.value = m.multiply_add(wide[v], x, total.value)
+        for row in sums:
+            for pair in row:
+                for other in pair[1:]:
+                    pair[0].value = m.add(pair[0].value, other.value)
+        _put(m, [[pair[0] for pair in row] for row in sums], c, width)
+    return product
+
+
+def _number(m: Any, format: str, words: Any, part: int) -> Any:
+    """One of the numbers in each word, as float32."""
+    if format == "f32":
+        return m.as_floats(words)
+    if format == "bf16":
+        return m.high(words) if part else m.low(words)
+    return m.signed_byte(words, part) if format == "int8" else m.nibble(words, part)
+
+
+def scaled_sum(vectors: int) -> Any:
+    """What one group of int4 weights adds to a row of sums: scale * (products - zero * sum of x)."""
+    def add(m: Any, products: Any, scales: Any, zeros: Any, sums: Any, x: Any) -> None:
+        """products, scales, zeros, sums: `vectors` vectors of float32; x: one float32"""
+        below = m.splat(x)
+        for v in range(vectors):
+            place = 4 * m.lanes * v
+            zero = m.multiply(m.load(zeros + place), below)
+            group = m.subtract(m.load(products + place), zero)
+            m.store(sums + place, m.multiply_add(m.load(scales + place), group, m.load(sums + place)))
+    return add
 
 
 def strided(rows: int, vectors: int, resume: bool) -> Any:
