@@ -77,7 +77,9 @@ class Maker:
         if tier.tiles and not floats:
             parts = 3 if exact else 1
             first, more = (self.inner(products.tiles_bf16(parts, again), 3) for again in (False, True))
-            packing = Packing(drivers.pack_for_tiles(parts, self.compile), 32, parts, np.uint16)
+            split = self.inner(products.split_in_three, 2) if exact else None
+            pack = drivers.pack_for_tiles(tier.lanes, split, self.compile)
+            packing = Packing(pack, 32, parts, np.uint16)
             return Inner(first, more, *self.edges(True), 32, COLUMNS, 64), packing
         pairs = bool(tier.pair_rows) and not exact and not floats
         rows = tier.pair_rows if pairs else tier.rows

@@ -17,7 +17,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from .layout import COLUMNS, IN_WORD, TILE, WORDS
-from .numbers import F32, U32, get, left_over, nearest, put, upper
+from .numbers import F32, U32, get, put
 
 DEPTH = 32                                     # k in a step of bfloat16 tiles
 
@@ -248,26 +248,38 @@ def matrix_vector(format: str, products: tuple[Any, ...], scaled: Any, columns: 
 
 # ------------------------------------------------------------------------ rows into the order of a tier
 
-def pack_for_tiles(parts: int, compile: Compile) -> Any:
-    """Rows as tiles: 32 rows by steps of 32 k, `parts` bfloat16 numbers for each (`layout.split`)."""
+def pack_for_tiles(lanes: int, split: Any, compile: Compile) -> Any:
+    """Rows as tiles: 32 rows by steps of 32 k. split: makes three bfloat16 numbers of each of `lanes`
+    float32 ones; without it rows are bfloat16 as they are."""
+    parts = 3 if split else 1
+
+    def line(x: Any, at: int, a: Any, to: int) -> None:
+        """32 numbers of a row, into the row of a tile and into those of the other parts"""
+        if parts == 1:
+            for i in range(32):
+                put(a, to + i, get(x, at + i))
+        else:
+            for i in range(0, 32, lanes):
+                split(x, at + i, a, to + i)
+    line = compile(line)
+
     def share(me: int, team: int, x: Any, a: Any, height: int, depth: int, padded: int) -> None:
         """x (height * depth), float32 or bfloat16 bits -> a (blocks, padded / 32, parts, 2, 16, 32)"""
+        rest = np.zeros(32, x.dtype)                               # the end of a row, and zeros
         begin, end = shared(me, team, (height + 31) // 32)
         for m in range(begin, end):
-            for r in range(32):
-                row = m * 32 + r
-                for k in range(padded):
-                    at = (m * padded + k // 32 * 32) * 32 * parts + r // 16 * 512 + r % 16 * 32 + k % 32
-                    rest = F32(0)
-                    if row < height and k < depth:
-                        rest = get(x, row * depth + k)
-                    if parts == 1:
-                        a[at] = nearest(rest)
+            if (m + 1) * 32 > height or depth < padded:
+                a[m * 32 * padded * parts:(m + 1) * 32 * padded * parts] = 0
+            for k in range(0, depth, 32):                          # tile by tile: each is written once
+                for r in range(min(32, height - m * 32)):
+                    at = (m * 32 + r) * depth + k
+                    to = (m * padded + k) * 32 * parts + r // 16 * 512 + r % 16 * 32
+                    if k + 32 <= depth:
+                        line(x, at, a, to)
                     else:
-                        for part in range(parts):
-                            taken = upper(rest)
-                            a[at + part * 1024] = taken
-                            rest = left_over(rest, taken)
+                        for i in range(depth - k):
+                            rest[i] = x[at + i]
+                        line(rest, 0, a, to)
     return compile(share)
 
 
@@ -278,14 +290,14 @@ def pack_for_vectors(rows: int, pairs: bool, compile: Compile) -> Any:
         """x (height * depth) -> a (blocks, padded, rows) float32 or bfloat16 bits, flat"""
         begin, end = shared(me, team, (height + rows - 1) // rows)
         for m in range(begin, end):
-            for r in range(rows):
-                row = m * rows + r
-                for k in range(padded):
-                    value = F32(0)
-                    if row < height and k < depth:
-                        value = get(x, row * depth + k)
-                    if pairs:
-                        put(a, ((m * padded + k // 2 * 2) * rows + 2 * r) + k % 2, value)
-                    else:
-                        put(a, (m * padded + k) * rows + r, value)
+            if (m + 1) * rows > height or depth < padded:
+                a[m * padded * rows:(m + 1) * padded * rows] = 0
+            for r in range(min(rows, height - m * rows)):
+                at, to = (m * rows + r) * depth, m * padded * rows
+                if pairs:
+                    for k in range(depth):
+                        put(a, to + k // 2 * 2 * rows + 2 * r + k % 2, get(x, at + k))
+                else:
+                    for k in range(depth):
+                        put(a, to + k * rows + r, get(x, at + k))
     return compile(share)

@@ -104,6 +104,24 @@ class Emulator:
         """The same bits, as float32."""
         return words.view(np.float32)
 
+    def as_words(self, x: Array) -> Array:
+        """The same bits, as uint32."""
+        return x.view(np.uint32)
+
+    def quiet(self, x: Array) -> Array:
+        """NaN with a bit set that its upper half keeps; other numbers as they are."""
+        words = x.view(np.uint32)
+        return np.where(np.isnan(x), words | np.uint32(0x400000), words).view(np.float32)
+
+    def without_nan(self, x: Array) -> Array:
+        """Zero in the place of NaN."""
+        return np.where(np.isnan(x), np.float32(0), x)
+
+    def store_upper(self, at: Pointer, x: Array) -> None:
+        """Write the upper 16 bits of each number."""
+        halves = (x.view(np.uint32) >> np.uint32(16)).astype(np.uint16)
+        at.bytes(2 * self.lanes)[:] = halves.view(np.uint8)
+
     def low(self, words: Array) -> Array:
         """The bfloat16 in the lower half of each word, as float32."""
         return (words << np.uint32(16)).view(np.float32)

@@ -146,6 +146,26 @@ class Machine:
     def as_floats(self, words: Any) -> Any:
         return self.builder.bitcast(words, self.floats)
 
+    def as_words(self, x: Any) -> Any:
+        return self.builder.bitcast(x, self.words)
+
+    def quiet(self, x: Any) -> Any:
+        words = self.as_words(x)
+        marked = self.builder.or_(words, self._same(0x400000))
+        return self.as_floats(self.builder.select(self._is_nan(x), marked, words))
+
+    def without_nan(self, x: Any) -> Any:
+        zero = ir.Constant(self.floats, [0.0] * self.lanes)
+        return self.builder.select(self._is_nan(x), zero, x)
+
+    def _is_nan(self, x: Any) -> Any:
+        return self.builder.fcmp_unordered("uno", x, x)
+
+    def store_upper(self, at: Pointer, x: Any) -> None:
+        halves = ir.VectorType(ir.IntType(16), self.lanes)
+        upper = self.builder.trunc(self.builder.lshr(self.as_words(x), self._same(16)), halves)
+        self.builder.store(upper, at.to(halves)).align = 2
+
     def low(self, words: Any) -> Any:
         return self.builder.bitcast(self.builder.shl(words, self._same(16)), self.floats)
 

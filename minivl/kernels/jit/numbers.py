@@ -27,27 +27,10 @@ def widened(bits: Any) -> Any:
 def nearest(value: Any) -> Any:
     """A float32 rounded to bfloat16, to nearest even; NaN stays NaN."""
     bits = F32(value).view(U32)
-    if value != value:
-        return U16(U32(bits | U32(0x400000)) >> U32(16))
-    odd = U32(bits >> U32(16)) & U32(1)
-    return U16(U32(np.int64(bits) + np.int64(0x7FFF) + np.int64(odd)) >> U32(16))
-
-
-@register_jitable
-def upper(value: Any) -> Any:
-    """The upper 16 bits of a float32: a bfloat16 that never rounds up, one part of `layout.split`."""
-    bits = F32(value).view(U32)
-    if value != value:
-        return U16(0x7FC0)
-    return U16(bits >> U32(16))
-
-
-@register_jitable
-def left_over(value: Any, part: Any) -> Any:
-    """What is left of a float32 without its upper part, exactly; nothing of infinity or NaN."""
-    if not abs(value) < np.inf:
-        return F32(0)
-    return F32(value - widened(part))
+    odd = U32(U32(bits >> U32(16)) & U32(1))
+    up = U32(bits + U32(U32(0x7FFF) + odd))            # never beyond 32 bits but for a NaN
+    kept = up if value == value else U32(bits | U32(0x400000))
+    return U16(U32(kept >> U32(16)))
 
 
 LOG2_E = F32(1.4426950408889634)
@@ -105,20 +88,21 @@ def _rounded(x, value):                        # type: ignore[no-untyped-def]
 
 @overload(get)
 def _get(x, i):                                # type: ignore[no-untyped-def]
-    """Numba compares the parameters with those inside, names and types: neither has types."""
+    """An unsigned index cannot count from the end, so nothing is asked about its sign and loops become
+    vectors. Numba compares the parameters with those inside, names and types: neither has types."""
     if x.dtype == types.uint16:
-        return lambda x, i: widened(x[i])
-    return lambda x, i: x[i]
+        return lambda x, i: widened(x[np.uintp(i)])
+    return lambda x, i: x[np.uintp(i)]
 
 
 @overload(put)
 def _put(x, i, value):                         # type: ignore[no-untyped-def]
     if x.dtype == types.uint16:
         def write(x, i, value):                # type: ignore[no-untyped-def]
-            x[i] = nearest(value)
+            x[np.uintp(i)] = nearest(value)
     else:
         def write(x, i, value):                # type: ignore[no-untyped-def]
-            x[i] = value
+            x[np.uintp(i)] = value
     return write
 
 

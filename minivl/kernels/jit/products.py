@@ -55,6 +55,18 @@ def tiles_bf16(parts: int, resume: bool) -> Any:
     return product
 
 
+def split_in_three(m: Any, x: Any, a: Any) -> None:
+    """float32 numbers as sums of three bfloat16, exactly: each part is the upper 16 bits of what is
+    left, so none rounds up beyond what float32 holds. Infinity and NaN are wholly in the first.
+
+    a: 16-bit numbers of the first part; those of the next are two tiles on"""
+    rest = m.quiet(m.load(x))
+    for part in range(3):
+        m.store_upper(a + part * 2 * TILE, rest)
+        if part < 2:
+            rest = m.without_nan(m.subtract(rest, m.high(m.as_words(rest))))
+
+
 def pairs_bf16(rows: int, vectors: int, resume: bool) -> Any:
     """`rows` rows of A times `vectors` vectors of columns, by VDPBF16PS: one word of A, which holds two
     bfloat16, against one word of each column."""
