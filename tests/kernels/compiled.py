@@ -19,7 +19,7 @@ import pytest
 from minivl.checkpoint.tree import Linear
 from minivl.checkpoint.weight import weight
 from minivl.kernels import jit
-from minivl.kernels.jit import drivers, tiers
+from minivl.kernels.jit import build, tiers
 from minivl.kernels.jit.build import Maker
 from minivl.kernels.jit.emulator import Emulator, _widened, flushed
 from minivl.kernels.jit.packed import packed
@@ -53,13 +53,13 @@ class Quick(Emulator):
 
 
 class InTurn:
-    """Threads one after another: an emulator is one processor."""
+    """Threads one after another, the last one first: an emulator is one processor."""
 
     def __init__(self, size):
         self.size = size
 
     def run(self, function, *args, work=None):
-        for me in range(self.size):
+        for me in reversed(range(self.size)):
             function(me, self.size, *args)
 
 
@@ -73,9 +73,9 @@ class AtOnce(Team):
 class SmallCaches(Maker):
     """Blocks so small that little arrays have several of each: 2 steps, 2 blocks of rows, 2 of columns."""
 
-    def inner_product(self, *args):
-        inner, packing = super().inner_product(*args)
-        return inner._replace(deepest=2), packing
+    def inner_product(self, exact, format="bf16"):
+        inner, packing = super().inner_product(exact, format)
+        return inner._replace(deepest={"int8": 4, "int4": 8}.get(format, 2)), packing
 
 
 @functools.cache
@@ -98,7 +98,7 @@ def running(tier, emulated, threads=1, small=False, kind=Emulator):
         patch.setattr(jit, "team", lambda: crew)
         if small:
             assert emulated
-            for module in (jit, drivers):
+            for module in (jit, build.drivers):
                 patch.setattr(module, "GROUP", 2)
                 patch.setattr(module, "LINE", 64)
                 patch.setattr(module, "STRIP", 2 * (32 if about.tiles else about.rows))

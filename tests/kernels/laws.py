@@ -6,6 +6,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from minivl.kernels.jit import tiers
+from minivl.kernels.jit.build import Maker
+from minivl.kernels.jit.emulator import Emulator
+
 from .compiled import BF16
 
 F32 = np.float32
@@ -63,11 +67,12 @@ def laws_of_words(layout, format, count, seed):
 
 
 def rows_of_every_size():
-    """float32 (8, 40): ordinary, huge, tiny, with all bits set; infinities and NaN in the last two rows."""
+    """float32 (8, 40): ordinary, huge, tiny, with all bits set, halfway between two bfloat16; infinities and NaN in the last two rows."""
     rng = np.random.default_rng(5)
     x = (rng.normal(size=(8, 40)) * 2.0 ** rng.integers(-90, 90, (8, 40))).astype(F32)
     x[1] = rng.integers(0, 2**23, 40) + F32(2**23 - 1)
     x[2, :4] = np.finfo(F32).max, -np.finfo(F32).max, 1 - 2**-24, -(1 + 2**-23)
+    x[3] = (np.arange(40).astype(np.uint32) * np.uint32(0x8000) + np.uint32(0x3F800000)).view(F32)     # halfway
     x[6, :3], x[7, 5] = (np.inf, -np.inf, 0), np.nan
     return x
 
@@ -90,42 +95,54 @@ def laws_of_packing(layout):
         assert np.isnan(layout.split(quiet, count)[0].view(BF16).astype(F32)).all()
 
 
-def packed_by(drivers, tier_rows, parts, pairs, x, padded, threads=1):
-    """What a packer of `drivers` makes of rows x, as float64 (blocks * rows, padded)."""
+def packed_by(tier, exact, x, padded, threads=1):
+    """What a tier's packer makes of rows x on the emulator: (blocks, numbers of a block)."""
+    about = tiers.TIERS[tier]
+    packing = Maker(about, Emulator(about.lanes)).inner_product(exact)[1]
     height, depth = x.shape
-    blocks = -(-height // tier_rows)
-    if parts:
-        pack = drivers.pack_for_tiles(parts, lambda f: f)
-        a = np.full(blocks * 32 * padded * parts, 77, np.uint16)
-    else:
-        pack = drivers.pack_for_vectors(tier_rows, pairs, lambda f: f)
-        a = np.full(blocks * tier_rows * padded, 77, np.uint16 if pairs else F32)
-    flat = (x.view(np.uint16) if x.dtype == BF16 else x).reshape(-1)
-    for me in range(threads):
-        pack(me, threads, flat, a, height, depth, padded)
-    return a
+    blocks = -(-height // packing.rows)
+    a = np.full(blocks * packing.rows * padded * packing.parts, 77, packing.dtype)
+    for me in reversed(range(threads)):
+        packing.pack(me, threads, (x.view(np.uint16) if x.dtype == BF16 else x).reshape(-1), a, height, depth, padded)
+    return a.reshape(blocks, -1)
 
 
-def laws_of_packers(drivers, layout):
-    """Rows in a tier's order, by index from the drawing in each packer's words."""
-    x, padded = rows_of_every_size()[:5, :37], 64
-    x = np.concatenate([x] * 7 + [x[:1]])                                          # 36 rows: two blocks of tiles
-    for parts in (1, 3):
-        a = packed_by(drivers, 32, parts, False, x, padded, threads=3).reshape(2, 2, parts, 2, 16, 32)
-        rows = a.transpose(2, 0, 3, 4, 1, 5).reshape(parts, 64, 64)
-        whole = np.zeros((64, 64), F32)
-        whole[:36, :37] = x
-        assert np.array_equal(rows, layout.split(whole, parts))
-    for rows, pairs in ((6, False), (6, True), (4, False)):
-        a = packed_by(drivers, rows, 0, pairs, x, padded, threads=2)
-        blocks = -(-36 // rows)
-        whole = np.zeros((blocks * rows, 64), F32)
-        whole[:36, :37] = x
-        if pairs:
-            got = a.view(BF16).reshape(blocks, 32, rows, 2).transpose(0, 2, 1, 3).reshape(blocks * rows, 64)
-            assert np.array_equal(got.astype(F32), whole.astype(BF16).astype(F32))
-        else:
-            assert np.array_equal(a.reshape(blocks, 64, rows).transpose(0, 2, 1).reshape(-1, 64), whole)
-    narrow = x.astype(BF16)                                                        # bfloat16 rows, as their bits
-    a = packed_by(drivers, 4, 0, False, narrow, padded)
-    assert np.array_equal(a.reshape(9, 64, 4).transpose(0, 2, 1).reshape(36, 64)[:, :37], narrow.astype(F32))
+def laws_of_packers():
+    """Rows in each tier's order, padded with zeros: number by number from the drawing in words."""
+    x = np.concatenate([rows_of_every_size()[:, :37]] * 5)[:35]                     # two blocks of tiles
+    short, narrow = x[:, :32], x.astype(BF16)
+    for tier, exact, rows, padded, threads in (
+            ("amx", True, x, 96, 3), ("amx", False, narrow, 96, 1), ("amx", True, short, 32, 2),
+            ("amx", False, narrow[:32, :32], 32, 2), ("avx512-bf16", False, narrow, 96, 2), ("avx2", True, x, 96, 2),
+            ("portable", False, narrow, 64, 1), ("avx2", True, short, 32, 3), ("portable", True, short[:7], 32, 2),
+            ("avx512-bf16", False, narrow[:, :32], 32, 3)):
+        a = packed_by(tier, exact, rows, padded, threads)
+        block_rows = {"amx": 32, "avx512-bf16": 12, "avx2": 6, "portable": 4}[tier]
+        whole = np.zeros((len(a) * block_rows, padded), rows.dtype)
+        whole[:len(rows), :rows.shape[1]] = rows
+        blocks = whole.reshape(len(a), block_rows, padded)
+        if tier == "amx":                      # block step part half row k
+            parts = three_parts(blocks) if exact else blocks.astype(BF16).view(np.uint16)[None]
+            wanted = parts.reshape(len(parts), len(a), 2, 16, padded // 32, 32).transpose(1, 4, 0, 2, 3, 5)
+        elif tier == "avx512-bf16":            # block pair row parity
+            wanted = blocks.view(np.uint16).reshape(len(a), block_rows, -1, 2).transpose(0, 2, 1, 3)
+        else:                                  # block k row
+            wanted = blocks.astype(F32).transpose(0, 2, 1)
+        assert same_bits(a.reshape(wanted.shape), wanted), tier
+
+
+def three_parts(x):
+    """float32 as three bfloat16 (bits), each the upper half of what the others leave, by float64."""
+    out, rest = np.zeros((3, *x.shape), np.uint16), x.astype(np.float64)
+    for part in range(3):
+        out[part] = rest.astype(F32).view(np.uint32) >> 16
+        with np.errstate(invalid="ignore"):
+            rest = np.where(np.isfinite(x), rest - out[part].view(BF16).astype(np.float64), 0)
+    return out
+
+
+def same_bits(a, b):
+    """Equal arrays of bits or of numbers, where one NaN is as good as another."""
+    if a.dtype != np.uint16:
+        return np.array_equal(a, b, equal_nan=True)
+    return np.array_equal(a.view(BF16).astype(F32), b.view(BF16).astype(F32), equal_nan=True)

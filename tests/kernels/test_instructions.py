@@ -227,7 +227,7 @@ def needs(*flags):
     return pytest.mark.skipif(bool(lacks), reason=f"the processor has no {', '.join(lacks)}")
 
 
-WORDS = 21                                     # results of every_word
+WORDS = 27                                     # results of every_word
 
 
 def every_word(m, a, b, c, out, count):
@@ -239,9 +239,13 @@ def every_word(m, a, b, c, out, count):
         total.value = m.multiply_add(x, y, total.value)
         made = [x, m.splat(b + at), m.low(m.splat_word(a + at)), m.low(held), m.high(held),
                 *[m.signed_byte(held, n) for n in range(4)], *[m.nibble(held, n) for n in range(8)],
-                m.add(x, y), m.multiply(x, y), m.multiply_add(x, y, z), total.value]
+                m.add(x, y), m.subtract(x, y), m.multiply(x, y), m.multiply_add(x, y, z), total.value,
+                m.as_floats(held), m.low(m.as_words(x)), m.quiet(x), m.without_nan(x)]
+        place = out + k * (4 * WORDS * m.lanes)
         for n, value in enumerate(made):
-            m.store(out + k * (4 * WORDS * m.lanes) + 4 * m.lanes * n, value)
+            m.store(place + 4 * m.lanes * n, value)
+        for n, value in enumerate((x, m.quiet(x))):
+            m.store_upper(place + (4 * m.lanes * len(made) + 2 * m.lanes * n), value)
 
 
 def both(kernel, lanes, places, arrays, count, size):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from minivl.checkpoint.tree import Linear
 from minivl.checkpoint.weight import weight
 from minivl.kernels import jit
-from minivl.kernels.jit import drivers, layout, tiers
+from minivl.kernels.jit import layout, tiers
 from minivl.kernels.jit.build import Maker
 from minivl.kernels.jit.emulator import Emulator, Trap
 from minivl.kernels.jit.packed import packed
@@ -53,7 +53,7 @@ def test_three_bfloat16_numbers_add_up_to_a_float32_exactly():
 
 
 def test_rows_are_packed_in_their_tiers_order():
-    laws_of_packers(drivers, layout)
+    laws_of_packers()
 
 
 # ---------------------------------------------------------------------------------------------- exactness
