@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest
 export OPENBLAS_NUM_THREADS ?= 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-full test-lite test-light lint site lite course clean tiny-release
+.PHONY: demo test test-full test-lite test-light lint site lite course slides clean tiny-release
 
 demo: .venv/.demo            ## install minivl and let the embedded model look at sample pictures
 	$(BIN)/minivl demo
@@ -55,9 +55,17 @@ course: .venv/.course        ## the course for nbgrader in build/course: make co
 	$(COURSE) -m tools.course.nbgrader build/course $(if $(ROSTER),--roster "$(ROSTER)")
 	$(if $(SUBMITTED),$(COURSE) -m minivl.cli course grade "$(SUBMITTED)" -o build/course/graded)
 
+slides: .venv/.slides        ## slides of every lesson, as pages that need no network, into build/slides
+	$(BIN)/python -m tools.teaching slides build/slides
+
+.venv/.slides: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -e ".[slides]"
+	touch $@
+
 .venv/.course: pyproject.toml
 	$(PYTHON) -m venv .venv/course
-	$(COURSE) -m pip install --quiet -e ".[course]"
+	$(COURSE) -m pip install --quiet -e ".[teacher]"
 	touch $@
 
 .venv/.site: pyproject.toml

@@ -47,12 +47,13 @@ vlm = minivl.load()  # without a name: the small model in the package
 COLOURS = {"red": (222, 40, 40), "green": (40, 165, 60), "blue": (45, 75, 225),
            "yellow": (242, 218, 45), "purple": (140, 55, 185), "orange": (247, 135, 25),
            "cyan": (45, 205, 222), "pink": (247, 135, 190)}
-SHAPES = ["circle", "square", "triangle", "star", "cross"]
+SHAPES = ["circle", "square", "triangle", "star", "cross", "ring"]
+GROUND = (200, 200, 205)
 
 
 def outline(shape, r):
     """Corners of a shape of radius r around (0, 0)."""
-    if shape == "circle":
+    if shape in ("circle", "ring"):  # the hole of a ring comes later
         return [(r * math.cos(a), r * math.sin(a)) for a in np.linspace(0, 2 * math.pi, 60)]
     if shape == "square":
         return [(-0.9 * r, -0.9 * r), (0.9 * r, -0.9 * r), (0.9 * r, 0.9 * r), (-0.9 * r, 0.9 * r)]
@@ -69,10 +70,13 @@ def outline(shape, r):
 
 def draw_scene(objects, height=84, width=112):
     """A picture of height x width pixels with the given objects on light grey."""
-    image = Image.new("RGB", (4 * width, 4 * height), (200, 200, 205))  # four times too big ...
+    image = Image.new("RGB", (4 * width, 4 * height), GROUND)  # four times too big ...
     for shape, colour, x, y, r in objects:
         corners = [(4 * (x + dx), 4 * (y + dy)) for dx, dy in outline(shape, r)]
         ImageDraw.Draw(image).polygon(corners, COLOURS[colour])
+        if shape == "ring":
+            hole = [(4 * (x + dx), 4 * (y + dy)) for dx, dy in outline("circle", 0.55 * r)]
+            ImageDraw.Draw(image).polygon(hole, GROUND)
     return image.reduce(4)  # ... then shrunk: smooth edges
 
 
@@ -206,13 +210,14 @@ figure
 # What comes out of one run of the model is not a sentence. It is a table with one row for each token of the
 # prompt and one column for each token of the vocabulary: the score of that token as *the next one*. These
 # scores are called **logits**. The other rows foretell tokens that are there already; training learns from
-# these. Only the last row is about something that is not there yet. (There are some more columns than the
-# vocabulary printed above has tokens. The table is padded to a round width, in the official models too; the
-# last columns belong to no token.)
+# these. Only the last row is about something that is not there yet. (The table may be wider than the
+# vocabulary: official models fill it up to a round number of columns, and the last of them belong to no token.
+# The cell counts both for this model.)
 
 # %%
 logits = vlm.logits(inputs)
-print("logits", logits.shape, logits.dtype, "(tokens of the prompt, tokens of the vocabulary)")
+print("logits", logits.shape, logits.dtype, "(tokens of the prompt, columns)")
+print(logits.shape[1] - vlm.tokenizer.vocab_size, "columns belong to no token")
 
 figure, axes = plt.subplots(1, 2, figsize=(12, 3.4), width_ratios=[2, 1])
 limit = np.abs(logits).max()
@@ -304,19 +309,19 @@ axis.set_title(f"is the answer right? {right.sum()} of {right.size}")
 plt.show()
 
 # %% [markdown]
-# Now leave its world. A brown ring and a black moon are neither of its shapes nor of its colours. The model
+# Now leave its world. A brown arrow and a black moon are neither of its shapes nor of its colours. The model
 # has no way to say "I do not know this": the highest score wins, however low it is. Below each answer stands
 # the probability that the model itself gave to it, the product over all its tokens. Would it have warned you?
 
 # %%
 def outside(kind):
-    image = Image.new("RGB", (112, 84), (200, 200, 205))
+    image = Image.new("RGB", (112, 84), GROUND)
     pen = ImageDraw.Draw(image)
-    if kind == "brown ring":
-        pen.ellipse([36, 18, 84, 66], outline=(95, 60, 30), width=9)
+    if kind == "brown arrow":
+        pen.polygon([(30, 36), (58, 36), (58, 22), (88, 42), (58, 62), (58, 48), (30, 48)], fill=(95, 60, 30))
     if kind == "black moon":
         pen.ellipse([36, 18, 84, 66], fill=(15, 15, 15))
-        pen.ellipse([50, 14, 98, 62], fill=(200, 200, 205))
+        pen.ellipse([50, 14, 98, 62], fill=GROUND)
     return image
 
 
@@ -324,7 +329,7 @@ pictures = [(text, draw_scene(objects)) for text, objects in {
     "a blue star, then a red cross": [("star", "blue", 30, 40, 18), ("cross", "red", 84, 44, 18)],
     "star, cross, circle, square": [("star", "blue", 20, 22, 14), ("cross", "red", 88, 22, 14),
                      ("circle", "green", 24, 62, 14), ("square", "pink", 86, 62, 14)],
-}.items()] + [(kind, outside(kind)) for kind in ("brown ring", "black moon")]
+}.items()] + [(kind, outside(kind)) for kind in ("brown arrow", "black moon")]
 
 figure, axes = plt.subplots(1, 4, figsize=(13, 3.1))
 for axis, (truth, picture) in zip(axes, pictures, strict=True):
@@ -480,4 +485,4 @@ minivl.check("0.2", write_greedily)
 # ## Read next
 #
 # - `minivl/model.py`: the whole forward pass on one screen. Find the labels that you have just printed.
-# - Lesson 2 starts where the picture does: which size, and which pixels, does the model see?
+# - Lesson 1: which of all these arrays know something, and how did they learn it?

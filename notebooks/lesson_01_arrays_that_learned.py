@@ -424,7 +424,7 @@ print(f"{'no fault':32s} {0:14.1%}   {vlm.ask(disc('red'), 'Describe the image.'
 for name, fault in faults.items():
     with minivl.using(fault):
         moved = np.linalg.norm(vlm.logits(inputs)[-1] - wanted) / np.linalg.norm(wanted)
-        print(f"{name:32s} {moved:14.1%}   {vlm.ask(disc('red'), 'Describe the image.', max_new_tokens=6)!r}")
+        print(f"{name:32s} {moved:14.1%}   {vlm.ask(disc('red'), 'Describe the image.', max_new_tokens=12)!r}")
 
 # %% [markdown]
 # Every run came to its end: shapes are all that a program can check by itself. Knowledge has no shape.
@@ -458,8 +458,9 @@ minivl.check("1.1", linear_map)
 # logarithm of the probability that the model gave to the token that really came. Certain and right is 0.
 # Write `surprise(logits, ids)`: `logits` (n, v), `ids` (n,), and out come n numbers. It must also work for logits
 # such as 1000, where the probability of another token is too small to be written. The mean of these numbers is
-# the **loss** that training makes small. (Read the numbers that come at the end so: 2.3 is a probability of 1
-# in 10, 10 is 1 in 22,000.)
+# the **loss** that training makes small. The logarithm is the natural one, and the unit is then called a **nat**; with
+# the logarithm to the base 2 it would be bits, and one bit is 0.693 nats. (Read the numbers that come at the end so:
+# 2.3 nats are a probability of 1 in 10, 10 nats are 1 in 22,000.)
 #
 # <details><summary>Hint 1</summary>Softmax along the last axis, then take one probability from each row, then
 # minus its logarithm.</details>

@@ -5,7 +5,7 @@
 #
 # **You need** NumPy, and from lesson 0: a *pass* is a plain function under a label, a *token* is one row of
 # the sequence that the language part reads, and a picture is an array (rows, columns, colours) of numbers
-# 0..255. Reading takes about 35 minutes, the two exercises another 25. Nothing is downloaded.
+# 0..255. Reading takes about 40 minutes, the two exercises another 25. Nothing is downloaded.
 #
 # ```
 # picture.target_size   picture.resize   picture.normalise     <== you are here
@@ -21,6 +21,7 @@
 # nothing crashes.
 
 # %%
+import dataclasses
 import math
 
 import matplotlib.pyplot as plt
@@ -29,7 +30,7 @@ from PIL import Image, ImageDraw
 
 import minivl
 from minivl.show import plot
-from minivl.passes import picture
+from minivl.passes import picture, video
 
 vlm = minivl.load()
 config = vlm.processor.preprocessor
@@ -139,6 +140,34 @@ for y, b in [(75, 100), (480, 640), (42, 42), (70, 70), (14, 14), (10, 30), (108
 # are the knobs for it, and they are **areas**. (The reference now calls them `shortest_edge` and
 # `longest_edge`, yet they are still areas.) Exercise 2.1 is to write the rule.
 #
+# ### What the limits hold for
+#
+# One picture. Nothing limits a *prompt*: ten pictures may cost ten times `max_pixels`. In a video they hold for one
+# *frame*, all frames have one size, and two frames share their tokens (lesson 3), so the number of frames multiplies.
+# A budget for a whole *video* is another rule, on top of them: `qwen-vl-utils` has it, the reference has it behind
+# `cap_pixels_per_frame`, and it makes the frames of a long video small.
+#
+# | a limit on | pictures | videos |
+# |---|---|---|
+# | one picture or frame | `min_pixels`, `max_pixels` | the same two; by default 128 and 768 tokens a frame |
+# | all frames of one video | | `total_pixels` in a message; else nine tenths of 128,000 tokens |
+# | a whole prompt | none | none |
+#
+# With the official limits, for photos and frames of 1080 x 1920 pixels:
+
+# %%
+official = dataclasses.replace(config, max_pixels=12_845_056)
+each = int(picture.target_size((1080, 1920), official).prod()) // 784
+print(f"one photo: {each:,} tokens; ten in one prompt: {10 * each:,}; nothing was limited")
+for frames in (4, 64, 256, 768):
+    capped = video.video_pixel_limits(frames, official)  # the limits of a frame, from the budget of the video
+    plain = dataclasses.replace(official, min_pixels=128 * 784, max_pixels=768 * 784)
+    sizes = [picture.target_size((1080, 1920), limits) for limits in (plain, capped)]
+    tokens = [int(size.prod()) // 784 * frames // 2 for size in sizes]
+    print(f"{frames:3d} frames: without a budget {sizes[0].tolist()} and {tokens[0]:7,d} tokens,",
+          f"with one {sizes[1].tolist()} and {tokens[1]:7,d}")
+
+# %% [markdown]
 # ## 3. New pixels out of old ones: a table of weights
 #
 # Now the pixels. We want $n_{out}$ values in place of $n_{in}$ along one axis. Every new value is a
@@ -326,6 +355,35 @@ figure.colorbar(shown, ax=axes[1:], shrink=0.7)
 plt.show()
 
 # %% [markdown]
+# ### Is a difference one of pixels?
+#
+# Two programs give two answers. Before you look at anything else, ask whether they have seen the same pixels:
+#
+# 1. Compare the grids. Another grid is another *size*: section 2, and no question of filters.
+# 2. Undo the normalisation and count in levels of 0..255. A filter differs by a few levels, most of all at edges; a
+#    missing normalisation or another order of colours differs everywhere.
+# 3. Give the pixels of the one to the other. If the answers agree then, it was the pixels.
+#
+# The third step proves it. Here a "foreign" program resizes by the float filter and never rounds:
+
+# %%
+foreign = picture.normalise(picture.resize_float(source, size), config)  # 3 h u
+ours = picture.normalise(by_pass, config)
+levels_off = np.abs((foreign - ours) * std[:, None, None] * 255)
+print(f"1. sizes {foreign.shape} and {ours.shape}")
+print(f"2. off by {levels_off.max():.2f} levels at most, {levels_off.mean():.2f} on average;",
+      f"more than half a level at {(levels_off > 0.5).mean():.1%} of the numbers")
+inputs = vlm.prepare([{"role": "user", "content": [{"type": "image", "image": image},
+                                                   {"type": "text", "text": "Describe the image."}]}])
+with minivl.using({"picture.normalise": lambda pixels, config: foreign}):
+    theirs = vlm.prepare([{"role": "user", "content": [{"type": "image", "image": image},
+                                                       {"type": "text", "text": "Describe the image."}]}])
+exchanged = minivl.Inputs.from_ids(inputs.input_ids, vlm.config, theirs.pixel_values, inputs.image_grid_thw)
+ours_scores, theirs_scores = vlm.logits(inputs), vlm.logits(theirs)
+print("3. scores differ by", np.abs(ours_scores - theirs_scores).max().round(4), "as they came, and by",
+      np.abs(vlm.logits(exchanged) - theirs_scores).max(), "with the same pixels")
+
+# %% [markdown]
 # ## 6. Now break it
 #
 # Predict first, then run. We put other functions in place of `picture.resize` and look at what the model
@@ -477,9 +535,15 @@ minivl.check("2.2", box_to_photo)
 # | `min_pixels`, `max_pixels` | the same, or `shortest_edge`, `longest_edge` in `size`: areas all the same |
 # | `patch_size * merge_size` = 28 | `factor` |
 #
-# There are two back ends there, one on Pillow and one on torchvision, and which of them runs depends on what
-# is installed. Their pixels differ a little (huggingface/transformers#39591). This model is bit for bit the
-# Pillow one.
+# There are two back ends there, one on Pillow and one on torchvision, and without a word which of them runs depends
+# on what is installed. Their pixels differ a little (huggingface/transformers#39591). This model is bit for bit the
+# Pillow one. Ask for one by name, and look which you got, because a back end that is not installed is replaced by
+# the other one with no more than a line in the log:
+#
+# ```python
+# processor = AutoImageProcessor.from_pretrained(folder, backend="pil")        # or "torchvision"
+# type(processor).__name__           # Qwen2VLImageProcessorPil, or Qwen2VLImageProcessor for torchvision
+# ```
 #
 # ## Read next
 #

@@ -424,7 +424,7 @@ plt.show()
 #
 # | here | there (`transformers`) |
 # |---|---|
-# | `patches.patchify` | the reshape and transpose at the end of `Qwen2VLImageProcessor`'s `_preprocess` |
+# | `patches.patchify` | `patchify` of `Qwen2VLImageProcessor` |
 # | rows (p, 1176) | `pixel_values`; for video `pixel_values_videos` |
 # | `merge_size` | `merge_size` of the processor, `spatial_merge_size` of the model |
 # | two frames in a row | `temporal_patch_size` |

@@ -5,7 +5,7 @@
 # How do rows exchange what they know? With six rows, so that every number can be printed.
 #
 # **You need** NumPy (`@`, `reshape`, `transpose`), and from the lessons before: a *patch* is a square of
-# pixels and one row of the table; a *linear map* is $y = x\,W^\top$. Reading takes about 40 minutes, the two
+# pixels and one row of the table; a *linear map* is $y = x\,W^\top$. Reading takes about 45 minutes, the two
 # exercises another 35.
 #
 # ```
@@ -29,6 +29,7 @@ from PIL import Image, ImageDraw
 import minivl
 from minivl.kernels import definition as kernels
 from minivl.passes import windows
+from minivl.show import plot
 from minivl.show.plot import table
 
 np.set_printoptions(precision=3, suppress=True)
@@ -389,6 +390,30 @@ plt.show()
 # share: it may well be less. (Not more than four heads are drawn. Beware of reading too much into such maps: a
 # share says where numbers came from, not what they were used for.)
 #
+# ### Why a program may have no shares to show
+#
+# Fast kernels (SDPA, flash attention) never write the table of shares down: they go through the keys in pieces and
+# keep a running sum for each query. That is what makes them fast, and so there is nothing to give back. The
+# reference, asked with `output_attentions=True`, gives the decoder's shares under `attn_implementation="eager"` and
+# an *empty* tuple with a line in the log under SDPA. Of the tower it gives no shares under any: what it records there
+# under the name `attentions` has the shape (rows, width), and is what `attend` hands on. And keeping all shares is
+# expensive. For an official tower and a photo of 1092 x 1932 pixels:
+
+# %%
+patches, heads_there, without, with_windows = 78 * 138, 16, 4, 28
+bytes_without = 4 * heads_there * without * patches**2
+bytes_windowed = 4 * heads_there * with_windows * patches * 64  # at most 64 patches in a window
+print(f"all shares: {bytes_without / 2**30:.1f} GiB in {without} blocks without windows,",
+      f"{bytes_windowed / 2**30:.1f} GiB in {with_windows} with windows")
+print(f"those of one query in one block without windows: {4 * heads_there * patches / 2**20:.2f} MiB")
+
+# q and k are small, so keep those, and compute the rows that you want to see
+q_real, k_real = trace[f"vision.blocks.{full_block}.rotate"]
+one = plot.attention_weights(q_real, k_real, trace["vision.schedule"][full_block], asking)  # a w
+print("kept:", q_real.nbytes + k_real.nbytes, "bytes; computed for one query:", one.shape,
+      "  as above:", np.allclose(one, share, atol=1e-5))
+
+# %% [markdown]
 # ## 10. Now break it
 #
 # Each fault below has been in somebody's port, or is one keystroke away from it. **Predict** which moves the
@@ -544,3 +569,4 @@ minivl.check("4.2", attend_grouped)
 # - `minivl/kernels/definition.py`: `attend` and the other kernels, each in a few lines.
 # - `minivl/passes/windows.py`: how the windows of a real picture are found, with ragged borders.
 # - `minivl/model.py`: the block around `attend`. You can now read all five of its lines but one: `rotate`.
+# - Lesson 5: six rows could all look at each other. Thousands cannot. Who looks at whom then?

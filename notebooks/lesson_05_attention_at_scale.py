@@ -148,6 +148,31 @@ figure
 # for instance, whatever its height. (Or on 2 x 8 cells, by luck: two runs of four change places, and doing that
 # twice undoes it.) A test with a small or narrow picture passes (lablup/mlxcel#1601).
 #
+# The order hides another mistake on *every* picture. Round the number of windows in a row down:
+
+# %%
+def numbers(high, wide, in_a_row):
+    """The number of the window of each cell: c."""
+    r, c = np.indices((high, wide)).reshape(2, -1)
+    return (r // SIDE) * in_a_row + c // SIDE
+
+
+down = numbers(ROWS, COLUMNS, COLUMNS // SIDE)
+print("rounded up:  ", np.bincount(number.ravel()), "cells in each window")
+print("rounded down:", np.bincount(down), "cells in each")
+sizes_tried = [(high, wide) for high in range(1, 13) for wide in range(1, 13)]
+alike = [np.array_equal(np.argsort(numbers(high, wide, wide // SIDE), kind="stable"),
+                        np.argsort(numbers(high, wide, -(-wide // SIDE)), kind="stable"))
+         for high, wide in sizes_tried]
+print(f"the order is the same on {sum(alike)} of {len(alike)} pictures")
+
+# %% [markdown]
+# The last window of a row now has the number of the first window of the next row, so the two are taken for one. But
+# the sort is stable, and all cells of the one come before all cells of the other, as one reads: nothing moves. The
+# order is right, the lengths are wrong, and the lengths are what section 4 makes the segments of. So an order that
+# equals the reference's proves nothing about the windows. (Exercise 5.1 asks for the order alone, and cannot see it
+# either; section 9 plants this fault where it shows.)
+#
 # In the model, whole cells move: four rows of patches at a time. So the four rows of a cell stay together:
 
 # %%
@@ -418,10 +443,7 @@ def reading_order(grids, config):
 
 
 def rounded_down(grids, config):
-    """Windows in a row rounded down: the last of a row and the first of the next get one number.
-
-    As in section 2, with 1 for ceil(7 / 4): the upper right window and the lower left one are then one.
-    """
+    """Windows in a row rounded down (section 3): the order stays right, two windows get one segment."""
     _, gh, gw = (int(n) for n in grids[0])
     r, c = np.indices((gh // 2, gw // 2)).reshape(2, -1)
     side = config.window_cells
@@ -461,7 +483,8 @@ for name, fault in faults.items():
 # Write `cells_by_window(rows, columns, side)`: the numbers of all cells, window after window, for a picture
 # of `rows` x `columns` cells and windows of `side` x `side` cells. Cells are numbered as one reads; windows
 # too; inside a window cells keep their order. (You have seen it with `argsort`. Try it with loops: no window
-# number is needed then.)
+# number is needed then. With numbers, it makes no difference to the *order* whether their count in a row is rounded up
+# or down: section 3 says why. Exercise 5.2 would notice.)
 #
 # <details><summary>Hint 1</summary>Two loops over windows, two loops over the cells inside. Or: a number for
 # each cell, then a stable sort.</details>
@@ -475,7 +498,7 @@ def cells_by_window(rows, columns, side):
     """Cell numbers, window after window: (rows * columns,)."""
     ### BEGIN SOLUTION
     r, c = np.indices((rows, columns)).reshape(2, -1)
-    window = (r // side) * -(-columns // side) + c // side  # windows in a row: rounded up
+    window = (r // side) * -(-columns // side) + c // side
     return np.argsort(window, kind="stable")
     ### END SOLUTION
 
@@ -515,12 +538,12 @@ minivl.check("5.2", pairs_in_windows)
 #
 # | here | there (`transformers`) |
 # |---|---|
-# | `vision.window_order` | `window_index`, from `get_window_index` |
+# | `vision.window_order` | `window_index`, from `get_vision_window_index` |
 # | segments of a windowed block | `cu_window_seqlens`: where each run begins, and where the last one ends |
-# | segments of a full block | `cu_seqlens` |
+# | segments of a full block | `cu_seqlens`, from `get_vision_attention_seqlens` |
 # | full blocks | `fullatt_block_indexes` |
 # | a window of 4 x 4 cells | `window_size // spatial_merge_size // patch_size` |
-# | `vision.order_by_window` | `hidden_states[window_index]`, on groups of `spatial_merge_unit` rows |
+# | `vision.order_by_window` | `permute_input_for_window_attn`, on groups of `spatial_merge_unit` rows |
 # | putting back | `reverse_indices = torch.argsort(window_index)` |
 #
 # "Do you have a visualization for it?" was asked when this was ported (ggml-org/llama.cpp#12402). Sections 3

@@ -485,12 +485,12 @@ minivl.check("6.2", angles_2d)
 # | here | there (`transformers`) |
 # |---|---|
 # | speeds | `inv_freq` |
-# | base | `theta`: 10000.0 in the tower, `rope_theta` in the decoder |
-# | `vision.angles` | `rot_pos_emb`, with `Qwen2_5_VisionRotaryEmbedding` |
-# | cosine and sine | `position_embeddings`; both halves are written out, `cat((freqs, freqs))` |
+# | base | `rope_theta` in `rope_parameters`: 10,000 in the tower, 1,000,000 in the decoder |
+# | `vision.angles` | `get_vision_position_ids`, then `Qwen2_5_VLVisionRotaryEmbedding` |
+# | cosine and sine | `position_embeddings`; `recomposition_frequencies` writes both halves out |
 # | the two slices of section 3 | `rotate_half` |
 # | `vision.blocks.N.rotate` | `apply_rotary_pos_emb_vision` |
-# | `decoder.layers.N.rotate` | `apply_multimodal_rotary_pos_emb` |
+# | `decoder.layers.N.rotate` | `apply_rotary_pos_emb` |
 # | `positions.mrope` | `get_rope_index` |
 # | sections | `mrope_section` in `rope_scaling` or `rope_parameters` |
 #

@@ -342,7 +342,7 @@ with np.errstate(all="ignore"):
     for name, fault in faults.items():
         with minivl.using(fault):
             try:
-                said = repr(vlm.ask(image, "Describe the image.", max_new_tokens=5))
+                said = repr(vlm.ask(image, "Describe the image.", max_new_tokens=12))
             except minivl.Error:                                    # no word can be chosen among these scores
                 said = "(the scores are no numbers)"
             with minivl.session(record="vision.restore_order") as session:
@@ -410,7 +410,7 @@ minivl.check("7.2", swiglu)
 #
 # | here | there (`transformers`) |
 # |---|---|
-# | `rms_norm`, `norm.eps` | `Qwen2RMSNorm`, `variance_epsilon` |
+# | `rms_norm`, `norm.eps` | `Qwen2_5_VLRMSNorm`, `variance_epsilon` |
 # | the norms of a vision block | `norm1`, `norm2` |
 # | the norms of a decoder layer | `input_layernorm`, `post_attention_layernorm` (RMS norms all the same) |
 # | `gated_mlp` in the tower | `Qwen2_5_VLMLP` with `bias=True` |

@@ -318,7 +318,7 @@ print(f"{'no fault':28s} {0:14.2%}   {vlm.ask(image, 'Describe the image.')}")
 for name, fault in faults.items():
     with minivl.using(fault), minivl.session(verify=True):
         off = np.linalg.norm(vlm.vision(inputs) - wanted) / np.linalg.norm(wanted)
-        print(f"{name:28s} {off:14.2%}   {vlm.ask(image, 'Describe the image.', max_new_tokens=8)}")
+        print(f"{name:28s} {off:14.2%}   {vlm.ask(image, 'Describe the image.', max_new_tokens=12)}")
 
 # %% [markdown]
 # Shapes say nothing, once more. The last two have every number right and only rows at wrong places: a
@@ -399,4 +399,4 @@ print("pixel (60, 100): token", mine, "and the package says", where.token)
 #
 # - `minivl/passes/vision.py`: `merge_2x2` in three lines.
 # - `minivl/run/provenance.py`: "which pixels is this row made from?", for every array of the model.
-# - Next comes the other half of the model: the prompt, and the decoder that reads it.
+# - Lesson 9: now the other half of the model. How does a text become tokens, and where do the visual tokens go?

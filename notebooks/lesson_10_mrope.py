@@ -5,7 +5,7 @@
 # numbers does each row get as its place, how does a second become a number, and where does the text go on?
 #
 # **You need** from lesson 6: *rotary embedding*, *MRoPE* and its *sections*; from lesson 9: the *placeholders*
-# of the prompt. Reading takes about 40 minutes, the two exercises another 30.
+# of the prompt. Reading takes about 45 minutes, the two exercises another 30.
 #
 # ```
 # prompt.render   prompt.encode   prompt.expand                lesson 9
@@ -197,8 +197,8 @@ for fps in (1, 2, 3, 4):
 # %% [markdown]
 # ### How clocks go wrong
 #
-# The frame rate must travel with the frames to this place, and in many programs it got lost. Four videos of
-# two pairs a second (tick 1), with the right number and three famous wrong ones:
+# The frame rate must travel with the frames to this place, and in many programs it got lost. One video of two
+# pairs a second (tick 1), read by four clocks: the right one and three famous wrong ones:
 
 # %%
 second = 0.5  # from pair to pair: 4 frames a second
@@ -233,19 +233,24 @@ for axis, rule in zip(figure.axes, ("max_plus_one", "tf5"), strict=True):
     end = int(np.flatnonzero(np.isin(ruled.input_ids, PADS))[-1])  # row of the last cell
     said = vlm.tokenizer.decode(vlm.generate(ruled, max_new_tokens=12))
     print(f"{rule:14s} time of the last cells {ruled.position_ids[0, end]},",
-          f"text goes on at {ruled.position_ids[0, end + 1]}; answer {said!r}")
+          f"text goes on at {ruled.position_ids[0, end + 1]}; answer {said!r} (the truth: 4.0 s)")
 figure
 
 # %% [markdown]
 # The official models were trained with the first rule, and so was ours. The second is there to compare runs
-# with transformers 5 number by number. Every minute of video at two steps a second makes the difference 120
-# larger:
+# with transformers 5 number by number. How far apart are they, for a video of 28 x 52 patches at two steps a
+# second?
 
 # %%
-for minutes in (0, 1, 10):
+for minutes in (0, 1, 2, 10):
     long = cell_places((1 + 60 * minutes, 28, 52), tick=2.0)
-    print(f"{minutes:2d} minutes: text goes on at p + {long.max() + 1} by the first rule,",
-          f"at p + {52 // 2} by the second")
+    ours, theirs = long.max() + 1, 52 // 2
+    print(f"{minutes:2d} minutes: text goes on at p + {ours:4d} by the first rule, at p + {theirs} by the second:",
+          f"{ours - theirs:4d} apart")
+
+# %% [markdown]
+# Each minute makes the difference 120 larger, but for the first: the width alone takes 26 numbers by both rules, so
+# the first minute makes it 95.
 
 # %% [markdown]
 # ## 5. The whole rule
@@ -279,6 +284,30 @@ for name, given in prompts.items():
 given = prompts["a video, then a picture"]
 figure = plot.board(1, 1, (11, 3))
 plot.positions(given.position_ids, figure.axes[0])
+figure
+
+# %% [markdown]
+# ### From visual tokens back to frames
+#
+# Which rows of a video belong to which frame? The visual tokens stand pair by pair, so a reshape by the *grid* gives
+# them back: pairs, rows and columns of cells. Not by the number of frames: two frames share one pair, and both get
+# what the pair has. (A grid of 4 x 24 x 46 patches has been read as 8 frames of 138 tokens, and 138 is no
+# rectangle of that picture. It is 4 pairs of 12 x 23 = 276: QwenLM/Qwen3-VL#1097.)
+
+# %%
+film = about(video(frames, 2), "What appears in the video?")
+pairs, high, wide = film.video_grid_thw[0] // [1, 2, 2]  # from patches to cells
+visual = vlm.vision(film)  # m d
+print("visual tokens", visual.shape, "= pairs x rows x columns of cells", (int(pairs), int(high), int(wide)))
+by_pair = visual.reshape(pairs, high, wide, -1)  # m d -> t gh/2 gw/2 d
+by_frame = np.repeat(by_pair, 2, axis=0)  # a frame has what its pair has
+print("by frame:", by_frame.shape, " for", len(frames), "frames")
+far = np.linalg.norm(by_frame - by_frame[0], axis=-1)  # how far each cell is from that of the first frame
+figure = plot.board(1, len(frames), (13, 1.7))
+for n, axis in enumerate(figure.axes):
+    axis.imshow(far[n], vmin=0, vmax=far.max(), cmap="cividis")
+    axis.set_title(f"frame {n}, pair {n // 2}", size=8)
+    axis.set(xticks=[], yticks=[])
 figure
 
 # %% [markdown]
@@ -541,11 +570,11 @@ for name, given in prompts.items():
 # | `positions.mrope` | `get_rope_index`, which also gives `rope_deltas` |
 # | seconds from pair to pair | `second_per_grid_ts` |
 # | steps for a second | `tokens_per_second` in `vision_config` |
-# | `positions.ticks` | `tokens_per_second * second_per_grid_t`, inside `get_rope_index` |
+# | `positions.ticks` | `time_interval`, inside `get_rope_index` |
 # | offset | `rope_deltas` |
-# | `positions.advance` | `prepare_inputs_for_generation`: every row of `position_ids` plus one |
+# | `positions.advance` | `_update_model_kwargs_for_generation`: the last of `position_ids` plus one |
 # | `decoder.angles` | `Qwen2_5_VLRotaryEmbedding` |
-# | sections | `mrope_section`; `apply_multimodal_rotary_pos_emb` takes them twice, once for each half |
+# | sections | `mrope_section`; `recomposition_frequencies` picks the axis of each angle, and repeats both halves |
 # | `after_video="tf5"` | what 5.x does; earlier releases and the report have max + 1 |
 #
 # ## Read next

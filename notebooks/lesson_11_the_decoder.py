@@ -5,7 +5,7 @@
 # keep from one token to the next, what does a token cost, and how is it chosen?
 #
 # **You need** from lesson 4: *attention*, *heads*, *causal*; from lesson 7: *a whole block*; from lesson 10:
-# the *place* of every token. Reading takes about 45 minutes, the three exercises another 45.
+# the *place* of every token. Reading takes about 55 minutes, the three exercises another 45.
 #
 # ```
 # prompt.expand   positions.mrope                              lessons 9 and 10
@@ -20,6 +20,8 @@
 # ```
 
 # %%
+import json
+
 import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image, ImageDraw
@@ -165,7 +167,7 @@ speed = (1 / text.rope_theta ** (np.arange(0, E, 2, dtype=np.float32) / E)).asty
 axis_of = np.repeat([0, 1, 2], text.mrope_section)  # f
 
 
-def run(x, place, cache):
+def run(x, place, cache, attend=attend):
     """New rows through all layers: s d, 3 s -> s v."""
     angles = place.astype(np.float32)[axis_of].T * speed  # 3 s -> s f
     for number, w in enumerate(weights.layers):
@@ -276,6 +278,45 @@ alone = [vlm.generate(one, max_new_tokens=8) for one in (inputs, other)]
 print("together as alone:", vlm.generate([inputs, other], max_new_tokens=8) == alone)
 
 # %% [markdown]
+# ### Filled up all the same: on which side?
+#
+# Most programs fill up: conversations become rows of one table, and the shorter ones get fillers. On the *left*, and
+# not because it looks better. The scores of the last row are wanted, for all conversations at once, and new tokens
+# are put behind the last row. We fill up our prompt by three rows and compare its scores with those without:
+
+# %%
+FILL = 3
+filler = weights.embed.dense(np.float32)[np.repeat(tokenizer.encode("\n")[:1], FILL)]  # rows of some token: f d
+right_rows, left_rows = np.concatenate([rows, filler]), np.concatenate([filler, rows])
+further = place.max() + 1 + np.arange(FILL)
+right_place = np.concatenate([place, np.tile(further, (3, 1))], axis=1)  # fillers go on counting
+own_place = np.concatenate([np.zeros((3, FILL), int), place], axis=1)  # fillers are not counted
+by_row = np.concatenate([np.tile(np.arange(FILL), (3, 1)), place + FILL], axis=1)  # they are
+
+
+def hidden(q, k, v, first=0):
+    """Attention that leaves the first FILL keys out."""
+    own = attend(q[FILL:], k[FILL:], v[FILL:], first) if first == 0 else attend(q, k[FILL:], v[FILL:], first - FILL)
+    return np.concatenate([np.zeros((len(q) - len(own), A, E), np.float32), own])
+
+
+padded = {"right, the last row": run(right_rows, right_place, empty())[-1],
+          "right, the last row of its own": run(right_rows, right_place, empty())[len(rows) - 1],
+          "left, fillers looked at": run(left_rows, own_place, empty())[-1],
+          "left, hidden, fillers not counted": run(left_rows, own_place, empty(), hidden)[-1],
+          "left, hidden, fillers counted": run(left_rows, by_row, empty(), hidden)[-1]}
+print(f"{'fillers':36s} scores of the next token move by")
+for name, scores in padded.items():
+    print(f"{name:36s} {np.linalg.norm(scores - ours[-1]) / np.linalg.norm(ours[-1]):.1e}")
+
+# %% [markdown]
+# On the right the last row is a filler, and what one reads there is nonsense. The row before the fillers is right,
+# because nobody looks ahead; but it stands at another place in every conversation, and the answer would go on behind
+# the fillers. On the left all last rows are real ones, as long as the fillers are *hidden*. Whether they are counted
+# does not matter for the prompt: all places move by the same number, and scores depend on differences. But the
+# answer must go on from the same count. (The reference: a `padding_side` of "left" for generating, and
+# `attention_mask` to hide; for training, where no row is asked for the next token, the right side serves.)
+#
 # ## 5. What it costs
 #
 # A session counts operations. Prefill and each step, and what the steps would cost without a cache:
@@ -424,6 +465,35 @@ for seed in range(4):
 # A model that was right when greedy can be wrong by lot. For facts, boxes and text in pictures greedy is the
 # better choice; sampling is for when several answers are wanted.
 #
+# ### Tokens that must not be written
+#
+# The vocabulary has tokens that no answer may hold: `<|image_pad|>` and `<|video_pad|>`, which would want visual tokens
+# when the answer becomes part of the next prompt (lesson 9, section 8), and the marks of the template. A trained model
+# gives them next to nothing, but a lot with a high temperature finds them sooner or later. The place to prevent it is
+# here, *before* the choice: their scores become minus infinity, and softmax gives them exactly 0. Patching the visual
+# tokens afterwards is no repair: it moves other pictures. (In the reference `suppress_tokens=[...]`.)
+
+# %%
+reserved = [token for token in tokenizer.special_ids if token not in vlm.generation.eos_token_ids]
+
+
+def without_reserved(z):
+    out = z.copy()
+    out[..., reserved] = -np.inf
+    return out
+
+
+for temperature in (1.0, 2.0, 4.0):
+    chance = np.mean([softmax(z / temperature)[reserved].sum() for z in steps])
+    none = np.mean([softmax(without_reserved(z) / temperature)[reserved].sum() for z in steps])
+    print(f"T = {temperature}: a reserved token at a step of this answer with probability {chance:.1e}, then {none}")
+
+right_draw = sampling.draw.definition
+with minivl.using({"sampling.draw": lambda logits, *rest: right_draw(without_reserved(logits), *rest)}):
+    ids_drawn = vlm.generate(inputs, max_new_tokens=24, do_sample=True, temperature=4.0, seed=1, stop_ids=[])
+print("reserved tokens in an answer at T = 4:", np.isin(ids_drawn, reserved).sum(), "of", len(ids_drawn))
+
+# %% [markdown]
 # ## 7. The repetition penalty
 #
 # A model that reads a page may fall into a loop: a line that was repeated once makes itself likelier, because
@@ -450,30 +520,101 @@ print("equal to the pass in every step:", np.allclose(after, theirs))
 
 most = int(np.abs(np.array([softmax(z) for z in after]) - chances).sum(axis=1).argmax())
 z, written = steps[most], tokens[:most]
-ids = np.argsort(-z, kind="stable")[:8]
-known = np.isin(ids, np.union1d(prompt, written))
+asked_only = np.setdiff1d(prompt, written)  # in the prompt, not yet in the answer
+ids = np.argsort(-z, kind="stable")[:6]
+ids = np.append(ids, [token for token in asked_only[np.argsort(-z[asked_only])] if token not in ids][:3])
+marks = ["*" if token in written else "+" if token in asked_only else "" for token in ids]
 figure = plot.board(1, 1, (9, 2.2))
 table(np.stack([z[ids], after[most][ids], penalise(z, [], written, R)[ids]]), figure.axes[0],
-      f"step {most}, which it changes most: scores of the eight likeliest; a star: seen before",
+      f"step {most}, which it changes most: the six likeliest, and three of the prompt (* answer, + prompt)",
       ["raw", "penalty 1.3", "1.3, answer only"],
-      [plot.token_name(tokenizer, token) + "*" * star for token, star in zip(ids, known.tolist(), strict=True)],
-      "{:.2f}")
+      [plot.token_name(tokenizer, token) + mark for token, mark in zip(ids, marks, strict=True)], "{:.2f}")
 figure
 
 # %% [markdown]
+# Compare the last two rows at a token with a plus: a server that counts the answer's tokens only leaves it alone.
+#
 # The penalty knows nothing of meaning. Tokens that *must* come again, such as the digits of a box, brackets
-# and commas, are pushed down too. We ask for a box with growing penalties:
+# and commas, are pushed down too. One answer with three boxes shows how many: we take what the model writes
+# without a penalty, and ask at each of its tokens whether that token would still be chosen.
 
 # %%
-for r in (1.0, 1.05, 1.2, 1.5):
-    said = vlm.ask(image, "Find the red circle.", max_new_tokens=36, repetition_penalty=r)
-    print(f"r = {r}: {said}")
-print("(the truth) [20, 18, 68, 66]")
+scene = Image.new("RGB", (168, 112), (200, 200, 205))
+ImageDraw.Draw(scene).ellipse([16, 14, 60, 58], fill=(222, 40, 40))
+ImageDraw.Draw(scene).rectangle([104, 20, 144, 60], fill=(45, 75, 225))
+ImageDraw.Draw(scene).polygon([(50, 100), (80, 66), (110, 100)], fill=(40, 165, 60))
+LIST = "Detect all objects."
+listed = about(scene, LIST)
+with minivl.session(record="decoder.place_features") as session:
+    vlm.logits(listed)
+plain, _ = answer_with_cache(session.trace["decoder.place_features"], listed.position_ids, 160,
+                             vlm.generation.eos_token_ids)
+told = plain.argmax(axis=1)
+again = sum(token in listed.input_ids or token in told[:n] for n, token in enumerate(told))
+print(f"{again} of the {len(told)} tokens of the answer have been seen before they are written")
+for r in (1.0, 1.05, 1.2, 1.5, 2.0):
+    chosen = [penalise(z, listed.input_ids, told[:n], np.float32(r)).argmax() for n, z in enumerate(plain)]
+    print(f"r = {r:4}: another token at {np.sum(chosen != told):3d} of {len(told)} places")
+print("without:", vlm.ask(scene, LIST, max_new_tokens=160, repetition_penalty=1.0))
+print("r = 2:  ", vlm.ask(scene, LIST, max_new_tokens=160, repetition_penalty=2.0))
+print("(the truth) red circle [16, 14, 60, 58], blue square [104, 20, 144, 60], green triangle [50, 66, 110, 100]")
 
 # %% [markdown]
 # So a strong penalty against loops in a transcript damages every table in it (QwenLM/Qwen3-VL#1611). And a
-# server that counts the answer's tokens only, or ignores the setting, gives other answers than the reference
-# with the same scores.
+# server that ignores the setting, or counts other tokens, gives other answers than the reference with the same
+# scores.
+#
+# ### All steps from the scores to a choice
+#
+# In this order, here and in the reference. Greedy stops after the second:
+#
+# 1. the **repetition penalty**, on every token that was seen;
+# 2. forbidden tokens become minus infinity;
+# 3. divided by the temperature;
+# 4. top-k;
+# 5. top-p, of what top-k has left, with the probabilities *after* the temperature;
+# 6. softmax, and the draw.
+#
+# The order is part of the result. Top-p before the temperature keeps another set:
+
+# %%
+T, K_MOST, P = np.float32(2), 20, 0.9
+first_steps = without_reserved(penalise(steps[unsure], found.input_ids, tokens[:unsure], np.float32(1.05)))
+in_order = top_p(top_k(first_steps / T, K_MOST), P)
+other_order = top_p(top_k(first_steps, K_MOST), P) / T
+by_passes = sampling.narrow_choice(first_steps[None], float(T), K_MOST, P)[0]
+print("in order, equal to the passes:", np.allclose(softmax(in_order), softmax(by_passes), atol=1e-6))
+print("tokens that can be drawn: in order", np.isfinite(in_order).sum(), " temperature last",
+      np.isfinite(other_order).sum())
+
+# %% [markdown]
+# ### Settings that come with a checkpoint
+#
+# None of these numbers need stand in your program. They come with the download, in files beside the weights, and
+# hold whenever a call does not say otherwise. Two downloads of the same weights (another size, a quantised copy, a
+# conversion, a later commit) may bring other files, and nobody tells you. So print them, and compare them before you
+# compare two programs:
+
+# %%
+for name in ("generation_config.json", "preprocessor_config.json"):
+    print(name, json.dumps(json.loads((vlm.folder / name).read_text(encoding="utf-8"))))
+print("what this model takes for them:", vlm.generation)
+
+# %% [markdown]
+# | setting | file | does nothing when |
+# |---|---|---|
+# | `do_sample` | `generation_config.json` | never: false makes the next three do nothing |
+# | `temperature` | the same | greedy |
+# | `top_k`, `top_p` | the same | greedy, or a temperature near 0 (the official 0.000001): one token is left anyway |
+# | `repetition_penalty` | the same | it is 1. It works in greedy too |
+# | `eos_token_id` | the same | never: without the right one an answer does not end |
+# | `min_pixels`, `max_pixels` | `preprocessor_config.json` | a picture in the message brings its own |
+# | `size` | the same | `min_pixels` and `max_pixels` stand there too: these win |
+# | the chat template | `chat_template.json` or `.jinja`, or `tokenizer_config.json` | you give ids or a finished text |
+# | `torch_dtype`, `dtype` | `config.json` | a call names a type |
+#
+# A setting that does nothing is no error: the reference writes one line in its log, for instance when you give a
+# temperature and `do_sample` is false.
 #
 # ## 8. Now break it
 #
@@ -528,7 +669,7 @@ print(f"{'no fault':30s} {0:12.1%}   {vlm.ask(image, 'Describe the image.')}")
 for name, fault in faults.items():
     with minivl.using(fault):
         off = np.linalg.norm(first_scores() - wanted) / np.linalg.norm(wanted)
-        said = vlm.ask(image, "Describe the image.", max_new_tokens=10)
+        said = vlm.ask(image, "Describe the image.", max_new_tokens=12)
     print(f"{name:30s} {off:12.1%}   {said!r}")
 
 # %% [markdown]
@@ -630,7 +771,7 @@ minivl.check("11.3", nucleus)
 # | key-value heads, partner | `num_key_value_heads`, `repeat_kv` |
 # | looking back | a causal mask, or `is_causal=True` |
 # | the cache | `past_key_values`, a `DynamicCache`; shape (batch, heads, rows, width) |
-# | prefill and step | both are `forward`; `cache_position` says at which row it begins |
+# | prefill and step | both are `forward`; `get_seq_length` of the cache says at which row it begins |
 # | several conversations | a batch, padded on the left, with `attention_mask` |
 # | temperature, top-k, top-p | `TemperatureLogitsWarper`, `TopKLogitsWarper`, `TopPLogitsWarper` |
 # | repetition penalty | `RepetitionPenaltyLogitsProcessor` |

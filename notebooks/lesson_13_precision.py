@@ -488,10 +488,11 @@ faults = {"as it should be": {}, "sums rounded in 8 parts": {"kernel.linear": ro
 wanted = scores["float64"][-1]
 yardstick = np.linalg.norm(scores["bfloat16"][-1].astype(float) - wanted)
 print(f"{'':36s} error / yardstick   answer")
+print(f"{'(the truth)':36s} {'':17s}   A red circle and a blue square.")
 for name, fault in faults.items():
     with minivl.using(fault):
         off = np.linalg.norm(vlm.logits(inputs)[-1].astype(float) - wanted)
-        print(f"{name:36s} {off / yardstick:17.2f}   {vlm.ask(image, 'Describe the image.', max_new_tokens=8)}")
+        print(f"{name:36s} {off / yardstick:17.2f}   {vlm.ask(image, 'Describe the image.', max_new_tokens=32)}")
 
 # %% [markdown]
 # Most of these give the same sentence. None could be found by reading answers, and one picture tells little
@@ -561,7 +562,7 @@ minivl.check("13.2", rms_norm_16)
 # |---|---|
 # | `minivl.load(precision="bfloat16")` | `from_pretrained(..., dtype=torch.bfloat16)`, earlier `torch_dtype` |
 # | epsilon, largest | `torch.finfo(torch.bfloat16).eps`, `.max` |
-# | widening in the norm | `hidden_states.to(torch.float32)` in `Qwen2RMSNorm` |
+# | widening in the norm | `hidden_states.to(torch.float32)` in `Qwen2_5_VLRMSNorm` |
 # | rounding, then the weight | `self.weight * hidden_states.to(input_dtype)` |
 # | float32 while turning | `apply_rotary_pos_emb_vision` casts with `.float()`; the decoder's does not |
 # | softmax in float32 | `softmax(..., dtype=torch.float32)` in eager attention; inside of the fused ones |

@@ -5,7 +5,7 @@
 # step do to one matrix, and what is left to do after the model can already answer?
 #
 # **You need** from lesson 1: *logits*, *softmax*, *surprise*, *loss*, *tied*; from lesson 9: the *chat
-# template*; from lesson 11: how a *decoder* writes. Reading takes about 50 minutes, the three exercises another
+# template*; from lesson 11: how a *decoder* writes. Reading takes about 55 minutes, the three exercises another
 # 45.
 #
 # ```
@@ -65,13 +65,20 @@ table(shares, figure.axes[1], "what each phase draws (shares)", names, kinds, "{
 figure
 
 # %% [markdown]
+# The letter in front of a phase names its *run*: a training was interrupted, improved and gone on with, and each run
+# begins with the weights at the end of the one before.
+#
 # The order follows the technical report. First the **vision tower alone**: it learns to say for each cell what is
-# there, which is a lot of teaching for one picture (our `visual` and `writing`). Then tower and decoder
+# there (our `visual` and `writing`). These are **dense targets**: not one label for a picture, but one for each of its
+# cells or patches (which shape, which colour, which character), so that one picture teaches a lot. The maps that
+# say it are **heads (of training)**: small linear maps on the tower's rows that are trained with it, and thrown away
+# before the model is used. Then tower and decoder
 # **together**, on questions and answers (`words`, `joint`), and, once the tower sees well, the **decoder alone** while
 # the tower holds still (`answers`, a detour of ours: it costs less). Then longer inputs (`long`). After that the model
 # can answer, and two short phases are about *how*: dialogues (`sft`, section 3) and preferences (`dpo`, section 5).
 #
-# How the loss came down, where the run has left its curve:
+# How the loss came down. It is a surprise in nats (lesson 1). A line is drawn for each phase that has left its curve,
+# and the cell says which runs have left none:
 
 # %%
 curve, before = [], {}
@@ -81,9 +88,11 @@ for one in record["curve"]:  # minutes are counted from the beginning of each ru
 lines = {"answer": "surprise of an answer token", "kind": "which shape, each patch", "glyph": "which character"}
 figure, axis = plt.subplots(figsize=(9, 3), layout="constrained")
 for (name, words), colour in zip(lines.items(), plot.COLOURS, strict=False):
-    points = [(one["minutes"], one[name]) for one in curve if name in one]
-    if points:
+    for stretch in dict.fromkeys((one["run"], one["phase"]) for one in curve if name in one):
+        points = [(one["minutes"], one[name]) for one in curve
+                  if name in one and (one["run"], one["phase"]) == stretch]
         axis.semilogy(*zip(*points, strict=True), ".-", color=colour, ms=3, lw=1, label=words)
+        words = None  # one entry in the legend
 for run, name in dict.fromkeys((one["run"], one["phase"]) for one in curve):
     start = next(one["minutes"] for one in curve if (one["run"], one["phase"]) == (run, name))
     axis.axvline(start, color="grey", lw=0.6, ls=":")
@@ -93,6 +102,8 @@ axis.set(xlabel="minutes", ylabel="loss (nats)", title=f"{len(curve)} points of 
 if curve:
     axis.legend(fontsize=8)
     plt.show()
+    without = sorted({phase["run"] for phase in phases} - {one["run"] for one in curve})
+    print("runs without a curve:", ", ".join(without) or "none", "(minutes are counted without them)" * bool(without))
 else:
     plt.close()
     print("this release has kept no curve as numbers; docs/made/training-curve.png in the repository shows it")
@@ -102,10 +113,12 @@ else:
 #
 # The report (arXiv 2502.13923) names three phases of pre-training with 4.1 trillion tokens together, then about
 # two million dialogues and a preference phase. Ours was drawn by a program: shapes, letters, pages, screens, short
-# videos. How far apart is that? (Our tokens are an estimate: samples times the length of our sample prompts.)
+# videos. How far apart is that? (Our tokens are an estimate: samples times the mean length of our sample prompts with
+# their answers.)
 
 # %%
-lengths = [len(vlm.prepare(sample.messages()).input_ids) for sample in load_samples()]
+lengths = [len(vlm.prepare(sample.messages()).input_ids) + len(vlm.tokenizer.encode(sample.answer)) + 1
+           for sample in load_samples()]  # the stop token is one more
 each = np.mean(lengths)
 late = ("long", "sft", "dpo")
 theirs = {"tower alone": 1.5e12, "together": 2.0e12, "long": 0.6e12}
@@ -121,8 +134,8 @@ axis.set_yticks(at, list(theirs))
 axis.invert_yaxis()
 axis.legend(fontsize=8)
 plt.show()
-print(f"a prompt of ours has {each:.0f} tokens; theirs {sum(theirs.values()) / sum(ours.values()):,.0f} times as many "
-      "in all")
+print(f"a sample of ours, prompt and answer, has {min(lengths)} to {max(lengths)} tokens, {each:.0f} on average;")
+print(f"theirs have {sum(theirs.values()) / sum(ours.values()):,.0f} times as many tokens in all")
 
 # %% [markdown]
 # | | Qwen2.5-VL | the embedded model |
@@ -165,7 +178,8 @@ for start in range(len(ids)):
         while not mask[place - 1] or ids[place - 1] != stop:  # the stop token belongs to the answer
             mask[place] = True
             place += 1
-print("tokens:", len(ids), "  of the assistant:", mask.sum(), repr(vlm.tokenizer.decode(ids[mask], False)))
+print("tokens of the whole dialogue, both turns and the picture:", len(ids))
+print("of the assistant:", mask.sum(), repr(vlm.tokenizer.decode(ids[mask], False)))
 
 # %% [markdown]
 # The stop token counts: a model that never learned it would never end. Now the **shift**: row $i$ of the logits
@@ -356,6 +370,36 @@ print(f"{changed} of {len(samples)} other answers changed")
 # %% [markdown]
 # That is why real steps use many samples at once, small rates, and data of all kinds until the end.
 #
+# And a real step does not use the gradient as it is. Two rules have names of their own. **AdamW** takes the mean of
+# the last gradients and divides each number by the rms of its own past, so that all weights move about equally fast;
+# then it makes the weights a little smaller. **Muon** takes the mean too, and replaces it, for a whole matrix at once,
+# by the nearest matrix whose columns are orthogonal, so that no direction is moved more than another. The embedded
+# model was trained with Muon for the matrices inside its blocks and AdamW for the rest:
+
+# %%
+def adamw(gradients, rate=1.0, betas=(0.9, 0.98)):
+    """The step after these gradients of one weight matrix, without the decay."""
+    mean = square = 0.0
+    for g in gradients:
+        mean, square = betas[0] * mean + (1 - betas[0]) * g, betas[1] * square + (1 - betas[1]) * g**2
+    steps = len(gradients)
+    return rate * (mean / (1 - betas[0] ** steps)) / (np.sqrt(square / (1 - betas[1] ** steps)) + 1e-12)
+
+
+def muon(gradients, momentum=0.95):
+    """The nearest orthogonal matrix to their mean, from the singular values."""
+    mean = sum(momentum ** (len(gradients) - 1 - n) * g for n, g in enumerate(gradients))
+    u, _, v = np.linalg.svd(mean, full_matrices=False)
+    return u @ v
+
+
+few = [dE[:, :8] * (1 + 0.1 * n) for n in range(3)]  # three gradients that are alike, of eight columns
+for name, step in {"the gradient": few[-1], "AdamW": adamw(few), "Muon": muon(few)}.items():
+    found = np.linalg.svd(step, compute_uv=False)
+    print(f"{name:13s} numbers from {np.abs(step).min():.1e} to {np.abs(step).max():.1e},",
+          f"directions from {found[-1]:.1e} to {found[0]:.1e}")
+
+# %% [markdown]
 # ### The tied matrix is used twice
 #
 # In this model (and in the official 3B) $E$ is also the embedding table. A weight of it then acts at both ends, and
@@ -509,14 +553,17 @@ print("beyond two standard errors of the difference:", beyond or "none")
 # use it. *Good for*: train twice, with and without, on the same budget. Only that says whether the thing is needed.
 #
 # The first kind, on the embedded model, through the door (in percent of right answers, and the change against the
-# first line):
+# first line). The last line is what somebody gets right who never sees the picture and always gives the likeliest
+# answer:
 
 # %%
 rows_ = record["ablations"]
 tasks = [name for name in rows_[0]["figures"] if not name.startswith("blind ")] if rows_ else []
 right = np.array([[row["figures"][task] for task in tasks] for row in rows_])
-figure = plot.board(2, 1, (11, 5.6))
-table(100 * right, figure.axes[0], "percent right", [row["change"] for row in rows_], tasks, "{:.0f}")
+blind = np.array([[rows_[0]["figures"].get(f"blind {task}", np.nan) for task in tasks]] if rows_ else [])
+figure = plot.board(2, 1, (11, 6))
+table(100 * np.concatenate([right, blind]), figure.axes[0], "percent right",
+      [*(row["change"] for row in rows_), "a blind guess"], tasks, "{:.0f}")
 table(100 * (right - right[0])[1:], figure.axes[1], "change in points", [row["change"] for row in rows_[1:]], tasks,
       "{:+.0f}")
 p, n = right[0], rows_[0]["samples"]
@@ -533,7 +580,7 @@ else:
 
 # %% [markdown]
 # Look for columns that cannot fall: a task with pictures alone does not know a time axis. If such a column moved,
-# the measurement would be broken. And a column where the model is no better than a blind guess cannot show
+# the measurement would be broken. And a column where the first line is no better than the blind guess cannot show
 # anything at all.
 #
 # ## 7. Now break it
@@ -673,10 +720,11 @@ minivl.check("14.3", head_gradient)
 # | $p_0$, $\beta$ | `ref_model` of `DPOTrainer`, `beta` of its configuration |
 # | right and wrong | `chosen`, `rejected` |
 # | the gradient | `loss.backward()`, then `parameter.grad` |
-# | a step | `optimizer.step()`; AdamW and Muon divide and average the gradient first |
+# | a step | `optimizer.step()`, of AdamW or Muon (end of section 4) |
 #
 # ## Read next
 #
 # - `tools/train_tiny/` in the repository: the whole training, one command a phase.
 # - `docs/made/ablations.md`, and the model card `minivl/tiny/README.md`: the figures of this lesson as pages.
 # - `docs/made/the-article.md`, claims 21 to 24: what is written about the training of the official models.
+# - Lesson 15: somebody else's program runs these weights, and answers otherwise. Where do the two part?

@@ -217,8 +217,8 @@ minivl.check("16.1", first_wrong)
 #
 # `faults.assignment("your name")` is a picture and a fault that belong to your name, and to nobody else's. Its
 # `messages` are the picture and a question, its `record()` is a run with the fault in it. Find the fault, and write
-# `my_fault()`, which gives your name and the name of the fault. How you find it is up to you: the
-# solution below does it by section 4. You may look at `minivl faults`, at the arrays, at the picture.
+# `my_fault()`, which gives your name and the name of the fault. How you find it is up to you: section 4
+# shows one way, and the hints follow it. You may look at `minivl faults`, at the arrays, at the picture.
 #
 # <details><summary>Hint 1</summary>faults.recorded(mine.messages) is the right run of your picture. Where do the two
 # part?</details>

@@ -17,7 +17,7 @@ import pytest
 import minivl
 
 PACKAGE = Path(minivl.__file__).parent
-ORDER = ("door", "config", "checkpoint", "text", "kernels", "passes", "model", "run", "api", "show",
+ORDER = ("door", "config", "checkpoint", "text", "kernels", "passes", "model", "kernels.jit", "run", "api", "show",
          "truth", "teach",
          "cli")
 FILES = {".".join(("minivl", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
@@ -52,6 +52,9 @@ def walked(node: ast.AST, at_once: bool) -> Iterator[tuple[ast.AST, bool]]:
 
 
 def wing_of(name: str) -> str:
+    """An interpreter stands in for stages, so it stands above the model; `kernels` imports it by its name alone."""
+    if name.startswith("minivl.kernels.jit"):
+        return "kernels.jit"
     return name.split(".")[1] if "." in name else ""
 
 
@@ -70,7 +73,7 @@ def wrong_way(name: str, path: Path, source: str | None = None) -> list[str]:
 def test_every_wing_has_its_place():
     there = {path.name.removesuffix(".py") for path in PACKAGE.iterdir() if path.suffix == ".py" or
              (path / "__init__.py").exists()}
-    assert there - {"__init__"} == set(ORDER)
+    assert there - {"__init__"} == set(ORDER) - {"kernels.jit"}
 
 
 def test_ls_shows_what_a_newcomer_can_take_in():

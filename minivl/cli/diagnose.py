@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..api import VLM
+from ..door.files import check_place, write_whole
 from ..run.inputs import Inputs
 from ..truth.compare.importers import is_trace, read_candidate
+from ..truth.compare.page import html
 from ..truth.diagnose import Diagnosis, report
 from ..truth.diagnose import diagnose as examine
 from ..truth.trace.conversation import conversation
@@ -24,14 +26,19 @@ from .trace import read_names
 
 def diagnose(path: Path, golden: Path | None, names: Path | None, precision: str | None,
              model: str | None, most: int,
-             as_json: bool) -> int:
+             as_json: bool, page: Path | None = None) -> int:
     """Say what a trace looks like; the exit code: 0 healthy, 1 not. Raises ValueError or OSError when
     nothing can be compared."""
+    if page:
+        check_place(page)
     known = read_names(names) if names else None
     with open_model(Chosen(model)) as vlm, golden_of(path, golden, vlm) as right:
         theirs = read_candidate(path, right, known, precision)
         with working("trying the known faults"):
             found = examine(vlm, right, theirs)
+        if page:
+            text = html(found.comparison, right, report.headline(found))
+            write_whole(page, lambda file: file.write(text.encode()))
     if as_json:
         print_json(report.document(found))
     else:

@@ -22,7 +22,8 @@ OPTIONAL = {
     "tokenizers": "fast text to ids; else our own, slower",
     "ml_dtypes": "precision bfloat16",
     "matplotlib": "plots: minivl[plot]",
-    "jupytext": "lessons as notebooks: minivl[lessons]",
+    "jupytext": "writing lessons: minivl[lessons]",
+    "nbgrader": "a gradebook for teachers: minivl[teacher]",
     "torch": "comparison with the reference: minivl[oracle]",
     "transformers": "comparison with the reference: minivl[oracle]",
     "threadpoolctl": "the number of BLAS threads, here",
@@ -48,7 +49,8 @@ def examine() -> dict[str, Any]:
             "executable": sys.executable, "platform": platform.platform(), "machine": platform.machine(),
             "cores": cores(), "memory": tried(memory), "blas": tried(blas),
             "resize": tried(resize_probe),
-            "packages": packages, "embedded_model": answer, "hub": tried(hub)}
+            "packages": packages, "embedded_model": answer, "hub": tried(hub),
+            "lessons": tried(lessons)}
 
 
 def tried(find: Callable[[], Any]) -> Any:
@@ -140,6 +142,12 @@ def hub() -> dict[str, Any]:
             "checkpoints": [name.removeprefix("models--").replace("--", "/") for name in there]}
 
 
+def lessons() -> dict[str, Any]:
+    """What the lessons need and is not here, and the command that brings it."""
+    from ..teach.course.lessons import INSTALL, missing
+    return {"missing": missing(), "install": INSTALL}
+
+
 # ---- showing -------------------------------------------------------------------------------------
 
 def show(found: dict[str, Any]) -> None:
@@ -149,6 +157,7 @@ def show(found: dict[str, Any]) -> None:
            ("memory", said(found["memory"], lambda n: size(n) if n else "unknown")),
            ("BLAS", said(found["blas"], blas_words)), ("resize", said(found["resize"], resize_words)),
            ("hub checkpoints", said(found["hub"], hub_words)),
+           ("lessons", said(found["lessons"], lessons_words)),
            ("embedded model", said(found["embedded_model"], answer_words))])
     line()
     heading("packages")
@@ -178,6 +187,12 @@ def resize_words(probe: dict[str, Any]) -> str:
 
 def hub_words(hub: dict[str, Any]) -> str:
     return f"{hub['folder']}: " + (", ".join(hub["checkpoints"]) or "none of this family")
+
+
+def lessons_words(found: dict[str, Any]) -> str:
+    if not found["missing"]:
+        return "can run here"
+    return f"still need {', '.join(found['missing'])}: {found['install']}"
 
 
 def answer_words(answer: dict[str, Any]) -> str:

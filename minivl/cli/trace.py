@@ -116,7 +116,8 @@ def diff(golden: Path, candidate: Path, names: Path | None, guessed: Path | None
         theirs = read_candidate(candidate, trace, table_of_names, precision)
         found = compare_local(trace, theirs, model) if local else compare(trace, theirs)
         if page:
-            write_whole(page, lambda file: file.write(html(found, trace).encode()))
+            text = html(found, trace, faults=known_faults(found, trace))
+            write_whole(page, lambda file: file.write(text.encode()))
         if as_json:
             print_json(report.document(found))
         else:
@@ -128,6 +129,15 @@ def diff(golden: Path, candidate: Path, names: Path | None, guessed: Path | None
     if known and not as_json:
         line(f"{len(bad)} arrays are worse than {known} says")
     return 1 if bad else 0
+
+
+def known_faults(found: Comparison, golden: Trace) -> list[dict[str, Any]]:
+    """Faults of the museum that lie in the passes that may be guilty, as the page lists them."""
+    from ..truth.diagnose.rank import possible
+    from ..truth.museum.fault import address
+    return [{"name": fault.name, "seen": fault.symptom,
+             "incidents": [(incident, address(incident)) for incident in fault.incidents]}
+            for fault in possible(found.suspects, golden.stages)]
 
 
 def propose(candidate: Path, golden: Trace, path: Path) -> None:

@@ -562,6 +562,12 @@ course = typer.Typer(cls=TyperGroup, rich_markup_mode=None, no_args_is_help=True
 app.add_typer(course, name="course")
 
 
+RosterFile = Annotated[Path | None, typer.Option("--roster", metavar="ROSTER.csv", show_default=False, help=(
+    "The class: a table with a head, or a name a line. With pseudonyms only these are used."))]
+Attempt = Annotated[int, typer.Option(min=1, max=9, metavar="N", help=(
+    "2 for the first retake: each student has another variant than before."))]
+
+
 @course.command("copy")
 def course_copy(
         folder: Annotated[Path, typer.Argument(metavar="DIR",
@@ -587,15 +593,64 @@ def course_grade(
             "Of the inputs that are drawn; without it one that nobody knows, which grading.json keeps."))] = None,
         memory: Annotated[int, typer.Option(min=256, metavar="MB", help="For one submission.")] = 2048,
         patience: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help=(
-            "Of a processor, for one function and for one statement of a cell."))] = 5.0) -> None:
+            "Of a processor, for one function and for one statement of a cell."))] = 5.0,
+        roster: RosterFile = None, attempt: Attempt = 1) -> None:
     """Grade a folder of submissions. Each in a process of its own, with limits; exit code 1 when one
     was not graded.
 
     Writes DIR/NAME/marks.csv, marks.md, grades.csv (as nbgrader exports), feedback/STUDENT.md and
-    grading.json.
+    grading.json; of a retake into DIR/NAME-attempt-2. With a roster, who handed in nothing has a row too.
     """
     from .course import grade
-    raise typer.Exit(1 if grade(folder, assignment, output, seed, memory, patience) else 0)
+    ungraded = grade(folder, assignment, output, seed, memory, patience, roster, attempt)
+    raise typer.Exit(1 if ungraded else 0)
+
+
+@course.command("pseudonyms")
+def course_pseudonyms(
+        people: Annotated[Path, typer.Argument(metavar="CLASS.csv", help=(
+            "A list of names, or the table of students that your learning platform exports."))],
+        output: Annotated[Path, typer.Option("-o", "--output", metavar="ROSTER.csv", help=(
+            "The table with pseudonyms; those that are there already stay."))] = Path("roster.csv")) -> None:
+    """Give each student a pseudonym, by lot. Who is who stands in ROSTER.csv alone: keep it on your
+    machine."""
+    from .course import pseudonyms
+    pseudonyms(people, output)
+
+
+@course.command("release")
+def course_release(
+        folder: Annotated[Path, typer.Argument(metavar="DIR", help=(
+            "The folder of the course; made if it does not exist."))],
+        roster: RosterFile = None,
+        student: Annotated[list[str] | None, typer.Option(metavar="NAME", show_default=False, help=(
+            "For this student; may be given again."))] = None,
+        assignment: Annotated[list[str] | None, typer.Option(metavar="NAME", show_default=False, help=(
+            "This assignment; may be given again. Without it all of them."))] = None,
+        attempt: Attempt = 1) -> None:
+    """Write the graded notebooks that students get. One for each student, in the student's own variant.
+
+    Writes DIR/release/NAME/NAME.ipynb and DIR/release-for/STUDENT/NAME/NAME.ipynb; with nbgrader
+    installed its source, settings and gradebook too.
+    """
+    from .course import release
+    release(folder, roster, student or [], assignment or [], attempt)
+
+
+@course.command("grades")
+def course_grades(
+        results: Annotated[Path, typer.Argument(metavar="RESULTS", help="What `course grade` has written.")],
+        roster: Annotated[Path, typer.Option(metavar="ROSTER.csv", help="Who is who.")],
+        output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.csv", help=(
+            "Where the table goes."))],
+        form: Annotated[str, typer.Option("--for", metavar="PLATFORM", help=(
+            "Whose import reads the table: plain, moodle or canvas."))] = "plain",
+        counts: Annotated[str, typer.Option("--counts", metavar="ATTEMPT", help=(
+            "Which of several attempts does: best or last."))] = "best",
+) -> None:
+    """Write one table of all marks, for Moodle, Canvas or a spreadsheet. Names come from the roster."""
+    from .course import grades
+    grades(results, roster, output, form, counts)
 
 
 @app.command()
@@ -612,6 +667,9 @@ def diagnose(path: Annotated[Path, typer.Argument(metavar="TRACE", help=(
              model: Model = None,
              most: Annotated[int, typer.Option("--top", min=1, metavar="N",
                                                help="Show so many faults.")] = 5,
+             page: Annotated[Path | None, typer.Option("--html", metavar="FILE.html",
+                                                       show_default=False, help=(
+                 "Write the page of `minivl diff` with the diagnosis on it."))] = None,
              as_json: AsJson = False) -> None:
     """Say which known fault a trace looks like. The museum's wrong passes are tried on its own values,
     one by one.
@@ -621,7 +679,7 @@ def diagnose(path: Annotated[Path, typer.Argument(metavar="TRACE", help=(
     taps_explained, tap, rounding_right, rounding_fault, lean: [share, sigmas]], comparison.
     """
     from .diagnose import diagnose
-    raise typer.Exit(diagnose(path, golden, names, precision, model, most, as_json))
+    raise typer.Exit(diagnose(path, golden, names, precision, model, most, as_json, page))
 
 
 @app.command()
@@ -629,7 +687,7 @@ def doctor(as_json: AsJson = False) -> None:
     """Tell whether minivl works here. And what is installed; exit code 0 when it does.
 
     JSON: usable, minivl, python, executable, platform, machine, cores, memory, blas, resize, packages,
-    embedded_model, hub.
+    embedded_model, hub, lessons: {missing, install}.
     """
     from .doctor import doctor
     raise typer.Exit(0 if doctor(as_json) else 1)

@@ -66,9 +66,9 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+def write_whole(path: Path, write: Callable[[IO[bytes]], Any], mode: int = 0o644) -> None:
     """Let `write` fill a file beside the target, then move it there. When anything fails nothing is
-    left, and an older file stays as it was. Raises OSError as the system does."""
+    left, and an older file stays as it was. mode: who may read it. Raises OSError as the system does."""
     import tempfile  # when first needed: it takes a while to import
     # In the same folder: a move to another file system is a copy, and a copy can be half done.
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
@@ -76,7 +76,7 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
         try:
             write(file)
             file.close()                                  # Windows moves no open file
-            partial.chmod(0o644)                          # a temporary file is born private
+            partial.chmod(mode)                           # a temporary file is born private
             partial.replace(path)
         except BaseException:
             file.close()

@@ -71,7 +71,8 @@ def interpreter(name: str | Interpreter) -> Interpreter:
         raise MissingExtra(f"kernels={name!r} needs the package {error.name}: "
                            f'pip install "minivl[{name}]"') from error
     found: Interpreter = module.INTERPRETER
-    return found._replace(functions={**stand_ins(module), **found.functions})
+    own = {defined(key): function for key, function in found.functions.items()}
+    return found._replace(functions={**stand_ins(module), **own})
 
 
 def defined(key: Any) -> Function:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 OWN = Path(__file__).parent
+COLOURS = OWN / "colours.css"                    # of every page
 REPORT_STYLE = OWN / "report.css"                # of pages that are headings, tables and verdicts
 
 

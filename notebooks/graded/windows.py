@@ -34,7 +34,7 @@ def window_order(grids, config):
     merge, parts, start = config.spatial_merge_size, [], 0
     for t, h, w in grids.tolist():
         frame, row, column = np.indices((t, h // merge, w // merge)).reshape(3, -1)
-        order = np.lexsort((column, row, row // 3, column // 2, frame))  # the last key counts most
+        order = np.lexsort((row, column, row // 3, column // 2, frame))  # the last key counts most
         parts.append(start + order)
         start += len(order)
     return np.concatenate(parts)

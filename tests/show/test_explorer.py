@@ -25,9 +25,10 @@ from minivl.show.explorer.document import Pack, counterparts
 from minivl.show.explorer.lens import lens_of
 from minivl.show.explorer.stages import door_of, stages_of
 from minivl.show.plot import row_values
+from minivl.show.plot.text import token_text
 from minivl.show.samples import load_samples
 
-from ..browser import chromium
+from ..browser import chromium, faint_texts
 
 SAMPLES = load_samples()
 VIDEO = next(sample for sample in SAMPLES if sample.fps)
@@ -53,6 +54,18 @@ def run(vlm):
 @pytest.fixture(scope="module")
 def video(vlm):
     return explorer.follow(vlm, VIDEO.messages(), name="video")
+
+
+@pytest.fixture(scope="module")
+def between(vlm):
+    """Text before, between and behind two pictures; some of its characters are no token of their own."""
+    media = [{"type": "image", "image": str(sample.paths[0])} for sample in (PICTURE, TALL)]
+    content = [said("\u732b caf\u00e9 first"), media[0], said("then \U0001f600"), media[1], said("What is this?")]
+    return explorer.follow(vlm, [{"role": "user", "content": content}], 4)
+
+
+def said(words):
+    return {"type": "text", "text": words}
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +200,19 @@ def test_steps_of_decoding_follow_the_prompt(video):
     last = video.inputs.position_ids[:, -1]
     assert (video.positions[:, prompt:] == last[:, None] + 1 + np.arange(len(said) - 1)).all()
     assert len(video.rows("decoder.layers.0.add_mlp")) == len(video.at["s"]) == len(video.ids)
+
+
+def test_a_byte_that_is_no_character_is_shown_by_its_number(vlm, between):
+    texts = unpacked(explorer.html(between))["runs"][0]["tokens"]
+    for character in "\u732b\u00e9\U0001f600":
+        by_number = [f"<0x{byte:02X}>" for byte in character.encode()]
+        assert "".join(by_number) in "".join(texts)
+    tokenizer = vlm.tokenizer
+    for token in range(tokenizer.vocab_size):
+        text = token_text(tokenizer, token)
+        whole = tokenizer.decode([token], skip_special_tokens=False)
+        assert ("<0x" in text) == ("\ufffd" in whole) and "\ufffd" not in text and text
+    assert token_text(tokenizer, 10**6) == "#1000000"
 
 
 # ---- traces ------------------------------------------------------------------------------------------------
@@ -386,10 +412,11 @@ class Opened:
 
 
 @pytest.fixture(scope="module")
-def pages(run, video, other, tmp_path_factory):
+def pages(run, video, other, between, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
     return {"run": explorer.save(folder / "run.html", run), "video": explorer.save(folder / "video.html", video),
             "two": explorer.save(folder / "two.html", run, other),
+            "between": explorer.save(folder / "between.html", between),
             "least": explorer.save(folder / "least.html", run, budget=0)}
 
 
@@ -530,7 +557,98 @@ def test_a_keyboard_is_enough(browser, pages, run):
         page.tab.keyboard.press("ArrowDown")
         page.press("Enter")
         assert page.tab.evaluate("state.stage") == list(run.runs)[1]
+        while page.tab.evaluate("document.activeElement.tagName") != "SUMMARY":    # a block: shut, passed in one step
+            page.tab.keyboard.press("ArrowDown")
+        page.tab.keyboard.press("ArrowDown")
+        assert page.tab.evaluate("document.activeElement.parentElement.dataset.block") == "vision.blocks.1"
         assert "Selected: " in page.tab.inner_text("#now")                 # and it is said for those who cannot see it
+
+
+WALK = """maps => {
+  const found = {}, run = page.runs[0], no_words = /Infinity|NaN|undefined|\\bnull\\b|\\ufffd/;
+  const look = where => {
+    const texts = [...document.querySelectorAll("body *")].flatMap(e => [...e.attributes].map(one => one.value));
+    for (const text of [document.body.innerText, ...texts])
+      if (no_words.test(text)) found[no_words.exec(text)[0]] = [where, text.slice(0, 200)];
+  };
+  for (const [s, map] of maps.flatMap(map => run.tokens.slice(0, run.count).map((_, s) => [s, map]))) {
+    const medium = s % run.media.length;
+    Object.assign(state, { map, medium, time: 0, decoder: s % 2, room: s % 3 ? "decoder" : "vision" });
+    Object.assign(state, { stage: run.stages[s % run.stages.length].label, array: 0 });
+    state.selection = isText(run, s) ? { kind: "text", s, run: 0 } : cellOfRow(run, s);
+    draw();
+    look([map, s]);
+  }
+  for (const [label, n] of run.stages.flatMap(one => one.arrays.map((_, n) => [one.label, n]))) {
+    showStage(label, n);
+    draw();
+    look([label, n]);
+  }
+  return [run.count, found];
+}"""
+
+
+@pytest.mark.parametrize("name", ["between", "video"])
+def test_no_token_and_no_stage_gives_a_number_that_is_none(browser, pages, name, between, video):
+    with Opened(browser, pages[name]) as page:
+        count, found = page.tab.evaluate(WALK, ["from", "to", "stage", "off"])
+        assert count == len({"between": between, "video": video}[name].ids) and found == {}
+
+
+def test_a_token_says_which_picture_it_cannot_see(browser, pages, run, between):
+    visual = np.flatnonzero((between.at["s"] >= 0).all(axis=(1, 2)))
+    gap = int(visual[np.flatnonzero(np.diff(visual) > 1)[0]]) + 1           # the first token behind the first picture
+    last, layer = len(between.ids) - 1, "decoder 0"
+
+    def caption(page, row, choice, medium=0):
+        page.choose("map", choice)
+        page.drawn(lambda: page.tab.evaluate(f"showFrame({medium}, 0); selectRow(views[0], {row})"))
+        page.choose("place", layer)
+        return page.tab.inner_text("figcaption"), page.tab.locator(".scale").is_visible()
+    with Opened(browser, pages["between"]) as page:
+        said, scale = caption(page, 3, "from")
+        assert "it cannot see this picture: it stands before it" in said and not scale
+        assert "it cannot see" in page.tab.inner_text("#now") and "mean of" in page.tab.inner_text("#weights")
+        assert "cannot" not in caption(page, gap, "from")[0]
+        assert "cannot see this picture" in caption(page, gap, "from", 1)[0]
+        assert "nothing in this picture can look at it" in caption(page, last, "to", 1)[0]
+        assert "nothing" not in caption(page, 3, "to")[0]
+    with Opened(browser, pages["run"]) as page:
+        assert "it cannot see the picture: it stands before it" in caption(page, 0, "from")[0]
+
+
+def test_the_focus_stays_on_the_control_that_had_it(browser, pages):
+    here = "[document.activeElement.closest('[id]').id, document.activeElement.dataset.key ?? '']"
+    with Opened(browser, pages["run"]) as page:
+        for box in ("weights", "norms"):
+            page.tab.locator(f"#{box} button").nth(2).focus()
+            key = page.tab.evaluate(here)[1]
+            page.press("Enter" if box == "weights" else "]")
+            assert page.tab.evaluate(here)[0] == box
+            assert box == "weights" or page.tab.evaluate(here)[1] == key       # the same list: the same line of it
+        page.press("Enter")                                                   # the stream's line draws its stage
+        assert page.tab.evaluate(here) == ["norms", key] and page.tab.input_value("#map") == "stage"
+        page.choose("map", "from")
+        page.tab.locator("#weights button").first.focus()
+        page.press("m", "m")                                                  # no weights are left: their box has it
+        assert page.tab.evaluate(here)[0] == "weights" and page.tab.input_value("#map") == "stage"
+        page.drawn(page.tab.locator('button.stage[data-label="vision.embed_patches"]').click)
+        array = page.tab.locator("#stages button.array:visible").first
+        array.focus()
+        page.drawn(lambda: page.tab.emulate_media(color_scheme="dark"))
+        assert page.tab.evaluate(here)[0] == "stages"                         # other colours, the same list
+        page.press("m")                                                       # what it stood in is shut: its line
+        assert page.tab.evaluate("document.activeElement.className") == "stage"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["run", "two", "video"])
+def test_every_text_can_be_read(browser, pages, name, scheme):
+    with Opened(browser, pages[name], color_scheme=scheme) as page:
+        page.drawn(lambda: page.tab.evaluate("showStage(page.runs[0].stages[9].label, 0)"))
+        assert faint_texts(page.tab) == {}
+        page.choose("map", "from")
+        assert faint_texts(page.tab) == {}
 
 
 @pytest.mark.parametrize("width", [320, 390])

@@ -3,13 +3,16 @@
 import importlib.util
 import json
 import re
+import sys
+import tomllib
 from pathlib import Path
 
 import nbformat
 import pytest
 
+from minivl.cli import doctor
 from minivl.teach.check import find as find_stage
-from minivl.teach.course import lessons
+from minivl.teach.course import lessons, release
 from minivl.teach.course.assignments import ASSIGNMENTS
 from tools.course import lessons as forms
 from tools.course import nbgrader as course
@@ -116,12 +119,35 @@ def test_a_lesson_that_is_no_notebook_any_more_is_left_alone(tmp_path, newer):
     assert (folder / NAMES[0]).read_bytes() == b"an evening's work" and done[NAMES[1]] == "new"
 
 
-def test_on_the_command_line_it_says_a_line_a_file(tmp_path):
+def test_on_the_command_line_it_says_a_line_a_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(lessons, "WANTED", [(("json",), "is there")])
     out, err = minivl_("course", "copy", tmp_path / "a")
     assert [line.split() for line in out.splitlines()] == [["new", name] for name in NAMES] and err == ""
     edited(tmp_path / "a" / NAMES[0])
     out, _ = minivl_("course", "copy", tmp_path / "a", "--update")
     assert re.search(rf"kept +{NAMES[0]} +is yours; there is no newer version\n", out)
+
+
+def test_copy_and_doctor_say_what_is_missing_to_run_the_lessons(tmp_path, monkeypatch):
+    monkeypatch.setattr(lessons, "WANTED", [(("json",), "is there"), (("absent_a", "absent_b"), "opens them"),
+                                            (("absent_c", "json"), "is there too")])
+    said = 'absent_a (opens them): pip install "minivl[course]"'
+    assert minivl_("course", "copy", tmp_path / "a")[1] == f"To run the lessons you still need {said}\n"
+    found = doctor.lessons()
+    assert found == {"missing": ["absent_a (opens them)"], "install": 'pip install "minivl[course]"'}
+    assert doctor.lessons_words(found) == f"still need {said}"
+    assert doctor.lessons_words({**found, "missing": []}) == "can run here"
+
+
+def test_the_extra_course_is_all_that_the_lessons_need_and_no_more():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    brought = {re.split(r"[^\w-]", one)[0] for one in extras["course"]}
+    assert brought == {modules[0] for modules, _ in lessons.WANTED}
+    assert extras["teacher"][0] == "minivl[course]" and any(one.startswith("nbgrader") for one in extras["teacher"])
+    needed = {name.partition(".")[0] for path in forms.sources()
+              for name in re.findall(r"(?m)^(?:import|from) ([\w.]+)", path.read_text(encoding="utf-8"))}
+    core = {"minivl", "numpy", "PIL", "ml_dtypes"} | set(sys.stdlib_module_names)
+    assert needed <= core | brought
 
 
 def test_what_is_no_folder_is_refused(tmp_path):
@@ -153,11 +179,11 @@ def test_a_graded_assignment_is_solved_in_its_source_and_asked_in_its_release(na
     other = next(f"student {n}" for n in range(99) if all(
         find_stage(one.stage).varied(f"student {n}").asks != find_stage(one.stage).varied("instructor").asks
         for one in ASSIGNMENTS[name].asked))
-    assert list(failures_of(course.named(solved, other))) == checks
+    assert list(failures_of(release.named(solved, other))) == checks
 
 
 def test_the_table_of_assignments_is_what_the_sources_ask():
-    assert sorted(ASSIGNMENTS) == course.graded() == sorted(path.stem for path in course.GRADED.glob("*.py"))
+    assert sorted(ASSIGNMENTS) == course.graded() == sorted(path.stem for path in forms.GRADED.glob("*.py"))
     assert sum(len(one.asked) for one in ASSIGNMENTS.values()) >= 8
     for name, assignment in ASSIGNMENTS.items():
         source = course.sources()[name]
@@ -197,23 +223,32 @@ def test_the_release_has_no_solution_and_no_hidden_test(tmp_path, monkeypatch, c
         nbformat.validate(book)
         whole = nbformat.read(tmp_path / "c" / "source" / name / f"{name}.ipynb", as_version=4)
         assert any("BEGIN SOLUTION" in cell.source for cell in whole.cells)
-    assert f"STUDENT = {course.YOURS!r}" in books["pictures"].cells[1].source
+    assert f"STUDENT = {release.YOURS!r}" in books["pictures"].cells[1].source
     for student in ("ada", "ben b.", "Éva"):
         mine = nbformat.read(tmp_path / "c" / "release-for" / student / "blocks" / "blocks.ipynb", as_version=4)
         assert f"STUDENT = {student!r}\n" in mine.cells[1].source + "\n" and holds_no_answer(mine)
 
 
 def test_the_release_by_nbgrader_is_the_same(tmp_path, monkeypatch):
-    pytest.importorskip("nbgrader", reason="nbgrader is not installed: pip install 'minivl[course]'")
+    pytest.importorskip("nbgrader", reason="nbgrader is not installed: pip install 'minivl[teacher]'")
     some = {name: text for name, text in course.sources().items() if name in ("pictures", Path(NAMES[3]).stem)}
     monkeypatch.setattr(course, "sources", lambda: some)
     course.build(tmp_path / "c", ["ada"])
     books = released(tmp_path / "c")
     assert books.keys() == course.sources().keys() and all(map(holds_no_answer, books.values()))
     for name, source in course.sources().items():
-        ours = course.named(forms.notebook(forms.student_form(source)), course.YOURS)
+        ours = release.named(forms.notebook(forms.student_form(source)), release.YOURS)
         assert [cell.source.strip() for cell in books[name].cells] == [cell.source.strip() for cell in ours.cells], name
     assert (tmp_path / "c" / "gradebook.db").exists()
+
+
+def test_without_a_checkout_nbgrader_releases_the_same(tmp_path):
+    pytest.importorskip("nbgrader", reason="nbgrader is not installed: pip install 'minivl[teacher]'")
+    release.release(tmp_path / "c", ["ada"], [ASSIGNMENTS["pictures"]])
+    ours = release.notebook("pictures")["cells"]
+    theirs = released(tmp_path / "c")["pictures"].cells
+    assert ["".join(cell["source"]).strip() for cell in ours] == [cell.source.strip() for cell in theirs]
+    assert (tmp_path / "c" / "gradebook.db").exists() and (tmp_path / "c" / "release-for" / "ada").is_dir()
 
 
 @pytest.mark.parametrize(("words", "said"), [

@@ -200,7 +200,7 @@ ATTACKS = [
     ("def f(x, order): return __import__('minivl').passes", "AttributeError"),
     ("def f(x, order): return globals()['minivl'].passes", "KeyError"),
     ("import minivl.config as c\ndef f(x, order): return c.minivl.passes", "AttributeError"),
-    ("def f(x, order): return eval('x.__globals__')", "AttributeError"),
+    ("def f(x, order): return eval('x.__globals__')", "hidden code"),
     ("def f(x, order): return getattr(x, '__glob' + 'als__')", "AttributeError"),
     ("def f(x, order): return getattr(f, '__globals__')", "Foreign(words='dict')"),
     ("def f(x, order): return (lambda: 0).__globals__", "Foreign(words='dict')"),
@@ -351,6 +351,11 @@ def test_what_is_tried_in_the_process_is_denied_and_told():
              "programs": "import subprocess\nsubprocess.run(['true'])", "tracing": "import sys\nsys.settrace(print)",
              "native code": "import ctypes\nctypes.CDLL(None)", "frames": "import inspect\ninspect.stack()"}
     harmless = ["open('notes.txt', 'w').write('mine')", "from dataclasses import make_dataclass as m\nm('A', ['b'])",
+                "from dataclasses import dataclass\n@dataclass(order=True)\nclass A:\n    b: int = 1\nA(2) < A()",
+                "from typing import NamedTuple\nclass B(NamedTuple):\n    c: int\nB(1)",
+                "import ast\nast.literal_eval('[1]')",
+                "import statistics, fractions, decimal, string, textwrap, difflib, colorsys",
+                "import numpy as np\nnp.save('a.npy', np.ones(2))\nnp.load('a.npy')",
                 "import minivl\nminivl.check('a', 1)\nfrom minivl import check\ncheck('1.1', 2)",
                 "import minivl.passes.windows", "import minivl\nminivl.load()", "import matplotlib",
                 "import colorsys, numpy.polynomial.chebyshev",
@@ -363,6 +368,82 @@ def test_what_is_tried_in_the_process_is_denied_and_told():
     for run, case in zip(seen.outcomes["f"].runs, cases(), strict=False):
         assert np.array_equal(run.value[0], case.args[0] * 2.0) and run.value[1:] == (process.Foreign("int"), None)
         assert list(run.touched) == grade._digests(case.args)
+
+
+TEXT = "text = [40, 2][0] + 2"
+HIDDEN = {  # ways to code that stands in no cell
+    "exec": f"exec({TEXT!r})", "eval": "text = eval('42')", "compile": "text = eval(compile('42', '<cell 1>', 'eval'))",
+    "pickle": 'import pickle\ntext = pickle.loads(b"cbuiltins\\neval\\n(S\'42\'\\ntR.")',
+    "pickle in Python": 'import io, pickle\ntext = pickle._loads(b"cbuiltins\\neval\\n(S\'42\'\\ntR.")',
+    "np.load": "import io, numpy as np\nclass A:\n    def __reduce__(self): return eval, ('42',)\nfile = io.BytesIO()\n"
+               "np.save(file, np.array([A()], object), allow_pickle=True)\nfile.seek(0)\n"
+               "text = np.load(file, allow_pickle=True)",
+    "marshal": "import marshal\ntext = eval(marshal.loads(marshal.dumps((lambda: 42).__code__)))",
+    "marshal from a file": "import marshal\nmarshal.dump((lambda: 42).__code__, open('a', 'wb'))\n"
+                           "text = eval(marshal.load(open('a', 'rb')))",
+    "np.fromfile": "import marshal, numpy as np\nmarshal.dump((lambda: 42).__code__, open('a.pyc', 'wb'))\n"
+                   "text = eval(marshal.loads(np.fromfile('a.pyc', np.uint8).tobytes()))",
+    "another code object": "text = eval((lambda: 41).__code__.replace(co_consts=(None, 42)))",
+    "a module written by a cell": f"import sys\nopen('mine.py', 'w').write({TEXT!r})\nsys.path.insert(0, '.')\n"
+                                  "from mine import text",
+    "a compiled module": "import importlib.machinery as m, marshal\n"
+                         "import importlib.util as u\nwords = marshal.dumps((lambda: 42).__code__)\n"
+                         "open('a.pyc', 'wb').write(u.MAGIC_NUMBER + bytes(12) + words)\n"
+                         "text = m.SourcelessFileLoader('a', 'a.pyc').get_code('a')",
+    "the importer's own compiler": "import importlib.machinery as m, os\nfile = os.__file__\n"
+                                   "text = eval(m.SourceFileLoader('a', file).source_to_code(b'42', file))",
+    "the importer's caller": "import importlib, timeit\nfound = []\nimportlib._bootstrap._call_with_frames_removed("
+                             "timeit.timeit, 'found.append(42)', globals={'found': found}, number=1)\ntext = found[0]",
+    "a library of native code": "import glob, importlib.util as u, shutil, sys\nhere = sys.base_prefix\n"
+                                "found = glob.glob(here + '/lib/python*/lib-dynload/_bisect*.so')\n"
+                                "open('_bisect.so', 'wb').write(open(found[0], 'rb').read())\n"
+                                "spec = u.spec_from_file_location('_bisect', './_bisect.so')\n"
+                                "text = u.module_from_spec(spec)",
+    "timeit": "import timeit\nfound = []\ntimeit.timeit('a.append(42)', globals={'a': found}, number=1)\n"
+              "text = found[0]",
+    "runpy": f"import runpy\nopen('mine.py', 'w').write({TEXT!r})\ntext = runpy.run_path('mine.py')['text']",
+    "typing": "import typing\ntext = typing.ForwardRef('[42][0]')._evaluate({}, {}, frozenset())",
+    "a dataclass's own writer": "import dataclasses\ntext = dataclasses._create_fn('f', [], ['return 42'])()",
+    "a dataclass that was changed": "import dataclasses\ndataclasses._init_param = lambda f: 'x=[42][0]'\n"
+                                    "@dataclasses.dataclass\nclass A:\n    x: int\ntext = A().x",
+    "another interpreter": "import _xxsubinterpreters as s\ntext = s.create()",
+    "the process's own runner": "import __main__\ntext = __main__.guarded(lambda: eval('42'), 5)[0] + 0",
+    "the process's own reader": "import __main__\ntext = list(__main__.statements([(1, 'a = 42')]))[0]",
+}
+
+
+@NO_LIMITS
+@pytest.mark.parametrize("way", HIDDEN)
+def test_text_and_bytes_become_no_code(way):
+    """Neither in a cell nor in the function itself, where it costs the points; and the kind is told."""
+    body = "\n".join("    " + line for line in HIDDEN[way].split("\n"))
+    answer = "def f(rows, order):\n    import numpy as np\n    return np.array([len(str(text))])"
+    inside = f"def g(rows, order):\n{body}\n    return np.zeros(1)"
+    texts = (HIDDEN[way], answer, "import numpy as np", inside)
+    code = [notebook.Code(n, text) for n, text in enumerate(texts, start=1)]
+    seen = process.run(code, {"f": cases(1), "g": cases(1)}, QUICK)
+    assert ("hidden code", "cell 1") in seen.denied and ("hidden code", "g") in seen.denied
+    assert {run.kind for name in "fg" for run in seen.outcomes[name].runs} == {"raised"}, seen
+
+
+@NO_LIMITS
+def test_the_package_stays_closed_when_the_hook_is_got_around():
+    """Python's own fence can be bent from inside; the kernel's cannot, and the package is behind both."""
+    file = str(process.PACKAGE / "passes" / "windows.py")
+    bent = {"other paths": "import posixpath\nposixpath.realpath = lambda path, **options: '/usr/x'\n"
+                           f"posixpath._joinrealpath = lambda *all: ('/usr/x', True)\ntext = open({file!r}).read()",
+            "another hook": "import socket\ntry:\n    socket.create_connection(('127.0.0.1', 9))\n"
+                            "except PermissionError as error:\n    at = error.__traceback__\n    while at:\n"
+                            "        names = at.tb_frame.f_globals\n"
+                            "        if '_forbidden' in names: names['_forbidden'] = lambda *all: ''\n"
+                            f"        at = at.tb_next\ntext = open({file!r}).read()",
+            "no Python": f"import tkinter\ntext = tkinter.Tcl().eval('read [open {{{file}}}]')"}
+    answer = notebook.Code(2, "import numpy as np\ndef f(rows, order):\n    return np.array([len(text)])")
+    for way, source in bent.items():
+        seen = process.run([notebook.Code(1, source), answer], {"f": cases(1)}, QUICK)
+        if not seen.locked:
+            pytest.skip("this kernel has no Landlock")
+        assert {run.kind for run in seen.outcomes["f"].runs} == {"raised"}, way
 
 
 @NO_LIMITS
@@ -392,8 +473,9 @@ def test_a_function_that_ends_the_process_costs_its_own_mark_only():
 LOCKED = """
 import os, socket, sys
 from minivl.teach.course.confine import lock
-print(lock(sys.argv[1]))
+print(lock(sys.argv[1], sys.argv[4]))
 for what in ("os.open(sys.argv[2], os.O_CREAT | os.O_WRONLY)", "os.open(sys.argv[1] + '/x', os.O_CREAT | os.O_WRONLY)",
+             "open(sys.argv[1] + '/x').read()", "open(sys.argv[4] + '/api.py').read()", "open('/etc/hostname').read()",
              "os.execv('/bin/true', ['true'])", "os.kill(os.getppid(), 0)",
              "socket.create_connection(('127.0.0.1', int(sys.argv[3])))"):
     try:
@@ -409,14 +491,15 @@ def test_the_kernel_itself_refuses_what_python_is_tricked_into(tmp_path):
     """With no audit hook: only Landlock is in the way."""
     (tmp_path / "own").mkdir()
     with socket.create_server(("127.0.0.1", 0)) as server:
-        words = [str(tmp_path / "own"), str(tmp_path / "other"), str(server.getsockname()[1])]
+        words = [str(tmp_path / "own"), str(tmp_path / "other"), str(server.getsockname()[1]), str(process.PACKAGE)]
         done = subprocess.run([sys.executable, "-c", LOCKED, *words], capture_output=True, encoding="utf-8",
                               timeout=300, cwd=Path(__file__).parent.parent.parent)
     locked, *said = done.stdout.split()
     if locked == "False":
         pytest.skip("this kernel has no Landlock")
-    assert said[:3] == ["PermissionError", "done", "PermissionError"], done
-    assert set(said[3:]) <= {"PermissionError", "done"}       # signals and TCP: kernels from 6.12 and 6.7 on
+    no = "PermissionError"
+    assert said[:6] == [no, "done", "done", no, no, no], done
+    assert set(said[6:]) <= {no, "done"}                      # signals and TCP: kernels from 6.12 and 6.7 on
     assert not (tmp_path / "other").exists()
 
 

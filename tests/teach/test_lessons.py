@@ -69,7 +69,7 @@ def test_an_unfilled_lesson_fails_at_its_checks_and_nowhere_else(name):
 
 def test_the_notebooks_in_the_repository_are_those_of_the_sources():
     made = dict(lessons.made())
-    assert sorted(made) == sorted((ROOT / "notebooks").glob("*.ipynb"))
+    assert sorted(made) == sorted((ROOT / "notebooks").glob("**/*.ipynb"))
     stale = [path.name for path, text in made.items() if path.read_bytes() != text]
     assert not stale, "make them anew: python tools/course/lessons.py"
 
@@ -93,6 +93,35 @@ def test_a_lesson_has_what_every_lesson_has(name):
     for part in ("**The question.**", "you are here", "Now break it", "What the reference calls", "## Read next"):
         assert text.count(part) == 1, part
     assert re.findall(r"## Exercise [\d.]+: .* \(about \d+ minutes\)", text)[1:]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_to_read_next_leads_to_the_next_lesson(name):
+    """The last lesson leads out of the course; no other may leave one out."""
+    number = int(name.split("_")[1])
+    told = re.findall(r"Lesson (\d+)", source_of(name).partition("## Read next")[2])
+    assert told in ([str(number + 1)], [] if number >= 16 else None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_answer_that_is_printed_is_not_cut_short(name):
+    """A sentence of this model has up to a dozen tokens; one token alone is a run and no answer."""
+    most = re.findall(r"vlm\.(?:ask|chat|ground)\(.*max_new_tokens=(\d+)", source_of(name))
+    assert [n for n in most if 1 < int(n) < 12 and name[7:9] != "00"] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_answers_under_faults_stand_beside_the_truth(name):
+    """A reader cannot tell a fault from a small model's own mistake without it."""
+    section = source_of(name).partition("Now break it")[2].partition("## Exercise")[0]
+    assert "truth" in section or not re.search(r"vlm\.(ask|chat)\(", section)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_student_is_sent_to_nothing_that_is_not_in_the_notebook(name):
+    """The solution is taken out of the student's notebook, so no text may point at it."""
+    student = lessons.student_form(source_of(name))
+    assert not re.search(r"(?i)solution\s+(?:#\s*)?(?:below|above)|(?:see|in) the solution", student)
 
 
 @pytest.fixture(scope="module")

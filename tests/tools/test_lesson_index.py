@@ -50,6 +50,35 @@ def test_links_and_pictures_of_a_page_are_there(page):
     assert [target for target in targets if "://" not in target and not (page.parent / target).exists()] == []
 
 
+def test_a_thread_that_a_question_names_is_linked_and_lies_where_it_says():
+    """`[owner/name#7](https://github.com/owner/name/issues/7)`; a bare #8 belongs to the repository before it."""
+    plain = re.sub(r"\[[^\]]*\]\([^)]*\)", "", QUESTIONS)
+    assert re.findall(r"[\w.-]+/[\w.-]+#\d+|(?<=[ (])#\d+", plain) == []
+    repository = ""
+    for named, number, target in re.findall(r"\[([\w./-]*)#(\d+)\]\(([^)]*)\)", QUESTIONS):
+        repository = named or repository
+        assert target == f"https://github.com/{repository}/issues/{number}"
+    assert repository
+
+
+def numbered(text):
+    """Lines that pages make items of a list of, although they begin none and go on with none."""
+    found, last = [], 0
+    for line in re.sub(r"(?ms)^```.*?^```$", "", text).splitlines():
+        item = re.match(r"(\d+)\. ", line)
+        if item and int(item[1]) not in (1, last + 1):
+            found.append(line)
+        last = int(item[1]) if item else 0 if line.startswith("#") else last
+    return found
+
+
+@pytest.mark.parametrize("folder", ["guide", "reference"])
+def test_no_sentence_begins_as_an_item_of_a_list(folder):
+    assert numbered("14. Four patches are one cell.") and not numbered("1. one\n   more\n2. two")
+    texts = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs" / folder).glob("*.md")}
+    assert {name: lines for name, text in texts.items() if (lines := numbered(text))} == {}
+
+
 def lesson_of(monkeypatch, *texts):
     """A world of one lesson with these text cells."""
     cells = tuple(index.Cell("lesson_00_x", n, text, index.words_of_text(text), "") for n, text in enumerate(texts, 1))

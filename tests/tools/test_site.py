@@ -89,6 +89,15 @@ def test_docstrings_are_text_code_and_blocks():
                     "::\n\n   left: a_b\n     more\n\nEnd.")
 
 
+def test_a_solution_is_shown_without_its_markers_and_without_hidden_tests():
+    source = ("def f(x):\n    ### BEGIN SOLUTION\n    return x\n    ### END SOLUTION\n"
+              "check(f)\n### BEGIN HIDDEN TESTS\ncheck(f, 20)\n### END HIDDEN TESTS\nprint(1)\n")
+    assert lessons.solved_form(source) == "def f(x):\n    return x\ncheck(f)\nprint(1)\n"
+    for path in lessons.sources():
+        text = lessons.solved_form(path.read_text(encoding="utf-8"))
+        assert not any(marker in text for marker in (lessons.BEGIN, lessons.END, lessons.BLANK))
+
+
 def test_a_table_of_contents_with_nothing_in_it_is_left_out():
     table = "```{{toctree}}\n:glob:\n\n{}\n```"
     full, empty = table.format("docs/a*\ndocs/none*"), table.format("docs/teaching/*")
@@ -142,6 +151,9 @@ def test_a_site_with_one_lesson_is_built_without_a_warning(tmp_path):
         pytest.importorskip(name, reason="the extra `site` is not installed")
     site.build(tmp_path / "site", "lesson_03*")
     lesson = (tmp_path / "site" / "notebooks" / "lesson_03_patches_and_the_2x2_order.html").read_text(encoding="utf-8")
-    assert "your code here" in lesson and "BEGIN SOLUTION" not in lesson        # as a student gets it
+    assert "your code here" not in lesson and "BEGIN SOLUTION" not in lesson
+    folded = re.findall(r"(?s)<details><summary>One solution.*?</details>", lesson)
+    assert len(folded) == 2 and all("return" in re.sub(r"<[^>]+>", "", one) for one in folded)
+    assert lesson.rindex("One solution") < lesson.rindex("</details>") < lesson.rindex(": right")
     assert "<math" in lesson and "cell_output" in lesson                       # formulas, and it has run
     assert "normalise" in (tmp_path / "site" / "api" / "minivl.passes.block.html").read_text(encoding="utf-8")

@@ -16,16 +16,18 @@ from typer.main import get_command
 from minivl.cli import words as cli
 from minivl.kernels import definition
 from minivl.teach.check.own import PLACES
+from minivl.teach.course.assignments import ASSIGNMENTS
 from minivl.truth import museum as faults
 from tools.pages.figures import __main__ as figures
+from tools.teaching import FOR_TEACHERS, key, syllabus, wrong_rules
 from tools.teaching import __main__ as command
-from tools.teaching import key, syllabus
 
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / "docs" / "teaching"
 PAGES = sorted(FOLDER.glob("*.md"))
 TEXT = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
 EXAMS = {"exam-6-weeks": 60, "exam-12-weeks": 100}
+LEFT_OUT = {14, 16}                                   # lessons that are not in six weeks, as its page says
 FOR_MORE = {"11.3", "14.3", "16.2"}                   # exercises in no syllabus
 WRITTEN = {int(path.name.split("_")[1]) for path in (ROOT / "notebooks").glob("lesson_*.py")}
 LESSON_LINK = re.compile(r"notebooks/(lesson_(\d+)\w*)\.ipynb")
@@ -37,6 +39,31 @@ LESSON_LINK = re.compile(r"notebooks/(lesson_(\d+)\w*)\.ipynb")
 def test_what_stands_in_bold_in_a_key_is_what_the_package_computes(page):
     computed = {number: key.values(page, number) for number in key.KEYS[page]}
     assert {number: bold for number, bold in key.on_page(page).items() if bold} == computed
+
+
+def said(values):
+    """Values as a key writes them."""
+    return [key.written(value) for value in (values if isinstance(values, list) else [values])]
+
+
+@pytest.mark.parametrize("rule", wrong_rules.RULES, ids=lambda rule: f"{rule.page[:7]} {rule.number}: {rule.words}")
+def test_a_usual_wrong_rule_gives_another_number_than_the_key(rule):
+    assert said(rule.values) != key.values(rule.page, rule.number)
+
+
+def test_every_computed_part_of_an_exam_has_its_wrong_rules():
+    held = {(rule.page, rule.number) for rule in wrong_rules.RULES}
+    asked = {(page, number) for page in key.KEYS for number in key.KEYS[page] if page.startswith("exam")}
+    assert asked <= held, sorted(asked - held)
+    assert len({(rule.page, rule.number, rule.words) for rule in wrong_rules.RULES}) == len(wrong_rules.RULES)
+
+
+def test_rules_that_once_gave_the_right_number_would_be_found():
+    """A head whose remainder is its partner, the corner window, a reference that cancels: as it was asked before."""
+    assert 13 // 7 == 13 % 4 and 11 // 8 == 11 % 2
+    assert 5 // 4 * 3 + 8 // 4 == 8 // 4 * 2 + 5 // 4
+    assert wrong_rules.shrunk(600, 1000, (600_000 / 200_704) ** 0.5) == wrong_rules.shrunk(
+        600, 1000, (588 * 1008 / 200_704) ** 0.5)
 
 
 def test_a_wrong_key_would_be_found(monkeypatch, tmp_path):
@@ -104,13 +131,85 @@ def test_a_week_fits_into_its_sessions_and_no_lesson_is_forgotten(course):
         assert syllabus.minutes(week.in_class) <= course.class_minutes, week.about
     items = [item for week in course.weeks for item in (*week.in_class, *week.at_home)]
     read = [item.lesson for item in items if isinstance(item, syllabus.Read)]
-    left_out = {14, 16} if course is syllabus.SIX else set()                           # as its head says
-    assert sorted(read) == sorted(set(range(17)) - left_out)
+    left_out = LEFT_OUT if course is syllabus.SIX else set()
+    assert sorted(read) == sorted(set(syllabus.lessons()) - left_out)
     given = {item.exercise for item in items if isinstance(item, syllabus.Do)}
     assert course is syllabus.SIX or set(syllabus.exercises()) <= given | FOR_MORE
-    asked = re.findall(r"\(concept-questions.md\) (\d+) to (\d+)", TEXT[f"{course.page}.md"])
-    numbers = [n for first, last in asked for n in range(int(first), int(last) + 1)]
-    assert sorted(numbers) == list(range(1, 61))
+    asked = [n for item in items if isinstance(item, syllabus.Ask) for n in item.numbers]
+    assert sorted(asked) == [n for n, about in lessons_of_questions().items() if about - left_out]
+
+
+def lessons_of_questions():
+    """Concept question -> the lessons that it stands under."""
+    found = {}
+    for title, text in re.findall(r"(?ms)^## (Lessons? [^\n]+)\n(.+?)(?=^## |\Z)", TEXT["concept-questions.md"]):
+        about = set(map(int, re.findall(r"\d+", title.partition(":")[0])))
+        found |= {int(number): about for number in re.findall(r"(?m)^(\d+)\. ", text)}
+    return found
+
+
+def heard(course):
+    """Each week with the lessons that have been read when its session ends: at home only in weeks before."""
+    read = set()
+    for week in course.weeks:
+        read |= {item.lesson for item in week.in_class if isinstance(item, syllabus.Read)}
+        yield week, set(read)
+        read |= {item.lesson for item in week.at_home if isinstance(item, syllabus.Read)}
+
+
+@pytest.mark.parametrize("course", syllabus.COURSES, ids=lambda course: course.page)
+def test_no_concept_question_is_about_a_lesson_that_is_still_to_come(course):
+    early = [(week.about, n) for week, read in heard(course) for item in week.in_class
+             if isinstance(item, syllabus.Ask) for n in item.numbers if not lessons_of_questions()[n] & read]
+    assert early == []
+
+
+@pytest.mark.parametrize("course", syllabus.COURSES, ids=lambda course: course.page)
+def test_each_graded_assignment_is_given_out_once_when_its_lessons_have_been_read(course):
+    given = [(item.assignment, read) for week, read in heard(course) for item in (*week.in_class, *week.at_home)
+             if isinstance(item, syllabus.Graded)]
+    assert sorted(name for name, _ in given) == sorted(ASSIGNMENTS)
+    for name, read in given:
+        first, *rest = map(int, re.findall(r"\d+", ASSIGNMENTS[name].lessons))
+        needed = set(range(first, rest[0] + 1)) if " to " in ASSIGNMENTS[name].lessons else {first, *rest}
+        assert needed <= read, name
+        assert f"`{name}`**" in TEXT[f"{course.page}.md"]
+    sources = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "notebooks" / "graded").glob("*.py")}
+    assert all(syllabus.line(syllabus.Graded(name))[1] >= 30 for name in sources)
+
+
+@pytest.mark.parametrize("course", syllabus.COURSES, ids=lambda course: course.page)
+def test_the_marks_add_up_and_their_points_are_those_of_the_pages(course):
+    assert sum(one.share for one in course.marks) == 100
+    graded, project, exam = course.marks
+    assert graded.points == sum(one.points for one in ASSIGNMENTS.values())
+    assert len(ASSIGNMENTS) == int(graded.what.split()[0])
+    assert exam.points == EXAMS[course.page.replace("syllabus", "exam")]
+    minutes = re.search(r"(\d+) minutes", TEXT[f"{course.page.replace('syllabus', 'exam')}.md"])[1]
+    assert f"{minutes} minutes" in exam.what
+    page = re.search(r"\((project-[\w-]+\.md)\)", project.what)[1]
+    assert f"## Marking, {project.points} points" in TEXT[page]
+    table = TEXT[f"{course.page}.md"].partition("## How the marks add up")[2]
+    rows = re.findall(r"(?m)^\| .+ \| (\d+) \| (\d+) % \| ([\d.]+) % \|$", table)
+    assert [(int(points), int(share)) for points, share, _ in rows] == [(one.points, one.share) for one in course.marks]
+    assert all(abs(float(worth) * int(points) - int(share)) < 0.05 * int(share) for points, share, worth in rows)
+
+
+# ---- what students do not get ------------------------------------------------------------------------------
+
+def test_keys_exams_and_notes_are_for_teachers_alone():
+    assert set(FOR_TEACHERS) <= set(TEXT)
+    secret = {name for name in TEXT if re.search(r"exam|answers|notes|key", name)}
+    assert secret == set(FOR_TEACHERS)
+
+
+def test_pages_for_students_link_to_none_of_them():
+    pages = [path for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("notebooks/**/*.*")]
+             if path.suffix in (".md", ".py", ".ipynb") and path.name not in FOR_TEACHERS]
+    assert len(pages) > 40
+    names = "|".join(map(re.escape, FOR_TEACHERS))
+    linking = [path.name for path in pages if re.search(rf"\]\([^)]*({names})", path.read_text(encoding="utf-8"))]
+    assert linking == ["README.md"]                                # of docs/teaching, which is the teachers' own map
 
 
 def test_minutes_are_those_of_the_lessons():

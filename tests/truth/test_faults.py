@@ -17,7 +17,7 @@ from minivl.truth.museum import cases
 from minivl.truth.museum.checks import CHECKS
 from minivl.truth.museum.fault import Fault
 from minivl.truth.museum.hunt import TOLERANCE, changes, code_of, embedded, ordinary, right_of, seen
-from minivl.truth.museum.page import markdown
+from minivl.truth.museum.page import SEEN, markdown
 from minivl.truth.museum.rounding import to_bfloat16
 from minivl.truth.museum.score import finds, score
 from minivl.truth.museum.world import world
@@ -120,7 +120,24 @@ def test_every_fault_is_found_by_a_law(found):
 def test_the_page_is_what_the_command_writes(found):
     stale = "stale: run `minivl faults --score --markdown > docs/made/bug-museum.md` and look at the diff"
     assert PAGE.read_text(encoding="utf-8") == markdown(found), stale
-    assert all(f"## {name}\n" in PAGE.read_text(encoding="utf-8") for name in NAMES)
+
+
+def test_the_page_can_be_read(found):
+    """Every exhibit is named by both lists, whose links arrive, and says all of its facts; tables are narrow."""
+    text = markdown(found)
+    headings = re.findall(r"(?m)^### (.+)$", text)
+    assert [heading.replace(" ", "-") for heading in headings] == NAMES
+    assert sorted(name for names in SEEN.values() for name in names) == sorted(NAMES)
+    links = re.findall(r"\]\(#([^)]+)\)", text)
+    assert all(links.count(name) == 2 for name in NAMES) and set(links) == set(NAMES)
+    for body in re.split(r"(?m)^##+ ", text[text.index("### "):])[1 : len(NAMES) + 1]:
+        facts = re.findall(r"(?m)^\*\*([^*]+)\.\*\* .+\.$", body)
+        assert facts in ([], ["Symptom", "Cause", "Pass", "Source", "Smallest input that shows it", "Stays hidden",
+                              "Score"]), body
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    assert max(line.count("|") for line in tables) == 4
+    for fault in faults.FAULTS.values():
+        assert all(f"https://github.com/{one.partition('#')[0]}" in text for one in fault.incidents)
 
 
 @pytest.mark.parametrize("name", [name for name, check in CHECKS.items() if check.law])

@@ -26,7 +26,7 @@ from minivl.truth.seal.seal import (
     verify,
 )
 
-from ..browser import chromium
+from ..browser import chromium, faint_texts
 
 HOSTILE = "</script><img src=x onerror=document.title='broken'>"
 
@@ -265,6 +265,9 @@ def test_a_run_is_chosen_and_its_stages_are_read(browser, tmp_path, width):
     assert tab.inner_text("#which") == f"{chosen['prompt']}, float32 eager: rounding"
     assert tab.locator("#stages tbody tr").first.locator("td").nth(2).inner_text() == "2.00e-7"
     assert tab.locator("svg polyline").count() == 2 and tab.locator("button[aria-pressed=true]").count() == 1
+    for scheme in ("light", "dark"):
+        tab.emulate_media(color_scheme=scheme)
+        assert faint_texts(tab) == {}
     assert tab.evaluate("document.documentElement.scrollWidth") <= width and complaints == []
     tab.close()
 

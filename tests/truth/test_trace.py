@@ -27,14 +27,11 @@ from minivl.truth.compare.compare import compare
 from minivl.truth.compare.importers import read_candidate
 from minivl.truth.compare.local import local_golden
 from minivl.truth.compare.metrics import measure, measure_logits
-from minivl.truth.compare.page import html
 from minivl.truth.compare.slices import ranges, slices
 from minivl.truth.compare.verdict import SUSPICIOUS, WRONG, first_bad, suspects
 from minivl.truth.trace import recorder
 from minivl.truth.trace.format import COORDINATES, Stage, Trace, TraceError, Writer
 from minivl.truth.trace.record import Selection, record, skeleton
-
-from ..browser import chromium
 
 VLM = minivl.load(precision="float64")
 SIDE = VLM.config.vision.window_size                                       # pixels: the picture is ragged both ways
@@ -467,7 +464,7 @@ def test_ranges_read_as_runs():
     assert ranges(np.arange(0, 20, 2), most=2) == "0, 2 and 8 more"
 
 
-# ---- command line and page ------------------------------------------------------------------------------------
+# ---- command line ------------------------------------------------------------------------------------
 
 def minivl_says(capsys, *words) -> tuple[int, str]:
     with pytest.raises(SystemExit) as left:
@@ -537,29 +534,6 @@ def test_the_report_is_json_even_of_infinity(golden, tmp_path):
     assert found.first_bad == "vision.blocks.0.attend"
     json.dumps(report.document(found), allow_nan=False)
     assert any("not finite" in line for line in report.headline(found))
-    assert "</script><" not in html(found, golden).split('id="data">')[1].split("</script>")[0]
-
-
-@pytest.mark.parametrize("width", [1280, 390])
-def test_the_page_shows_a_stage_when_it_is_clicked(golden, tmp_path, width):
-    replace, blamed = FAULTS["dead window"]
-    page = html(judged(golden, candidate_of(tmp_path / "bad.safetensors", "float32", replace)), golden)
-    (path := tmp_path / "page.html").write_text(page, encoding="utf-8")
-    complaints = []
-    with chromium() as browser:
-        tab = browser.new_page(viewport={"width": width, "height": 900})
-        tab.on("console", lambda message: complaints.append(message.text))
-        tab.on("pageerror", lambda error: complaints.append(str(error)))
-        tab.goto(path.as_uri())
-        tab.wait_for_selector("body[data-ready]", timeout=60_000)
-        tab.locator(f'[id="row:{blamed}"]').click()
-        assert tab.locator(".chosen td").first.inner_text() == tab.inner_text("#cell") == blamed
-        tab.evaluate(f"choose('{blamed}', 0)")
-        said = tab.inner_text("#cell")
-        assert f"{blamed}, row 0:" in said and "patch row 0, column 0" in said
-        assert tab.locator("canvas").count() == 3                          # tower, decoder, and the stage's picture
-        assert tab.evaluate("document.documentElement.scrollWidth") <= width and complaints == []
-    assert "src=" not in page and "href=" not in page.replace('href="data:,"', "")     # self-contained
 
 
 def test_no_function_is_long():

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import minivl
 from minivl.teach.check import find
+from minivl.teach.course import release
 from tools.course import lessons
 from tools.course import nbgrader as course
 
@@ -196,7 +197,7 @@ def released() -> Any:
 
 def book(student: str, code: dict[str, str]) -> Any:
     """The released notebook with the student's name and code in it."""
-    made = course.named(released(), student)
+    made = release.named(released(), student)
     for cell in made.cells:
         name = cell.metadata.get("nbgrader", {}).get("grade_id")
         if name in code:

@@ -9,8 +9,9 @@ filled in, and what stands between `### BEGIN HIDDEN TESTS` and `### END HIDDEN 
 nbgrader's markers, and cells carry its metadata: the solved form is what it calls the source of an assignment. In
 FOLDER a notebook may hold somebody's work: none is written over without --force.
 
-`notebooks/lesson_*.ipynb` are made of the sources alone, without outputs; a test keeps them in step. The solved form
-is made where it is needed: `notebook(source)` gives it. Not here: graded assignments (`nbgrader.py`). Read next:
+`notebooks/lesson_*.ipynb` and `notebooks/graded/*.ipynb` are made of the sources alone, without outputs; a test keeps
+them in step, and the wheel carries them. The solved form is made where it is needed: `notebook(source)` gives it. Not
+here: handing out graded assignments (`nbgrader.py`, and `minivl course release`). Read next:
 notebooks/README.md, `minivl/teach/lessons/`.
 """
 
@@ -18,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import os
 import re
 import sys
@@ -34,12 +34,18 @@ BLANK = "...  # your code here"
 WRITING = ["minivl", "jupytext", "nbformat"]
 RUNNING = ["matplotlib", "nbclient", "ipykernel"]
 LESSONS = Path(__file__).parent.parent.parent / "notebooks"
+GRADED = LESSONS / "graded"
 POINTS = 1                                    # of each exercise
 
 
 def sources() -> list[Path]:
     """The lessons' source files, in order."""
     return sorted(LESSONS.glob("lesson_*.py"))
+
+
+def graded() -> list[Path]:
+    """The source files of the graded assignments, in order of their names."""
+    return sorted(GRADED.glob("*.py"))
 
 
 def student_form(source: str) -> str:
@@ -63,6 +69,17 @@ def student_form(source: str) -> str:
             kept.append(line)
     if opened:
         raise ValueError(f"line {opened}: what begins there is never closed with {closing!r}")
+    return "\n".join(kept) + "\n"
+
+
+def solved_form(source: str) -> str:
+    """The source with its solutions, without the markers and hidden tests: for somebody who looks them up."""
+    kept, hidden = [], False
+    for line in source.splitlines():
+        marker = line.strip()
+        hidden = marker == HIDE or (hidden and marker != SHOW)
+        if not hidden and marker not in (BEGIN, END, SHOW):
+            kept.append(line)
     return "\n".join(kept) + "\n"
 
 
@@ -94,13 +111,20 @@ def _mark(cell: Any) -> dict[str, Any]:
 
 def text_of(book: Any) -> bytes:
     """A notebook as the bytes of its file; a newline at the end, keys in order."""
-    return (json.dumps(book, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode("utf-8")
+    from minivl.teach.course import release
+    return release.text_of(book)
 
 
 def made() -> Iterator[tuple[Path, bytes]]:
-    """Every student's notebook that is kept beside its source: its path, and what it should hold."""
-    for path in sources():
-        yield path.with_suffix(".ipynb"), text_of(notebook(student_form(path.read_text(encoding="utf-8"))))
+    """Every student's notebook that is kept beside its source: its path, and what it should hold.
+
+    A graded one has a place for the student's name, where its source has the instructor's.
+    """
+    from minivl.teach.course import release
+    for path in [*sources(), *graded()]:
+        book = notebook(student_form(path.read_text(encoding="utf-8")))
+        named = release.named(book, release.YOURS) if path.parent == GRADED else book
+        yield path.with_suffix(".ipynb"), text_of(named)
 
 
 def executed(book: Any, allow_errors: bool = False) -> Any:
@@ -120,7 +144,7 @@ def require(modules: list[str]) -> None:
     """Raises SystemExit, with the names and what to install, when some of these modules are not installed."""
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
-        sys.exit(f"lessons: not installed: {', '.join(missing)}. Install the lessons' extra: "
+        sys.exit(f"lessons: not installed: {', '.join(missing)}. Install the extra for writing lessons: "
                  'pip install "minivl[lessons]", or in a checkout pip install -e ".[lessons]"')
 
 

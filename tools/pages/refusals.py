@@ -39,6 +39,7 @@ OTHERS = {
     "ModuleNotFoundError": "an optional package is missing: the message has the command that installs it",
     "PermissionError": "a submission reached out of its process: the mark says so",
     "AttributeError": "a name that the package does not have",
+    "Trap": "a kernel on the emulator did what a processor would not survive: the kernel is wrong",
 }                                             # what is raised besides: Python's own words for Python's own mistakes
 
 

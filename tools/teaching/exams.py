@@ -71,7 +71,7 @@ def _() -> Any:
 
 @six("1d")
 def _() -> Any:
-    size = seen(600, 1000, 200_704)
+    size = seen(600, 1000, 392_000)
     return [size_text(size), tokens_of(size)]
 
 
@@ -85,7 +85,7 @@ def _() -> Any:
     return place_in_row(2, 0, 10, 3)
 
 
-QUERY, KEYS_ = [2.0, 0, 0, 0], [[0.0, 0, 0, 0], [np.log(2), 0, 0, 0], [np.log(4), 0, 0, 0]]
+QUERY, KEYS_ = [2.0, 0, 0, 0], [[np.log(2), 0, 0, 0], [np.log(4), 0, 0, 0], [np.log(8), 0, 0, 0]]
 VALUES = [[7.0, 0, 0, 0], [0.0, 0, 0, 0], [14.0, 0, 0, 0]]
 
 
@@ -122,7 +122,7 @@ def _() -> Any:
 
 @six("4c")
 def _() -> Any:
-    return window_of(5, 8, 12, 18)
+    return window_of(5, 6, 12, 18)
 
 
 @six("5a")
@@ -193,7 +193,7 @@ def _() -> Any:
 def _() -> Any:
     from minivl.config import official_config
     text = official_config("7B").text
-    return [13 // (text.heads // text.kv_heads), text.heads // text.kv_heads]
+    return [17 // (text.heads // text.kv_heads), text.heads // text.kv_heads]
 
 
 def small_windows() -> Any:

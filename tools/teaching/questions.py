@@ -194,7 +194,7 @@ def _() -> Any:
 
 @concept("16")
 def _() -> Any:
-    return place_in_row(2, 1, 3, 5)
+    return place_in_row(2, 0, 3, 5)
 
 
 # ---- lessons 4 to 8 ----------------------------------------------------------------------------------------
@@ -345,7 +345,7 @@ def _() -> Any:
 
 @concept("51")
 def _() -> Any:
-    return 11 // (OFFICIAL.text.heads // OFFICIAL.text.kv_heads)
+    return 10 // (OFFICIAL.text.heads // OFFICIAL.text.kv_heads)
 
 
 @concept("52")
@@ -384,4 +384,4 @@ def _() -> Any:
 
 @concept("58")
 def _() -> Any:
-    return preference_loss(-4, -6, -5, -5, 0.1)
+    return preference_loss(-4, -6, -5, -4, 0.1)

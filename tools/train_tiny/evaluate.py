@@ -178,7 +178,7 @@ def _row_in_a_process(job: tuple[Path, int, tuple[str, ...], int, str]) -> dict[
 @cache
 def _engines(folder: Path, engines: tuple[str, ...]) -> tuple[minivl.VLM, dict[str, Answer]]:
     """Loaded once in each process; one thread each."""
-    vlm = minivl.load(folder)
+    vlm = minivl.load(folder, kernels="jit")       # many questions: compiled; tests hold it to the definitions
     makers = {"minivl": lambda: answer_by_minivl(vlm), "transformers": lambda: answer_by_transformers(folder)}
     return vlm, {name: makers[name]() for name in engines}
 

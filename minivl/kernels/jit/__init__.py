@@ -12,13 +12,17 @@ Not here: what a kernel means (`../definition.py`). Read next: `products.py`, th
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from ...checkpoint.tree import Block, Linear, Model, Norm
+from ...checkpoint.tree import MLP, Block, Linear, Model, Norm
+from ...checkpoint.weight import precision
+from ...config import PreprocessorConfig
+from ...passes import patches, picture
 from .. import Interpreter, definition
 from .attention import blocks_of
 from .build import Maker, tile_form
@@ -31,7 +35,8 @@ from .tiers import chosen
 
 Array = np.ndarray
 FEW = 4                                        # rows that go to the vector units, whatever the tier
-FAST = ("float32", "bfloat16")                 # precisions that are compiled
+FLOAT32, BFLOAT16 = np.dtype(np.float32), precision("bfloat16")
+FAST = (FLOAT32, BFLOAT16)                     # precisions that are compiled
 
 
 @functools.cache
@@ -46,13 +51,27 @@ def function(name: str, *args: Any) -> Any:
     return maker().made(name, *args)
 
 
+_kept = threading.local()
+
+
+def workspace(name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Memory of this thread's next call under the same name, too: fresh pages cost more than they hold.
+    What stands in it is anything."""
+    size = prod(shape) * np.dtype(dtype).itemsize
+    held = getattr(_kept, name, None)
+    if held is None or held.nbytes < size:
+        held = aligned((size,), np.uint8)
+        setattr(_kept, name, held)
+    return held[:size].view(dtype).reshape(shape)
+
+
 def flat(x: Array) -> Array:
     """An array as compiled code takes it: in one piece, one axis, bfloat16 as bits."""
     return bits(np.ascontiguousarray(x)).reshape(-1)
 
 
 def defined(name: str) -> Callable[..., Any]:
-    """The definition of a kernel."""
+    """A kernel's definition."""
     found: Callable[..., Any] = getattr(definition, name).definition
     return found
 
@@ -63,7 +82,7 @@ def in_fast_precision(kernel: Callable[..., Array]) -> Callable[..., Array]:
 
     @functools.wraps(kernel)
     def run(x: Array, *others: Any) -> Array:
-        return kernel(x, *others) if x.dtype.name in FAST else plain(x, *others)
+        return kernel(x, *others) if x.dtype in FAST else plain(x, *others)
     return run
 
 
@@ -94,18 +113,19 @@ def few_rows(x: Array, weight: Packed, bias: Array, out: Array) -> None:
 def many_rows(x: Array, weight: Packed, bias: Array, out: Array) -> None:
     """Rows packed for the tier, then multiplied block by block."""
     height, steps, format, crew = len(x), weight.tiles.shape[1], weight.format, team()
-    multiply, inner, packing = function("product", format, x.dtype.name == "float32")
+    multiply, inner, packing = function("product", format, x.dtype == FLOAT32)
     padded, work = steps * depth(format), 2 * height * prod(weight.shape)
-    a = aligned((-(-height // packing.rows) * packing.rows * padded * packing.parts,), packing.dtype)
+    size = -(-height // packing.rows) * packing.rows * padded * packing.parts
+    a = workspace("rows", (size,), packing.dtype)
     crew.run(packing.pack, flat(x), a, height, x.shape[1], padded, work=height * padded * 8)
     strip = max(1, STRIP // inner.rows) * inner.rows
-    sums = np.empty((crew.size, (strip + inner.rows) * LINE), np.float32)
+    sums = workspace("sums", (crew.size, (strip + inner.rows) * LINE), np.float32)
     tables = [weight.scales.reshape(-1)]
     room = []
     if format in ("int8", "int4"):
         tables.append(weight.zeros.reshape(-1))
         deepest = max(inner.deepest, IN_WORD[format] // 2)
-        room.append(np.empty((crew.size, GROUP * deepest * PAIR), np.uint32))
+        room.append(workspace("tiles", (crew.size, GROUP * deepest * PAIR), np.uint32))
     crew.run(multiply, a, weight.tiles.reshape(-1), *tables, bias, out, sums, *room, tile_form(), height,
              weight.shape[0], steps, work=work)
 
@@ -114,15 +134,17 @@ def many_rows(x: Array, weight: Packed, bias: Array, out: Array) -> None:
 def attend(q: Array, k: Array, v: Array, segments: Array, causal: bool) -> Array:
     """n a e, r k e, r k e, g 4 -> n a e"""
     heads, kv_heads, e = q.shape[1], k.shape[1], q.shape[2]
-    lanes, share = function("attention")
+    most = int((segments[:, 1] - segments[:, 0]).max(initial=0)) * heads // kv_heads
+    vectors = 1 if most <= maker().tier.lanes else 2           # a token that is decoded fills one at most
+    lanes = vectors * maker().tier.lanes
     if heads // kv_heads > lanes:
         return defined("attend")(q, k, v, segments, causal)
     out = np.zeros(q.shape, q.dtype)
     blocks = blocks_of(segments, lanes // (heads // kv_heads), causal)
     if len(blocks) and e:
         pairs = int(((blocks[:, 3] - blocks[:, 2]) * blocks[:, 1]).sum())
-        team().run(share, flat(q), flat(k), flat(v), flat(out), blocks, heads, kv_heads, e, bool(causal),
-                   work=4 * pairs * heads * e)
+        team().run(function("attention", vectors), flat(q), flat(k), flat(v), flat(out), blocks, heads,
+                   kv_heads, e, bool(causal), work=4 * pairs * heads * e)
     return out
 
 
@@ -138,7 +160,7 @@ def rms_norm(x: Array, norm: Norm) -> Array:
 @in_fast_precision
 def rotate(x: Array, cos: Array, sin: Array) -> Array:
     """n a e, n f, n f -> n a e"""
-    if cos.dtype.name not in FAST:
+    if cos.dtype not in FAST:
         return defined("rotate")(x, cos, sin)
     out = np.empty(x.shape, x.dtype)
     team().run(function("rotate"), flat(x), flat(cos), flat(sin), flat(out), len(x), x.shape[1],
@@ -151,6 +173,15 @@ def swiglu(x: Array) -> Array:
     """n 2h -> n h"""
     out = np.empty((len(x), x.shape[1] // 2), x.dtype)
     team().run(function("swiglu"), flat(x), flat(out), len(x), x.shape[1] // 2, work=20 * x.size)
+    return out
+
+
+def gated_mlp(x: Array, w: MLP) -> Array:
+    """n d -> n d, some rows at a time: what is inside is ten times as wide as a row."""
+    out = np.empty((len(x), w.down.weight.shape[0]), x.dtype)
+    for at in range(0, len(x), STRIP):
+        inner = linear(x[at:at + STRIP], w.gate_up)                                      # n d -> n 2h
+        out[at:at + STRIP] = linear(swiglu(inner), w.down)                               # n h -> n d
     return out
 
 
@@ -170,6 +201,58 @@ def add(x: Array, y: Array) -> Array:
     out = np.empty(x.shape, x.dtype)
     team().run(function("add"), flat(x), flat(y), flat(out), x.size, work=x.size)
     return out
+
+
+# ----------------------------------------------------------------------------------------------- pixels
+
+def resize(pixels: Array, size: Array) -> Array:
+    """y b 3, 2 -> h u 3"""
+    if pixels.dtype != np.uint8 or min(size) < 1:
+        return picture.bicubic(pixels, size)
+    for axis in (0, 1) if picture.height_first(pixels.shape, size) else (1, 0):
+        if pixels.shape[axis] != size[axis]:
+            pixels = resize_axis(pixels, int(size[axis]), axis)
+    return np.ascontiguousarray(pixels)
+
+
+def resize_axis(pixels: Array, n_out: int, axis: int) -> Array:
+    """One axis of a picture, filtered to n_out pixels."""
+    height, width, _ = pixels.shape
+    first, weights = picture.bicubic_weights(pixels.shape[axis], n_out)
+    weights = picture.fixed_point(weights)
+    out = np.empty((n_out, width, 3) if axis == 0 else (height, n_out, 3), np.uint8)
+    lines = (width * 3,) if axis == 0 else (height, width)
+    team().run(function("weigh", axis, picture.FRACTION_BITS), flat(pixels), first, weights, flat(out),
+               *lines, pixels.shape[axis] - 1, work=2 * out.size * weights.shape[1])
+    return out
+
+
+def normalise(pixels: Array, config: PreprocessorConfig) -> Array:
+    """h u 3 -> 3 h u"""
+    if pixels.dtype != np.uint8:
+        return picture.standardise(pixels, config)
+    levels = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)         # 1 256 3
+    out = np.empty((3, *pixels.shape[:2]), np.float32)
+    team().run(function("look_up"), flat(pixels), flat(picture.standardise(levels, config)), flat(out),
+               *pixels.shape[:2], work=4 * pixels.size)
+    return out
+
+
+def patchify(frames: Array, config: PreprocessorConfig) -> Array:
+    """t 3 h u -> p x"""
+    if frames.dtype != np.float32:
+        plain: Any = patches.patchify
+        return np.asarray(plain.definition(frames, config))
+    t, gh, gw = map(int, patches.grid_of(frames.shape, config))
+    size, pair = config.patch_size, config.temporal_patch_size
+    out = np.empty((t * gh * gw, 3 * pair * size * size), np.float32)
+    team().run(function("cut"), flat(frames), flat(out), len(frames), t, gh, gw, size, pair,
+               config.merge_size, work=out.size)
+    return out
+
+
+STAGES: dict[Callable[..., Any], Callable[..., Any]] = {
+    picture.resize: resize, picture.normalise: normalise, patches.patchify: patchify}
 
 
 # ---------------------------------------------------------------------------------------------- weights
@@ -207,4 +290,4 @@ def block_in_tiles(block: Block, format: str | None) -> Block:
                           mlp=block.mlp._replace(gate_up=gate_up, down=down))
 
 
-INTERPRETER = Interpreter("jit", prepare=prepare)
+INTERPRETER = Interpreter("jit", STAGES, prepare=prepare)

@@ -68,7 +68,7 @@ def attention(inner: Strided, lanes: int, compile: Callable[[Any], Any]) -> Any:
         for lane in range(count * group):
             at = ((first + lane // group) * heads + head * group + lane % group) * e
             for i in range(e):
-                query[i * lanes + lane] = get(q, at + i) * scale
+                put(query, i * lanes + lane, get(q, at + i) * scale)
 
     @compile
     def widen(x: Any, first: int, count: int, head: int, heads: int, e: int, out: Any) -> None:
@@ -76,7 +76,7 @@ def attention(inner: Strided, lanes: int, compile: Callable[[Any], Any]) -> Any:
         for row in range(count):
             at = ((first + row) * heads + head) * e
             for i in range(e):
-                out[row * e + i] = get(x, at + i)
+                put(out, row * e + i, get(x, at + i))
 
     @compile
     def weigh(score: Any, count: int, seen: Any, key: int, causal: bool, largest: Any, total: Any,
@@ -86,19 +86,19 @@ def attention(inner: Strided, lanes: int, compile: Callable[[Any], Any]) -> Any:
             for row in range(count):
                 for lane in range(lanes):
                     if key + row > seen[lane]:
-                        score[row * lanes + lane] = -np.inf
+                        put(score, row * lanes + lane, F32(-np.inf))
         for lane in range(lanes):
             shrink[lane] = largest[lane]
         for row in range(count):
             for lane in range(lanes):
-                largest[lane] = max(largest[lane], score[row * lanes + lane])
+                largest[lane] = max(largest[lane], get(score, row * lanes + lane))
         for lane in range(lanes):
             shrink[lane] = exponential(F32(shrink[lane] - largest[lane]))
             total[lane] = total[lane] * shrink[lane]
         for row in range(count):
             for lane in range(lanes):
-                weight = exponential(F32(score[row * lanes + lane] - largest[lane]))
-                score[row * lanes + lane] = weight
+                weight = exponential(F32(get(score, row * lanes + lane) - largest[lane]))
+                put(score, row * lanes + lane, weight)
                 total[lane] += weight
 
     @compile
@@ -120,13 +120,13 @@ def attention(inner: Strided, lanes: int, compile: Callable[[Any], Any]) -> Any:
             weigh(score, rows_here, seen, key, causal, largest, total, shrink)
             for i in range(e):
                 for lane in range(lanes):
-                    sums[i * lanes + lane] *= shrink[lane]
+                    put(sums, i * lanes + lane, get(sums, i * lanes + lane) * shrink[lane])
             widen(v, key, rows_here, head, kv_heads, e, wide)
             multiply(wide, 0, 4 * e, 4, score, sums, e, rows_here, True)
         for lane in range(count * group):
             at = ((first + lane // group) * heads + head * group + lane % group) * e
             for i in range(e):
-                put(out, at + i, sums[i * lanes + lane] / total[lane])
+                put(out, at + i, get(sums, i * lanes + lane) / total[lane])
 
     @compile
     def share(me: int, team: int, q: Any, k: Any, v: Any, out: Any, blocks: Any, heads: int,

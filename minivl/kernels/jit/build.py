@@ -13,7 +13,7 @@ import numpy as np
 
 from ...door.errors import ArgumentError
 from . import attention as attend
-from . import drivers, products, rows
+from . import drivers, pixels, products, rows
 from .drivers import Inner
 from .emulator import Emulator, pointer
 from .layout import COLUMNS
@@ -104,14 +104,13 @@ class Maker:
         scaled = self.inner(products.scaled_sum(tier.vectors), 5)
         return drivers.matrix_vector(format, four, scaled, tier.vectors * tier.lanes, self.compile)
 
-    def attention(self) -> tuple[int, Any]:
-        """(queries of a block times heads of a group, the loops)"""
-        vectors = 2 if self.tier.lanes * 2 <= 32 else 1
-        rows = 4 if self.tier.lanes <= 8 else 8
+    def attention(self, vectors: int) -> Any:
+        """Blocks of `vectors` vectors of queries times heads of a group."""
+        rows = 4 if self.tier.lanes <= 8 else 8 if vectors > 1 else 16
         forms = [self.inner(products.strided(count, vectors, again), 3)
                  for count in (rows, 1) for again in (False, True)]
         lanes = vectors * self.tier.lanes
-        return lanes, attend.attention(attend.Strided(rows, *forms), lanes, self.compile)
+        return attend.attention(attend.Strided(rows, *forms), lanes, self.compile)
 
     # ---- rows
 
@@ -134,6 +133,20 @@ class Maker:
     def add(self) -> Any:
         """`rows.add`"""
         return rows.add(self.compile)
+
+    # ---- pixels
+
+    def weigh(self, axis: int, bits: int) -> Any:
+        """`pixels.weigh_rows` or `pixels.weigh_columns`"""
+        return (pixels.weigh_columns if axis else pixels.weigh_rows)(bits, self.compile)
+
+    def look_up(self) -> Any:
+        """`pixels.look_up`"""
+        return pixels.look_up(self.compile)
+
+    def cut(self) -> Any:
+        """`pixels.cut`"""
+        return pixels.cut(self.compile)
 
 
 def _emulated(kernel: Callable[..., None], emulator: Emulator, places: int) -> Any:

@@ -14,6 +14,9 @@ import numpy as np
 from numba import types
 from numba.extending import overload, register_jitable
 
+from ...checkpoint.weight import precision
+
+BFLOAT16 = precision("bfloat16")
 U16, U32, F32 = np.uint16, np.uint32, np.float32
 
 
@@ -108,4 +111,4 @@ def _put(x, i, value):                         # type: ignore[no-untyped-def]
 
 def bits(x: np.ndarray) -> np.ndarray:
     """An array as compiled code takes it: float32 as it is, bfloat16 as its bits; not copied."""
-    return x.view(np.uint16) if x.dtype.name == "bfloat16" else x
+    return x.view(np.uint16) if x.dtype == BFLOAT16 else x

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..plot.text import readable as shown
+from ..plot.text import token_text
 from .attention import all_attention
 from .lens import lens_of
 from .run import Run
@@ -57,13 +57,13 @@ def document(runs: Sequence[Run], budget: int = BUDGET) -> tuple[dict[str, Any],
 
 def describe(run: Run, pack: Pack, budget: int) -> dict[str, Any]:
     """Everything about one run."""
-    vision, lens = run.vlm.config.vision, lens_of(run)
+    vision, lens, words = run.vlm.config.vision, lens_of(run), run.vlm.tokenizer
     return {
-        "name": run.name, "question": question_of(run), "answer": run.vlm.tokenizer.decode(run.written),
+        "name": run.name, "question": question_of(run), "answer": words.decode(run.written),
         "precision": run.vlm.dtype.name, "patch": vision.patch_size, "merge": vision.spatial_merge_size,
         "window": vision.window_size, "full": list(vision.fullatt_block_indexes),
         "media": media(run), "prompt": len(run.inputs.input_ids), "written": run.written,
-        "tokens": [readable(run, token) for token in [*run.ids, *run.written[-1:]]],
+        "tokens": [token_text(words, token) for token in [*run.ids, *run.written[-1:]]],
         "ids": pack.add(_whole(run.ids)), "positions": pack.add(_whole(run.positions)),
         "at": {letter: pack.add(_whole(run.at[letter])) for letter in "pwcms"},
         "segments": [pack.add(_whole(table)) for table in run.trace["vision.schedule"]],
@@ -71,7 +71,7 @@ def describe(run: Run, pack: Pack, budget: int) -> dict[str, Any]:
         "heads": {"vision": vision.num_heads, "decoder": run.vlm.config.text.num_attention_heads},
         "lens": {"first": int(lens.rows[0]), "ids": pack.add(lens.ids),
                  "chances": pack.add(lens.chances), "chosen": pack.add(lens.chosen)},
-        "words": {int(token): readable(run, token) for token in np.unique(lens.ids)},
+        "words": {int(token): token_text(words, token) for token in np.unique(lens.ids)},
         "stages": [_stage(stage, pack) for stage in stages_of(run)],
     }
 
@@ -108,12 +108,6 @@ def picture_url(pixels: np.ndarray) -> str:
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def readable(run: Run, token: int) -> str:
-    """A token as it can be read in a list: visible spaces and line ends, special tokens by name."""
-    text = shown(run.vlm.tokenizer.decode([int(token)], skip_special_tokens=False))
-    return text.replace("\N{REPLACEMENT CHARACTER}", r"\ufffd") or f"#{int(token)}"
 
 
 def question_of(run: Run) -> str:

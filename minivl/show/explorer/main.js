@@ -113,9 +113,10 @@ function nowWords() {
   const view = views[0],
     map = view.map;
   const what = `Selected: ${nameOf(view.run, 0)}${state.pinned ? ", held" : ""}.`;
-  return map
+  if (!map) return what;
+  return Number.isFinite(map.most)
     ? `${what} ${map.title}: from ${figure(map.least)} to ${figure(map.most)} on the picture.`
-    : what;
+    : `${what} ${map.title}: ${map.note}.`;
 }
 
 /* ---- the start ------------------------------------------------------------------------------ */
@@ -138,9 +139,9 @@ function makeViews() {
       "aria-label": "tokens of the prompt and the answer",
     }),
     facts: column("facts", "dl", {}),
-    weights: column("weights", "div"),
+    weights: column("weights", "div", { tabindex: -1 }),
     lens: column("lens", "div"),
-    norms: column("norms", "div"),
+    norms: column("norms", "div", { tabindex: -1 }),
     stages: column("stages", "div"),
   };
   const pictures = column("pictures", "figure");
@@ -340,7 +341,7 @@ async function start() {
   state.selection = { kind: "text", s: run.prompt - 1, run: 0 }; // it wrote the first token
   state.decoder = mostLooking(run, run.prompt - 1);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-    views.forEach(buildStages);
+    document.querySelectorAll("canvas.bins").forEach(paintBins);
     refresh();
   });
   draw();

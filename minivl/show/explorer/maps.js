@@ -1,6 +1,7 @@
 /* What lies on the picture: a number for each row of some array, and where these rows are. */
 
-/* The map that the state asks for: {letter, values, least, most, title, note}, or null. */
+/* The map that the state asks for: {letter, values, least, most, title, note}, or null. Where no row of
+   it lies on a picture with a number, least and most are NaN and the note says why. */
 function mapOf(run, runNumber) {
   const rows = rowsOf(run, selectionFor(runNumber), state.unit);
   if (state.map === "stage") return stageMap(run);
@@ -20,6 +21,7 @@ function mapOf(run, runNumber) {
       `${placeName(run, attention)}: ${toward ? "who looks at" : "where"} ` +
       `${nameOf(run, runNumber)}${toward ? "" : " looks"}`,
     note: weightNote(attention, rows, toward),
+    blind: toward ? lookedAtByNone : seesNone,
   });
 }
 
@@ -40,6 +42,7 @@ function stageMap(run) {
     floor: single ? Infinity : 0,
     title: `${stage.label}: ${single ? "value" : "root mean square"} of each row (${array.letter})`,
     note: array.name ? `[${array.name}] ${array.shape.join(" x ")}` : "",
+    blind: what => `no row of it in ${what} is a finite number`,
   });
 }
 
@@ -58,21 +61,32 @@ function apartMap(run, runNumber) {
     floor: 0,
     title: `after ${where} ${number}: how far the runs are apart`,
     note: "||a - b|| / ||a|| of each row; hatched: no counterpart",
+    blind: what => `no row of it in ${what} has a counterpart in the other run`,
   });
 }
 
+/* Text sees only what stands before it, and is seen only by what stands after it. */
+const seesNone = what =>
+  `it cannot see ${what}: it stands before it, and a token sees only what comes before itself`;
+const lookedAtByNone = what =>
+  `nothing in ${what} can look at it: a token sees only what comes before itself, and this comes after`;
+
 /* Range of the values that lie on pictures: a row of text does not darken the rest. */
 function ranged(run, map) {
-  let least = Infinity,
-    most = -Infinity;
-  for (let i = 0; i < map.values.length; i++) {
-    const value = map.values[i];
-    if (!Number.isFinite(value) || !run.places[map.letter][i].length) continue;
-    least = Math.min(least, value);
-    most = Math.max(most, value);
-  }
-  return { ...map, least: Math.min(least, map.floor), most };
+  const numbers = where =>
+    [...map.values].filter((value, i) => Number.isFinite(value) && where(run.places[map.letter][i]));
+  const every = numbers(places => places.length);
+  const [least, most] = every.length
+    ? [Math.min(map.floor, ...every), Math.max(...every)]
+    : [NaN, NaN];
+  const seen = numbers(places => places.some(here)).length;
+  const what = !every.length && run.media.length === 1 ? `the ${kindOf(run)}` : `this ${kindOf(run)}`;
+  const note = seen ? map.note : `${map.blind(what)} (all is hatched)`;
+  return { ...map, least, most, note, how: map.note };
 }
+
+/* What is drawn: a picture, or a pair of frames of a video. */
+const kindOf = run => (run.media[state.medium].kind === "video" ? "video" : "picture");
 
 function weightNote(attention, rows, toward) {
   const several = rows[attention.unit].length,

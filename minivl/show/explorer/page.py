@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from ...door.files import write_whole
-from ..page import build
+from ..page import COLOURS, build
 from .document import BUDGET, document
 from .run import Run
 
@@ -20,7 +20,7 @@ def html(run: Run, beside: Run | None = None, budget: int = BUDGET) -> str:
     (`attention.all_attention`)."""
     found, packed = document([run] if beside is None else [run, beside], budget)
     return build(f"{found['runs'][0]['question']} - minivl explorer", OWN / "page.html",
-                 [OWN / "style.css"], [OWN / f"{name}.js" for name in SCRIPTS],
+                 [COLOURS, OWN / "style.css"], [OWN / f"{name}.js" for name in SCRIPTS],
                  {"document": found, "packed": packed})
 
 

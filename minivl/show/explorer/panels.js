@@ -1,6 +1,19 @@
 /* The panels beside the picture: the sequence, what is selected, who it looks at, what the decoder would
    say, how the stream grows, the list of stages. Each is made anew from the state: they are small. */
 
+/* New contents for a box. Whatever had the focus in it has it again: the control with the same key, else
+   the one at the same place in the list, else the box, so that the next Tab goes on from here. */
+function refill(box, ...children) {
+  const buttons = () => [...box.querySelectorAll("button")];
+  const focused = document.activeElement,
+    at = buttons().indexOf(focused);
+  box.replaceChildren(...children);
+  if (at < 0) return;
+  const now = buttons(),
+    same = now.find(button => button.dataset.key === focused.dataset.key);
+  (same ?? now[Math.min(at, now.length - 1)] ?? box).focus({ preventScroll: true });
+}
+
 /* ---- the sequence --------------------------------------------------------------------------- */
 
 /* Tokens in order; a run of visual tokens is one box, because the picture shows them. */
@@ -209,7 +222,7 @@ function showFacts(view) {
 function showWeights(view) {
   const { run, map } = view;
   if (!map?.attention)
-    return view.weights.replaceChildren(make("p", { class: "quiet" }, weightlessWords(view)));
+    return refill(view.weights, make("p", { class: "quiet" }, weightlessWords(view)));
   const rows = [...map.values.keys()]
     .filter(i => Number.isFinite(map.values[i]))
     .sort((a, b) => map.values[b] - map.values[a]);
@@ -219,8 +232,12 @@ function showWeights(view) {
     toward = state.map === "to";
   const lines = top.map(i =>
     bar(map.values[i], map.values[top[0]], figure(map.values[i]), rowName(run, map.letter, i), {
+      data: { key: `${map.letter} ${i}` },
       onpointerenter: () => peekAt(run.places[map.letter][i][0] ?? null),
       onpointerleave: () => peekAt(null),
+      onfocus: event =>
+        event.target.matches(":focus-visible") && peekAt(run.places[map.letter][i][0] ?? null),
+      onblur: () => peekAt(null),
       onclick: () => {
         state.pinned = true;
         select(
@@ -235,8 +252,9 @@ function showWeights(view) {
   const others = left > 0 ? `${several(left, "other row")}: ${figure(rest)}. ` : "";
   const rounded = toward ? "" : " (1 but for the rounding of float16)";
   const share = map.letter === "s" ? `; on pictures: ${figure(visualShare(run, map.values))}` : "";
-  view.weights.replaceChildren(
-    make("p", { class: "quiet" }, `${map.title}; ${map.note}`),
+  refill(
+    view.weights,
+    make("p", { class: "quiet" }, `${map.title}; ${map.how}`),
     make("ol", { class: "bars" }, lines),
     make("p", { class: "quiet" }, `${others}Together ${sum.toFixed(4)}${rounded}${share}.`),
   );
@@ -394,12 +412,14 @@ function showNorms(view) {
   const { run } = view,
     rows = rowsOf(run, selectionFor(view.number), state.unit);
   if (rows === null)
-    return view.norms.replaceChildren(
+    return refill(
+      view.norms,
       make("p", { class: "quiet" }, "The selection has no counterpart in this run."),
     );
   const stream = streamOf(run, rows),
     most = Math.max(...stream.map(one => one.rms));
-  view.norms.replaceChildren(
+  refill(
+    view.norms,
     make(
       "ol",
       { class: "bars stream" },
@@ -409,7 +429,7 @@ function showNorms(view) {
           most,
           figure(rms),
           count > 1 ? `${label}, over ${count} rows (${letter})` : label,
-          { onclick: () => showStage(label, 0) },
+          { data: { key: label }, onclick: () => showStage(label, 0) },
           label.startsWith("vision") ? "tower" : "",
         ),
       ),
@@ -523,24 +543,30 @@ function arrayLine(stage, array, n) {
   );
 }
 
-/* Counts on a root scale, so that rare values show beside a peak. */
 function histogram(array) {
-  const most = Math.sqrt(Math.max(...array.bins, 1)),
-    canvas = make("canvas", {
-      width: 96,
-      height: 28,
-      class: "bins",
-      role: "img",
-      "aria-label": `histogram from ${figure(array.least)} to ${figure(array.most)}`,
-    });
-  const brush = canvas.getContext("2d"),
-    step = 96 / array.bins.length;
+  const canvas = make("canvas", {
+    width: 96,
+    height: 28,
+    class: "bins",
+    role: "img",
+    "aria-label": `histogram from ${figure(array.least)} to ${figure(array.most)}`,
+  });
+  canvas.bins = array.bins;
+  paintBins(canvas);
+  return canvas;
+}
+
+/* Counts on a root scale, so that rare values show beside a peak. Again when the colours change. */
+function paintBins(canvas) {
+  const most = Math.sqrt(Math.max(...canvas.bins, 1)),
+    brush = canvas.getContext("2d"),
+    step = 96 / canvas.bins.length;
+  brush.clearRect(0, 0, 96, 28);
   brush.fillStyle = getComputedStyle(document.body).getPropertyValue("--accent");
-  array.bins.forEach((count, i) => {
+  canvas.bins.forEach((count, i) => {
     const height = count ? Math.max((Math.sqrt(count) / most) * 27, 1) : 0;
     brush.fillRect(i * step, 28 - height, step - 0.8, height);
   });
-  return canvas;
 }
 
 /* The stage that is chosen, the block whose attention is drawn, what the selection has in that stage. */
@@ -555,7 +581,11 @@ function paintStages(view) {
     );
   for (const button of view.stages.querySelectorAll("button.stage"))
     button.setAttribute("aria-pressed", button.dataset.label === chosen);
-  for (const more of view.stages.querySelectorAll(".more")) more.hidden = more.dataset.of !== chosen;
+  for (const more of view.stages.querySelectorAll(".more")) {
+    const shut = more.dataset.of !== chosen;
+    if (shut && more.contains(document.activeElement)) more.previousSibling.focus();
+    more.hidden = shut;
+  }
   const { room, number } = place(),
     now = `${room === "vision" ? "vision.blocks" : "decoder.layers"}.${number}`;
   for (const block of view.stages.querySelectorAll("details.block")) {
@@ -577,7 +607,7 @@ function paintStages(view) {
 /* Up and down in the list: one stop of the tab key for all of it. */
 function walkStages(view, event) {
   const lines = [...view.stages.querySelectorAll("button.stage, summary")].filter(
-    line => line.offsetParent !== null,
+    line => line.tagName === "SUMMARY" || !line.closest("details:not([open])"), // in no block that is shut
   );
   const now = lines.indexOf(document.activeElement),
     step = { ArrowDown: 1, ArrowUp: -1 }[event.key];

@@ -176,8 +176,8 @@ function writeNumbers(brush, run, map, patch, ratio) {
 
 /* The colours and what they stand for. */
 function drawScale(view, map) {
-  view.scale.hidden = !map;
-  if (!map) return;
+  view.scale.hidden = !map || !Number.isFinite(map.most);
+  if (view.scale.hidden) return;
   const steps = Array.from({ length: 9 }, (_, n) => `rgb(${colourOf(n / 8).join(",")})`);
   view.scale.children[1].style.background = `linear-gradient(90deg, ${steps.join(", ")})`;
   view.scale.children[0].textContent = figure(map.least);

@@ -72,13 +72,18 @@ def door_of(label: str) -> Any:
     return next(iter(here or known), None)
 
 
+def what_of(label: str) -> str:
+    """The first sentence of what the package says of a stage; nothing for a stage of somebody else."""
+    words = " ".join((getattr(door_of(label), "__doc__", None) or "").split())
+    return re.split(r"(?<=[.])\s", words)[0]
+
+
 def _stage(run: Run, label: str) -> Stage:
     door = door_of(label)
     first = run.runs[label][0]
     terms = parse(door.contract)[1] if door else [["_"]]
     arrays = [_array(run, label, n, terms[min(n, len(terms) - 1)]) for n in range(len(first))]
-    what = re.split(r"(?<=[.])\s", " ".join((door.__doc__ or "").split()))[0] if door else ""
-    return Stage(label, door.contract if door else "", what, len(run.runs[label]), arrays)
+    return Stage(label, door.contract if door else "", what_of(label), len(run.runs[label]), arrays)
 
 
 def _array(run: Run, label: str, n: int, axes: list[str]) -> Array:

@@ -3,6 +3,7 @@
 /* Four figures, as the weights have three and the rest more. Very small ones keep their power of ten. */
 function figure(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "-";
+  if (!Number.isFinite(value)) return "not finite";
   if (value === 0 || Number.isInteger(value)) return String(value);
   const size = Math.abs(value);
   return size < 1e-4 || size >= 1e6 ? value.toExponential(2) : String(Number(value.toPrecision(4)));

@@ -125,12 +125,34 @@ def top_tokens(row: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def token_name(tokenizer: Any, token: int) -> str:
-    """A token as it can be read in a plot: its text with visible spaces and line ends, or its number."""
+    """A token as it can be read in a plot: see `token_text`; a dollar starts no formula."""
+    return no_formula(token_text(tokenizer, token))
+
+
+def token_text(tokenizer: Any, token: int) -> str:
+    """A token by itself: its text with visible spaces and line ends, or `#` and its id where it has none.
+
+    A token may hold part of a character. Such bytes stand there by their number, `<0xE2>`.
+    """
     try:
-        text = tokenizer.decode([int(token)], skip_special_tokens=False)
+        text = _whole_or_bytes(tokenizer, int(token))
     except (ValueError, IndexError, KeyError):
         text = ""
-    return no_formula(readable(text)) or f"#{int(token)}"
+    return "".join(_by_number(c) or readable(c) for c in text) or f"#{int(token)}"
+
+
+def _whole_or_bytes(tokenizer: Any, token: int) -> str:
+    """The text of a token; each byte that belongs to no whole character is a lone surrogate."""
+    of_bytes = getattr(tokenizer, "decode_whole", True) is None    # what has only `decode` will do as well
+    if of_bytes:
+        return tokenizer.bytes_of(token).decode("utf-8", errors="surrogateescape")
+    return tokenizer.decode([token], skip_special_tokens=False)
+
+
+def _by_number(character: str) -> str:
+    """`<0xE2>` for a byte that `surrogateescape` kept, nothing for a character."""
+    byte = ord(character) - 0xDC00
+    return f"<0x{byte:02X}>" if 0x80 <= byte <= 0xFF else ""
 
 
 def readable(text: str) -> str:

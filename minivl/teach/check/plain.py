@@ -88,7 +88,8 @@ def moving_on(steps: Sequence[int]) -> Callable:
 
 
 def window_ordering(tall: int | None, wide: int | None, by_columns: bool) -> Callable:
-    """window_order with windows of another shape (None: as the config says) and order."""
+    """window_order with windows of another shape (None: as the config says); by_columns: windows, and
+    the cells inside, go down first."""
     def window_order(grids, config):
         out, start = [], 0
         for t, h, w in _cells(grids, config):
@@ -107,12 +108,12 @@ def _cells(grids: np.ndarray, config: VisionConfig) -> list[tuple[int, int, int]
 
 
 def _windows(h: int, w: int, tall: int, wide: int, by_columns: bool) -> list[list[tuple[int, int]]]:
-    """The cells of each window of one frame, in reading order."""
-    corners = list(product(range(0, h, tall), range(0, w, wide)))
+    """The cells of each window of one frame, in reading order, or down the columns throughout."""
     if by_columns:
-        corners.sort(key=lambda corner: (corner[1], corner[0]))
+        turned = _windows(w, h, wide, tall, False)
+        return [[(y, x) for x, y in window] for window in turned]
     return [[(y, x) for y in range(top, min(top + tall, h)) for x in range(left, min(left + wide, w))]
-            for top, left in corners]
+            for top, left in product(range(0, h, tall), range(0, w, wide))]
 
 
 def scheduling(every: int | None, tall: int | None, wide: int | None) -> Callable:

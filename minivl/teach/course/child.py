@@ -4,8 +4,9 @@
 
 Of minivl it loads the two modules that inputs are made of (configurations and weights) and no pass,
 kernel or check: a stand-in takes the package's place, and its files cannot be opened any more. So there
-is nothing to call or to copy from, whatever a submission tries. Statements run one by one, and one that
-fails is passed over: kinder than a notebook, which would leave out the rest of its cell.
+is nothing to call or to copy from, whatever a submission tries. Statements are compiled before the first
+runs, and run one by one; one that fails is passed over: kinder than a notebook, which would leave out
+the rest of its cell.
 
 What is given back goes into FOLDER/results as frames: four bytes of length, a line of JSON, the bytes of
 arrays. The
@@ -83,10 +84,10 @@ def statements(cells: list[tuple[int, str]]) -> Iterator[tuple[int, Any]]:
             continue  # the grading process says what is wrong with it
 
 
-def run_cells(cells: list[tuple[int, str]], send: Callable, seconds: float) -> dict[str, Any]:
-    """The names that a notebook leaves behind."""
+def run_cells(compiled: list[tuple[int, Any]], send: Callable, seconds: float) -> dict[str, Any]:
+    """The names that a notebook leaves behind, of its statements as `statements` gives them."""
     names: dict[str, Any] = {"__name__": "__main__"}
-    for cell, code in statements(cells):
+    for cell, code in compiled:
         send({"at": f"cell {cell}"})
         guarded(partial(exec, code, names), seconds)
     return names
@@ -204,6 +205,7 @@ def main(folder: Path) -> None:
     import minivl.config  # noqa: F401 - inputs are made of these two
     from minivl.teach.check.arguments import arrays_in, fresh
     from minivl.teach.course.confine import limit, lock, watch
+    from minivl.teach.course.hidden import classes_in
     job = pickle.loads(sys.stdin.buffer.read())
     send = sender(folder / "results")
     output = os.open(folder / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -215,9 +217,12 @@ def main(folder: Path) -> None:
     sys.meta_path.insert(0, Absent)
     close()
     limit(job["memory"], job["seconds"], job["output"])
-    send({"locked": lock(str(folder))})
-    watch(str(folder), job["package"], lambda what: send({"denied": what}))
-    names = run_cells(job["cells"], send, job["patience"])
+    classes = classes_in(case for asked in job["asked"] for case, _ in asked["cases"])
+    compiled = list(statements(job["cells"]))             # nothing else becomes code from here on
+    send({"locked": lock(str(folder), job["package"])})
+    watch(str(folder), job["package"], [code for _, code in compiled], classes,
+          lambda what: send({"denied": what}))
+    names = run_cells(compiled, send, job["patience"])
     for asked in job["asked"]:
         answer(asked, names, fresh, arrays_in, send, job["patience"], job["output"] // 64)
     send({"at": "end"})

@@ -1,13 +1,15 @@
-"""What the process of a submission may not do: much memory, time, output; writing, programs, network.
+"""What the process of a submission may not do: much memory, time, output; writing, programs, network,
+hidden code.
 
 Three layers, each for what the one before lets through. Limits of the system (`limit`) end what grows or
 runs on. The kernel's Landlock (`lock`), which needs no rights, refuses every write outside one folder,
-every program, TCP and signals to other processes, whatever Python is made to do. Python's audit hook
-(`watch`) says who tried what, and keeps frames, the collector's lists and this package's files closed.
+every file of this package and of the teacher, every program, TCP and signals to other processes,
+whatever Python is made to do. Python's audit hook (`watch`) says who tried what, and refuses what the
+kernel knows nothing of: frames, the collector's lists, code that is made of text (`hidden.py`).
 
-Runs inside that process, before the submission does; nothing here can be undone there without native
-code. Read
-next: `child.py`; docs/teaching/grading.md says what remains possible.
+Runs inside that process, before the submission does. What the kernel refuses cannot be undone there. The
+audit hook is Python beside the submission's Python: who prepares for it can get around it. Read next:
+`child.py`; docs/teaching/grading.md says what remains possible.
 """
 
 from __future__ import annotations
@@ -17,12 +19,18 @@ import os
 import resource
 import struct
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from os import fsdecode
+from os.path import realpath
 from pathlib import Path
+from types import CodeType, FrameType
 from typing import Any
+
+from .hidden import EVENTS, Hidden
 
 RULES, ADD_RULE, RESTRICT, NO_NEW_PRIVILEGES = 444, 445, 446, 38  # system calls, and one of prctl
 EXECUTE, WRITES = 1, sum(1 << n for n in (1, 4, 5, 6, 7, 8, 9, 10, 11, 12))
+READ_FILE, READ_FOLDER = 1 << 2, 1 << 3
 REFER, TRUNCATE, TCP, OTHERS = 1 << 13, 1 << 14, 3, 3
 
 PROGRAMS = ("subprocess.Popen", "os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn",
@@ -35,6 +43,7 @@ CHANGES = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.chmod", "os.cho
            "os.symlink",
            "os.truncate", "os.utime", "os.setxattr", "os.removexattr")
 LIBRARIES = ("/usr", "/lib", "/lib64", "/dev/null", "/dev/urandom")
+FOR_LOADING = ("/etc/ld.so.cache",)                       # read by the system's loader, not by Python
 LOOKERS = ("inspect.py", "traceback.py")                  # modules through which frames are usually read
 
 
@@ -48,8 +57,15 @@ def limit(memory: int, seconds: int, size: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
 
 
-def lock(folder: str) -> bool:
-    """Let the kernel refuse writes outside `folder`, programs, TCP, signals. False without Landlock."""
+def readable(folder: str) -> list[str]:
+    """Where a submission may read: its folder, Python's, the libraries'. It may write to the first."""
+    sites = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
+    return [folder, *dict.fromkeys(map(realpath, [sys.prefix, sys.base_prefix, *sites])), *LIBRARIES]
+
+
+def lock(folder: str, package: str) -> bool:
+    """Let the kernel refuse writes outside `folder`, reads of the package and of what is no library,
+    programs, TCP, signals. False without Landlock."""
     if sys.platform != "linux":
         return False
     libc = ctypes.CDLL(None, use_errno=True)
@@ -57,27 +73,57 @@ def lock(folder: str) -> bool:
     if version < 1:
         return False
     writes = WRITES | (REFER if version >= 2 else 0) | (TRUNCATE if version >= 3 else 0)
-    handled = struct.pack("=QQQ", writes | EXECUTE, TCP,
+    handled = struct.pack("=QQQ", writes | EXECUTE | READ_FILE | READ_FOLDER, TCP,
                           OTHERS)[: 8 if version < 4 else 16 if version < 6 else 24]
     rules = libc.syscall(RULES, handled, len(handled), 0)
-    beneath = os.open(folder, os.O_PATH | os.O_CLOEXEC)
-    libc.syscall(ADD_RULE, rules, 1, struct.pack("=Qi", writes, beneath), 0)
+
+    def allow(path: str, rights: int) -> None:
+        try:
+            beneath = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except OSError:
+            return                                        # not there, on this system
+        rights &= -1 if Path(path).is_dir() else READ_FILE
+        libc.syscall(ADD_RULE, rules, 1, struct.pack("=Qi", rights, beneath), 0)
+        os.close(beneath)
+    allow(folder, writes | READ_FILE | READ_FOLDER)
+    for place in (*readable(folder)[1:], *FOR_LOADING):
+        allow(place, READ_FOLDER)
+        for path in _without(place, package):
+            allow(path, READ_FILE)
     locked = libc.prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0) == 0 and libc.syscall(RESTRICT, rules, 0) == 0
-    os.close(beneath)
     os.close(rules)
     return locked
 
 
-def watch(folder: str, package: str, said: Callable[[str], None]) -> None:
+def _without(place: str, package: str) -> list[str]:
+    """Paths that together are `place` without the package; the place itself when that is elsewhere."""
+    if not _inside(package, place):
+        return [place]
+    if realpath(place) == realpath(package):
+        return []
+    return [path for inner in sorted(Path(place).iterdir()) for path in _without(str(inner), package)]
+
+
+def watch(folder: str, package: str, code: Iterable[CodeType], classes: set[tuple[str, str]],
+          said: Callable[[str], None]) -> None:
     """Refuse, from now on, what a submission has no business with, and tell `said` what.
 
     folder: where it may write. package: where minivl is, which is not to be read; other files may be
-    where Python and the system's libraries are.
+    where Python and the system's libraries are. code: the statements of its cells. classes: module and
+    name of the types that its inputs are pickled from.
     """
-    places = [folder, os.path.realpath(sys.prefix), os.path.realpath(sys.base_prefix), *LIBRARIES]
+    places = readable(folder)
+
+    def trusted(path: Any) -> bool:
+        own = not isinstance(path, str | bytes) or _inside(path, folder) or _inside(path, package)
+        return not own and any(_inside(path, place) for place in places[1:])
+    hidden = Hidden(code, classes, trusted)
 
     def hook(event: str, args: tuple) -> None:
-        found = _forbidden(event, args, places, package)
+        if event.startswith(EVENTS):
+            found = "hidden code" if hidden.refuses(event, args, _caller()) else ""
+        else:
+            found = _forbidden(event, args, places, package)
         if found:
             said(found)
             raise PermissionError(f"not in graded work: {found} ({event})")
@@ -123,17 +169,23 @@ def _place(deed: str, path: Any, package: str) -> str:
 
 
 def _inside(path: Any, folder: str) -> bool:
-    real = os.path.realpath(os.fsdecode(path))
+    real = realpath(fsdecode(path))                       # as imported: those of `os` can be changed
     return real == folder or real.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def _caller() -> FrameType | None:
+    """The frame that has brought the event about: the first outside of this file."""
+    try:
+        raise LookupError                                 # `sys._getframe` would ask this very hook
+    except LookupError as here:
+        frame = here.__traceback__.tb_frame if here.__traceback__ else None
+    while frame is not None and frame.f_code.co_filename == __file__:
+        frame = frame.f_back
+    return frame
 
 
 def _asked_by_student() -> bool:
     """Whether the code that reads a frame is a cell, or a module that does nothing else."""
-    try:
-        raise LookupError                                 # `sys._getframe` would ask this very hook
-    except LookupError as here:
-        frame: Any = here.__traceback__.tb_frame if here.__traceback__ else None
-    for _ in range(3):                                    # past this function, `_forbidden` and the hook
-        frame = frame.f_back
-    name = frame.f_code.co_filename
+    frame = _caller()
+    name = frame.f_code.co_filename if frame else ""
     return name.startswith("<cell") or Path(name).name in LOOKERS

@@ -34,11 +34,13 @@ from .assignments import Asked, Assignment
 from .notebook import Code, Parsed, Submission, Unreadable, defines, find, parsed
 from .process import PACKAGE, Foreign, Limits, Outcome, Run, Seen, run
 from .refusal import refused
+from .release import variant_of
 
 CASES = 40                   # drawn inputs for each function
 # in a cell too; the others in a function only
 GRAVE = ("frames", "reading the package", "writing the package")
 DEEDS = {"frames": "reads callers' frames", "native code": "calls native code",
+         "hidden code": "makes code of text or bytes while it runs",
          "tracing": "traces other code",
          "programs": "starts programs or signals them", "network": "opens a network connection",
          "reading the package": "reads the package's files",
@@ -61,6 +63,7 @@ class Row(NamedTuple):
     assignment: str
     marks: tuple[Mark, ...]
     notes: tuple[str, ...] = ()
+    variant: str = ""            # the name that the rules follow from, where it is not the student's
 
     @property
     def score(self) -> int:
@@ -91,13 +94,17 @@ def students(folder: Path) -> list[str]:
     return names
 
 
-def grade(folder: Path, assignment: Assignment, seed: int, limits: Limits) -> Iterator[Row]:
-    """A row for each student. seed: of the drawn inputs; with it and the package one knows them."""
+def grade(folder: Path, assignment: Assignment, seed: int, limits: Limits, attempt: int = 1,
+          names: Sequence[str] = ()) -> Iterator[Row]:
+    """A row for each student. seed: of the drawn inputs; with it and the package one knows them.
+
+    attempt: 2 for the first retake. names: of the students; without any, those that have a folder.
+    """
     sys.dont_write_bytecode = True                        # else the package would change by itself
     guard = Guard(PACKAGE)
-    for student in students(folder):
+    for student in names or students(folder):
         try:
-            row = grade_one(folder / student, student, assignment, seed, limits)
+            row = grade_one(folder / student, student, assignment, seed, limits, attempt)
         except Exception as error:  # a defect here must not cost the others their marks
             words = f"could not be graded ({type(error).__name__}): look at it by hand"
             row = _all(student, assignment, "ungraded", words)
@@ -108,7 +115,8 @@ def grade(folder: Path, assignment: Assignment, seed: int, limits: Limits) -> It
         yield row
 
 
-def grade_one(folder: Path, student: str, assignment: Assignment, seed: int, limits: Limits) -> Row:
+def grade_one(folder: Path, student: str, assignment: Assignment, seed: int, limits: Limits,
+              attempt: int = 1) -> Row:
     """The row of one student, whose files are in `folder`."""
     functions = [asked.function for asked in assignment.asked]
     try:
@@ -119,13 +127,14 @@ def grade_one(folder: Path, student: str, assignment: Assignment, seed: int, lim
                     f"the file cannot be read ({type(problem).__name__})")
     cells = list(parsed(handed.code))
     against = {name: str(found) for name in functions if (found := refused(cells, name))}
-    tests = {asked.function: Test(asked, student, seed) for asked in assignment.asked}
+    variant = variant_of(student, assignment, attempt)
+    tests = {asked.function: Test(asked, variant, seed) for asked in assignment.asked}
     seen = run(handed.code, {name: test.cases for name, test in tests.items() if name not in against},
                limits)
     marks = [_refusal(asked, against, seen)
              or tests[asked.function].mark(seen.outcomes[asked.function], handed, cells)
              for asked in assignment.asked]
-    return Row(student, assignment.name, tuple(marks), (*handed.notes, *_notes(seen)))
+    return Row(student, assignment.name, tuple(marks), (*handed.notes, *_notes(seen)), variant)
 
 
 def _all(student: str, assignment: Assignment, kind: str, words: str) -> Row:
@@ -154,7 +163,7 @@ def _notes(seen: Seen) -> tuple[str, ...]:
 # ------------------------------------------------------------------------------ one function judged
 
 class Test:
-    """The drawn inputs of one exercise for one student, and what the answers are worth."""
+    """The drawn inputs of one exercise for one student's variant, and what the answers are worth."""
 
     __test__ = False                                      # not pytest's
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from importlib.util import find_spec
 from operator import methodcaller
 from pathlib import Path
 from typing import NamedTuple
@@ -25,12 +26,23 @@ PACKED = Path(__file__).parent / "notebooks"               # in a wheel
 CHECKOUT = Path(__file__).parents[3] / "notebooks"         # in the repository
 NOTE = ".minivl-lessons.json"  # file -> digest of its cells when it was copied
 
+# What the lessons need beside minivl: modules of which one must be there, and what it is for.
+WANTED = ((("matplotlib",), "draws the figures"), (("ipykernel",), "runs the cells"),
+          (("jupyterlab", "notebook"), "opens the notebooks"))
+INSTALL = 'pip install "minivl[course]"'
+
 
 class Done(NamedTuple):
     """What became of one file: "new", "same", "replaced", "kept", "older" or "beside"."""
     deed: str
     file: str
     words: str
+
+
+def missing() -> list[str]:
+    """What the lessons need and this Python does not have, as "matplotlib (draws the figures)"."""
+    return [f"{modules[0]} ({use})" for modules, use in WANTED
+            if not any(find_spec(name) for name in modules)]
 
 
 def available() -> list[Path]:

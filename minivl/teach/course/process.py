@@ -37,7 +37,8 @@ STARTING = 10.0              # seconds of a processor for a process to start
 WAITING = 3.0  # seconds by the clock for each of a processor, on a busy machine or for one that sleeps
 
 
-DENIED = {"frames", "native code", "tracing", "programs", "network", "reading the package",
+DENIED = {"frames", "hidden code", "native code", "tracing", "programs", "network",
+          "reading the package",
           "writing the package",
           "reading outside its folder", "writing outside its folder"}
 EXCEPTIONS = {name for name, kind in vars(builtins).items() if isinstance(kind, type)

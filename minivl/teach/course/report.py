@@ -1,6 +1,7 @@
 """What grading writes down: a table for the teacher, one for the gradebook, a page for each student.
 
     RESULTS/ASSIGNMENT/marks.csv, marks.md          a row a student: mark, and why
+    RESULTS/ASSIGNMENT-attempt-2/...                the same of a retake
                        grades.csv                   the columns of `nbgrader export`
                        feedback/STUDENT.md          to be handed back; shows no test
                        grading.json                 the seed of the drawn inputs, the package, the limits
@@ -28,9 +29,10 @@ GRADEBOOK = ("assignment", "duedate", "timestamp", "student_id", "last_name", "f
              "late_submission_penalty", "score", "max_score")
 
 
-def write(folder: Path, assignment: Assignment, rows: Sequence[Row], record: dict[str, Any]) -> Path:
+def write(folder: Path, assignment: Assignment, rows: Sequence[Row], record: dict[str, Any],
+          attempt: int = 1) -> Path:
     """Write everything about one assignment, and give its folder. OSError as the system does."""
-    home = folder / assignment.name
+    home = folder / home_of(assignment.name, attempt)
     (home / "feedback").mkdir(parents=True, exist_ok=True)
     _put(home / "marks.csv", _csv(marks(assignment, rows)))
     _put(home / "marks.md", page(assignment, rows))
@@ -39,6 +41,11 @@ def write(folder: Path, assignment: Assignment, rows: Sequence[Row], record: dic
     for row in rows:
         _put(home / "feedback" / f"{row.student}.md", feedback(row))
     return home
+
+
+def home_of(assignment: str, attempt: int) -> str:
+    """The name of the folder that an attempt's marks are in."""
+    return assignment if attempt == 1 else f"{assignment}-attempt-{attempt}"
 
 
 def marks(assignment: Assignment, rows: Sequence[Row]) -> list[list[Any]]:
@@ -75,9 +82,15 @@ def feedback(row: Row) -> str:
     lines += [f"- note: {note}" for note in row.notes]
     wrong = next((mark.asked for mark in row.marks if mark.score < mark.asked.points), None)
     if wrong:
+        variant = row.variant or row.student
         lines += ["", "To see an input that yours is wrong on, run in your notebook:", "",
-                  f"    minivl.check({wrong.stage!r}, {wrong.function}, variant={row.student!r})"]
+                  f"    minivl.check({wrong.stage!r}, {wrong.function}, variant={variant!r})"]
     return "\n".join(lines) + "\n"
+
+
+def write_table(path: Path, rows: Sequence[Sequence[Any]]) -> None:
+    """A table with names in it, which its owner alone can read. OSError as the system does."""
+    write_whole(path, methodcaller("write", _csv(rows).encode("utf-8")), mode=0o600)
 
 
 def harmless(text: str) -> str:

@@ -6,7 +6,7 @@ it begins.
     yardstick.py   how far rounding alone goes             verdict.py   what an error is worth, in a word
     slices.py      where in an array a difference sits     compare.py   all of it in order
     run_on.py      our stages on somebody's values         local.py     each stage on its own inputs
-    report.py      for a terminal and a program            page.py      for a browser
+    report.py      for a terminal and a program            page.py      for a browser, of page_data.py
 
 Plain data goes from one to the next. Read next: `compare.py`, which calls them in order.
 """

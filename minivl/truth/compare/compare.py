@@ -35,7 +35,8 @@ UNLIKE = Measure(float("inf"), float("inf"), 0, float("inf"), float("nan"), floa
 class Comparison:
     """Everything that a report says, as plain data.
 
-    rows: name of an array -> each row's error as a multiple of what rounding may do
+    rows: name of an array -> each row's error as a multiple of its limit, which is what rounding may
+        do to a row; infinite where whole numbers differ
     letters: what its rows are
     untapped: golden stages that the candidate lacks
     """
@@ -104,8 +105,7 @@ def compare(golden: Trace, candidate: Candidate) -> Comparison:
 
 def judged_taps(taps: list[Tap], golden: Trace, precision: str
                 ) -> tuple[list[Judged], dict[str, np.ndarray]]:
-    """Every array's verdict; and by name each row's error as a multiple of what rounding may do, for
-    floats."""
+    """Every array's verdict; and by name each row's error as a multiple of its limit."""
     yards, beside = golden.tables(f"{stored.YARDSTICK}.{precision}"), golden.tables(stored.BESIDE)
     # how many arrays of the run came up to a stage, recorded or not: the rule of thumb for rounding
     # needs it
@@ -174,7 +174,7 @@ def ordered(taps: list[Tap], golden: Trace, native: bool) -> Iterator[Tap]:
 
 def judged_tap(tap: Tap, yard: np.ndarray | None, precision: str, depth: int
                ) -> tuple[Judged, np.ndarray | None]:
-    """The verdict on one array, and for floats each row's error as a multiple of what rounding may do.
+    """The verdict on one array, and each row's error as a multiple of its limit.
 
     yard (n,): each row's distance from the golden value in minivl's own run; depth: see `verdict.judge`
     """
@@ -188,7 +188,8 @@ def judged_tap(tap: Tap, yard: np.ndarray | None, precision: str, depth: int
     # 2. integers and truth values are right or wrong
     if tap.golden.dtype.kind in "iub":
         word, ratio = (WRONG, float("inf")) if found.differing else (verdict.EXACT, 0.0)
-        return Judged(name, key, word, ratio, found, Yard(0, 0), notes), None
+        differing = metrics.row_distances(array, tap.golden, axis) > 0                     # n ... -> n
+        return Judged(name, key, word, ratio, found, Yard(0, 0), notes), np.where(differing, np.inf, 0.0)
     # 3. floats are measured by what rounding does
     norms = metrics.row_norms(tap.golden, axis)                                    # n ... -> n
     known = None if yard is None else Yard(
@@ -198,7 +199,11 @@ def judged_tap(tap: Tap, yard: np.ndarray | None, precision: str, depth: int
     exact_type = "float32" if yard is None and tap.golden.dtype == np.float32 else precision
     word, ratio, used = verdict.judge(found, known, exact_type, depth, len(norms))
     errors = metrics.relative_rows(metrics.row_distances(array, tap.golden, axis), norms)      # n
-    multiples = np.nan_to_num(errors / max(used.worst, EPS[exact_type]), nan=np.inf, posinf=np.inf)
+    # rows that only move, and tables, are judged as float32 in 16 bits too: see `verdict.judge`
+    narrow = exact_type in verdict.SHORT and used.error >= verdict.WIDE
+    kind = exact_type if narrow or exact_type not in verdict.SHORT else "float32"
+    limit = verdict.limits(used, kind, len(norms))[1]
+    multiples = np.nan_to_num(errors / limit, nan=np.inf, posinf=np.inf)
     return Judged(name, key, word, ratio, found, used, notes), multiples
 
 

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from .compare import Comparison
+from .compare import UNLIKE, Comparison
 from .metrics import WHY_NOT_PCC
 from .verdict import SUSPICIOUS, WORDS, WRONG, Judged
 
@@ -22,11 +22,9 @@ MANY = 6                                                      # guilty passes th
 def headline(found: Comparison) -> list[str]:
     """The answer in a few lines: what was compared, how it came out, what is wrong first and who may
     be guilty."""
-    counts = Counter(found.words.values())
     lines = [f"{found.candidate} ({found.producer}, {found.precision}) against {found.golden}",
              f"{len(found.words)} stages compared, {len(found.untapped)} of the golden trace not "
-             "tapped: "
-             + ", ".join(f"{counts[word]} {word}" for word in WORDS if counts[word])]
+             f"tapped: {counted(found)}"]
     lines += [f"aligned: {note}" for note in found.aligned]
     few, many = ", ".join(found.unused[:4]), len(found.unused)
     lines += [f"names that mean nothing here: {few} ({many})"] * bool(many)
@@ -37,6 +35,23 @@ def headline(found: Comparison) -> list[str]:
                      f"{', '.join(bad[:MANY])}"
                      + f" and {len(bad) - MANY} more" * (len(bad) > MANY))
     return lines + (verdict_lines(found) if found.first_bad else ["no difference beyond rounding"])
+
+
+def counted(found: Comparison) -> str:
+    """How many stages came out how."""
+    counts = Counter(found.words.values())
+    return ", ".join(f"{counts[word]} {word}" for word in WORDS if counts[word])
+
+
+def times(row: Judged) -> str:
+    """How far an array is beyond its limit."""
+    if row.measure is UNLIKE:
+        return "another shape"
+    if not math.isfinite(row.ratio):
+        whole = row.measure.finite and not row.yard.error
+        return "whole numbers differ" if whole else "beyond any limit"
+    two = float(f"{row.ratio:.2g}")
+    return f"{two:,.0f} x the limit" if 10 <= two < 1e9 else f"{two:g} x the limit"
 
 
 def verdict_lines(found: Comparison) -> list[str]:

@@ -77,11 +77,16 @@ def judge(measure: Measure, yard: Yard | None, precision: str, depth: int,
 def multiple(measure: Measure, yard: Yard, precision: str, rows: int) -> float:
     """An error as a multiple of the limit. It is an average over rows, and of few rows varies by
     chance."""
+    of_all, of_row = limits(yard, precision, rows)
+    return max(measure.error / of_all, measure.worst / of_row)
+
+
+def limits(yard: Yard, precision: str, rows: int) -> tuple[float, float]:
+    """How large the relative error of a whole array may be, and that of one of its rows."""
     chance = 1 + 1.5 / max(rows, 1) ** 0.5
     of_all, of_row = (factor * chance for factor in FACTOR[precision])
     least = (LEAST_16 if precision in SHORT else LEAST) * EPS[precision]
-    return max(measure.error / max(of_all * yard.error, least),
-               measure.worst / max(of_row * yard.worst, 4 * least))
+    return max(of_all * yard.error, least), max(of_row * yard.worst, 4 * least)
 
 
 def unlike(name: str, word: str, beside: float, yard: Yard, precision: str) -> bool:

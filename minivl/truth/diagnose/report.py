@@ -43,7 +43,8 @@ def spoken(one: Suspect) -> str:
 def where(found: Comparison) -> str:
     """The first bad tap, and where in it the difference sits."""
     words = found.words[found.first_bad or ""]
-    rows = [f"{row.by} {row.text}" for one in found.slices.values() for row in one][:2]
+    each = [row for one in found.slices.values() for row in one]
+    rows = list(dict.fromkeys(row.text if row.by == "text" else f"{row.by} {row.text}" for row in each))[:2]
     sits = f", in {'; '.join(rows)}" if rows else ""
     return f"the first bad tap is {found.first_bad} ({words}){sits}"
 

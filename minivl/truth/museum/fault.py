@@ -79,6 +79,12 @@ def check_words(check: str, case: Case) -> str:
     return WORDS[check].format(case.name)
 
 
+def address(incident: str) -> str:
+    """Where an incident can be read: `owner/repository#number`, or a repository as a whole."""
+    repository, _, number = incident.partition("#")
+    return f"https://github.com/{repository}{f'/issues/{number}' if number else ''}"
+
+
 def plain(key: str) -> str:
     """A key as its label: `decoder@2.logits` -> `decoder.logits`."""
     return ".".join(part.partition("@")[0] for part in key.split("."))

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...show.page import REPORT_STYLE, build
+from ...show.page import COLOURS, REPORT_STYLE, build
 
 OWN = Path(__file__).parent
 
 
 def html(report: Mapping[str, Any]) -> str:
     """The page. The report itself lies in it, so that the page can be verified as well."""
-    return build("minivl parity", OWN / "page.html", [REPORT_STYLE], [OWN / "page.js"], {"data": report})
+    return build("minivl parity", OWN / "page.html", [COLOURS, REPORT_STYLE], [OWN / "page.js"], {"data": report})

@@ -58,7 +58,8 @@ def neighbours(x, cos, sin):
 @pytest.mark.parametrize("name, rule, other", [
     ("patchify", plain.cutting("scyx"), lambda f, c: patched(f, c, row="scpq")),
     ("patchify", plain.cutting("yxcs"), lambda f, c: patched(f, c, row="pqcs")),
-    ("window_order", plain.window_ordering(None, None, True), lambda g, c: window_by_window(g, c, down=True)),
+    ("window_order", plain.window_ordering(None, None, True),
+     lambda g, c: window_by_window(g, c, down=True, inner_down=True)),
     ("window_order", plain.window_ordering(3, 3, False), lambda g, c: window_by_window(g, c, side=3)),
     ("schedule", plain.scheduling(2, None, None), lambda g, c: seen_by(g, c, lambda block: block % 2 == 0)),
     ("spatial_angles", plain.spatial(True, False), lambda at, c: plane(at, c, turn=lambda a, b: np.hstack([b, a]))),

@@ -1,8 +1,9 @@
 """Settings of the site, for Sphinx. `tools/pages/site.py` gathers the pages and calls it; docs/guide/site.md says how.
 
 Three things are made here because nobody else makes them: docstrings, which are plain text, become readable pages;
-formulas become MathML, which browsers show by themselves, so that no page asks for a script; and an exercise is shown
-as a student gets it, although the lesson was run solved. Read next: tools/pages/site.py.
+formulas become MathML, which browsers show by themselves, so that no page asks for a script; and the solution of an
+exercise, which the check below it has judged, is folded away until a reader asks for it. Read next:
+tools/pages/site.py.
 """
 
 import sys
@@ -50,14 +51,19 @@ def make_readable(app, what, name, obj, options, lines) -> None:
     lines[:] = [*said.splitlines(), ""]
 
 
-def hide_solutions(app, tree) -> None:
-    """In a cell that holds an answer: the line to be filled in, as in the student's notebook."""
-    for cell in tree.findall(nodes.container):
+SUMMARY = "One solution. Try it yourself first; the check below has judged this one."
+
+
+def fold_solutions(app, tree) -> None:
+    """A cell that holds an answer: the answer without its markers, to be unfolded."""
+    for cell in list(tree.findall(nodes.container)):
         if cell.get("nb_element") == "cell_code" and lessons.BEGIN in cell.astext():
             shown = next(cell.findall(nodes.literal_block))
-            unfilled = lessons.student_form(shown.astext()).rstrip("\n")
-            shown.rawsource, shown.children = unfilled, []
-            shown += nodes.Text(unfilled)
+            text = lessons.solved_form(shown.astext()).rstrip("\n")
+            shown.rawsource, shown.children = text, []
+            shown += nodes.Text(text)
+            cell.insert(0, nodes.raw("", f"<details><summary>{SUMMARY}</summary>", format="html"))
+            cell += nodes.raw("", "</details>", format="html")
 
 
 def write_inline_formula(page, node) -> None:
@@ -81,4 +87,4 @@ def mathml(formula: str, block: bool) -> str:
 def setup(app) -> None:
     app.add_html_math_renderer("mathml", (write_inline_formula, None), (write_formula, None))
     app.connect("autodoc-process-docstring", make_readable)
-    app.connect("doctree-read", hide_solutions)
+    app.connect("doctree-read", fold_solutions)

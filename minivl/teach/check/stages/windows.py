@@ -50,11 +50,12 @@ def _order(grids, config, *, key=None, inner=None, offset=True, side=None):
 # ------------------------------------------------------------------------------------- window_order
 
 def _order_variant(d: Draws) -> Variant:
-    (tall, wide), by_columns = d.pick([(1, 3), (3, 1), (2, 3), (3, 2)]), d.flag()
+    # Both sides above 1: windows of one row of cells, read row by row, are plain reading order. And
+    # cells in a window go as the windows do: with one down, the other across, one side would not count.
+    (tall, wide), by_columns = d.pick([(2, 4), (4, 2), (2, 3), (3, 2)]), d.flag()
+    way = "column by column, and so do" if by_columns else "row by row, and so do"
     return Variant(f"windows are {tall} x {wide} cells (height x width), whatever the config says, and "
-                   f"go "
-                   f"{'column by column' if by_columns else 'row by row'}; inside a window cells keep "
-                   f"reading order",
+                   f"go {way} the cells inside a window",
                    plain.window_ordering(tall, wide, by_columns))
 
 
