@@ -89,11 +89,9 @@ def running(tier, emulated, threads=1, small=False, kind=Emulator):
     """`minivl.kernels.jit` works on this tier until the end. small: with SmallCaches, on the emulator alone."""
     about = tiers.TIERS[tier]
     with pytest.MonkeyPatch.context() as patch:
-        if emulated:
-            make = (SmallCaches if small else Maker)(about, kind(about.lanes))
-            patch.setattr(jit, "function", functools.cache(make.made))
-        else:
-            patch.setattr(jit, "function", functools.partial(made_here, tier))
+        make = (SmallCaches if small else Maker)(about, kind(about.lanes) if emulated else None)
+        patch.setattr(jit, "maker", lambda: make)
+        patch.setattr(jit, "function", functools.cache(make.made) if emulated else functools.partial(made_here, tier))
         crew = (InTurn if emulated else AtOnce)(threads)
         patch.setattr(jit, "team", lambda: crew)
         if small:

@@ -206,7 +206,7 @@ def noticed(mutant: Mutant) -> str | None:
             for format in ("f32", "bf16", "int8", "int4"):
                 for n, k in ((1, 1), (70, 150), (33, 31), (16, 64)):
                     laws_of_tiles(module, n, k, format, 1)
-                laws_of_words(module, format, 3, 1)
+                laws_of_words(module, format, 2, 1)
             laws_of_packing(module)
             for size in range(1, 40):
                 made = module.aligned((size, 3), np.uint16)

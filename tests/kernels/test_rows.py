@@ -167,7 +167,7 @@ def test_attention_of_every_width_of_heads(tier, precision):
 def test_attention_of_every_size_of_groups(tier):
     """Up to eight, and one that no vector holds, which the definition does; queries beyond one block."""
     with running(tier, False):
-        lanes = jit.function("attention")[0]
+        lanes = 2 * WIDTHS[tier]
         for group in (*range(1, 9), lanes, lanes + 1):
             for segments in ([[0, 40, 0, 70]], [[0, 1, 0, 66], [1, 2, 0, 1]]):
                 assert_attended(*heads_of(40, 70, 2 * group, 2, 6, "float32"), segments, True)
