@@ -67,7 +67,8 @@ def laws_of_words(layout, format, count, seed):
 
 
 def rows_of_every_size():
-    """float32 (8, 40): ordinary, huge, tiny, with all bits set, halfway between two bfloat16; infinities and NaN in the last two rows."""
+    """float32 (8, 40): ordinary, huge, tiny, with all bits set, halfway between two bfloat16; infinities and NaN in
+    the last two rows."""
     rng = np.random.default_rng(5)
     x = (rng.normal(size=(8, 40)) * 2.0 ** rng.integers(-90, 90, (8, 40))).astype(F32)
     x[1] = rng.integers(0, 2**23, 40) + F32(2**23 - 1)

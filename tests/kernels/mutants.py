@@ -55,7 +55,7 @@ def mutants(module: str) -> Iterator[Mutant]:
     tree = ast.parse((FOLDER / f"{module}.py").read_text(encoding="utf-8"))
     for function in [node for node in tree.body if isinstance(node, ast.FunctionDef)]:
         original = list(ast.walk(function))
-        minus = {id(node.operand) for node in original if isinstance(node, ast.UnaryOp)}        # -1: the rest of a shape
+        minus = {id(node.operand) for node in original if isinstance(node, ast.UnaryOp)}     # -1: the rest of a shape
         for number in range(len(original)):
             if id(original[number]) in minus:
                 continue
@@ -176,7 +176,7 @@ def attention():
     np.testing.assert_allclose(made, wanted, rtol=1e-4, atol=1e-5)
 
 
-TILES = [product("amx", "float32", "bf16", 35, 40, 100), product("amx", "bfloat16", "bf16", 70, 40, 70)]
+TILES = [product("amx", "float32", "bf16", 64, 40, 100), product("amx", "bfloat16", "bf16", 70, 40, 70)]
 PAIRS = [product("avx512-bf16", "bfloat16", "bf16", 13, 40, 70)]
 VECTORS = [product("portable", "float32", "bf16", 9, 34, 70), product("avx512", "float32", "bf16", 13, 40, 33)]
 FLOATS = [product("avx2", "float32", "f32", 7, 34, 40)]
@@ -184,7 +184,7 @@ FEW = [product(tier, "float32", format, height, 34, k) for tier, format, height,
        (("avx512", "bf16", 2, 70), ("portable", "bf16", 3, 33), ("avx512", "f32", 4, 33), ("avx2", "int8", 1, 70),
         ("portable", "int8", 4, 40), ("avx512", "int4", 3, 300), ("portable", "int4", 2, 130), ("avx2", "bf16", 1, 70),
         ("avx512", "bf16", 4, 40))]
-WHOLE = [product("amx", "float32", "int8", 35, 100, 330), product("amx", "bfloat16", "int4", 70, 100, 300),
+WHOLE = [product("amx", "float32", "int8", 64, 100, 270), product("amx", "bfloat16", "int4", 70, 100, 300),
          product("portable", "float32", "int4", 5, 34, 130), product("avx512", "bfloat16", "int8", 13, 40, 200)]
 SHARED = [product("amx", "float32", "bf16", 130, 200, 33, threads=3), product("amx", "float32", "bf16", 5, 40, 33, 9),
           product("avx512", "float32", "bf16", 3, 200, 33, threads=3, bias=False),

@@ -13,25 +13,38 @@ SEED, SWEEP, FEW = 2026, 300, 30
 LEAST = 0.98                                   # of the sweep, which an emulator has to notice
 
 # Changes that are no mistakes: where, what the changed line has, and why nothing can notice.
+CACHE = "how much stays in a cache changes no result"
+ZEROS, LAST = "zeros that are written over", "bits that are shifted out"
+PRODUCT, EXPANDED, VECTOR = (f"drivers.{name}" for name in ("matrix_product", "expanded_product", "matrix_vector"))
+TILES, VECTORS = "drivers.pack_for_tiles", "drivers.pack_for_vectors"
 EQUIVALENT = [
-    ("drivers.matrix_product", "in_strip = max(2,", "a strip of 512 rows has at least two blocks of any tier"),
-    ("drivers.expanded_product", "in_strip = max(2,", "a strip of 512 rows has at least two blocks of any tier"),
-    ("drivers.expanded_product", "k0 >= 0", "sums begin at zero, so going on is the same as starting"),
-    ("drivers.expanded_product", "k0 > 1", "k0 is a multiple of the steps that fit, which are two at least"),
-    ("drivers.expanded_product", "zeros[:0]", "an empty table, whichever it is of"),
-    ("drivers.matrix_vector", "zeros[:0]", "an empty table, whichever it is of"),
-    ("drivers.pack_for_tiles", "rest = np.zeros(33", "a number of room more"),
-    ("drivers.pack_for_tiles", "if k + 32 < depth", "a whole tile goes through the copy of a row's end, unchanged"),
-    ("drivers.pack_for_tiles", "if k + 33 <= depth", "a whole tile goes through the copy of a row's end, unchanged"),
-    ("drivers.pack_for_tiles", "(m + 1) * 32 >= height", "zeros that are written over"),
-    ("drivers.pack_for_tiles", "depth <= padded", "zeros that are written over"),
-    ("drivers.pack_for_tiles", "(height + 32) // 32", "one block more, which has no rows and no memory"),
-    ("drivers.pack_for_vectors", "(m + 1) * rows >= height", "zeros that are written over"),
-    ("drivers.pack_for_vectors", "depth <= padded", "zeros that are written over"),
-    ("drivers.pack_for_vectors", "(height + rows + 1) // rows", "one block more, which has no rows and no memory"),
+    *((where, what, CACHE) for where, left in ((PRODUCT, "in_strip = "), (EXPANDED, "in_strip, in_step = ("))
+      for what in (f"{left}max(2, ", f"{left}min(1, ", f"{left}max(1, STRIP % rows)")),
+    *((EXPANDED, f"deepest = {what}", CACHE) for what in ("max(2,", "min(1,", "max(1, inner.deepest % in_step)")),
+    (EXPANDED, "k0 >= 0", "sums begin at zero, so going on is the same as starting"),
+    *((where, "k0 > 1", "k0 is a multiple of the steps that fit, which are two at least")
+      for where in (PRODUCT, EXPANDED)),
+    *((where, "zeros[:0]", "an empty table, whichever it is of") for where in (EXPANDED, VECTOR)),
+    (VECTOR, "one(a, a_at, tiles, place, sums, c, 5 * COLUMNS", "one row, and the way to the next"),
+    (VECTOR, "one(a, a_at, tiles, place, sums, c, 4 + COLUMNS", "one row, and the way to the next"),
+    (VECTOR, "sums[4 + COLUMNS:] = 0", ZEROS),
+    ("drivers._expander", "U32(4294901761)", "whole numbers have no bit there"),
+    ("drivers._expander", "(33 // in_word", "33 // 4 is 32 // 4, and 33 // 8 is 32 // 8"),
+    (TILES, "rest = np.zeros(33", "a number of room more"),
+    *((TILES, what, "a whole tile goes through the copy of a row's end, unchanged")
+      for what in ("if k + 32 < depth", "if k + 33 <= depth")),
+    *((where, what, ZEROS) for where, rows in ((TILES, "32"), (VECTORS, "rows"))
+      for what in (f"(m + 1) * {rows} >= height", f"(m + 2) * {rows} > height", "depth <= padded")),
+    (TILES, "(m + 1) * 33 > height", ZEROS),
+    (TILES, "(height + 32) // 32", "one block more, which has no rows and no memory"),
+    (VECTORS, "(height + rows + 1) // rows", "one block more, which has no rows and no memory"),
     ("products.split_in_three", "if part < 3", "what is left after the last part is not looked at"),
-    ("products.matrix_vector", "turns = min(3, in_word)", "three sums in turn instead of two"),
-    ("layout.split", "np.uint32(4194304), np.uint32(1))", "a bit that is shifted out"),
+    ("products.split_in_three", "if part <= 2", "what is left after the last part is not looked at"),
+    ("products.matrix_vector", "turns = min(3, in_word)", "sums in turn, however many"),
+    ("products.matrix_vector", "turns = max(2, in_word)", "sums in turn, however many"),
+    ("layout.split", "np.uint32(4194304), np.uint32(1))", LAST),
+    ("layout.split", "np.uint32(4194305), np.uint32(0))", LAST),
+    ("layout._nearest", "bits | np.uint32(4194305)", LAST),
 ]
 
 
