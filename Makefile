@@ -23,7 +23,7 @@ test-full: .venv/.dev .venv/.site lint   ## the slow sweeps too
 test-lite: .venv/.dev .venv/.site     ## lesson 0 in headless Chromium, with a Pyodide put together from wheels
 	$(PYTEST) -n 0 -m "full or not full" -rs tests/tools/test_lite.py
 
-site: .venv/.site            ## lessons as they ran, pages and the reference of the package, into build/site
+site: .venv/.site            ## lessons as they ran, pages and the package's reference: build/site, build/site-teachers
 	$(BIN)/python -m tools.pages.site
 
 lite: .venv/.site            ## the course in a browser, into build/lite; PYODIDE=folder puts a Pyodide inside

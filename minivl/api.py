@@ -42,6 +42,7 @@ from .run.inputs import Batch, Inputs, checked_ids
 from .run.messages import as_list
 from .run.prepare import Processor, prepare
 from .text.tokenizer import Stream, Tokenizer
+from .text.vocabulary import has_tokenizer
 
 TINY = Path(__file__).parent / "tiny"
 NOWHERE = Path("a folder that is not there")               # of a model that was made in memory
@@ -93,7 +94,7 @@ def read_processor(folder: Path, config: ModelConfig) -> Processor:
 
     Raises MissingFile, which says what to do, when tokenizer or settings are not there.
     """
-    if not (folder / "tokenizer.json").exists():
+    if not has_tokenizer(folder):
         raise MissingFile(_no_tokenizer(folder))
     return Processor(config, read_preprocessor(folder, config), Tokenizer.from_folder(folder),
                      load_template(folder), _video_settings(folder, config))
@@ -108,8 +109,8 @@ def _video_settings(folder: Path, config: ModelConfig) -> PreprocessorConfig | C
 
 
 def _no_tokenizer(folder: Path) -> str:
-    return (f"{folder} has no tokenizer.json: text cannot be prepared; build the input from ids with "
-            "minivl.Inputs.from_ids, or copy the tokenizer's files there")
+    return (f"{folder} has no tokenizer.json, nor vocab.json with merges.txt: text cannot be prepared; "
+            "build the input from ids with minivl.Inputs.from_ids, or copy the tokenizer's files there")
 
 
 def dtype_of(precision: str) -> np.dtype:

@@ -161,7 +161,7 @@ paint = np.array([(232, 240, 254), (208, 208, 208), (255, 215, 154)], np.uint8) 
 axis.imshow(paint[kind][None], aspect="auto")
 for n, token in enumerate(inputs.input_ids):
     text = vlm.tokenizer.token_bytes(int(token)).decode().replace("\n", "\\n")
-    axis.text(n, 0, text, rotation=90, ha="center", va="center", fontsize=7)
+    axis.text(n, 0, text, rotation=90, ha="center", va="center", fontsize=8)
 axis.set(yticks=[], xlabel="row of the sequence")
 axis.set_title(f"the {len(kind)} tokens: text blue, marks grey, {is_picture.sum()} placeholders orange")
 plt.show()
@@ -331,7 +331,7 @@ pictures = [(text, draw_scene(objects)) for text, objects in {
                      ("circle", "green", 24, 62, 14), ("square", "pink", 86, 62, 14)],
 }.items()] + [(kind, outside(kind)) for kind in ("brown arrow", "black moon")]
 
-figure, axes = plt.subplots(1, 4, figsize=(13, 3.1))
+figure, axes = plt.subplots(1, 4, figsize=(12, 3.1))
 for axis, (truth, picture) in zip(axes, pictures, strict=True):
     with minivl.session(record="decoder.logits") as session:  # one row of logits for each token written
         words = vlm.ask(picture, question).split()

@@ -148,7 +148,7 @@ for _ in range(600):
     bias -= 0.5 * error.mean(axis=0)
     errors.append((error**2).mean())
 
-figure = plot.board(1, 4, (13, 2.5))
+figure = plot.board(1, 4, (12, 2.5))
 table(at_start, figure.axes[0], "w at the start: random", questions, inputs, "{:.2f}")
 figure.axes[1].semilogy(errors)
 figure.axes[1].set_title("mean squared error, step by step", size=9)
@@ -293,7 +293,7 @@ stream = [trace[key][-1].astype(float) for key in keys]  # the last row only: it
 steps = [np.linalg.norm(b - a) for a, b in zip(stream[:-1], stream[1:], strict=True)]
 figure.axes[1].bar(range(len(steps)), steps, color=[plot.GREEN, plot.COLOURS[3]] * (len(steps) // 2))
 figure.axes[1].set_title("length of what each half of a layer adds to the last row", size=9)
-figure.axes[1].set_xticks(range(len(steps)), [key.split(".", 2)[2] for key in keys[1:]], rotation=90, size=7)
+figure.axes[1].set_xticks(range(len(steps)), [key.split(".", 2)[2] for key in keys[1:]], rotation=90, size=8)
 figure
 
 # %% [markdown]

@@ -262,7 +262,7 @@ print("the order of the two passes changes the result by", np.abs(both - other).
 print("smallest and largest value:", both.min().round(2), both.max().round(2), " outside of 0..255, so: clip")
 
 by_hand = np.clip(both, 0, 255)
-figure, axes = plt.subplots(1, 4, figsize=(14, 3.2))
+figure, axes = plt.subplots(1, 4, figsize=(12, 3.2))
 for axis, array, title in zip(axes, [source, wide, by_hand, resized],
                               ["source", "after the width", "after both, clipped", "Pillow"], strict=True):
     axis.imshow(np.clip(array, 0, 255).astype(np.uint8))
@@ -342,7 +342,7 @@ print("mean", mean.round(3), " std", std.round(3), "  shape", normal.shape)
 off = np.abs(normal - picture.normalise(by_pass, config)).max()
 print("ours against the pass:", off, "(the pass is float32)")
 
-figure, axes = plt.subplots(1, 4, figsize=(14, 3), layout="constrained")
+figure, axes = plt.subplots(1, 4, figsize=(12, 3), layout="constrained")
 levels = np.arange(256)
 for c, name in enumerate(["red", "green", "blue"]):
     line = (levels / 255 - mean[c]) / std[c]
@@ -409,7 +409,7 @@ stripes = np.full((400, 520, 3), 240, np.uint8)  # thin stripes that the small p
 stripes[:, (np.arange(520) // 3) % 2 == 0] = (45, 75, 225)
 ways = {"no fault": picture.resize, "nearest": resize_nearest,
         "not stretched": resize_with(lambda n, m: weight_table(n, m, stretch=1.0))}
-figure, axes = plt.subplots(1, 3, figsize=(13, 3.6))
+figure, axes = plt.subplots(1, 3, figsize=(12, 3.6))
 for axis, (name, way) in zip(axes, ways.items(), strict=True):
     axis.imshow(way(stripes, np.array([84, 112])), interpolation="nearest")
     axis.set_title(f"400 x 520 stripes to 84 x 112:\n{name}")

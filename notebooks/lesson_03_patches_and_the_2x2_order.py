@@ -51,7 +51,7 @@ def show(axis, table, title):
     """Draw a table of toy pixels: every patch has its own colour, so that patches can be followed by eye."""
     axis.imshow(table // 10, cmap="turbo", alpha=0.45, vmin=0, vmax=GH * GW - 1, aspect="auto")
     for (i, j), value in np.ndenumerate(table):
-        axis.text(j, i, value, ha="center", va="center", fontsize=7)
+        axis.text(j, i, value, ha="center", va="center", fontsize=8)
     axis.set_title(title, fontsize=10)
     axis.set(xticks=[], yticks=[])
 
@@ -112,7 +112,7 @@ for axis, rows, name in zip(axes, [raster, block], ["raster order", "block order
     axis.imshow(np.arange(GH * GW).reshape(GH, GW), cmap="turbo", alpha=0.45, aspect="auto")
     axis.plot(numbers % GW, numbers // GW, color="black", lw=1.2, marker="o", ms=3)
     for place, number in enumerate(numbers):
-        axis.text(number % GW - 0.42, number // GW - 0.25, f"row {place}", fontsize=7)
+        axis.text(number % GW - 0.42, number // GW - 0.25, f"row {place}", fontsize=8)
     axis.set(title=f"{name}: where each row of the table comes from", xticks=range(GW), yticks=range(GH))
     for edge in range(0, GW + 1, 2):
         axis.axvline(edge - 0.5, color="white", lw=3)
@@ -234,7 +234,7 @@ puzzle = tiles.reshape(6, 8, 16, 16, 3).transpose(0, 2, 1, 3, 4).reshape(96, 128
 figure, axis = plt.subplots(figsize=(7, 5.2))
 axis.imshow(puzzle)
 for n in range(48):
-    axis.text(16 * (n % 8) + 2, 16 * (n // 8) + 5, n, fontsize=7)
+    axis.text(16 * (n % 8) + 2, 16 * (n // 8) + 5, n, fontsize=8)
 axis.set(xticks=[], yticks=[], title="all rows, drawn in the order in which they lie in memory")
 plt.show()
 

@@ -361,7 +361,7 @@ other = np.hypot(at[:, 1] * 14 + 7 - 128, at[:, 0] * 14 + 7 - 58) < 31  # w: is 
 patch = (4, 4)
 asking = int(np.flatnonzero((at == patch).all(axis=1))[0])
 heads = min(4, vlm.config.vision.heads)
-figure, axes = plt.subplots(2, 1 + heads, figsize=(14, 4.6))
+figure, axes = plt.subplots(2, 1 + heads, figsize=(12, 4.6))
 for line, block in zip(axes, (windowed, full_block), strict=True):
     q_real, k_real = trace[f"vision.blocks.{block}.rotate"]
     q0, q1, k0, k1 = next(s for s in trace["vision.schedule"][block] if s[0] <= asking < s[1])

@@ -305,8 +305,8 @@ for one in (inputs, touched):
     traces.append(session.trace)
 
 at = minivl.provenance(inputs, vlm.config)  # the patch behind each row; "w" below: rows in window order
-figure = plot.board(1, vision.depth, (3.1 * vision.depth, 2.6))
-for block, axis in enumerate(figure.axes):
+figure = plot.board(2, -(-vision.depth // 2), (12, 5.4))
+for block, axis in zip(range(vision.depth), figure.axes, strict=False):
     a, b = (trace[f"vision.blocks.{block}.add_mlp"] for trace in traces)
     reached = (a != b).any(axis=1)  # w: True where any number of the row is another
     plot.rows(reached.astype(float), "w", at, axis, label="changed")

@@ -146,7 +146,7 @@ w_gate = np.array([[0.0, 0, 10], [0, 0, -10]])  # h d
 w_up = np.array([[1.0, 0, 0], [0, 1, 0]])  # h d
 gate, up = rows @ w_gate.T, rows @ w_up.T  # n h
 
-figure = plot.board(1, 4, (13, 2.4))
+figure = plot.board(1, 4, (12, 2.4))
 inner = ["red?", "blue?"]
 for axis, array, title in zip(figure.axes, [gate, silu(gate), up, silu(gate) * up],
                               ["gate", "silu(gate)", "up", "silu(gate) * up"], strict=True):
@@ -223,12 +223,12 @@ print(f"all {vision.depth} blocks by hand, relative:  ", np.linalg.norm(x - want
 # %%
 at = minivl.provenance(inputs, vlm.config)
 depth = min(vision.depth, 6)
-figure = plot.board(2, depth, (2.9 * depth, 4.6))
+figure = plot.board(2 * -(-depth // 3), 3, (12, 9))  # three blocks beside each other, attention above, MLP below
 for n in range(depth):
     before = stream if n == 0 else trace[f"vision.blocks.{n - 1}.add_mlp"]
     middle, after = trace[f"vision.blocks.{n}.add_attended"], trace[f"vision.blocks.{n}.add_mlp"]
     for line, added in enumerate([middle - before, after - middle]):
-        axis = figure.axes[line * depth + n]
+        axis = figure.axes[(2 * (n // 3) + line) * 3 + n % 3]
         plot.rows(added, "w", at, axis, label="rms added")
         axis.set_title(f"block {n}: {('attention', 'MLP')[line]}", size=9)
 figure

@@ -104,7 +104,7 @@ print("shapes:", patches.shape, "->", cells.shape, "->", inner.shape, "->", oute
 off = np.linalg.norm(outer - trace["vision.merge_2x2"]) / np.linalg.norm(outer)
 print(f"against the pass vision.merge_2x2, relative: {off:.1e}")
 
-figure = plot.board(1, 3, (13, 2.8))
+figure = plot.board(1, 3, (12, 2.8))
 stages = {"patches": patches, "normed and joined": cells, "visual tokens": outer}
 for axis, (title, array) in zip(figure.axes, stages.items(), strict=True):
     plot.heat(array, axis)

@@ -155,7 +155,7 @@ for n, fps in enumerate(rates[1:6]):
 seconds = np.linspace(0, 10, 50)
 axes[1].plot(seconds, per_second * seconds, color="gray", lw=0.8)
 axes[1].set(xlabel="seconds into the video", ylabel="time number", title="all rates lie on one line")
-axes[1].legend(fontsize=7)
+axes[1].legend(fontsize=8)
 plt.show()
 
 # %% [markdown]
@@ -303,7 +303,7 @@ by_pair = visual.reshape(pairs, high, wide, -1)  # m d -> t gh/2 gw/2 d
 by_frame = np.repeat(by_pair, 2, axis=0)  # a frame has what its pair has
 print("by frame:", by_frame.shape, " for", len(frames), "frames")
 far = np.linalg.norm(by_frame - by_frame[0], axis=-1)  # how far each cell is from that of the first frame
-figure = plot.board(1, len(frames), (13, 1.7))
+figure = plot.board(1, len(frames), (12, 1.7))
 for n, axis in enumerate(figure.axes):
     axis.imshow(far[n], vmin=0, vmax=far.max(), cmap="cividis")
     axis.set_title(f"frame {n}, pair {n // 2}", size=8)
@@ -362,7 +362,7 @@ off = np.abs(angles - session.trace["decoder.angles"]).max()
 print(f"sections {sections}, base {text.rope_theta:g}; largest difference from decoder.angles: {off:.1e}")
 
 near = slice(start - 3, start + 27)  # three words, a pair of frames, and most of the next
-figure = plot.board(1, 2, (13, 4.2))
+figure = plot.board(1, 2, (12, 4.2))
 plot.heat(given.position_ids[axis_of].T[near], figure.axes[0])
 figure.axes[0].set_title("what each pair counts: time, height, width", size=9)
 named = list(zip(("time", "height", "width"), sections, strict=True))
@@ -389,7 +389,7 @@ for axis, part, name in zip(axes, (text, official), ("the model in the package",
         axis.plot(distance, share, label=f"{label}: {many} pairs")
         begin += many
     axis.set(title=f"{name}: sections {list(part.mrope_section)} of {len(every)}", xlabel="distance on one axis")
-    axis.legend(fontsize=7)
+    axis.legend(fontsize=8)
 axes[0].set_ylabel("mean cosine of its pairs")
 plt.show()
 for label, begin, many in zip(("time", "height", "width"), np.cumsum((0, *official.mrope_section[:2])),

@@ -14,9 +14,10 @@
 # decoder.layers.0.project_qkv   decoder.layers.0.rotate       lessons 6 and 10
 # decoder.layers.0.attend                                      <== you are here: sections 1 and 2
 # decoder.layers.0.add_mlp   decoder.logits                    <== section 3
-# the next token: all of `decoder` again, for one row          <== sections 4 and 5
-# sampling.most_likely   sampling.narrow_choice   sampling.draw    <== section 6
 # sampling.penalise                                            <== section 7
+# sampling.most_likely                                         <== section 6
+# sampling.narrow_choice   sampling.draw                       <== section 6: the same choice, by chance
+# the next token: all of `decoder` again, for one row          <== sections 4 and 5
 # ```
 
 # %%
@@ -108,7 +109,7 @@ print("q", q.shape, " k", k.shape, " v", v.shape, f"  largest difference from th
 
 last = text.num_hidden_layers - 1
 shares = shares_of(*trace[f"decoder.layers.{last}.rotate"])
-figure = plot.board(1, 3, (13, 3.6))
+figure = plot.board(1, 3, (12, 3.6))
 for head, axis in enumerate(figure.axes[:2]):
     plot.heat(np.sqrt(shares[head]), axis)
     axis.set_title(f"layer {last}, head {head}: roots of the shares", size=9)
@@ -241,7 +242,7 @@ done = np.zeros((2, STEPS + 1, s + STEPS))
 for step in range(STEPS + 1):
     done[0, step, : s + step] = 1  # without: all rows so far, each time
     done[1, step, s + step - 1 if step else 0 : s + step] = 1  # with: the prompt once, then one row
-figure = plot.board(1, 3, (13, 3.2), width_ratios=[1, 1, 1.3])
+figure = plot.board(1, 3, (12, 3.2), width_ratios=[1, 1, 1.3])
 for axis, array, title in zip(figure.axes, done, ("rows computed without a cache", "and with one"), strict=False):
     axis.imshow(array, cmap="Blues", vmin=0, vmax=1.6, aspect="auto")
     axis.set_title(f"{title}: {int(array.sum())}", size=9)

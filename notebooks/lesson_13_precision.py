@@ -49,7 +49,7 @@ ImageDraw.Draw(image).rectangle([120, 60, 170, 110], fill=(45, 75, 225))
 
 # %%
 third = [kind(1 / 3) for kind in TYPES.values()]
-figure = plot.board(1, 1, (13, 1.9))
+figure = plot.board(1, 1, (12, 1.9))
 plot.bits(third, figure.axes[0])
 figure
 
@@ -293,7 +293,7 @@ def is_float(value):
 stages = [key for key, value in golden.items() if is_float(value) and not key.endswith("angles")]
 along = {name: {key: error(traces[name][key], golden[key]) for key in stages}
          for name in ("bfloat16", "float16", "float32")}
-figure = plot.board(1, 1, (14, 5))
+figure = plot.board(1, 1, (12, 5))
 plot.errors(along, figure.axes[0])
 figure
 
@@ -340,7 +340,7 @@ def in_float64(original):
 with minivl.session(shadow={"vision.*": in_float64, "decoder.*": in_float64}, tolerance=0) as session:
     vlm.logits(inputs)
 made = {key: session.guilty.get(key, 0.0) for key in stages}
-figure = plot.board(1, 1, (14, 5))
+figure = plot.board(1, 1, (12, 5))
 plot.errors({"up to here": along["bfloat16"], "made here": made}, figure.axes[0])
 figure
 

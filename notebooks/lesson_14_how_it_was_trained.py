@@ -26,6 +26,7 @@ from PIL import Image, ImageDraw
 import minivl
 from minivl.show import plot
 from minivl.kernels import definition as kernels
+from minivl.show.figures import figure_of
 from minivl.show.plot import table
 from minivl.show.samples import load_samples
 
@@ -56,7 +57,7 @@ COLOUR_OF = {"tower": plot.ORANGE, "decoder": plot.GREEN, "all": plot.BLUE}
 kinds = list(dict.fromkeys(kind for phase in phases for kind in phase["draws"]))
 shares = np.array([[phase["draws"].get(kind, 0.0) for kind in kinds] for phase in phases])  # phases kinds
 shares /= shares.sum(axis=1, keepdims=True)
-figure = plot.board(1, 2, (13, 0.6 + 0.34 * len(phases)), width_ratios=[1, 2])
+figure = plot.board(1, 2, (12, 0.6 + 0.34 * len(phases)), width_ratios=[1, 2])
 figure.axes[0].barh(names, [phase["minutes"] for phase in phases],
                     color=[COLOUR_OF[phase["trains"]] for phase in phases])
 figure.axes[0].invert_yaxis()
@@ -96,7 +97,7 @@ for (name, words), colour in zip(lines.items(), plot.COLOURS, strict=False):
 for run, name in dict.fromkeys((one["run"], one["phase"]) for one in curve):
     start = next(one["minutes"] for one in curve if (one["run"], one["phase"]) == (run, name))
     axis.axvline(start, color="grey", lw=0.6, ls=":")
-    axis.annotate(f"{run} {name}", (start, 1), (2, -3), ("data", "axes fraction"), "offset points", size=7,
+    axis.annotate(f"{run} {name}", (start, 1), (2, -3), ("data", "axes fraction"), "offset points", size=8,
                   rotation=90, va="top")
 axis.set(xlabel="minutes", ylabel="loss (nats)", title=f"{len(curve)} points of the learning curve")
 if curve:
@@ -201,7 +202,7 @@ same = -kernels.log_softmax(z[:-1])[np.arange(len(target)), target]
 print("the kernel log_softmax gives the same:", np.allclose(same, surprise))
 
 text = np.flatnonzero(target != vlm.config.image_token_id)  # placeholders are left out of the figure
-figure = plot.board(1, 1, (14, 3))
+figure = plot.board(1, 1, (12, 3))
 plot.token_bars([plot.token_name(vlm.tokenizer, t) for t in target[text]], surprise[text], counted[text],
                 figure.axes[0], label="surprise (nats)")
 figure
@@ -261,7 +262,7 @@ dz, dE = gradient_of(E)
 print("the loss again:", loss_of(E).round(6), " as in section 3:", loss.round(6))
 busy = np.argsort(-np.abs(dz).max(axis=0), kind="stable")[:14]  # tokens whose logits matter most
 busy_names = [plot.token_name(vlm.tokenizer, int(j)) for j in busy]
-figure = plot.board(1, 2, (14, 3.6))
+figure = plot.board(1, 2, (12, 3.6))
 table(dz[:, busy].round(2), figure.axes[0], "dL/dz: which logits should fall (red) and rise (blue)",
       [plot.token_name(vlm.tokenizer, int(i)) for i in t], busy_names, "{:.2f}")
 plot.heat(dE[busy], figure.axes[1])
@@ -355,7 +356,9 @@ plt.show()
 # on a single dialogue know nothing of all others:
 
 # %%
-samples = [sample for sample in load_samples() if sample.fps is None and "{" not in sample.answer][:8]
+# only kinds of question that the model is mostly right about: a wrong answer that changes shows nothing
+samples = [sample for sample in load_samples() if sample.fps is None and "{" not in sample.answer
+           and not figure_of(sample.question, sample.answer).fails][:8]
 changed = 0
 for sample in samples:
     one = vlm.prepare(sample.messages())
@@ -536,7 +539,7 @@ for shift, key, colour in ((-0.2, "before", plot.ORANGE), (0.2, "after", plot.BL
     p = np.array([row[key] for row in kept])
     n = np.array([row["samples"] for row in kept])
     axis.bar(at + shift, p, 0.4, yerr=np.sqrt(p * (1 - p) / n), color=colour, label=key, error_kw={"lw": 0.8})
-axis.set_xticks(at, [row["name"][:26] for row in kept], rotation=60, ha="right", size=7)
+axis.set_xticks(at, [row["name"][:26] for row in kept], rotation=60, ha="right", size=8)
 axis.set(ylabel="right", ylim=(0, 1), title="the preference phase")
 axis.legend(fontsize=8)
 plt.show()

@@ -9,9 +9,8 @@
 #
 # ```
 # picture.resize   patches.patchify   prompt.expand            what goes in: compared exactly
-# vision.embed_patches   vision.blocks.0.attend                <== you are here: every pass, beside another
-# vision.blocks.0.add_mlp   vision.merge_2x2                       program's
-# vision.restore_order
+# vision.embed_patches   vision.blocks.0.attend                <== you are here: every pass, beside another program's
+# vision.blocks.0.add_mlp   vision.merge_2x2   vision.restore_order
 # decoder.place_features   decoder.layers.0.attend
 # decoder.layers.0.add_mlp   decoder.normalise   decoder.logits
 # ```

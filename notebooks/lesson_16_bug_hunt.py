@@ -8,11 +8,11 @@
 # the passes do. Reading takes about 30 minutes, the two exercises another 50.
 #
 # ```
-# prompt.render   picture.target_size   picture.resize         <== you are here: one of them all is wrong
-# patches.patchify   positions.mrope
+# picture.target_size   picture.resize   patches.patchify      <== you are here: one of them all is wrong
+# prompt.render   positions.mrope
 # vision.schedule   vision.blocks.0.attend   vision.merge_2x2
 # vision.restore_order
-# decoder.place_features   decoder.angles   decoder.layers.0.project_qkv
+# decoder.angles   decoder.place_features   decoder.layers.0.project_qkv
 # decoder.layers.0.rotate   decoder.layers.0.attend   decoder.logits
 # ```
 

@@ -45,10 +45,10 @@ from .console import facts, heading, line, print_json, size, table, working
 FILES = {                  # any one of these names, what it is for, and whether nothing works without it
     ("config.json",): ("the model's dimensions", True),
     (SINGLE, INDEX): ("weights", True),
-    ("tokenizer.json",): ("text", True),
+    ("tokenizer.json", "vocab.json"): ("text; vocab.json together with merges.txt", True),
     ("preprocessor_config.json", "processor_config.json"): ("pictures", True),
     ("video_preprocessor_config.json",): ("videos; else processor_config.json, or as pictures", False),
-    ("chat_template.jinja", "chat_template.json",
+    ("chat_template.json", "chat_template.jinja",
      "tokenizer_config.json"): ("prompts; else the family's", False),
     ("generation_config.json",): ("choosing tokens; else greedy", False),
 }
@@ -85,8 +85,8 @@ def examine(folder: Path) -> dict[str, Any]:
         others = {"preprocessor": tried(lambda: read_preprocessor(folder, config)) if config else None,
                   "videos": tried(lambda: video_settings(folder, config)) if config else None,
                   "generation": read_generation(folder, config) if config else None}
+        tried(lambda: Tokenizer.from_folder(folder))
     notes = [str(one.message) for one in said] + generation_notes(others["generation"])
-    tried(lambda: Tokenizer.from_folder(folder))
     tried(lambda: load_template(folder))
     with ExitStack() as stack:
         tensors = open_tensors(folder, problems, stack)

@@ -5,21 +5,27 @@
 
 First the part that answers is found: not the thoughts before it, nor what the model takes back. Then
 the text is read from left to right, and the first form that begins at a place takes it:
+  tables      of Markdown, or with commas between: the column names say what the numbers are
   brackets    JSON, or what is nearly JSON
   calls       click(start_box='(12,30)'), pyautogui.click(x=12, y=30), swipe(1, 2, 3, 4): two points
-  tags        <point>12 30</point>, <click x=12 y=30/>, <|box_start|>(12,30),(60,88)<|box_end|>
-  prose       where nothing else was found: `a dog(12,30),(60,88)`, `x=12, y=30`, `at (12, 30)`
+  tags        <point>12 30</point>, <click x=12 y=30/>, <|box_start|>(12,30),(60,88)<|box_end|>,
+              and the pages that these models write: <h2 data-bbox="12 30 60 88">a title</h2>
+  prose       where nothing else was found: `a dog(12,30),(60,88)`, `x=12, y=30`, `at (12, 30)`; and two
+              points, `drag from (12, 30) to (60, 88)`
+Of several fenced blocks all are read; where a later one names again what an earlier one has named, the
+later one counts, and a note says what the earlier one said.
 At last a sweep: two numbers or more that stand side by side, and were neither read nor noted, are
 noted. Nothing is rescaled and nothing raised, and the time grows with the length of the text.
 
 Nothing here knows a picture: whether numbers can be its pixels is for `grounding.py`. Read next:
-`brackets.py`, `grounding.py`.
+`brackets.py`, `tables.py`, `grounding.py`.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from bisect import bisect
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +44,7 @@ from .brackets import (
     runs,
     shown,
 )
+from .tables import Table, tables
 
 # How many numbers stand under a key. Keys are compared as small letters and digits alone.
 PLACES = {
@@ -50,6 +57,10 @@ LABELS = ("label", "textcontent", "name", "text", "category", "class", "type", "
 NAMED = (("x1", "y1", "x2", "y2"), ("x0", "y0", "x1", "y1"), ("xmin", "ymin", "xmax", "ymax"),
          ("startx", "starty", "endx", "endy"), ("left", "top", "right", "bottom"), ("x", "y"))
 AXES = {name for names in NAMED for name in names}
+COLUMNS = PLACES | {**dict.fromkeys(("center", "centre", "clickpoint", "pixel", "xy"), (2,)),
+                    "region": (4,)}                          # a table's, where a word alone says it
+CORNERS = (("topleft", "bottomright"), ("upperleft", "lowerright"), ("start", "end"), ("from", "to"))
+THINGS = (*LABELS, "object", "element", "item", "control", "button", "target", "thing", "class")
 HOLDERS = ("arguments", "action", "answer", "code", "command", "function", "parameters", "response",
            "result")        # texts under these keys are read like an answer
 SHOWN = 20                   # places that the sweep shows; the others are counted
@@ -59,8 +70,10 @@ TOP = re.compile(r"""
   | <\|?(?:object_)?ref(?:_start)?\|?>(?P<ref>[^<>]*+)
   | <(?P<tag>\|?(?:points?|box|bbox|click|tap|coordinates?)(?:_start)?\|?)(?![\w|])(?P<held>[^<>]*+)>
         (?P<inside>[^<>]*+)
+  | <(?P<element>[a-zA-Z]\w{0,15}+)\s++(?P<given>[^<>]*+)>(?P<content>[^<>]*+)
   | (?<![\w.])(?P<call>[\w.]++)\s*+(?=\()""", re.VERBOSE)
 ATTRIBUTE = re.compile(r"""(\w++)\s*+=\s*+("[^"]*+"|'[^']*+'|[^\s"'<>/]++)""")
+GIVEN = re.compile(r"""\b(data-bbox)\s*+=\s*+("[^"]*+"|'[^']*+')""")
 VERB = re.compile(r"""
     (?=.*(?:click|tap|press|hover|touch|swipe|drag|scroll|double|single|mouse_?move|move_?to))
     (?:(?:left|right|middle|double|triple|long|single|mouse|click|tap|press|hover|touch|swipe|drag|scroll
@@ -77,9 +90,12 @@ ANSWER = re.compile(r"</think(?:ing)?>|<answer>|^[ \t*#]*+(?:the\s)?final\sanswe
 TAKEN_BACK = re.compile(r"\b(?:wait|actually|sorry|correction|corrected|revised|updated"
                         r"|let me (?:correct|refine|adjust|revise))\b", re.IGNORECASE)
 PAIR = rf"\(\s*+({NUMBER})\s*+,\s*+({NUMBER})\s*+\)"
+TO = r"(?:\bto\b|[-=]>|→|到|至)"
 QUAD = rf"\(\s*+{', *'.join([f'({NUMBER})'] * 4)}\s*+\)"
 NAME = r"\b{}\b\s*+[:=>]\s*+({})(?:px)?(?:</\w{{1,20}}>)?[\s,;|]*+(?:and\s)?(?:<(?:parameter=)?)?"
 PROSE = re.compile("|".join((
+    rf"(?P<ends>)(?:(?:\bfrom\b|从)[^\n\d()\[]{{0,30}}{PAIR}[^\n\d()\[]{{0,30}}{TO}[^\n\d()\[]{{0,30}}{PAIR}"
+    rf"|{PAIR}\s*+{TO}\s*+{PAIR})",
     rf"{PAIR}\s*+,\s*+{PAIR}",
     rf"(?:top|upper)[ -]left[^\n\d()\[]{{0,30}}{PAIR}[^\n\d()\[]{{0,40}}"
     rf"(?:bottom|lower)[ -]right[^\n\d()\[]{{0,30}}{PAIR}",
@@ -87,11 +103,13 @@ PROSE = re.compile("|".join((
     *("".join(NAME.format(name, NUMBER) for name in names) for names in NAMED),
     rf"(?:\b(?:at|points?|coordinates?|position|location|cent(?:er|re))\b|坐标|位置|点)"
     rf"(?:(?!left|right|corner|size)[^\n\d()\[]){{0,30}}{PAIR}")), re.IGNORECASE)
+MOVED = re.compile(r"\b(?:drag|swip|scroll|slid|mov|pull|pan|draw)\w{0,6}|拖|滑", re.IGNORECASE)
+BOXED = re.compile(r"box|rectang|region|area|extend|span|stretch|cover|frame", re.IGNORECASE)
 ONE = rf"""(?:["']?\b(?:[xy]\d?|left|top|right|bottom|width|height)["']?\s*+[:=]\s*+)?+
-    (?<![\w.]){NUMBER}(?:px)?"""
+    (?<![\w.]){NUMBER}(?:px|%)?"""
 SWEEP = re.compile(rf"""{ONE}(?:(?:[\s,;|"'()\[\]{{}}]|</?[\w=]{{0,20}}>)++{ONE})++""",
                    re.IGNORECASE | re.VERBOSE)
-DAMAGED = re.compile(rf"""\b(?:bbox_2d|point_2d|{'|'.join(PLACES)})["']\s*+:""", re.IGNORECASE)
+DAMAGED = re.compile(rf"""\b(?:bbox_2d|point_2d|{'|'.join(PLACES)})["']\s*+:(?!\s*+\0)""", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -122,13 +140,20 @@ class _Reader:
     def __init__(self, text: str, inner: int = 0):
         self.text, self.inner, self.cut, self.old = text, inner, False, False
         self.said: list[tuple[Said, list[Atom]]] = []
+        self.pieces: list[tuple[Said, list[Atom]]] = []          # of those, what stands in brackets
         self.notes: list[str] = []
         self.told: list[tuple[int, int]] = []
         self.passed: list[tuple[int, int]] = []
 
     def everything(self) -> None:
         answer = _answering(self.text)
-        self.forms(answer)
+        at, ref = 0, NAMELESS
+        for table in tables(answer):
+            at, ref = self.forms(answer, at, table.start, ref)
+            if at <= table.start and self.table(table, at):
+                at = table.end
+        self.forms(answer, at, len(answer), ref)
+        self.last_blocks(answer)
         if not self.said:
             self.prose(_blanked(answer, self.passed))
         if self.cut:
@@ -139,35 +164,91 @@ class _Reader:
                               "these were read as pixels")
         self.sweep(answer)
 
-    def forms(self, text: str) -> None:
-        at, ref = 0, NAMELESS
-        while found := TOP.search(text, at):
-            if self.said and TAKEN_BACK.search(text, at, found.start()):
-                self.notes.append("the model takes back what it named before; what it names last is "
-                                  "read")
-                self.said.clear()
+    def forms(self, text: str, at: int, end: int, ref: Atom) -> tuple[int, Atom]:
+        """Every form that begins between two places; where the reading goes on, and what the tag before
+        has named."""
+        while found := TOP.search(text, at, end):
+            self.take_back(text, at, found.start())
             at = found.end()
             if found["open"]:
                 at = self.piece(text, found.start())
             elif found["tag"]:
                 self.tag(found, ref)
+            elif found["element"]:
+                at = found.end() if self.element(found) else found.start("given")
             elif found["call"]:
-                name = found["call"].rpartition(".")[2]
-                if VERB.fullmatch(name):
-                    at = self.call(text, at, Atom(name, *found.span("call")))
-                elif TYPED.fullmatch(name):
-                    at = Piece(text, at).end
+                at = self.called(text, found)
             if found["open"] or found["tag"] or at > found.end():
                 self.passed.append((found.start(), at))
             ref = atom_of(found, "ref") if found["ref"] else ref if found["tag"] else NAMELESS
+        return at, ref
+
+    def take_back(self, text: str, at: int, end: int) -> None:
+        """Forget what was said when the words between two places say so."""
+        if self.said and TAKEN_BACK.search(text, at, end):
+            self.notes.append("the model takes back what it named before; what it names last is read")
+            self.said.clear()
+
+    # ---- tables and blocks -----------------------------------------------------------------------
+
+    def table(self, table: Table, at: int) -> bool:
+        """Rows whose columns are named as places; whether there are such columns. at: where the words
+        before the table begin."""
+        names = [plain(name) for name in table.names]
+        pair = next((pair for pair in CORNERS if names.count(pair[0]) == names.count(pair[1]) == 1), ())
+        axes = next((axes for axes in NAMED if set(axes) <= set(names)), ())
+        places = [n for n, name in enumerate(names) if name in COLUMNS]
+        if not (pair or axes or places):
+            return False
+        self.take_back(self.text, at, table.start)
+        other = [n for n, name in enumerate(names) if name not in {*pair, *AXES, *COLUMNS}]
+        here = [n for n in range(len(names)) if n not in other]
+        label = next((n for n in other if names[n] in THINGS), other[0] if other else None)
+        for row in table.rows:
+            name = row[label] if label is not None and label < len(row) else NAMELESS
+            if len(row) < len(names) or any("%" in str(row[n].value) for n in here):
+                continue                                # cut short, or of another unit: for the sweep
+            if axes:
+                self.named(Pairs(zip(names, row, strict=True)), name)
+            elif pair:
+                ends = [row[names.index(end)] for end in pair]
+                self.between(name, ends, moved=pair[0] in ("start", "from"))
+            for n in () if axes or pair else places:
+                self.shapes(row[n], COLUMNS[names[n]], name)
+        self.passed.append((table.start, table.end))
+        return True
+
+    def between(self, label: Atom, ends: list[Atom], moved: bool) -> None:
+        """Two corners, or the two ends of a movement."""
+        numbers = [numbers_of(end) for end in ends]
+        if {len(one) for one in numbers} != {2}:
+            return
+        for pair in numbers if moved else [numbers[0] + numbers[1]]:
+            self.say(label, pair, *ends)
+
+    def last_blocks(self, text: str) -> None:
+        """Of what stands in brackets in fenced blocks under one label, keep what the last block says."""
+        marks = [found.start() for found in re.finditer("```", text)]
+        block = {id(one): bisect(marks, one[1][-1].start) for one in self.pieces}
+        inside = [one for one in self.said if block.get(id(one), 0) % 2]
+        last = {one[0].label: block[id(one)] for one in inside}
+        kept = {one[0] for one in inside if block[id(one)] == last[one[0].label]}
+        gone = [one for one in inside if one[0] not in kept]
+        if gone:
+            drop = set(map(id, gone))
+            self.said = [one for one in self.said if id(one) not in drop]
+            self.told += [atom[1:] for _, atoms in gone for atom in atoms]
+            shown = "; ".join(str(one) for one, _ in gone[:SHOWN]) + "; ..." * (len(gone) > SHOWN)
+            self.notes.append(f"a later block names the same again, and that is read; before it was: {shown}")
 
     # ---- brackets --------------------------------------------------------------------------------
 
     def piece(self, text: str, at: int) -> int:
         """What a pair of brackets holds; where the reading goes on."""
-        piece = self.taken(text, at)
+        piece, before = self.taken(text, at), len(self.said)
         for value in piece.values():
             self.walk(value, NAMELESS)
+        self.pieces += self.said[before:]
         return piece.end
 
     def taken(self, text: str, at: int) -> Piece:
@@ -250,6 +331,13 @@ class _Reader:
 
     # ---- calls, tags, prose ----------------------------------------------------------------------
 
+    def called(self, text: str, found: re.Match[str]) -> int:
+        """A word before a bracket; where the reading goes on."""
+        name = str(found["call"]).rpartition(".")[2]
+        if VERB.fullmatch(name):
+            return self.call(text, found.end(), Atom(name, *found.span("call")))
+        return Piece(text, found.end()).end if TYPED.fullmatch(name) else found.end()
+
     def call(self, text: str, at: int, name: Atom) -> int:
         """click(660, 59), click(start_box='(660,59)'), drag((1, 2), (3, 4)). Distances are no places:
         scroll(0, -500) is left for the sweep."""
@@ -258,6 +346,8 @@ class _Reader:
                 if atom and key is None and isinstance(atom.value, tuple)]
         numbers = sum(map(numbers_of, bare), ())
         dragged, word = DRAG.fullmatch(str(name.value)), str(name.value).lower()
+        if dragged and len(numbers) == 2 and not word.endswith("to"):
+            return at                                     # `drag (1, 2) -> (3, 4)`: left to the prose
         if piece.whole and dragged and len(numbers) == 4 and not word.endswith("to"):
             self.say(name, numbers[:2], *bare)
             self.say(name, numbers[2:], *bare)
@@ -288,6 +378,17 @@ class _Reader:
             for n in range(0, 0 if len(numbers) % step else len(numbers), step):
                 self.say(ref, numbers[n:n + step], inside)
 
+    def element(self, found: re.Match[str]) -> bool:
+        """A part of a page, <p data-bbox="12 30 60 88">words</p>; whether it says where it is."""
+        start = found.start("given")
+        held = next((Atom(one[2].strip("\"'"), start + one.start(2), start + one.end(2))
+                     for one in GIVEN.finditer(found["given"])), None)
+        if held is None:
+            return False
+        words = str(found["content"]).strip()
+        self.say(atom_of(found, "content") if words else atom_of(found, "element"), numbers_of(held), held)
+        return True
+
     def prose(self, text: str) -> None:
         """Numbers between words. In `a dog(221,423),(569,886)`, Qwen2-VL's notation without its special
         words, the label stands before them."""
@@ -296,11 +397,25 @@ class _Reader:
             numbers = tuple(float(one) for one in found.groups() if one)
             start = max(at, text.rfind("\n", at, found.start()) + 1)
             words = re.sub(r"<[^<>]*>", "", text[start:found.start()]).strip(" \t\0*-(`")
-            self.say(Atom(words if found[0][0] in "(:= " else ""), numbers, Atom(None, *found.span()))
-            self.old |= found[0][0] == "("
+            if found["ends"] is not None:
+                self.ends(f"{words} {found[0]}", numbers, Atom(None, *found.span()))
+            else:
+                label = words if found[0][0] in "(:= " else ""
+                self.say(Atom(label), numbers, Atom(None, *found.span()))
+                self.old |= found[0][0] == "("
             at = found.end()
         if self.said:
             self.notes.append("read from prose: no box or point stands in a form of its own")
+
+    def ends(self, words: str, numbers: tuple[float, ...], where: Atom) -> None:
+        """`from (12, 30) to (60, 88)`: where a movement begins and ends, unless the words are about a
+        box."""
+        verb = MOVED.search(words)
+        if not verb and BOXED.search(words):
+            self.say(NAMELESS, numbers, where)
+            return
+        for pair in (numbers[:2], numbers[2:]):
+            self.say(Atom(verb[0].lower() if verb else ""), pair, where)
 
     # ---- what comes out --------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ WORD = r"""[^\s\[\]{}(),:="'][^\s\[\]{}(),:="]*+"""
 QUOTED = rf"""["']?+{NUMBER}["']?+"""
 TOKEN = re.compile(rf"""
     (?P<numbers> [\[({{]\s*+{QUOTED}(?:[\s,;]++{QUOTED})*+[\s,]*+[\])}}] )    # a list of numbers is one
+  | (?P<remark>  //[^\n]*+ )
   | (?P<key>     (?:{TEXT}|{WORD})(?=\s*+[:=]) )
   | (?P<text>    {TEXT} | ["'](?:[^"'\\\n]|\\.)*+ )                           # its quote may be missing
   | (?P<open>    [\[{{(] ) | (?P<close> [\])}}] )
@@ -76,6 +77,8 @@ class Piece:
     def _take(self, token: re.Match[str], key: str | None, keeps: Container[str]) -> str | None:
         """One token, as JSON in which a whole number is the index of an atom; the key that holds next."""
         kind, word = token.lastgroup or "", token[0]
+        if kind == "remark":
+            return key
         if kind in ("open", "close", "last", "mark"):
             self._json.append({"(": "[", ")": "]", "=": ":"}.get(word, word) if kind != "last" else "")
             self.flat += [(None, None)] * (word == "}")

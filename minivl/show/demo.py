@@ -2,18 +2,19 @@
 
     python -c "from minivl.show.demo import main; main()"         or    minivl demo
 
-It prints answers beside the truth, wrong ones too, then the passes that led to one of them, and writes
-one PNG with that picture's way from pixels to tokens. The PNG needs matplotlib; the rest works without.
+It prints answers beside the truth, wrong ones too, and behind each how often the model is right about
+questions of that kind; then the passes that led to one of them, and writes one PNG with that picture's way
+from pixels to tokens. The PNG needs matplotlib; the rest works without.
 
-Not here: a measure of how good the model is; the samples were chosen. Read next: `model.py`, whose lines
-are the rows of the printed table, and `show/plot/`.
+Not here: a count of the samples that it is right about, for they were chosen; what counts are the figures
+of the card (`figures.py`). Read next: `model.py`, whose lines are the rows of the printed table, and
+`show/plot/`.
 """
 
 from __future__ import annotations
 
 import io
 import re
-from collections import Counter
 from itertools import groupby
 from math import prod
 from pathlib import Path
@@ -34,6 +35,7 @@ from ..run.inputs import Inputs
 from ..run.open_picture import load_picture
 from ..run.provenance import provenance
 from . import plot
+from .figures import figure_of
 from .samples import WORLD, Sample, load_samples
 
 if TYPE_CHECKING:
@@ -41,7 +43,8 @@ if TYPE_CHECKING:
 
 OUTPUT = Path("minivl-demo.png")
 SHOWN = "odd-size"                        # the sample whose answer is taken apart: its resizing shows
-GALLERY = ("left-right", "box", "number", "when", "screen", "word")    # in the picture's first rows
+GALLERY = ("thin", "ragged", "box", "number", "video", "when")    # in the picture's first rows: kinds of
+                                          # question that the card's figures say it can be asked
 
 
 def main(output: Path = OUTPUT, console: Console | None = None) -> None:
@@ -85,23 +88,23 @@ def introduction(vlm: VLM) -> str:
 # ---- answers ---------------------------------------------------------------------------------------
 
 def answer_all(vlm: VLM, samples: list[Sample], screen: Console) -> dict[str, str]:
-    """Ask about every sample, and print each answer beside the truth as it comes. Answers by name."""
-    verdicts, start, answers = Counter[bool](), perf_counter(), {}
+    """Ask about every sample, and print each answer beside the truth as it comes, with the card's figure
+    of its kind. Answers by name."""
+    start, answers = perf_counter(), {}
     for sample in samples:
         begin = perf_counter()
         said = answers[sample.name] = vlm.chat(sample.messages(), 256)
         seconds, right = perf_counter() - begin, sample.is_right(said)
-        verdicts[right] += 1
         facts = f"({size_of(sample)}; {sample.note})"
         _say(screen, f"\n{sample.name}: {sample.question}   {facts}", style="dim")
         verdict = f"{'right' if right else 'WRONG'}, {seconds:.2f} s"
         _say(screen, f"    says  {said}   {verdict}", None if right else "yellow")
         if said.strip() != sample.answer:
             _say(screen, f"    true  {sample.answer}")
-    kept = sum(sample.kept_as_failure for sample in samples)
-    counts = f"{verdicts[True]} right, {verdicts[False]} wrong in {perf_counter() - start:.1f} s"
-    _say(screen, f"\n{counts}. The pictures were chosen, {kept} of them because the model failed: "
-                 "examples, not a measure.")
+        _say(screen, f"    card  {figure_of(sample.question, sample.answer).sentence()}", style="dim")
+    _say(screen, f"\n{len(answers)} answers in {perf_counter() - start:.1f} s. The pictures were chosen, "
+                 "some for an answer that is right, some for one that is wrong: how often it is right, only "
+                 "the figures of the card say.")
     return answers
 
 
@@ -179,7 +182,7 @@ def draw(run: Run, vlm: VLM) -> Any:
     pixels, preprocessor = trace["picture.resize"], vlm.processor.preprocessor
     full = trace["vision.schedule"][config.vision.fullatt_block_indexes[-1]]
     last = f"vision.blocks.{config.vision.depth - 1}.add_mlp"
-    figure = plot.board(5, 3, (14.6, 18.0))
+    figure = plot.board(5, 3, (12.0, 16.5))
     a = iter(figure.axes)
     samples = {sample.name: sample for sample in load_samples()}
     for name in filter(samples.__contains__, GALLERY):
@@ -221,8 +224,9 @@ def _answer_panel(sample: Sample, said: str, ax: Any) -> None:
         ax.set_xlabel(f"{len(frames)} frames, {sample.fps:g} a second", size=8)
     short = said if len(said) < 60 else said[:57] + "..."
     mark = "" if sample.is_right(said) else "   (wrong)"
+    share = figure_of(sample.question, sample.answer).short()
     ax.set_title("")
-    ax.set_title(f"{sample.question}\n{short}{mark}", loc="left", size=9)
+    ax.set_title(f"{sample.question}   ({share})\n{short}{mark}", loc="left", size=9)
 
 
 def _source(sample: Sample, frame: int = 0) -> np.ndarray:

@@ -29,11 +29,9 @@ from typing import Any
 from ..door.files import read_text
 from ..door.looks import kind_of
 from .errors import TokenizerError
+from .vocabulary import LARGEST, PATTERN
 
-# The one pattern that `words` below implements: seven alternatives, one function each.
-PATTERN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-           r"|\s*[\r\n]+|\s+(?!\S)|\s+")
-LARGEST = 1 << 25      # bytes of a tokenizer.json; the official ones have 7 to 11 million
+# PATTERN is the one that `words` below implements: seven alternatives, one function each.
 CACHE_LIMIT = 1 << 16  # words whose ids are kept; the cache starts afresh when full
 
 
@@ -202,7 +200,11 @@ def read(path: str | Path) -> File:
     pipeline.
     """
     path = Path(path)
-    text = read_text(path, LARGEST, TokenizerError)
+    return parse(path, read_text(path, LARGEST, TokenizerError))
+
+
+def parse(path: Path, text: str) -> File:
+    """The same for a text that is there already; `path` is the file that an error names."""
     try:
         file = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -79,25 +79,33 @@ def plain_copy(value: Any) -> Any:
 
 
 def load_template(folder: str | Path) -> str | None:
-    """The chat template of a checkpoint folder, from the first of `processor_config.json` (older ones
-    have it), `chat_template.jinja`, `chat_template.json` and `tokenizer_config.json` that has one, else
-    None. Raises TemplateError when a file is damaged."""
+    """The chat template of a checkpoint folder, else None: of several, the one that the reference's
+    processor takes.
+
+    | the first of these that has one | who writes it |
+    |---|---|
+    | `processor_config.json` | early versions of transformers 4, for processors |
+    | `chat_template.json` | transformers 4, for processors; Qwen's own folders |
+    | `chat_template.jinja` | transformers 5; it leaves an older `chat_template.json` beside it alone |
+    | `additional_chat_templates/default.jinja` | by hand: transformers 5 puts the others there |
+    | `tokenizer_config.json` | transformers 4, for tokenizers; the processor itself does not look there |
+
+    An empty template is none. Raises TemplateError when a file is damaged.
+    """
     folder = Path(folder)
-    text = _template_in(folder / "processor_config.json")
-    if text is not None:
-        return text
-    path = folder / "chat_template.jinja"
+    readers = {"processor_config.json": _template_in, "chat_template.json": _template_in,
+               "chat_template.jinja": _whole, "additional_chat_templates/default.jinja": _whole,
+               "tokenizer_config.json": _template_in}
+    return next(filter(None, (read(folder / name) for name, read in readers.items())), None)
+
+
+def _whole(path: Path) -> str | None:
+    """A file that is a template and nothing else."""
     text = _read(path)
     kind = text and kind_of(text.encode("utf-8", "replace"))
     if kind and not kind.startswith("JSON"):
         raise TemplateError(f"{path}: is {kind}")    # as a template, a pointer would be the whole prompt
-    if text is not None:
-        return text
-    for name in ("chat_template.json", "tokenizer_config.json"):
-        template = _template_in(folder / name)
-        if template is not None:
-            return template
-    return None
+    return text
 
 
 def _template_in(path: Path) -> str | None:

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from ..door.errors import ArgumentError
-from ..door.files import read_text
 from ..door.looks import kind_of
 from . import bpe
 from .errors import TokenizerError
+from .vocabulary import tokenizer_text
 
 __all__ = ["Stream", "Tokenizer", "TokenizerError"]
 
@@ -48,7 +48,8 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, folder: str | Path, backend: str = "auto") -> Tokenizer:
-        """The tokenizer of a checkpoint folder, from its `tokenizer.json`.
+        """The tokenizer of a checkpoint folder, from its `tokenizer.json`, or from `vocab.json` and
+        `merges.txt` where there is none.
 
         `backend` is "tokenizers" (fast), "bpe" (our own, to be read) or "auto": the first if it is
         installed. Raises TokenizerError, naming file and key, when the file is missing, damaged or not
@@ -56,7 +57,7 @@ class Tokenizer:
         """
         if backend not in BACKENDS:
             raise ArgumentError(f"backend is {backend!r}, should be one of {', '.join(BACKENDS)}")
-        path = Path(folder) / "tokenizer.json"
+        path, text = tokenizer_text(Path(folder))
         if backend != "bpe":
             try:
                 from tokenizers import Tokenizer as Fast
@@ -64,8 +65,8 @@ class Tokenizer:
                 if backend == "tokenizers":
                     raise
             else:
-                return cls(*_fast(path, Fast))
-        file = bpe.read(path)
+                return cls(*_fast(path, text, Fast))
+        file = bpe.parse(path, text)
         return cls(file, bpe.BPE(file).encode)
 
     def encode(self, text: str) -> list[int]:
@@ -154,10 +155,10 @@ class Stream:
         return rest
 
 
-def _fast(path: Path, kind: Any) -> tuple[bpe.File, Callable[[str], list[int]], Decode | None]:
-    """What the package `tokenizers` reads in a file: the vocabulary, how to encode, and how to decode
-    what is no bytes."""
-    text = read_text(path, bpe.LARGEST, TokenizerError)
+def _fast(path: Path, text: str, kind: Any
+          ) -> tuple[bpe.File, Callable[[str], list[int]], Decode | None]:
+    """What the package `tokenizers` reads in a file's text: the vocabulary, how to encode, and how to
+    decode what is no bytes."""
     try:
         fast = kind.from_str(text)
     except Exception as error:                        # the package raises nothing narrower

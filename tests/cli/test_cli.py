@@ -352,14 +352,15 @@ def test_inspect_knows_official_sizes_by_their_published_counts(tmp_path):
     assert sum(n for part, n in expected.items() if part.startswith("vision")) == 676_550_144
     assert expected["decoder.layers"] == 6_525_618_176 and sum(expected.values()) == 8_292_166_656
     assert [f["file"] for f in found["files"] if f["needed"] and not f["present"]] == [
-        "model.safetensors or model.safetensors.index.json", "tokenizer.json",
+        "model.safetensors or model.safetensors.index.json", "tokenizer.json or vocab.json",
         "preprocessor_config.json or processor_config.json"]
     assert "MISSING" in minivl_("inspect", tmp_path, code=1)[0]
 
 
 def test_inspect_says_what_is_broken_and_goes_on(checkpoint):
     (checkpoint / "config.json").write_text('{"model_type": "qwen2_5_vl"', encoding="utf-8")
-    (checkpoint / "tokenizer.json").unlink()
+    for name in ("tokenizer.json", "merges.txt"):
+        (checkpoint / name).unlink()
     found = json.loads(minivl_("inspect", checkpoint, "--json", code=1)[0])
     assert found["config"] is None and found["audit"] is None and len(found["problems"]) == 2
     assert found["tensors"]["count"] == len([name for name in header(TINY) if name != "__metadata__"])

@@ -15,7 +15,13 @@ import pytest
 import tokenizers
 import torch
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
-from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+from transformers import (
+    AutoProcessor,
+    AutoTokenizer,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+    processing_utils,
+)
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.video_processing_utils import BaseVideoProcessor
 
@@ -29,7 +35,7 @@ from minivl.config import (
     read_video_preprocessor,
 )
 from minivl.text.template import load_template
-from minivl.text.tokenizer import Stream, Tokenizer
+from minivl.text.tokenizer import Stream, Tokenizer, TokenizerError
 
 NOISE = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
 QUESTION = [
@@ -145,6 +151,157 @@ def test_a_tokenizer_that_the_reference_saved_gives_the_same_ids(backend, jinja,
             "chat_template"
         )
     )
+
+
+# ---- a tokenizer in two files ----------------------------------------------------------------------------------
+
+WHOLE = json.loads((TINY / "tokenizer.json").read_text(encoding="utf-8"))["added_tokens"]
+LISTED = {str(one["id"]): {key: value for key, value in one.items() if key != "id"} for one in WHOLE}
+OLD = {one["content"]: one["id"] for one in WHOLE}
+SETTINGS = json.loads((TINY / "tokenizer_config.json").read_text(encoding="utf-8"))
+WHITE = {"__type": "AddedToken", "content": "<|im_end|>", "lstrip": True, "rstrip": True, "normalized": True}
+QWEN = {"tokenizer_class": "Qwen2Tokenizer"}
+IN_TWO_FILES = {
+    "nothing else": {},
+    "settings that list no added tokens": {"tokenizer_config": SETTINGS},
+    "the official form": {"tokenizer_config": SETTINGS | {"added_tokens_decoder": LISTED}},
+    "a list and no names": {"tokenizer_config": QWEN | {"added_tokens_decoder": LISTED}},
+    "a list of the first three": {
+        "tokenizer_config": SETTINGS | {"added_tokens_decoder": dict(list(LISTED.items())[:3])}},
+    "a list in another order": {
+        "tokenizer_config": SETTINGS | {"added_tokens_decoder": dict(reversed(LISTED.items()))}},
+    "a list that calls none special": {
+        "tokenizer_config": SETTINGS | {"added_tokens_decoder": {
+            id: one | {"special": False, "lstrip": True} for id, one in LISTED.items()}}},
+    "the form of transformers 4.33": {"tokenizer_config": SETTINGS, "added_tokens": OLD},
+    "added tokens alone": {"added_tokens": OLD},
+    "a map of names": {"tokenizer_config": QWEN, "special_tokens_map": {
+        "eos_token": {key: value for key, value in WHITE.items() if key != "__type"},
+        "additional_special_tokens": ["<|im_start|>", "<|image_pad|>"]}},
+    "a map and added tokens": {"tokenizer_config": QWEN, "added_tokens": OLD, "special_tokens_map": {
+        "eos_token": "<|im_end|>", "additional_special_tokens": ["<|im_start|>"]}},
+    "a token that swallows spaces": {"tokenizer_config": QWEN | {
+        "eos_token": WHITE, "extra_special_tokens": ["<|im_start|>"]}},
+    "names of the processor": {"tokenizer_config": QWEN | {
+        "image_token": "<|image_pad|>", "extra_special_tokens": ["<|im_start|>", "<|image_pad|>"]}},
+    "names as keys": {"tokenizer_config": QWEN | {
+        "extra_special_tokens": {"image_token": "<|image_pad|>", "turn": "<|im_start|>"}}},
+    "a token that the vocabulary has": {"tokenizer_config": SETTINGS | {
+        "added_tokens_decoder": LISTED | {"640": {"content": "the"}}}},
+}
+
+
+def in_two_files(folder, files):
+    for name in ("config.json", "vocab.json", "merges.txt"):
+        shutil.copy(TINY / name, folder)
+    for name, values in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(values), encoding="utf-8")
+
+
+@pytest.mark.filterwarnings("ignore:.*no file (gives the ids|names)")
+@pytest.mark.parametrize("backend", ["tokenizers", "bpe"])
+@pytest.mark.parametrize("form", IN_TWO_FILES)
+def test_vocabulary_and_merges_are_a_tokenizer(form, backend, tmp_path):
+    in_two_files(tmp_path, IN_TWO_FILES[form])
+    theirs, found = AutoTokenizer.from_pretrained(tmp_path), Tokenizer.from_folder(tmp_path, backend)
+    assert type(theirs).__name__ == "Qwen2Tokenizer" and found.vocab_size == len(theirs)
+    assert found.special_ids == {id for id, one in theirs.added_tokens_decoder.items() if one.special}
+    for text in [*TEXTS, "a <|im_end|> b <|im_start|> the <|image_pad|>the <|file_sep|>\u212b"]:
+        ids = theirs(text, add_special_tokens=False)["input_ids"]
+        assert found.encode(text) == ids
+        assert found.decode(ids) == theirs.backend_tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def test_in_two_files_the_official_form_is_the_same_model(tmp_path, ours):
+    in_two_files(tmp_path, IN_TWO_FILES["the official form"])
+    for name in ("model.safetensors", "preprocessor_config.json", "chat_template.json"):
+        shutil.copy(TINY / name, tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with minivl.load(tmp_path) as vlm:
+            assert np.array_equal(vlm.logits(vlm.prepare(QUESTION)), ours[1])
+
+
+def test_ids_that_no_file_gives_are_said(tmp_path):
+    in_two_files(tmp_path, {"tokenizer_config": SETTINGS})
+    with pytest.warns(UserWarning, match=r"no file gives the ids of 14 added tokens.*im_end.*618"):
+        Tokenizer.from_folder(tmp_path)
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
+
+
+@pytest.mark.filterwarnings("ignore:.*no file (gives the ids|names)")
+@pytest.mark.parametrize("name, text, said", [
+    ("vocab.json", "[]", "vocab.json: should map"), ("vocab.json", '{"a": "b"}', "vocab.json: should map"),
+    ("vocab.json", '{"a": 1', "vocab.json: is not valid JSON"), ("vocab.json", '{"a": 1}', "merges.txt: merge 1"),
+    ("merges.txt", "#version: 0.2\na b c\n", "merges.txt: merge 1 is 'a b c'"),
+    ("merges.txt", "h e\nq Q\n", "merges.txt: merge 2 is 'q Q', should be two tokens of vocab.json that join"),
+    ("vocab.json", POINTER, "vocab.json: is a Git LFS pointer"),
+    ("merges.txt", POINTER, "merges.txt: is a Git LFS pointer"),
+    ("added_tokens.json", '{"<|im_end|>": 700}', "should have id 700.*copy tokenizer.json"),
+    ("added_tokens.json", '{"<|im_end|>": "x"}', "is neither|should have id x"),
+    ("tokenizer_config.json", '{"added_tokens_decoder": {"618": {"special": true}}}', "one is neither"),
+])
+def test_what_is_wrong_in_the_two_files_is_named(name, text, said, tmp_path):
+    in_two_files(tmp_path, {})
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    for backend in ("bpe", "tokenizers"):
+        with pytest.raises(TokenizerError, match=said):
+            Tokenizer.from_folder(tmp_path, backend)
+
+
+# ---- the template ----------------------------------------------------------------------------------------------
+
+def put_template(folder, name, text):
+    path, old = folder / name, {"processor_class": "Qwen2_5_VLProcessor"}
+    path.parent.mkdir(exist_ok=True)
+    if name == "tokenizer_config.json":
+        old = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(text if name.endswith(".jinja") else json.dumps(old | {"chat_template": text}), encoding="utf-8")
+
+
+HOLDERS = ("processor_config.json", "chat_template.json", "chat_template.jinja", "tokenizer_config.json")
+
+
+@pytest.fixture
+def without_videos(monkeypatch):
+    """The reference's processor without its part for videos, which needs torchvision."""
+    part = processing_utils.MODALITY_TO_AUTOPROCESSOR_MAPPING["video_processor"]
+    monkeypatch.setattr(part, "from_pretrained", lambda *a, **b: object.__new__(BaseVideoProcessor))
+    monkeypatch.setattr(processing_utils.ProcessorMixin, "check_argument_for_proper_class",
+                        lambda self, name, part: type(part))
+
+
+@pytest.mark.parametrize("held", [held for n in range(5) for held in itertools.combinations(HOLDERS, n)])
+def test_of_several_templates_the_references_is_taken(held, tmp_path, without_videos):
+    for name in ("config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(TINY / name, tmp_path)
+    for name in held:
+        put_template(tmp_path, name, name)
+    for kind in (AutoProcessor, Qwen2_5_VLProcessor):
+        theirs = kind.from_pretrained(tmp_path)
+        assert type(theirs) is Qwen2_5_VLProcessor
+        # Where the processor has none, the one that its tokenizer has.
+        assert load_template(tmp_path) == (theirs.chat_template or theirs.tokenizer.chat_template)
+
+
+@pytest.mark.parametrize("held", [
+    {"additional_chat_templates/default.jinja": "a"},
+    {"additional_chat_templates/default.jinja": "a", "chat_template.jinja": "b"},
+    {"additional_chat_templates/tool_use.jinja": "a", "chat_template.jinja": "b"},
+    {"chat_template.jinja": ""}, {"chat_template.jinja": "", "tokenizer_config.json": "b"},
+    {"chat_template.json": "", "tokenizer_config.json": "b"},
+])
+def test_templates_that_are_empty_or_in_a_folder_are_taken_as_the_reference_does(held, tmp_path, without_videos):
+    for name in ("config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(TINY / name, tmp_path)
+    for name, text in held.items():
+        put_template(tmp_path, name, text)
+    theirs = Qwen2_5_VLProcessor.from_pretrained(tmp_path)
+    wanted = theirs.chat_template["default"] if isinstance(theirs.chat_template, dict) else theirs.chat_template
+    own = json.loads((tmp_path / "tokenizer_config.json").read_text(encoding="utf-8")).get("chat_template")
+    assert load_template(tmp_path) == (wanted or own or None)
 
 
 def changed(change) -> tokenizers.Tokenizer:

@@ -139,15 +139,16 @@ def test_what_is_no_conversation_is_refused(messages, said):
 # ---- templates in files --------------------------------------------------------------------------------------
 
 def test_the_template_is_looked_for_in_three_files(tmp_path):
+    """In the order of the reference's processor, which tests/oracle/test_saved_forms.py asks."""
     assert prompt.load_template(tmp_path) is None
     config = tmp_path / "tokenizer_config.json"
     config.write_text(json.dumps({"chat_template": [{"name": "tool_use", "template": "x"},
                                                     {"name": "default", "template": "c"}]}), encoding="utf-8")
     assert prompt.load_template(tmp_path) == "c"
-    (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": "b"}), encoding="utf-8")
-    assert prompt.load_template(tmp_path) == "b"
     (tmp_path / "chat_template.jinja").write_text("é", encoding="utf-8")
     assert prompt.load_template(tmp_path) == "é"
+    (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": "b"}), encoding="utf-8")
+    assert prompt.load_template(tmp_path) == "b"
 
 
 @pytest.mark.parametrize("name, content", [

@@ -64,6 +64,43 @@ CLEAN = [
     ("The box is [12, 30, 60, 88].", [("", BOX)]),
     ('[{"bbox_2d": [12, 30, 60, 88], "label": "rows 3, 4", "score": 0.9, "id": 3}]', [("rows 3, 4", BOX)]),
     ('<answer>[{"point_2d": [12, 30], "label": "a"}]</answer>', [("a", POINT)]),
+    ('[{"bbox_2d": [12, 30, 60, 88], // the left one\n"label": "a"}]', [("a", BOX)]),
+    ('"bbox_2d": [12, 30, 60, 88]', [("", BOX)]),
+    ('<body><h2 data-bbox="12 30 60 88">A title</h2>\n<div class="image" data-bbox="5 6 70 80"></div></body>',
+     [("A title", BOX), ("div", BOX2)]),
+    ('<p class="x">at <point>12 30</point></p>', [("", POINT)]),
+]
+TABLES = [
+    ("| label | x1 | y1 | x2 | y2 |\n|---|---|---|---|---|\n| a cat | 12 | 30 | 60 | 88 |\n| a dog | 5 | 6 | 70 | 80 |",
+     [("a cat", BOX), ("a dog", BOX2)]),
+    ("| Object | Bounding Box |\r\n|:---|---:|\r\n| a cat | [12, 30, 60, 88] |\r\n| a dog | (5, 6), (70, 80) |\r\n",
+     [("a cat", BOX), ("a dog", BOX2)]),
+    ("| **Object** | **BBox (x1, y1, x2, y2)** |\n|---|---|\n| **a cat** | `[12, 30, 60, 88]` |", [("a cat", BOX)]),
+    ("Here:\n\n| # | Thing | Top-left | Bottom-right |\n|--|--|--|--|\n| 1 | a cat | (12, 30) | (60, 88) |\n\nDone",
+     [("a cat", BOX)]),
+    ("button | coordinates (x, y)\n--- | ---\nOK | (12, 30)\nNo | 60, 88", [("OK", POINT), ("No", POINT2)]),
+    ("| x | y |\n|-|-|\n| 12 | 30 |", [("", POINT)]),
+    ("| action | start | end |\n|-|-|-|\n| drag | (12, 30) | (60, 88) |", [("drag", POINT), ("drag", POINT2)]),
+    ("| a | place |\n|-|-|\n| b | [12, 30] |", [("", POINT)]),            # no column of places: brackets are read
+    ("| label | left | top | right | bottom | score |\n|-|-|-|-|-|-|\n| a cat | 12 | 30 | 60 | 88 | 0.9 |",
+     [("a cat", BOX)]),
+    ("label,x1,y1,x2,y2\na cat,12,30,60,88\na dog,5,6,70,80\n", [("a cat", BOX), ("a dog", BOX2)]),
+    ('```csv\nlabel, bbox\na cat, "12,30,60,88"\na dog, [5, 6, 70, 80]\n```', [("a cat", BOX), ("a dog", BOX2)]),
+]
+BLOCKS = [
+    ('```json\n[{"bbox_2d": [12, 30, 60, 88], "label": "a"}]\n```\nand\n```json\n'
+     '[{"bbox_2d": [5, 6, 70, 80], "label": "b"}]\n```', [("a", BOX), ("b", BOX2)], None),
+    ('```json\n[{"bbox_2d": [1, 2, 3, 4], "label": "a"}, {"bbox_2d": [5, 6, 70, 80], "label": "b"}]\n```\nAgain:\n'
+     '```json\n[{"bbox_2d": [12, 30, 60, 88], "label": "a"}]\n```', [("b", BOX2), ("a", BOX)], "a [1, 2, 3, 4]"),
+    ("```\n[1, 2, 3, 4]\n```\n```\n[12, 30, 60, 88]\n```", [("", BOX)], "[1, 2, 3, 4]"),
+    ('```\n{"bbox_2d": [x1, y1, x2, y2], "label": "a"}\n```\n```\n{"bbox_2d": [12, 30, 60, 88], "label": "a"}\n```',
+     [("a", BOX)], "not read: a [x1, y1, x2, y2], where a box has 4 numbers"),
+    ('```json\n[{"bbox_2d": [12, 30, 60, 88], "label": "a"}]\n```\n```json\n[{"bbox_2d": [1, 2\n```', [("a", BOX)],
+     "cut short"),
+    ('```json\n{"point_2d": [12, 30], "label": "a"}\n```\n```json\n{"point_2d": [12, 30], "label": "a"}\n```',
+     [("a", POINT)], "repeated word for word"),
+    ("```python\npyautogui.click(12, 30)\n```\n```python\npyautogui.click(60, 88)\n```",
+     [("click", POINT), ("click", POINT2)], None),                                 # what is done twice is done twice
 ]
 
 
@@ -76,6 +113,18 @@ def test_forms_that_are_read_without_a_word(text, rows):
     said, notes = read(text)
     assert said == said_of(rows)
     assert [note for note in notes if "cut short" not in note] == []
+
+
+@pytest.mark.parametrize(("text", "rows"), TABLES, ids=[text[:40] for text, _ in TABLES])
+def test_tables_are_read_by_the_names_of_their_columns(text, rows):
+    assert read(text) == (said_of(rows), [])
+
+
+@pytest.mark.parametrize(("text", "rows", "told"), BLOCKS)
+def test_of_blocks_that_name_the_same_the_last_one_counts(text, rows, told):
+    said, notes = read(text)
+    assert said == said_of(rows)
+    assert len(notes) >= 1 and told in notes[0] if told else notes == []
 
 
 PROSE = "read from prose: no box or point stands in a form of its own"
@@ -110,7 +159,21 @@ def more(*shown):
     ('{"result": [12, 30]}', [], [more("12, 30")]),
     ('{"box_2d": [1, 2, 3, 4], "label": "a"}', [], [more("1, 2, 3, 4")]),
     ("| cat | 12 | 30 | 60 | 88 |", [], [more("12 | 30 | 60 | 88")]),
-    ("from (1, 2) to (3, 4)", [], [more("1, 2", "3, 4")]), ("input tap 12 30", [], [more("12 30")]),
+    ("Drag the slider from (12, 30) to (60, 88).", [("drag", POINT), ("drag", POINT2)], [PROSE]),
+    ("Action: swipe from (12, 30) down to (60, 88)", [("swipe", POINT), ("swipe", POINT2)], [PROSE]),
+    ("drag (12, 30) -> (60, 88)", [("drag", POINT), ("drag", POINT2)], [PROSE]),
+    ("从(12, 30)拖到(60, 88)", [("拖", POINT), ("拖", POINT2)], [PROSE]),
+    ("from (12, 30) to (60, 88)", [("", POINT), ("", POINT2)], [PROSE]),
+    ("The dog's box spans from (12, 30) to (60, 88)", [("", BOX)], [PROSE]),
+    ("Drag the box from (12, 30) to (60, 88)", [("drag", POINT), ("drag", POINT2)], [PROSE]),
+    ("| item | price | rows |\n|-|-|-|\n| tea | 12 | 30 |", [], [more("12 | 30")]),
+    ("| label | bbox |\n|-|-|\n| a cat | 12, 30, 60 |", [], ["not read: a cat 12, 30, 60, where a box has 4 numbers"]),
+    ("| label | x | y |\n|-|-|-|\n| a cat | 12% | 30% |", [], [more("12% | 30%")]),
+    ("| label | x1 | y1 | x2 | y2 |\n|-|-|-|-|-|\n| a cat | 12 | 30 | 60 | 88 |\n| a dog | 1 | 2", [("a cat", BOX)],
+     [more("1 | 2")]),
+    ("| label | bbox |\n|-|-|\n| a | 1, 2, 3, 4 |\n\nWait, it is:\n\n| label | bbox |\n|-|-|\n| a | 12, 30, 60, 88 |",
+     [("a", BOX)], ["the model takes back what it named before; what it names last is read", more("1, 2, 3, 4")]),
+    ("input tap 12 30", [], [more("12 30")]),
     ('{"x": 1, "y": 2, "width": 3, "height": 4}', [],
      ['not read: {"x": 1, "y": 2, "width": 3, "height": 4}, where a box has 4 numbers']),
     ("<box>(1,2),(3,4),(5,6)</box>", [], [more("1,2),(3,4),(5,6")]),
@@ -133,16 +196,18 @@ FORMS = [
     '[{{"bbox_2d": [{0}, {1}, {2}, {3}], "label": "a"}}]', "[{0}, {1}]", "click({0}, {1})",
     "<point>{0} {1}</point>", "click(start_box='({0},{1})')", '{{"coordinate": [{0}, {1}]}}',
     "drag(({0}, {1}), ({2}, {3}))", "<box>({0},{1}),({2},{3})</box>",
-    '{{"x1": {0}, "y1": {1}, "x2": {2}, "y2": {3}}}']
+    '{{"x1": {0}, "y1": {1}, "x2": {2}, "y2": {3}}}', '<p data-bbox="{0} {1} {2} {3}">words</p>',
+    "\n| b | x1 | y1 | x2 | y2 |\n|-|-|-|-|-|\n| c | {0} | {1} | {2} | {3} |\n",
+    "\n\nlabel,x1,y1,x2,y2\nd,{0},{1},{2},{3}\n\n"]
 OTHERS = [
     "at ({0}, {1})", "{0}, {1}", "| {0} | {1} | {2} | {3} |", '{{"thought": "{0}, {1}"}}',
     '{{"colour": [{0}, {1}]}}', "<think>({0}, {1})</think>", "type('{0} {1}')", "rgb({0}, {1})",
     "<td>{0}</td><td>{1}</td>", '{{"a": "{0}, {1}', "({0},{1}),({2},{3})", "scroll({0}, {1})",
     "x={0} y={1}", '{{"bbox_2d": [{0}, {1}', "[[{0}, {1}"]
-JOINS = st.sampled_from(["\n", " and ", ". Then ", " -> ", "\n```\n"])
+JOINS = ("\n", " and ", ". Then ", " -> ")
 
 
-def filled(forms):
+def filled(forms, joins=(*JOINS, "\n```\n")):
     """A text of these forms, each with numbers of its own: 101, 102 ... in order."""
     def fill(drawn):
         count, parts = 100, []
@@ -150,10 +215,10 @@ def filled(forms):
             parts += [form.format(*range(count + 1, count + 5)), join]
             count += 4
         return "".join(parts)
-    return st.lists(st.tuples(st.sampled_from(forms), JOINS), min_size=1, max_size=6).map(fill)
+    return st.lists(st.tuples(st.sampled_from(forms), st.sampled_from(joins)), min_size=1, max_size=6).map(fill)
 
 
-@given(filled(FORMS))
+@given(filled(FORMS, JOINS))
 def test_what_is_read_is_read_whole_and_in_order(text):
     said, notes = read(text)
     assert [int(n) for one in said for n in one.numbers] == [int(n) for n in re.findall(r"\d{3}", text)]
@@ -173,7 +238,8 @@ def test_nothing_is_lost_and_nothing_is_made_up(text):
 PIECES = st.sampled_from([
     "<think>", "</think>", "<answer>", "Thought:", "\nAction:", "click(", "drag(", "type(",
     "<point>", "<box>", "<|box_start|>", "x=", "y=", "start_box=", '"arguments": "', "at (", "1,",
-    "2.5", "(3, 4)", "[5, 6]", "wait", *"[](){}<>\"'\\,:=|\n "])
+    "2.5", "(3, 4)", "[5, 6]", "wait", "| x | y |\n|-|-|\n", "| 1 | 2 |\n",
+    "\nx,y\n", "```", "<p data-bbox=", "from", " to ", *"[](){}<>\"'\\,:=|\n "])
 
 
 @given(st.lists(PIECES, max_size=50).map("".join))
@@ -187,7 +253,9 @@ HOSTILE = [
     "[", '{"a":', "click(", "<point ", "<ref>", "9", "(1,", "1 ", "x=1,", "<think>", "Thought:\n",
     "\n", "a", "[1,2]", '"', "'a", "top left ", "at at ", '{"arguments":"', "wait [1,2]", "\\", " ",
     "final answer\n", "1e", "-", "_click", "left_", "<|box_start|>", "(1,2),(", "x1=1,", '{"x":1,',
-    "[1", "</answer>", "1.", '"a":[1,2],']
+    "[1", "</answer>", "1.", '"a":[1,2],', "|", "|a|\n|-|\n", "|x|y|\n|-|-|\n|1|2|\n", "|-", "-|\n", "a,b\n",
+    "a,x,y\n1,", "x,y\n1,2\n", '"1,', "<p data-bbox=\"", '<p data-bbox="1 2 3 4">', "<a b", "```", "```\n[1,2]\n", "//",
+    "from (1,2) to ", "(1,2)->", "(1,2) to", "from ", "drag (1,2)"]
 
 
 @pytest.mark.parametrize("piece", HOSTILE, ids=repr)

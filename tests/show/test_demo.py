@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import subprocess
 import sys
 from fnmatch import fnmatchcase
@@ -16,6 +17,7 @@ import minivl
 from minivl.door import listing
 from minivl.door.contract import outputs
 from minivl.show import demo
+from minivl.show.figures import figure_of
 from minivl.show.samples import FOLDER, Sample, boxes_in, load_samples, overlap
 
 SAMPLES = load_samples()
@@ -34,8 +36,11 @@ def test_answers_passes_and_picture(tmp_path):
     text = said_by(tmp_path / "a.png")
     assert all(f"{s.name}: {s.question}" in text and s.note in text for s in SAMPLES)
     assert text.count("    says  ") == len(SAMPLES)
-    right, wrong = text.count("   right, "), text.count("   WRONG, ")
-    assert f"{right} right, {wrong} wrong" in text and right + wrong == len(SAMPLES)
+    assert text.count("   right, ") + text.count("   WRONG, ") == len(SAMPLES) == text.count("\n    card  ")
+    for sample in SAMPLES:                                # the card's figure, and no count of chosen pictures
+        behind = text.split(f"\n{sample.name}: ")[1].split("\n\n")[0].splitlines()[-1]
+        assert behind == f"    card  {figure_of(sample.question, sample.answer).sentence()}"
+    assert not re.search(r"\b\d+ right, \d+ wrong|\d+ of \d+ right", text)
     for line in ("vision.blocks.*.attend", "decoder.layers.*.project_qkv", "all further tokens", "in all"):
         assert f"\n{line}" in text
     assert max(map(len, text[text.index("\npass ") : text.index("\nin all")].splitlines())) <= 80

@@ -8,6 +8,7 @@ import importlib.util
 import math
 import re
 import sys
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import minivl
 from minivl.teach import lessons as exercises
 
 from ..notebook_cells import failures_of
+from .test_live_questions import questions, trouble_with
 
 ROOT = Path(__file__).parent.parent.parent
 NAMES = sorted(path.stem for path in (ROOT / "notebooks").glob("lesson_*.py"))
@@ -57,9 +59,11 @@ def test_a_solved_lesson_runs_to_its_end(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_unfilled_lesson_fails_at_its_checks_and_nowhere_else(name):
-    book = lessons.notebook(lessons.student_form(source_of(name)))
-    failed = failures_of(book)
+def test_an_unfilled_lesson_fails_at_its_checks_and_nowhere_else(name, monkeypatch):
+    """And what it asks the embedded model is what that is mostly right about, or the figure is printed."""
+    book, asked, printed = lessons.notebook(lessons.student_form(source_of(name))), questions(monkeypatch), StringIO()
+    failed = failures_of(book, printed)
+    assert not [trouble for one in asked if (trouble := trouble_with(one, printed.getvalue()))]
     number = int(name.split("_")[1])
     assert list(failed) == checks(book), failed
     for n, message in enumerate(failed.values(), start=1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ torch = pytest.importorskip("torch", reason="the maker of the embedded model nee
 import minivl  # noqa: E402
 from minivl.config import OFFICIAL_PICTURES  # noqa: E402
 from minivl.passes.picture import target_size  # noqa: E402
+from minivl.show.figures import form_of, kind_of  # noqa: E402
 from tools.pages.article.training import preference_loss  # noqa: E402
 from tools.train_tiny import (  # noqa: E402
     card,
@@ -28,6 +30,7 @@ from tools.train_tiny import (  # noqa: E402
     network,
     packing,
     preference,
+    record,
     tasks,
     world,
 )
@@ -584,6 +587,48 @@ def test_a_row_names_an_answer_that_is_given_to_all_and_counts_pairs():
     assert found["pairs"] == {"no": {"both": 0.0, "pairs": pairs}, "all": {"both": 1.0, "pairs": pairs}}
     said = evaluate.line(found | {"seconds": 0})
     assert "no ALWAYS SAYS 'No.'" in said and f"all both of {pairs} pairs 1.000" in said
+
+
+OTHERS = {"when, at frame rates never seen": "video: when, within 0.5 s"}     # the words of another row
+
+
+@pytest.mark.parametrize("row", evaluate.ROWS, ids=lambda row: row.name)
+def test_every_question_of_the_card_is_known_by_its_words(row):
+    wanted = {OTHERS.get(row.name, row.name)}
+    if row.name.startswith("deny"):
+        wanted.add("find one: IoU above 0.5; mean IoU")                      # the same words, of what is there
+    for sample in row.samples(30, 4):
+        turn = sample.turns[0]
+        assert kind_of(turn.question, turn.answer) in wanted
+        left = re.findall(r"[a-z]+", form_of(turn.question))
+        assert not {*world.COLOUR_NAMES, *world.SHAPES} & set(left)
+
+
+def test_a_form_of_question_with_one_answer_is_named():
+    """Who says No to "below" alone is a constant there; who is right is none, nor is an answer that is always right."""
+    row = next(row for row in evaluate.ROWS if row.name == "relations")
+    samples = row.samples(200, 0)
+    truth = {sample.turns[0].question: sample.turns[0].answer for sample in samples}
+
+    def half(inputs):
+        return ["No." if " below " in one.input_ids else truth.get(one.input_ids, "Yes.") for one in inputs]
+    found = evaluate.row_of(row, samples, Parrot, {"minivl": half}) | {"seconds": 0}
+    form = "Is the ... below the ...?"
+    assert evaluate.constants(found) == {form: "No."} and sum(
+        one["samples"] for one in found["forms"]["minivl"].values()) == len(samples)
+    below = [truth[question] == "No." for question in truth if " below " in question]
+    assert found["forms"]["minivl"][form]["figures"]["right"] == pytest.approx(sum(below) / len(below), abs=1e-4)
+    assert f"to {form!r} ALWAYS SAYS 'No.'" in evaluate.line(found)
+    assert record._row(found)["constants"] == {form: "No."} and "both" in record._row(found)["pairs"]
+    page = card.constants([found])
+    assert f"| {form} | relations | `No.` |" in page and page.count("| relations |") == 1
+    assert "both of a pair of opposites" in card.table([found]) and "always says" not in card.table([found])
+    everything = evaluate.row_of(row, samples, Parrot, {"minivl": lambda inputs: ["No." for _ in inputs]})
+    assert "**always says** `No.`" in card.table([everything])
+    assert card.constants([{"name": "old"}]) == ""
+    knows = evaluate.row_of(row, samples, Parrot, {
+        "minivl": lambda inputs: [truth.get(one.input_ids, "Yes.") for one in inputs]})
+    assert card.constants([knows]).startswith("\n\nNo form")
 
 
 def test_a_rate_scales_both_rules(tmp_path):

@@ -30,6 +30,7 @@ from minivl.passes.windows import schedule
 from minivl.run.grounding import Found
 from minivl.run.provenance import provenance
 from minivl.show import plot
+from tools.pages import described
 
 FOLDER = Path(__file__).parent.parent.parent / "docs" / "made" / "pictures"
 
@@ -68,7 +69,7 @@ def kinds_of_block(vision: Any) -> dict[str, int]:
 
 def windows() -> Any:
     vlm, inputs, pixels = scene()
-    figure = plot.board(1, 3, (13, 4), width_ratios=[1.5, 1, 1])
+    figure = plot.board(1, 3, (12, 4), width_ratios=[1.5, 1, 1])
     plot.windows(pixels, inputs.image_grid_thw[0], vlm.config, figure.axes[0])
     tables = schedule(inputs.grids, vlm.config.vision)
     for axis, (kind, block) in zip(figure.axes[1:], kinds_of_block(vlm.config.vision).items(), strict=True):
@@ -201,7 +202,7 @@ def boxes() -> Any:
     resized = session.trace["picture.resize"]
     assert medium.size and medium.source_size
     said = boxes_to_resized(true, np.array(medium.size), np.array(medium.source_size))
-    figure = plot.board(1, 3, (13, 3.4))
+    figure = plot.board(1, 3, (12, 3.4))
     panes = [(resized, said, "what the model sees and says"), (photo, said, "the same numbers on the photo"),
              (photo, true, "carried back")]
     for axis, (pixels, places, title) in zip(figure.axes, panes, strict=True):
@@ -239,7 +240,7 @@ def loss_mask() -> Any:
     for start in starts:
         mask[start : start + int(np.argmax(ids[start:] == stop)) + 1] = True
     shown = np.flatnonzero(ids[1:] != vlm.config.image_token_id)
-    figure = plot.board(1, 1, (13, 3))
+    figure = plot.board(1, 1, (12, 3))
     plot.token_bars([plot.token_name(vlm.tokenizer, token) for token in ids[1:][shown]],
                     -pairs[np.arange(len(ids) - 1), ids[1:]][shown], mask[1:][shown], figure.axes[0],
                     label="surprise (nats)")
@@ -254,6 +255,7 @@ PICTURES: dict[str, Callable[[], Any]] = {
 
 
 def main() -> None:
+    described.install()
     FOLDER.mkdir(exist_ok=True)
     for name, draw in PICTURES.items():
         buffer = io.BytesIO()

@@ -22,15 +22,18 @@ from minivl.door.files import write_whole
 from minivl.show import demo, explorer
 from minivl.show.explorer.attention import all_attention
 from minivl.show.samples import load_samples
+from tools.pages import described
 
 FOLDER = Path(__file__).parent.parent.parent / "docs" / "made"
 SHOWN = "left-right"                    # two things, and a question about both
-VIEW = {"width": 1400, "height": 830}
+VIEW = {"width": 1090, "height": 830}    # no wider, or letters were too small on the site
+SHARP = 2                               # pixels of the picture for each of the page
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def main() -> None:
     """Write both, and say where; ends with a message where there is no browser."""
+    described.install()
     for name, made in (("demo", demo_picture), ("explorer", explorer_picture)):
         data = made()
         write_whole(FOLDER / f"{name}.png", methodcaller("write", data))
@@ -76,7 +79,7 @@ def screenshot(page: Path, row: int, layer: int) -> bytes:
     alone = ["--no-sandbox"] if getattr(os, "geteuid", lambda: 1)() == 0 else []     # its sandbox needs a user
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=alone)
-        shown = browser.new_page(viewport=VIEW, color_scheme="light")
+        shown = browser.new_page(viewport=VIEW, color_scheme="light", device_scale_factor=SHARP)
         shown.goto(page.as_uri())
         shown.wait_for_selector("body[data-drawn]")
         shown.click(f".chip[data-row='{row}']")

@@ -1,14 +1,16 @@
 """The site: lessons as they ran, pages, and the reference of the package, as a folder of HTML that asks for nothing.
 
-    python -m tools.pages.site                        build/site
+    python -m tools.pages.site                        build/site for students, build/site-teachers with everything
+    python -m tools.pages.site --readers students     one of the two
     python -m tools.pages.site --only 'lesson_00*'    with some of the lessons, for a quick look
 
-Pages are gathered into build/site-pages by pattern, at the places that they have in the repository, so that their links
-hold; a lesson goes there solved, and Sphinx runs it. What ran is kept in build/lesson-cache under a name made of the
-package's files: the same lessons with the same package are not run twice. At the end every link from page to page is
-followed; a warning or a link that leads nowhere is an error. Needs the extra `site`, and no network.
+Pages are gathered by pattern, at the places that they have in the repository, so that their links hold; a lesson goes
+there solved, and Sphinx runs it. What ran is kept in build/lesson-cache under a name made of the files that it depends
+on: the same lessons with the same package are not run twice. Students get no page of `FOR_TEACHERS`, no source behind
+one, and no link to either. At the end every link from page to page is followed; a warning or a link that leads nowhere
+is an error. Needs the extra `site`, and no network.
 
-Read next: tools/pages/sphinx/conf.py (Sphinx's settings), docs/guide/site.md.
+Read next: tools/pages/sphinx/conf.py (Sphinx's settings), maps.py, docs/guide/site.md.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatch
 from hashlib import sha256
 from html.parser import HTMLParser
@@ -29,48 +31,61 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from tools.course import lessons
+from tools.pages import maps
+from tools.teaching import FOR_TEACHERS
 
 ROOT = Path(__file__).parent.parent.parent
 BUILD = ROOT / "build"
 OWN = ROOT / "tools" / "pages" / "sphinx"                  # pages that only the site has; they go to its top
+KERNEL = ROOT / "tools" / "pages" / "described.py"         # what a lesson's kernel takes in besides the package
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "docs/**/*.md", "notebooks/README.md",
          "minivl/*/README.md", "tools/*/README.md")
 WINGS = ("door", "config", "checkpoint", "text", "kernels", "passes", "run", "show", "truth", "teach")
 UNSHOWN = ("minivl.text.sandbox", "minivl.show.samples")     # a fence, and pictures: nothing that a reader calls
 PICTURES = ("docs/**/*.png", "docs/**/*.svg")
-TO_FILE = re.compile(r"\]\((?P<path>[^)#:\s]+)(?P<anchor>#[^)\s]*)?\)")
+READERS = ("students", "teachers")
+WITHHELD = (*(f"docs/teaching/{name}" for name in FOR_TEACHERS), "tools/teaching/*")      # from students
+TO_FILE = re.compile(r"(?P<text>\[[^\[\]]*)?\]\((?P<path>[^)#:\s]+)(?P<anchor>#[^)\s]*)?\)")
+# how a page is made is for whoever makes it, and stands in CONTRIBUTING.md
+MAKING = re.compile(r"Do not edit this page: `[^`]+` writes it\.[ \n]?|"
+                    r"\b(?:[A-Z][a-z ]+ written|Written) by\s`python [^`]+`(?:[^.`]|`[^`]*`)*\.[ \n]?")
 LANGUAGES = {".py": "python", ".json": "json", ".toml": "toml", ".js": "javascript", ".cu": "cuda"}
 
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description="Build the site.")
-    parser.add_argument("--to", type=Path, default=BUILD / "site", help="the site's folder, made anew")
+    parser.add_argument("--to", type=Path, default=BUILD / "site", help="the folder of the students' site, made anew; "
+                        "the teachers' has this name with -teachers behind it")
+    parser.add_argument("--readers", choices=READERS, help="build the site of these alone")
     parser.add_argument("--only", default="*", metavar="PATTERN", help="names of the lessons to take in; links to the "
                         "others are then not followed")
     wanted = parser.parse_args(arguments)
     missing = [name for name in ("sphinx", "myst_nb", "furo", "matplotlib") if find_spec(name) is None]
     if missing:
         parser.error(f"not installed: {', '.join(missing)}. Install the site's extra: pip install -e \".[site]\"")
+    folders = {"students": wanted.to, "teachers": wanted.to.with_name(wanted.to.name + "-teachers")}
     try:
-        build(wanted.to, wanted.only)
+        for readers in [wanted.readers] if wanted.readers else READERS:
+            build(folders[readers], wanted.only, readers)
+            print(f"for {readers}: {folders[readers] / 'index.html'}")
     except (ValueError, OSError) as error:
         parser.error(str(error))
-    print(f"{wanted.to / 'index.html'}")
 
 
-def build(target: Path, only: str = "*") -> None:
-    """Make the site in `target`, which is written over when everything has gone well.
+def build(target: Path, only: str = "*", readers: str = "students") -> None:
+    """Make the site of these readers in `target`, which is written over when everything has gone well.
 
     Raises ValueError with what Sphinx said, or with the links that lead nowhere.
     """
     if target.exists() and any(target.iterdir()) and not (target / "genindex.html").exists():
         raise ValueError(f"{target} holds something else; name another folder, or empty it")
-    key = package_key()
-    gather(BUILD / "site-pages", only)
+    key = key_of(ROOT / "minivl")
+    work = BUILD / f"site-for-{readers}"
+    gather(work / "pages", only, readers)
     example(BUILD / "site-extra" / "explorer-example.html", key)
-    made = BUILD / "site-made"                # begun empty: no page of yesterday is left
+    made = work / "made"                      # begun empty: no page of yesterday is left
     shutil.rmtree(made, ignore_errors=True)
-    run_sphinx(BUILD / "site-pages", made, BUILD / "lesson-cache" / key)
+    run_sphinx(work, BUILD / "lesson-cache" / f"{key}-{key_of(KERNEL)}", readers)
     others = () if only == "*" else ("lesson_*",)
     if broken := list(broken_links(made, others)):
         raise ValueError("links that lead nowhere:\n" + "\n".join(broken))
@@ -80,10 +95,10 @@ def build(target: Path, only: str = "*") -> None:
     shutil.move(made, target)
 
 
-def package_key() -> str:
-    """A name for the package as it is: another file in it, another name."""
+def key_of(folder: Path) -> str:
+    """A name for what a folder holds, or a file: another file in it, another name."""
     taken = sha256()
-    for path in sorted((ROOT / "minivl").rglob("*")):
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else [folder]:
         if path.is_file() and "__pycache__" not in path.parts:
             taken.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
     return taken.hexdigest()[:16]
@@ -91,9 +106,9 @@ def package_key() -> str:
 
 # ---- the pages -----------------------------------------------------------------------------------------------
 
-def gather(folder: Path, only: str = "*") -> None:
+def gather(folder: Path, only: str = "*", readers: str = "students") -> None:
     """Write all pages into the folder and take away what is none; a page that has not changed is left untouched."""
-    wanted = dict(pages(only))
+    wanted = dict(pages(only, readers))
     for old in [path for path in folder.rglob("*") if path.is_file()]:
         if old.relative_to(folder).as_posix() not in wanted:
             old.unlink()
@@ -104,23 +119,24 @@ def gather(folder: Path, only: str = "*") -> None:
             path.write_bytes(text)
 
 
-def pages(only: str = "*") -> Iterator[tuple[str, bytes]]:
+def pages(only: str = "*", readers: str = "students") -> Iterator[tuple[str, bytes]]:
     """Every file that Sphinx is to read: its place, and what it holds."""
-    found = dict(_pages(only))
+    found = dict(_pages(only, WITHHELD if readers == "students" else ()))
     yield from found.items()
     for path in sorted(OWN.glob("*.md")):
         yield path.name, _without_empty_lists(path.read_text(encoding="utf-8"), found).encode()
 
 
-def _pages(only: str) -> Iterator[tuple[str, bytes]]:
-    written = {path.relative_to(ROOT).as_posix(): path for pattern in PAGES for path in sorted(ROOT.glob(pattern))}
+def _pages(only: str, withheld: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    found = {path.relative_to(ROOT).as_posix(): path for pattern in PAGES for path in sorted(ROOT.glob(pattern))}
+    written = {name: path for name, path in found.items() if not matches(name, withheld)}
     linked: set[Path] = set()
     for name, path in written.items():
-        yield name, _with_sources(path, set(written), linked).encode()
+        text = path.read_text(encoding="utf-8")
+        yield name, with_sources(without_making(name, text), path, set(written), linked, withheld).encode()
     for path in lessons.sources():
         if fnmatch(path.stem, only):
-            book = lessons.notebook(path.read_text(encoding="utf-8"))
-            yield f"notebooks/{path.stem}.ipynb", lessons.text_of(book)
+            yield f"notebooks/{path.stem}.ipynb", lesson_page(path.read_text(encoding="utf-8"))
     for pattern in PICTURES:
         for path in ROOT.glob(pattern):
             yield path.relative_to(ROOT).as_posix(), path.read_bytes()
@@ -129,9 +145,27 @@ def _pages(only: str) -> Iterator[tuple[str, bytes]]:
     yield from reference_pages()
 
 
-def _with_sources(page: Path, written: set[str], linked: set[Path]) -> str:
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)
+
+
+def lesson_page(source: str) -> bytes:
+    """A lesson, solved, with its map as a list of rows."""
+    book = lessons.notebook(source)
+    for cell in book.cells:
+        if cell.cell_type == "markdown":
+            cell.source = maps.shown(cell.source)
+    return lessons.text_of(book)
+
+
+def without_making(name: str, text: str) -> str:
+    """A page's text without what it says about the command that writes it; pages on working on minivl keep that."""
+    return text if name.startswith(("CONTRIBUTING", "tools/")) else MAKING.sub("", text)
+
+
+def with_sources(text: str, page: Path, written: set[str], linked: set[Path], withheld: Sequence[str] = ()) -> str:
     """A page's text; a link to a file of the repository that is no page goes to one that shows the file, which is
-    added to `linked`; a link to a folder goes to its README."""
+    added to `linked`; a link to a folder goes to its README; of one to a withheld file its words are left."""
     def moved(link: re.Match) -> str:
         target = Path(os.path.normpath(page.parent / link["path"]))
         if target.is_dir() and (target / "README.md").is_file():
@@ -140,11 +174,14 @@ def _with_sources(page: Path, written: set[str], linked: set[Path]) -> str:
         if not inside or target.suffix in (".png", ".svg", ".ipynb"):
             return link[0]
         name = target.relative_to(ROOT).as_posix()
+        if matches(name, withheld):
+            return (link["text"] or "")[1:]
         if name not in written:
             linked.add(target)
             name = f"source/{name}.md"
-        return f"]({os.path.relpath(ROOT / name, page.parent).replace(os.sep, '/')}{link['anchor'] or ''})"
-    return TO_FILE.sub(moved, page.read_text(encoding="utf-8"))
+        to = os.path.relpath(ROOT / name, page.parent).replace(os.sep, "/")
+        return f"{link['text'] or ''}]({to}{link['anchor'] or ''})"
+    return TO_FILE.sub(moved, text)
 
 
 def _without_empty_lists(text: str, names: Iterable[str]) -> str:
@@ -234,14 +271,20 @@ def example(page: Path, key: str) -> None:
     write_whole(page, lambda file: file.write((text + mark).encode()))
 
 
-def run_sphinx(source: Path, target: Path, cache: Path) -> None:
-    """Run Sphinx; a warning is an error. Raises ValueError with what it said."""
-    # Notebooks are run by kernels that inherit this: figures go into the page, and the package is this checkout's.
+def run_sphinx(work: Path, cache: Path, readers: str) -> None:
+    """Make the pages in `work` a site, in `made` beside them; a warning is an error. Raises ValueError with what Sphinx
+    said."""
+    # Notebooks are run by kernels that inherit this: figures go into the page and are described there, and the package
+    # is this checkout's.
     environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment["IPYTHONDIR"] = str(BUILD / "site-kernel")
+    startup = BUILD / "site-kernel" / "profile_default" / "startup" / "described.py"
+    startup.parent.mkdir(parents=True, exist_ok=True)
+    startup.write_text("from tools.pages import described\ndescribed.install()\ndel described\n", encoding="utf-8")
     command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet", "-c", str(OWN),
-               "-d", str(BUILD / "site-doctrees"), "-D", f"nb_execution_cache_path={cache}",
-               "-D", f"html_extra_path={BUILD / 'site-extra'}", str(source), str(target)]
+               "-t", readers, "-d", str(work / "doctrees"), "-D", f"nb_execution_cache_path={cache}",
+               "-D", f"html_extra_path={BUILD / 'site-extra'}", str(work / "pages"), str(work / "made")]
     done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode:
         raise ValueError(f"Sphinx:\n{done.stdout[-3000:]}{done.stderr[-6000:]}")

@@ -9,6 +9,7 @@ from typing import Any
 from minivl.door.files import write_whole
 from minivl.show.samples import WORLD
 
+from . import evaluate
 from .evaluate import verdict
 
 RESULTS = Path(__file__).parent / "results"
@@ -58,8 +59,42 @@ def table(rows: list[dict[str, Any]]) -> str:
             alone = row | {"measures": {} if floor is None else {name: (floor, aim)}}
             cells = [row["tier"], row["name"], name, percent(ours[name]), percent(theirs[name]),
                      percent(row["blind"].get(name, 0)), "" if floor is None else percent(floor),
-                     "" if aim is None else percent(aim), MARK[verdict(alone, ours)]]
+                     "" if aim is None else percent(aim), MARK[verdict(alone, ours)] + _one_answer(row)]
             lines.append("| " + " | ".join(cells) + " |")
+        if "pairs" in row:
+            lines.append(_of_pairs(row))
+    return "\n".join(lines)
+
+
+def _one_answer(row: dict[str, Any]) -> str:
+    """Said in the row itself when all of its questions get one answer."""
+    answers = row.get("constant", {})
+    answer = answers.get("minivl") or answers.get("transformers")
+    return f"; **always says** `{answer}`" if answer else ""
+
+
+def _of_pairs(row: dict[str, Any]) -> str:
+    """A line below a row whose questions have opposites: in which share of pairs it is right about both. Who answers
+    without looking is right about one of each."""
+    found = row["pairs"]
+    ours, theirs = (found.get(name, next(iter(found.values()))) for name in ("minivl", "transformers"))
+    return (f"| {row['tier']} | {row['name']} | both of a pair of opposites ({ours['pairs']} pairs) | "
+            f"{percent(ours['both'])} | {percent(theirs['both'])} | 0.0 |  |  | stated |")
+
+
+def constants(rows: list[dict[str, Any]]) -> str:
+    """Forms of question that are answered without looking; nothing where forms were not counted."""
+    if not any("forms" in row for row in rows):
+        return ""
+    found = [(row, form, answer) for row in rows for form, answer in evaluate.constants(row).items()]
+    if not found:
+        return "\n\nNo form of question gets one answer whatever the picture shows."
+    lines = ["", "", "These forms of question get one answer (in at least 90 of 100 cases) whatever the picture shows; "
+             "their figure is the share in which it happens to be right.", "",
+             "| form | row | always says | right | questions |", "|---|---|---|---|---|"]
+    for row, form, answer in found:
+        one = row["forms"]["minivl"][form]
+        lines.append(f"| {form} | {row['name']} | `{answer}` | {percent(one['figures']['right'])} | {one['samples']} |")
     return "\n".join(lines)
 
 
@@ -97,7 +132,8 @@ def card(evaluation: dict[str, Any], history: list[dict[str, Any]], dpo: list[di
     hours = sum(one["minutes"] for one in history) * 2 / 60
     return TEMPLATE.read_text(encoding="utf-8").format(
         size=f"{size / 1e6:.1f}", world=WORLD, each=f"{rows[0]['samples']:,}", same=f"{same:,}", asked=f"{asked:,}",
-        table=table(rows), missing=missing(rows), changed=changed(dpo), pairs=dpo[0]["samples"] if dpo else 0,
+        table=table(rows), constants=constants(rows), missing=missing(rows), changed=changed(dpo),
+        pairs=dpo[0]["samples"] if dpo else 0,
         phases=phases(history), hours=f"{hours:.1f}",
         samples=f"{sum(one['samples'] for one in history):,}")
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
@@ -23,6 +24,7 @@ from typing import Any
 import minivl
 from minivl.door.files import sha256, write_whole
 from minivl.run.inputs import Inputs
+from minivl.show.figures import form_of
 
 from .grade import Scores, blind_guess, grade, summary
 from .packing import Sample
@@ -30,6 +32,7 @@ from .rows import ROWS, Row, messages
 from .tasks import opposite
 
 BATCH, MOST_TOKENS = 25, 256                              # the longest true answer has about 190
+FEW, ALWAYS, OFTEN = 20, 0.9, 0.8                         # questions; an answer is given; it is right
 Answer = Callable[[list[Inputs]], list[list[int]]]
 
 
@@ -106,8 +109,9 @@ def answers_of(engine: Answer, inputs: list[Inputs]) -> list[list[int]]:
 
 
 def row_of(row: Row, samples: list[Sample], vlm: minivl.VLM, engines: dict[str, Answer]) -> dict[str, Any]:
-    """One row: figures of each program, the blind guess, how many answers agree; an answer that was given to all, and
-    how many pairs of a question and its opposite were both right, where questions have opposites."""
+    """One row: figures of each program, the blind guess, how many answers agree; an answer that was given to all, what
+    was answered to each form of question, and how many pairs of a question and its opposite were both right, where
+    questions have opposites."""
     inputs = [vlm.prepare(messages(sample.clips, sample.turns[0])) for sample in samples]
     truths = [sample.turns[0].truth or sample.turns[0].answer for sample in samples]
     tokens = {name: answers_of(engine, inputs) for name, engine in engines.items()}
@@ -119,12 +123,36 @@ def row_of(row: Row, samples: list[Sample], vlm: minivl.VLM, engines: dict[str, 
         out["figures"][name] = summary(row.task, scores)
         if len(set(said)) == 1 < len(set(truths)):
             out.setdefault("constant", {})[name] = said[0]
+        questions = [sample.turns[0].question for sample in samples]
+        out.setdefault("forms", {})[name] = _forms(row.task, questions, said, truths)
         if pairs := _pairs(samples, [score["right"] for score in scores], vlm, engines[name]):
             out.setdefault("pairs", {})[name] = pairs
     if len(tokens) == 2:
         first, second = tokens.values()
         out["same_tokens"] = sum(a == b for a, b in zip(first, second, strict=True))
     return out
+
+
+def _forms(task: str, questions: list[str], said: list[str], truths: list[str]) -> dict[str, dict[str, Any]]:
+    """Each form of question by itself: its figures, the answer that is given most, in which share of these questions it
+    is given, and in which share it is right. What is always right is no constant worth a word; what is right as often
+    as any other answer is."""
+    out: dict[str, dict[str, Any]] = {}
+    for form in sorted(set(map(form_of, questions))):
+        mine = [i for i, question in enumerate(questions) if form_of(question) == form]
+        answer, times = Counter(said[i] for i in mine).most_common(1)[0]
+        right = [grade(task, answer, truths[i])["right"] for i in mine]
+        scores = [grade(task, said[i], truths[i]) for i in mine]
+        out[form] = {"samples": len(mine), "figures": summary(task, scores), "says": answer,
+                     "share": round(times / len(mine), 4), "right": round(sum(right) / len(mine), 4)}
+    return out
+
+
+def constants(row: dict[str, Any], engine: str = "minivl") -> dict[str, str]:
+    """Form of question -> the answer that nearly all questions of that form get, although it is often wrong."""
+    forms = row.get("forms", {}).get(engine, {})
+    return {form: one["says"] for form, one in forms.items()
+            if one["samples"] >= FEW and one["share"] >= ALWAYS and one["right"] <= OFTEN}
 
 
 def _pairs(samples: list[Sample], right: list[float], vlm: minivl.VLM, engine: Answer) -> Scores:
@@ -201,6 +229,9 @@ def line(row: dict[str, Any]) -> str:
     figures = next(iter(row["figures"].values()))
     for engine, answer in row.get("constant", {}).items():
         said += f"  {engine} ALWAYS SAYS {answer!r}"
+    for engine in row["figures"]:
+        for form, answer in constants(row, engine).items():
+            said += f"  {engine} to {form!r} ALWAYS SAYS {answer!r}"
     for engine, found in row.get("pairs", {}).items():
         said += f"  {engine} both of {found['pairs']} pairs {found['both']:.3f}"
     same = f"  same tokens {row['same_tokens']}/{row['samples']}" if "same_tokens" in row else ""

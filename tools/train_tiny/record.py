@@ -14,6 +14,7 @@ from typing import Any
 
 from minivl.door.files import write_whole
 
+from . import evaluate
 from .card import kept
 
 NAME = "training.json"
@@ -33,8 +34,13 @@ def record() -> dict[str, Any]:
 def _row(row: dict[str, Any]) -> dict[str, Any]:
     figures = row["figures"].get("minivl") or row["figures"]["transformers"]
     name = next(iter(row["measures"] or figures))
-    return {"tier": row["tier"], "name": row["name"], "task": row["task"], "samples": row["samples"], "measure": name,
+    told = {"tier": row["tier"], "name": row["name"], "task": row["task"], "samples": row["samples"], "measure": name,
             "figure": figures[name], "blind": row["blind"].get(name, 0.0)}
+    if constants := evaluate.constants(row):
+        told["constants"] = constants
+    if pairs := row.get("pairs", {}).get("minivl"):
+        told["pairs"] = pairs
+    return told
 
 
 def _first(figures: dict[str, float]) -> float:

@@ -39,6 +39,12 @@ def asked(ask: tasks.Ask, rng: Rng, most: int = 6) -> Sample:
             return Sample([clip], [turn])
 
 
+def crowded(rng: Rng) -> Sample:
+    """A picture of five or six things, to be described."""
+    sample = asked(tasks.describe, rng)
+    return sample if len(sample.clips[0].things) > 4 else crowded(rng)
+
+
 def one_of(draw: Callable[[Rng], Sample], task: str, rng: Rng) -> Sample:
     """A sample with the first question of this task that it has."""
     while True:
@@ -88,6 +94,8 @@ ROWS = (
     Row("B", "name what is at a point", "point", partial(asked, tasks.at_point), _right(0.93, 0.97)),
     Row("B", "form into JSON", "form", partial(one_of, tasks.invoice_sample, "form"), _right(0.70, 0.85)),
     Row("B", "screen: where to click", "click", partial(one_of, tasks.screen_sample, "click"), _right(0.80, 0.90)),
+    Row("C", "describe 5 or 6 objects: exact set", "describe", crowded, {}),
+    Row("C", "name a colour or a shape", "attribute", partial(asked, tasks.attribute), {}),
     Row("C", "two pictures: what differs", "differ", tasks.differ_sample, {}),
     Row("C", "small table into HTML", "table", tasks.table_sample, {}),
     Row("C", "bar chart values", "chart", partial(one_of, tasks.chart_sample, "chart"), {}),

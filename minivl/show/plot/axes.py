@@ -60,7 +60,7 @@ def dress(ax: Any, title: str, x: str = "", y: str = "") -> Any:
     ax.set_title(title, size=9)
     ax.set_xlabel(x, size=8)
     ax.set_ylabel(y, size=8)
-    ax.tick_params(labelsize=7)
+    ax.tick_params(labelsize=8)
     return ax
 
 
@@ -107,7 +107,7 @@ def coloured(ax: Any, values: np.ndarray, label: str, **options: Any) -> Any:
     image = ax.imshow(values, interpolation="nearest", **scale)
     bar = ax.figure.colorbar(image, cax=ax.inset_axes((1.02, 0, 0.035, 1)))      # as high as the picture
     bar.set_label(label, size=8)
-    bar.ax.tick_params(labelsize=7)
+    bar.ax.tick_params(labelsize=8)
     return ax
 
 

@@ -52,7 +52,7 @@ def positions(position_ids: np.ndarray, ax: Any = None) -> Any:
     for name, line, colour, width in zip(("time", "height", "width"), place, (BLUE, ORANGE, GREEN),
                                          (3.6, 2.2, 1.1), strict=True):
         ax.step(tokens, line, where="mid", color=colour, lw=width, label=name)
-    ax.legend(fontsize=7, loc="upper left")
+    ax.legend(fontsize=8, loc="upper left")
     ax.margins(x=0.01)
     ax.set_ylim(low, high)
     title = f"MRoPE positions of {place.shape[1]} tokens"
@@ -103,7 +103,7 @@ def position_space(position_ids: np.ndarray, ax: Any = None) -> Any:
     ax.set_zlabel("height", size=8)
     ax.invert_zaxis()                                      # row 0 of a picture is on top
     ax.view_init(elev=20, azim=-55)
-    ax.legend(fontsize=7, loc="upper left")
+    ax.legend(fontsize=8, loc="upper left")
     return axes.dress(ax, f"{len(time)} tokens in time, height and width", "time", "width")
 
 

@@ -20,7 +20,7 @@ from . import axes
 from .axes import BLUE, COLOURS, GREEN, INK, ORANGE, PAPER
 
 GAP = 14                    # pixels between two frames of a video
-LEAST_POINTS = 4.0          # numbers smaller than this are not drawn
+LEAST_POINTS = 6.0          # numbers smaller than this are not drawn
 PIXELS = ("column (pixels)", "row (pixels)")
 
 
@@ -58,7 +58,7 @@ def found(pixels: np.ndarray, things: Sequence[Any], ax: Any = None) -> Any:
 def _tag(ax: Any, at: tuple[float, float], text: str, colour: str, leftwards: bool, below: bool) -> None:
     """A name at a place: above it unless the picture begins there. It takes no room of its own."""
     note = ax.annotate(text.replace("$", r"\$"), at, (0, -6 if below else 6), textcoords="offset points",
-                       ha="right" if leftwards else "left", va="top" if below else "bottom", size=7,
+                       ha="right" if leftwards else "left", va="top" if below else "bottom", size=8,
                        color=PAPER, clip_on=True,
                        bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.5})
     note.set_in_layout(False)
@@ -174,7 +174,7 @@ def _numbers(ax: Any, centres: np.ndarray, shape: tuple[int, ...], side: int, gr
     points *= every ** 0.5
     if points >= LEAST_POINTS:
         for number in range(0, len(centres), every):
-            axes.write(ax, centres[number], str(number), float(np.clip(points, 5, 11)))
+            axes.write(ax, centres[number], str(number), float(np.clip(points, 8, 11)))
 
 
 # ---- frames ----------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def stream(trace: dict[str, Any], part: str = "vision.blocks", ax: Any = None) -
     ax.yaxis.set_minor_formatter(axes.matplotlib("ticker").NullFormatter())
     parts = [key.removeprefix(f"{part}.").rpartition(".") for key in keys]
     axes.thinned(ax, [number + halves[dot + half] for number, dot, half in parts], 24)
-    ax.legend(fontsize=7)
+    ax.legend(fontsize=8)
     return axes.dress(ax, f"the residual stream of {part}", "after", "size of its numbers")
 
 
@@ -55,9 +55,9 @@ def channels(array: np.ndarray, ax: Any = None, *, name: int = 3) -> Any:
     ax.axhline(usual, color=ORANGE, lw=1, label=f"median {usual:.3g}")
     for channel in np.argsort(-most, kind="stable")[:name]:
         ax.annotate(f"{channel}: {most[channel]:.3g}", (channel, most[channel]), (0, 3),
-                    textcoords="offset points", ha="center", size=7)
-    ax.set_ylim(0, 1.12 * float(most.max()) or 1.0)
-    ax.legend(fontsize=7, loc="upper right")
+                    textcoords="offset points", ha="center", size=8)
+    ax.set_ylim(0, 1.3 * float(most.max()) or 1.0)          # room for the legend above the labels
+    ax.legend(fontsize=8, loc="upper right")
     return axes.dress(ax, f"{len(most)} channels of {len(values)} rows", "channel", "largest |number|")
 
 
@@ -72,7 +72,7 @@ def costs(profile: dict[str, Any], ax: Any = None) -> Any:
     whole = sum(sums.values())
     ax = axes.or_new(ax)
     bars = ax.barh([name for _, name in ranked], [n for n, _ in ranked], color=BLUE)
-    ax.bar_label(bars, [f"{100 * n / whole:.1f} %" for n, _ in ranked], size=7, padding=3)
+    ax.bar_label(bars, [f"{100 * n / whole:.1f} %" for n, _ in ranked], size=8, padding=3)
     ax.invert_yaxis()
     ax.set_xlim(0, 1.15 * max((n for n, _ in ranked), default=1))
     return axes.dress(ax, f"{whole:.3g} floating-point operations", "operations")
@@ -85,7 +85,7 @@ def bits(numbers: Sequence[Any], ax: Any = None) -> Any:
         for place, (bit, colour) in enumerate(zip(*bits_of(number), strict=True)):
             pale = 1.0 if bit else 0.28
             axes.block(ax, place, place + 1, line, line + 1, colour, edgecolor=PAPER, alpha=pale)
-            ax.text(place + 0.5, line + 0.52, str(bit), ha="center", va="center", size=7)
+            ax.text(place + 0.5, line + 0.52, str(bit), ha="center", va="center", size=8)
     ax.set_xlim(0, 8 * max(np.asarray(number).dtype.itemsize for number in numbers))
     ax.set_ylim(len(numbers), 0)
     names = [f"{np.asarray(number).dtype.name}  {float(number):.9g}" for number in numbers]
@@ -127,7 +127,7 @@ def errors(runs: Mapping[str, Mapping[str, float]], ax: Any = None) -> Any:
     axes.thinned(ax, stages, 40)
     ax.grid(axis="y", color=INK, alpha=0.12)
     ax.margins(x=0.01)
-    ax.legend(fontsize=7)
+    ax.legend(fontsize=8)
     axes.dress(ax, f"error along {len(stages)} stages", "", "relative error")
-    ax.tick_params(axis="x", labelsize=6)
+    ax.tick_params(axis="x", labelsize=8)
     return ax

@@ -56,8 +56,8 @@ def tokens(ids: np.ndarray, tokenizer: Any, pads: Sequence[int] = (), ax: Any = 
         colour = ORANGE if is_pad[row] else "#999999" if token in tokenizer.special_ids else BLUE
         axes.block(ax, x, x + 0.94, y, y + 0.8, colour, alpha=0.3, lw=0)
         name = f"visual\n{number[row]}" if is_pad[row] else _folded(token_name(tokenizer, token))
-        ax.text(x + 0.47, y + 0.46, name, ha="center", va="center", size=7, family="monospace")
-        ax.text(x + 0.03, y + 0.03, str(row), ha="left", va="top", size=5, color=INK)
+        ax.text(x + 0.47, y + 0.46, name, ha="center", va="center", size=8, family="monospace")
+        ax.text(x + 0.03, y + 0.03, str(row), ha="left", va="top", size=8, color=INK)
     ax.set_xlim(-0.1, across + 0.04)
     ax.set_ylim(-(-len(ids) // across), -0.1)
     ax.set_axis_off()
@@ -89,7 +89,7 @@ def token_bars(names: Sequence[str], values: np.ndarray, counted: np.ndarray | N
     ax.bar(np.flatnonzero(kept), values[kept], color=BLUE, width=0.85)
     count = f"{len(kept)} tokens" if counted is None else f"{kept.sum()} of {len(kept)} tokens count"
     axes.dress(ax, count, "", label)
-    ax.set_xticks(range(len(names)), names, rotation=90, size=7, family="monospace")
+    ax.set_xticks(range(len(names)), names, rotation=90, size=8, family="monospace")
     ax.margins(x=0.01)
     return ax
 
@@ -101,7 +101,7 @@ def logits(row: np.ndarray, tokenizer: Any, k: int = 8, ax: Any = None) -> Any:
     names = [token_name(tokenizer, token) for token in ids]
     colours = [ORANGE] + [BLUE] * (len(ids) - 1)
     bars = ax.barh(range(len(ids)), chances, color=colours, height=0.72)
-    ax.bar_label(bars, [f"{100 * p:.3g} %" if p >= 1e-5 else "" for p in chances], size=7, padding=3)
+    ax.bar_label(bars, [f"{100 * p:.3g} %" if p >= 1e-5 else "" for p in chances], size=8, padding=3)
     ax.set_yticks(range(len(ids)), names, size=8, family="monospace")
     ax.set_xscale("log")
     ax.set_xlim(1e-6, 20)                                 # room for the label of a sure token

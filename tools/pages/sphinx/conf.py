@@ -1,11 +1,12 @@
 """Settings of the site, for Sphinx. `tools/pages/site.py` gathers the pages and calls it; docs/guide/site.md says how.
 
-Three things are made here because nobody else makes them: docstrings, which are plain text, become readable pages;
-formulas become MathML, which browsers show by themselves, so that no page asks for a script; and the solution of an
-exercise, which the check below it has judged, is folded away until a reader asks for it. Read next:
-tools/pages/site.py.
+Four things are made here because nobody else makes them: docstrings, which are plain text, become readable pages;
+formulas become MathML, which browsers show by themselves, so that no page asks for a script; the solution of an
+exercise, which the check below it has judged, is folded away until a reader asks for it; and a figure gets the
+description that stands in its file, and a width at which its letters can be read. Read next: tools/pages/site.py.
 """
 
+import math
 import sys
 from pathlib import Path
 
@@ -14,9 +15,11 @@ sys.path.insert(0, str(ROOT))
 
 from docutils import nodes  # noqa: E402
 from latex2mathml import converter  # noqa: E402
+from sphinx.writers.html5 import HTML5Translator  # noqa: E402
 
 import minivl  # noqa: E402
 from tools.course import lessons  # noqa: E402
+from tools.pages import described  # noqa: E402
 from tools.pages.site import rst_of  # noqa: E402
 
 project, author, version = "minivl", "The minivl authors", minivl.__version__
@@ -25,9 +28,12 @@ extensions = ["myst_nb", "sphinx.ext.autodoc"]
 root_doc = "index"
 
 html_theme = "furo"
-html_title = f"minivl {version}"
+html_title = f"minivl {version}{', for teachers' if tags.has('teachers') else ''}"            # noqa: F821
 html_show_sphinx = html_copy_source = False
 html_math_renderer = "mathml"
+html_static_path, html_css_files = ["static"], ["site.css"]
+highlight_language = "text"                                    # of a block that names none: commands, listings
+LETTERS = 9.0                                                  # pixels on the page, at least, of a figure's letters
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 6
@@ -55,15 +61,37 @@ SUMMARY = "One solution. Try it yourself first; the check below has judged this 
 
 
 def fold_solutions(app, tree) -> None:
-    """A cell that holds an answer: the answer without its markers, to be unfolded."""
+    """A cell that holds an answer: the answer without its markers, to be unfolded; teachers find it open."""
+    opened = " open" if app.tags.has("teachers") else ""
     for cell in list(tree.findall(nodes.container)):
         if cell.get("nb_element") == "cell_code" and lessons.BEGIN in cell.astext():
             shown = next(cell.findall(nodes.literal_block))
             text = lessons.solved_form(shown.astext()).rstrip("\n")
             shown.rawsource, shown.children = text, []
             shown += nodes.Text(text)
-            cell.insert(0, nodes.raw("", f"<details><summary>{SUMMARY}</summary>", format="html"))
+            cell["classes"].append("solution")
+            cell.insert(0, nodes.raw("", f"<details{opened}><summary>{SUMMARY}</summary>", format="html"))
             cell += nodes.raw("", "</details>", format="html")
+
+
+def describe_figures(app, tree) -> None:
+    """The text that stands for a picture where it cannot be seen, and the width below which it would be unreadable."""
+    for image in tree.findall(nodes.image):
+        path = Path(app.srcdir, image["uri"])
+        if path.suffix not in (".png", ".svg") or not path.is_file():
+            continue
+        said, letters, (width, _) = described.read(path)
+        if said and not image.get("alt"):
+            image["alt"] = said
+        if math.isfinite(letters):
+            image["least"] = min(width, math.ceil(width * LETTERS / letters))
+
+
+def write_image(page, node) -> None:
+    """An image as Sphinx writes it; one with letters is never narrower than they allow, and its box scrolls instead."""
+    HTML5Translator.visit_image(page, node)
+    if least := node.get("least"):
+        page.body[-1] = page.body[-1].replace("<img ", f'<img style="min-width: {least}px" ', 1)
 
 
 def write_inline_formula(page, node) -> None:
@@ -88,3 +116,5 @@ def setup(app) -> None:
     app.add_html_math_renderer("mathml", (write_inline_formula, None), (write_formula, None))
     app.connect("autodoc-process-docstring", make_readable)
     app.connect("doctree-read", fold_solutions)
+    app.connect("doctree-read", describe_figures)
+    app.add_node(nodes.image, override=True, html=(write_image, None))
