@@ -42,14 +42,16 @@ class Quick(Emulator):
             return (x.astype(np.float64) * y + z).astype(np.float32)
 
     def dot_bf16(self, total, x, y):
-        low, high = (flushed(half(x)).astype(np.float64) * flushed(half(y)) for half in (self.low, self.high))
-        return (total + low + high).astype(np.float32)
+        with np.errstate(all="ignore"):
+            low, high = (flushed(half(x)).astype(np.float64) * flushed(half(y)) for half in (self.low, self.high))
+            return (total + low + high).astype(np.float32)
 
     def tile_dot_bf16(self, total, x, y):
         a, b, c = self._operands(total, x, y)
         left, right = (_widened(part.view(np.uint16)).astype(np.float64) for part in (a, b))     # r 2k, k 2n
-        both = left[:, ::2] @ right[:, ::2] + left[:, 1::2] @ right[:, 1::2]
-        c.view(np.float32)[:] = c.view(np.float32) + both
+        with np.errstate(all="ignore"):
+            both = left[:, ::2] @ right[:, ::2] + left[:, 1::2] @ right[:, 1::2]
+            c.view(np.float32)[:] = c.view(np.float32) + both
 
 
 class InTurn:
@@ -111,7 +113,8 @@ class Product(NamedTuple):
     @property
     def exact(self):
         """The product in float64, of the numbers that the weight holds."""
-        y = self.x.astype(np.float64) @ self.w.weight.dense("float64").T
+        with np.errstate(all="ignore"):
+            y = self.x.astype(np.float64) @ self.w.weight.dense("float64").T
         return y if self.w.bias is None else y + self.w.bias.dense(self.x.dtype).astype(np.float64)
 
     @property
