@@ -352,7 +352,8 @@ def test_inspect_knows_official_sizes_by_their_published_counts(tmp_path):
     assert sum(n for part, n in expected.items() if part.startswith("vision")) == 676_550_144
     assert expected["decoder.layers"] == 6_525_618_176 and sum(expected.values()) == 8_292_166_656
     assert [f["file"] for f in found["files"] if f["needed"] and not f["present"]] == [
-        "model.safetensors or model.safetensors.index.json", "tokenizer.json or vocab.json",
+        "model.safetensors or model.safetensors.index.json or packed.safetensors",
+        "tokenizer.json or vocab.json",
         "preprocessor_config.json or processor_config.json"]
     assert "MISSING" in minivl_("inspect", tmp_path, code=1)[0]
 
@@ -398,6 +399,39 @@ def test_doctor_finds_this_installation():
     assert found["hub"] == {"folder": str(Path("/none/such")), "exists": False, "checkpoints": []}
     assert found["embedded_model"]["answer"] and found["embedded_model"]["seconds"] > 0
     assert found["resize"]["equal"] == (int(packages["pillow"].split(".")[0]) >= 13)
+
+
+def test_doctor_tells_the_tier_and_what_others_need(monkeypatch):
+    pytest.importorskip("numba")
+    from minivl.cli import kernels
+    from minivl.kernels.jit import tiers
+    found = kernels.examine()
+    assert found["tier"] == tiers.chosen().name and found["needs"][found["tier"]] == []
+    monkeypatch.setattr(tiers, "lacking", lambda tier: ["amx_tile"] if tier.tiles else [])
+    monkeypatch.setenv("MINIVL_TIER", "portable")
+    monkeypatch.setenv("MINIVL_CACHE", "off")
+    found = kernels.examine()
+    assert found["tier"] == "portable" and found["because"] == "MINIVL_TIER asks for it"
+    rows = dict(kernels.rows(found))
+    assert rows["  other tiers"] == "also here: avx2, avx512, avx512-bf16; amx needs amx_tile"
+    assert rows["  compiled code"].startswith('none (MINIVL_CACHE is "off")')
+    monkeypatch.setenv("MINIVL_TIER", "sse")
+    assert "a tier is portable, avx2" in dict(kernels.rows(doctor.tried(kernels.examine)))["kernels"]
+
+
+def test_doctor_says_how_to_get_compiled_kernels(monkeypatch):
+    from minivl.cli import kernels
+    monkeypatch.setattr(kernels, "has_compiler", lambda: False)
+    ((_, said),) = kernels.rows(kernels.examine())
+    assert 'pip install "minivl[jit]"' in said
+
+
+def test_the_folder_of_compiled_code_is_counted(tmp_path):
+    from minivl.cli import kernels
+    (tmp_path / "a").write_bytes(b"12345")
+    (tmp_path / "b").write_bytes(b"12")
+    assert kernels.kept(tmp_path) == {"cache": str(tmp_path), "cached": 2, "cache_bytes": 7}
+    assert kernels.kept(tmp_path / "none")["cached"] == 0
 
 
 def test_doctor_speaks_of_no_package_that_nothing_imports():

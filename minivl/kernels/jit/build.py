@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...checkpoint.layout import COLUMNS
 from ...door.errors import ArgumentError
 from . import attention as attend
-from . import drivers, pixels, products, rows
+from . import drivers, packing, pixels, products, rows
 from .drivers import Inner
 from .emulator import Emulator, pointer
-from .layout import COLUMNS
 from .tiers import Tier, lacking
 
 
@@ -111,6 +111,13 @@ class Maker:
                  for count in (rows, 1) for again in (False, True)]
         lanes = vectors * self.tier.lanes
         return attend.attention(attend.Strided(rows, *forms), lanes, self.compile)
+
+    # ---- weights
+
+    def packer(self, format: str) -> Any:
+        """Rows of a weight into tiles: `packing.py`"""
+        make = {"int8": packing.bytes_with_scales, "int4": packing.nibbles_with_scales}
+        return make.get(format, packing.words)(self.compile)
 
     # ---- rows
 

@@ -16,7 +16,7 @@ many neighbouring k as fit:
 That is what a tile register reads in one load, what VDPBF16PS multiplies by one word of a row, and what
 a vector unit widens with a shift and a mask; nothing is packed twice. Both sizes are padded with zeros.
 
-Read next: `packed.py`, the weight that holds them.
+Not here: who multiplies by them (`kernels/jit`). Read next: `packed.py`, the weight that holds them.
 """
 
 from __future__ import annotations
