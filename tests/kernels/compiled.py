@@ -16,13 +16,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from minivl.checkpoint.packed import packed
 from minivl.checkpoint.tree import Linear
 from minivl.checkpoint.weight import weight
 from minivl.kernels import jit
 from minivl.kernels.jit import build, tiers
 from minivl.kernels.jit.build import Maker
 from minivl.kernels.jit.emulator import Emulator, _widened, flushed
-from minivl.kernels.jit.packed import packed
 from minivl.kernels.jit.team import Team
 
 BF16 = np.dtype(ml_dtypes.bfloat16)

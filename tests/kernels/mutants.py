@@ -20,13 +20,13 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from minivl.checkpoint import layout
 from minivl.kernels import definition, jit
 from minivl.kernels.jit import build
 
 from .compiled import Quick, assert_exact_enough, drawn, guarded, running
 from .laws import laws_of_packers, laws_of_packing, laws_of_tiles, laws_of_words
 
-FOLDER = Path(jit.__file__).parent
 OTHER = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.FloorDiv: ast.Mod, ast.Mod: ast.FloorDiv,
          ast.LShift: ast.RShift, ast.RShift: ast.LShift, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
          ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Eq: ast.NotEq, ast.Gt: ast.GtE, ast.And: ast.Or, ast.Or: ast.And}
@@ -50,9 +50,14 @@ class Mutant(NamedTuple):
         return f"{self.module}.{self.where}: {self.what}"
 
 
+def source_of(module: str) -> Path:
+    """Where it stands: the order of tiles is the checkpoint's, the rest lies beside the kernels."""
+    return Path((layout if module == "layout" else jit).__file__).parent / f"{module}.py"
+
+
 def mutants(module: str) -> Iterator[Mutant]:
     """All of them, in the order of the source."""
-    tree = ast.parse((FOLDER / f"{module}.py").read_text(encoding="utf-8"))
+    tree = ast.parse(source_of(module).read_text(encoding="utf-8"))
     for function in [node for node in tree.body if isinstance(node, ast.FunctionDef)]:
         original = list(ast.walk(function))
         minus = {id(node.operand) for node in original if isinstance(node, ast.UnaryOp)}     # -1: the rest of a shape
@@ -143,9 +148,10 @@ def module_of(mutant: Mutant) -> ModuleType:
         if isinstance(node, ast.FunctionDef):
             node.decorator_list = []
     ast.fix_missing_locations(mutant.tree)
-    made = ModuleType(f"minivl.kernels.jit.{mutant.module}")
-    made.__package__ = "minivl.kernels.jit"
-    exec(compile(mutant.tree, str(FOLDER / f"{mutant.module}.py"), "exec"), made.__dict__)
+    original = layout if mutant.module == "layout" else getattr(build, mutant.module)
+    made = ModuleType(original.__name__)
+    made.__package__ = original.__package__
+    exec(compile(mutant.tree, str(source_of(mutant.module)), "exec"), made.__dict__)
     return made
 
 

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 import minivl
+from minivl.checkpoint import layout
+from minivl.checkpoint.packed import Packed, packed
 from minivl.checkpoint.weight import Stored, weight
 from minivl.door.errors import ArgumentError
 from minivl.kernels import jit
-from minivl.kernels.jit import cache, layout, tiers
+from minivl.kernels.jit import cache, tiers
 from minivl.kernels.jit.build import Maker
-from minivl.kernels.jit.packed import Packed, packed
 
 from .compiled import BF16, assert_exact_enough, drawn, guarded, running
 

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minivl.checkpoint import layout
+from minivl.checkpoint.packed import packed
 from minivl.checkpoint.tree import Linear
 from minivl.checkpoint.weight import weight
 from minivl.kernels import jit
-from minivl.kernels.jit import layout, tiers
+from minivl.kernels.jit import tiers
 from minivl.kernels.jit.build import Maker
 from minivl.kernels.jit.emulator import Emulator, Trap
-from minivl.kernels.jit.packed import packed
 
 from .compiled import (
     BF16,
