@@ -80,7 +80,7 @@ def unpack_rows(tiles: np.ndarray, format: str, index: np.ndarray, k: int) -> np
     """The numbers of rows `index` of the weight: -> (len(index), k)."""
     block, half, column = index // COLUMNS, index // 16 % 2, index % 16
     words = np.ascontiguousarray(tiles[block, :, half, :, column])                # i step word
-    return numbers_of(words.reshape(len(index), -1), format)[:, :k]
+    return numbers_of(words.reshape(len(index), tiles.shape[1] * WORDS), format)[:, :k]
 
 
 def split(x: np.ndarray, parts: int) -> np.ndarray:

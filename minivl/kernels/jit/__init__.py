@@ -199,6 +199,7 @@ def swiglu(x: Array) -> Array:
     return out
 
 
+@in_fast_precision
 def gated_mlp(x: Array, w: MLP) -> Array:
     """n d -> n d, some rows at a time: what is inside is ten times as wide as a row."""
     out = np.empty((len(x), w.down.weight.shape[0]), x.dtype)

@@ -57,9 +57,10 @@ class Maker:
             return function
         import numba
 
-        from .cache import Kept
-        made: Any = numba.njit(nogil=True, error_model="numpy", boundscheck=False)(function)
-        made._cache = Kept((*self.key, function.__qualname__))
+        from .cache import Kept, named
+        key = (*self.key, function.__qualname__)
+        made: Any = numba.njit(nogil=True, error_model="numpy", boundscheck=False)(named(function, key))
+        made._cache = Kept(key)
         return made
 
     # ---- products

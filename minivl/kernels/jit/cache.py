@@ -18,7 +18,9 @@ import os
 import pickle
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import llvmlite
@@ -53,6 +55,19 @@ def sources() -> str:
     for path in (*sorted(Path(__file__).parent.glob("*.py")), Path(layout.__file__)):
         total.update(path.read_bytes())
     return total.hexdigest()
+
+
+def named(function: Callable[..., Any], key: tuple[Any, ...]) -> Any:
+    """A copy of a function whose name in machine code is its key's alone.
+
+    Numba numbers functions of one name in the order in which a process compiles them. Two kernels made
+    of one function by two processes may so have one symbol, and a third process, which loads both,
+    would run the first one for both.
+    """
+    copy = FunctionType(function.__code__, function.__globals__, function.__name__,
+                        function.__defaults__, function.__closure__)
+    copy.__qualname__ = f"{function.__name__}_{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}"
+    return copy
 
 
 class Kept(NullCache):
