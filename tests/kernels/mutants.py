@@ -199,6 +199,7 @@ FIRST = {"configure": TILES, "release": TILES, "tiles_bf16": TILES, "split_in_th
          "pairs_bf16": PAIRS, "widened_bf16": VECTORS, "plain_f32": FLOATS, "matrix_vector": FEW, "_number": FEW,
          "scaled_sum": FEW, "strided": [attention], "_column": VECTORS, "_totals": VECTORS, "_put": VECTORS,
          "pack_for_tiles": [laws_of_packers], "pack_for_vectors": [laws_of_packers], "expanded_product": WHOLE,
+         "_expanded_group": WHOLE, "_few": FEW,
          "_expander": WHOLE, "_add_scaled": WHOLE, "_pairs": WHOLE, "_finish": TILES[:1], "matrix_product": SHARED[:1],
          "shared": SHARED, "_panel": VECTORS}
 EVERY = [*TILES, *PAIRS, *VECTORS, *FLOATS, *FEW, *WHOLE, *SHARED, laws_of_packers, attention]

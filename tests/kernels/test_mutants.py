@@ -16,17 +16,18 @@ LEAST = 0.98                                   # of the sweep, which an emulator
 CACHE = "how much stays in a cache changes no result"
 ZEROS, LAST = "zeros that are written over", "bits that are shifted out"
 PRODUCT, EXPANDED, VECTOR = (f"drivers.{name}" for name in ("matrix_product", "expanded_product", "matrix_vector"))
+GROUP, FOUR = "drivers._expanded_group", "drivers._few"
 TILES, VECTORS = "drivers.pack_for_tiles", "drivers.pack_for_vectors"
 EQUIVALENT = [
-    *((where, what, CACHE) for where, left in ((PRODUCT, "in_strip = "), (EXPANDED, "in_strip, in_step = ("))
-      for what in (f"{left}max(2, ", f"{left}min(1, ", f"{left}max(1, STRIP % rows)")),
-    *((EXPANDED, f"deepest = {what}", CACHE) for what in ("max(2,", "min(1,", "max(1, inner.deepest % in_step)")),
-    (EXPANDED, "k0 >= 0", "sums begin at zero, so going on is the same as starting"),
+    *((where, f"in_strip = {what}", CACHE) for where in (PRODUCT, EXPANDED)
+      for what in ("max(2, ", "min(1, ", "max(1, STRIP % rows)")),
+    *((GROUP, f"deepest = {what}", CACHE) for what in ("max(2,", "min(1,", "max(1, inner.deepest % in_step)")),
+    (GROUP, "k0 >= 0", "sums begin at zero, so going on is the same as starting"),
     *((where, "k0 > 1", "k0 is a multiple of the steps that fit, which are two at least")
-      for where in (PRODUCT, EXPANDED)),
+      for where in (PRODUCT, GROUP)),
     *((where, "zeros[:0]", "an empty table, whichever it is of") for where in (EXPANDED, VECTOR)),
-    (VECTOR, "one(a, a_at, tiles, place, sums, c, 5 * COLUMNS", "one row, and the way to the next"),
-    (VECTOR, "one(a, a_at, tiles, place, sums, c, 4 + COLUMNS", "one row, and the way to the next"),
+    (FOUR, "one(a, a_at, tiles, place, sums, c, 5 * COLUMNS", "one row, and the way to the next"),
+    (FOUR, "one(a, a_at, tiles, place, sums, c, 4 + COLUMNS", "one row, and the way to the next"),
     (VECTOR, "sums[4 + COLUMNS:] = 0", ZEROS),
     ("drivers._expander", "U32(4294901761)", "whole numbers have no bit there"),
     ("drivers._expander", "(33 // in_word", "33 // 4 is 32 // 4, and 33 // 8 is 32 // 8"),

@@ -76,7 +76,8 @@ class Flat:
 class Mover:
     """One worker's half of the parameters that are trained, and how they move."""
 
-    def __init__(self, flat: Flat, worker: int, trained: Iterable[str]):
+    def __init__(self, flat: Flat, worker: int, trained: Iterable[str], halves: bool = FAST_HALVES):
+        self.halves = halves                              # bfloat16 inside of `orthogonal`
         self.flat, self.workers, trained = flat, len(flat.gradients), set(trained)
         chosen = [i for i, name in enumerate(flat.names) if name in trained]
         rules = {i: rule_of(flat.names[i], flat.parameters[i]) for i in chosen}
@@ -120,19 +121,19 @@ class Mover:
     def _muon(self, members: list[int], rate: float) -> None:
         gradients = torch.stack([self._gradient(i) for i in members])
         momenta = torch.stack([self.first[i] for i in members]).lerp_(gradients, 1 - MOMENTUM)
-        update = orthogonal(gradients.lerp(momenta, MOMENTUM))
+        update = orthogonal(gradients.lerp(momenta, MOMENTUM), self.halves)
         reach = 0.2 * max(update.shape[1:]) ** 0.5        # an update as large as AdamW's would be
         for i, momentum, u in zip(members, momenta, update, strict=True):
             self.first[i].copy_(momentum)
             self.values[i].mul_(1 - rate * DECAY).add_(u, alpha=-rate * reach)
 
 
-def orthogonal(stack: torch.Tensor) -> torch.Tensor:
+def orthogonal(stack: torch.Tensor, halves: bool = FAST_HALVES) -> torch.Tensor:
     """Matrices (n, o, i) with their singular values pushed towards one: an odd polynomial, five times."""
     tall = stack.shape[1] > stack.shape[2]
     x = stack.transpose(1, 2) if tall else stack
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    x = x.bfloat16() if FAST_HALVES or x.is_cuda else x
+    x = x.bfloat16() if halves or x.is_cuda else x
     for _ in range(5):
         square = x @ x.transpose(1, 2)
         x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=-4.775, alpha=2.0315), x, beta=3.4445)

@@ -113,7 +113,7 @@ class Run:
     def __init__(self, phase: Phase, folder: Path, start: Path | None, steps: int, batch: int, seed: int,
                  device: str | None = None):
         self.phase, self.folder, self.steps, self.batch, self.seed = phase, folder, steps, batch, seed
-        self.device = device
+        self.device, self.halves = device, FAST_HALVES or device not in (None, "cpu")       # products in bfloat16
         self.lean = Lean(new_model(config_for(load_tokenizer()), seed))
         before = None if start is None else load_weights(self.lean, start)
         folder.mkdir(parents=True, exist_ok=True)
@@ -314,9 +314,9 @@ def _end_with_parent() -> None:
 
 def _work(run: Run, index: int, stop: int, queue: Any, barrier: Any, teller: Teller | None) -> None:
     torch.set_num_threads(1)
-    network.ROUND = FAST_HALVES
+    network.ROUND = run.halves
     run.flat.collect_in(index)
-    mover = Mover(run.flat, index, run.trained())
+    mover = Mover(run.flat, index, run.trained(), run.halves)
     while run.step < stop:
         begin = time.time()
         half = queue.get(timeout=PATIENCE)
@@ -378,9 +378,9 @@ def _alone(run: Run, teller: Teller, drawers: int) -> None:
 
 def _whole_steps(run: Run, teller: Teller, order: Iterator[Any]) -> None:
     """The steps that are left, on batches from these queues in turn."""
-    network.ROUND = FAST_HALVES or run.device != "cpu"
+    network.ROUND = run.halves
     run.flat.collect_in(0)
-    mover = Mover(run.flat, 0, run.trained())
+    mover = Mover(run.flat, 0, run.trained(), run.halves)
     while run.step < run.steps:
         begin, batch = time.time(), next(order).get(timeout=PATIENCE)
         run.flat.gradients[0].zero_()

@@ -27,6 +27,9 @@ from .numbers import F32, exponential, get, put
 KEYS = 64                                      # of a block: scores and widened keys stay in the cache
 
 
+Compile = Callable[[Any], Any]
+
+
 class Strided(NamedTuple):
     """`products.strided` in four forms: `rows` at once and the rows that are left, from nothing and on
     what is there."""
@@ -37,71 +40,29 @@ class Strided(NamedTuple):
     one_more: Any
 
 
-def attention(inner: Strided, lanes: int, compile: Callable[[Any], Any]) -> Any:
+def attention(inner: Strided, lanes: int, compile: Compile) -> Any:
     """This thread's share of all blocks: `lanes` queries of one key head's group each."""
-    rows, many, many_more, one, one_more = inner
+    block = _block(inner, lanes, compile)
 
-    @compile
-    def multiply(a: Any, a_at: int, along: int, down: int, b: Any, c: Any, height: int, depth: int,
-                 more: bool) -> None:
-        """c (height, lanes) = or += a (height, depth) . b (depth, lanes)"""
-        line = 4 * lanes
-        for r in range(0, height // rows * rows, rows):
-            at = a_at + r * (down // 4)
-            if more:
-                many_more(a, at, b, 0, c, r * lanes, along, down, line, line, depth)
-            else:
-                many(a, at, b, 0, c, r * lanes, along, down, line, line, depth)
-        for r in range(height // rows * rows, height):
-            at = a_at + r * (down // 4)
-            if more:
-                one_more(a, at, b, 0, c, r * lanes, along, down, line, line, depth)
-            else:
-                one(a, at, b, 0, c, r * lanes, along, down, line, line, depth)
+    def share(me: int, team: int, q: Any, k: Any, v: Any, out: Any, blocks: Any, heads: int,
+              kv_heads: int, e: int, causal: bool) -> None:
+        """q, out (s, heads, e), k, v (r, kv_heads, e), each in one piece; blocks (b, 5): first query,
+        how many, first key, end of keys, last key that the first query sees"""
+        memory = (np.empty(e * lanes, F32), np.empty(KEYS * lanes, F32), np.empty(e * lanes, F32),
+                  np.empty(lanes, np.int64), np.empty(lanes, F32), np.empty(lanes, F32),
+                  np.empty(lanes, F32), np.empty(KEYS * e, F32))
+        for task in range(me, len(blocks) * kv_heads, team):
+            first, count, k0, k1, last = blocks[task // kv_heads]
+            block(q, k, v, out, memory, first, count, k0, k1, last, task % kv_heads, heads, kv_heads, e,
+                  causal)
+    return compile(share)
 
-    @compile
-    def take(q: Any, first: int, count: int, head: int, group: int, heads: int, e: int,
-             query: Any) -> None:
-        """Queries of a block into lanes, scaled: -> query (e, lanes)"""
-        scale = F32(e ** -0.5)
-        query[:] = 0
-        for lane in range(count * group):
-            at = ((first + lane // group) * heads + head * group + lane % group) * e
-            for i in range(e):
-                put(query, i * lanes + lane, get(q, at + i) * scale)
 
-    @compile
-    def widen(x: Any, first: int, count: int, head: int, heads: int, e: int, out: Any) -> None:
-        """Rows of one head as float32, side by side: -> out (count, e)"""
-        for row in range(count):
-            at = ((first + row) * heads + head) * e
-            for i in range(e):
-                put(out, row * e + i, get(x, at + i))
+def _block(inner: Strided, lanes: int, compile: Compile) -> Any:
+    """The five steps, for one block of queries and all keys that it sees."""
+    multiply, weigh = _multiply(inner, lanes, compile), _weigh(lanes, compile)
+    take, widen = _copies(lanes, compile)
 
-    @compile
-    def weigh(score: Any, count: int, seen: Any, key: int, causal: bool, largest: Any, total: Any,
-              shrink: Any) -> None:
-        """Scores of a block into weights, in place; `shrink` is what earlier sums are worth now."""
-        if causal:
-            for row in range(count):
-                for lane in range(lanes):
-                    if key + row > seen[lane]:
-                        put(score, row * lanes + lane, F32(-np.inf))
-        for lane in range(lanes):
-            shrink[lane] = largest[lane]
-        for row in range(count):
-            for lane in range(lanes):
-                largest[lane] = max(largest[lane], get(score, row * lanes + lane))
-        for lane in range(lanes):
-            shrink[lane] = exponential(F32(shrink[lane] - largest[lane]))
-            total[lane] = total[lane] * shrink[lane]
-        for row in range(count):
-            for lane in range(lanes):
-                weight = exponential(F32(get(score, row * lanes + lane) - largest[lane]))
-                put(score, row * lanes + lane, weight)
-                total[lane] += weight
-
-    @compile
     def block(q: Any, k: Any, v: Any, out: Any, memory: Any, first: int, count: int, k0: int, k1: int,
               last: int, head: int, heads: int, kv_heads: int, e: int, causal: bool) -> None:
         """`count` queries from row `first`, the first of which sees keys up to `last` when causal"""
@@ -127,20 +88,75 @@ def attention(inner: Strided, lanes: int, compile: Callable[[Any], Any]) -> Any:
             at = ((first + lane // group) * heads + head * group + lane % group) * e
             for i in range(e):
                 put(out, at + i, get(sums, i * lanes + lane) / total[lane])
+    return compile(block)
 
-    @compile
-    def share(me: int, team: int, q: Any, k: Any, v: Any, out: Any, blocks: Any, heads: int,
-              kv_heads: int, e: int, causal: bool) -> None:
-        """q, out (s, heads, e), k, v (r, kv_heads, e), each in one piece; blocks (b, 5): first query,
-        how many, first key, end of keys, last key that the first query sees"""
-        memory = (np.empty(e * lanes, F32), np.empty(KEYS * lanes, F32), np.empty(e * lanes, F32),
-                  np.empty(lanes, np.int64), np.empty(lanes, F32), np.empty(lanes, F32),
-                  np.empty(lanes, F32), np.empty(KEYS * e, F32))
-        for task in range(me, len(blocks) * kv_heads, team):
-            first, count, k0, k1, last = blocks[task // kv_heads]
-            block(q, k, v, out, memory, first, count, k0, k1, last, task % kv_heads, heads, kv_heads, e,
-                  causal)
-    return share
+
+def _multiply(inner: Strided, lanes: int, compile: Compile) -> Any:
+    """c (height, lanes) = or += a (height, depth) . b (depth, lanes)"""
+    rows, many, many_more, one, one_more = inner
+
+    def multiply(a: Any, a_at: int, along: int, down: int, b: Any, c: Any, height: int, depth: int,
+                 more: bool) -> None:
+        line = 4 * lanes
+        for r in range(0, height // rows * rows, rows):
+            at = a_at + r * (down // 4)
+            if more:
+                many_more(a, at, b, 0, c, r * lanes, along, down, line, line, depth)
+            else:
+                many(a, at, b, 0, c, r * lanes, along, down, line, line, depth)
+        for r in range(height // rows * rows, height):
+            at = a_at + r * (down // 4)
+            if more:
+                one_more(a, at, b, 0, c, r * lanes, along, down, line, line, depth)
+            else:
+                one(a, at, b, 0, c, r * lanes, along, down, line, line, depth)
+    return compile(multiply)
+
+
+def _copies(lanes: int, compile: Compile) -> tuple[Any, Any]:
+    """Queries into lanes, and rows of keys or values as float32."""
+    def take(q: Any, first: int, count: int, head: int, group: int, heads: int, e: int,
+             query: Any) -> None:
+        """Queries of a block, scaled: -> query (e, lanes)"""
+        scale = F32(e ** -0.5)
+        query[:] = 0
+        for lane in range(count * group):
+            at = ((first + lane // group) * heads + head * group + lane % group) * e
+            for i in range(e):
+                put(query, i * lanes + lane, get(q, at + i) * scale)
+
+    def widen(x: Any, first: int, count: int, head: int, heads: int, e: int, out: Any) -> None:
+        """Rows of one head, side by side: -> out (count, e)"""
+        for row in range(count):
+            at = ((first + row) * heads + head) * e
+            for i in range(e):
+                put(out, row * e + i, get(x, at + i))
+    return compile(take), compile(widen)
+
+
+def _weigh(lanes: int, compile: Compile) -> Any:
+    """Scores of a block into weights, in place; `shrink` is what earlier sums are worth now."""
+    def weigh(score: Any, count: int, seen: Any, key: int, causal: bool, largest: Any, total: Any,
+              shrink: Any) -> None:
+        if causal:
+            for row in range(count):
+                for lane in range(lanes):
+                    if key + row > seen[lane]:
+                        put(score, row * lanes + lane, F32(-np.inf))
+        for lane in range(lanes):
+            shrink[lane] = largest[lane]
+        for row in range(count):
+            for lane in range(lanes):
+                largest[lane] = max(largest[lane], get(score, row * lanes + lane))
+        for lane in range(lanes):
+            shrink[lane] = exponential(F32(shrink[lane] - largest[lane]))
+            total[lane] = total[lane] * shrink[lane]
+        for row in range(count):
+            for lane in range(lanes):
+                weight = exponential(F32(get(score, row * lanes + lane) - largest[lane]))
+                put(score, row * lanes + lane, weight)
+                total[lane] += weight
+    return compile(weigh)
 
 
 def blocks_of(segments: np.ndarray, queries: int, causal: bool) -> np.ndarray:

@@ -109,18 +109,16 @@ def expanded_product(format: str, inner: Inner, compile: Compile) -> Any:
     their whole numbers exactly, and are multiplied as such. A scale comes after the sum that it is of:
     all of k for int8, a group of 128 for int4."""
     configure, release, rows = inner.configure, inner.release, inner.rows
-    in_strip, in_step = max(1, STRIP // rows), IN_WORD[format] // 2         # bfloat16 steps in one step
-    deepest = max(1, inner.deepest // in_step)
-    multiply, finish, grouped = _panel(inner, compile), compile(_finish), format == "int4"
-    expand, add_scaled = _expander(format, deepest, compile), compile(_add_scaled)
+    in_strip = max(1, STRIP // rows)
+    finish, grouped = compile(_finish), format == "int4"
+    multiply = _expanded_group(format, inner, compile)
 
     def share(me: int, team: int, a: Any, tiles: Any, scales: Any, zeros: Any, bias: Any, out: Any,
               scratch: Any, room: Any, form: Any, height: int, width: int, steps: int) -> None:
         """steps: of the format; scales, zeros: as `Packed` has them, flat; room (team, words of a group
-        of blocks, `deepest` steps of each); the rest as in `matrix_product`"""
+        of blocks, as many steps of each as stay in the cache); the rest as in `matrix_product`"""
         configure(form, 0)
-        sums, buffer, row_blocks = scratch[me], room[me], (height + rows - 1) // rows
-        a_step = a.size // (row_blocks * steps)
+        sums, row_blocks = scratch[me], (height + rows - 1) // rows
         above = rows * LINE                                    # the sums of one group come first
         begin, end = shared(me, team, tiles.size // (steps * PAIR))
         for m0 in range(0, row_blocks, in_strip):
@@ -128,24 +126,39 @@ def expanded_product(format: str, inner: Inner, compile: Compile) -> Any:
             for n0 in range(begin, end, GROUP):
                 n1 = min(n0 + GROUP, end)
                 sums[:] = 0
-                for k0 in range(0, steps, deepest):
-                    depth = min(deepest, steps - k0)
-                    expand(tiles, zeros, buffer, n0, n1, k0, depth, steps)
-                    for m, n in _pairs(m0, m1, n0, n1):
-                        a_at, b_at = (m * steps + k0) * a_step, (n - n0) * deepest * in_step * PAIR
-                        at = above + (m - m0) * rows * LINE + (n - n0) * COLUMNS
-                        if not grouped:
-                            multiply(a, a_at, buffer, b_at, sums, at, depth * in_step, k0 > 0)
-                        else:
-                            for k in range(depth):
-                                multiply(a, a_at + k * a_step, buffer, b_at + k * in_step * PAIR,
-                                         sums, 0, in_step, False)
-                                add_scaled(sums, at, rows, scales, (n * steps + k0 + k) * COLUMNS)
+                multiply(a, a.size // (row_blocks * steps), tiles, scales, zeros, sums, room[me],
+                         m0, m1, n0, n1, steps)
                 for row in range(m0 * rows, min(m1 * rows, height)):
                     finish(sums, above + (row - m0 * rows) * LINE, scales[:0] if grouped else scales,
                            bias, out, row * width, n0 * COLUMNS, min(n1 * COLUMNS, width))
         release()
     return compile(share)
+
+
+def _expanded_group(format: str, inner: Inner, compile: Compile) -> Any:
+    """Blocks of rows by a group of blocks of columns: some steps are expanded, then multiplied."""
+    rows, in_step, grouped = inner.rows, IN_WORD[format] // 2, format == "int4"
+    deepest = max(1, inner.deepest // in_step)                 # each is `in_step` bfloat16 steps
+    multiply = _panel(inner, compile)
+    expand, add_scaled = _expander(format, deepest, compile), compile(_add_scaled)
+
+    def group(a: Any, a_step: int, tiles: Any, scales: Any, zeros: Any, sums: Any, buffer: Any,
+              m0: int, m1: int, n0: int, n1: int, steps: int) -> None:
+        """a_step: numbers of a block of rows in one step"""
+        for k0 in range(0, steps, deepest):
+            depth = min(deepest, steps - k0)
+            expand(tiles, zeros, buffer, n0, n1, k0, depth, steps)
+            for m, n in _pairs(m0, m1, n0, n1):
+                a_at, b_at = (m * steps + k0) * a_step, (n - n0) * deepest * in_step * PAIR
+                at = (1 + m - m0) * rows * LINE + (n - n0) * COLUMNS
+                if not grouped:
+                    multiply(a, a_at, buffer, b_at, sums, at, depth * in_step, k0 > 0)
+                else:
+                    for k in range(depth):
+                        multiply(a, a_at + k * a_step, buffer, b_at + k * in_step * PAIR, sums, 0,
+                                 in_step, False)
+                        add_scaled(sums, at, rows, scales, (n * steps + k0 + k) * COLUMNS)
+    return compile(group)
 
 
 @register_jitable
@@ -202,23 +215,8 @@ def _expander(format: str, deepest: int, compile: Compile) -> Any:
 def matrix_vector(format: str, products: tuple[Any, ...], scaled: Any, columns: int,
                   compile: Compile) -> Any:
     """One to four rows by this thread's share of the blocks. products[r]: the one for r + 1 rows."""
-    one, two, three, four = products
     finish, grouped, depth = compile(_finish), format == "int4", WORDS * IN_WORD[format]
-
-    def multiply(a: Any, a_at: int, tiles: Any, at: int, sums: Any, height: int, deep: int,
-                 steps: int) -> None:
-        """Columns of a block: sums (height, 32) = a . tiles"""
-        for c in range(0, COLUMNS, columns):
-            place = at + c // 16 * TILE + c % 16
-            if height == 1:
-                one(a, a_at, tiles, place, sums, c, 4 * COLUMNS, deep, steps)
-            elif height == 2:
-                two(a, a_at, tiles, place, sums, c, 4 * COLUMNS, deep, steps)
-            elif height == 3:
-                three(a, a_at, tiles, place, sums, c, 4 * COLUMNS, deep, steps)
-            else:
-                four(a, a_at, tiles, place, sums, c, 4 * COLUMNS, deep, steps)
-    multiply = compile(multiply)
+    multiply = _few(products, columns, compile)
 
     def share(me: int, team: int, a: Any, below: Any, tiles: Any, scales: Any, zeros: Any, bias: Any,
               out: Any, scratch: Any, height: int, width: int, steps: int) -> None:
@@ -244,6 +242,26 @@ def matrix_vector(format: str, products: tuple[Any, ...], scaled: Any, columns: 
                        scales[:0] if grouped else scales, bias, out, row * width, n * COLUMNS,
                        min((n + 1) * COLUMNS, width))
     return compile(share)
+
+
+def _few(products: tuple[Any, ...], columns: int, compile: Compile) -> Any:
+    """One to four rows by a block of 32 columns, in as many innermost products as that takes."""
+    one, two, three, four = products
+
+    def multiply(a: Any, a_at: int, tiles: Any, at: int, sums: Any, height: int, deep: int,
+                 steps: int) -> None:
+        """sums (height, 32) = a . tiles"""
+        for c in range(0, COLUMNS, columns):
+            place = at + c // 16 * TILE + c % 16
+            if height == 1:
+                one(a, a_at, tiles, place, sums, c, 4 * COLUMNS, deep, steps)
+            elif height == 2:
+                two(a, a_at, tiles, place, sums, c, 4 * COLUMNS, deep, steps)
+            elif height == 3:
+                three(a, a_at, tiles, place, sums, c, 4 * COLUMNS, deep, steps)
+            else:
+                four(a, a_at, tiles, place, sums, c, 4 * COLUMNS, deep, steps)
+    return compile(multiply)
 
 
 # ------------------------------------------------------------------------ rows into the order of a tier
