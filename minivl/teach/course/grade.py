@@ -36,6 +36,7 @@ from .process import PACKAGE, Foreign, Limits, Outcome, Run, Seen, run
 from .refusal import refused
 from .release import variant_of
 
+LONGEST_NAME = 200           # bytes; names of files have 255, and this one gets an ending
 CASES = 40                   # drawn inputs for each function
 # in a cell too; the others in a function only
 GRAVE = ("frames", "reading the package", "writing the package")
@@ -91,6 +92,14 @@ def students(folder: Path) -> list[str]:
     if not names:
         raise ArgumentError(f"{folder} holds no folders; expected is "
                          f"{folder / 'STUDENT' / 'ASSIGNMENT.ipynb'}")
+    if handed_out := {"release", "release-for"}.intersection(names):
+        raise ArgumentError(f"{folder} must hold a folder for each student, but {min(handed_out)}/ holds "
+                            "what you hand out: name the folder with what was handed in, such as "
+                            f"{folder / 'submitted'}")
+    for name in names:                                    # it becomes that of a file, and a line of tables
+        if not name.isprintable() or len(name.encode()) > LONGEST_NAME:
+            raise ArgumentError(f"a student's folder must have a name in printable letters, of at most "
+                                f"{LONGEST_NAME} bytes in UTF-8, but {folder} holds {name!r}: rename it")
     return names
 
 
@@ -126,15 +135,25 @@ def grade_one(folder: Path, student: str, assignment: Assignment, seed: int, lim
                     str(problem) if isinstance(problem, Unreadable) else
                     f"the file cannot be read ({type(problem).__name__})")
     cells = list(parsed(handed.code))
-    against = {name: str(found) for name in functions if (found := refused(cells, name))}
+    against = {name: found for name in functions if (found := _against(cells, name))}
     variant = variant_of(student, assignment, attempt)
     tests = {asked.function: Test(asked, variant, seed) for asked in assignment.asked}
-    seen = run(handed.code, {name: test.cases for name, test in tests.items() if name not in against},
+    readable = [Code(cell.cell, cell.source) for cell in cells if cell.tree]   # what nobody read is not run
+    seen = run(readable, {name: test.cases for name, test in tests.items() if name not in against},
                limits)
     marks = [_refusal(asked, against, seen)
              or tests[asked.function].mark(seen.outcomes[asked.function], handed, cells)
              for asked in assignment.asked]
     return Row(student, assignment.name, tuple(marks), (*handed.notes, *_notes(seen)), variant)
+
+
+def _against(cells: Sequence[Parsed], function: str) -> str:
+    """What speaks against a solution going by its text; empty when nothing does."""
+    try:
+        found = refused(cells, function)
+    except RecursionError:
+        return "its code is nested too deeply to be read"
+    return str(found) if found else ""
 
 
 def _all(student: str, assignment: Assignment, kind: str, words: str) -> Row:
@@ -252,8 +271,10 @@ def _kind_of(value: Any) -> str:
     found = next((one for one in outputs(value) if isinstance(one, Foreign)), None)
     if found is None:
         return "something"
-    return {"subclass": "an array of its own class"}.get(found.words) or (
-        found.words if " " in found.words else f"a {found.words}")
+    if found.words == "subclass":
+        return "an array of its own class"
+    article = "an" if found.words[0] in "aeiou" else "a"
+    return found.words if " " in found.words else f"{article} {found.words}"
 
 
 def _digests(args: tuple) -> list[str]:

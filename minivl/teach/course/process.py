@@ -119,7 +119,7 @@ def _once(code: Sequence[Code], asked: Mapping[str, Sequence[Case]], limits: Lim
                    {"function": name,
                     "cases": [(pickle.dumps(case.args), case.strided) for case in cases]}
                    for name, cases in asked.items()]}
-        process = subprocess.Popen([sys.executable, "-I", "-B", "-X", "utf8", str(CHILD), folder],
+        process = subprocess.Popen([sys.executable, "-I", "-B", "-X", "utf8", "-W", "ignore", str(CHILD), folder],
                                    cwd=folder,
                                    env=_environment(folder), stdin=subprocess.PIPE,
                                    stdout=subprocess.DEVNULL,
@@ -163,16 +163,23 @@ def _frames(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
         try:
             head = json.loads(data[at + 4 : at + 4 + length])
             size = int(head["bytes"])
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             return
         at += 4 + length + size
-        if size < 0 or at > len(data):
+        if size < 0 or at > len(data) or not _in_form(head):
             return
         yield head, data[at - size : at]
 
 
 STOPS = ("missing", "signature", "time", "memory", "output")
+WORDS, LISTS = ("at", "asked", "denied", "kind", "exception", "where"), ("touched", "arrays")
 PLACE = re.compile(r"cell \d{1,6}(, line \d{1,6})?")
+
+
+def _in_form(head: Mapping[str, Any]) -> bool:
+    """Whether a frame's head holds texts and lists where `child.py` writes them: others may have written it."""
+    return (all(isinstance(head.get(key, ""), str) for key in WORDS)
+            and all(isinstance(head.get(key, []), list) for key in LISTS))
 
 
 def _where(head: Mapping[str, Any], key: str = "where") -> str:
@@ -234,6 +241,6 @@ def _value(head: dict[str, Any], data: bytes) -> Any:
                 values.append(np.frombuffer(data[at : at + size], kind).reshape(shape) if plain else
                               Foreign("an array of something else than plain numbers"))
                 at += size
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, SyntaxError):
         return Foreign("something that cannot be read")
     return tuple(values) if head.get("tuple") else values[0] if values else Foreign("an empty tuple")

@@ -19,6 +19,7 @@ import ast
 import builtins
 import dis
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -115,8 +116,10 @@ def _names(node: ast.stmt, *kinds: str) -> set[str]:
     if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
         return {"*"} if "STORE_NAME" in kinds else set()
     module = ast.Module([node], [])
-    waiting: list[CodeType] = [compile(module, "<cell>", "exec", __future__.annotations.compiler_flag,
-                                       True)]
+    with warnings.catch_warnings():                       # told to the student, by the notebook
+        warnings.simplefilter("ignore")
+        waiting: list[CodeType] = [compile(module, "<cell>", "exec",
+                                           __future__.annotations.compiler_flag, True)]
     found = set()
     for code in waiting:
         found |= {step.argval for step in dis.get_instructions(code)
