@@ -93,10 +93,10 @@ def students(folder: Path) -> list[str]:
         raise ArgumentError(f"{folder} holds no folders; expected is "
                          f"{folder / 'STUDENT' / 'ASSIGNMENT.ipynb'}")
     if handed_out := {"release", "release-for"}.intersection(names):
-        raise ArgumentError(f"{folder} must hold a folder for each student, but {min(handed_out)}/ holds "
-                            "what you hand out: name the folder with what was handed in, such as "
+        raise ArgumentError(f"{folder} must hold a folder for each student, but {min(handed_out)}/ "
+                            "holds what you hand out: name the folder with what was handed in, such as "
                             f"{folder / 'submitted'}")
-    for name in names:                                    # it becomes that of a file, and a line of tables
+    for name in names:                                    # it becomes that of a file too
         if not name.isprintable() or len(name.encode()) > LONGEST_NAME:
             raise ArgumentError(f"a student's folder must have a name in printable letters, of at most "
                                 f"{LONGEST_NAME} bytes in UTF-8, but {folder} holds {name!r}: rename it")
@@ -138,8 +138,8 @@ def grade_one(folder: Path, student: str, assignment: Assignment, seed: int, lim
     against = {name: found for name in functions if (found := _against(cells, name))}
     variant = variant_of(student, assignment, attempt)
     tests = {asked.function: Test(asked, variant, seed) for asked in assignment.asked}
-    readable = [Code(cell.cell, cell.source) for cell in cells if cell.tree]   # what nobody read is not run
-    seen = run(readable, {name: test.cases for name, test in tests.items() if name not in against},
+    looked_at = [Code(cell.cell, cell.source) for cell in cells if cell.tree]  # the rest is not run
+    seen = run(looked_at, {name: test.cases for name, test in tests.items() if name not in against},
                limits)
     marks = [_refusal(asked, against, seen)
              or tests[asked.function].mark(seen.outcomes[asked.function], handed, cells)

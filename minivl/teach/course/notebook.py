@@ -176,7 +176,7 @@ def parsed(code: Sequence[Code]) -> Iterator[Parsed]:
 
 
 def _tree(source: str) -> ast.Module:
-    """The syntax tree of a source that compiles too. Python's warnings are not for the teacher's terminal."""
+    """The syntax tree of a source that compiles too. Python's warnings are not for a teacher to see."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tree = ast.parse(source)

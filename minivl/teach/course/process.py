@@ -33,6 +33,7 @@ from .notebook import Code
 
 PACKAGE = Path(__file__).resolve().parents[2]
 CHILD = Path(__file__).with_name("child.py").resolve()
+OPTIONS = ("-I", "-B", "-X", "utf8", "-W", "ignore")    # a warning would quote a line of the package
 STARTING = 10.0              # seconds of a processor for a process to start
 WAITING = 3.0  # seconds by the clock for each of a processor, on a busy machine or for one that sleeps
 
@@ -119,8 +120,7 @@ def _once(code: Sequence[Code], asked: Mapping[str, Sequence[Case]], limits: Lim
                    {"function": name,
                     "cases": [(pickle.dumps(case.args), case.strided) for case in cases]}
                    for name, cases in asked.items()]}
-        process = subprocess.Popen([sys.executable, "-I", "-B", "-X", "utf8", "-W", "ignore", str(CHILD), folder],
-                                   cwd=folder,
+        process = subprocess.Popen([sys.executable, *OPTIONS, str(CHILD), folder], cwd=folder,
                                    env=_environment(folder), stdin=subprocess.PIPE,
                                    stdout=subprocess.DEVNULL,
                                    stderr=subprocess.DEVNULL, start_new_session=True)
@@ -177,7 +177,7 @@ PLACE = re.compile(r"cell \d{1,6}(, line \d{1,6})?")
 
 
 def _in_form(head: Mapping[str, Any]) -> bool:
-    """Whether a frame's head holds texts and lists where `child.py` writes them: others may have written it."""
+    """Whether a frame's head holds texts and lists as `child.py` writes them; others may write too."""
     return (all(isinstance(head.get(key, ""), str) for key in WORDS)
             and all(isinstance(head.get(key, []), list) for key in LISTS))
 
