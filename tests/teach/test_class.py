@@ -235,6 +235,17 @@ def test_of_several_attempts_the_best_or_the_last_counts(tmp_path, people):
     assert gradebook.read(tmp_path / "g", "last") == {"pictures": {ada: 2, grace: 1}}
 
 
+@pytest.mark.parametrize("text", ["student_id;score\nk7;3\n", "student_id,score\nk7\n", "student_id,score\nk7,x\n"])
+def test_marks_that_a_spreadsheet_has_changed_are_told(text, tmp_path):
+    path = tmp_path / "pictures" / "grades.csv"
+    path.parent.mkdir()
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ArgumentError, match="line 2 has not .*save it as CSV with commas"):
+        gradebook.read(tmp_path)
+    path.write_text("\ufeffstudent_id,score\nk7,2.5\n", encoding="utf-8")
+    assert gradebook.read(tmp_path) == {"pictures": {"k7": 2.5}}
+
+
 def test_marks_of_nobody_in_the_roster_are_told_and_left_out(tmp_path, people):
     results(tmp_path / "g", ["stranger"], {"pictures": (3,)})
     _, err = minivl_("course", "grades", tmp_path / "g", "--roster", people, "-o", tmp_path / "p.csv")

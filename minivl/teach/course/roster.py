@@ -93,7 +93,7 @@ def _table(path: Path, lines: Sequence[Sequence[str]]) -> Roster:
                             "take one of them out")
     if long := [" | ".join(line)[:80] for line in rest if any(line[len(heads):])]:
         raise ArgumentError(f"{path}: a row must have no more cells than the head, which has "
-                            f"{len(heads)}, but one is {long[0]!r}: put a name with a comma between quotes")
+                            f"{len(heads)}, but one is {long[0]!r}: put a name with a comma in quotes")
     rows = tuple(dict(zip(heads, line, strict=False)) for line in rest
                  if not line[0].startswith("Points Possible"))
     return Roster(heads, rows)
