@@ -12,7 +12,7 @@ Start reading at `model.py`: the whole forward pass on one screen.
 from importlib import import_module
 from typing import Any
 
-from .api import VLM, load
+from .api import VLM, convert, load
 from .door.contract import AXES, ContractError
 from .door.errors import Error
 from .door.stage import Session, Stopped, session, until, using
@@ -25,7 +25,7 @@ from .teach.check import check
 __version__ = VERSION
 
 __all__ = ["AXES", "VLM", "ContractError", "Error", "Inputs", "Session", "Stopped", "check",
-           "explorer", "faults", "load",
+           "convert", "explorer", "faults", "load",
            "plot", "provenance", "read_dump", "session", "until", "using", "where_pixel", "where_token"]
 
 # when they are asked for

@@ -10,7 +10,7 @@ Read next: `run/prepare.py` (messages to inputs), `model.py` (the computation), 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from .config import (
 )
 from .door.errors import ArgumentError, MissingFile
 from .door.stage import running
-from .kernels import Interpreter, interpreter
+from .kernels import Interpreter, interpreter, packer
 from .passes.prompt import load_template
 from .run.cache import KVCache
 from .run.generation import Settings, write
@@ -58,11 +58,13 @@ def load(path_or_name: str | os.PathLike[str] | None = None, precision: str = "f
 
     Without a name: the small model in the package. precision: the type of the activations (float64,
     float32, float16, bfloat16); weights stay as stored and are widened when used. kernels: the
-    interpreter: "auto", "definition", or "shapes", which computes no numbers: for shapes and operation
-        counts, its answers mean nothing.
+        interpreter: "definition", "jit" (compiled, for float32 and bfloat16), "shapes", which computes
+        no numbers: for shapes and operation counts, its answers mean nothing; or "auto": "jit" for a
+        model of 50 million parameters or more where Numba is installed, else "definition".
+        `vlm.interpreter.name` says which. A folder that `convert` made is loaded like any other.
     Raises MissingFile, ConfigError or CheckpointError saying what is missing or wrong.
     """
-    machine = interpreter(kernels)
+    interpreter(kernels)                         # a wrong name is refused before anything is read
     folder = find(path_or_name)
     weights, tensors = load_model(folder, dtype_of(precision))
     try:
@@ -72,7 +74,7 @@ def load(path_or_name: str | os.PathLike[str] | None = None, precision: str = "f
         except MissingFile as missing:               # scores need neither: said when one is prepared
             processor = missing
         generation = read_generation(folder, weights.config)
-        return VLM(folder, weights, generation, processor, tensors, machine)
+        return VLM(folder, weights, generation, processor, tensors, interpreter(kernels, weights))
     except BaseException:
         tensors.close()                        # a map that stays open keeps the file from being replaced
         raise
@@ -86,7 +88,23 @@ def assembled(tensors: Mapping[str, Weight], config: ModelConfig, precision: str
     Raises CheckpointError when tensors and configuration do not fit each other.
     """
     weights = build(tensors, config, dtype_of(precision))
-    return VLM(folder, weights, read_generation(folder, config), processor, None, interpreter(kernels))
+    return VLM(folder, weights, read_generation(folder, config), processor, None,
+               interpreter(kernels, weights))
+
+
+def convert(source: str | os.PathLike[str] | None, target: str | os.PathLike[str], weights: str = "bf16",
+            tell: Callable[[str, int, int], object] | None = None) -> Path:
+    """Pack a checkpoint into a new folder, whose weights are mapped and multiplied where they lie; gives
+    the new folder. `load` takes it like any other.
+
+    source: a folder, or a hub name in the local cache; its other files (config, tokenizer, settings) are
+        copied, sub-folders are not. weights: "bf16" (nothing is lost of a bf16 checkpoint), "int8" or
+        "int4" (patches, merger, embedding and head are then int8). tell: called with a text, the bytes
+        that are done, and all of them.
+    What was stopped at any moment is gone on with by the same call. Raises Error or OSError.
+    """
+    from .checkpoint.convert import convert as pack_folder  # when first needed: it imports what reading does not
+    return pack_folder(find(source), Path(target), weights, packer(), tell or (lambda *said: None))
 
 
 def read_processor(folder: Path, config: ModelConfig) -> Processor:
@@ -180,9 +198,9 @@ class VLM:
         Golden values are always those of `on("float64", "definition")`, whatever the model runs on.
         """
         dtype = self.dtype if precision is None else dtype_of(precision)
-        machine = self.interpreter if kernels is None else interpreter(kernels)
-        return VLM(self.folder, self._model.in_precision(dtype), self.generation, self._processor,
-                   None, machine)
+        model = self._model.in_precision(dtype)
+        machine = self.interpreter if kernels is None else interpreter(kernels, model)
+        return VLM(self.folder, model, self.generation, self._processor, None, machine)
 
     def close(self) -> None:
         """Let go of the mapped files, so that they can be replaced (Windows refuses that while a map

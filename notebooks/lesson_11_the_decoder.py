@@ -32,6 +32,7 @@ from minivl.show import plot
 from minivl.config import official_config
 from minivl.kernels import definition as kernels
 from minivl.passes import sampling
+from minivl.show.figures import figure_of
 from minivl.show.plot import table
 
 np.set_printoptions(precision=4, suppress=True, linewidth=110)
@@ -559,6 +560,7 @@ for r in (1.0, 1.05, 1.2, 1.5, 2.0):
 print("without:", vlm.ask(scene, LIST, max_new_tokens=160, repetition_penalty=1.0))
 print("r = 2:  ", vlm.ask(scene, LIST, max_new_tokens=160, repetition_penalty=2.0))
 print("(the truth) red circle [16, 14, 60, 58], blue square [104, 20, 144, 60], green triangle [50, 66, 110, 100]")
+print(f"how often its boxes are right: {figure_of(LIST).sentence()}. Here only the tokens count")
 
 # %% [markdown]
 # So a strong penalty against loops in a transcript damages every table in it (QwenLM/Qwen3-VL#1611). And a

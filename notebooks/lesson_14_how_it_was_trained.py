@@ -528,8 +528,9 @@ plt.show()
 # the right answer is nearly certain, all that is left is to make the wrong one ever less likely. (In long phases both
 # may fall: a known weakness.) No judge and no reward model appears anywhere.
 #
-# What this phase brought to the embedded model, before and after, on the same questions. The bars at the side are
-# one standard error, $\sqrt{p(1-p)/n}$: within two of them a difference means nothing.
+# What this phase brought to the embedded model when it last ran, before and after, on the same questions (other phases
+# may have come behind it: the card lists them in their order). The bars at the side are one standard error,
+# $\sqrt{p(1-p)/n}$: within two of them a difference means nothing.
 
 # %%
 kept = record["preference"]

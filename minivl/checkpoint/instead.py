@@ -52,6 +52,7 @@ def instead_of_weights(folder: Path) -> str | None:
         _pickle,
         _other_tool,
         _unfinished,
+        _half_packed,
         _other_tensors,
         _deeper,
     )
@@ -109,6 +110,12 @@ def _other_tool(folder: Path, names: list[str]) -> str | None:
         return None
     owner = OTHER_TOOLS[Path(found).suffix.lower()]
     return f"{found} is {owner}: such a conversion is not read; {RELEASE}"
+
+
+def _half_packed(folder: Path, names: list[str]) -> str | None:
+    words = ("holds packed.safetensors without packed.json, which says what its tiles are: copy both, or "
+             "make the folder anew with minivl convert")
+    return words if "packed.safetensors" in names else None
 
 
 def _unfinished(folder: Path, names: list[str]) -> str | None:

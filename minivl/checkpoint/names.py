@@ -4,7 +4,7 @@ against it.
 Tensor names appear here and nowhere else. Each row gives a place in the tree of `tree.py` and the
 tensors that fill it, stacked on axis 0 in this order, each with its shape in the terms of `terms`. The
 names are the hub's; `LAYOUTS` turns the other layout (what the reference calls its tensors in memory)
-into them.
+into them. A packed checkpoint (`packed_folder.py`) calls its tensors by their places.
 
 Read next: `read.py` (files), `tree.py` (the tree).
 """
@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import re
 import reprlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -106,6 +108,45 @@ def wanted(config: ModelConfig) -> dict[str, dict[str, tuple[int, ...]]]:
             for place, sources in _rows(config)}
 
 
+def place_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Every place of the tree with the shape of all that stands there: q, k and v as one matrix. A
+    packed checkpoint names its tensors so."""
+    found = {}
+    for place, sources in wanted(config).items():
+        heights, rests = zip(*((shape[0], shape[1:]) for shape in sources.values()), strict=True)
+        found[place] = (sum(heights), *((prod(rests[0]),) if rests[0] else ()))
+    return found
+
+
+def weights_of(model: Model) -> dict[str, Weight]:
+    """Every weight of a tree by its place; a tied head, which is the embedding, not again."""
+    return {place: _weight_at(model, place) for place, _ in _rows(model.config)}
+
+
+def _weight_at(model: Model, place: str) -> Weight:
+    part: Any = model
+    for word in place.split("."):
+        if word.isdigit():
+            part = part[int(word)]
+        else:
+            part = getattr(part, word) if hasattr(part, word) else getattr(part.mlp, word)
+    found: Weight = part.weight if isinstance(part, Linear | Norm) else part
+    return found
+
+
+def parameters(model: Model) -> int:
+    """How many numbers a model has, a tied table once."""
+    return sum(prod(weight.shape) for weight in weights_of(model).values())
+
+
+def formats(model: Model) -> str:
+    """How the numbers of a model are kept, the format of most of them first: "bf16", "int8, bf16"."""
+    counts = Counter[str]()
+    for weight in weights_of(model).values():
+        counts[weight.format] += prod(weight.shape)
+    return ", ".join(format for format, _ in counts.most_common())
+
+
 def _rows(config: ModelConfig) -> Iterator[tuple[str, dict[str, str]]]:
     for place, sources in TABLE.items():
         count = config.vision.depth if place.startswith("vision") else config.text.num_hidden_layers
@@ -124,6 +165,13 @@ def _shape(text: str, sizes: Mapping[str, int]) -> tuple[int, ...]:
 def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Every tensor of the checkpoint, by its name in the hub's layout, with its shape."""
     return {name: shape for sources in wanted(config).values() for name, shape in sources.items()}
+
+
+def expected_of(tensors: Iterable[str], config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """What a checkpoint with tensors of these names must hold: with one that is called by its place,
+    all places; else all tensors by the hub's names."""
+    places = place_shapes(config)
+    return shapes(config) if places.keys().isdisjoint(tensors) else places
 
 
 def blank_tensors(config: ModelConfig, format: str = "bf16") -> dict[str, Weight]:
@@ -180,13 +228,13 @@ def _quantised(formats: Iterable[str]) -> str | None:
 
 
 def audit(tensors: Mapping[str, Weight], config: ModelConfig) -> Audit:
-    """Hold a checkpoint's tensors against the table. Reads no data, unless a tied model has a head as
-    well."""
+    """Hold a checkpoint's tensors against the table: their names are the hub's, or places of the tree.
+    Reads no data, unless a tied model has a head as well."""
     report, found = Audit(), _by_hub_name(tensors)
     for name, group in found.items():
         if len(group) > 1:
             report.conflicting.append(f"{name} is there {len(group)} times, as {', '.join(group)}")
-    expected = shapes(config)
+    expected = expected_of(tensors, config)
     for name, shape in expected.items():
         if name not in found:
             hint = "; with a tied head config.json should say tie_word_embeddings: true" * (name == HEAD)
@@ -285,8 +333,10 @@ class Parts:
         self.places, self.place = wanted(config), place or (lambda name, weight: weight)
 
     def take(self, where: str) -> Weight:
-        """The weight of a place: its tensors, each put where it belongs, joined when there are
-        several."""
+        """The weight of a place: the one of its name, or its tensors, each put where it belongs, joined
+        when there are several."""
+        if where in self.tensors:
+            return self.place(where, self.tensors[where])
         parts = [self.place(name, self.tensors[name]) for name in self.places[where]]
         return parts[0] if len(parts) == 1 else Joined(parts)
 

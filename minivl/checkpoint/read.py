@@ -17,6 +17,7 @@ from ..config import ConfigError, ModelConfig, config_from
 from ..door.files import read_json
 from .instead import INDEX, SINGLE, instead_of_weights, quantisation, variants
 from .names import Place, build, unpacked
+from .packed_folder import ABOUT, TILES, is_packed, read_packed
 from .safetensors import File
 from .tree import Model, Weight
 from .weight import CheckpointError
@@ -63,7 +64,8 @@ def load_model(folder: str | Path, dtype: Any, config: ModelConfig | None = None
     """
     folder = Path(folder)
     path = folder / "config.json"
-    nothing = config is None and not path.exists() and weight_files(folder) == (None, None)
+    nothing = config is None and not path.exists() and weight_files(folder) == (None, None) \
+        and not is_packed(folder)
     if nothing and (instead := instead_of_weights(folder)):
         raise ConfigError(f"{folder}: {instead}")
     values = read_json(path, ConfigError) if config is None else {}
@@ -85,13 +87,19 @@ def load_model(folder: str | Path, dtype: Any, config: ModelConfig | None = None
 
 
 def read_tensors(folder: str | Path) -> Tensors:
-    """Open the tensors of a folder: `model.safetensors`, or the shards of
-    `model.safetensors.index.json`.
+    """Open the tensors of a folder: `model.safetensors`, the shards of
+    `model.safetensors.index.json`, or a packed checkpoint, whose tensors are called by their places.
 
     Raises CheckpointError that names the file and the tensor; nothing stays open then.
     """
     folder = Path(folder)
     single, index = weight_files(folder)
+    if is_packed(folder):
+        if other := single or index:
+            raise CheckpointError(f"{folder}: holds packed weights ({ABOUT}) and others ({other.name}): "
+                                  f"move one of them away, {ABOUT} together with {TILES}")
+        weights, file, _ = read_packed(folder)
+        return Tensors(weights, [file])
     if single is not None:
         file = File(single)
         return Tensors(file.tensors, [file])

@@ -64,6 +64,18 @@ class File:
             return np.empty(shape, dtype)
         return np.frombuffer(self._map, dtype, prod(shape), start).reshape(shape)
 
+    def bytes_of(self, tensor: Mapped) -> memoryview:
+        """The bytes of one of its tensors, of whatever type, as a read-only view."""
+        return self.array(np.dtype(np.uint8), (tensor.size,), tensor.start).data
+
+    def let_go(self, start: int, size: int) -> None:
+        """Give the pages of these bytes back to the system: reading them again fetches them again."""
+        if self._map is None or not hasattr(mmap, "MADV_DONTNEED"):
+            return
+        first = start // mmap.PAGESIZE * mmap.PAGESIZE
+        if size:
+            self._map.madvise(mmap.MADV_DONTNEED, first, start + size - first)
+
     def close(self) -> None:
         """Unmap the file, so that it can be replaced or removed on every system. Twice is once."""
         mapped, self._map = self._map, None
@@ -84,6 +96,15 @@ class Mapped(Stored):
             raise CheckpointError(f"{self.file.path}: numbers in {self.format} are no weights of this "
                                   "model")
         return self.file.array(STORED[self.format], self.shape, self.start)
+
+    @property
+    def size(self) -> int:
+        """Its bytes in the file."""
+        return prod(self.shape) * ITEM[self.format.upper()]
+
+    def let_go(self) -> None:
+        """Give its pages back to the system."""
+        self.file.let_go(self.start, self.size)
 
 
 def _tensors(file: File, header: bytes, data: int, size: int) -> tuple[dict[str, Mapped],

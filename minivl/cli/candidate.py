@@ -69,7 +69,7 @@ def run_bisect(golden: Path, candidate: str | None, command: str | None, fault: 
                exchange: str | None, model: str | None, as_json: bool) -> int:
     """Print the guilty stretches; 1 when there are any. Raises ValueError or OSError when none can be
     looked for."""
-    with Trace(golden) as trace, open_model(Chosen(model)) as vlm:
+    with Trace(golden) as trace, open_model(Chosen(model, kernels="definition")) as vlm:
         check_checkpoint(vlm, trace)
         theirs = chosen(candidate, command, fault, precision, exchange, vlm)
         with working("running the candidate"):
@@ -116,7 +116,7 @@ def run_shadow(words: Sequence[str], fps: float | None, candidate: str | None, c
                as_json: bool) -> int:
     """Name every guilty stage of one run; 1 when there are any."""
     messages = messages_of(words, fps)
-    with open_model(Chosen(model)) as vlm:
+    with open_model(Chosen(model, kernels="definition")) as vlm:
         theirs = chosen(candidate, command, fault, precision, exchange, vlm)
         with working("running the candidate on golden values"):
             if isinstance(theirs.candidate, Ours):
@@ -160,7 +160,7 @@ def run_reduce(words: Sequence[str], fps: float | None, output: Path, candidate:
     fail."""
     check_new_folder(output)
     messages = messages_of(words, fps)
-    with open_model(Chosen(model)) as vlm:
+    with open_model(Chosen(model, kernels="definition")) as vlm:
         theirs = chosen(candidate, command, fault, precision, exchange, vlm)
         with working("trying smaller prompts") as say:
             found = reduce(vlm, theirs, messages, most,

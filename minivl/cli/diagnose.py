@@ -32,7 +32,7 @@ def diagnose(path: Path, golden: Path | None, names: Path | None, precision: str
     if page:
         check_place(page, *PAGES)
     known = read_names(names) if names else None
-    with open_model(Chosen(model)) as vlm, golden_of(path, golden, vlm) as right:
+    with open_model(Chosen(model, kernels="definition")) as vlm, golden_of(path, golden, vlm) as right:
         theirs = read_candidate(path, right, known, precision)
         with working("trying the known faults"):
             found = examine(vlm, right, theirs)

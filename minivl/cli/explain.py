@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
 from ..api import dtype_of, find, read_processor
+from ..checkpoint.names import formats
+from ..checkpoint.packed_folder import is_packed
+from ..checkpoint.read import load_model
 from ..config import OFFICIAL, OFFICIAL_PICTURES, ModelConfig, PreprocessorConfig, official_config, read_config
 from ..door.errors import MissingFile
 from ..run.costs import Cost, Costs, costs
@@ -21,15 +25,22 @@ def explain(model: str | None, sizes: Sequence[tuple[int, int]], text_tokens: in
             precision: str, as_json: bool) -> None:
     """Print what a run costs. Raises ArgumentError or OSError for whatever is wrong with the input."""
     config, pictures, name = described(model)
-    found = costs(config, pictures, sizes, text_tokens, new_tokens, dtype_of(precision))
+    dtype, weights = dtype_of(precision), "bf16"
+    with ExitStack() as stack:
+        held = None
+        if model not in OFFICIAL and is_packed(folder := find(model)):
+            held, tensors = load_model(folder, dtype)
+            stack.enter_context(tensors)
+            weights = formats(held)
+        found = costs(config, pictures, sizes, text_tokens, new_tokens, dtype, held)
     if as_json:
-        return print_json(document(name, precision, found))
+        return print_json(document(name, precision, weights, found))
     heading(f"{name}: a prompt of {found.tokens} tokens, {found.visual_tokens} of them visual")
     show(found.prefill)
     if found.first:
         heading("each further token, here the first one")
         show(found.first)
-    summary(found)
+    summary(found, weights)
 
 
 def described(model: str | None) -> tuple[ModelConfig, PreprocessorConfig, str]:
@@ -44,11 +55,11 @@ def described(model: str | None) -> tuple[ModelConfig, PreprocessorConfig, str]:
     return config, read_processor(folder, config).preprocessor, "the embedded model" if model is None else model
 
 
-def document(name: str, precision: str, found: Costs) -> dict[str, Any]:
+def document(name: str, precision: str, weights: str, found: Costs) -> dict[str, Any]:
     """What `--json` prints."""
     parts = {part: [row._asdict() for row in getattr(found, part)]
              for part in ("prefill", "first", "last")}
-    return {"model": name, "precision": precision, **asdict(found), **parts,
+    return {"model": name, "precision": precision, "weights": weights, **asdict(found), **parts,
             "prefill_flops": found.prefill_flops,
             "decode_flops": found.decode_flops, "peak_bytes": found.peak_bytes}
 
@@ -71,12 +82,12 @@ def shapes(row: Cost) -> str:
     return "  ".join(f"{times} x {list(shape)}" for shape, times in Counter(row.shapes).items())
 
 
-def summary(found: Costs) -> None:
+def summary(found: Costs, weights: str) -> None:
     """What the whole run takes."""
     facts([("parameters", count(found.parameters)), ("prompt", f"{count(found.prefill_flops)} FLOPs"),
            ("further tokens", f"{found.new_tokens - 1}, together {count(found.decode_flops)} FLOPs"),
-           ("weights in bf16", size(found.weight_bytes)), ("KV cache", size(found.cache_bytes)),
+           (f"weights in {weights}", size(found.weight_bytes)), ("KV cache", size(found.cache_bytes)),
            ("memory", f"at least {size(found.peak_bytes)}: weights, cache, and what goes in and out of "
                       "the widest pass")])
-    note("bytes: weights in bf16, and every pass's inputs and outputs; a kernel that joins passes moves "
+    note(f"bytes: weights in {weights}, and every pass's inputs and outputs; a kernel that joins passes moves "
          "fewer, and the definitions widen a matrix to float32 while they multiply")

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import api
+from ..checkpoint.names import formats
+from ..checkpoint.packed_folder import is_packed
 from ..config import PreprocessorConfig, read_config
 from ..door.errors import ArgumentError
 from ..passes.patches import grid_of
@@ -40,7 +42,10 @@ def open_model(chosen: Chosen, answers: bool = True) -> api.VLM:
                             "minivl passes for shapes and operations, or minivl explain for any size "
                             "without weights")
     with working("loading the model"):
-        return api.load(*chosen)
+        vlm = api.load(*chosen)
+    if is_packed(vlm.folder):
+        note(f"{vlm.folder}: packed weights, in {formats(vlm.weights)}")
+    return vlm
 
 
 def say_which(model: str | None) -> None:

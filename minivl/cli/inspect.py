@@ -19,7 +19,9 @@ from typing import Any
 
 from .. import api
 from ..checkpoint.instead import INDEX, SINGLE, quantisation
-from ..checkpoint.names import HEAD, TABLE, audit, hub_name, shapes, unpacked
+from ..checkpoint.names import HEAD, TABLE, audit, expected_of, hub_name, shapes, unpacked
+from ..checkpoint.packed import Packed
+from ..checkpoint.packed_folder import TILES, damaged, is_packed, read_about
 from ..checkpoint.read import read_tensors
 from ..checkpoint.safetensors import ITEM, File
 from ..checkpoint.tree import Weight
@@ -44,7 +46,7 @@ from .console import facts, heading, line, print_json, size, table, working
 
 FILES = {                  # any one of these names, what it is for, and whether nothing works without it
     ("config.json",): ("the model's dimensions", True),
-    (SINGLE, INDEX): ("weights", True),
+    (SINGLE, INDEX, TILES): ("weights", True),
     ("tokenizer.json", "vocab.json"): ("text; vocab.json together with merges.txt", True),
     ("preprocessor_config.json", "processor_config.json"): ("pictures", True),
     ("video_preprocessor_config.json",): ("videos; else processor_config.json, or as pictures", False),
@@ -94,12 +96,21 @@ def examine(folder: Path) -> dict[str, Any]:
             tried(lambda: unquantised(folder, tensors, values))
         report = tried(lambda: audit(tensors, config)) if config and tensors else None
         about = weights_document(tensors, config)
+    packing = tried(lambda: packing_of(folder)) if is_packed(folder) else None
+    if packing and not problems:
+        problems += damaged(folder)
     audited = {**asdict(report), "ok": report.ok, "text": str(report)} if report else None
     return {"folder": str(folder), "ok": bool(report and report.ok and not problems),
-            "official_size": official_size(config), "files": files(folder), "problems": problems,
+            "official_size": official_size(config), "packed": packing, "files": files(folder), "problems": problems,
             "notes": notes, "config": asdict(config) if config else None,
             **{name: values_of(part) for name, part in others.items()},
             **about, "audit": audited}
+
+
+def packing_of(folder: Path) -> dict[str, Any]:
+    """How a packed folder was made."""
+    about = read_about(folder)
+    return {"weights": about.weights, "source": about.source.get("name"), "minivl": about.minivl}
 
 
 def unquantised(folder: Path, tensors: Mapping[str, Weight], values: Mapping[str, Any]) -> None:
@@ -155,15 +166,20 @@ def weights_document(tensors: Mapping[str, Weight], config: ModelConfig | None) 
     """Counts of the tensors that could be opened, by format and by part of the model."""
     formats = Counter(weight.format for weight in tensors.values())
     official = official_size(config)
-    expected = shapes(official_config(official)) if official else shapes(config) if config else {}
+    expected = expected_of(tensors, official_config(official) if official else config) if config else {}
     held = {name: prod(weight.shape) for name, weight in tensors.items()}
     return {"tensors": {"count": len(tensors), "expected": len(expected) or None,
                         "formats": dict(formats),
-                        "bytes": sum(n * ITEM[tensors[name].format.upper()] for name, n in held.items()),
+                        "bytes": sum(map(bytes_of, tensors.values())),
                         "parameters": sum(held.values())},
             "parts": parts(held, {name: prod(shape) for name, shape in expected.items()}),
             "head": {"tied": config.tie_word_embeddings if config else None,
-                     "tensor": any(hub_name(name) == HEAD for name in tensors)}}
+                     "tensor": any(hub_name(name) in (HEAD, "decoder.head") for name in tensors)}}
+
+
+def bytes_of(weight: Weight) -> int:
+    """What a weight takes in its file."""
+    return weight.nbytes if isinstance(weight, Packed) else prod(weight.shape) * ITEM[weight.format.upper()]
 
 
 def parts(held: Mapping[str, int], expected: Mapping[str, int]) -> list[dict[str, Any]]:
@@ -187,7 +203,7 @@ def part_of(tensor: str) -> str:
     not in it."""
     name = hub_name(tensor)
     return next((part_of_place(place) for place, sources in TABLE.items()
-                 if any(fnmatchcase(name, pattern) for pattern in sources)), "other")
+                 if any(fnmatchcase(name, pattern) for pattern in (place, *sources))), "other")
 
 
 def official_size(config: ModelConfig | None) -> str | None:
@@ -221,6 +237,9 @@ def show(found: dict[str, Any]) -> None:
         show_values(name, found[name])
     for one in found["notes"]:
         line(f"note: {one}")
+    if packed := found["packed"]:
+        line(f"packed: {packed['weights']}, from {packed['source']}, by minivl {packed['minivl']}; its "
+             "tensors are called by their places in the model")
     show_weights(found)
     show_audit(found)
 

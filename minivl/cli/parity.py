@@ -27,7 +27,7 @@ def run_parity(model: str | None, output: Path, report: Path | None, as_json: bo
     beside = output.with_suffix(".json")
     if was is None:
         check_output(output, beside)
-    with open_model(Chosen(model)) as vlm:
+    with open_model(Chosen(model, kernels="definition")) as vlm:
         if was is not None and report is not None:
             with working("making everything again") as say:
                 found = verify(was, vlm, say)

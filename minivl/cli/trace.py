@@ -41,7 +41,7 @@ def record(images: Sequence[str], question: str | None, output: Path, source: st
         raise ArgumentError(f"--from is {' or '.join(SOURCES)}, --attention {' or '.join(ATTENTION)}")
     ours = source == "minivl"
     precision = precision or ("float64" if ours else "float32")
-    which = Chosen(model, precision, kernels) if ours else Chosen(model)
+    which = Chosen(model, precision, kernels) if ours else Chosen(model, kernels="definition")
     if yardsticks is None:
         yardsticks = PRECISIONS if ours and precision == "float64" else ()
     if yardsticks and not ours:
@@ -95,7 +95,8 @@ def show(path: Path, pattern: str, as_json: bool) -> None:
         kept = [trace.stages[key] for key in trace.recorded([pattern])]
         if as_json:
             return print_json({**trace.facts, "stages": [vars(stage) for stage in kept]})
-        heading(f"{trace.facts.get('producer')}, {trace.precision}: {len(kept)} of {len(trace.stages)} "
+        weights = f", weights in {trace.facts['weights']}" if "weights" in trace.facts else ""
+        heading(f"{trace.facts.get('producer')}, {trace.precision}{weights}: {len(kept)} of {len(trace.stages)} "
                 "stages")
         shapes = [[trace.file.tensors[name] for name in stage.arrays] for stage in kept]
         table(("stage", "axes", "arrays"), [
@@ -165,7 +166,8 @@ def propose(candidate: Path, golden: Trace, path: Path) -> None:
 def compare_local(golden: Trace, candidate: Candidate, model: str | None) -> Comparison:
     """Every stage by itself, against a golden trace made for this candidate, which is thrown away."""
     from ..truth.compare.local import local_golden
-    with open_model(Chosen(model)) as vlm, working("running each stage on the candidate's values"), \
+    with open_model(Chosen(model, kernels="definition")) as vlm, \
+            working("running each stage on the candidate's values"), \
             local_golden(vlm, golden, candidate) as made:
         return replace(compare(made, candidate), golden=f"{golden.path}, stage by stage")
 

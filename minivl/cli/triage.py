@@ -32,7 +32,7 @@ def triage(candidate: Path, model: str | None, precision: str | None, golden: st
     if PRECISIONS.index(golden or FINER[theirs]) > PRECISIONS.index(theirs):
         raise ArgumentError(f"--golden is {golden}, coarser than the candidate's {theirs}: leave it out")
     kept = Cache(cache or candidate.with_name(CACHE))
-    with open_model(Chosen(model)) as vlm:
+    with open_model(Chosen(model, kernels="definition")) as vlm:
         with working("reading samples") as say:
             found = examine(lines, vlm, theirs, golden, kept, max_new_tokens, say)
         shown = None

@@ -282,7 +282,7 @@ def explain(model: Annotated[str | None, typer.Option("--model", metavar="3B|7B|
     """Tell what a run costs. Every pass with its shapes, parameters, operations and bytes; no weights
     are needed.
 
-    JSON: model, precision, tokens, visual_tokens, new_tokens, prefill, first, last: [label, contract,
+    JSON: model, precision, weights, tokens, visual_tokens, new_tokens, prefill, first, last: [label, contract,
     shapes, runs, parameters, flops, moved, held], weight_bytes, cache_bytes, peak_bytes,
     prefill_flops, decode_flops.
     """
@@ -299,12 +299,28 @@ def inspect(model: Annotated[str | None, typer.Argument(metavar="[MODEL_DIR]", s
     """Audit a checkpoint's folder. Shows what is in it and what is wrong with it; exit code 1 when
     something is.
 
-    JSON: folder, ok, official_size, files, problems, notes, config, preprocessor, videos,
-        generation, tensors: [count, expected, formats, bytes, parameters], parts: [part, parameters,
-        expected], head: [tied, tensor], audit.
+    JSON: folder, ok, official_size, packed: [weights, source, minivl], files, problems, notes, config,
+        preprocessor, videos, generation, tensors: [count, expected, formats, bytes, parameters],
+        parts: [part, parameters, expected], head: [tied, tensor], audit.
     """
     from .inspect import inspect
     raise typer.Exit(0 if inspect(model, as_json) else 1)
+
+
+@app.command()
+def convert(source: Annotated[str, typer.Argument(metavar="MODEL_DIR", help=(
+                "A checkpoint's folder or hub name."))],
+            target: Annotated[Path, typer.Argument(metavar="NEW_DIR", help="Where the packed one goes.")],
+            weights: Annotated[str, typer.Option("--weights", metavar="bf16|int8|int4", help=(
+                "How numbers are kept; int4 keeps patches, merger, embedding and head in int8."))] = "bf16",
+            ) -> None:
+    """Pack a checkpoint for the compiled interpreter. It is then mapped and used where it lies.
+
+    What was stopped goes on with the same command; every tensor is read back. Config, tokenizer and
+    settings are copied.
+    """
+    from .convert import convert
+    convert(source, target, weights)
 
 
 @app.command()
@@ -683,12 +699,22 @@ def diagnose(path: Annotated[Path, typer.Argument(metavar="TRACE", help=(
 
 
 @app.command()
-def doctor(as_json: AsJson = False) -> None:
+def doctor(as_json: AsJson = False,
+           measure: Annotated[bool, typer.Option("--measure", help="Measure this machine instead: how "
+                              "fast it reads and multiplies, and where a 3B model lies under that "
+                              "roof. At most 20 seconds.")] = False,
+           output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE.png", help=(
+               "With --measure: draw the roof into this file."))] = None) -> None:
     """Tell whether minivl works here. And what is installed; exit code 0 when it does.
 
     JSON: usable, minivl, python, executable, platform, machine, cores, memory, blas, resize, packages,
-    embedded_model, hub, lessons: {missing, install}.
+    embedded_model, hub, lessons: {missing, install}, kernels: [installed, compiled_from, tier, because,
+    needs: {tier: what it needs}, threads, cache, cached, cache_bytes]. With --measure: bandwidth, peaks,
+    weights, threads, lacking, edge, parts.
     """
+    if measure or output is not None:
+        from .measure import measure as measured
+        return measured(as_json, output, measure)
     from .doctor import doctor
     raise typer.Exit(0 if doctor(as_json) else 1)
 

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..checkpoint.names import parameters
+from ..checkpoint.packed import Packer
 from ..checkpoint.tree import Model
 from ..door.errors import ArgumentError, MissingExtra
 from . import definition
@@ -23,6 +26,7 @@ Function = Callable[..., Any]
 NAMES = tuple(name for name, value in vars(definition).items()
               if getattr(value, "label", "") == f"kernel.{name}")
 INTERPRETERS = ("definition", "jit", "shapes")                   # modules of this folder
+COMPILED_FROM = 50_000_000                     # parameters from which "auto" compiles
 
 
 def same(value: Any) -> Any:
@@ -49,10 +53,9 @@ class Interpreter(NamedTuple):
     to_host: Callable[[Any], Any] = same
 
 
-def interpreter(name: str | Interpreter) -> Interpreter:
-    """The interpreter of a name; "auto" is the definitions, until a faster one is there. One of your
-    own is
-    checked: its functions may be keyed by kernels and stages, or by their definitions.
+def interpreter(name: str | Interpreter, model: Model | None = None) -> Interpreter:
+    """The interpreter of a name; "auto" is the one that `fitting` names for the model. One of your own
+    is checked: its functions may be keyed by kernels and stages, or by their definitions.
 
     Raises ArgumentError for a name that there is none of, and for a key that is no kernel or stage.
     """
@@ -63,7 +66,9 @@ def interpreter(name: str | Interpreter) -> Interpreter:
         said = repr(name) if name is None or isinstance(name, str | int) else f"a {type(name).__name__}"
         raise ArgumentError(f"kernels must be 'auto' or {' or '.join(map(repr, INTERPRETERS))} or an "
                             f"Interpreter, got {said}")
-    if name in ("auto", "definition"):
+    if name == "auto":
+        name = fitting(model)
+    if name == "definition":
         return Interpreter("definition")
     try:
         module = import_module(f".{name}", __name__)
@@ -73,6 +78,29 @@ def interpreter(name: str | Interpreter) -> Interpreter:
     found: Interpreter = module.INTERPRETER
     own = {defined(key): function for key, function in found.functions.items()}
     return found._replace(functions={**stand_ins(module), **own})
+
+
+def fitting(model: Model | None) -> str:
+    """What "auto" means: "jit" for a model of at least `COMPILED_FROM` parameters that runs in float32
+    or bfloat16, where Numba is installed; else "definition".
+
+    Below that a program answers sooner by the definitions: to import Numba and to load compiled code
+    takes about a second, and the first run on a computer compiles for half a minute.
+    """
+    if model is None or model.decoder.dtype.name not in ("float32", "bfloat16"):
+        return "definition"
+    big = parameters(model) >= COMPILED_FROM
+    return "jit" if big and has_compiler() else "definition"
+
+
+def has_compiler() -> bool:
+    """Whether Numba is installed; it is not imported."""
+    return find_spec("numba") is not None
+
+
+def packer() -> Packer | None:
+    """What packs weights fastest here: compiled code, or None for the definition."""
+    return import_module(".jit", __name__).pack if has_compiler() else None
 
 
 def defined(key: Any) -> Function:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..checkpoint.names import blank_tensors, build
+from ..checkpoint.packed import Packed
 from ..checkpoint.tree import Model
 from ..config import ModelConfig, PreprocessorConfig
 from ..door.contract import outputs
@@ -86,15 +87,16 @@ class Costs:
 
 def costs(config: ModelConfig, pictures: PreprocessorConfig, sizes: Sequence[tuple[int, int]] = (),
           text_tokens: int = TEXT_TOKENS, new_tokens: int = 1,
-          precision: np.dtype | None = None) -> Costs:
+          precision: np.dtype | None = None, model: Model | None = None) -> Costs:
     """Costs of a prompt with pictures of these sizes (height, width in pixels) and of new_tokens after
     it.
 
-    precision: of activations and cache; weights count as bf16, as every release stores them.
+    precision: of activations and cache. model: whose weights count as they are stored; without one they
+        count as bf16, as every release stores them.
     Raises PictureError for a size that the model does not take.
     """
     dtype = np.dtype(np.float32) if precision is None else precision
-    model = build(blank_tensors(config), config, dtype)
+    model = model or build(blank_tensors(config), config, dtype)
     inputs = prompt_of(config, pictures, sizes, text_tokens)
     batch = Batch.of([inputs], config, dtype)
     cache = KVCache(config.text, batch.lengths + new_tokens, dtype, interpreter("shapes").zeros)
@@ -195,6 +197,8 @@ def weights_of(value: Any) -> list[Any]:
 
 def stored_bytes(weight: Any) -> int:
     """What a weight takes where it is stored."""
+    if isinstance(weight, Packed):
+        return weight.nbytes
     return numbers(weight) * {"bf16": 2, "f16": 2, "f32": 4, "f64": 8}[weight.format]
 
 

@@ -222,7 +222,7 @@ def _answer_panel(sample: Sample, said: str, ax: Any) -> None:
     ax = plot.found(frames[0], found, ax) if found else plot.picture(frames, ax=ax)
     if sample.fps:
         ax.set_xlabel(f"{len(frames)} frames, {sample.fps:g} a second", size=8)
-    short = said if len(said) < 60 else said[:57] + "..."
+    short = said if len(said) < 40 else said[:37] + "..."           # a panel is that wide
     mark = "" if sample.is_right(said) else "   (wrong)"
     share = figure_of(sample.question, sample.answer).short()
     ax.set_title("")

@@ -352,7 +352,8 @@ def test_inspect_knows_official_sizes_by_their_published_counts(tmp_path):
     assert sum(n for part, n in expected.items() if part.startswith("vision")) == 676_550_144
     assert expected["decoder.layers"] == 6_525_618_176 and sum(expected.values()) == 8_292_166_656
     assert [f["file"] for f in found["files"] if f["needed"] and not f["present"]] == [
-        "model.safetensors or model.safetensors.index.json", "tokenizer.json or vocab.json",
+        "model.safetensors or model.safetensors.index.json or packed.safetensors",
+        "tokenizer.json or vocab.json",
         "preprocessor_config.json or processor_config.json"]
     assert "MISSING" in minivl_("inspect", tmp_path, code=1)[0]
 
@@ -400,6 +401,39 @@ def test_doctor_finds_this_installation():
     assert found["resize"]["equal"] == (int(packages["pillow"].split(".")[0]) >= 13)
 
 
+def test_doctor_tells_the_tier_and_what_others_need(monkeypatch):
+    pytest.importorskip("numba")
+    from minivl.cli import kernels
+    from minivl.kernels.jit import tiers
+    found = kernels.examine()
+    assert found["tier"] == tiers.chosen().name and found["needs"][found["tier"]] == []
+    monkeypatch.setattr(tiers, "lacking", lambda tier: ["amx_tile"] if tier.tiles else [])
+    monkeypatch.setenv("MINIVL_TIER", "portable")
+    monkeypatch.setenv("MINIVL_CACHE", "off")
+    found = kernels.examine()
+    assert found["tier"] == "portable" and found["because"] == "MINIVL_TIER asks for it"
+    rows = dict(kernels.rows(found))
+    assert rows["  other tiers"] == "also here: avx2, avx512, avx512-bf16; amx needs amx_tile"
+    assert rows["  compiled code"].startswith('none (MINIVL_CACHE is "off")')
+    monkeypatch.setenv("MINIVL_TIER", "sse")
+    assert "a tier is portable, avx2" in dict(kernels.rows(doctor.tried(kernels.examine)))["kernels"]
+
+
+def test_doctor_says_how_to_get_compiled_kernels(monkeypatch):
+    from minivl.cli import kernels
+    monkeypatch.setattr(kernels, "has_compiler", lambda: False)
+    ((_, said),) = kernels.rows(kernels.examine())
+    assert 'pip install "minivl[jit]"' in said
+
+
+def test_the_folder_of_compiled_code_is_counted(tmp_path):
+    from minivl.cli import kernels
+    (tmp_path / "a").write_bytes(b"12345")
+    (tmp_path / "b").write_bytes(b"12")
+    assert kernels.kept(tmp_path) == {"cache": str(tmp_path), "cached": 2, "cache_bytes": 7}
+    assert kernels.kept(tmp_path / "none")["cached"] == 0
+
+
 def test_doctor_speaks_of_no_package_that_nothing_imports():
     root = Path(__file__).parent.parent.parent
     code = "\n".join(path.read_text(encoding="utf-8") for part in ("minivl", "tools", "tests")
@@ -415,6 +449,19 @@ def test_doctor_says_when_the_embedded_model_does_not_answer(monkeypatch):
     monkeypatch.setattr(api, "load", fail)
     out = minivl_("doctor", code=1)[0]
     assert "no multiarray" in out and out.rstrip().splitlines()[-1].startswith("NOT USABLE")
+
+
+def test_doctor_measures_this_machine(monkeypatch, tmp_path):
+    from minivl.cli import measure
+    from minivl.run.roofline import Roof
+    roof = Roof(20e9, {"NumPy, float32": 100e9, "amx, float32": 300e9}, 15e9, 2, {"avx2": "this machine lacks avx2"})
+    monkeypatch.setattr(measure, "measured", lambda: roof)
+    out, err = minivl_("doctor", "--measure", "-o", tmp_path / "roof.png")
+    assert "75% of that" in out and "decode at 512, products" in out and "not measured: avx2" in err
+    assert (tmp_path / "roof.png").read_bytes()[:4] == b"\x89PNG"
+    found = json.loads(minivl_("doctor", "--measure", "--json")[0])
+    assert found["edge"] == 15 and [part["waits_for"] for part in found["parts"]][-1] == "memory"
+    assert "give both" in minivl_("doctor", "-o", tmp_path / "x.png", code=2)[1]
 
 
 def test_demo_is_given_the_file_and_a_console(monkeypatch, tmp_path):

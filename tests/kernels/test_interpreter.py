@@ -1,12 +1,18 @@
 """An interpreter's part of the bargain: another machine's arrays are never taken for NumPy's, fused functions give way
 when somebody looks inside, and golden values do not come from what they measure."""
 
+import subprocess
+import sys
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import minivl
-from minivl import model
-from minivl.kernels import Interpreter, definition, interpreter
+from minivl import kernels, model
+from minivl.checkpoint.names import blank_tensors, build
+from minivl.checkpoint.names import parameters as count
+from minivl.kernels import COMPILED_FROM, Interpreter, definition, fitting, interpreter
 from minivl.passes import block
 from minivl.passes import vision as passes
 from minivl.run.inputs import Inputs
@@ -256,3 +262,41 @@ def test_a_shadow_cannot_write_into_another_machines_run(vlm, messages):
     with minivl.session(shadow={"vision.merge_2x2": spoiling}, record="vision.blocks.5.add_mlp") as s:
         assert np.array_equal(other.vision(inputs), right)
     assert not s.guilty and s.trace["vision.blocks.5.add_mlp"].any()
+
+
+def sized(parameters, dtype="float32"):
+    """A blank model with the embedded one's form and at least so many parameters."""
+    config = minivl.load().config
+    blank = build(blank_tensors(config), config, dtype)
+    short = max(0, parameters - count(blank))
+    wide = replace(config.text, vocab_size=config.text.vocab_size + -(-short // config.text.hidden_size))
+    config = replace(config, text=wide)
+    return build(blank_tensors(config), config, dtype)
+
+
+def test_auto_compiles_big_models_in_the_precisions_that_are_compiled(monkeypatch):
+    small, big = sized(0), sized(COMPILED_FROM)
+    assert count(small) < 10_000_000 and COMPILED_FROM <= count(big) < COMPILED_FROM + 10_000
+    for there in (True, False):
+        monkeypatch.setattr(kernels, "has_compiler", lambda there=there: there)
+        assert fitting(small) == "definition" == fitting(None)
+        assert fitting(big) == ("jit" if there else "definition")
+        assert fitting(sized(COMPILED_FROM, "bfloat16")) == fitting(big)
+        assert fitting(sized(COMPILED_FROM, "float64")) == "definition" == fitting(sized(COMPILED_FROM, "float16"))
+
+
+def test_what_auto_chose_is_told_and_golden_values_never_are_of_it(vlm, monkeypatch):
+    pytest.importorskip("numba")
+    assert vlm.interpreter.name == "definition"
+    monkeypatch.setattr(kernels, "COMPILED_FROM", 1)
+    with minivl.load() as fast:
+        assert fast.interpreter.name == "jit" == fast.on("bfloat16").interpreter.name
+        assert fast.on("float64", "auto").interpreter.name == "definition"
+        assert fast.on("float64", "definition").interpreter.name == "definition"
+        assert vlm.on(kernels="auto").interpreter.name == "jit"
+
+
+def test_a_small_model_is_loaded_without_a_compiler():
+    code = ("import sys, minivl; minivl.load(); "
+            "assert not {'numba', 'hashlib', 'shutil'} & sys.modules.keys(), 'imported'")
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

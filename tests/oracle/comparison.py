@@ -62,14 +62,14 @@ def minivl_inputs(inputs: Inputs, config: Any, after_video: str) -> minivl.Input
 
 
 def minivl_trace(case: Case, precision: str, stored: str = "bfloat16", going_on_with: Mapping[str, Any] | None = None,
-                 replace: Mapping[str, Callable] | None = None) -> dict[str, Any]:
+                 replace: Mapping[str, Callable] | None = None, kernels: str = "definition") -> dict[str, Any]:
     """Every leaf of one run of minivl that asks for all logits, positions included; verified at each door.
 
     Where `going_on_with` has a stage, the run goes on with that value, while the trace keeps what minivl made itself.
     """
     own: dict[str, Any] = {}
     instead = {stage: _keeping(own, stage, value) for stage, value in (going_on_with or {}).items()}
-    vlm = minivl.load(checkpoint(case, stored), precision=precision)
+    vlm = minivl.load(checkpoint(case, stored), precision=precision, kernels=kernels)
     with minivl.session(record="*", verify=True, replace={**(replace or {}), **instead}) as seen:
         logits = vlm.logits(minivl_inputs(case.inputs(), vlm.config, case.after_video))
     np.testing.assert_array_equal(logits, seen.trace["decoder.logits"])

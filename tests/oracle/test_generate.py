@@ -68,12 +68,12 @@ def near_tie(folder, inputs: Inputs, ours: list[int], theirs: list[int], penalty
     return bool(close and {ours[step], theirs[step]} == {first, second})
 
 
-def ties(folder, prompts: list[Inputs], penalty: float) -> tuple[int, int]:
+def ties(folder, prompts: list[Inputs], penalty: float, kernels: str = "definition") -> tuple[int, int]:
     """Number of tokens that the reference wrote after these prompts, and of answers that part from it at a near tie.
 
     Raises AssertionError where an answer parts from the reference without one.
     """
-    vlm = minivl.load(folder)
+    vlm = minivl.load(folder, kernels=kernels)
     batch = [minivl_inputs(inputs, vlm.config, "tf5") for inputs in prompts]
     answers = vlm.generate(batch, max_new_tokens=STEPS, do_sample=False, repetition_penalty=penalty)
     model, written, found = reference(folder), 0, 0
@@ -86,9 +86,11 @@ def ties(folder, prompts: list[Inputs], penalty: float) -> tuple[int, int]:
     return written, found
 
 
-def test_greedy_tokens_are_the_references():
+@pytest.mark.parametrize("kernels", ["definition", "jit"])
+def test_greedy_tokens_are_the_references(kernels):
     """Every kind of prompt, with the penalty and without; at most one token in a hundred at a near tie."""
-    runs = [ties(checkpoint(case), [case.inputs()], penalty) for case in FIXTURES.values() for penalty in PENALTIES]
+    runs = [ties(checkpoint(case), [case.inputs()], penalty, kernels)
+            for case in FIXTURES.values() for penalty in PENALTIES]
     written, found = (sum(column) for column in zip(*runs, strict=True))
     print(f"{found} near ties in {written} tokens")
     assert written > 400
@@ -108,6 +110,12 @@ def test_conversations_packed_together_answer_as_the_reference_does_one_by_one(p
 @given(cases(patches=80), st.sampled_from(PENALTIES))
 def test_greedy_tokens_of_any_model_are_the_references(case, penalty):
     ties(checkpoint(case), [case.inputs()], penalty)
+
+
+@examples(6)
+@given(cases(patches=80), st.sampled_from(PENALTIES))
+def test_compiled_greedy_tokens_of_any_model_are_the_references(case, penalty):
+    ties(checkpoint(case), [case.inputs()], penalty, "jit")
 
 
 def test_answers_end_with_the_stop_token():

@@ -9,6 +9,9 @@ Read next: `comparison.py` (the bounds), `report.py` (the numbers as a table), `
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
+
+import minivl
 
 from .comparison import (
     ANGLES,
@@ -17,14 +20,18 @@ from .comparison import (
     Error,
     angles_of,
     arrays,
+    checkpoint,
     errors,
     in_16_bits,
     integers_that_differ,
+    minivl_inputs,
     minivl_trace,
     reference_traces,
     relative_l2,
 )
 from .strategies import FIXTURES, Case, cases, examples
+
+interpreters = pytest.mark.parametrize("kernels", ["definition", "jit"])
 
 
 def judged(case: Case, precision: str, stored: str = "bfloat16", **replace) -> list[Error]:
@@ -40,9 +47,10 @@ def too_far(table: list[Error]) -> list[Error]:
     return [row for row in table if not row.ours <= row.bound]
 
 
+@interpreters
 @pytest.mark.parametrize("name", FIXTURES)
-def test_float32_is_within_5e_6_of_the_golden_value_at_every_stage(name):
-    table = judged(FIXTURES[name], "float32")
+def test_float32_is_within_5e_6_of_the_golden_value_at_every_stage(name, kernels):
+    table = judged(FIXTURES[name], "float32", kernels=kernels)
     assert too_far(table) == []
     assert max(row.ours for row in table) < 5e-6
 
@@ -54,16 +62,24 @@ def test_float32_is_no_further_from_the_golden_value_than_the_reference(case):
 
 
 @examples(6)
+@given(cases(), st.sampled_from(["bfloat16", "float32"]))
+def test_compiled_float32_is_no_further_from_the_golden_value_than_the_reference(case, stored):
+    """The bounds of the definitions, with weights of both kinds."""
+    assert too_far(judged(case, "float32", stored, kernels="jit")) == []
+
+
+@examples(6)
 @given(cases())
 def test_float32_checkpoints_too(case):
     assert too_far(judged(case, "float32", stored="float32")) == []
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize(("precision", "kernels"), [("bfloat16", "definition"), ("float16", "definition"),
+                                                    ("bfloat16", "jit")])
 @pytest.mark.parametrize("name", FIXTURES)
-def test_16_bits_are_no_further_from_the_golden_value_than_the_reference(name, precision):
+def test_16_bits_are_no_further_from_the_golden_value_than_the_reference(name, precision, kernels):
     """Where the reference has no error (word embeddings, and what only moves them) minivl has none either."""
-    table = judged(FIXTURES[name], precision)
+    table = judged(FIXTURES[name], precision, kernels=kernels)
     assert too_far(table) == []
     assert any(row.theirs == 0 for row in table)
 
@@ -96,6 +112,34 @@ def test_each_stage_by_itself_has_the_references_bits_in_16_bits(name, precision
 @given(cases())
 def test_bfloat16_of_any_model(case):
     assert too_far(judged(case, "bfloat16")) == []
+
+
+@examples(6)
+@given(cases())
+def test_compiled_bfloat16_of_any_model(case):
+    assert too_far(judged(case, "bfloat16", kernels="jit")) == []
+
+
+@pytest.mark.parametrize("name", ["ragged both ways", "picture, video, picture"])
+def test_float64_never_runs_compiled(name):
+    """The other precisions are the definitions, on weights that were packed."""
+    found = [minivl_trace(FIXTURES[name], "float64", kernels=kernels) for kernels in ("definition", "jit")]
+    assert list(found[0]) == list(found[1])
+    for stage in found[0]:
+        for a, b in zip(arrays(found[0][stage]), arrays(found[1][stage]), strict=True):
+            assert a.dtype == b.dtype and a.tobytes() == b.tobytes(), stage
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_fused_kernels_are_the_same_program(precision):
+    """A run that nobody looks into, where kernels may be one, and a run that gives every stage: the same logits within
+    the last digits."""
+    case = FIXTURES["picture, video, picture"]
+    vlm = minivl.load(checkpoint(case), precision=precision, kernels="jit")
+    inputs = minivl_inputs(case.inputs(), vlm.config, case.after_video)
+    with minivl.session(record="*"):
+        watched = vlm.logits(inputs)
+    assert relative_l2(vlm.logits(inputs), watched.astype(np.float64)) <= 4 * EPS[precision]
 
 
 def test_an_error_of_three_millionths_is_seen_where_it_is_made():

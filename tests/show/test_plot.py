@@ -480,3 +480,14 @@ def test_errors_are_drawn_along_the_stages_of_the_first_run():
     assert crosses.tolist() == [[2, 1]] and none.tolist() == []
     assert b[[0, 2]].tolist() == [[0, 1e-7], [2, 2e-2]] and np.isnan(b[1, 1])
     assert ax.get_yscale() == "log" and [t.get_text() for t in ax.get_xticklabels()] == ["one", "two", "three"]
+
+
+def test_a_roof_climbs_with_the_bandwidth_and_ends_at_each_peak():
+    ax = plot.roofline(10e9, {"low": 50e9, "high": 200e9}, {"left": 1.0, "right": 100.0})
+    low, high, left, right = (line.get_xydata() for line in ax.lines)
+    for line, peak in ((low, 50), (high, 200)):
+        assert np.allclose(line[:, 1], [min(peak, 10 * x) for x in line[:, 0]])          # in GFLOP/s
+    assert left.tolist() == [[1.0, 10.0]] and right.tolist() == [[100.0, 200.0]]
+    assert ax.get_xscale() == ax.get_yscale() == "log"
+    with pytest.raises(ValueError, match="one peak or more, got 1e\\+10 and 0 peaks"):
+        plot.roofline(10e9, {}, {})

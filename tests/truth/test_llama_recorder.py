@@ -20,8 +20,7 @@ from minivl.truth.museum import cases
 from minivl.truth.trace.format import Trace
 from minivl.truth.trace.llama_recorder import HIDDEN, IDS, LOGITS, listening, record
 from minivl.truth.trace.record import record as record_golden
-
-from . import gguf_of
+from tools.checkpoints import gguf_of
 
 VLM = minivl.load()
 FLOAT32 = 0                                               # GGML_TYPE_F32

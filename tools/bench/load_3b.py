@@ -74,7 +74,7 @@ def max_resident_bytes() -> int | None:
 
 # ---- the measured process ----------------------------------------------------------------------------------
 
-def measure(folder: Path, precision: str) -> dict[str, Any]:
+def measure(folder: Path, precision: str, kernels: str) -> dict[str, Any]:
     """Load, prepare and write in this process; everything that the report needs, as plain JSON values."""
     start = perf_counter()
     import numpy as np
@@ -83,7 +83,7 @@ def measure(folder: Path, precision: str) -> dict[str, Any]:
     imported = perf_counter()
     memory = AnonymousPeak()
     memory.start()
-    vlm = minivl.load(folder, precision)
+    vlm = minivl.load(folder, precision, kernels)
     loaded, after_load = perf_counter(), anonymous_bytes()
     picture = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
     content = [{"type": "image", "image": picture}, {"type": "text", "text": "What is in this picture?"}]
@@ -92,7 +92,7 @@ def measure(folder: Path, precision: str) -> dict[str, Any]:
     with minivl.session(profile=True) as session:
         tokens = vlm.generate(inputs, TOKENS, stop_ids=())              # no stop id: noise must not end early
     written = perf_counter()
-    return {"import_seconds": imported - start, "load_seconds": loaded - imported,
+    return {"kernels": vlm.interpreter.name, "import_seconds": imported - start, "load_seconds": loaded - imported,
             "prepare_seconds": prepared - loaded, "generate_seconds": written - prepared,
             "generate_cpu_seconds": process_time() - worked, "prompt_tokens": len(inputs.input_ids),
             "tokens": tokens, "after_load_bytes": after_load, "anonymous_bytes": memory.end(),
@@ -152,11 +152,13 @@ def report(found: Mapping[str, Any], folder: Path) -> bool:
 def figures_of(found: Mapping[str, Any]) -> list[Figure]:
     """What is kept of a run: figures that hold on a busy machine too, so no time by the clock but that of loading."""
     from .record import Figure
-    rows = [Figure("3B: load, all tensors audited", found["load_seconds"], "s"),
-            Figure(f"3B: a prompt of {found['prompt_tokens']} tokens and {TOKENS} new ones",
+    name = "3B" if found["kernels"] == "definition" else f"3B, {found['kernels']}"
+    memory = "weights stay mapped" if found["kernels"] == "definition" else "packed weights among them, unless mapped"
+    rows = [Figure(f"{name}: load, all tensors audited", found["load_seconds"], "s"),
+            Figure(f"{name}: a prompt of {found['prompt_tokens']} tokens and {TOKENS} new ones",
                    found["generate_cpu_seconds"], "s of CPU time")]
     if found["anonymous_bytes"] is not None:
-        rows.append(Figure("3B: most memory of its own; weights stay mapped", found["anonymous_bytes"] / GIB, "GiB"))
+        rows.append(Figure(f"{name}: most memory of its own; {memory}", found["anonymous_bytes"] / GIB, "GiB"))
     return rows
 
 
@@ -207,17 +209,18 @@ def main() -> int:
                                      description="Time and memory of a checkpoint of the 3B size.")
     parser.add_argument("folder", type=Path, help="a checkpoint, for example from tools.checkpoints.make_checkpoint")
     parser.add_argument("--precision", default="float32")
+    parser.add_argument("--kernels", default="definition", help="definition, jit, or auto")
     parser.add_argument("--cold", action="store_true", help="drop the files from the page cache first")
     parser.add_argument("--keep", action="store_true", help="write the figures into tools/bench/results/")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)      # in the fresh process
     given = parser.parse_args()
     if given.measure:
-        print(json.dumps(measure(given.folder, given.precision)))
+        print(json.dumps(measure(given.folder, given.precision, given.kernels)))
         return 0
     if given.cold:
         forget_pages(given.folder)
     command = [sys.executable, "-m", "tools.bench.load_3b", str(given.folder), "--precision", given.precision,
-               "--measure"]
+               "--kernels", given.kernels, "--measure"]
     child = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8", check=False)
     if child.returncode:
         return child.returncode

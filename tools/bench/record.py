@@ -112,10 +112,11 @@ def _git(*words: str) -> str:
 
 # ---- files ----------------------------------------------------------------------------------------
 
-def keep(bench: str, figures: Sequence[Figure], folder: Path = RESULTS) -> Path:
-    """Write one result; the path of its file. Older ones stay."""
+def keep(bench: str, figures: Sequence[Figure], folder: Path = RESULTS,
+         facts: dict[str, Any] | None = None) -> Path:
+    """Write one result; the path of its file. Older ones stay. facts: of the machine, taken before."""
     now = datetime.now(UTC)
-    result = Result(bench, now.isoformat(timespec="seconds"), commit(), machine(), list(figures))
+    result = Result(bench, now.isoformat(timespec="seconds"), commit(), facts or machine(), list(figures))
     path = folder / f"{bench}-{now:%Y%m%dT%H%M%SZ}.json"            # no colon: Windows has none in names
     folder.mkdir(exist_ok=True)
     document = result._asdict() | {"figures": [figure._asdict() for figure in figures]}

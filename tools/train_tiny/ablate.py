@@ -92,7 +92,7 @@ def measure(folder: Path | None, samples: int, seed: int = 3) -> Iterator[dict[s
     """For every change a row with the figures of all tasks."""
     asked = [row for row in ROWS if row.task in TASKS and row.tier in "AB" and "never" not in row.name]
     drawn = [(row, row.samples(samples, seed)) for row in asked]
-    with minivl.load(folder) as vlm:
+    with minivl.load(folder, kernels="jit") as vlm:
         engine = answer_by_minivl(vlm)
         for name, change in CHANGES.items():
             figures = {}

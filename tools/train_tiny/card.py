@@ -124,6 +124,14 @@ def missing(rows: list[dict[str, Any]]) -> str:
     return "\n".join(f"- {row['name']}: {CLOSE.get(row['task'], 'more training')}." for row in below)
 
 
+def preferred(history: list[dict[str, Any]]) -> str:
+    """When the preference phase ran last: the weights may have gone on from there."""
+    runs = [row["run"] for row in history if row["phase"] == "dpo"]
+    if not runs:
+        return "it never has"
+    return f"run {runs[-1]}" + (", from which the last run went on" if runs[-1] != history[-1]["run"] else "")
+
+
 def card(evaluation: dict[str, Any], history: list[dict[str, Any]], dpo: list[dict[str, Any]],
          size: int) -> str:
     rows = evaluation["rows"]
@@ -133,7 +141,7 @@ def card(evaluation: dict[str, Any], history: list[dict[str, Any]], dpo: list[di
     return TEMPLATE.read_text(encoding="utf-8").format(
         size=f"{size / 1e6:.1f}", world=WORLD, each=f"{rows[0]['samples']:,}", same=f"{same:,}", asked=f"{asked:,}",
         table=table(rows), constants=constants(rows), missing=missing(rows), changed=changed(dpo),
-        pairs=dpo[0]["samples"] if dpo else 0,
+        pairs=dpo[0]["samples"] if dpo else 0, preferred=preferred(history),
         phases=phases(history), hours=f"{hours:.1f}",
         samples=f"{sum(one['samples'] for one in history):,}")
 

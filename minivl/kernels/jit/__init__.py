@@ -2,9 +2,9 @@
 
     vlm = minivl.load(folder, kernels="jit")
 
-Weights stay in 16 bits and are packed once (`layout.py`); products run on the best instructions that the
-processor has (`tiers.py`). float32 rows are multiplied as exactly as float32 is, on every tier; bfloat16
-rows as bfloat16. Other precisions run by the definitions.
+Weights stay in 16 bits and are packed once (`checkpoint/layout.py`); products run on the best
+instructions that the processor has (`tiers.py`). float32 rows are multiplied as exactly as float32 is, on
+every tier; bfloat16 rows as bfloat16. Other precisions run by the definitions.
 
 Not here: what a kernel means (`../definition.py`). Read next: `products.py`, the innermost loops.
 """
@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from ...checkpoint.layout import COLUMNS, IN_WORD, aligned, depth
+from ...checkpoint.packed import Packed, array_shapes, end_format, pack_rows, packed
 from ...checkpoint.tree import MLP, Block, Linear, Model, Norm
 from ...checkpoint.weight import precision
 from ...config import PreprocessorConfig
@@ -27,14 +29,13 @@ from .. import Interpreter, definition
 from .attention import blocks_of
 from .build import Maker, tile_form
 from .drivers import GROUP, LINE, PAIR, STRIP
-from .layout import COLUMNS, IN_WORD, aligned, depth
 from .numbers import bits
-from .packed import Packed, packed
 from .team import team
 from .tiers import chosen
 
 Array = np.ndarray
 FEW = 4                                        # rows that go to the vector units, whatever the tier
+LITTLE = 1 << 20                               # numbers that are packed before code for it is compiled
 FLOAT32, BFLOAT16 = np.dtype(np.float32), precision("bfloat16")
 FAST = (FLOAT32, BFLOAT16)                     # precisions that are compiled
 
@@ -70,6 +71,22 @@ def flat(x: Array) -> Array:
     return bits(np.ascontiguousarray(x)).reshape(-1)
 
 
+class Lent:
+    """An array of a mapped file as one that could be written to: Numba compiles a kernel anew for arrays
+    that cannot, and no kernel writes to a weight."""
+
+    def __init__(self, array: Array):
+        about = array.__array_interface__
+        self.array, self.__array_interface__ = array, {**about, "data": (about["data"][0], False)}
+
+
+def tables_of(weight: Packed) -> list[Array]:
+    """Tiles, scales and zeros as compiled code takes them, where they lie."""
+    arrays = (weight.tiles, weight.scales, weight.zeros)
+    return [array.reshape(-1) if array.flags.writeable else np.asarray(Lent(array.reshape(-1)))
+            for array in arrays]
+
+
 def defined(name: str) -> Callable[..., Any]:
     """A kernel's definition."""
     found: Callable[..., Any] = getattr(definition, name).definition
@@ -98,35 +115,41 @@ def linear(x: Array, w: Linear) -> Array:
     return out
 
 
+def steps_of(weight: Packed) -> int:
+    """How many steps of k a weight has."""
+    return -(-weight.shape[1] // depth(weight.format))
+
+
 def few_rows(x: Array, weight: Packed, bias: Array, out: Array) -> None:
     """One to four rows: weights pass once, at the speed of the memory."""
-    height, steps, crew = len(x), weight.tiles.shape[1], team()
+    height, steps, crew = len(x), steps_of(weight), team()
     rows = np.zeros((height, steps * depth(weight.format)), np.float32)
     rows[:, :x.shape[1]] = x
     below = rows.reshape(height, steps, -1).sum(axis=-1) if weight.format == "int4" else bias
     sums = np.empty((crew.size, 2 * FEW * COLUMNS), np.float32)
     crew.run(function("vector_product", weight.format), rows.reshape(-1), below.reshape(-1),
-             weight.tiles.reshape(-1), weight.scales.reshape(-1), weight.zeros.reshape(-1), bias, out,
-             sums, height, weight.shape[0], steps, work=2 * height * prod(weight.shape))
+             *tables_of(weight), bias, out, sums, height, weight.shape[0], steps,
+             work=2 * height * prod(weight.shape))
 
 
-def many_rows(x: Array, weight: Packed, bias: Array, out: Array) -> None:
-    """Rows packed for the tier, then multiplied block by block."""
-    height, steps, format, crew = len(x), weight.tiles.shape[1], weight.format, team()
-    multiply, inner, packing = function("product", format, x.dtype == FLOAT32)
+def many_rows(x: Array, weight: Packed, bias: Array, out: Array,
+              made: Callable[..., Any] = function) -> None:
+    """Rows packed for the tier, then multiplied block by block. made: functions of another tier."""
+    height, steps, format, crew = len(x), steps_of(weight), weight.format, team()
+    multiply, inner, packing = made("product", format, x.dtype == FLOAT32)
     padded, work = steps * depth(format), 2 * height * prod(weight.shape)
     size = -(-height // packing.rows) * packing.rows * padded * packing.parts
     a = workspace("rows", (size,), packing.dtype)
     crew.run(packing.pack, flat(x), a, height, x.shape[1], padded, work=height * padded * 8)
     strip = max(1, STRIP // inner.rows) * inner.rows
     sums = workspace("sums", (crew.size, (strip + inner.rows) * LINE), np.float32)
-    tables = [weight.scales.reshape(-1)]
-    room = []
+    tiles, scales, zeros = tables_of(weight)
+    tables, room = [scales], []
     if format in ("int8", "int4"):
-        tables.append(weight.zeros.reshape(-1))
+        tables.append(zeros)
         deepest = max(inner.deepest, IN_WORD[format] // 2)
         room.append(workspace("tiles", (crew.size, GROUP * deepest * PAIR), np.uint32))
-    crew.run(multiply, a, weight.tiles.reshape(-1), *tables, bias, out, sums, *room, tile_form(), height,
+    crew.run(multiply, a, tiles, *tables, bias, out, sums, *room, tile_form(), height,
              weight.shape[0], steps, work=work)
 
 
@@ -176,6 +199,7 @@ def swiglu(x: Array) -> Array:
     return out
 
 
+@in_fast_precision
 def gated_mlp(x: Array, w: MLP) -> Array:
     """n d -> n d, some rows at a time: what is inside is ten times as wide as a row."""
     out = np.empty((len(x), w.down.weight.shape[0]), x.dtype)
@@ -257,15 +281,30 @@ STAGES: dict[Callable[..., Any], Callable[..., Any]] = {
 
 # ---------------------------------------------------------------------------------------------- weights
 
+def pack(numbers: Array, first: int, out: Packed) -> None:
+    """`checkpoint/packed.pack_rows` on the team's threads: rows into tiles, bit for bit the same."""
+    x, words = np.ascontiguousarray(numbers), out.format in ("bf16", "f32")
+    same = x.dtype == (np.uint16 if out.format == "bf16" else np.float32)
+    whole = same and x[:1].nbytes % 4 == 0 and x.ctypes.data % 4 == 0
+    if x.size < LITTLE or (words and not whole):               # rows that are no whole words
+        pack_rows(numbers, first, out)
+        return
+    x = (x.view(np.uint32) if words else x).reshape(-1)
+    tables = [getattr(out, name).reshape(-1) for name in array_shapes(out.shape, out.format)]
+    team().run(function("packer", out.format), x, *tables, len(numbers), len(x) // len(numbers), first,
+               out.tiles.shape[1])
+
+
 def prepare(model: Model, format: str | None = None) -> Model:
-    """All matrices in tiles, tensor by tensor; a tied head and its table are one weight.
+    """All matrices in tiles, tensor by tensor; a tied head and its table are one weight. What is packed
+    already stays where it lies, in a mapped file too.
 
     format: of the blocks' matrices, "int8" or "int4"; without one each keeps its own. Ends (patches,
     merger, embedding and head) are then kept in int8 at the least.
     """
-    ends = "int8" if format == "int4" else format
+    ends = end_format(format)
     vision, decoder = model.vision, model.decoder
-    table = packed(decoder.embed, ends)
+    table = packed(decoder.embed, ends, pack)
     tied = decoder.head.weight is decoder.embed
     head = decoder.head._replace(weight=table) if tied else in_tiles(decoder.head, ends)
     merger = vision.merger._replace(inner=in_tiles(vision.merger.inner, ends),
@@ -280,7 +319,7 @@ def prepare(model: Model, format: str | None = None) -> Model:
 
 def in_tiles(w: Linear, format: str | None) -> Linear:
     """A matrix with its weight packed; the bias stays."""
-    return w._replace(weight=packed(w.weight, format))
+    return w._replace(weight=packed(w.weight, format, pack))
 
 
 def block_in_tiles(block: Block, format: str | None) -> Block:

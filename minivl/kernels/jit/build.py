@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...checkpoint.layout import COLUMNS
 from ...door.errors import ArgumentError
 from . import attention as attend
-from . import drivers, pixels, products, rows
+from . import drivers, packing, pixels, products, rows
 from .drivers import Inner
 from .emulator import Emulator, pointer
-from .layout import COLUMNS
 from .tiers import Tier, lacking
 
 
@@ -57,9 +57,10 @@ class Maker:
             return function
         import numba
 
-        from .cache import Kept
-        made: Any = numba.njit(nogil=True, error_model="numpy", boundscheck=False)(function)
-        made._cache = Kept((*self.key, function.__qualname__))
+        from .cache import Kept, named
+        key = (*self.key, function.__qualname__)
+        made: Any = numba.njit(nogil=True, error_model="numpy", boundscheck=False)(named(function, key))
+        made._cache = Kept(key)
         return made
 
     # ---- products
@@ -110,6 +111,13 @@ class Maker:
                  for count in (rows, 1) for again in (False, True)]
         lanes = vectors * self.tier.lanes
         return attend.attention(attend.Strided(rows, *forms), lanes, self.compile)
+
+    # ---- weights
+
+    def packer(self, format: str) -> Any:
+        """Rows of a weight into tiles: `packing.py`"""
+        make = {"int8": packing.bytes_with_scales, "int4": packing.nibbles_with_scales}
+        return make.get(format, packing.words)(self.compile)
 
     # ---- rows
 

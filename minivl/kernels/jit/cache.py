@@ -1,10 +1,10 @@
 """Compiled code, kept on disk: a second process starts without a compiler.
 
 Numba's own cache looks at the file of one function; a kernel here is made of several, and of values in
-closures. So the key is all that the code follows from: every source of this package, the versions of
-Numba and llvmlite, the processor with its features, the kernel, and the types of its arguments. It lies
-in MINIVL_CACHE, or where the system keeps caches; a file that cannot be read is compiled anew. Nothing
-is written when MINIVL_CACHE is "off".
+closures. So the key is all that the code follows from: every source of this package and of the tiles'
+order, the versions of Numba and llvmlite, the processor with its features, the kernel, and the types of
+its arguments. It lies in MINIVL_CACHE, or where the system keeps caches; a file that cannot be read is
+compiled anew. Nothing is written when MINIVL_CACHE is "off".
 
 Read next: `build.py`.
 """
@@ -18,7 +18,9 @@ import os
 import pickle
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import llvmlite
@@ -27,6 +29,7 @@ from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
+from ...checkpoint import layout
 from ...door.files import write_whole
 
 PATIENCE = 3.0                                 # seconds of compiling before somebody is told
@@ -49,9 +52,22 @@ def folder() -> Path | None:
 def sources() -> str:
     """A hash of everything that compiled code is made of."""
     total = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__} {sys.version}".encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in (*sorted(Path(__file__).parent.glob("*.py")), Path(layout.__file__)):
         total.update(path.read_bytes())
     return total.hexdigest()
+
+
+def named(function: Callable[..., Any], key: tuple[Any, ...]) -> Any:
+    """A copy of a function whose name in machine code is its key's alone.
+
+    Numba numbers functions of one name in the order in which a process compiles them. Two kernels made
+    of one function by two processes may so have one symbol, and a third process, which loads both,
+    would run the first one for both.
+    """
+    copy = FunctionType(function.__code__, function.__globals__, function.__name__,
+                        function.__defaults__, function.__closure__)
+    copy.__qualname__ = f"{function.__name__}_{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}"
+    return copy
 
 
 class Kept(NullCache):

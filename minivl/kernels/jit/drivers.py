@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba.extending import register_jitable
 
-from .layout import COLUMNS, IN_WORD, TILE, WORDS
+from ...checkpoint.layout import COLUMNS, IN_WORD, TILE, WORDS
 from .numbers import F32, U32, get, put
 
 DEPTH = 32                                     # k in a step of bfloat16 tiles

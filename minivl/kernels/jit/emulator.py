@@ -160,8 +160,16 @@ class Emulator:
     def dot_bf16(self, total: Array, x: Array, y: Array) -> Array:
         """total + the products of the two bfloat16 in each word of x and y: VDPBF16PS."""
         self._count("vdpbf16ps")
-        odd = flushed(fused(flushed(self.high(x)), flushed(self.high(y)), flushed(total)))
-        return flushed(fused(flushed(self.low(x)), flushed(self.low(y)), odd))
+        odd = fused_flushed(flushed(self.high(x)), flushed(self.high(y)), flushed(total))
+        return fused_flushed(flushed(self.low(x)), flushed(self.low(y)), odd)
+
+    def dot_u8s8(self, total: Array, x: Array, y: Array) -> Array:
+        """total (int32 in words) + the products of four unsigned bytes in each word of x with four
+        signed bytes in that of y; a sum that int32 does not hold wraps around: VPDPBUSD."""
+        self._count("vpdpbusd")
+        unsigned = x.view(np.uint8).reshape(-1, 4).astype(np.int64)
+        signed = y.view(np.int8).reshape(-1, 4).astype(np.int64)
+        return (total.view(np.int32) + (unsigned * signed).sum(axis=1)).astype(np.int32).view(np.uint32)
 
     # ---- tiles
 
@@ -213,7 +221,7 @@ class Emulator:
             left, right = _widened(a[:, part::2]), _widened(b[:, part::2])   # r k, k n
             partial = np.zeros((len(a), right.shape[1]), np.float32)
             for k in range(left.shape[1]):
-                partial = flushed(fused(left[:, k, None], right[k], partial))
+                partial = fused_flushed(left[:, k, None], right[k], partial)
             sums.append(partial)
         both = flushed(self.add(sums[0], sums[1]))
         c.view(np.float32)[:] = flushed(self.add(flushed(c.view(np.float32)), both))
@@ -251,18 +259,29 @@ def flushed(x: Array) -> Array:
 
 
 def fused(x: Any, y: Any, z: Any) -> Array:
-    """x * y + z of float32 numbers, rounded once.
-
-    The product is exact in float64. The sum is rounded there to odd, which makes the second rounding,
-    to float32, that of the exact sum.
-    """
+    """x * y + z of float32 numbers, rounded once."""
     with np.errstate(all="ignore"):
-        product = np.asarray(x, np.float64) * np.asarray(y, np.float64)
-        addend = np.asarray(z, np.float64)
-        total = product + addend
-        back = total - product
-        error = (product - (total - back)) + (addend - back)     # exact: total + error is the whole sum
-        even = (total.view(np.uint64) & np.uint64(1)) == 0
-        towards = np.where(error > 0, np.inf, -np.inf)
-        odd = np.where((error != 0) & np.isfinite(error) & even, np.nextafter(total, towards), total)
-        return odd.astype(np.float32)
+        return _fused_to_odd(x, y, z).astype(np.float32)
+
+
+def fused_flushed(x: Any, y: Any, z: Any) -> Array:
+    """`fused`, and denormal results as zeros. Too small is what is so after rounding as if exponents had
+    no end: a sum just below the normal numbers, which only the denormals' coarser grid rounds up to
+    them, is zero."""
+    with np.errstate(all="ignore"):
+        total = _fused_to_odd(x, y, z)
+        small = np.abs((total * 2.0**100).astype(np.float32)) < SMALLEST * np.float32(2.0**100)
+        return np.where(small, np.copysign(0, total), total).astype(np.float32)
+
+
+def _fused_to_odd(x: Any, y: Any, z: Any) -> Array:
+    """x * y + z of float32 numbers in float64. The product is exact there. The sum is rounded to odd,
+    which makes the second rounding, to float32, that of the exact sum."""
+    product = np.asarray(x, np.float64) * np.asarray(y, np.float64)
+    addend = np.asarray(z, np.float64)
+    total = product + addend
+    back = total - product
+    error = (product - (total - back)) + (addend - back)         # exact: total + error is the whole sum
+    even = (total.view(np.uint64) & np.uint64(1)) == 0
+    towards = np.where(error > 0, np.inf, -np.inf)
+    return np.where((error != 0) & np.isfinite(error) & even, np.nextafter(total, towards), total)

@@ -201,6 +201,12 @@ class Machine:
         return self._call(f"llvm.x86.avx512bf16.dpbf16ps.{32 * self.lanes}", self.floats,
                           [self.floats, pairs, pairs], [total, x, y])
 
+    def dot_u8s8(self, total: Any, x: Any, y: Any) -> Any:
+        fours = ir.VectorType(BYTE, 4 * self.lanes)
+        x, y = self.builder.bitcast(x, fours), self.builder.bitcast(y, fours)
+        return self._call(f"llvm.x86.avx512.vpdpbusd.{32 * self.lanes}", self.words,
+                          [self.words, fours, fours], [total, x, y])
+
     # ---- tiles
 
     def configure(self, at: Pointer) -> None:

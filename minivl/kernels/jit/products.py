@@ -2,16 +2,16 @@
 
 Each kernel here is the innermost part of a product, written once against the words of `emulator.py`
 and run in two ways: by the emulator, one instruction after the other, and as machine code. The loops
-around them are in `drivers.py`, the order of the numbers in memory in `layout.py`.
+around them are in `drivers.py`, the order of the numbers in memory in `checkpoint/layout.py`.
 
-Read next: `layout.py`.
+Read next: `checkpoint/layout.py`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from .layout import IN_WORD, WORDS
+from ...checkpoint.layout import IN_WORD, WORDS
 
 TILE = 1024                                    # bytes
 PAIRS = WORDS                                  # a word of a bfloat16 tile is a pair of k

@@ -77,7 +77,10 @@ def team() -> Team:
     """The threads of this process: as many as it may use processors, or MINIVL_THREADS."""
     global _team
     if _team is None:
-        set_threads(int(os.environ.get("MINIVL_THREADS") or cores()))
+        asked = os.environ.get("MINIVL_THREADS") or str(min(cores(), 1024))
+        if not asked.isdecimal() or not 1 <= int(asked) <= 1024:
+            raise ArgumentError(f"MINIVL_THREADS must be a number from 1 to 1024, got {asked!r}")
+        set_threads(int(asked))
     assert _team is not None
     return _team
 

@@ -13,6 +13,7 @@ from .axes import BLUE, COLOURS, GREEN, INK, MAGNITUDE, ORANGE, PAPER, SIGNED, b
 from .geometry import angles, cell_positions, position_space, positions, segments, turned
 from .pictures import GAP, found, patch_grid, patches, picture, windows
 from .placed import attention, attention_weights, axis_letter, on_grid, row_values, rows
+from .roofline import roofline
 from .sizes import FIELDS, bits, bits_of, channels, costs, errors, stream
 from .tables import cosines, differences, filters, heat, resize_weights, similarity, table
 from .text import logits, pieces, token_bars, token_name, tokens, top_tokens
@@ -21,6 +22,6 @@ __all__ = ["BLUE", "COLOURS", "FIELDS", "GAP", "GREEN", "INK", "MAGNITUDE", "ORA
            "SIGNED", "angles", "attention", "attention_weights", "axis_letter", "bits", "bits_of",
            "board", "cell_positions", "channels", "cosines", "costs", "differences", "errors",
            "filters", "found", "heat", "logits", "on_grid", "patch_grid", "patches", "picture",
-           "pieces", "position_space", "positions", "resize_weights", "row_values", "rows",
-           "segments", "similarity", "stream", "table", "token_bars", "token_name", "tokens",
+           "pieces", "position_space", "positions", "resize_weights", "roofline", "row_values",
+           "rows", "segments", "similarity", "stream", "table", "token_bars", "token_name", "tokens",
            "top_tokens", "turned", "windows"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import answers, hunting, numbers, pictures, stages  # noqa: F401 - they file their exercises
+from . import answers, hunting, numbers, pictures, speed, stages  # noqa: F401 - they file their exercises
 from .filing import FILED
 
 __all__ = ["EXERCISES", "examine"]

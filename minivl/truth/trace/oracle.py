@@ -31,6 +31,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as modeling
 from transformers.utils import logging
 
+from ...checkpoint.packed_folder import is_packed
+from ...door.errors import ArgumentError
 from .names import Tap, taps_of
 from .torch_recorder import hook
 
@@ -55,6 +57,9 @@ def load(folder: Path, precision: str, attention: str) -> tuple[Module, str]:
 def reference(folder: Path, dtype: torch.dtype = torch.float32, attn: str = "sdpa") -> Module:
     """The reference as it is shipped. Loaded in `dtype`, never cast to it: `.to(bfloat16)` rounds
     `inv_freq` too."""
+    if is_packed(Path(folder)):
+        raise ArgumentError(f"transformers reads no packed weights: instead of {folder}, name the checkpoint "
+                            "that it was made of")
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
         folder, dtype=dtype, attn_implementation=attn)
     return model.eval()

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from ...api import VLM
+from ...checkpoint.names import formats
 from ...config import ModelConfig
 from ...door.contract import outputs, parse
 from ...door.errors import ArgumentError, OutOfRange
@@ -255,14 +256,15 @@ def _root(array: Any) -> Any:
 
 def facts(vlm: VLM, producer: str, precision: str) -> dict[str, Any]:
     """The manifest's part that is known before the run."""
-    return {"producer": producer, "precision": precision, "seed": None, "unfused": [],
+    return {"producer": producer, "precision": precision, "weights": formats(vlm.weights), "seed": None, "unfused": [],
             "versions": {"numpy": np.__version__, "python": platform.python_version()},
             "checkpoint": checkpoint_hashes(vlm.folder)}
 
 
 def checkpoint_hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of every file that decides what the model computes."""
-    files = sorted(folder.glob("*.safetensors")) + [p for p in [folder / "config.json"] if p.exists()]
+    files = sorted(folder.glob("*.safetensors"))
+    files += [path for path in (folder / "config.json", folder / "packed.json") if path.exists()]
     return {path.name: sha256(path) for path in files}
 
 

@@ -1,4 +1,5 @@
-"""A checkpoint's decoder as a GGUF file, the format that llama.cpp reads: for tests that ask the real binding.
+"""A checkpoint's decoder as a GGUF file, the format that llama.cpp reads: for tests and benchmarks that ask
+the real binding.
 
     write(minivl.load(), tmp_path / "decoder.gguf")          # float32; needs the package `gguf`
 
@@ -80,3 +81,31 @@ def _vocabulary(out, folder: Path, size: int) -> None:
     out.add_eos_token_id(added["<|im_end|>"])
     out.add_bos_token_id(added["<|endoftext|>"])
     out.add_add_bos_token(False)
+
+
+FORMATS = {"bf16": "LLAMA_FTYPE_MOSTLY_BF16", "q8_0": "LLAMA_FTYPE_MOSTLY_Q8_0",
+           "q4_0": "LLAMA_FTYPE_MOSTLY_Q4_0", "q4_K_M": "LLAMA_FTYPE_MOSTLY_Q4_K_M"}
+
+
+def quantised(folder: Path, format: str) -> Path:
+    """The decoder of the checkpoint in `folder` as GGUF in a format of FORMATS, beside its files; made once.
+
+    Needs the packages gguf and llama_cpp. Raises RuntimeError when llama.cpp refuses.
+    """
+    import ctypes
+
+    import llama_cpp
+
+    import minivl
+    whole, target = folder / "decoder-f32.gguf", folder / f"decoder-{format}.gguf"
+    if target.exists():
+        return target
+    if not whole.exists():
+        with minivl.load(folder) as vlm:
+            write(vlm, whole)
+    options = llama_cpp.llama_model_quantize_default_params()
+    options.ftype = getattr(llama_cpp, FORMATS[format])
+    partial = target.with_suffix(".partial")
+    if llama_cpp.llama_model_quantize(str(whole).encode(), str(partial).encode(), ctypes.byref(options)):
+        raise RuntimeError(f"llama.cpp could not write {target} as {format}")
+    return partial.replace(target)

@@ -16,7 +16,7 @@ many neighbouring k as fit:
 That is what a tile register reads in one load, what VDPBF16PS multiplies by one word of a row, and what
 a vector unit widens with a shift and a mask; nothing is packed twice. Both sizes are padded with zeros.
 
-Read next: `packed.py`, the weight that holds them.
+Not here: who multiplies by them (`kernels/jit`). Read next: `packed.py`, the weight that holds them.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def unpack_rows(tiles: np.ndarray, format: str, index: np.ndarray, k: int) -> np
     """The numbers of rows `index` of the weight: -> (len(index), k)."""
     block, half, column = index // COLUMNS, index // 16 % 2, index % 16
     words = np.ascontiguousarray(tiles[block, :, half, :, column])                # i step word
-    return numbers_of(words.reshape(len(index), -1), format)[:, :k]
+    return numbers_of(words.reshape(len(index), tiles.shape[1] * WORDS), format)[:, :k]
 
 
 def split(x: np.ndarray, parts: int) -> np.ndarray:

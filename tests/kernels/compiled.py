@@ -1,0 +1,170 @@
+"""The compiled interpreter on any tier, on the processor or on the emulator, and how exact its products must be.
+
+    with running("amx", emulated=True, threads=3):
+        y = jit.linear(x, w)                   # a product for tiles on a machine that may have none
+
+Read next: `test_products.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from typing import NamedTuple
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from minivl.checkpoint.packed import packed
+from minivl.checkpoint.tree import Linear
+from minivl.checkpoint.weight import weight
+from minivl.kernels import jit
+from minivl.kernels.jit import build, tiers
+from minivl.kernels.jit.build import Maker
+from minivl.kernels.jit.emulator import Emulator, _widened, flushed
+from minivl.kernels.jit.team import Team
+
+BF16 = np.dtype(ml_dtypes.bfloat16)
+PRECISIONS = {"float32": np.dtype(np.float32), "bfloat16": BF16}
+HALF_STEP = {"float32": 2.0**-24, "bfloat16": 2.0**-8}      # the most that one rounding moves a number, of its size
+HERE = [name for name, tier in tiers.TIERS.items() if not tiers.lacking(tier)]
+WAYS = [(name, True) for name in tiers.TIERS] + [(name, False) for name in HERE]
+everywhere = pytest.mark.parametrize(("tier", "emulated"), WAYS, ids=[f"{n}{'' if e else '-here'}" for n, e in WAYS])
+on_this_processor = pytest.mark.parametrize("tier", HERE)
+
+
+class Quick(Emulator):
+    """The emulator with sums that are not rounded after each step: for tests with bounds, many at a time."""
+
+    def multiply_add(self, x, y, z):
+        with np.errstate(all="ignore"):
+            return (x.astype(np.float64) * y + z).astype(np.float32)
+
+    def dot_bf16(self, total, x, y):
+        with np.errstate(all="ignore"):
+            low, high = (flushed(half(x)).astype(np.float64) * flushed(half(y)) for half in (self.low, self.high))
+            return (total + low + high).astype(np.float32)
+
+    def tile_dot_bf16(self, total, x, y):
+        a, b, c = self._operands(total, x, y)
+        left, right = (_widened(part.view(np.uint16)).astype(np.float64) for part in (a, b))     # r 2k, k 2n
+        with np.errstate(all="ignore"):
+            both = left[:, ::2] @ right[:, ::2] + left[:, 1::2] @ right[:, 1::2]
+            c.view(np.float32)[:] = c.view(np.float32) + both
+
+
+class InTurn:
+    """Threads one after another, the last one first: an emulator is one processor."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def run(self, function, *args, work=None):
+        for me in reversed(range(self.size)):
+            function(me, self.size, *args)
+
+
+class AtOnce(Team):
+    """Threads for small work too."""
+
+    def run(self, function, *args, work=None):
+        super().run(function, *args)
+
+
+class SmallCaches(Maker):
+    """Blocks so small that little arrays have several of each: 2 steps, 2 blocks of rows, 2 of columns."""
+
+    def inner_product(self, exact, format="bf16"):
+        inner, packing = super().inner_product(exact, format)
+        return inner._replace(deepest={"int8": 4, "int4": 8}.get(format, 2)), packing
+
+
+@functools.cache
+def made_here(tier, name, *args):
+    """A compiled kernel of a tier, made once for all tests."""
+    return Maker(tiers.TIERS[tier]).made(name, *args)
+
+
+@contextlib.contextmanager
+def running(tier, emulated, threads=1, small=False, kind=Emulator):
+    """`minivl.kernels.jit` works on this tier until the end. small: with SmallCaches, on the emulator alone."""
+    about = tiers.TIERS[tier]
+    with pytest.MonkeyPatch.context() as patch:
+        make = (SmallCaches if small else Maker)(about, kind(about.lanes) if emulated else None)
+        patch.setattr(jit, "maker", lambda: make)
+        patch.setattr(jit, "function", functools.cache(make.made) if emulated else functools.partial(made_here, tier))
+        crew = (InTurn if emulated else AtOnce)(threads)
+        patch.setattr(jit, "team", lambda: crew)
+        if small:
+            assert emulated
+            for module in (jit, build.drivers):
+                patch.setattr(module, "GROUP", 2)
+                patch.setattr(module, "LINE", 64)
+                patch.setattr(module, "STRIP", 2 * (32 if about.tiles else about.rows))
+        yield
+
+
+class Product(NamedTuple):
+    """A drawn product: rows x, a packed weight, a bias or None."""
+    x: np.ndarray
+    w: Linear
+
+    @property
+    def exact(self):
+        """The product in float64, of the numbers that the weight holds."""
+        with np.errstate(all="ignore"):
+            y = self.x.astype(np.float64) @ self.w.weight.dense("float64").T
+        return y if self.w.bias is None else y + self.w.bias.dense(self.x.dtype).astype(np.float64)
+
+    @property
+    def size(self):
+        """What was added up to get there, by absolute value: the scale of rounding errors."""
+        held = self.w.weight
+        largest = np.abs(held.dense("float64"))
+        if held.format == "int4":              # whole numbers up to 15 are multiplied, zeros are taken off later
+            step = np.arange(held.shape[1]) // 128
+            row = np.arange(held.shape[0])[:, None]
+            largest = 15 * held.scales[row // 32, step, row % 32].astype(np.float64)
+        y = np.abs(self.x.astype(np.float64)) @ largest.T
+        return y if self.w.bias is None else y + np.abs(self.w.bias.dense("float64"))
+
+
+def drawn(height, n, k, precision="float32", format="bf16", bias=True, seed=0):
+    """Rows (height, k) of a precision and a weight (n, k) in tiles of a format, with numbers of many sizes."""
+    rng = np.random.default_rng([height, n, k, seed])
+    x = (rng.normal(size=(height, k)) * 2.0 ** rng.integers(-6, 6, (height, 1))).astype(PRECISIONS[precision])
+    kind = np.float32 if format == "f32" else BF16
+    w = packed(weight(rng.normal(size=(n, k)).astype(kind)), format)
+    return Product(x, Linear(w, weight(rng.normal(size=n).astype(np.float32)) if bias else None))
+
+
+def plain(product):
+    """The same product in NumPy's float32, as exact as float32 is."""
+    y = product.x.astype(np.float32) @ product.w.weight.dense("float32").T
+    return y if product.w.bias is None else y + product.w.bias.dense("float32")
+
+
+def assert_exact_enough(product, y):
+    """Each number within what so many roundings can do, and in float32 all of them together no more than four times
+    as far from the exact product as NumPy's float32 product is, which has more sums side by side. int4 is apart:
+    NumPy multiplies its numbers when their zeros are taken off, the kernel before."""
+    assert y.shape == product.exact.shape and y.dtype == product.x.dtype
+    error, eps = np.abs(y.astype(np.float64) - product.exact), HALF_STEP[y.dtype.name]
+    sums = 2.0**-24 * (product.x.shape[1] + 6) * product.size
+    assert (error <= 1.01 * eps * np.abs(product.exact) + sums + 1e-36).all(), error.max()
+    if y.dtype == np.float32 and product.w.weight.format != "int4":
+        theirs = np.linalg.norm(plain(product) - product.exact)
+        ours, one = np.linalg.norm(error), eps * np.linalg.norm(product.exact)
+        assert ours <= 4 * theirs + 2 * one, (ours, theirs, one)
+
+
+def guarded(x, w):
+    """`jit.linear` into the middle of an array of sevens; nothing beside the result may change."""
+    height, n = len(x), w.weight.shape[0]
+    memory = np.full(height * n + 256, 7, np.uint16 if x.dtype == BF16 else np.float32)
+    bias = w.bias.dense(x.dtype).astype(np.float32) if w.bias is not None else np.empty(0, np.float32)
+    multiply = jit.few_rows if height <= jit.FEW else jit.many_rows
+    multiply(x, w.weight, bias, memory[128:-128])
+    assert (memory[:128] == 7).all() and (memory[-128:] == 7).all()
+    return memory[128:-128].view(x.dtype).reshape(height, n)

@@ -1,0 +1,92 @@
+"""Would the checks on the emulator notice a mistake in the sources of the kernels? Mistakes are made, one at a time.
+
+Read next: `mutants.py`, which mistakes and which checks.
+"""
+
+import random
+
+import pytest
+
+from .mutants import EVERY, mutants, noticed
+
+SEED, SWEEP, FEW = 2026, 300, 30
+LEAST = 0.98                                   # of the sweep, which an emulator has to notice
+
+# Changes that are no mistakes: where, what the changed line has, and why nothing can notice.
+CACHE = "how much stays in a cache changes no result"
+ZEROS, LAST = "zeros that are written over", "bits that are shifted out"
+PRODUCT, EXPANDED, VECTOR = (f"drivers.{name}" for name in ("matrix_product", "expanded_product", "matrix_vector"))
+TILES, VECTORS = "drivers.pack_for_tiles", "drivers.pack_for_vectors"
+EQUIVALENT = [
+    *((where, what, CACHE) for where, left in ((PRODUCT, "in_strip = "), (EXPANDED, "in_strip, in_step = ("))
+      for what in (f"{left}max(2, ", f"{left}min(1, ", f"{left}max(1, STRIP % rows)")),
+    *((EXPANDED, f"deepest = {what}", CACHE) for what in ("max(2,", "min(1,", "max(1, inner.deepest % in_step)")),
+    (EXPANDED, "k0 >= 0", "sums begin at zero, so going on is the same as starting"),
+    *((where, "k0 > 1", "k0 is a multiple of the steps that fit, which are two at least")
+      for where in (PRODUCT, EXPANDED)),
+    *((where, "zeros[:0]", "an empty table, whichever it is of") for where in (EXPANDED, VECTOR)),
+    (VECTOR, "one(a, a_at, tiles, place, sums, c, 5 * COLUMNS", "one row, and the way to the next"),
+    (VECTOR, "one(a, a_at, tiles, place, sums, c, 4 + COLUMNS", "one row, and the way to the next"),
+    (VECTOR, "sums[4 + COLUMNS:] = 0", ZEROS),
+    ("drivers._expander", "U32(4294901761)", "whole numbers have no bit there"),
+    ("drivers._expander", "(33 // in_word", "33 // 4 is 32 // 4, and 33 // 8 is 32 // 8"),
+    (TILES, "rest = np.zeros(33", "a number of room more"),
+    *((TILES, what, "a whole tile goes through the copy of a row's end, unchanged")
+      for what in ("if k + 32 < depth", "if k + 33 <= depth")),
+    *((where, what, ZEROS) for where, rows in ((TILES, "32"), (VECTORS, "rows"))
+      for what in (f"(m + 1) * {rows} >= height", f"(m + 2) * {rows} > height", "depth <= padded")),
+    (TILES, "(m + 1) * 33 > height", ZEROS),
+    (TILES, "(height + 32) // 32", "one block more, which has no rows and no memory"),
+    (VECTORS, "(height + rows + 1) // rows", "one block more, which has no rows and no memory"),
+    ("products.split_in_three", "if part < 3", "what is left after the last part is not looked at"),
+    ("products.split_in_three", "if part <= 2", "what is left after the last part is not looked at"),
+    ("products.matrix_vector", "turns = min(3, in_word)", "sums in turn, however many"),
+    ("products.matrix_vector", "turns = max(2, in_word)", "sums in turn, however many"),
+    ("layout.split", "np.uint32(4194304), np.uint32(1))", LAST),
+    ("layout.split", "np.uint32(4194305), np.uint32(0))", LAST),
+    ("layout._nearest", "bits | np.uint32(4194305)", LAST),
+]
+
+
+def reason(mutant):
+    """Why a change is no mistake, or None."""
+    return next((why for where, what, why in EQUIVALENT
+                 if mutant.name.startswith(f"{where}:") and what in mutant.name.partition(" -> ")[2]), None)
+
+
+@pytest.fixture(scope="module")
+def every():
+    return [mutant for module in ("products", "drivers", "layout") for mutant in mutants(module)]
+
+
+def drawn_from(every, count, seed=SEED):
+    """A seeded sample of the mistakes; changes that are none are left out."""
+    return [mutant for mutant in random.Random(seed).sample(every, len(every)) if not reason(mutant)][:count]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_the_kernels_as_they_are_pass_all_checks():
+    for check in EVERY:
+        check()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_few_mistakes_are_noticed(every):
+    assert len(every) > 900 and len({mutant.name for mutant in every}) > 900
+    assert [mutant.name for mutant in drawn_from(every, FEW) if noticed(mutant) is None] == []
+
+
+@pytest.mark.full
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_mistakes_are_noticed(every):
+    """What is left is printed: name it in EQUIVALENT with a reason, or add a check that notices it."""
+    made = drawn_from(every, SWEEP)
+    left = [mutant.name for mutant in made if noticed(mutant) is None]
+    print(f"{len(made) - len(left)} of {len(made)} mistakes noticed; not noticed:", *left, sep="\n    ")
+    assert len(made) - len(left) >= LEAST * len(made), left
+
+
+def test_every_change_that_is_no_mistake_is_still_there(every):
+    """A reason for a line that is gone would hide the next one."""
+    for where, what, why in EQUIVALENT:
+        assert why and any(m.name.startswith(f"{where}:") and what in m.name.partition(" -> ")[2] for m in every), what

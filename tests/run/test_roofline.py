@@ -1,0 +1,100 @@
+"""The roof of a machine: arithmetic known by hand, the model's parts against counts by hand, and that measuring runs
+with Numba and without."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from minivl.cli import measure
+from minivl.config import official_config
+from minivl.run import roofline
+from minivl.run.roofline import Part, Roof
+
+ROOF = Roof(10e9, {"a": 200e9, "b": 100e9}, 9e9, 2, {"c": "this machine lacks it"})
+
+
+def test_memory_decides_left_of_the_edge_and_products_right_of_it():
+    assert ROOF.edge == 20 and ROOF.rate(1) == 10e9 and ROOF.rate(20) == ROOF.rate(1000) == 200e9
+    slow, fast = Part("slow", 10, 10), Part("fast", 3000, 100)
+    assert [measure.waits_for(ROOF, part) for part in (slow, fast)] == ["memory", "products"]
+    assert measure.least_seconds(ROOF, Part("x", 0, 10**10)) == 1.0
+    assert measure.least_seconds(ROOF, Part("x", 2 * 10**11, 1)) == 1.0
+
+
+def test_the_parts_of_3b_are_what_one_counts_by_hand():
+    found = {part.name: part for part in roofline.parts(official_config("3B"))}
+    config = official_config("3B").text
+    d, inner = config.hidden_size, config.intermediate_size
+    layer = d * d + 2 * config.kv_heads * config.head_dim * d + d * d + 3 * d * inner
+    weights = config.num_hidden_layers * layer + config.vocab_size * d
+    decode = found["decode at 512, products"]
+    assert decode.flops == pytest.approx(2 * weights, rel=1e-3)                   # a multiply-add is two
+    assert decode.moved == pytest.approx(2 * weights, rel=2e-2)                   # two bytes of bf16
+    assert 0.9 < decode.intensity < 1.1 < found["prefill 512, products"].intensity / 100
+    pairs = 2 * 2 * 513 * config.num_attention_heads * config.head_dim * config.num_hidden_layers
+    assert found["decode at 512, attention"].flops == pytest.approx(pairs, rel=1e-2)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Sizes at which measuring takes no time."""
+    monkeypatch.setattr(roofline, "cold_bytes", lambda: 2**20)
+    for name, size in {"ROWS": 40, "INNER": 64, "OUTER": 64, "TRIES": 1}.items():
+        monkeypatch.setattr(roofline, name, size)
+
+
+def test_every_tier_of_this_machine_is_measured_or_said_to_be_lacking(small):
+    tiers = pytest.importorskip("minivl.kernels.jit.tiers")
+    roof = roofline.measured(seconds=300)
+    there = [tier.name for tier in tiers.TIERS.values() if not tiers.lacking(tier)]
+    assert set(roof.peaks) == {"NumPy, float32", *(f"{name}, {kind}" for name in there
+                                                   for kind in ("float32", "bfloat16"))}
+    assert set(roof.lacking) == set(tiers.TIERS) - set(there)
+    assert roof.bandwidth > 0 and roof.weights > 0 and min(roof.peaks.values()) > 0
+
+
+def test_the_product_of_a_tier_is_the_product(small):
+    build = pytest.importorskip("minivl.kernels.jit.build")
+    from minivl.checkpoint import packed
+    from minivl.checkpoint.weight import weight
+    from minivl.kernels.jit.emulator import Emulator
+    from minivl.kernels.jit.tiers import TIERS
+    draw = np.random.default_rng(0)
+    x, w = draw.standard_normal((40, 64), np.float32), draw.standard_normal((33, 64), np.float32)
+    tiles = packed.packed(weight(w), "bf16")
+    wanted = x.astype(np.float64) @ tiles.dense("float64").T
+    for tier in TIERS.values():                               # by hand on the emulator: no machine is needed
+        product = roofline.tier_product(build.Maker(tier, Emulator(tier.lanes)), x, tiles)
+        product()
+        (out,) = [cell.cell_contents for cell in product.__closure__
+                  if getattr(cell.cell_contents, "shape", ()) == (40, 33)]
+        assert np.abs(out - wanted).max() < 1e-5, tier.name
+
+
+def test_when_the_time_is_over_the_rest_is_said_to_be_left_out(small):
+    pytest.importorskip("numba")
+    roof = roofline.measured(seconds=0)
+    assert list(roof.peaks) == ["NumPy, float32"] and any("seconds were over" in why for why in roof.lacking.values())
+
+
+def test_without_numba_numpy_is_measured(small, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("minivl.kernels.jit")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr(sys.modules["minivl.kernels"], "jit", raising=False)
+    monkeypatch.setitem(sys.modules, "numba", None)
+    roof = roofline.measured()
+    assert list(roof.peaks) == ["NumPy, float32"] and roof.weights is None
+    assert 'pip install "minivl[jit]"' in roof.lacking["compiled kernels"]
+
+
+def test_the_largest_cache_is_left_behind_within_limits():
+    assert roofline.MEMORY <= roofline.cold_bytes() <= roofline.MOST
+
+
+def test_the_text_plot_has_every_part_under_the_roof():
+    found = [Part("x", 10, 10), Part("y", 12, 10), Part("z", 9000, 10)]
+    lines = measure.drawing(ROOF, found)
+    assert len(lines) == measure.HIGH + 2 and all(len(line) < 100 for line in lines)
+    letters = {mark: row for row, line in enumerate(lines) for mark in "ABC" if mark in line.split("|", 1)[-1]}
+    assert sorted(letters) == ["A", "B", "C"] and letters["C"] == 0 and letters["A"] > 5

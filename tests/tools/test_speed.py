@@ -1,0 +1,201 @@
+"""The benchmark of speed, at tiny sizes: it runs end to end, its numbers are those of the rounds, a busy machine keeps
+nothing, and a side that fails takes no other with it."""
+
+import json
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tools.bench import record
+from tools.bench.speed import __main__ as command
+from tools.bench.speed import report, sides, worker, workload
+from tools.bench.speed.workload import FULL, QUICK
+
+ROOT = Path(__file__).parent.parent.parent
+UNITS = {"load": "s", "decode at 16": "s/token", "memory": "GiB"}
+
+
+def test_it_runs_end_to_end_in_turns(tmp_path):
+    pytest.importorskip("numba")
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.bench.speed", "--quick", "--rounds", "2", "--threads", "1", "--only",
+         "minivl-definition-bf16-float32", "minivl-jit-int8-bfloat16", "--folder", str(tmp_path / "model"),
+         "-o", str(tmp_path / "out")], cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+    turns = [line.partition(": ")[0] for line in done.stderr.splitlines() if line.startswith("round ")]
+    assert turns == [f"round {n}, {side}" for n in (1, 2)
+                     for side in ("minivl-definition-bf16-float32", "minivl-jit-int8-bfloat16")]
+    page = (tmp_path / "out" / "speed.md").read_text(encoding="utf-8")
+    assert page in done.stdout and (tmp_path / "out" / "speed.png").read_bytes()[:4] == b"\x89PNG"
+    first, second = (line.split(" | ") for line in page.splitlines() if line.startswith("| minivl-"))
+    assert float(first[-2]) < 1e-5 < 1e-3 < float(second[-2]) < 0.2            # errors: float32, and int8 in bfloat16
+    assert "of a plain read" in first[6] and second[9] == "-" != first[9]      # the photo is minivl's, not a mode's
+
+
+def test_transformers_is_a_side(tmp_path):
+    pytest.importorskip("transformers")
+    folder = workload.checkpoint(QUICK, tmp_path / "model")
+    worker.write_golden(folder, QUICK, tmp_path / "golden.npz")
+    import torch
+    threads = torch.get_num_threads()
+    bench = worker.Bench("transformers-float32-sdpa", folder, 1, QUICK)
+    bench.run()
+    torch.set_num_threads(threads)
+    assert set(bench.rows) == set(workload.rows(QUICK)) and set(bench.reads) == {"decode at 16", "decode at 64"}
+    assert max(bench.errors(tmp_path / "golden.npz").values()) < 1e-5
+    seen = bench.engine.prepare_photo(workload.photo(QUICK))
+    ours = sides.Minivl("definition", "float32", folder, 1).prepare_photo(workload.photo(QUICK))
+    assert np.abs(seen["pixel_values"] - ours.pixel_values).max() < 1e-5        # both prepare the same thing
+
+
+def test_the_workload_is_what_is_said_of_it():
+    config = workload.config(FULL)
+    assert (config.text.num_hidden_layers, config.vision.depth) == (6, 8)
+    assert config.vision.fullatt_block_indexes == (7,) and config.tie_word_embeddings
+    from minivl.checkpoint.names import shapes
+    numbers = {name: int(np.prod(shape)) for name, shape in shapes(config).items()}
+    read = [count for name, count in numbers.items() if ".layers." in name or "embed_tokens" in name]
+    assert 0.96e9 < sum(numbers.values()) < 0.98e9 and 0.77e9 < sum(read) < 0.78e9
+    patches, grid = workload.patches(config, (448, 448))
+    assert patches.shape == (1024, 1176) and grid.tolist() == [[1, 32, 32]]
+    assert list(workload.rows(FULL)) == ["load", "vision 448x448", "vision 1288x966", "prefill 512", "prefill 4096",
+                                         "decode at 512", "decode at 8192", "memory", "photo"]
+    assert not set(workload.tokens(config, 600)) & {config.image_token_id, config.video_token_id}
+
+
+def test_bytes_of_a_token_are_counted_as_they_lie_in_memory(tmp_path):
+    pytest.importorskip("numba")
+    folder = workload.checkpoint(QUICK, tmp_path)
+    stored = sides.Minivl("definition", "float32", folder, 1).read_a_token()
+    text = workload.config(QUICK).text
+    heads = (text.num_attention_heads + 2 * text.kv_heads) * text.head_dim
+    layer = text.hidden_size * (heads + text.hidden_size + 3 * text.intermediate_size) + heads + 2 * text.hidden_size
+    assert stored == 2 * (text.num_hidden_layers * layer + text.vocab_size * text.hidden_size)
+    packed = {}
+    for format in ("bf16", "int8", "int4"):
+        side = sides.SIDES[f"minivl-jit-{format}-float32"]
+        assert side.packed == format
+        packed[format] = side.start(workload.packed_checkpoint(folder, format), 1).read_a_token()
+    assert packed["bf16"] > packed["int8"] > 0 and packed["bf16"] >= stored         # tiles are padded
+
+
+def one(load, decode, share):
+    return {"rows": {"load": load, "decode at 16": decode}, "reads": {"decode at 16": share}, "errors": {},
+            "facts": {}}
+
+
+ROUNDS = [{"a": {**one(1.0, 0.5, 0.6), "errors": {"logits": 1e-3}}, "b": one(2.0, 1.0, 0.2)},
+          {"a": one(10.0, 0.7, 0.8), "b": one(5.0, 0.7, 0.4)},
+          {"a": one(3.0, 0.6, 0.7)}]
+
+
+def test_ratios_are_of_pairs_and_numbers_are_medians():
+    found = {figure.name: figure.value for figure in report.figures(ROUNDS, "b", UNITS)}
+    assert found["load, a"] == 3.0 and found["load, b"] == 3.5
+    assert found["load, a over b"] == 1.25                     # of 0.5 and 2, not 3 over 3.5
+    assert found["decode at 16, a: share of a plain read"] == 0.7 and found["error of logits, a"] == 1e-3
+    assert not [name for name in found if "memory" in name or "b over" in name]
+
+
+def test_the_table_has_a_line_for_each_side():
+    head, _, first, second = report.table(ROUNDS, "b", UNITS).splitlines()
+    assert head.startswith("| side | load, s | decode at 16, s/token | memory, GiB |")
+    assert first == "| a | 3 (1.25 x) | 600 ms (0.75 x), 70% of a plain read | - | 1.0e-03 | - |"
+    assert second.startswith("| b | 3.5 | 850 ms, 30% of a plain read |")
+
+
+def given(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["speed", *words])
+
+
+@pytest.mark.parametrize(("load", "words", "said"), [
+    (1.9, ["--keep"], "the machine is busy: load average 1.9"),
+    (0.1, ["--keep", "--quick"], "leave one of the two out"),
+    (0.1, ["--only", "nobody"], "no side is named like nobody; they are minivl-definition-bf16-float32")])
+def test_what_cannot_be_kept_is_refused_before_anything_runs(monkeypatch, capsys, load, words, said):
+    monkeypatch.setattr(command, "load_average", lambda: load)
+    monkeypatch.setattr(command.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(command, "measured", lambda *args: pytest.fail("it ran"))
+    given(monkeypatch, *words)
+    with pytest.raises(SystemExit) as left:
+        command.main()
+    assert left.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_a_result_is_compared_with_the_last_one_and_kept_when_the_machine_was_idle(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(command, "keep", lambda *args, **more: record.keep(*args, folder=tmp_path, **more))
+    monkeypatch.setattr(command, "kept", lambda name: record.kept(name, tmp_path))
+    monkeypatch.setattr(command, "ROOT", tmp_path)
+    facts = {**record.machine(), "others": 0.02}
+    asked = Namespace(base="b", output=None, quick=False, keep=True)
+    for _ in range(2):
+        command.told(ROUNDS, FULL, facts, asked)
+    said = capsys.readouterr()
+    assert "load, a                            " in said.out and "1.00 x" in said.out and "kept in speed-" in said.err
+    command.told(ROUNDS, FULL, facts | {"others": 0.4}, asked)
+    assert "had 40% of the processors meanwhile; nothing is kept" in capsys.readouterr().err
+    (result,) = record.kept("speed", tmp_path)[-1:]
+    assert result.machine["others"] == 0.02
+
+
+def test_a_side_that_fails_is_named_and_one_that_is_missing_is_left_out(monkeypatch, capsys, tmp_path):
+    missing = sides.Side("x", None, ("no_such_package",))
+    monkeypatch.setitem(command.SIDES, "x", missing)
+    assert command.chosen(["x"]) == [] and "x: left out, not installed: no_such_package" in capsys.readouterr().err
+    asked = Namespace(threads=1, quick=True)
+    assert command.turn("minivl-definition-bf16-float32", tmp_path / "none", asked, None) is None
+    assert "minivl-definition-bf16-float32: ended with 1: " in capsys.readouterr().err
+
+
+def test_every_mode_of_minivl_is_a_side_and_the_slow_ones_run_when_they_are_named():
+    modes = {f"minivl-{kernels}-{format}-{precision}" for kernels in ("definition", "jit")
+             for format in ("bf16", "int8", "int4") for precision in ("float32", "bfloat16")}
+    assert modes == {name for name in sides.SIDES if name.startswith("minivl")}
+    usual = {side.name for side in command.chosen(sides.USUAL)}
+    assert not {name for name in usual if "definition-int" in name}
+    assert [side.name for side in command.chosen(["*definition-int4-float32"])] == ["minivl-definition-int4-float32"]
+
+
+def test_who_else_worked_is_noticed():
+    busy, own = command.processor_seconds() or pytest.skip("not told here")
+    assert busy > 0 and own >= 0 and command.share_of_others(None) is None
+    assert 0 <= command.share_of_others((busy - 100, own)) <= 1
+
+
+def test_llama_cpp_is_asked_as_its_binding_wants(monkeypatch, tmp_path):
+    """On a stand-in for the binding, which is compiled where it is installed."""
+    opened = []
+
+    class Llama:
+        def __init__(self, path, n_threads, n_threads_batch, verbose, **options):
+            self.options, self.seen, self.scores = options, [], np.zeros((64, 5))
+            opened.append((path, n_threads, options))
+
+        def eval(self, ids):
+            self.seen += ids
+            self.eval_logits = [[0.0, 0.0, 3.0]]
+
+        def reset(self):
+            self.seen = []
+    module = Namespace(Llama=Llama, __version__="0")
+    monkeypatch.setitem(sys.modules, "llama_cpp", module)
+    (tmp_path / "decoder-q8_0.gguf").write_bytes(b"12345678")
+    engine = sides.LlamaCpp("q8_0", tmp_path, 2)
+    assert engine.prefill([4, 5]) == 2 and engine.read_a_token() == 8 and engine.facts() == {"llama_cpp": "0"}
+    step = engine.decoding(7, 3)
+    step()
+    assert len(engine.model.seen) == 8 and engine.logits([1, 2, 3]).shape == (3, 5)
+    assert opened[0][1] == 2 and not hasattr(engine, "vision") and not hasattr(engine, "prepare_photo")
+
+
+def test_json_is_what_a_worker_prints(monkeypatch, capsys, tmp_path):
+    folder = workload.checkpoint(QUICK, tmp_path)
+    given(monkeypatch, "minivl-definition-bf16-float32", str(folder), "--quick")
+    monkeypatch.setattr(worker, "pin", lambda threads: None)
+    worker.main()
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) == {"rows", "reads", "errors", "facts"} and set(found["rows"]) == set(workload.rows(QUICK))

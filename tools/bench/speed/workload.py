@@ -1,0 +1,120 @@
+"""What every side runs: a random checkpoint of 3B widths with few blocks, and the rows that are timed.
+
+The model is 3B with 6 decoder layers and 8 vision blocks (the last one full), its own vocabulary and a
+tied head: 0.97 B parameters, of which a token reads 0.78 B. Under --quick it is the same form at a tiny
+width. Read next: `sides.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+import minivl
+from minivl.checkpoint.convert import FORMATS
+from minivl.config import OFFICIAL_PICTURES, ModelConfig
+from minivl.passes.patches import grid_of
+from minivl.passes.picture import target_size
+from tools.checkpoints.make_checkpoint import config_of, make_checkpoint, settings
+
+Array = np.ndarray
+LAYERS, BLOCKS = 6, 8
+
+
+class Size(NamedTuple):
+    """How large the rows are. pictures: (height, width) in pixels; prompts, contexts: tokens; steps:
+    decoded tokens that are timed; photo: (height, width) of the picture that is prepared."""
+    pictures: tuple[tuple[int, int], ...]
+    prompts: tuple[int, ...]
+    contexts: tuple[int, ...]
+    steps: int
+    photo: tuple[int, int]
+    small: bool
+
+
+FULL = Size(((448, 448), (966, 1288)), (512, 4096), (512, 8192), 12, (3000, 4000), small=False)
+QUICK = Size(((56, 56), (84, 112)), (16, 40), (16, 64), 3, (150, 200), small=True)
+GOLDEN_TOKENS, GOLDEN_PICTURE = 12, (112, 112)
+LOAD, MEMORY, PHOTO = "load", "memory", "photo"
+
+
+def rows(size: Size) -> dict[str, str]:
+    """Every row of the table, and its unit."""
+    pictures = [vision_row(picture) for picture in size.pictures]
+    prompts = [f"prefill {tokens}" for tokens in size.prompts]
+    decoding = {f"decode at {context}": "s/token" for context in size.contexts}
+    return {**dict.fromkeys([LOAD, *pictures, *prompts], "s"), **decoding, MEMORY: "GiB", PHOTO: "s"}
+
+
+def vision_row(picture: tuple[int, int]) -> str:
+    """The name of a picture's row, width first as people say it."""
+    return f"vision {picture[1]}x{picture[0]}"
+
+
+def config(size: Size) -> ModelConfig:
+    """3B, with few blocks; the tiny form under --quick."""
+    whole = config_of("3B", size.small)
+    if size.small:
+        return whole
+    vision = replace(whole.vision, depth=BLOCKS, fullatt_block_indexes=(BLOCKS - 1,))
+    return replace(whole, vision=vision, text=replace(whole.text, num_hidden_layers=LAYERS))
+
+
+def checkpoint(size: Size, folder: Path) -> Path:
+    """The checkpoint in `folder`, made where it is not there yet."""
+    wanted = json.loads(json.dumps(settings(config(size), nested=False)["config.json"]))
+    there = folder / "config.json"
+    if not there.exists() or json.loads(there.read_text(encoding="utf-8")) != wanted:
+        for old in (folder, *(packed_folder(folder, format) for format in FORMATS)):
+            shutil.rmtree(old, ignore_errors=True)
+        make_checkpoint(config(size), folder)
+    return warmed(folder)
+
+
+def packed_checkpoint(folder: Path, format: str) -> Path:
+    """The same weights packed in a format, in a folder beside it; made where it is not there yet."""
+    target = packed_folder(folder, format)
+    if not target.exists():
+        minivl.convert(folder, target, format)
+    return warmed(target)
+
+
+def packed_folder(folder: Path, format: str) -> Path:
+    """Where a checkpoint's packed form is kept."""
+    return folder.with_name(f"{folder.name}-{format}")
+
+
+def warmed(folder: Path) -> Path:
+    """The folder; its weights have been read once, so their pages are in the system's cache."""
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as file:
+            while file.read(2**24):
+                pass
+    return folder
+
+
+# ---- inputs, the same for every side
+
+def tokens(model: ModelConfig, count: int) -> list[int]:
+    """Ids of a prompt of words; none of them stands for a picture."""
+    draw = np.random.default_rng(count)
+    ids: list[int] = draw.integers(0, 500, count).tolist()
+    return ids
+
+
+def patches(model: ModelConfig, picture: tuple[int, int]) -> tuple[Array, Array]:
+    """(p, values of a patch) float32 and the grid (1, 3) of a picture of noise."""
+    height, width = target_size(picture, OFFICIAL_PICTURES).tolist()
+    grid = grid_of((1, 3, height, width), OFFICIAL_PICTURES)
+    draw = np.random.default_rng(height)
+    return draw.standard_normal((int(grid.prod()), model.vision.patch_values), np.float32), grid[None]
+
+
+def photo(size: Size) -> Array:
+    """A picture of noise: h u 3, uint8."""
+    return np.random.default_rng(0).integers(0, 256, (*size.photo, 3), np.uint8)
