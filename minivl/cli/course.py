@@ -49,10 +49,7 @@ def release(folder: Path, roster: Path | None, students: Sequence[str], names: S
     from ..teach.course import assignments
     from ..teach.course import roster as rosters
     from ..teach.course.release import release as released
-    everybody = list(dict.fromkeys([*(rosters.read(roster).students if roster else []), *students]))
-    if odd := [name for name in everybody if not rosters.can_be_a_folder(name)]:
-        raise ArgumentError(f"{odd[0][:80]!r} cannot be the name of a folder: up to {rosters.LONGEST} "
-                            "letters, digits and @ . + - _ are allowed")
+    everybody = rosters.everybody(roster, students)
     asked = [assignments.find(name) for name in names] or list(assignments.ASSIGNMENTS.values())
     made = released(folder, everybody, asked, attempt)
     line(f"{folder / 'release'}: {', '.join(one.name for one in asked)}")

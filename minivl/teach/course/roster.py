@@ -117,10 +117,8 @@ def _hold(found: Roster, path: Path, folders: bool) -> None:
     else:
         people = [_person(row) for row in found.rows]
         _once(path, people, "add what tells them apart, such as an address")
-    if folders and (odd := [name for name in students if not can_be_a_folder(name)]):
-        raise ArgumentError(f"{path}: {odd[0][:80]!r} cannot be the name of a folder: up to {LONGEST} "
-                            "letters, digits and @ . + - _ are allowed; `minivl course pseudonyms` "
-                            "gives names that can")
+    if folders:
+        _hold_folders(f"{path}: ", students, "; `minivl course pseudonyms` gives names that can")
 
 
 def _once(path: Path, marks: Sequence[str], advice: str) -> None:
@@ -130,9 +128,21 @@ def _once(path: Path, marks: Sequence[str], advice: str) -> None:
                             f"{advice}")
 
 
-def can_be_a_folder(name: str) -> bool:
-    """Whether a student may be called so: the name becomes that of a folder."""
-    return bool(FOLDER.fullmatch(name)) and len(name) <= LONGEST
+def everybody(path: Path | None, named: Sequence[str]) -> list[str]:
+    """The students of a roster's file, if there is one, and those that are named; each once.
+
+    Raises ArgumentError when a name cannot be a folder's, and as `read` does.
+    """
+    _hold_folders("", named)
+    return list(dict.fromkeys([*(read(path).students if path else []), *named]))
+
+
+def _hold_folders(where: str, names: Sequence[str], advice: str = "") -> None:
+    """Refuse a name that cannot become that of a folder."""
+    odd = [name for name in names if not FOLDER.fullmatch(name) or len(name) > LONGEST]
+    if odd:
+        raise ArgumentError(f"{where}{odd[0][:80]!r} cannot be the name of a folder: up to {LONGEST} "
+                            f"letters, digits and @ . + - _ are allowed{advice}")
 
 
 def with_pseudonyms(found: Roster) -> Roster:
