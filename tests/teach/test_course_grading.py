@@ -648,6 +648,26 @@ def test_the_package_is_put_back_as_it_was(tmp_path):
     assert grade.Guard(tmp_path).digest() == digest
 
 
+@pytest.mark.parametrize("locked", [True, False])
+def test_who_changes_the_package_while_another_is_graded_is_not_taken_for_a_submission(locked, tmp_path, monkeypatch):
+    """With the kernel's lock it cannot have been the submission: nobody is accused, nothing of an edit is undone."""
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "a.py").write_text("before", encoding="utf-8")
+
+    def one(folder, student, assignment, *rest):
+        if student == "ben":
+            (package / "a.py").write_text("edited", encoding="utf-8")
+        marks = (grade.Mark(assignment.asked[0], 1, "right", "right"),)
+        return grade.Row(student, assignment.name, marks, locked=locked)
+    monkeypatch.setattr(grade, "PACKAGE", package)
+    monkeypatch.setattr(grade, "grade_one", one)
+    rows = list(grade.grade(tmp_path, PICTURES, 0, QUICK, names=["ada", "ben", "cleo"]))
+    assert [row.marks[0].kind for row in rows] == ["right", "ungraded" if locked else "refused", "right"]
+    assert ("another program has changed minivl's a.py" if locked else "writes into the package (a.py") in rows[1].reason
+    assert (package / "a.py").read_text(encoding="utf-8") == ("edited" if locked else "before")
+
+
 def test_tables_are_safe_in_a_spreadsheet_and_whole_in_markdown(tmp_path):
     mark = grade.Mark(Asked("rotate", "rotate"), 0, "values", "a | b, \"c\"")
     rows = [grade.Row(name, "one", (mark,)) for name in ("=cmd()", "ada")]

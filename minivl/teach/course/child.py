@@ -9,8 +9,8 @@ runs, and run one by one; one that fails is passed over: kinder than a notebook,
 the rest of its cell.
 
 What is given back goes into FOLDER/results as frames: four bytes of length, a line of JSON, the bytes of
-arrays. The
-submission could write there too: it would be believed no more than any other array that it gives.
+arrays. The submission could write there too: it would be believed no more than any other array that it
+gives.
 Read next: `confine.py`, then `process.py`, which reads the frames.
 """
 
@@ -122,8 +122,7 @@ def _where(error: BaseException) -> str:
 
 
 def answer(asked: dict[str, Any], names: dict[str, Any], fresh: Callable, arrays_in: Callable,
-           send: Callable,
-           seconds: float, most: int) -> None:
+           send: Callable, seconds: float, most: int) -> None:
     """Run one function on its inputs, and send what it gives; the last twice: is it stable?"""
     name = asked["function"]
     send({"at": name})
@@ -185,9 +184,9 @@ def _form(one: Any) -> dict[str, Any]:
     import numpy as np
     if type(one) is np.ndarray or isinstance(one, np.generic):
         return {"type": "array", "dtype": one.dtype.str, "shape": list(one.shape)}
-    kind = "subclass" if isinstance(one,
-                                    np.ndarray) else "none" if one is None else type(one).__name__[:60]
-    return {"type": kind}
+    if one is None:
+        return {"type": "none"}
+    return {"type": "subclass" if isinstance(one, np.ndarray) else type(one).__name__[:60]}
 
 
 def contents(value: Any) -> list[bytes]:

@@ -38,8 +38,7 @@ from .release import variant_of
 
 LONGEST_NAME = 200           # bytes; names of files have 255, and this one gets an ending
 CASES = 40                   # drawn inputs for each function
-# in a cell too; the others in a function only
-GRAVE = ("frames", "reading the package", "writing the package")
+GRAVE = ("frames", "reading the package", "writing the package")   # in cells too; others in functions
 DEEDS = {"frames": "reads callers' frames", "native code": "calls native code",
          "hidden code": "makes code of text or bytes while it runs",
          "tracing": "traces other code",
@@ -65,6 +64,7 @@ class Row(NamedTuple):
     marks: tuple[Mark, ...]
     notes: tuple[str, ...] = ()
     variant: str = ""            # the name that the rules follow from, where it is not the student's
+    locked: bool = True          # whether the kernel kept the submission off everybody's files
 
     @property
     def score(self) -> int:
@@ -117,10 +117,15 @@ def grade(folder: Path, assignment: Assignment, seed: int, limits: Limits, attem
         except Exception as error:  # a defect here must not cost the others their marks
             words = f"could not be graded ({type(error).__name__}): look at it by hand"
             row = _all(student, assignment, "ungraded", words)
-        changed = guard.restore()
-        if changed:
-            row = _all(student, assignment, "refused",
-                       f"writes into the package ({changed[0]}; it was restored)")
+        if changed := guard.changed():
+            if row.locked:                                # then it was another program: an editor, pip
+                row = _all(student, assignment, "ungraded", "could not be graded: another program "
+                           f"has changed minivl's {changed[0]} meanwhile; grade again")
+                guard = Guard(PACKAGE)
+            else:
+                guard.restore()
+                row = _all(student, assignment, "refused",
+                           f"writes into the package ({changed[0]}; it was restored)")
         yield row
 
 
@@ -144,7 +149,8 @@ def grade_one(folder: Path, student: str, assignment: Assignment, seed: int, lim
     marks = [_refusal(asked, against, seen)
              or tests[asked.function].mark(seen.outcomes[asked.function], handed, cells)
              for asked in assignment.asked]
-    return Row(student, assignment.name, tuple(marks), (*handed.notes, *_notes(seen)), variant)
+    notes = (*handed.notes, *_notes(seen))
+    return Row(student, assignment.name, tuple(marks), notes, variant, seen.locked)
 
 
 def _against(cells: Sequence[Parsed], function: str) -> str:
@@ -302,14 +308,18 @@ class Guard:
             whole.update(f"{path.relative_to(self.folder).as_posix()} {len(data)}\n".encode() + data)
         return whole.hexdigest()
 
+    def changed(self) -> list[str]:
+        """Names of the files that were changed, taken away or added."""
+        differ = {path for path, _ in self.held.items() ^ self._files().items()}
+        return sorted(path.relative_to(self.folder).as_posix() for path in differ)
+
     def restore(self) -> list[str]:
         """Put back what was changed or taken away, remove what was added; gives these files' names."""
-        now = self._files()
-        changed = sorted({path for path, _ in self.held.items() ^ now.items()})
-        for path in changed:
+        names = self.changed()
+        for path in map(self.folder.joinpath, names):
             if path in self.held:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(path, methodcaller("write", self.held[path]))
             else:
                 path.unlink()
-        return [path.relative_to(self.folder).as_posix() for path in changed]
+        return names

@@ -156,9 +156,8 @@ def without_magics(source: str) -> str:
     lines = source.split("\n")
     if lines[0].startswith("%%") and not lines[0].startswith(("%%time", "%%capture")):
         return "\n".join("" for _ in lines)               # another language, or a file to be written
-    return "\n".join(re.sub(r"^(\s*)([%!].*|\?.*|[\w.]+\?+)$", r"\1pass", line) if "%" in line
-                     or "!" in line
-                     or "?" in line else line for line in lines)
+    magic = re.compile(r"^(\s*)([%!].*|\?.*|[\w.]+\?+)$")
+    return "\n".join(magic.sub(r"\1pass", line) for line in lines)
 
 
 def parsed(code: Sequence[Code]) -> Iterator[Parsed]:

@@ -37,16 +37,13 @@ OPTIONS = ("-I", "-B", "-X", "utf8", "-W", "ignore")    # a warning would quote 
 STARTING = 10.0              # seconds of a processor for a process to start
 WAITING = 3.0  # seconds by the clock for each of a processor, on a busy machine or for one that sleeps
 
-
 DENIED = {"frames", "hidden code", "native code", "tracing", "programs", "network",
-          "reading the package",
-          "writing the package",
+          "reading the package", "writing the package",
           "reading outside its folder", "writing outside its folder"}
 EXCEPTIONS = {name for name, kind in vars(builtins).items() if isinstance(kind, type)
               and issubclass(kind, BaseException)} | {"LinAlgError", "AxisError", "UFuncTypeError"}
 TYPES = {"list", "dict", "str", "bytes", "bool", "int", "float", "complex", "set", "tuple", "function",
-         "generator",
-         "type", "map", "zip", "range", "filter", "subclass"}
+         "generator", "type", "map", "zip", "range", "filter", "subclass"}
 
 
 @dataclass(frozen=True)
@@ -122,8 +119,8 @@ def _once(code: Sequence[Code], asked: Mapping[str, Sequence[Case]], limits: Lim
                    for name, cases in asked.items()]}
         process = subprocess.Popen([sys.executable, *OPTIONS, str(CHILD), folder], cwd=folder,
                                    env=_environment(folder), stdin=subprocess.PIPE,
-                                   stdout=subprocess.DEVNULL,
-                                   stderr=subprocess.DEVNULL, start_new_session=True)
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   start_new_session=True)
         ended = "died"
         try:
             process.communicate(pickle.dumps(job), timeout=WAITING * longest)

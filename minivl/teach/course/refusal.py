@@ -3,9 +3,8 @@
 The fence is the process that runs a submission: no pass, kernel or answer is in it, so that whatever a
 submission calls, reads or bends there gains nothing (`child.py`, `confine.py`). Two things are read off
 the text all the same. A solution that reaches for minivl is told so, instead of the exception that it
-would get. And a pasted definition
-runs anywhere: it is known by runs of symbols, with the names of variables left out, so that renaming,
-comments and moved lines change little.
+would get. And a pasted definition runs anywhere: it is known by runs of symbols, with the names of
+variables left out, so that renaming, comments and moved lines change little.
 
 Only code that the asked function reaches counts: what it names, what those names are bound to, and so
 on. Whoever compares with the model's own pass in another cell has done nothing wrong. Read next:
@@ -174,7 +173,7 @@ def sources() -> tuple[Source, ...]:
     return tuple(source for source in found if len(source.grams) >= LEAST)
 
 
-# an attribute, a keyword's name, a number, ...
+# An attribute, a keyword's name, a number, a word, a mark.
 SYMBOL = re.compile(r"\.\w+|\w+=(?!=)|\d[\w.]*|\w+|[^\w\s]")
 KEPT = re.compile(r"\W|\w+=|\d|(for|in|if|else|while|not|and|or|lambda|return)$")
 
