@@ -58,7 +58,8 @@ def load(path_or_name: str | os.PathLike[str] | None = None, precision: str = "f
 
     Without a name: the small model in the package. precision: the type of the activations (float64,
     float32, float16, bfloat16); weights stay as stored and are widened when used. kernels: the
-        interpreter: "definition", "jit" (compiled, for float32 and bfloat16), "shapes", which computes
+        interpreter: "definition", "jit" (compiled, for float32 and bfloat16), "jit-int8" (the same with
+        weights and activations of 8 bits: faster on matrix tiles, and coarser), "shapes", which computes
         no numbers: for shapes and operation counts, its answers mean nothing; or "auto": "jit" for a
         model of 50 million parameters or more where Numba is installed, else "definition".
         `vlm.interpreter.name` says which. A folder that `convert` made is loaded like any other.

@@ -101,7 +101,8 @@ Model = Annotated[str | None, typer.Option("--model", metavar="DIR", show_defaul
     "A checkpoint's folder, or a hub name that is in the local cache. Without it: the embedded model."))]
 Precision = Annotated[str, typer.Option(help="Of the activations: float64, float32, float16 or bfloat16.")]
 Kernels = Annotated[str, typer.Option("--kernels", metavar="NAME", help=(
-    "What runs the passes: auto, definition, jit (compiled), or shapes (no numbers, for any size)."))]
+    "What runs the passes: auto, definition, jit (compiled), jit-int8 (compiled, activations of 8 bits), or "
+    "shapes (no numbers, for any size)."))]
 Length = Annotated[int, typer.Option("--max-new-tokens", min=1, metavar="N",
                                      help="The answer has at most N tokens.")]
 FaultName = Annotated[str | None, typer.Option("--fault", metavar="NAME", show_default=False, help=(

@@ -25,7 +25,7 @@ from . import definition
 Function = Callable[..., Any]
 NAMES = tuple(name for name, value in vars(definition).items()
               if getattr(value, "label", "") == f"kernel.{name}")
-INTERPRETERS = ("definition", "jit", "shapes")                   # modules of this folder
+INTERPRETERS = ("definition", "jit", "jit-int8", "shapes")                   # modules of this folder
 COMPILED_FROM = 50_000_000                     # parameters from which "auto" compiles
 
 
@@ -71,10 +71,10 @@ def interpreter(name: str | Interpreter, model: Model | None = None) -> Interpre
     if name == "definition":
         return Interpreter("definition")
     try:
-        module = import_module(f".{name}", __name__)
+        module = import_module("." + name.replace("-", "."), __name__)       # jit-int8: a room of jit
     except ImportError as error:
         raise MissingExtra(f"kernels={name!r} needs the package {error.name}: "
-                           f'pip install "minivl[{name}]"') from error
+                           'pip install "minivl[jit]"') from error
     found: Interpreter = module.INTERPRETER
     own = {defined(key): function for key, function in found.functions.items()}
     return found._replace(functions={**stand_ins(module), **own})

@@ -30,7 +30,7 @@ from .attention import blocks_of
 from .build import Maker, tile_form
 from .drivers import GROUP, LINE, PAIR, STRIP
 from .numbers import bits
-from .team import team
+from .team import Team, team
 from .tiers import chosen
 
 Array = np.ndarray
@@ -64,6 +64,11 @@ def workspace(name: str, shape: tuple[int, ...], dtype: Any) -> Array:
         held = aligned((size,), np.uint8)
         setattr(_kept, name, held)
     return held[:size].view(dtype).reshape(shape)
+
+
+def crew() -> Team:
+    """The threads that do the work."""
+    return team()
 
 
 def flat(x: Array) -> Array:
@@ -202,10 +207,15 @@ def swiglu(x: Array) -> Array:
 @in_fast_precision
 def gated_mlp(x: Array, w: MLP) -> Array:
     """n d -> n d, some rows at a time: what is inside is ten times as wide as a row."""
+    return in_strips(x, w, linear)
+
+
+def in_strips(x: Array, w: MLP, multiply: Callable[[Array, Linear], Array]) -> Array:
+    """The gated MLP of STRIP rows at a time."""
     out = np.empty((len(x), w.down.weight.shape[0]), x.dtype)
     for at in range(0, len(x), STRIP):
-        inner = linear(x[at:at + STRIP], w.gate_up)                                      # n d -> n 2h
-        out[at:at + STRIP] = linear(swiglu(inner), w.down)                               # n h -> n d
+        inner = multiply(x[at:at + STRIP], w.gate_up)                                    # n d -> n 2h
+        out[at:at + STRIP] = multiply(swiglu(inner), w.down)                             # n h -> n d
     return out
 
 

@@ -96,6 +96,12 @@ class Maker:
             return drivers.expanded_product(format, inner, self.compile), inner, packing
         return drivers.matrix_product(inner, self.compile), inner, packing
 
+    def byte_product(self) -> tuple[Any, Any]:
+        """Rows of 8 bits by int8 weights, on tiles: what rounds and packs the rows, and the loops."""
+        first, more = (self.inner(products.tiles_s8(again), 3) for again in (False, True))
+        inner = Inner(first, more, *self.edges(True), 32, COLUMNS, 64)
+        return drivers.pack_bytes(self.compile), drivers.matrix_product(inner, self.compile)
+
     def vector_product(self, format: str) -> Any:
         """One to four rows by weights of a format."""
         tier = self.tier

@@ -301,3 +301,25 @@ def pack_for_vectors(rows: int, pairs: bool, compile: Compile) -> Any:
                     for k in range(depth):
                         put(a, to + k * rows + r, get(x, at + k))
     return compile(share)
+
+
+def pack_bytes(compile: Compile) -> Any:
+    """Rows of 8 bits as tiles: each number divided by its row's largest / 127, and rounded."""
+    def share(me: int, team: int, x: Any, a: Any, scales: Any, height: int, depth: int,
+              padded: int) -> None:
+        """x (height * depth) -> a (blocks, padded / 64, 2, 16, 64) int8, flat; scales (height)"""
+        begin, end = shared(me, team, (height + 31) // 32)
+        for m in range(begin, end):
+            if (m + 1) * 32 > height or depth < padded:
+                a[m * 32 * padded:(m + 1) * 32 * padded] = 0
+            for r in range(min(32, height - m * 32)):
+                at, largest = (m * 32 + r) * depth, F32(0)
+                for k in range(depth):
+                    largest = max(largest, abs(get(x, at + k)))
+                scale = largest / F32(127)
+                scales[m * 32 + r] = scale
+                for k in range(depth):
+                    to = (m * padded + k // 64 * 64) * 32 + r // 16 * 1024 + r % 16 * 64 + k % 64
+                    value = get(x, at + k) / scale if scale > 0 else F32(0)
+                    put(a, to, np.int8(np.rint(value)))
+    return compile(share)

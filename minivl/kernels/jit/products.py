@@ -55,6 +55,27 @@ def tiles_bf16(parts: int, resume: bool) -> Any:
     return product
 
 
+def tiles_s8(resume: bool) -> Any:
+    """32 rows of bytes times 32 columns of bytes, on four tiles of whole numbers."""
+    def product(m: Any, a: Any, b: Any, c: Any, width: Any, steps: Any) -> None:
+        """a, b: `steps` x 2 tiles, c: int32 rows, `width` bytes apart."""
+        corners = [(2 * i + j, c + (width * (16 * i) + 64 * j)) for i in (0, 1) for j in (0, 1)]
+        for tile, place in corners:
+            if resume:
+                m.tile_load(tile, place, width)
+            else:
+                m.tile_zero(tile)
+        for k in m.loop(steps):
+            for half in (0, 1):
+                m.tile_load(4 + half, a + (k * (2 * TILE) + half * TILE))
+                m.tile_load(6 + half, b + (k * (2 * TILE) + half * TILE))
+            for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
+                m.tile_dot_s8(2 * i + j, 4 + i, 6 + j)
+        for tile, place in corners:
+            m.tile_store(tile, place, width)
+    return product
+
+
 def split_in_three(m: Any, x: Any, a: Any) -> None:
     """float32 numbers as sums of three bfloat16, exactly: each part is the upper 16 bits of what is
     left, so none rounds up beyond what float32 holds. Infinity and NaN are wholly in the first.

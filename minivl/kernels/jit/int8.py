@@ -1,0 +1,93 @@
+"""The compiled interpreter with activations of 8 bits: faster on tiles, and coarser, so only by choice.
+
+    vlm = minivl.load(folder, kernels="jit-int8")
+
+Weights are int8 (packed at load where they are not yet). Each row that meets a matrix is divided by its
+largest number / 127 and rounded; the product of whole numbers is exact, and is multiplied by the scales
+of its row and its column. On tiles that is TDPBSSD over the packed bytes as they lie; other tiers, and up
+to four rows, multiply the rounded row as float32, with the same meaning.
+
+Source: Dettmers et al., "LLM.int8()" (2022), its row-wise part. Read next: `__init__.py`.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ...checkpoint.layout import depth
+from ...checkpoint.packed import Packed
+from ...checkpoint.tree import MLP, Linear, Model
+from ...door.errors import ArgumentError
+from .. import Interpreter, definition, jit
+from . import FAST, FEW, STAGES, defined, flat, in_strips, prepare, steps_of, tables_of, workspace
+from .build import tile_form
+from .drivers import LINE, STRIP
+
+Array = np.ndarray
+MOST = np.float32(127)
+
+
+def linear(x: Array, w: Linear) -> Array:
+    """n d -> n o, with x rounded to 8 bits"""
+    if not isinstance(w.weight, Packed) or x.dtype not in FAST:
+        return np.asarray(defined("linear")(x, w))
+    if not len(x):
+        return np.empty((0, w.weight.shape[0]), x.dtype)
+    bias = w.bias.dense(x.dtype).astype(np.float32) if w.bias is not None else np.float32(0)
+    y = whole_numbers if jit.maker().tier.tiles and len(x) > FEW else rounded_rows
+    return (y(x, w.weight) + bias).astype(x.dtype)
+
+
+def rounded_rows(x: Array, weight: Packed) -> Array:
+    """Rounded rows as float32, by the usual products."""
+    rows = x.astype(np.float32)
+    with np.errstate(invalid="ignore", divide="ignore"):               # a row of zeros stays one
+        scale = np.abs(rows).max(axis=1, keepdims=True) / MOST
+        rows = np.where(scale > 0, np.rint(rows / scale) * scale, rows)
+    out = np.empty((len(x), weight.shape[0]), np.float32)
+    (jit.few_rows if len(x) <= FEW else jit.many_rows)(rows, weight, np.empty(0, np.float32), flat(out))
+    return out
+
+
+def whole_numbers(x: Array, weight: Packed) -> Array:
+    """Rounded rows as bytes in tiles, times bytes in tiles."""
+    (height, width), steps, crew = (len(x), weight.shape[0]), steps_of(weight), jit.crew()
+    pack, multiply = jit.function("byte_product")
+    padded, work = steps * depth("int8"), 2 * height * prod(weight.shape)
+    a = workspace("rows", (-(-height // 32) * 32 * padded,), np.int8)
+    scales = np.empty(height, np.float32)
+    crew.run(pack, flat(x), a, scales, height, x.shape[1], padded, work=height * padded * 8)
+    sums = workspace("sums", (crew.size, STRIP * LINE), np.int32)
+    tiles, columns, _ = tables_of(weight)
+    out = np.empty((height, width), np.float32)
+    crew.run(multiply, a, tiles, columns, np.empty(0, np.float32), flat(out), sums, tile_form(), height, width,
+             steps, work=work)
+    out *= scales[:, None]
+    return out
+
+
+def gated_mlp(x: Array, w: MLP) -> Array:
+    """n d -> n d, some rows at a time"""
+    return in_strips(x, w, linear) if x.dtype in FAST else np.asarray(defined("gated_mlp")(x, w))
+
+
+def prepare_int8(model: Model) -> Model:
+    """All matrices in int8 tiles. Raises ArgumentError for weights that are packed in another format."""
+    made = prepare(model, "int8")
+    for block in (*made.vision.blocks, *made.decoder.layers):
+        if block.qkv.weight.format != "int8":
+            raise ArgumentError(f"activations of 8 bits need int8 weights, and these are packed as "
+                                f"{block.qkv.weight.format}: convert the checkpoint with --weights int8")
+    return made
+
+
+INTERPRETER = Interpreter("jit-int8", {**STAGES, definition.linear: linear, definition.gated_mlp: gated_mlp},
+                          prepare=prepare_int8)
+
+
+def __getattr__(name: str) -> Any:
+    """The other kernels are those of `jit`."""
+    return getattr(jit, name)

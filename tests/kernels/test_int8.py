@@ -1,0 +1,76 @@
+"""Activations of 8 bits: what they mean is written here in float64, and every tier gives it, on the emulator too."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import minivl
+from minivl.checkpoint.packed import packed
+from minivl.checkpoint.tree import Linear
+from minivl.checkpoint.weight import weight
+from minivl.kernels.jit import int8
+from minivl.show.samples import load_samples
+
+from .compiled import BF16, everywhere, running
+
+
+def meant(x, w):
+    """The product of float64: each row rounded to 127 steps of its largest number, weights as they are given back."""
+    rows = np.asarray(x, np.float32)
+    scale = (np.abs(rows).max(axis=1, keepdims=True) / np.float32(127)).astype(np.float64)
+    rounded = np.rint(rows / np.where(scale > 0, scale, 1)) * scale
+    return rounded @ w.weight.dense("float64").T + (0 if w.bias is None else w.bias.dense(x.dtype).astype(np.float64))
+
+
+def linear_of(n, k, seed, bias=True):
+    rng = np.random.default_rng(seed)
+    return Linear(packed(weight(rng.normal(size=(n, k)).astype(np.float32)), "int8"),
+                  weight(rng.normal(size=n).astype(np.float32)) if bias else None)
+
+
+@everywhere
+@settings(max_examples=8)
+@given(rows=st.integers(1, 70), n=st.integers(1, 70), k=st.integers(1, 200), seed=st.integers(0, 99),
+       bias=st.booleans())
+def test_rows_of_8_bits_are_multiplied_as_they_are_meant(tier, emulated, rows, n, k, seed, bias):
+    w = linear_of(n, k, seed, bias)
+    x = np.random.default_rng(seed).normal(size=(rows, k)).astype(np.float32)
+    x[rows // 2] *= 1e-20                                                        # every row has a scale of its own
+    with running(tier, emulated):
+        y = int8.linear(x, w)
+    size = np.abs(x).max(axis=1, keepdims=True) * k * np.abs(w.weight.dense("float64")).max() + 1
+    assert y.dtype == x.dtype and (np.abs(y - meant(x, w)) <= 2e-6 * size).all()
+
+
+def test_a_row_of_zeros_stays_one_and_a_row_of_bfloat16_is_rounded_once():
+    w = linear_of(40, 96, 1, bias=False)
+    x = np.random.default_rng(1).normal(size=(9, 96)).astype(BF16)
+    x[3] = 0
+    y = int8.linear(x, w)
+    assert y.dtype == BF16 and not y[3].any()
+    assert np.abs(y.astype(np.float64) - meant(x, w)).max() <= 2.0**-8 * np.abs(meant(x, w)).max()
+
+
+@pytest.fixture(scope="module")
+def vlm():
+    return minivl.load()
+
+
+def test_the_model_answers_with_8_bits_and_only_when_asked_to(vlm):
+    sample = next(one for one in load_samples() if one.fps is None)
+    inputs = vlm.prepare(sample.messages())
+    exact = vlm.on("float64", "definition").logits(inputs)
+    error = {kernels: np.linalg.norm(vlm.on(kernels=kernels).logits(inputs) - exact) / np.linalg.norm(exact)
+             for kernels in ("jit", "jit-int8")}
+    assert error["jit"] < 1e-6 and 1e-4 < error["jit-int8"] < 0.1
+    assert vlm.on(kernels="jit-int8").interpreter.name == "jit-int8"
+
+
+def test_weights_that_are_packed_otherwise_are_refused(vlm, tmp_path):
+    minivl.convert(None, tmp_path / "packed", "bf16")
+    with pytest.raises(minivl.Error, match="need int8 weights, and these are packed as bf16: convert"):
+        minivl.load(tmp_path / "packed", kernels="jit-int8")
+    minivl.convert(None, tmp_path / "small", "int8")
+    with minivl.load(tmp_path / "small", kernels="jit-int8") as small:
+        assert small.weights.decoder.layers[0].qkv.weight.format == "int8"
