@@ -37,6 +37,8 @@ EIGHT = ("ada5", "karl", "xaver", "nils", "uwe", "vicky", "wanda", "xenia")
 QUICK = Limits(patience=1.0)
 NO_LIMITS = pytest.mark.skipif(sys.platform != "linux", reason="the limits of a submission's process are Linux's")
 
+ODD_FILES = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names, and links need rights there")
+
 
 # ---- the whole way -----------------------------------------------------------------------------------------
 
@@ -95,6 +97,7 @@ def test_what_cannot_be_graded_is_refused(tmp_path):
     assert "out" in refused("course", "grade", tmp_path, "--assignment", "pictures", "-o", tmp_path / "out")
 
 
+@ODD_FILES
 def test_a_folder_that_would_spoil_the_tables_is_refused_before_anything_is_graded(tmp_path):
     odd = {"release-for": "what you hand out", "a\nb": "rename it", "x" * 201: "200 bytes", "é" * 101: "200 bytes"}
     for n, (name, said) in enumerate(odd.items()):
@@ -156,6 +159,7 @@ def test_of_several_notebooks_the_one_with_the_functions_is_taken(tmp_path):
     assert notebook.find(tmp_path, "pictures", FUNCTIONS).path.name == "b.ipynb"
 
 
+@ODD_FILES
 def test_a_students_own_words_write_no_line_in_the_teachers_tables(tmp_path):
     cell = {"cell_type": "x\nben  3 of 3  right", "source": "a = 1", "metadata": {"nbgrader": {"solution": 1}}}
     book = {"cells": [cell]}
@@ -171,6 +175,7 @@ def test_a_students_own_words_write_no_line_in_the_teachers_tables(tmp_path):
     assert str(reason.value).isprintable()
 
 
+@ODD_FILES
 def test_a_link_to_somebody_elses_folder_is_not_followed(tmp_path):
     sixty.write(tmp_path, [CLASS["ada5"]])
     (tmp_path / "ben").mkdir()
