@@ -53,7 +53,7 @@ COURSE := .venv/course/$(notdir $(BIN))/python
 
 course: .venv/.course        ## the course for nbgrader in build/course: make course [ROSTER=class.txt] [SUBMITTED=folder]
 	$(COURSE) -m tools.course.nbgrader build/course $(if $(ROSTER),--roster "$(ROSTER)")
-	$(if $(SUBMITTED),$(COURSE) -m minivl.cli course grade "$(SUBMITTED)" -o build/course/graded)
+	$(if $(SUBMITTED),$(COURSE) -m minivl.cli course grade "$(SUBMITTED)" $(if $(ROSTER),--roster "$(ROSTER)") -o build/course/graded)
 
 slides: .venv/.slides        ## slides of every lesson, as pages that need no network, into build/slides
 	$(BIN)/python -m tools.teaching slides build/slides

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,27 @@ def chromium() -> Iterator[Any]:
         started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"] if root else [])
         yield started
         started.close()
+
+
+class Opened:
+    """A page in the browser that must neither complain nor ask for anything."""
+
+    def __init__(self, browser, path: Path, size=(1280, 900), **options):
+        self.tab = browser.new_page(viewport={"width": size[0], "height": size[1]}, **options)
+        self.complaints = []
+        self.tab.on("console", lambda message: self.complaints.append(message.text))
+        self.tab.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.tab.on("request", lambda request: request.url.startswith(("data:", path.as_uri()))
+                    or self.complaints.append(request.url))
+        self.tab.goto(path.as_uri())
+        self.tab.wait_for_selector("body[data-ready]", timeout=60_000)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *rest):
+        self.tab.close()
+        assert kind or not self.complaints, self.complaints
 
 
 ENOUGH = 4.5                                       # of WCAG 2.2, 1.4.3: text of ordinary size at level AA

@@ -38,7 +38,8 @@ def pseudonyms(people: Path, output: Path) -> None:
     made = roster.with_pseudonyms(roster.merged(before, now))
     check_place(output, ".csv")
     roster.write(output, made)
-    line(f"{len(made.rows)} students, {len(made.rows) - len(before.rows)} of them new, are in {output}")
+    new = len(made.rows) - len(before.rows)
+    line(f"{output}: {_some('student', len(made.rows))}, {new} of them new")
     note("It says who is who, and you alone can read it: keep it out of folders that others see.")
 
 
@@ -48,15 +49,13 @@ def release(folder: Path, roster: Path | None, students: Sequence[str], names: S
     from ..teach.course import assignments
     from ..teach.course import roster as rosters
     from ..teach.course.release import release as released
-    everybody = [*(rosters.read(roster).students if roster else []), *students]
-    if odd := [name for name in everybody if not rosters.can_be_a_folder(name)]:
-        raise ArgumentError(f"{odd[0]!r} cannot be the name of a folder: letters, digits and @ . + - _ "
-                            "are allowed")
+    everybody = rosters.everybody(roster, students)
     asked = [assignments.find(name) for name in names] or list(assignments.ASSIGNMENTS.values())
     made = released(folder, everybody, asked, attempt)
-    line(f"{len(asked)} assignments are in {folder / 'release'}")
+    line(f"{folder / 'release'}: {', '.join(one.name for one in asked)}")
     if made:
-        line(f"{len(made)} notebooks for {len(everybody)} students are in {folder / 'release-for'}")
+        whom = _some("student", len(everybody))
+        line(f"{folder / 'release-for'}: {_some('notebook', len(made))} for {whom}")
     if find_spec("nbgrader") is None:
         note('nbgrader is not installed, so there is no gradebook.db: pip install "minivl[teacher]" '
              "if you want one; `minivl course grade` needs none")
@@ -71,7 +70,12 @@ def grades(results: Path, roster: Path, output: Path, form: str, counts: str) ->
     report.write_table(output, gradebook.table(form, scores, people))
     if others := gradebook.strangers(scores, people):
         note(f"{len(others)} with marks are not in the roster and not in the table: {', '.join(others)}")
-    line(f"{len(people.rows)} students, {', '.join(scores)}: {output}")
+    line(f"{output}: {_some('student', len(people.rows))}, {', '.join(scores)}")
+
+
+def _some(thing: str, count: int) -> str:
+    """1 student, 2 students."""
+    return f"{count} {thing}" + "s" * (count != 1)
 
 
 def grade(folder: Path, assignment: str | None, output: Path, seed: int | None, memory: int,
@@ -126,5 +130,5 @@ def _grade(folder: Path, names: list[str], asked: Assignment, output: Path, seed
     home = report.write(output, asked, rows, {
         "assignment": asked.name, "attempt": attempt, "seed": seed, "students": len(rows),
         "limits": asdict(limits), "package_sha256": Guard(PACKAGE).digest()}, attempt)
-    note(f"{len(rows)} students; marks, gradebook and feedback are in {home}")
+    note(f"{_some('student', len(rows))}; marks, gradebook and feedback are in {home}")
     return sum(mark.kind == "ungraded" for row in rows for mark in row.marks[:1])

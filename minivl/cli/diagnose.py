@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..api import VLM
-from ..door.files import check_place, write_whole
+from ..door.files import PAGES, check_place, write_whole
 from ..run.inputs import Inputs
 from ..truth.compare.importers import is_trace, read_candidate
 from ..truth.compare.page import html
@@ -30,7 +30,7 @@ def diagnose(path: Path, golden: Path | None, names: Path | None, precision: str
     """Say what a trace looks like; the exit code: 0 healthy, 1 not. Raises ValueError or OSError when
     nothing can be compared."""
     if page:
-        check_place(page)
+        check_place(page, *PAGES)
     known = read_names(names) if names else None
     with open_model(Chosen(model, kernels="definition")) as vlm, golden_of(path, golden, vlm) as right:
         theirs = read_candidate(path, right, known, precision)

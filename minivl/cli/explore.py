@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..api import VLM
 from ..door.errors import ArgumentError
-from ..door.files import check_place
+from ..door.files import PAGES, check_place
 from ..door.watch import INDEX, read_dump
 from ..show import explorer
 from .console import line, note, size, working
@@ -25,7 +25,7 @@ def explore(words: Sequence[str], beside: Sequence[str], output: Path, fps: floa
             max_new_tokens: int) -> None:
     """Write the page. Raises ArgumentError or OSError for whatever is wrong with the input, before
     anything takes long where it can be known."""
-    check_place(output, ".html", ".htm")
+    check_place(output, *PAGES)
     asked = [split(words), *([other(beside, *split(words))] if beside else [])]
     with open_model(chosen) as vlm:
         runs = [follow(vlm, images, question, fps, max_new_tokens) for images, question in asked]

@@ -15,13 +15,13 @@ import numpy as np
 
 from ..api import PRECISIONS
 from ..door.errors import ArgumentError
-from ..door.files import check_place, write_whole
+from ..door.files import PAGES, check_place, read_json, write_whole
 from ..truth.compare import report
 from ..truth.compare.compare import Comparison, compare
 from ..truth.compare.guess import guess
 from ..truth.compare.importers import Candidate, read_arrays, read_candidate
 from ..truth.compare.page import html
-from ..truth.compare.verdict import SUSPICIOUS, WRONG, baseline, news
+from ..truth.compare.verdict import SUSPICIOUS, WORDS, WRONG, baseline, news
 from ..truth.trace.format import ROW_LETTERS, Trace, TraceError
 from .console import heading, line, note, print_json, size, table, working
 from .given import Chosen, check_words, conversation, open_model, sample
@@ -109,7 +109,11 @@ def diff(golden: Path, candidate: Path, names: Path | None, guessed: Path | None
          model: str | None, everything: bool, as_json: bool, page: Path | None, known: Path | None,
          write_known: Path | None) -> int:
     """Compare, report, and give the exit code: 0 the same within rounding, 1 different. Raises
-    ValueError or OSError when nothing can be compared."""
+    ValueError or OSError when nothing can be compared, or what is asked for cannot be written."""
+    for place, endings in ((page, PAGES), (guessed, ()), (write_known, ())):
+        if place:
+            check_place(place, *endings)
+    expected = read_baseline(known) if known else {}
     with Trace(golden) as trace:
         if guessed:
             propose(candidate, trace, guessed)
@@ -123,7 +127,7 @@ def diff(golden: Path, candidate: Path, names: Path | None, guessed: Path | None
             print_json(report.document(found))
         else:
             tell(found, everything)
-    bad = news(found.judged, json.loads(known.read_text(encoding="utf-8")) if known else {})
+    bad = news(found.judged, expected)
     if write_known:
         text = json.dumps(baseline(found.judged), indent=1) + "\n"
         write_whole(write_known, lambda file: file.write(text.encode()))
@@ -170,11 +174,18 @@ def compare_local(golden: Trace, candidate: Candidate, model: str | None) -> Com
 
 def read_names(path: Path) -> dict[str, Any]:
     """A table of names: their name -> label or entry. Raises TraceError."""
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(found, dict) or not all(isinstance(e, str)
-                                              or (isinstance(e, dict) and "label" in e)
-                                              for e in found.values()):
+    found = read_json(path, TraceError)
+    if not all(isinstance(e, str) or (isinstance(e, dict) and "label" in e) for e in found.values()):
         raise TraceError(f"{path}: should map their names to labels, or to objects with a label")
+    return found
+
+
+def read_baseline(path: Path) -> dict[str, str]:
+    """What is known to differ: name of an array -> word. Raises TraceError."""
+    found = read_json(path, TraceError)
+    if odd := [word for word in found.values() if word not in WORDS]:
+        raise TraceError(f"{path}: should map names of arrays to {', '.join(WORDS)}, but holds "
+                         f"{str(odd[0])[:60]!r}: give what --write-baseline wrote")
     return found
 
 

@@ -665,7 +665,7 @@ def course_grades(
         counts: Annotated[str, typer.Option("--counts", metavar="ATTEMPT", help=(
             "Which of several attempts does: best or last."))] = "best",
 ) -> None:
-    """Write one table of all marks, for Moodle, Canvas or a spreadsheet. Names come from the roster."""
+    """Write one table of all marks. For Moodle, Canvas or a spreadsheet; names come from the roster."""
     from .course import grades
     grades(results, roster, output, form, counts)
 

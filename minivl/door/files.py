@@ -17,6 +17,7 @@ from typing import IO, Any
 from .errors import ArgumentError, Error, FileInTheWay, MissingFile
 from .looks import kind_of
 
+PAGES = (".html", ".htm")  # endings of what a browser opens
 MAX_JSON = 1 << 22         # bytes; the largest official file (an index of 1,353 tensors) has 0.1 million
 
 
@@ -68,10 +69,16 @@ def sha256(path: Path) -> str:
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], Any], mode: int = 0o644) -> None:
     """Let `write` fill a file beside the target, then move it there. When anything fails nothing is
-    left, and an older file stays as it was. mode: who may read it. Raises OSError as the system does."""
+    left, and an older file stays as it was. mode: who may read it. Raises OSError as the system does,
+    about the target."""
     import tempfile  # when first needed: it takes a while to import
-    # In the same folder: a move to another file system is a copy, and a copy can be half done.
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+    try:
+        # In the same folder: a move to another file system is a copy, and a copy can be half done.
+        beside = tempfile.NamedTemporaryFile(  # noqa: SIM115 - entered below
+            dir=path.parent, prefix=f".{path.name}.", delete=False)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    with beside as file:
         partial = Path(file.name)
         try:
             write(file)

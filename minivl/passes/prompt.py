@@ -64,9 +64,12 @@ def check_messages(messages: Messages) -> None:
         where = f"messages[{n}]"
         if not isinstance(message, dict):
             raise PromptError(f"{where} is {_named(message)}, should be a dict with role and content")
-        if message.get("role") not in ROLES:
+        if "role" not in message:
+            raise PromptError(f"{where} has no role (its keys are {brief(list(message))}), should have "
+                              "role and content")
+        if message["role"] not in ROLES:
             allowed = ", ".join(ROLES)
-            raise PromptError(f"{where}['role'] is {brief(message.get('role'))}, should be one of "
+            raise PromptError(f"{where}['role'] is {brief(message['role'])}, should be one of "
                               f"{allowed}")
         content = message.get("content")
         if not isinstance(content, str | list | tuple):

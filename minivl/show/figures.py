@@ -72,8 +72,9 @@ class Figure:
         """The figure alone, for a heading."""
         if self.figure is None:
             return "not counted"
-        return f"{100 * self.figure:.0f} of 100" if self.measure == "right" else \
-            f"{self.measure.upper()} {self.figure:.2f}"
+        if self.measure != "right":
+            return f"{self.measure.upper()} {self.figure:.2f}"
+        return f"{100 * self.figure:.0f} of 100"
 
     def sentence(self) -> str:
         """What to expect, in words."""

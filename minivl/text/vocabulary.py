@@ -121,18 +121,20 @@ def _added(folder: Path, settings: dict[str, Any]) -> Iterator[tuple[int | None,
     listed = settings.get("added_tokens_decoder")
     if listed is None:
         settings = settings | _json(folder / NAMES)
+    added = _json(folder / ADDED) if listed is None else {}
     try:
         special = list(_special(settings))
         if listed is None:
-            numbers = {id: {"content": content} for content, id in _json(folder / ADDED).items()}
+            numbers = {id: {"content": content} for content, id in added.items()}
         else:
             numbers = {int(id): one for id, one in listed.items()}
         for id in sorted(numbers):
-            yield id, _token(numbers[id], numbers[id]["content"] in special)
+            yield id, _token(numbers[id], _content(numbers[id]) in special)
         yield from ((None, _token({"content": one}, True)) for one in special)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise TokenizerError(f"{folder}: {SETTINGS} should list added tokens as id and settings, {ADDED} "
-                             f"as text and id; one is neither: {error!r}") from error
+                             f"as text and id, {NAMES} as texts; one is none of these: {error}; copy "
+                             f"the model's {WHOLE} there") from error
 
 
 def _special(settings: dict[str, Any]) -> Iterator[str]:
@@ -141,9 +143,19 @@ def _special(settings: dict[str, Any]) -> Iterator[str]:
     roles |= {key: value for key, value in settings.items()
               if key.endswith("_token") and key not in roles and isinstance(value, str)}
     others = settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or []
+    if not isinstance(others, dict | list):
+        raise TypeError(f"a list of special tokens is {str(others)[:60]!r}")
     for one in [*roles.values(), *(others.values() if isinstance(others, dict) else others)]:
         if one is not None:
-            yield one if isinstance(one, str) else one["content"]
+            yield _content(one if isinstance(one, dict) else {"content": one})
+
+
+def _content(one: dict[str, Any]) -> str:
+    """A token's text. TypeError when it is none."""
+    text = one.get("content")
+    if not isinstance(text, str) or not text:
+        raise TypeError(f"a token's text is {text!r}")
+    return text
 
 
 def _token(one: dict[str, Any], named: bool) -> dict[str, Any]:
@@ -151,7 +163,7 @@ def _token(one: dict[str, Any], named: bool) -> dict[str, Any]:
     said = {} if named else one
     special = named or bool(said.get("special"))
     flags = {key: bool(said.get(key)) for key in ("single_word", "lstrip", "rstrip")}
-    return {"content": one["content"], **flags, "special": special,
+    return {"content": _content(one), **flags, "special": special,
             "normalized": bool(said.get("normalized", not special))}
 
 

@@ -241,7 +241,12 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
     ("merges.txt", POINTER, "merges.txt: is a Git LFS pointer"),
     ("added_tokens.json", '{"<|im_end|>": 700}', "should have id 700.*copy tokenizer.json"),
     ("added_tokens.json", '{"<|im_end|>": "x"}', "is neither|should have id x"),
-    ("tokenizer_config.json", '{"added_tokens_decoder": {"618": {"special": true}}}', "one is neither"),
+    ("tokenizer_config.json", '{"added_tokens_decoder": {"618": {"special": true}}}', "text is None; copy the"),
+    ("tokenizer_config.json", '{"added_tokens_decoder": {"618": {"content": 5}}}', "text is 5; copy the"),
+    ("tokenizer_config.json", '{"added_tokens_decoder": {"618": 5}}', "one is none of these"),
+    ("special_tokens_map.json", '{"eos_token": {"content": 5}}', "text is 5; copy the"),
+    ("special_tokens_map.json", '{"additional_special_tokens": "abc"}', "list of special tokens is 'abc'"),
+    ("added_tokens.json", "[1]", "^[^ ]*added_tokens.json: holds a list, should be"),
 ])
 def test_what_is_wrong_in_the_two_files_is_named(name, text, said, tmp_path):
     in_two_files(tmp_path, {})

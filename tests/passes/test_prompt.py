@@ -111,7 +111,7 @@ REFUSED = [
     ("Hi", "should be a list"),
     ({"role": "user", "content": "Hi"}, "should be a list"),
     (["Hi"], r"messages\[0\] is of type str"),
-    ([user("a"), {"content": "a"}], r"messages\[1\]\['role'\] is None, should be one of system"),
+    ([user("a"), {"content": "a"}], r"messages\[1\] has no role \(its keys are \['content'\]\)"),
     ([{"role": "User", "content": "a"}], r"'User'"),
     ([{"role": "user"}], r"messages\[0\]\['content'\] is missing"),
     ([{"role": "user", "content": 3}], "of type int"),

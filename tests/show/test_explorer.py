@@ -6,7 +6,6 @@ import base64
 import gzip
 import json
 import re
-from pathlib import Path
 from time import monotonic
 
 import numpy as np
@@ -28,7 +27,7 @@ from minivl.show.plot import row_values
 from minivl.show.plot.text import token_text
 from minivl.show.samples import load_samples
 
-from ..browser import chromium, faint_texts
+from ..browser import Opened, chromium, faint_texts
 
 SAMPLES = load_samples()
 VIDEO = next(sample for sample in SAMPLES if sample.fps)
@@ -359,25 +358,8 @@ def browser():
         yield started
 
 
-class Opened:
-    """A page in the browser that must neither complain nor ask for anything."""
-
-    def __init__(self, browser, path: Path, size=(1280, 900), **options):
-        self.tab = browser.new_page(viewport={"width": size[0], "height": size[1]}, **options)
-        self.complaints = []
-        self.tab.on("console", lambda message: self.complaints.append(message.text))
-        self.tab.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.tab.on("request", lambda request: request.url.startswith(("data:", path.as_uri()))
-                    or self.complaints.append(request.url))
-        self.tab.goto(path.as_uri())
-        self.tab.wait_for_selector("body[data-ready]", timeout=60_000)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, *rest):
-        self.tab.close()
-        assert kind or not self.complaints, self.complaints
+class Explored(Opened):
+    """The explorer, and what one does with it."""
 
     def drawn(self, act):
         """Do something, and wait until all of it is drawn."""
@@ -423,7 +405,7 @@ def pages(run, video, other, between, tmp_path_factory):
 def test_pointing_at_a_pixel_names_what_provenance_names(browser, pages, run):
     size = run.inputs.media[0].size
     rng = np.random.default_rng(1)
-    with Opened(browser, pages["run"]) as page:
+    with Explored(browser, pages["run"]) as page:
         for _ in range(8):
             x, y = int(rng.integers(size[1])), int(rng.integers(size[0]))
             page.hover(x, y, size)
@@ -442,7 +424,7 @@ def test_pointing_at_a_pixel_names_what_provenance_names(browser, pages, run):
 def test_attention_on_the_page_is_that_of_the_trace(browser, pages, run):
     size, vision = run.inputs.media[0].size, run.vlm.config.vision
     where = where_token(run.inputs, run.vlm.config, len(run.at["m"]) - 1)
-    with Opened(browser, pages["run"]) as page:
+    with Explored(browser, pages["run"]) as page:
         page.hover(where.box[0] + 3, where.box[1] + 3, size)
         for block in {0, *vision.fullatt_block_indexes[:1]}:
             page.choose("place", f"vision {block}")
@@ -466,7 +448,7 @@ def test_attention_of_the_decoder_and_to_a_token_is_that_of_the_trace(browser, p
     q, k = run.rows(f"decoder.layers.{layer}.rotate", 0), run.rows(f"decoder.layers.{layer}.rotate", 1)
     whole = np.array([[0, len(q), 0, len(q)]])
     every = np.stack([plot.attention_weights(q, k, whole, n, True).mean(axis=0) for n in range(len(q))])
-    with Opened(browser, pages["run"]) as page:
+    with Explored(browser, pages["run"]) as page:
         page.choose("place", f"decoder {layer}")
         assert np.allclose(np.nan_to_num(page.map()), every[row], rtol=HALF, atol=1e-7)
         assert np.isnan(page.map()[row + 1 :]).all()                               # what comes later is not seen
@@ -485,14 +467,14 @@ def test_patches_windows_and_pooled_cells_are_averaged_as_the_page_says(browser,
     every = np.stack([plot.attention_weights(q, k, table, n).mean(axis=0) for n in range(len(q))])      # w w
     where = where_token(run.inputs, run.vlm.config, len(run.at["m"]) - 1)
     first, (q0, q1) = where.window_rows[0], where.segments[0]
-    with Opened(browser, pages["run"]) as page:
+    with Explored(browser, pages["run"]) as page:
         page.hover(where.box[0] + 3, where.box[1] + 3, size)
         page.choose("place", f"vision {full}")
         for unit, expected in [("patch", every[first]), ("window", every[q0:q1].mean(axis=0))]:
             page.choose("unit", unit)
             assert np.allclose(page.map(), expected, rtol=HALF, atol=1e-6)
         assert f"mean of its {q1 - q0} queries" in page.tab.inner_text("figcaption")
-    with Opened(browser, pages["least"]) as page:
+    with Explored(browser, pages["least"]) as page:
         page.hover(where.box[0] + 3, where.box[1] + 3, size)
         page.choose("place", f"vision {full}")
         cell = first // run.vlm.config.vision.spatial_merge_size ** 2
@@ -503,7 +485,7 @@ def test_patches_windows_and_pooled_cells_are_averaged_as_the_page_says(browser,
 
 def test_a_stage_draws_its_rows_and_the_stream_its_numbers(browser, pages, run):
     label = "vision.blocks.1.add_mlp"
-    with Opened(browser, pages["run"]) as page:
+    with Explored(browser, pages["run"]) as page:
         page.hover(5, 5, run.inputs.media[0].size)
         page.drawn(lambda: page.tab.locator("#norms button", has_text=label).click())
         assert np.allclose(page.map(), row_values(run.trace[label]))
@@ -517,7 +499,7 @@ def test_a_stage_draws_its_rows_and_the_stream_its_numbers(browser, pages, run):
 
 def test_what_comes_next_is_what_the_logits_say(browser, pages, run):
     ids, chances = plot.top_tokens(run.trace["decoder.logits"][-1], 3)
-    with Opened(browser, pages["run"]) as page:
+    with Explored(browser, pages["run"]) as page:
         said = page.tab.locator("#lens .next li").first.inner_text().split()
         assert np.isclose(float(said[0]) / 100, chances[0], rtol=2e-3)
         assert run.vlm.tokenizer.decode([int(ids[0])]).strip() in said
@@ -525,7 +507,7 @@ def test_what_comes_next_is_what_the_logits_say(browser, pages, run):
 
 
 def test_a_keyboard_is_enough(browser, pages, run):
-    with Opened(browser, pages["run"]) as page:
+    with Explored(browser, pages["run"]) as page:
         focus = "document.activeElement.tagName + ' ' + (document.activeElement.id || document.activeElement.className)"
         stops = []
         while "CANVAS" not in (stops or [""])[-1] and len(stops) < 30:
@@ -590,7 +572,7 @@ WALK = """maps => {
 
 @pytest.mark.parametrize("name", ["between", "video"])
 def test_no_token_and_no_stage_gives_a_number_that_is_none(browser, pages, name, between, video):
-    with Opened(browser, pages[name]) as page:
+    with Explored(browser, pages[name]) as page:
         count, found = page.tab.evaluate(WALK, ["from", "to", "stage", "off"])
         assert count == len({"between": between, "video": video}[name].ids) and found == {}
 
@@ -605,7 +587,7 @@ def test_a_token_says_which_picture_it_cannot_see(browser, pages, run, between):
         page.drawn(lambda: page.tab.evaluate(f"showFrame({medium}, 0); selectRow(views[0], {row})"))
         page.choose("place", layer)
         return page.tab.inner_text("figcaption"), page.tab.locator(".scale").is_visible()
-    with Opened(browser, pages["between"]) as page:
+    with Explored(browser, pages["between"]) as page:
         said, scale = caption(page, 3, "from")
         assert "it cannot see this picture: it stands before it" in said and not scale
         assert "it cannot see" in page.tab.inner_text("#now") and "mean of" in page.tab.inner_text("#weights")
@@ -613,13 +595,13 @@ def test_a_token_says_which_picture_it_cannot_see(browser, pages, run, between):
         assert "cannot see this picture" in caption(page, gap, "from", 1)[0]
         assert "nothing in this picture can look at it" in caption(page, last, "to", 1)[0]
         assert "nothing" not in caption(page, 3, "to")[0]
-    with Opened(browser, pages["run"]) as page:
+    with Explored(browser, pages["run"]) as page:
         assert "it cannot see the picture: it stands before it" in caption(page, 0, "from")[0]
 
 
 def test_the_focus_stays_on_the_control_that_had_it(browser, pages):
     here = "[document.activeElement.closest('[id]').id, document.activeElement.dataset.key ?? '']"
-    with Opened(browser, pages["run"]) as page:
+    with Explored(browser, pages["run"]) as page:
         for box in ("weights", "norms"):
             page.tab.locator(f"#{box} button").nth(2).focus()
             key = page.tab.evaluate(here)[1]
@@ -644,7 +626,7 @@ def test_the_focus_stays_on_the_control_that_had_it(browser, pages):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", ["run", "two", "video"])
 def test_every_text_can_be_read(browser, pages, name, scheme):
-    with Opened(browser, pages[name], color_scheme=scheme) as page:
+    with Explored(browser, pages[name], color_scheme=scheme) as page:
         page.drawn(lambda: page.tab.evaluate("showStage(page.runs[0].stages[9].label, 0)"))
         assert faint_texts(page.tab) == {}
         page.choose("map", "from")
@@ -654,7 +636,7 @@ def test_every_text_can_be_read(browser, pages, name, scheme):
 @pytest.mark.parametrize("width", [320, 390])
 @pytest.mark.parametrize("name", ["run", "two", "video"])
 def test_a_phone_is_enough(browser, pages, name, width):
-    with Opened(browser, pages[name], (width, 700), has_touch=True, color_scheme="dark") as page:
+    with Explored(browser, pages[name], (width, 700), has_touch=True, color_scheme="dark") as page:
         assert page.tab.evaluate("document.documentElement.scrollWidth") <= width
         canvas = page.tab.locator("figure > canvas").first
         canvas.scroll_into_view_if_needed()
@@ -667,7 +649,7 @@ def test_a_phone_is_enough(browser, pages, name, width):
 
 def test_a_video_has_a_time_axis(browser, pages, video):
     t, second = video.inputs.media[0].grid[0], f"{2 / VIDEO.fps:g} s"
-    with Opened(browser, pages["video"]) as page:
+    with Explored(browser, pages["video"]) as page:
         frames = page.tab.locator("button.frame")
         assert frames.count() == t and frames.nth(1).inner_text().startswith(second)
         page.hover(2, 2, video.inputs.media[0].size)
@@ -683,7 +665,7 @@ def test_a_video_has_a_time_axis(browser, pages, video):
 
 def test_two_runs_stand_side_by_side(browser, pages, run, other):
     size = run.inputs.media[0].size
-    with Opened(browser, pages["two"]) as page:
+    with Explored(browser, pages["two"]) as page:
         assert page.tab.title() != "broken" and page.tab.locator("figure > canvas").count() == 2
         assert page.facts(1)["sequence (s)"] == f"row {len(other.inputs.input_ids) - 1}"
         page.hover(40, 40, size, view=1)

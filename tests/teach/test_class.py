@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from minivl.door.errors import ArgumentError
 from minivl.teach.check import find as find_stage
 from minivl.teach.check.draws import deck
 from minivl.teach.check.judge import judge
@@ -44,6 +45,7 @@ def people(tmp_path):
 @pytest.mark.parametrize(("text", "names"), [
     ("ada\nben b.\n\nÉva\n", ["ada", "ben b.", "Éva"]), ("\ufeffada\r\nben\r\n", ["ada", "ben"]),
     ("name;email\nada;a@x\nben;b@x\n", ["ada", "ben"]), ("pseudonym\nk7\nb2\n", ["k7", "b2"]),
+    ("name,email,\nada,a@x,\n", ["ada"]), ("J\u006f\u0308rg\n", ["J\u00f6rg"]),
     ("First name\tSurname\nAda\tLovelace\n", ["Ada Lovelace"]), ("Full name,Email address\nAda,a@x\n,\n", ["Ada"])])
 def test_a_roster_is_a_list_or_a_table(text, names, tmp_path):
     (tmp_path / "a.csv").write_text(text, encoding="utf-8", newline="")
@@ -51,13 +53,40 @@ def test_a_roster_is_a_list_or_a_table(text, names, tmp_path):
 
 
 @pytest.mark.parametrize(("text", "said"), [
-    ("", "the file is empty"), ("ada\nada\n", "'ada' is there twice"), ("../up\n", "cannot be the name of a folder"),
-    ("name,email\nada,a@x\n,b@x\n", "row 2 has none"), ("mail,number\na@x,3\n", "row 1 has none"),
+    ("", "there is none"), ("name,email\n", "there is none"), ("../up\n", "cannot be the name of a folder"),
+    ("ada\nada\n", "'ada' is there twice; `minivl course pseudonyms`"), ("a" * 101, "up to 100 letters"),
+    ("name,email\nada,a@x\n,b@x\n", "student 2 has none there; the columns are name, email"),
+    ("mail,number\na@x,3\n", "student 1 has none there; the columns are mail, number"),
+    ("name,email\nHopper, Grace,g@x\n", "head, which has 2, but one is 'Hopper \\| Grace \\| g@x'"),
+    ("name,email\n\"Ada,a@x\nBen,b@x\n", "a quote at both ends"),
+    ("name,email\nada,\"" + "x" * 200_000, "cannot be read"),
+    ("name,name\nada,ben\n", "'name' is there twice"),
+    ("pseudonym,name\nk7,Ada\nk7,Ben\n", "'k7' is there twice; take"),
     ("name,email\n\"Hopper, Grace\",g@x\n", "minivl course pseudonyms")])
 def test_a_roster_that_names_nobody_or_somebody_twice_is_refused(text, said, tmp_path):
     (tmp_path / "a.csv").write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ArgumentError, match=said):
         roster.read(tmp_path / "a.csv")
+
+
+def test_people_without_pseudonyms_are_told_apart_by_more_than_the_name(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("name,email\nJo M,j1@x\nJo M,j2@x\n", encoding="utf-8")
+    assert len(roster.read(path, folders=False).rows) == 2
+    path.write_text("Jo M\nJo M\n", encoding="utf-8")
+    with pytest.raises(ArgumentError, match="add what tells them apart"):
+        roster.read(path, folders=False)
+    path.write_bytes(b"J\xf6rg\n")
+    with pytest.raises(ArgumentError, match="its byte 2 belongs to another encoding"):
+        roster.read(path, folders=False)
+
+
+def test_a_pseudonym_stays_when_an_address_comes_later_and_is_nobodys_when_two_could_be_meant():
+    names = roster.with_pseudonyms(roster.Roster(("name",), ({"name": "Ada L"}, {"name": "Jo M"})))
+    now = [{"name": "Ada L", "email": "a@x"}, {"name": "Jo M", "email": "j1@x"}, {"name": "Jo M", "email": "j2@x"}]
+    then = roster.with_pseudonyms(roster.merged(names, roster.Roster(("name", "email"), tuple(now))))
+    ada, one, two, left = then.students
+    assert [ada, left] == names.students and len({ada, one, two, left}) == 4
 
 
 def test_pseudonyms_say_nothing_and_stay_with_their_people(tmp_path, people):
@@ -93,7 +122,7 @@ def test_the_packed_notebooks_are_those_of_the_sources():
 def test_with_pseudonyms_no_name_is_in_what_is_handed_out(tmp_path, people):
     out, _ = minivl_("course", "release", tmp_path / "c", "--roster", people, "--student", "guest")
     students = [*roster.read(people).students, "guest"]
-    assert f"{5 * 3} notebooks for 3 students" in out
+    assert f"{5 * 3} notebooks for 3 students" in out and "pictures, windows, positions" in out
     for student in students:
         for name in ASSIGNMENTS:
             text = (tmp_path / "c" / "release-for" / student / name / f"{name}.ipynb").read_text(encoding="utf-8")
@@ -204,6 +233,17 @@ def test_of_several_attempts_the_best_or_the_last_counts(tmp_path, people):
     results(tmp_path / "g", [ada, grace], {"pictures": (3, 1), "pictures-attempt-2": (2,)})
     assert gradebook.read(tmp_path / "g") == {"pictures": {ada: 3, grace: 1}}
     assert gradebook.read(tmp_path / "g", "last") == {"pictures": {ada: 2, grace: 1}}
+
+
+@pytest.mark.parametrize("text", ["student_id;score\nk7;3\n", "student_id,score\nk7\n", "student_id,score\nk7,x\n"])
+def test_marks_that_a_spreadsheet_has_changed_are_told(text, tmp_path):
+    path = tmp_path / "pictures" / "grades.csv"
+    path.parent.mkdir()
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ArgumentError, match="line 2 has not .*save it as CSV with commas"):
+        gradebook.read(tmp_path)
+    path.write_text("\ufeffstudent_id,score\nk7,2.5\n", encoding="utf-8")
+    assert gradebook.read(tmp_path) == {"pictures": {"k7": 2.5}}
 
 
 def test_marks_of_nobody_in_the_roster_are_told_and_left_out(tmp_path, people):

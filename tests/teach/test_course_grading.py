@@ -6,11 +6,13 @@ Submissions are those of `tools/course/class_of_sixty.py`; what they deserve is 
 import ast
 import csv
 import json
+import os
 import re
 import socket
 import struct
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +36,8 @@ CLASS = {student.name: student for student in sixty.members()}
 EIGHT = ("ada5", "karl", "xaver", "nils", "uwe", "vicky", "wanda", "xenia")
 QUICK = Limits(patience=1.0)
 NO_LIMITS = pytest.mark.skipif(sys.platform != "linux", reason="the limits of a submission's process are Linux's")
+
+ODD_FILES = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names, and links need rights there")
 
 
 # ---- the whole way -----------------------------------------------------------------------------------------
@@ -93,6 +97,21 @@ def test_what_cannot_be_graded_is_refused(tmp_path):
     assert "out" in refused("course", "grade", tmp_path, "--assignment", "pictures", "-o", tmp_path / "out")
 
 
+@ODD_FILES
+def test_a_folder_that_would_spoil_the_tables_is_refused_before_anything_is_graded(tmp_path):
+    odd = {"release-for": "what you hand out", "a\nb": "rename it", "x" * 201: "200 bytes", "é" * 101: "200 bytes"}
+    for n, (name, said) in enumerate(odd.items()):
+        (tmp_path / str(n) / name / "pictures").mkdir(parents=True)
+        assert said in refused("course", "grade", tmp_path / str(n))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every name of a file is Unicode")
+def test_a_folders_name_in_another_encoding_is_told_before_anything_is_graded(tmp_path):
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/j\xf6rg")).mkdir()
+    with pytest.raises(ValueError, match=r"holds 'j\\udcf6rg': rename it"):
+        grade.students(tmp_path)
+
+
 def test_a_defect_of_grading_costs_one_row_and_says_so(tmp_path, monkeypatch):
     for name in ("ada", "ben"):
         (tmp_path / name).mkdir()
@@ -120,7 +139,10 @@ def test_whatever_an_editor_made_of_it_the_code_is_read(student, tmp_path):
 
 @pytest.mark.parametrize(("text", "reason"), [
     (b"\xff\xfe\x00", "not JSON"), (b"[" * 100_000, "not JSON"), (b"[1]", "no cells"), (b'{"cells": 3}', "no cells"),
-    (b'{"cells": [3]}', "no cells"), (b'{"cells": []}', "no code cell"), (b'{"worksheets": null}', "no code cell")])
+    (b'{"cells": [3]}', "no cells"), (b'{"cells": []}', "no code cell"), (b'{"worksheets": null}', "no code cell"),
+    (b'{"worksheets": 5}', "no cells"), (b'{"worksheets": [1]}', "no cells"),
+    (b'{"worksheets": [{"cells": [1]}]}', "no cells"),
+    (json.dumps({"cells": [{"cell_type": "code", "source": "#" * 100_000}] * 3}).encode(), "300000 characters")])
 def test_what_is_no_notebook_is_told(text, reason, tmp_path):
     (tmp_path / "pictures.ipynb").write_bytes(text)
     with pytest.raises(notebook.Unreadable, match=reason):
@@ -135,6 +157,40 @@ def test_of_several_notebooks_the_one_with_the_functions_is_taken(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(json.dumps(book), encoding="utf-8")
     assert notebook.find(tmp_path, "pictures", FUNCTIONS).path.name == "b.ipynb"
+
+
+@ODD_FILES
+def test_a_students_own_words_write_no_line_in_the_teachers_tables(tmp_path):
+    cell = {"cell_type": "x\nben  3 of 3  right", "source": "a = 1", "metadata": {"nbgrader": {"solution": 1}}}
+    book = {"cells": [cell]}
+    (tmp_path / "\x1b[2J\nben  3 of 3.ipynb").write_text(json.dumps(book), encoding="utf-8")
+    (tmp_path / ("y" * 200)).write_text(json.dumps(book), encoding="utf-8")
+    for _ in range(2):
+        found = notebook.find(tmp_path, "pictures", FUNCTIONS)
+        assert all(note.isprintable() and len(note) < 130 for note in found.notes) and len(found.notes) == 2
+        found.path.unlink()
+    (tmp_path / "\x1b[2J").write_text("no notebook", encoding="utf-8")
+    with pytest.raises(notebook.Unreadable) as reason:
+        notebook.find(tmp_path, "pictures", FUNCTIONS)
+    assert str(reason.value).isprintable()
+
+
+@ODD_FILES
+def test_a_link_to_somebody_elses_folder_is_not_followed(tmp_path):
+    sixty.write(tmp_path, [CLASS["ada5"]])
+    (tmp_path / "ben").mkdir()
+    (tmp_path / "ben" / "pictures").symlink_to(tmp_path / "ada5" / "pictures", target_is_directory=True)
+    with pytest.raises(notebook.Unreadable, match="link to another"):
+        notebook.find(tmp_path / "ben", "pictures", FUNCTIONS)
+
+
+def test_looking_for_a_function_takes_no_longer_in_odd_text():
+    """A million empty lines, each of which once was a place to begin at: seconds would be hours."""
+    start = time.process_time()
+    assert not notebook.defines([notebook.Code(1, "\n" * 1_000_000)], "f")
+    assert time.process_time() - start < 5
+    assert notebook.defines([notebook.Code(1, "if 1:\n\tdef  f (x): pass")], "f")
+    assert not notebook.defines([notebook.Code(1, "def f2(x): pass\ng.f = 1")], "f")
 
 
 def test_magics_are_taken_out_line_for_line():
@@ -171,6 +227,32 @@ def test_what_is_not_refused_by_its_text_gains_nothing_in_the_process(student, t
     row = grade.grade_one(tmp_path / student.name, student.name, PICTURES, 5, QUICK)
     assert sixty.unfair(student, row.score, row.reason) == ""
     assert against(student, "patchify") == ""                   # the fence alone has stopped it
+
+
+DEEP = ("pixels" + ".a" * 900, "pixels" + ".a" * 2900, "+".join(["pixels"] * 2000), "pixels" + "[0]" * 900)
+
+
+@NO_LIMITS
+@pytest.mark.parametrize("deep", DEEP, ids=lambda text: text[-6:])
+def test_a_solution_that_nobody_can_read_has_no_points_and_a_reason(deep, tmp_path):
+    """What is too deep for the look at the text does not run either: it could be a copy."""
+    sixty.write(tmp_path, [CLASS["ada5"]])
+    path = tmp_path / "ada5" / "pictures" / "pictures.ipynb"
+    book = json.loads(path.read_text(encoding="utf-8"))
+    for cell in book["cells"]:
+        text = "".join(cell["source"])
+        start = text.find("def normalise")
+        if cell["cell_type"] == "code" and start >= 0:
+            head, _, body = text[start:].partition("\n")
+            cell["source"] = f"{text[:start]}{head}\n    if 0: {deep}\n{body}"
+    path.write_text(json.dumps(book), encoding="utf-8")
+    row = grade.grade_one(tmp_path / "ada5", "ada5", PICTURES, 5, QUICK)
+    assert row.score == 2 and "nested too deeply" in row.reason
+
+
+def test_what_python_warns_of_in_a_cell_is_not_the_teachers(recwarn):
+    assert refusal.refused(cells("def f(x):\n    assert (x, 'a')\n    return 1 is 1, '\\d'"), "f") is None
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize("student", list(sixty.in_style()), ids=lambda one: one.name)
@@ -370,6 +452,21 @@ def test_what_is_tried_in_the_process_is_denied_and_told():
         assert list(run.touched) == grade._digests(case.args)
 
 
+@NO_LIMITS
+def test_odd_results_and_warnings_are_told_as_what_they_are():
+    """Not as reading the package, which a traceback or a warning's line would do."""
+    odd = {"a": "class A:\n        nbytes = 'x'\n    return A()", "b": "return (0,) * 10**7",
+           "c": "class A:\n        nbytes = property(lambda self: 1 // 0)\n    return A()",
+           "d": "import warnings\n    warnings.warn('mine', stacklevel=2)\n    return 1"}
+    code = [notebook.Code(n, f"def {name}(rows, order):\n    {body}") for n, (name, body) in enumerate(odd.items(), 1)]
+    warned = notebook.Code(99, "import warnings\nwarnings.warn('mine', stacklevel=2)")
+    seen = process.run([*code, warned], dict.fromkeys(odd, cases(1)), QUICK)
+    assert seen.denied == []
+    assert {name: outcome.kind for name, outcome in seen.outcomes.items()} == {"a": "ran", "b": "output", "c": "ran",
+                                                                              "d": "ran"}
+    assert [seen.outcomes[name].runs[0].exception for name in "ac"] == ["ValueError", "ZeroDivisionError"]
+
+
 TEXT = "text = [40, 2][0] + 2"
 HIDDEN = {  # ways to code that stands in no cell
     "exec": f"exec({TEXT!r})", "eval": "text = eval('42')", "compile": "text = eval(compile('42', '<cell 1>', 'eval'))",
@@ -527,11 +624,14 @@ def test_what_a_process_writes_is_data_and_shows_nothing(tmp_path):
     for form in ({"type": secret}, {"type": "array", "dtype": "|O8", "shape": [1]}, {"type": "array"},
                  {"type": "array", "dtype": "<f8", "shape": [-1]},
                  {"type": "array", "dtype": "<f8", "shape": [2**60]},
+                 {"type": "array", "dtype": "<f8", "shape": [float("inf")]}, {"type": "array", "dtype": "(1,"}, 5,
                  {"type": "array", "dtype": secret, "shape": [1]}):
         value = taken(*[frame(b"12345678", asked="f", kind="values", arrays=[form])] * 2).outcomes["f"].runs[0].value
         assert isinstance(value, process.Foreign) and secret not in repr(value)
     assert not taken(frame(asked="f", kind=secret)).outcomes
-    for junk in (b"\xff" * 9, struct.pack("<I", 2**31) + b"{}", b"\x02\x00\x00\x00{}", frame(bytes=-5, asked="f")):
+    for junk in (b"\xff" * 9, struct.pack("<I", 2**31) + b"{}", b"\x02\x00\x00\x00{}", frame(bytes=-5, asked="f"),
+                 frame(bytes=float("inf")), frame(at=[1]), frame(asked={}), frame(denied=[]),
+                 frame(asked="f", kind="raised", exception=[]), frame(asked="f", kind="values", arrays=[], touched=5)):
         assert not taken(junk, frame(asked="f", kind="missing")).outcomes
 
 
@@ -551,6 +651,27 @@ def test_the_package_is_put_back_as_it_was(tmp_path):
     assert {path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in tmp_path.rglob("*.*")} == {
         name: name.encode() for name in ("a.py", "deep/b.py", "c.py")}
     assert grade.Guard(tmp_path).digest() == digest
+
+
+@pytest.mark.parametrize("locked", [True, False])
+def test_who_changes_the_package_while_another_is_graded_is_not_taken_for_a_submission(locked, tmp_path, monkeypatch):
+    """With the kernel's lock it cannot have been the submission: nobody is accused, nothing of an edit is undone."""
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "a.py").write_text("before", encoding="utf-8")
+
+    def one(folder, student, assignment, *rest):
+        if student == "ben":
+            (package / "a.py").write_text("edited", encoding="utf-8")
+        marks = (grade.Mark(assignment.asked[0], 1, "right", "right"),)
+        return grade.Row(student, assignment.name, marks, locked=locked)
+    monkeypatch.setattr(grade, "PACKAGE", package)
+    monkeypatch.setattr(grade, "grade_one", one)
+    rows = list(grade.grade(tmp_path, PICTURES, 0, QUICK, names=["ada", "ben", "cleo"]))
+    assert [row.marks[0].kind for row in rows] == ["right", "ungraded" if locked else "refused", "right"]
+    said = "another program has changed minivl's a.py" if locked else "writes into the package (a.py"
+    assert said in rows[1].reason
+    assert (package / "a.py").read_text(encoding="utf-8") == ("edited" if locked else "before")
 
 
 def test_tables_are_safe_in_a_spreadsheet_and_whole_in_markdown(tmp_path):

@@ -20,7 +20,7 @@ from minivl.truth.museum import get
 from minivl.truth.trace.format import Trace
 from minivl.truth.trace.record import record
 
-from ..browser import chromium, faint_texts
+from ..browser import Opened, chromium, faint_texts
 
 VLM = minivl.load(precision="float64")
 NOISE = np.random.default_rng(1)
@@ -138,32 +138,12 @@ def browser():
         yield started
 
 
-class Opened:
-    """A page in the browser that must neither complain nor ask for anything."""
-
-    def __init__(self, browser, path, width=1280, **options):
-        self.tab = browser.new_page(viewport={"width": width, "height": 900}, **options)
-        self.complaints = []
-        self.tab.on("console", lambda message: self.complaints.append(message.text))
-        self.tab.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.tab.on("request", lambda request: request.url.startswith(("data:", path.as_uri()))
-                    or self.complaints.append(request.url))
-        self.tab.goto(path.as_uri())
-        self.tab.wait_for_selector("body[data-ready]", timeout=60_000)
-
-    def __enter__(self):
-        return self.tab
-
-    def __exit__(self, kind, *rest):
-        self.tab.close()
-        assert kind or not self.complaints, self.complaints
-
-
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("case", CASES)
 def test_the_page_opens_with_what_goes_wrong_first(browser, made, case, width):
     _, _, stage, placed = CASES[case]
-    with Opened(browser, made[case].page, width) as tab:
+    with Opened(browser, made[case].page, (width, 900)) as page:
+        tab = page.tab
         first, panel, chart = (tab.locator(f"#{name}").bounding_box() for name in ("first", "shown", "map"))
         assert first["y"] < chart["y"] and panel["y"] < chart["y"]              # the map comes behind both
         assert stage is None or tab.inner_text("#shown-name").partition(":")[0] == stage
@@ -188,7 +168,8 @@ def test_the_error_lies_on_the_patches_of_its_rows(browser, made, case):
           ratio * (1 + (height * (y + 0.4)) / rows), 1, 1).data].slice(0, 3);
       return found;
     }"""
-    with Opened(browser, made[case].page) as tab:
+    with Opened(browser, made[case].page) as page:
+        tab = page.tab
         tab.evaluate("state.column = null")
         name, letter = tab.evaluate("[state.drawn.name, state.drawn.letter]")
         views = range(len(CASES[case][0]))
@@ -210,7 +191,8 @@ def test_the_error_lies_on_the_patches_of_its_rows(browser, made, case):
 
 def test_a_keyboard_is_enough(browser, made):
     focused = "document.activeElement.dataset.name ?? document.activeElement.tagName"
-    with Opened(browser, made["order"].page) as tab:
+    with Opened(browser, made["order"].page) as page:
+        tab = page.tab
         while not tab.evaluate("document.activeElement.matches('.line')"):
             tab.keyboard.press("Tab")
         assert tab.evaluate(focused) == "vision.restore_order"
@@ -245,7 +227,8 @@ def test_a_keyboard_is_enough(browser, made):
 
 
 def test_on_a_telephone_the_stage_opens_under_the_line_that_is_tapped(browser, made):
-    with Opened(browser, made["order"].page, 390, has_touch=True) as tab:
+    with Opened(browser, made["order"].page, (390, 900), has_touch=True) as page:
+        tab = page.tab
         line = tab.locator('.line[data-name="decoder.place_features"]')
         line.tap(position={"x": 60, "y": 25})
         assert tab.evaluate("$('shown').previousSibling.dataset.name") == "decoder.place_features"
@@ -258,7 +241,8 @@ def test_on_a_telephone_the_stage_opens_under_the_line_that_is_tapped(browser, m
 @pytest.mark.parametrize("width", [1280, 390, 320])
 @pytest.mark.parametrize("case", ["order", "two", "healthy"])
 def test_every_text_can_be_read_and_nothing_is_wider_than_the_page(browser, made, case, width, scheme):
-    with Opened(browser, made[case].page, width, color_scheme=scheme) as tab:
+    with Opened(browser, made[case].page, (width, 900), color_scheme=scheme) as page:
+        tab = page.tab
         assert faint_texts(tab) == {}                                          # with everything unfolded
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         assert not re.search(r"Infinity|NaN|undefined", tab.inner_text("body"))
@@ -271,6 +255,7 @@ def test_texts_of_a_trace_stay_texts(browser, made, tmp_path):
     with Trace(case.golden) as golden:
         (path := tmp_path / "page.html").write_text(
             html(judged, golden, [hostile], [{"name": hostile, "seen": hostile, "incidents": []}]), encoding="utf-8")
-    with Opened(browser, path) as tab:
+    with Opened(browser, path) as page:
+        tab = page.tab
         assert tab.title() == "minivl diff: vision.restore_order goes wrong first"
         assert hostile in tab.inner_text("#causes") and tab.locator("img").count() == 0

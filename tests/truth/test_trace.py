@@ -488,6 +488,22 @@ def test_exit_codes_and_baseline(golden, tmp_path, capsys):
     assert code == 1 and json.loads(said)["local"] and json.loads(said)["first_bad"] == FAULTS["dead window"][1]
 
 
+@pytest.mark.parametrize(("option", "text", "said"), [
+    ("--html", None, "none/a.html: its folder is not there"), ("--write-baseline", None, "its folder is not there"),
+    ("--guess", None, "its folder is not there"), ("--html", "", "ends in .html or .htm"),
+    ("--baseline", "a,b", "a.json: not valid JSON"), ("--baseline", '{"a": 1}', "give what --write-baseline wrote"),
+    ("--names", "a,b", "a.json: not valid JSON"), ("--names", '{"a": 1}', "map their names to labels")])
+def test_what_diff_cannot_read_or_write_is_told_by_its_name(golden, tmp_path, capsys, monkeypatch, option, text, said):
+    monkeypatch.setattr("minivl.cli.trace.compare", lambda *a: pytest.fail("it ran"))
+    path = tmp_path / ("a.json" if text is not None else "none/a.html")
+    if text:
+        path.write_text(text, encoding="utf-8")
+    with pytest.raises(SystemExit) as left:
+        app(["diff", str(golden.path), str(golden.path), option, str(path)])
+    assert left.value.code == 2
+    assert said in capsys.readouterr().err
+
+
 def test_record_and_show_on_the_command_line(tmp_path, capsys):
     out = tmp_path / "out.safetensors"
     code, _ = minivl_says(capsys, "trace", "record", "-o", out, "--select", "vision.blocks.*", "--layers", "0-1",

@@ -82,9 +82,7 @@ def main(arguments: list[str]) -> None:
     wanted = parser.parse_args(arguments)
     lessons.require(lessons.WRITING)
     try:
-        students = [*wanted.seed, *(roster.read(wanted.roster).students if wanted.roster else [])]
-        if odd := [name for name in students if not roster.can_be_a_folder(name)]:
-            parser.error(f"{odd[0]!r} cannot be the name of a folder: letters, digits and @ . + - _ are allowed")
+        students = roster.everybody(wanted.roster, wanted.seed)
         build(wanted.folder, students)
     except OSError as problem:
         parser.error(f"{problem.filename}: {problem.strerror}")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from minivl.checkpoint.names import blank_tensors, build
+from minivl.checkpoint.packed import packed
 from minivl.checkpoint.tree import Linear, Norm
 from minivl.checkpoint.weight import weight
 from minivl.config import PreprocessorConfig, official_config
@@ -21,6 +22,7 @@ from minivl.kernels import interpreter, shapes
 from minivl.passes import answer as answers
 from minivl.passes import decoder, patches, picture, positions, prompt, sampling, vision, windows
 from minivl.passes.video import seconds_per_grid
+from minivl.run.roofline import Part, Roof
 from minivl.show.samples import overlap
 
 from .key import answer
@@ -385,3 +387,17 @@ def _() -> Any:
 @concept("58")
 def _() -> Any:
     return preference_loss(-4, -6, -5, -4, 0.1)
+
+
+@concept("61")
+def _() -> Any:
+    edge = Roof(bandwidth=25e9, peaks={"products": 200e9}, weights=None, threads=1, lacking={}).edge
+    linear = Linear(weight(np.zeros((16, 64), np.float32)), None)
+    times = [kernels.linear.flops(np.zeros((rows, 64)), linear) for rows in (1, 512)]  # type: ignore[attr-defined]
+    return [edge, *(Part("", flops, 2 * 16 * 64).intensity for flops in times)]
+
+
+@concept("62")
+def _() -> Any:
+    row = np.linspace(-0.6, 0.9, 128, dtype=np.float32)                            # one group of int4
+    return [packed(weight(np.tile(row, (32, 1))), kind).scales.flat[0] for kind in ("int8", "int4")]

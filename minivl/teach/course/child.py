@@ -9,8 +9,8 @@ runs, and run one by one; one that fails is passed over: kinder than a notebook,
 the rest of its cell.
 
 What is given back goes into FOLDER/results as frames: four bytes of length, a line of JSON, the bytes of
-arrays. The
-submission could write there too: it would be believed no more than any other array that it gives.
+arrays. The submission could write there too: it would be believed no more than any other array that it
+gives.
 Read next: `confine.py`, then `process.py`, which reads the frames.
 """
 
@@ -122,8 +122,7 @@ def _where(error: BaseException) -> str:
 
 
 def answer(asked: dict[str, Any], names: dict[str, Any], fresh: Callable, arrays_in: Callable,
-           send: Callable,
-           seconds: float, most: int) -> None:
+           send: Callable, seconds: float, most: int) -> None:
     """Run one function on its inputs, and send what it gives; the last twice: is it stable?"""
     name = asked["function"]
     send({"at": name})
@@ -140,22 +139,34 @@ def answer(asked: dict[str, Any], names: dict[str, Any], fresh: Callable, arrays
         pass                                              # no signature: calling it will show
     for case, strided in cases:
         args = tuple(fresh(arg, strided) for arg in pickle.loads(case))
-        value, problem = guarded(partial(function, *args), max(until - process_time(), 0.001))
-        if not problem and size_of(value) > most:
-            problem = {"kind": "output", "where": ""}
-        if problem:
-            send({"asked": name, **problem})
-            if problem["kind"] != "raised":               # the same would come again, for as long
-                return
+        told, problem = guarded(partial(called, function, args, arrays_in, most),
+                                max(until - process_time(), 0.001))
+        if not problem:
+            send({"asked": name, **told[0]}, told[1])
             continue
-        touched = [digest(array) for n, arg in enumerate(args) for _, array in arrays_in(str(n), arg)]
-        send({"asked": name, "touched": touched, **form(value)}, contents(value))
+        send({"asked": name, **problem})
+        if problem["kind"] != "raised":                   # the same would come again, for as long
+            return
+
+
+def called(function: Callable, args: tuple, arrays_in: Callable, most: int
+           ) -> tuple[dict[str, Any], list[bytes]]:
+    """Call a function; what is sent of its result: the form and the inputs' digests, then its bytes.
+
+    Looking at a result can run a submission's code too, a property or a type's name. OSError when the
+    result has more than `most` bytes.
+    """
+    value = function(*args)
+    if size_of(value) > most:
+        raise OSError(errno.EFBIG, "too big")
+    touched = [digest(array) for n, arg in enumerate(args) for _, array in arrays_in(str(n), arg)]
+    return {"touched": touched, **form(value)}, contents(value)
 
 
 def size_of(value: Any) -> int:
-    """Bytes of the arrays of a result."""
-    return sum(int(getattr(one, "nbytes", 0)) for one in (value if isinstance(value, tuple)
-                                                          else (value,)))
+    """Bytes of the arrays of a result, and 8 for everything else."""
+    many = value if isinstance(value, tuple) else (value,)
+    return sum(int(getattr(one, "nbytes", 8)) for one in many)
 
 
 def digest(array: Any) -> str:
@@ -173,9 +184,9 @@ def _form(one: Any) -> dict[str, Any]:
     import numpy as np
     if type(one) is np.ndarray or isinstance(one, np.generic):
         return {"type": "array", "dtype": one.dtype.str, "shape": list(one.shape)}
-    kind = "subclass" if isinstance(one,
-                                    np.ndarray) else "none" if one is None else type(one).__name__[:60]
-    return {"type": kind}
+    if one is None:
+        return {"type": "none"}
+    return {"type": "subclass" if isinstance(one, np.ndarray) else type(one).__name__[:60]}
 
 
 def contents(value: Any) -> list[bytes]:
@@ -215,6 +226,7 @@ def main(folder: Path) -> None:
     signal.signal(signal.SIGPROF, _alarm)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)         # a full file is an error, not the end
     sys.meta_path.insert(0, Absent)
+    sys.excepthook = end_quietly
     close()
     limit(job["memory"], job["seconds"], job["output"])
     classes = classes_in(case for asked in job["asked"] for case, _ in asked["cases"])
@@ -227,6 +239,11 @@ def main(folder: Path) -> None:
         answer(asked, names, fresh, arrays_in, send, job["patience"], job["output"] // 64)
     send({"at": "end"})
     os._exit(0)                                           # no exit handler of the submission
+
+
+def end_quietly(*error: Any) -> None:
+    """Instead of a traceback, which would read the package and look like a submission that does."""
+    os._exit(1)
 
 
 def _alarm(number: int, frame: Any) -> None:

@@ -1,5 +1,5 @@
-"""What the process of a submission may not do: much memory, time, output; writing, programs, network,
-hidden code.
+"""What the process of a submission may not do: take much memory, time or output, write, start programs,
+use the network, hide code.
 
 Three layers, each for what the one before lets through. Limits of the system (`limit`) end what grows or
 runs on. The kernel's Landlock (`lock`), which needs no rights, refuses every write outside one folder,
@@ -34,14 +34,12 @@ READ_FILE, READ_FOLDER = 1 << 2, 1 << 3
 REFER, TRUNCATE, TCP, OTHERS = 1 << 13, 1 << 14, 3, 3
 
 PROGRAMS = ("subprocess.Popen", "os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn",
-            "os.spawn",
-            "os.startfile", "pty.spawn", "os.kill", "os.killpg", "signal.pthread_kill")
+            "os.spawn", "os.startfile", "pty.spawn", "os.kill", "os.killpg", "signal.pthread_kill")
 FRAMES = ("sys._current_frames", "sys._current_exceptions", "gc.get_objects", "gc.get_referrers",
           "gc.get_referents")
 TRACING = ("sys.settrace", "sys.setprofile", "sys.addaudithook")
 CHANGES = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.chmod", "os.chown", "os.link",
-           "os.symlink",
-           "os.truncate", "os.utime", "os.setxattr", "os.removexattr")
+           "os.symlink", "os.truncate", "os.utime", "os.setxattr", "os.removexattr")
 LIBRARIES = ("/usr", "/lib", "/lib64", "/dev/null", "/dev/urandom")
 FOR_LOADING = ("/etc/ld.so.cache",)                       # read by the system's loader, not by Python
 LOOKERS = ("inspect.py", "traceback.py")                  # modules through which frames are usually read
@@ -50,8 +48,8 @@ LOOKERS = ("inspect.py", "traceback.py")                  # modules through whic
 def limit(memory: int, seconds: int, size: int) -> None:
     """Limits of the system. memory: bytes of addresses; seconds: of a processor; size: of any file."""
     for what, most in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_FSIZE, size),
-                       (resource.RLIMIT_CORE, 0),
-                       (resource.RLIMIT_NOFILE, 64), (resource.RLIMIT_NPROC, 0)):
+                       (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, 64),
+                       (resource.RLIMIT_NPROC, 0)):
         resource.setrlimit(what, (most, most))
     # first a signal that says why, then the end
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))

@@ -36,9 +36,9 @@ from .process import PACKAGE, Foreign, Limits, Outcome, Run, Seen, run
 from .refusal import refused
 from .release import variant_of
 
+LONGEST_NAME = 200           # bytes; names of files have 255, and this one gets an ending
 CASES = 40                   # drawn inputs for each function
-# in a cell too; the others in a function only
-GRAVE = ("frames", "reading the package", "writing the package")
+GRAVE = ("frames", "reading the package", "writing the package")   # in cells too; others in functions
 DEEDS = {"frames": "reads callers' frames", "native code": "calls native code",
          "hidden code": "makes code of text or bytes while it runs",
          "tracing": "traces other code",
@@ -64,6 +64,7 @@ class Row(NamedTuple):
     marks: tuple[Mark, ...]
     notes: tuple[str, ...] = ()
     variant: str = ""            # the name that the rules follow from, where it is not the student's
+    locked: bool = True          # whether the kernel kept the submission off everybody's files
 
     @property
     def score(self) -> int:
@@ -91,6 +92,14 @@ def students(folder: Path) -> list[str]:
     if not names:
         raise ArgumentError(f"{folder} holds no folders; expected is "
                          f"{folder / 'STUDENT' / 'ASSIGNMENT.ipynb'}")
+    if handed_out := {"release", "release-for"}.intersection(names):
+        raise ArgumentError(f"{folder} must hold a folder for each student, but {min(handed_out)}/ "
+                            "holds what you hand out: name the folder with what was handed in, such as "
+                            f"{folder / 'submitted'}")
+    for name in names:                                    # it becomes that of a file too
+        if not name.isprintable() or len(name.encode()) > LONGEST_NAME:
+            raise ArgumentError(f"a student's folder must have a name in printable letters, of at most "
+                                f"{LONGEST_NAME} bytes in UTF-8, but {folder} holds {name!r}: rename it")
     return names
 
 
@@ -108,10 +117,15 @@ def grade(folder: Path, assignment: Assignment, seed: int, limits: Limits, attem
         except Exception as error:  # a defect here must not cost the others their marks
             words = f"could not be graded ({type(error).__name__}): look at it by hand"
             row = _all(student, assignment, "ungraded", words)
-        changed = guard.restore()
-        if changed:
-            row = _all(student, assignment, "refused",
-                       f"writes into the package ({changed[0]}; it was restored)")
+        if changed := guard.changed():
+            if row.locked:                                # then it was another program: an editor, pip
+                row = _all(student, assignment, "ungraded", "could not be graded: another program "
+                           f"has changed minivl's {changed[0]} meanwhile; grade again")
+                guard = Guard(PACKAGE)
+            else:
+                guard.restore()
+                row = _all(student, assignment, "refused",
+                           f"writes into the package ({changed[0]}; it was restored)")
         yield row
 
 
@@ -126,15 +140,26 @@ def grade_one(folder: Path, student: str, assignment: Assignment, seed: int, lim
                     str(problem) if isinstance(problem, Unreadable) else
                     f"the file cannot be read ({type(problem).__name__})")
     cells = list(parsed(handed.code))
-    against = {name: str(found) for name in functions if (found := refused(cells, name))}
+    against = {name: found for name in functions if (found := _against(cells, name))}
     variant = variant_of(student, assignment, attempt)
     tests = {asked.function: Test(asked, variant, seed) for asked in assignment.asked}
-    seen = run(handed.code, {name: test.cases for name, test in tests.items() if name not in against},
+    looked_at = [Code(cell.cell, cell.source) for cell in cells if cell.tree]  # the rest is not run
+    seen = run(looked_at, {name: test.cases for name, test in tests.items() if name not in against},
                limits)
     marks = [_refusal(asked, against, seen)
              or tests[asked.function].mark(seen.outcomes[asked.function], handed, cells)
              for asked in assignment.asked]
-    return Row(student, assignment.name, tuple(marks), (*handed.notes, *_notes(seen)), variant)
+    notes = (*handed.notes, *_notes(seen))
+    return Row(student, assignment.name, tuple(marks), notes, variant, seen.locked)
+
+
+def _against(cells: Sequence[Parsed], function: str) -> str:
+    """What speaks against a solution going by its text; empty when nothing does."""
+    try:
+        found = refused(cells, function)
+    except RecursionError:
+        return "its code is nested too deeply to be read"
+    return str(found) if found else ""
 
 
 def _all(student: str, assignment: Assignment, kind: str, words: str) -> Row:
@@ -252,8 +277,10 @@ def _kind_of(value: Any) -> str:
     found = next((one for one in outputs(value) if isinstance(one, Foreign)), None)
     if found is None:
         return "something"
-    return {"subclass": "an array of its own class"}.get(found.words) or (
-        found.words if " " in found.words else f"a {found.words}")
+    if found.words == "subclass":
+        return "an array of its own class"
+    article = "an" if found.words[0] in "aeiou" else "a"
+    return found.words if " " in found.words else f"{article} {found.words}"
 
 
 def _digests(args: tuple) -> list[str]:
@@ -281,14 +308,18 @@ class Guard:
             whole.update(f"{path.relative_to(self.folder).as_posix()} {len(data)}\n".encode() + data)
         return whole.hexdigest()
 
+    def changed(self) -> list[str]:
+        """Names of the files that were changed, taken away or added."""
+        differ = {path for path, _ in self.held.items() ^ self._files().items()}
+        return sorted(path.relative_to(self.folder).as_posix() for path in differ)
+
     def restore(self) -> list[str]:
         """Put back what was changed or taken away, remove what was added; gives these files' names."""
-        now = self._files()
-        changed = sorted({path for path, _ in self.held.items() ^ now.items()})
-        for path in changed:
+        names = self.changed()
+        for path in map(self.folder.joinpath, names):
             if path in self.held:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(path, methodcaller("write", self.held[path]))
             else:
                 path.unlink()
-        return [path.relative_to(self.folder).as_posix() for path in changed]
+        return names

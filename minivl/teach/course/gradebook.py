@@ -57,9 +57,16 @@ def read(folder: Path, counts: str = "best") -> Scores:
 
 
 def _points(path: Path) -> dict[str, float]:
-    """student -> points, out of a file of grades."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return {row["student_id"]: float(row["score"]) for row in csv.DictReader(file)}
+    """student -> points, out of a file of grades. ArgumentError when it is not as grading has written it."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.DictReader(file)
+        try:
+            found = {row["student_id"]: float(row["score"]) for row in rows}
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            raise ArgumentError(f"{path} must have a student_id and a number as score in each line, with "
+                                f"commas between, but line {rows.line_num} has not ({error}): save it as CSV "
+                                "with commas, or grade again") from None
+    return found
 
 
 def _counted(attempts: Sequence[dict[str, float]], counts: str) -> dict[str, float]:

@@ -19,7 +19,7 @@ from operator import methodcaller
 from pathlib import Path
 from typing import NamedTuple
 
-from ...door.errors import MissingFile
+from ...door.errors import FileInTheWay, MissingFile
 from ...door.files import write_whole
 
 PACKED = Path(__file__).parent / "notebooks"               # in a wheel
@@ -50,16 +50,14 @@ def available() -> list[Path]:
     for folder in (PACKED, CHECKOUT):
         if found := sorted(folder.glob("lesson_*.ipynb")):
             return found
-    raise MissingFile(2, "the installed package holds no lessons; install minivl anew",
-                            str(PACKED))
+    raise MissingFile(f"{PACKED}: the installed package holds no lessons; install minivl anew")
 
 
 def copied(folder: Path, update: bool = False) -> Iterator[Done]:
     """Copy lessons into `folder`, and say of each what was done. Raises OSError as the system does."""
     lessons = available()
     if folder.exists() and not folder.is_dir():
-        raise MissingFile(20, "is a file, not a folder; name a folder for the lessons",
-                                 str(folder))
+        raise FileInTheWay(f"{folder} is a file, not a folder; name a folder for the lessons")
     folder.mkdir(parents=True, exist_ok=True)
     note = _note(folder)
     for lesson in lessons:

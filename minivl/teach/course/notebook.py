@@ -13,14 +13,13 @@ from __future__ import annotations
 import ast
 import json
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...door.errors import ArgumentError
-
 LARGEST = 64 * 2**20         # bytes of a notebook file
-LONGEST = 200_000            # characters of a cell that is looked at
+LONGEST = 200_000            # characters of all code together; an assignment's own has 3000
 CHECKPOINTS = ".ipynb_checkpoints"
 
 
@@ -54,6 +53,8 @@ def find(folder: Path, assignment: str, functions: Sequence[str]) -> Submission:
     defines most of the functions. Raises Unreadable with the reason when there is none.
     """
     here = folder / assignment if (folder / assignment).is_dir() else folder
+    if here.is_symlink():
+        raise Unreadable("the folder is a link to another one")
     files = sorted(path for path in here.rglob("*") if path.is_file() and not path.is_symlink()
                    and CHECKPOINTS not in path.parts and not path.name.startswith("."))
     if not files:
@@ -66,17 +67,24 @@ def find(folder: Path, assignment: str, functions: Sequence[str]) -> Submission:
         try:
             found.append(read(path))
         except Unreadable as problem:
-            problems.append(f"{path.name}: {problem}")
+            problems.append(f"{_printable(path.name)}: {problem}")
     if not found:
         raise Unreadable("; ".join(problems[:3]))
     best = max(found, key=lambda one: sum(defines(one.code, name) for name in functions))
-    return best._replace(notes=(f"the file is called {best.path.name}, not {assignment}.ipynb",
-                                *best.notes))
+    return best._replace(notes=(f"the file is called {_printable(best.path.name)}, not "
+                                f"{assignment}.ipynb", *best.notes))
+
+
+def _printable(name: str) -> str:
+    """A file's name as it may stand in a table of marks: on one line, and not for pages."""
+    shown = "".join(letter if letter.isprintable() else "?" for letter in name)
+    return shown if len(shown) <= 80 else f"{shown[:76]} ..."
 
 
 def defines(code: Sequence[Code], name: str) -> bool:
     """Whether some cell defines a function of that name, going by its text."""
-    return any(re.search(rf"(?m)^\s*(def|class)\s+{name}\b|^\s*{name}\s*=", one.source) for one in code)
+    pattern = re.compile(rf"(?m)^[ \t]*+(?:(?:def|class)[ \t]++{name}\b|{name}[ \t]*+=)")
+    return any(pattern.search(one.source) for one in code)
 
 
 def read(path: Path) -> Submission:
@@ -103,19 +111,30 @@ def _code(document: Any) -> tuple[tuple[Code, ...], tuple[str, ...]]:
         raise Unreadable("the file is no notebook: it has no cells")
     cells = document.get("cells")
     if cells is None:                                     # nbformat 3 kept them in worksheets
-        cells = [cell for sheet in document.get("worksheets") or [] for cell in sheet.get("cells", [])]
-    if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
-        raise Unreadable("the file is no notebook: it has no cells")
+        cells = [cell for sheet in _dicts(document.get("worksheets") or [])
+                 for cell in _dicts(sheet.get("cells", []))]
     code, notes = [], []
-    for number, cell in enumerate(cells, start=1):
+    for number, cell in enumerate(_dicts(cells), start=1):
         retyped = cell.get("cell_type") != "code" and _was_code(cell)
         if retyped:
-            notes.append(f"cell {number} was turned into {cell.get('cell_type')}; it is read as code")
+            kind = cell.get("cell_type")
+            shown = kind if kind in ("markdown", "raw", "heading") else "something else"
+            notes.append(f"cell {number} was turned into {shown}; it is read as code")
         if retyped or cell.get("cell_type") == "code":
             code.append(Code(number, _source(cell)))
     if not code:
         raise Unreadable("the notebook has no code cell")
+    if (size := sum(len(one.source) for one in code)) > LONGEST:
+        raise Unreadable(f"the notebook has {size} characters of code, more than {LONGEST}: hand in "
+                         "the cells of the assignment alone")
     return tuple(code), tuple(notes)
+
+
+def _dicts(found: Any) -> list[dict[str, Any]]:
+    """A list of cells or of sheets. Unreadable when it is something else."""
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise Unreadable("the file is no notebook: it has no cells")
+    return found
 
 
 def _was_code(cell: dict[str, Any]) -> bool:
@@ -137,21 +156,28 @@ def without_magics(source: str) -> str:
     lines = source.split("\n")
     if lines[0].startswith("%%") and not lines[0].startswith(("%%time", "%%capture")):
         return "\n".join("" for _ in lines)               # another language, or a file to be written
-    return "\n".join(re.sub(r"^(\s*)([%!].*|\?.*|[\w.]+\?+)$", r"\1pass", line) if "%" in line
-                     or "!" in line
-                     or "?" in line else line for line in lines)
+    magic = re.compile(r"^(\s*)([%!].*|\?.*|[\w.]+\?+)$")
+    return "\n".join(magic.sub(r"\1pass", line) for line in lines)
 
 
 def parsed(code: Sequence[Code]) -> Iterator[Parsed]:
     """The syntax tree of each cell."""
     for cell, source in code:
         try:
-            if len(source) > LONGEST:
-                raise ArgumentError(f"the cell has {len(source)} characters, more than {LONGEST}")
-            yield Parsed(cell, source, ast.parse(source), "")
+            yield Parsed(cell, source, _tree(source), "")
         except SyntaxError as error:
             yield Parsed(cell, source, None,
                          f"cell {cell}, line {error.lineno or 1}: syntax error, {error.msg}")
-        except (ValueError, RecursionError, MemoryError) as error:
-            yield Parsed(cell, source, None,
-                         f"cell {cell} cannot be read: {str(error) or 'nested too deeply'}")
+        except ValueError as error:
+            yield Parsed(cell, source, None, f"cell {cell} cannot be read: {error}")
+        except (RecursionError, MemoryError):
+            yield Parsed(cell, source, None, f"cell {cell} cannot be read: it is nested too deeply")
+
+
+def _tree(source: str) -> ast.Module:
+    """The syntax tree of a source that compiles too. Python's warnings are not for a teacher to see."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tree = ast.parse(source)
+        compile(tree, "<cell>", "exec", dont_inherit=True)
+    return tree

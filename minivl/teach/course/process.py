@@ -33,19 +33,17 @@ from .notebook import Code
 
 PACKAGE = Path(__file__).resolve().parents[2]
 CHILD = Path(__file__).with_name("child.py").resolve()
+OPTIONS = ("-I", "-B", "-X", "utf8", "-W", "ignore")    # a warning would quote a line of the package
 STARTING = 10.0              # seconds of a processor for a process to start
 WAITING = 3.0  # seconds by the clock for each of a processor, on a busy machine or for one that sleeps
 
-
 DENIED = {"frames", "hidden code", "native code", "tracing", "programs", "network",
-          "reading the package",
-          "writing the package",
+          "reading the package", "writing the package",
           "reading outside its folder", "writing outside its folder"}
 EXCEPTIONS = {name for name, kind in vars(builtins).items() if isinstance(kind, type)
               and issubclass(kind, BaseException)} | {"LinAlgError", "AxisError", "UFuncTypeError"}
 TYPES = {"list", "dict", "str", "bytes", "bool", "int", "float", "complex", "set", "tuple", "function",
-         "generator",
-         "type", "map", "zip", "range", "filter", "subclass"}
+         "generator", "type", "map", "zip", "range", "filter", "subclass"}
 
 
 @dataclass(frozen=True)
@@ -119,11 +117,10 @@ def _once(code: Sequence[Code], asked: Mapping[str, Sequence[Case]], limits: Lim
                    {"function": name,
                     "cases": [(pickle.dumps(case.args), case.strided) for case in cases]}
                    for name, cases in asked.items()]}
-        process = subprocess.Popen([sys.executable, "-I", "-B", "-X", "utf8", str(CHILD), folder],
-                                   cwd=folder,
+        process = subprocess.Popen([sys.executable, *OPTIONS, str(CHILD), folder], cwd=folder,
                                    env=_environment(folder), stdin=subprocess.PIPE,
-                                   stdout=subprocess.DEVNULL,
-                                   stderr=subprocess.DEVNULL, start_new_session=True)
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   start_new_session=True)
         ended = "died"
         try:
             process.communicate(pickle.dumps(job), timeout=WAITING * longest)
@@ -163,16 +160,23 @@ def _frames(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
         try:
             head = json.loads(data[at + 4 : at + 4 + length])
             size = int(head["bytes"])
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             return
         at += 4 + length + size
-        if size < 0 or at > len(data):
+        if size < 0 or at > len(data) or not _in_form(head):
             return
         yield head, data[at - size : at]
 
 
 STOPS = ("missing", "signature", "time", "memory", "output")
+WORDS, LISTS = ("at", "asked", "denied", "kind", "exception", "where"), ("touched", "arrays")
 PLACE = re.compile(r"cell \d{1,6}(, line \d{1,6})?")
+
+
+def _in_form(head: Mapping[str, Any]) -> bool:
+    """Whether a frame's head holds texts and lists as `child.py` writes them; others may write too."""
+    return (all(isinstance(head.get(key, ""), str) for key in WORDS)
+            and all(isinstance(head.get(key, []), list) for key in LISTS))
 
 
 def _where(head: Mapping[str, Any], key: str = "where") -> str:
@@ -234,6 +238,6 @@ def _value(head: dict[str, Any], data: bytes) -> Any:
                 values.append(np.frombuffer(data[at : at + size], kind).reshape(shape) if plain else
                               Foreign("an array of something else than plain numbers"))
                 at += size
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, SyntaxError):
         return Foreign("something that cannot be read")
     return tuple(values) if head.get("tuple") else values[0] if values else Foreign("an empty tuple")

@@ -3,9 +3,8 @@
 The fence is the process that runs a submission: no pass, kernel or answer is in it, so that whatever a
 submission calls, reads or bends there gains nothing (`child.py`, `confine.py`). Two things are read off
 the text all the same. A solution that reaches for minivl is told so, instead of the exception that it
-would get. And a pasted definition
-runs anywhere: it is known by runs of symbols, with the names of variables left out, so that renaming,
-comments and moved lines change little.
+would get. And a pasted definition runs anywhere: it is known by runs of symbols, with the names of
+variables left out, so that renaming, comments and moved lines change little.
 
 Only code that the asked function reaches counts: what it names, what those names are bound to, and so
 on. Whoever compares with the model's own pass in another cell has done nothing wrong. Read next:
@@ -19,6 +18,7 @@ import ast
 import builtins
 import dis
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -115,8 +115,10 @@ def _names(node: ast.stmt, *kinds: str) -> set[str]:
     if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
         return {"*"} if "STORE_NAME" in kinds else set()
     module = ast.Module([node], [])
-    waiting: list[CodeType] = [compile(module, "<cell>", "exec", __future__.annotations.compiler_flag,
-                                       True)]
+    with warnings.catch_warnings():                       # told to the student, by the notebook
+        warnings.simplefilter("ignore")
+        waiting: list[CodeType] = [compile(module, "<cell>", "exec",
+                                           __future__.annotations.compiler_flag, True)]
     found = set()
     for code in waiting:
         found |= {step.argval for step in dis.get_instructions(code)
@@ -171,7 +173,7 @@ def sources() -> tuple[Source, ...]:
     return tuple(source for source in found if len(source.grams) >= LEAST)
 
 
-# an attribute, a keyword's name, a number, ...
+# An attribute, a keyword's name, a number, a word, a mark.
 SYMBOL = re.compile(r"\.\w+|\w+=(?!=)|\d[\w.]*|\w+|[^\w\s]")
 KEPT = re.compile(r"\W|\w+=|\d|(for|in|if|else|while|not|and|or|lambda|return)$")
 

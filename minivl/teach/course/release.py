@@ -79,8 +79,8 @@ def notebook(name: str) -> dict[str, Any]:
         path = home / "graded" / f"{name}.ipynb"
         if path.is_file():
             return json.loads(path.read_text(encoding="utf-8"))
-    raise MissingFile(2, "the installed package holds no graded notebooks; install minivl anew",
-                      str(PACKED / "graded" / f"{name}.ipynb"))
+    raise MissingFile(f"{PACKED / 'graded'}: the installed package holds no notebook {name}.ipynb; "
+                      "install minivl anew")
 
 
 def named(book: Any, student: str) -> Any:

@@ -25,8 +25,7 @@ from .grade import Row
 
 # nbgrader's own columns, in its order
 GRADEBOOK = ("assignment", "duedate", "timestamp", "student_id", "last_name", "first_name", "email",
-             "raw_score",
-             "late_submission_penalty", "score", "max_score")
+             "raw_score", "late_submission_penalty", "score", "max_score")
 
 
 def write(folder: Path, assignment: Assignment, rows: Sequence[Row], record: dict[str, Any],
@@ -53,15 +52,13 @@ def marks(assignment: Assignment, rows: Sequence[Row]) -> list[list[Any]]:
     head = ["student_id", "assignment", *(asked.function for asked in assignment.asked), "score",
             "max_score", "reason"]
     return [head, *([harmless(row.student), row.assignment, *(mark.score for mark in row.marks),
-                     row.score, row.points,
-                     harmless(row.reason)] for row in rows)]
+                     row.score, row.points, harmless(row.reason)] for row in rows)]
 
 
 def grades(rows: Sequence[Row]) -> list[list[Any]]:
     """The same marks in the columns of nbgrader's export."""
-    return [list(GRADEBOOK),
-            *([row.assignment, "", "", row.student, "", "", "", row.score, 0, row.score, row.points]
-                               for row in rows)]
+    return [list(GRADEBOOK), *([row.assignment, "", "", row.student, "", "", "", row.score, 0, row.score,
+                                row.points] for row in rows)]
 
 
 def page(assignment: Assignment, rows: Sequence[Row]) -> str:
@@ -69,8 +66,8 @@ def page(assignment: Assignment, rows: Sequence[Row]) -> str:
     whole = sum(row.score == row.points for row in rows)
     lines = [f"# {assignment.name} ({assignment.lessons}): {len(rows)} students, {whole} with all "
              f"{assignment.points} points", "", "| student | points | reason |", "|---|---|---|"]
-    lines += [f"| {_cell(row.student)} | {row.score} of {row.points} | {_cell(row.reason)} "
-              f"|" for row in rows]
+    lines += [f"| {_cell(row.student)} | {row.score} of {row.points} | {_cell(row.reason)} |"
+              for row in rows]
     return "\n".join(lines) + "\n"
 
 

@@ -194,7 +194,11 @@ def _folder(path: Path) -> dict[str, np.ndarray]:
 
 
 def _shapes(path: Path) -> list[dict[str, Any]]:
-    rows = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as problem:
+        raise TraceError(f"{path}: should be a list of name, dtype and shape, but is no JSON: "
+                         f"{problem}") from None
     for row in rows if isinstance(rows, list) else [rows]:
         if not isinstance(row, dict) or not {"name", "dtype", "shape"} <= set(row):
             raise TraceError(f"{path}: should be a list of name, dtype and shape; has "
