@@ -40,7 +40,10 @@ def test_there_are_as_many_golden_answers_as_said():
     assert {row["row"] for row in GOLDEN} >= {row.name for row in golden.ASKED if row.tier == "A"}
 
 
-@pytest.mark.parametrize("kernels", [name for name in INTERPRETERS if name != "shapes"])
+COARSE = ("shapes", "jit-int8")                # no numbers, and rows of 8 bits: other answers
+
+
+@pytest.mark.parametrize("kernels", [name for name in INTERPRETERS if name not in COARSE])
 def test_every_interpreter_gives_the_golden_answers(asked, kernels):
     with minivl.load(kernels=kernels) as vlm:
         inputs = [vlm.prepare(messages(one.clips, one.turns[0])) for one in asked]

@@ -34,8 +34,10 @@ def watch():
         peak[0] = max(peak[0], now()[0])
 
 with minivl.load(sys.argv[1], kernels="definition") as vlm:
+    mapped = np.ones((1024, 1024), np.uint16)
+    mapped.flags.writeable = False                                 # a type of its own to the compiler, as files are
     for format in ("bf16", "int8", "int4"):                        # compiled before memory is looked at
-        packed(Stored(np.ones((1024, 1024), np.uint16), "bf16"), format, jit.pack)
+        packed(Stored(mapped, "bf16"), format, jit.pack)
     before, ended, peak = now(), threading.Event(), [0]
     watcher = threading.Thread(target=watch)
     watcher.start()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import time
 from typing import NamedTuple
 
 import ml_dtypes
@@ -22,9 +23,10 @@ from minivl.checkpoint.weight import weight
 from minivl.kernels import jit
 from minivl.kernels.jit import build, tiers
 from minivl.kernels.jit.build import Maker
-from minivl.kernels.jit.emulator import Emulator, _widened, flushed
+from minivl.kernels.jit.emulator import Emulator, Trap, _widened, flushed
 from minivl.kernels.jit.team import Team
 
+PATIENCE = 60
 BF16 = np.dtype(ml_dtypes.bfloat16)
 PRECISIONS = {"float32": np.dtype(np.float32), "bfloat16": BF16}
 HALF_STEP = {"float32": 2.0**-24, "bfloat16": 2.0**-8}      # the most that one rounding moves a number, of its size
@@ -35,7 +37,17 @@ on_this_processor = pytest.mark.parametrize("tier", HERE)
 
 
 class Quick(Emulator):
-    """The emulator with sums that are not rounded after each step: for tests with bounds, many at a time."""
+    """The emulator with sums that are not rounded after each step: for tests with bounds, many at a time. A product
+    that takes PATIENCE seconds is a Trap: a wrong bound of a loop can make it run for hours."""
+
+    def __init__(self, lanes):
+        super().__init__(lanes)
+        self.end = time.monotonic() + PATIENCE
+
+    def loop(self, times):
+        if time.monotonic() > self.end:
+            raise Trap(f"not done after {PATIENCE} seconds")
+        return super().loop(times)
 
     def multiply_add(self, x, y, z):
         with np.errstate(all="ignore"):

@@ -3,8 +3,8 @@
     vlm = minivl.load(folder, kernels="jit")
 
 Weights stay in 16 bits and are packed once (`checkpoint/layout.py`); products run on the best
-instructions that the processor has (`tiers.py`). float32 rows are multiplied as exactly as float32 is, on
-every tier; bfloat16 rows as bfloat16. Other precisions run by the definitions.
+instructions that the processor has (`tiers.py`). float32 rows are multiplied as exactly as float32 is,
+on every tier; bfloat16 rows as bfloat16. Other precisions run by the definitions.
 
 Not here: what a kernel means (`../definition.py`). Read next: `products.py`, the innermost loops.
 """
@@ -163,7 +163,7 @@ def attend(q: Array, k: Array, v: Array, segments: Array, causal: bool) -> Array
     """n a e, r k e, r k e, g 4 -> n a e"""
     heads, kv_heads, e = q.shape[1], k.shape[1], q.shape[2]
     most = int((segments[:, 1] - segments[:, 0]).max(initial=0)) * heads // kv_heads
-    vectors = 1 if most <= maker().tier.lanes else 2           # a token that is decoded fills one at most
+    vectors = 1 if most <= maker().tier.lanes else 2          # a token that is decoded fills one at most
     lanes = vectors * maker().tier.lanes
     if heads // kv_heads > lanes:
         return defined("attend")(q, k, v, segments, causal)

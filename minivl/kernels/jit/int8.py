@@ -4,8 +4,8 @@
 
 Weights are int8 (packed at load where they are not yet). Each row that meets a matrix is divided by its
 largest number / 127 and rounded; the product of whole numbers is exact, and is multiplied by the scales
-of its row and its column. On tiles that is TDPBSSD over the packed bytes as they lie; other tiers, and up
-to four rows, multiply the rounded row as float32, with the same meaning.
+of its row and its column. On tiles that is TDPBSSD over the packed bytes as they lie; other tiers, and
+up to four rows, multiply the rounded row as float32, with the same meaning.
 
 Source: Dettmers et al., "LLM.int8()" (2022), its row-wise part. Read next: `__init__.py`.
 """
@@ -63,8 +63,8 @@ def whole_numbers(x: Array, weight: Packed) -> Array:
     sums = workspace("sums", (crew.size, STRIP * LINE), np.int32)
     tiles, columns, _ = tables_of(weight)
     out = np.empty((height, width), np.float32)
-    crew.run(multiply, a, tiles, columns, np.empty(0, np.float32), flat(out), sums, tile_form(), height, width,
-             steps, work=work)
+    crew.run(multiply, a, tiles, columns, np.empty(0, np.float32), flat(out), sums, tile_form(), height,
+             width, steps, work=work)
     out *= scales[:, None]
     return out
 
@@ -84,8 +84,8 @@ def prepare_int8(model: Model) -> Model:
     return made
 
 
-INTERPRETER = Interpreter("jit-int8", {**STAGES, definition.linear: linear, definition.gated_mlp: gated_mlp},
-                          prepare=prepare_int8)
+INTERPRETER = Interpreter("jit-int8", {**STAGES, definition.linear: linear,
+                                       definition.gated_mlp: gated_mlp}, prepare=prepare_int8)
 
 
 def __getattr__(name: str) -> Any:
