@@ -138,10 +138,10 @@ def few_rows(x: Array, weight: Packed, bias: Array, out: Array) -> None:
 
 
 def many_rows(x: Array, weight: Packed, bias: Array, out: Array,
-              made: Callable[..., Any] = function) -> None:
+              made: Callable[..., Any] | None = None) -> None:
     """Rows packed for the tier, then multiplied block by block. made: functions of another tier."""
     height, steps, format, crew = len(x), steps_of(weight), weight.format, team()
-    multiply, inner, packing = made("product", format, x.dtype == FLOAT32)
+    multiply, inner, packing = (made or function)("product", format, x.dtype == FLOAT32)
     padded, work = steps * depth(format), 2 * height * prod(weight.shape)
     size = -(-height // packing.rows) * packing.rows * padded * packing.parts
     a = workspace("rows", (size,), packing.dtype)
