@@ -76,7 +76,7 @@ def test_packing_takes_the_packed_weights_and_gives_the_checkpoints_pages_back(f
     pytest.importorskip("numba")
     found = measured(folder, format)
     assert found["held"] > (100 if format == "bf16" else 25) * MIB
-    assert found["peak"] <= 1.15 * found["held"] + 24 * MIB, found         # and a few pieces of PIECE numbers
+    assert found["peak"] <= 1.15 * found["held"] + 48 * MIB, found         # and pieces of PIECE numbers, of each thread
     assert found["file"] < 16 * MIB, found
 
 

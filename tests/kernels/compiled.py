@@ -180,3 +180,11 @@ def guarded(x, w):
     multiply(x, w.weight, bias, memory[128:-128])
     assert (memory[:128] == 7).all() and (memory[-128:] == 7).all()
     return memory[128:-128].view(x.dtype).reshape(height, n)
+
+
+def meant(x, w):
+    """The product of float64: each row rounded to 127 steps of its largest number, weights as they are given back."""
+    rows = np.asarray(x, np.float32)
+    scale = (np.abs(rows).max(axis=1, keepdims=True) / np.float32(127)).astype(np.float64)
+    rounded = np.rint(rows / np.where(scale > 0, scale, 1)) * scale
+    return rounded @ w.weight.dense("float64").T + (0 if w.bias is None else w.bias.dense(x.dtype).astype(np.float64))

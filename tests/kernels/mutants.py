@@ -22,9 +22,9 @@ import pytest
 
 from minivl.checkpoint import layout
 from minivl.kernels import definition, jit
-from minivl.kernels.jit import build
+from minivl.kernels.jit import build, int8
 
-from .compiled import Quick, assert_exact_enough, drawn, guarded, running
+from .compiled import Quick, assert_exact_enough, drawn, guarded, meant, running
 from .laws import laws_of_packers, laws_of_packing, laws_of_tiles, laws_of_words
 
 OTHER = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.FloorDiv: ast.Mod, ast.Mod: ast.FloorDiv,
@@ -182,6 +182,17 @@ def attention():
     np.testing.assert_allclose(made, wanted, rtol=1e-4, atol=1e-5)
 
 
+def bytes_product(height, n, k, threads=1):
+    """A check: rows of 8 bits by int8 weights, on tiles of the emulator."""
+    def check():
+        made = drawn(height, n, k, "float32", "int8")
+        made.x[height // 2] = 0
+        with running("amx", True, threads, small=True, kind=Quick):
+            y = int8.linear(made.x, made.w)
+        np.testing.assert_allclose(y, meant(made.x, made.w), rtol=2e-5, atol=2e-5 * np.abs(y).max())
+    return check
+
+
 TILES = [product("amx", "float32", "bf16", 64, 40, 100), product("amx", "bfloat16", "bf16", 70, 40, 70)]
 PAIRS = [product("avx512-bf16", "bfloat16", "bf16", 13, 40, 70)]
 VECTORS = [product("portable", "float32", "bf16", 9, 34, 70), product("avx512", "float32", "bf16", 13, 40, 33)]
@@ -195,14 +206,15 @@ WHOLE = [product("amx", "float32", "int8", 64, 100, 270), product("amx", "bfloat
 SHARED = [product("amx", "float32", "bf16", 130, 200, 33, threads=3), product("amx", "float32", "bf16", 5, 40, 33, 9),
           product("avx512", "float32", "bf16", 3, 200, 33, threads=3, bias=False),
           product("amx", "float32", "int4", 70, 200, 140, threads=2, bias=False)]
+BYTES = [bytes_product(70, 40, 150, threads=2), bytes_product(33, 40, 4200)]
 FIRST = {"configure": TILES, "release": TILES, "tiles_bf16": TILES, "split_in_three": [laws_of_packers],
          "pairs_bf16": PAIRS, "widened_bf16": VECTORS, "plain_f32": FLOATS, "matrix_vector": FEW, "_number": FEW,
          "scaled_sum": FEW, "strided": [attention], "_column": VECTORS, "_totals": VECTORS, "_put": VECTORS,
          "pack_for_tiles": [laws_of_packers], "pack_for_vectors": [laws_of_packers], "expanded_product": WHOLE,
-         "_expanded_group": WHOLE, "_few": FEW,
+         "tiles_s8": BYTES, "pack_bytes": BYTES, "_expanded_group": WHOLE, "_few": FEW,
          "_expander": WHOLE, "_add_scaled": WHOLE, "_pairs": WHOLE, "_finish": TILES[:1], "matrix_product": SHARED[:1],
          "shared": SHARED, "_panel": VECTORS}
-EVERY = [*TILES, *PAIRS, *VECTORS, *FLOATS, *FEW, *WHOLE, *SHARED, laws_of_packers, attention]
+EVERY = [*BYTES, *TILES, *PAIRS, *VECTORS, *FLOATS, *FEW, *WHOLE, *SHARED, laws_of_packers, attention]
 
 
 def noticed(mutant: Mutant) -> str | None:

@@ -12,15 +12,7 @@ from minivl.checkpoint.weight import weight
 from minivl.kernels.jit import int8
 from minivl.show.samples import load_samples
 
-from .compiled import BF16, everywhere, running
-
-
-def meant(x, w):
-    """The product of float64: each row rounded to 127 steps of its largest number, weights as they are given back."""
-    rows = np.asarray(x, np.float32)
-    scale = (np.abs(rows).max(axis=1, keepdims=True) / np.float32(127)).astype(np.float64)
-    rounded = np.rint(rows / np.where(scale > 0, scale, 1)) * scale
-    return rounded @ w.weight.dense("float64").T + (0 if w.bias is None else w.bias.dense(x.dtype).astype(np.float64))
+from .compiled import BF16, everywhere, meant, running
 
 
 def linear_of(n, k, seed, bias=True):

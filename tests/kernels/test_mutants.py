@@ -39,6 +39,9 @@ EQUIVALENT = [
     (TILES, "(m + 1) * 33 > height", ZEROS),
     (TILES, "(height + 32) // 32", "one block more, which has no rows and no memory"),
     (VECTORS, "(height + rows + 1) // rows", "one block more, which has no rows and no memory"),
+    ("drivers.pack_bytes", "(height + 32) // 32", "one block more, which has no rows"),
+    *(("drivers.pack_bytes", what, "a row of zeros: what its numbers become is multiplied by 0")
+      for what in ("if scale >= 0", "else F32(1)")),
     ("products.split_in_three", "if part < 3", "what is left after the last part is not looked at"),
     ("products.split_in_three", "if part <= 2", "what is left after the last part is not looked at"),
     ("products.matrix_vector", "turns = min(3, in_word)", "sums in turn, however many"),

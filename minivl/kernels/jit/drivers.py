@@ -322,14 +322,13 @@ def pack_for_vectors(rows: int, pairs: bool, compile: Compile) -> Any:
 
 
 def pack_bytes(compile: Compile) -> Any:
-    """Rows of 8 bits as tiles: each number divided by its row's largest / 127, and rounded."""
+    """Rows of 8 bits as tiles: each number divided by its row's largest / 127, and rounded. What stands
+    behind the end of a row meets zeros of the weight, and rows that are none are not looked at."""
     def share(me: int, team: int, x: Any, a: Any, scales: Any, height: int, depth: int,
               padded: int) -> None:
         """x (height * depth) -> a (blocks, padded / 64, 2, 16, 64) int8, flat; scales (height)"""
         begin, end = shared(me, team, (height + 31) // 32)
         for m in range(begin, end):
-            if (m + 1) * 32 > height or depth < padded:
-                a[m * 32 * padded:(m + 1) * 32 * padded] = 0
             for r in range(min(32, height - m * 32)):
                 at, largest = (m * 32 + r) * depth, F32(0)
                 for k in range(depth):
