@@ -551,7 +551,7 @@ minivl.check("17.3", least_seconds)
 # | packed weights | `torch.compile` with freezing, "prepacking" in oneDNN |
 # | tiles, the tier `amx` | Intel AMX; oneDNN uses it for bfloat16 |
 # | attention in blocks | `attn_implementation="sdpa"`, flash attention |
-# | int8 with a scale for each row | "per-channel" quantisation; llama.cpp's `q8_0` has one for each 32 numbers |
+# | int8 with a scale for each row | "per-channel" quantisation; llama.cpp's Q8_0 has one for each 32 numbers |
 # | int4 with a scale and a zero for each 128 | AWQ, GPTQ with `group_size=128`, which also search for better numbers |
 #
 # ## Read next
