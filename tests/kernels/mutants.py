@@ -210,6 +210,7 @@ BYTES = [bytes_product(70, 40, 150, threads=2), bytes_product(33, 40, 4200)]
 FIRST = {"configure": TILES, "release": TILES, "tiles_bf16": TILES, "split_in_three": [laws_of_packers],
          "pairs_bf16": PAIRS, "widened_bf16": VECTORS, "plain_f32": FLOATS, "matrix_vector": FEW, "_number": FEW,
          "scaled_sum": FEW, "strided": [attention], "_column": VECTORS, "_totals": VECTORS, "_put": VECTORS,
+         "_corners": [*TILES, *BYTES],
          "pack_for_tiles": [laws_of_packers], "pack_for_vectors": [laws_of_packers], "expanded_product": WHOLE,
          "tiles_s8": BYTES, "pack_bytes": BYTES, "_expanded_group": WHOLE, "_few": FEW,
          "_expander": WHOLE, "_add_scaled": WHOLE, "_pairs": WHOLE, "_finish": TILES[:1], "matrix_product": SHARED[:1],

@@ -22,7 +22,18 @@ from ...checkpoint.packed import Packed
 from ...checkpoint.tree import MLP, Linear, Model
 from ...door.errors import ArgumentError
 from .. import Interpreter, definition, jit
-from . import FAST, FEW, STAGES, defined, flat, in_strips, prepare, steps_of, tables_of, workspace
+from . import (
+    FEW,
+    STAGES,
+    defined,
+    flat,
+    in_fast_precision,
+    in_strips,
+    prepare,
+    steps_of,
+    tables_of,
+    workspace,
+)
 from .build import tile_form
 from .drivers import LINE, STRIP
 
@@ -30,9 +41,10 @@ Array = np.ndarray
 MOST = np.float32(127)
 
 
+@in_fast_precision
 def linear(x: Array, w: Linear) -> Array:
     """n d -> n o, with x rounded to 8 bits"""
-    if not isinstance(w.weight, Packed) or x.dtype not in FAST:
+    if not isinstance(w.weight, Packed):
         return np.asarray(defined("linear")(x, w))
     if not len(x):
         return np.empty((0, w.weight.shape[0]), x.dtype)
@@ -69,9 +81,10 @@ def whole_numbers(x: Array, weight: Packed) -> Array:
     return out
 
 
+@in_fast_precision
 def gated_mlp(x: Array, w: MLP) -> Array:
     """n d -> n d, some rows at a time"""
-    return in_strips(x, w, linear) if x.dtype in FAST else np.asarray(defined("gated_mlp")(x, w))
+    return in_strips(x, w, linear)
 
 
 def prepare_int8(model: Model) -> Model:

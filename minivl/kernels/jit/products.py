@@ -35,12 +35,7 @@ def tiles_bf16(parts: int, resume: bool) -> Any:
     """
     def product(m: Any, a: Any, b: Any, c: Any, width: Any, steps: Any) -> None:
         """a: `steps` x parts x 2 tiles, b: `steps` x 2 tiles, c: float32 rows, `width` bytes apart."""
-        corners = [(2 * i + j, c + (width * (16 * i) + 64 * j)) for i in (0, 1) for j in (0, 1)]
-        for tile, place in corners:
-            if resume:
-                m.tile_load(tile, place, width)
-            else:
-                m.tile_zero(tile)
+        corners = _corners(m, c, width, resume)
         for k in m.loop(steps):
             m.tile_load(6, b + k * (2 * TILE))
             m.tile_load(7, b + (k * (2 * TILE) + TILE))
@@ -59,12 +54,7 @@ def tiles_s8(resume: bool) -> Any:
     """32 rows of bytes times 32 columns of bytes, on four tiles of whole numbers."""
     def product(m: Any, a: Any, b: Any, c: Any, width: Any, steps: Any) -> None:
         """a, b: `steps` x 2 tiles, c: int32 rows, `width` bytes apart."""
-        corners = [(2 * i + j, c + (width * (16 * i) + 64 * j)) for i in (0, 1) for j in (0, 1)]
-        for tile, place in corners:
-            if resume:
-                m.tile_load(tile, place, width)
-            else:
-                m.tile_zero(tile)
+        corners = _corners(m, c, width, resume)
         for k in m.loop(steps):
             for half in (0, 1):
                 m.tile_load(4 + half, a + (k * (2 * TILE) + half * TILE))
@@ -210,6 +200,17 @@ def strided(rows: int, vectors: int, resume: bool) -> Any:
                     total[r][v].value = m.multiply_add(columns[v], x, total[r][v].value)
         _put(m, total, c, width)
     return product
+
+
+def _corners(m: Any, c: Any, width: Any, resume: bool) -> list[tuple[int, Any]]:
+    """The four tiles of sums, each with its place in C: what is there, or zeros."""
+    corners = [(2 * i + j, c + (width * (16 * i) + 64 * j)) for i in (0, 1) for j in (0, 1)]
+    for tile, place in corners:
+        if resume:
+            m.tile_load(tile, place, width)
+        else:
+            m.tile_zero(tile)
+    return corners
 
 
 def _column(m: Any, vector: int) -> int:
