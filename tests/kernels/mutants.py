@@ -208,7 +208,7 @@ SHARED = [product("amx", "float32", "bf16", 130, 200, 33, threads=3), product("a
           product("amx", "float32", "int4", 70, 200, 140, threads=2, bias=False)]
 BYTES = [bytes_product(70, 40, 150, threads=2), bytes_product(33, 40, 4200)]
 FIRST = {"configure": TILES, "release": TILES, "tiles_bf16": TILES, "split_in_three": [laws_of_packers],
-         "pairs_bf16": PAIRS, "widened_bf16": VECTORS, "plain_f32": FLOATS, "matrix_vector": FEW, "_number": FEW,
+         "pairs_bf16": PAIRS, "widened": [*VECTORS, *FLOATS], "matrix_vector": FEW, "_number": FEW,
          "scaled_sum": FEW, "strided": [attention], "_column": VECTORS, "_totals": VECTORS, "_put": VECTORS,
          "_corners": [*TILES, *BYTES],
          "pack_for_tiles": [laws_of_packers], "pack_for_vectors": [laws_of_packers], "expanded_product": WHOLE,

@@ -7,6 +7,7 @@ Read next: `__init__.py`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -83,7 +84,7 @@ class Maker:
             return Inner(first, more, *self.edges(True), 32, COLUMNS, 64), packing
         pairs = bool(tier.pair_rows) and not exact and not floats
         rows = tier.pair_rows if pairs else tier.rows
-        make = products.pairs_bf16 if pairs else products.plain_f32 if floats else products.widened_bf16
+        make = products.pairs_bf16 if pairs else partial(products.widened, "f32" if floats else "bf16")
         first, more = (self.inner(make(rows, tier.vectors, again), 3) for again in (False, True))
         packing = Packing(drivers.pack_for_vectors(rows, pairs, self.compile), rows, 1,
                           np.uint16 if pairs else np.float32)

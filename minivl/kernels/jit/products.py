@@ -96,39 +96,25 @@ def pairs_bf16(rows: int, vectors: int, resume: bool) -> Any:
     return product
 
 
-def widened_bf16(rows: int, vectors: int, resume: bool) -> Any:
-    """The same with float32 rows on any processor: bfloat16 is the upper half of a float32, so a shift
-    and a mask widen two weights at once."""
-    def product(m: Any, a: Any, b: Any, c: Any, width: Any, steps: Any) -> None:
-        """a: float32 [k][row]; b: `steps` x 2 tiles; c: float32 rows, `width` bytes apart."""
-        total = _totals(m, rows, vectors, c, width, resume)
-        for k in m.loop(steps):
-            for pair in range(PAIRS):
-                word = b + (k * (2 * TILE) + 64 * pair)
-                columns = [m.load_words(word + _column(m, v)) for v in range(vectors)]
-                for half, widen in enumerate((m.low, m.high)):
-                    wide = [widen(words) for words in columns]
-                    for r in range(rows):
-                        x = m.splat(a + (k * (8 * rows * PAIRS) + 4 * (rows * (2 * pair + half) + r)))
-                        for v in range(vectors):
-                            total[r][v].value = m.multiply_add(wide[v], x, total[r][v].value)
-        _put(m, total, c, width)
-    return product
+def widened(format: str, rows: int, vectors: int, resume: bool) -> Any:
+    """The same with float32 rows on any processor. bfloat16 is the upper half of a float32, so a shift
+    and a mask widen two weights at once; float32 weights are there already."""
+    in_word = IN_WORD[format]
 
-
-def plain_f32(rows: int, vectors: int, resume: bool) -> Any:
-    """The same with float32 weights, which nothing has to widen."""
     def product(m: Any, a: Any, b: Any, c: Any, width: Any, steps: Any) -> None:
         """a: float32 [k][row]; b: `steps` x 2 tiles; c: float32 rows, `width` bytes apart."""
         total = _totals(m, rows, vectors, c, width, resume)
         for k in m.loop(steps):
             for word in range(WORDS):
                 place = b + (k * (2 * TILE) + 64 * word)
-                columns = [m.load(place + _column(m, v)) for v in range(vectors)]
-                for r in range(rows):
-                    x = m.splat(a + (k * (4 * rows * WORDS) + 4 * (rows * word + r)))
-                    for v in range(vectors):
-                        total[r][v].value = m.multiply_add(columns[v], x, total[r][v].value)
+                columns = [m.load_words(place + _column(m, v)) for v in range(vectors)]
+                for part in range(in_word):
+                    wide = [_number(m, format, words, part) for words in columns]
+                    for r in range(rows):
+                        at = k * (4 * in_word * rows * WORDS) + 4 * (rows * (in_word * word + part) + r)
+                        x = m.splat(a + at)
+                        for v in range(vectors):
+                            total[r][v].value = m.multiply_add(wide[v], x, total[r][v].value)
         _put(m, total, c, width)
     return product
 
