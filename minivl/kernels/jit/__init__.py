@@ -131,7 +131,7 @@ def few_rows(x: Array, weight: Packed, bias: Array, out: Array) -> None:
     rows = np.zeros((height, steps * depth(weight.format)), np.float32)
     rows[:, :x.shape[1]] = x
     below = rows.reshape(height, steps, -1).sum(axis=-1) if weight.format == "int4" else bias
-    sums = np.empty((crew.size, 2 * FEW * COLUMNS), np.float32)
+    sums = np.empty((crew.size, FEW * COLUMNS), np.float32)
     crew.run(function("vector_product", weight.format), rows.reshape(-1), below.reshape(-1),
              *tables_of(weight), bias, out, sums, height, weight.shape[0], steps,
              work=2 * height * prod(weight.shape))
@@ -146,7 +146,7 @@ def many_rows(x: Array, weight: Packed, bias: Array, out: Array,
     size = -(-height // packing.rows) * packing.rows * padded * packing.parts
     a = workspace("rows", (size,), packing.dtype)
     crew.run(packing.pack, flat(x), a, height, x.shape[1], padded, work=height * padded * 8)
-    strip = max(1, STRIP // inner.rows) * inner.rows
+    strip = -(-STRIP // inner.rows) * inner.rows
     sums = workspace("sums", (crew.size, (strip + inner.rows) * LINE), np.float32)
     tiles, scales, zeros = tables_of(weight)
     tables, room = [scales], []

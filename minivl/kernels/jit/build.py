@@ -106,10 +106,12 @@ class Maker:
     def vector_product(self, format: str) -> Any:
         """One to four rows by weights of a format."""
         tier = self.tier
-        kernels = [products.matrix_vector(format, rows, tier.vectors) for rows in range(1, 5)]
-        four = tuple(self.inner(kernel, 3) for kernel in kernels)
-        scaled = self.inner(products.scaled_sum(tier.vectors), 5)
-        return drivers.matrix_vector(format, four, scaled, tier.vectors * tier.lanes, self.compile)
+        if format == "int4":
+            kernels, places = [products.grouped_vector(rows, tier.vectors) for rows in range(1, 5)], 6
+        else:
+            kernels, places = [products.matrix_vector(format, rows, tier.vectors) for rows in range(1, 5)], 3
+        four = tuple(self.inner(kernel, places) for kernel in kernels)
+        return drivers.matrix_vector(format, four, tier.vectors * tier.lanes, self.compile)
 
     def attention(self, vectors: int) -> Any:
         """Blocks of `vectors` vectors of queries times heads of a group."""
