@@ -15,7 +15,8 @@ from ...checkpoint.layout import COLUMNS, IN_WORD, WORDS
 
 TILE = 1024                                    # bytes
 PAIRS = WORDS                                  # a word of a bfloat16 tile is a pair of k
-AHEAD = 32768                                  # bytes between what a vector product reads and asks for
+AHEAD, NEAR = 32768, 16384                     # bytes between what a product with few rows, or with many,
+                                               # reads and what it asks for
 
 
 def configure(m: Any, form: Any) -> None:
@@ -89,6 +90,7 @@ def pairs_bf16(rows: int, vectors: int, resume: bool) -> Any:
             for pair in range(PAIRS):
                 word = b + (k * (2 * TILE) + 64 * pair)
                 columns = [m.load_words(word + _column(m, v)) for v in range(vectors)]
+                _ask(m, word, vectors, NEAR)
                 for r in range(rows):
                     x = m.splat_word(a + (k * (4 * rows * PAIRS) + 4 * (rows * pair + r)))
                     for v in range(vectors):
@@ -166,8 +168,7 @@ def _one_step(m: Any, format: str, a: Any, b: Any, k: Any, deep: Any, sums: list
     for word in range(WORDS):
         place = b + (k * (2 * TILE) + 64 * word)
         columns = [m.load_words(place + _column(m, v)) for v in range(len(sums[0]))]
-        for line in range(0, len(columns) * m.lanes, 16):
-            m.ahead(place + (line // 16 * TILE + AHEAD))
+        _ask(m, place, len(columns), AHEAD)
         for part in range(in_word):
             wide = [_number(m, format, words, part) for words in columns]
             for r, row in enumerate(sums):
@@ -212,6 +213,38 @@ def strided(rows: int, vectors: int, resume: bool) -> Any:
     return product
 
 
+def short_pairs(rows: int, vectors: int, resume: bool) -> Any:
+    """The same by VDPBF16PS: the left side is packed, words of its rows side by side."""
+    def product(m: Any, a: Any, b: Any, c: Any, down: Any, line: Any, width: Any, pairs: Any) -> None:
+        """a: words [pair][row]; b: words [pair][column], rows `line` bytes apart; c: float32 rows, `width`
+        bytes apart; `down` is for tiles"""
+        total = _totals(m, rows, vectors, c, width, resume)
+        for k in m.loop(pairs):
+            columns = [m.load_words(b + (k * line + 4 * m.lanes * v)) for v in range(vectors)]
+            for r in range(rows):
+                x = m.splat_word(a + (k * (4 * rows) + 4 * r))
+                for v in range(vectors):
+                    total[r][v].value = m.dot_bf16(total[r][v].value, columns[v], x)
+        _put(m, total, c, width)
+    return product
+
+
+def short_tiles(resume: bool) -> Any:
+    """The same on tiles: 32 rows, 32 columns, 16 pairs a step."""
+    def product(m: Any, a: Any, b: Any, c: Any, down: Any, line: Any, width: Any, steps: Any) -> None:
+        """a: rows of words, `down` bytes apart; b, c: as in `short_pairs`"""
+        corners = _corners(m, c, width, resume)
+        for k in m.loop(steps):
+            for half in (0, 1):
+                m.tile_load(4 + half, a + (k * 64 + down * (16 * half)), down)
+                m.tile_load(6 + half, b + (k * (line * 16) + 64 * half), line)
+            for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
+                m.tile_dot_bf16(2 * i + j, 4 + i, 6 + j)
+        for tile, place in corners:
+            m.tile_store(tile, place, width)
+    return product
+
+
 def _corners(m: Any, c: Any, width: Any, resume: bool) -> list[tuple[int, Any]]:
     """The four tiles of sums, each with its place in C: what is there, or zeros."""
     corners = [(2 * i + j, c + (width * (16 * i) + 64 * j)) for i in (0, 1) for j in (0, 1)]
@@ -221,6 +254,12 @@ def _corners(m: Any, c: Any, width: Any, resume: bool) -> list[tuple[int, Any]]:
         else:
             m.tile_zero(tile)
     return corners
+
+
+def _ask(m: Any, place: Any, vectors: int, distance: int) -> None:
+    """Ask for the words of these columns that come `distance` bytes later."""
+    for column in range(0, vectors * m.lanes, 16):
+        m.ahead(place + (column // 16 * TILE + distance))
 
 
 def _column(m: Any, vector: int) -> int:
