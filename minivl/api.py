@@ -47,7 +47,8 @@ from .text.vocabulary import has_tokenizer
 TINY = Path(__file__).parent / "tiny"
 NOWHERE = Path("a folder that is not there")               # of a model that was made in memory
 # options of `prepare` that `chat` takes
-PREPARING = ("add_vision_id", "add_generation_prompt", "after_video", "continue_final_message")
+PREPARING = ("add_vision_id", "add_generation_prompt", "after_video", "continue_final_message",
+             "special_tokens")
 PRECISIONS = ("float64", "float32", "float16", "bfloat16")
 
 
@@ -300,7 +301,7 @@ class VLM:
 
     def prepare(self, messages: Sequence[Any], add_vision_id: bool = False,
                 add_generation_prompt: bool | None = None, after_video: str = "max_plus_one",
-                continue_final_message: bool = False) -> Any:
+                continue_final_message: bool = False, special_tokens: bool = False) -> Any:
         """Inputs of a conversation; a list of conversations gives a list. See `Inputs` for the arrays,
         and `run/messages.py` for the dialects that are taken.
 
@@ -308,15 +309,17 @@ class VLM:
         after_video: how positions go on after a video, "max_plus_one" (as trained) or "tf5" (as
             transformers 5 counts).
         continue_final_message: leave the last message open, so that the answer goes on with it.
+        special_tokens: a text that spells `<|im_end|>`, `<|box_start|>` or their like means the token, as
+            in transformers. Unless this is said it stays text, so that nobody ends a turn by typing.
         """
         begin = not continue_final_message if add_generation_prompt is None else add_generation_prompt
         given = as_list(messages)
         if given and all(isinstance(as_list(one), list) for one in given):
-            return [self.prepare(one, add_vision_id, begin, after_video, continue_final_message)
-                    for one in given]
+            return [self.prepare(one, add_vision_id, begin, after_video, continue_final_message,
+                                 special_tokens) for one in given]
         with running(self.interpreter):
             return prepare(given, self.processor, add_vision_id, begin, after_video,
-                           continue_final_message)
+                           continue_final_message, special_tokens)
 
     def vision(self, inputs: Inputs) -> np.ndarray:
         """Visual tokens (m, d) of all pictures and videos, in prompt order."""

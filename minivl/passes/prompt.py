@@ -5,9 +5,9 @@ it, and make room for the features of each picture and video.
     feature
 
 It reads no pictures: how many rows a picture needs comes from its grid (`picture.py`). A text that
-holds the literal `<|image_pad|>`, or another special token, gives that token, as in the reference:
-texts are never changed. When such a text upsets the count of placeholders, `expand` and
-`check_features` say so; `run/messages.py` refuses it before, where a prompt is prepared.
+holds the literal `<|image_pad|>`, or another special token, gives that token here, as in the reference.
+Where a prompt is prepared, typed ones are marked before (`run/messages.py`), and stay text. When a
+typed one upsets the count of placeholders, `expand` and `check_features` say so.
 
 Read next: `positions.py` (where each token stands), `text/template.py` (what a chat template is and
 may do).
@@ -200,7 +200,7 @@ def render_bytes(messages: Messages, template: str | None, add_generation_prompt
 @stage("prompt.encode", "_, _ -> n")
 def encode(text: str, tokenizer: Tokenizer) -> np.ndarray:
     """Ids of the rendered prompt, int64 (s,), with one placeholder for each picture and video."""
-    return np.array(tokenizer.encode(text), dtype=np.int64)
+    return np.array(tokenizer.encode_marked(text), dtype=np.int64)
 
 
 @stage("prompt.expand", "_, i, _ -> s")

@@ -19,7 +19,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from numbers import Integral, Real
 from typing import Any
 
@@ -27,6 +28,7 @@ import numpy as np
 
 from ..passes.prompt import NUMBERS, WHOLE, PromptError, brief, check_messages
 from ..text.template import DEFAULT_TEMPLATE
+from ..text.typed import Typed
 
 ALIASES = {"input_text": "text", "output_text": "text", "input_image": "image_url"}       # OpenAI's
 SOURCES = {"image": ("image", "image_url", "url", "path", "base64"),      # keys that hold the medium
@@ -198,18 +200,44 @@ def _with_rate(where: str, item: dict[str, Any]) -> dict[str, Any]:
     return item
 
 
-# ---- what only a prompt that goes to the model must hold -----------------------------------------
+# ---- special tokens that somebody typed ----------------------------------------------------------
 
-def refuse_typed_placeholders(messages: Sequence[Mapping[str, Any]]) -> None:
+def typed(messages: Sequence[dict[str, Any]], marks: Typed, special: bool) -> list[dict[str, Any]]:
+    """The messages with their typed special tokens marked as text (`text/typed.py`); `special`: they are
+    meant as tokens, but for placeholders, which are refused."""
+    literals = PLACEHOLDERS if special else [one for one in PLACEHOLDERS if one not in marks.special]
+    _refuse_placeholders(messages, literals)
+    return [_typed(message, lambda texts: marks.marked(texts, not special)) for message in messages]
+
+
+def _typed(message: dict[str, Any], mark: Callable[[list[str]], list[str]]) -> dict[str, Any]:
+    """Texts that follow each other are looked at together: a token may begin in one and end in the
+    next."""
+    content = message["content"]
+    if isinstance(content, str):
+        return {**message, "content": mark([content])[0]}
+    items: list[Any] = []
+    for is_text, group in groupby(content, key=lambda item: "text" in item):
+        run = list(group)
+        texts = mark([item["text"] for item in run]) if is_text else []
+        items += [{**item, "text": text} for item, text in zip(run, texts, strict=True)] if is_text else run
+    return {**message, "content": items}
+
+
+def _refuse_placeholders(messages: Sequence[Mapping[str, Any]], literals: Sequence[str]) -> None:
     """Raise PromptError for a text that holds a placeholder: it would take a picture's place
     (vllm-project/vllm#57740). One that is typed in pieces shows in the count, in `prompt.expand`."""
     for n, message in enumerate(messages):
         for text in _texts(message["content"]):
-            for literal in PLACEHOLDERS:
+            for literal in literals:
                 if literal in text:
                     raise PromptError(f"a text of messages[{n}] holds the literal {literal}: "
                                       f"{' and '.join(PLACEHOLDERS)} are placeholders of pictures and "
-                                      "videos; take it out of the text, or write it with a blank in it")
+                                      "videos; take it out of the text, write it with a blank in it, or "
+                                      "leave special_tokens out, so that it stays text")
+
+
+# ---- what only a prompt that goes to the model must hold -----------------------------------------
 
 
 def _texts(content: Any) -> list[str]:

@@ -19,7 +19,7 @@ from ..passes import patches, picture, prompt, video
 from ..passes.prompt import PromptError
 from ..text.tokenizer import Tokenizer
 from .inputs import Inputs
-from .messages import continued, marked, one_form, refuse_typed_placeholders
+from .messages import continued, marked, one_form, typed
 from .open_picture import as_frames, load_frames, load_picture
 
 
@@ -53,8 +53,11 @@ class Cut(NamedTuple):
 
 def prepare(messages: Any, parts: Processor, add_vision_id: bool,
             add_generation_prompt: bool,
-            after_video: str, continue_final_message: bool = False) -> Inputs:
+            after_video: str, continue_final_message: bool = False, special_tokens: bool = False
+            ) -> Inputs:
     """One conversation, of any dialect that `messages.one_form` takes, as Inputs.
+
+    special_tokens: those that a text spells are tokens, as in the reference; else they stay text.
 
     Raises PictureError, PromptError, TemplateError or TokenizerError (all ValueErrors) naming what was
     wrong.
@@ -65,8 +68,7 @@ def prepare(messages: Any, parts: Processor, add_vision_id: bool,
     if continue_final_message and add_generation_prompt:
         raise PromptError("continue_final_message goes on with the last message, add_generation_prompt "
                           "begins a new one; use one of them")
-    messages = one_form(messages, parts.template)
-    refuse_typed_placeholders(messages)
+    messages = typed(one_form(messages, parts.template), parts.tokenizer.typed, special_tokens)
     cuts = [_cut(kind, item, parts.settings(kind)) for kind, item in prompt.media_in(messages)]
     cells = np.array([len(cut.patches) for cut in cuts],
                      np.int64) // parts.config.vision.spatial_merge_size ** 2
