@@ -138,8 +138,8 @@ def _check_whole(where: str, item: dict[str, Any]) -> None:
 
 def is_file(video: Any) -> bool:
     """Whether a video is given as a file (or one that is opened, `Footage`), and not as frames."""
-    names = str | bytes | bytearray | memoryview | os.PathLike | Mapping
-    return isinstance(video, names) or hasattr(video, "shown")
+    given = (str, bytes, bytearray, memoryview, os.PathLike, Mapping)
+    return isinstance(video, given) or hasattr(video, "shown")
 
 
 def _check_counts(where: str, item: dict[str, Any]) -> None:

@@ -12,7 +12,6 @@ at what size (`passes/video.py`). Read next: `prepare.py`, which asks both.
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -222,9 +221,13 @@ def _reason(error: Exception) -> str:
 def _stream(name: str, container: Any) -> Any:
     """The first stream of moving pictures; the cover of a piece of music is none."""
     for stream in container.streams.video:
-        if not int(stream.disposition) & 0x0400:                              # AV_DISPOSITION_ATTACHED_PIC
-            check_size(stream.codec_context.height or 1, stream.codec_context.width or 1)
-            return stream
+        if int(stream.disposition) & 0x0400:                                  # AV_DISPOSITION_ATTACHED_PIC
+            continue
+        if stream.codec_context is None:
+            raise PictureError(f"{name}: its video is in a code that no decoder here reads, or its head is "
+                               "damaged; convert it (ffmpeg -i IN OUT.mp4)")
+        check_size(stream.codec_context.height or 1, stream.codec_context.width or 1)
+        return stream
     raise PictureError(f"{name}: holds no video" + ", only sound" * bool(container.streams.audio))
 
 

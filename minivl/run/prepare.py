@@ -20,7 +20,7 @@ from ..passes import patches, picture, prompt, video
 from ..passes.picture import PictureError
 from ..passes.prompt import PromptError
 from ..text.tokenizer import Tokenizer
-from .footage import Footage, Shown, say_uneven
+from .footage import Footage, say_uneven
 from .inputs import Inputs
 from .messages import continued, marked, one_form, typed
 from .open_picture import as_frames, load_frames, load_picture
@@ -180,8 +180,8 @@ def _file_size(shape: tuple[int, ...], item: Mapping[str, Any], config: Preproce
     return size
 
 
-def _filmed(frames: np.ndarray | Shown, size: np.ndarray, fps: float, config: PreprocessorConfig) -> Cut:
-    """Frames (t, y, b, 3) at `fps` a second as a video of this size."""
+def _filmed(frames: Any, size: np.ndarray, fps: float, config: PreprocessorConfig) -> Cut:
+    """Frames (t, y, b, 3), an array or those of a file, at `fps` a second as a video of this size."""
     # t y b 3 -> t h u 3 -> t 3 h u
     normal = video.normalise_frames(video.resize_frames(frames, size), config)
     return _patched("video", normal, video.seconds_per_grid(fps, config), frames.shape[1:3], config)

@@ -47,9 +47,8 @@ def utilities() -> Any:
     with patch.dict(sys.modules, names):
         pytest.importorskip("qwen_vl_utils")
         from qwen_vl_utils import vision_process
-    vision_process.VIDEO_READER_BACKENDS["every frame"] = lambda item: _read(item, vision_process)
-    if not importlib.util.find_spec("decord"):
-        vision_process.FORCE_QWENVL_VIDEO_READER = "every frame"
+    # what it falls back to: torchvision no longer reads files
+    vision_process.VIDEO_READER_BACKENDS["torchvision"] = lambda item: _read(item, vision_process)
     return vision_process
 
 

@@ -11,6 +11,7 @@ import io
 import json
 import random
 import shutil
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from minivl.config import read_config
 from minivl.run.prepare import prepare
 
 pytest.importorskip("transformers")
-from .official import Official  # noqa: E402
+from .official import Official
 
 SCRIPTS, SHARE = 2000, 60
 WORDS = ["What is this?", "你好，世界", " two  blanks\n", "a\r\nb", "{{ x }}", "<b>bold</b>", "\U0001f600", "", "It's 4,071 items."]
@@ -166,9 +167,20 @@ def script(seed: int, folder: Path, clips: list[tuple[str, int, float]]) -> tupl
 
 def agree(seed: int, folder: Path, clips: list, parts: Processor, official: Official) -> None:
     ours, theirs, options = script(seed, folder, clips)
-    wanted = official.inputs(theirs, **options)
-    made = prepare(ours, parts, options["add_vision_id"], options.get("add_generation_prompt", False), "tf5",
-                   options.get("continue_final_message", False))
+
+    same(theirs, official, options, lambda: prepare(
+        ours, parts, options["add_vision_id"], options.get("add_generation_prompt", False), "tf5",
+        options.get("continue_final_message", False)), seed)
+
+
+def same(theirs: list, official: Official, options: dict[str, bool], ours: Callable[[], minivl.Inputs], seed: int) -> None:
+    try:
+        wanted = official.inputs(theirs, **options)
+    except (ValueError, AssertionError):             # more frames than there are; a largest area below the least
+        with pytest.raises(minivl.Error):
+            ours()
+        return
+    made = ours()
     for name in ("image_grid_thw", "video_grid_thw", "input_ids", "position_ids"):
         assert np.array_equal(getattr(made, name), wanted[name]), (seed, name, getattr(made, name), wanted[name], theirs)
     np.testing.assert_allclose(made.second_per_grid_ts, wanted["second_per_grid_ts"], rtol=1e-6)
@@ -187,6 +199,33 @@ def test_a_share_of_the_scripts(part, folder, clips, parts, official, tmp_path):
 def test_all_scripts(part, folder, clips, parts, official, tmp_path):
     for seed in range(part, SCRIPTS, 20):
         agree(seed, tmp_path, clips, parts, official)
+
+
+# ---- video files of every make ------------------------------------------------------------------------------------------
+
+def agree_on_a_film(seed: int, folder: Path, parts: Processor, official: Official) -> None:
+    from ..run import films
+    path = films.film(seed, folder).path
+    keys = random.Random(seed).choice([{}, {"fps": 1.0}, {"nframes": 4}, {"min_pixels": 3136, "max_pixels": 30_000}])
+    messages = [{"role": "user", "content": [{"type": "video", "video": str(path), **keys}, {"type": "text", "text": "?"}]}]
+    same(messages, official, {"add_generation_prompt": True}, lambda: prepare(messages, parts, False, True, "tf5"), seed)
+
+
+FILMS = range(150)
+
+
+@pytest.mark.filterwarnings("ignore:.*its frames do not come")
+def test_a_share_of_the_films(parts, official, tmp_path):
+    for seed in FILMS[:10]:
+        agree_on_a_film(seed, tmp_path, parts, official)
+
+
+@pytest.mark.full
+@pytest.mark.filterwarnings("ignore:.*its frames do not come")
+@pytest.mark.parametrize("part", range(10))
+def test_films_of_every_make(part, parts, official, tmp_path):
+    for seed in FILMS[part::10]:
+        agree_on_a_film(seed, tmp_path, parts, official)
 
 
 # ---- special tokens that somebody typed ------------------------------------------------------------------------------
