@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from . import model as forward
+from .checkpoint import hub
 from .checkpoint.names import build
 from .checkpoint.read import Tensors, load_model
 from .checkpoint.tree import Model, Weight
@@ -53,9 +54,10 @@ PRECISIONS = ("float64", "float32", "float16", "bfloat16")
 
 
 def load(path_or_name: str | os.PathLike[str] | None = None, precision: str = "float32",
-         kernels: str | Interpreter = "auto") -> VLM:
-    """Load a checkpoint in the official layout: a folder, or a hub name that lies in the hub's local
-    cache.
+         kernels: str | Interpreter = "auto", revision: str | None = None) -> VLM:
+    """Load a checkpoint in the official layout: a folder, or a name on the hub, which is downloaded into
+    the hub's cache where it is not there (`pip install "minivl[hub]"`). revision: of a name, a branch, tag
+    or commit; `NAME@REVISION` says the same.
 
     Without a name: the small model in the package. precision: the type of the activations (float64,
     float32, float16, bfloat16); weights stay as stored and are widened when used. kernels: the
@@ -67,7 +69,7 @@ def load(path_or_name: str | os.PathLike[str] | None = None, precision: str = "f
     Raises MissingFile, ConfigError or CheckpointError saying what is missing or wrong.
     """
     interpreter(kernels)                         # a wrong name is refused before anything is read
-    folder = find(path_or_name)
+    folder = find(path_or_name, revision)
     weights, tensors = load_model(folder, dtype_of(precision))
     try:
         processor: Processor | MissingFile
@@ -99,7 +101,7 @@ def convert(source: str | os.PathLike[str] | None, target: str | os.PathLike[str
     """Pack a checkpoint into a new folder, whose weights are mapped and multiplied where they lie; gives
     the new folder. `load` takes it like any other.
 
-    source: a folder, or a hub name in the local cache; its other files (config, tokenizer, settings) are
+    source: a folder, or a name on the hub; its other files (config, tokenizer, settings) are
         copied, sub-folders are not. weights: "bf16" (nothing is lost of a bf16 checkpoint), "int8" or
         "int4" (patches, merger, embedding and head are then int8). tell: called with a text, the bytes
         that are done, and all of them.
@@ -146,31 +148,25 @@ def dtype_of(precision: str) -> np.dtype:
     return np.dtype(bfloat16)
 
 
-def find(path_or_name: str | os.PathLike[str] | None) -> Path:
-    """The folder of a checkpoint. A name such as Qwen/Qwen2.5-VL-3B-Instruct is looked up in the hub's
-    local cache (HF_HUB_CACHE, HF_HOME or ~/.cache/huggingface); nothing is ever downloaded."""
+def find(path_or_name: str | os.PathLike[str] | None, revision: str | None = None, weights: bool = True
+         ) -> Path:
+    """The folder of a checkpoint: a folder as it is; a name such as Qwen/Qwen2.5-VL-3B-Instruct, or
+    NAME@REVISION, from the hub (`checkpoint/hub.py`), where a folder of that name is not there.
+
+    weights: false for a folder that may lack them. Raises MissingFile or Error saying what to do.
+    """
     if path_or_name is None:
         return TINY
     folder = _at_home(path_or_name)
     if folder.is_dir():
+        if revision is not None:
+            raise ArgumentError(f"{folder} is a folder, and has no revision {revision!r}; leave it out, or give "
+                                "a name on the hub")
         return folder
-    name = str(path_or_name)
-    if name.count("/") == 1 and not folder.is_absolute():
-        cached = hub_folder() / f"models--{name.replace('/', '--')}"
-        main = cached / "refs" / "main"
-        current = main.read_text(encoding="utf-8").strip() if main.is_file() else ""
-        snapshots = [path for path in cached.glob("snapshots/*") if (path / "config.json").exists()]
-        if snapshots:
-            return max(snapshots, key=lambda path: (path.name == current, path.stat().st_mtime))
-        raise MissingFile(f"{name} is neither a folder nor in the hub's cache ({cached}); download it "
-                          f"first, for example with `hf download {name}`, or give a folder")
-    raise MissingFile(f"{folder} is not a folder; give the folder that holds config.json and the weights")
-
-
-def hub_folder() -> Path:
-    """Where the hub's own tools keep what they have downloaded."""
-    home = os.environ.get("HF_HOME") or "~/.cache/huggingface"
-    return _at_home(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
+    if hub.is_name(str(path_or_name)):
+        return hub.fetch(str(path_or_name), revision, weights)
+    raise MissingFile(f"{folder} is not a folder; give the folder that holds config.json and the weights, or "
+                      "a name on the hub, such as Qwen/Qwen2.5-VL-3B-Instruct")
 
 
 def _at_home(path: str | os.PathLike[str]) -> Path:

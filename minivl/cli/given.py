@@ -41,8 +41,9 @@ def open_model(chosen: Chosen, answers: bool = True) -> api.VLM:
         raise ArgumentError("--kernels shapes computes no numbers, so there is no answer to show; use "
                             "minivl passes for shapes and operations, or minivl explain for any size "
                             "without weights")
+    folder = chosen.model and api.find(chosen.model)          # a download shows its own progress
     with working("loading the model"):
-        vlm = api.load(*chosen)
+        vlm = api.load(folder, chosen.precision, chosen.kernels)
     if is_packed(vlm.folder):
         note(f"{vlm.folder}: packed weights, in {formats(vlm.weights)}")
     return vlm
@@ -57,7 +58,7 @@ def say_which(model: str | None) -> None:
 def processor(model: str | None) -> Processor:
     """What prepares a checkpoint's inputs, from its folder; its weights are not opened and need not be
     there."""
-    folder = api.find(model)
+    folder = api.find(model, weights=False)
     return api.read_processor(folder, read_config(folder))
 
 

@@ -98,7 +98,7 @@ SomeImages = Annotated[list[str] | None, typer.Argument(metavar="[IMAGE]", help=
                                                         show_default=False)]
 Question = Annotated[str, typer.Argument(metavar="QUESTION")]
 Model = Annotated[str | None, typer.Option("--model", metavar="DIR", show_default=False, help=(
-    "A checkpoint's folder, or a hub name that is in the local cache. Without it: the embedded model."))]
+    "A checkpoint's folder, or a name on the hub (NAME, or NAME@REVISION). Without it: the embedded model."))]
 Precision = Annotated[str, typer.Option(help="Of the activations: float64, float32, float16 or bfloat16.")]
 Kernels = Annotated[str, typer.Option("--kernels", metavar="NAME", help=(
     "What runs the passes: auto, definition, jit (compiled), jit-int8 (compiled, activations of 8 bits), or "
