@@ -37,6 +37,7 @@ from .door.stage import running
 from .kernels import Interpreter, interpreter, packer
 from .passes.prompt import load_template
 from .run.cache import KVCache
+from .run.footage import looks_like_video
 from .run.generation import Settings, write
 from .run.grounding import Grounding, locate
 from .run.inputs import Batch, Inputs, checked_ids
@@ -233,10 +234,11 @@ class VLM:
         return self.processor.tokenizer
 
     def ask(self, image: Any, question: str, max_new_tokens: int = 128, **options: Any) -> str:
-        """Answer a question about a picture, several pictures (a list) or none (None). Options as for
-        `chat`."""
+        """Answer a question about a picture, several pictures (a list) or none (None); the path of a video
+        file counts as one. Options as for `chat`."""
         images = [] if image is None else image if isinstance(image, list | tuple) else [image]
-        content = [*({"type": "image", "image": one} for one in images),
+        kinds = ["video" if looks_like_video(one) else "image" for one in images]
+        content = [*({"type": kind, kind: one} for kind, one in zip(kinds, images, strict=True)),
                    {"type": "text", "text": question}]
         return self.chat([{"role": "user", "content": content}], max_new_tokens, **options)
 

@@ -38,6 +38,7 @@ SMALL = (CONFIG, "generation_config.json", "preprocessor_config.json", "video_pr
          "additional_chat_templates/default.jinja", ABOUT)
 SHARD = re.compile(r"[\w.-]{1,250}\.safetensors")
 INSTALL = 'pip install "minivl[hub]"'
+WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth", ".npz", ".h5", ".onnx")
 CHUNK = 1 << 22                                            # bytes that are hashed at a time
 
 
@@ -163,9 +164,11 @@ class _Download:
 
     def run(self, weights: bool) -> Path:
         """Its folder, once everything is there."""
+        commit, self.listed = self._list()          # first: without a network it fails at once, and is not tried again
         folder = self._config().parent
-        self.revision = folder.name                         # from here on the commit, wherever a branch moves
-        self.listed = self._list()
+        self.revision = folder.name                 # from here on the commit, wherever a branch moves
+        if commit != self.revision:                 # it moved between the two questions
+            _, self.listed = self._list()
         small = [one for one in SMALL if one in self.listed]
         large = self._weights(folder) if weights else []
         self._room([*small, *large], folder)
@@ -174,8 +177,7 @@ class _Download:
         return folder
 
     def _config(self) -> Path:
-        """config.json, which says whether the rest is wanted. Not yet held against the list, which comes for
-        its commit."""
+        """config.json, which says whether the rest is wanted."""
         path = self._ask(lambda: Path(self.hub.hf_hub_download(self.name, CONFIG, revision=self.revision)))
         values = read_json(path, ConfigError)
         try:
@@ -184,12 +186,13 @@ class _Download:
             raise ConfigError(f"{error}. Nothing else was downloaded") from error
         return path
 
-    def _list(self) -> dict[str, Listed]:
+    def _list(self) -> tuple[str, dict[str, Listed]]:
+        """The commit that the revision names, and its files."""
         info = self._ask(lambda: self.hub.HfApi().model_info(self.name, revision=self.revision,
                                                              files_metadata=True))
         files = [Listed(one.rfilename, int(one.size or 0), (one.lfs or {}).get("sha256"), one.blob_id)
                  for one in info.siblings or []]
-        return {one.name: one for one in files}
+        return str(info.sha), {one.name: one for one in files}
 
     def _weights(self, folder: Path) -> list[str]:
         """The files of the weights: one, the index and its shards, or packed ones."""
@@ -204,9 +207,10 @@ class _Download:
             return [INDEX, *shards]
         if {ABOUT, TILES} <= self.listed.keys():
             return [TILES]
-        there = [name for name in self.listed if name.endswith((".safetensors", ".bin", ".gguf", ".pt", ".pth"))]
-        raise CheckpointError(f"{self.name}: has neither {SINGLE} nor {INDEX}, but {', '.join(there[:4]) or 'no weights'}"
-                              "; take the model's release in safetensors. No weights were downloaded")
+        there = [name for name in self.listed if name.endswith(WEIGHTS)]
+        raise CheckpointError(f"{self.name}: has neither {SINGLE} nor {INDEX}, but "
+                              f"{', '.join(there[:4]) or 'no weights'}; take the model's release in safetensors. "
+                              "No weights were downloaded")
 
     def _room(self, names: Iterable[str], folder: Path) -> None:
         """Raise HubError where the disk has no room for what is to come."""

@@ -18,6 +18,7 @@ from ..config import PreprocessorConfig, read_config
 from ..door.errors import ArgumentError
 from ..passes.patches import grid_of
 from ..passes.picture import target_size
+from ..run.footage import looks_like_video
 from ..run.open_picture import load_picture, named
 from ..run.prepare import Processor
 from ..show.samples import WORLD, load_samples
@@ -69,10 +70,18 @@ def sample() -> tuple[str, str]:
 
 
 def conversation(images: Sequence[str], question: str, fps: float | None = None) -> list[dict[str, Any]]:
-    """One user's message: the pictures, then the question. With `fps` the pictures are the frames of
-    one video."""
-    content: list[dict[str, Any]] = [{"type": "image", "image": image} for image in images]
-    if fps is not None:
+    """One user's message: the pictures and video files, then the question. With `fps` the pictures are the
+    frames of one video; of a video file it says how many frames a second are shown. Raises ArgumentError
+    where it could be either."""
+    films = [image for image in images if looks_like_video(image)]
+    if fps is None or len(films) == len(images):
+        rate = {} if fps is None else {"fps": fps}
+        content = [{"type": "video", "video": image, **rate} if image in films
+                   else {"type": "image", "image": image} for image in images]
+    elif films:
+        raise ArgumentError(f"--fps makes the pictures frames of one video, and {named(films[0])} is a video "
+                            "itself; give either pictures or video files")
+    else:
         content = [{"type": "video", "video": list(images), "fps": fps}]
     return [{"role": "user", "content": [*content, {"type": "text", "text": question}]}]
 
@@ -85,7 +94,7 @@ def check_words(images: Sequence[str], question: str | None = None) -> None:
     """
     for image in images:
         if _is(Path.is_dir, image):
-            raise ArgumentError(f"{named(image)}: this is a folder; name a picture in it")
+            raise ArgumentError(f"{named(image)}: this is a folder; name a picture or video in it")
     if question is None:
         return
     if not question.strip():

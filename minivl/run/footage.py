@@ -12,6 +12,7 @@ at what size (`passes/video.py`). Read next: `prepare.py`, which asks both.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -30,7 +31,7 @@ from .open_picture import open_source
 FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mpegvideo,ogg,asf,gif,apng,nut,ivf,"
            "m4v,h264,hevc,av1,obu,mjpeg,yuv4mpegpipe,wtv,rm,mxf,dv,swf,webp_pipe")
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".flv",
-            ".wmv", ".asf", ".ogv", ".3gp", ".3g2", ".gif", ".ivf", ".nut", ".mxf", ".h264", ".hevc")
+            ".wmv", ".asf", ".ogv", ".3gp", ".3g2", ".ivf", ".nut", ".mxf", ".h264", ".hevc")
 MOST_FRAMES = 20_000_000                      # of one file: their times are kept, 8 bytes each
 NONE = -1 << 63                               # the stamp of a frame without one
 BUFFER = 1 << 20                              # bytes read at a time
@@ -172,8 +173,10 @@ class Shown:
         return np.stack(list(self)).astype(dtype or self.dtype, copy=False)              # t y b 3
 
 
-def looks_like_video(source: str) -> bool:
-    """Whether a word on the command line names a video: by its ending, or a `data:` URL by its type."""
+def looks_like_video(source: Any) -> bool:
+    """Whether a word or path names a video: by its ending, or a `data:` URL by its type. A GIF is taken for
+    a picture, its first frame, unless it stands in an item of type video."""
+    source = str(source) if isinstance(source, str | os.PathLike) else ""
     return source.lower().endswith(SUFFIXES) or source[:11].lower() == "data:video/"
 
 

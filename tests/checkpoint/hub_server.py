@@ -125,10 +125,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._reply(200, json.dumps(said).encode(), {"Content-Type": "application/json"})
 
     def _resolve(self, name: str, revision: str, file: str) -> None:
+        self.hub.when_asked.pop(file, lambda: None)()
         if (found := self._found(name, revision)) is None:
             return
         commit, files = found
-        self.hub.when_asked.pop(file, lambda: None)()
         if file not in files:
             return self._refuse(404, "EntryNotFound")
         data = files[file]

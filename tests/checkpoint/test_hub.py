@@ -90,10 +90,11 @@ def test_what_prepares_a_prompt_comes_without_the_weights(hub, shards):
     assert len(list(folder.glob("*.safetensors"))) == 3
 
 
-def test_a_shard_that_breaks_off_is_gone_on_with(hub, shards):
+def test_a_shard_that_breaks_off_is_gone_on_with(hub, shards, monkeypatch):
     hub.publish(NAME, shards)
     shard = "model-00002-of-00003.safetensors"
     hub.broken[shard] = 2
+    monkeypatch.setattr(importlib.import_module("huggingface_hub.constants"), "DOWNLOAD_CHUNK_SIZE", 1 << 16)
     folder = find(NAME)
     assert (folder / shard).read_bytes() == shards[shard]
     starts = [span for method, path, span in hub.asked if method == "GET" and path.endswith(shard) and "/cdn/" in path]
@@ -116,11 +117,15 @@ def test_a_file_that_is_not_what_the_hub_lists_is_thrown_away(hub, shards):
         find(NAME)
 
 
-def test_a_branch_that_moves_during_a_download_mixes_nothing(hub, shards):
+@pytest.mark.parametrize("moment", ["generation_config.json", "config.json"])
+def test_a_branch_that_moves_during_a_download_mixes_nothing(hub, shards, moment):
     first = hub.publish(NAME, shards)
     newer = {**shards, "tokenizer.json": b"{}", "generation_config.json": b"{}"}
-    hub.when_asked["generation_config.json"] = lambda: hub.publish(NAME, newer)
+    hub.when_asked[moment] = lambda: hub.publish(NAME, newer)
     folder = find(NAME)
+    if moment == "config.json":
+        assert folder.name == hub.refs[NAME, "main"] and (folder / "tokenizer.json").read_bytes() == b"{}"
+        return
     assert folder.name == first and (folder / "tokenizer.json").read_bytes() == shards["tokenizer.json"]
     assert find(NAME).name == hub.refs[NAME, "main"] != first           # the next time it is followed
     assert find(NAME, first).name == find(f"{NAME}@{first}").name == first
