@@ -115,7 +115,8 @@ def convert(source: str | os.PathLike[str] | None, target: str | os.PathLike[str
 def read_processor(folder: Path, config: ModelConfig) -> Processor:
     """What turns messages into inputs, from a checkpoint's folder; the weights need not be there.
 
-    Raises MissingFile, which says what to do, when tokenizer or settings are not there.
+    Raises MissingFile, which says what to do, when no tokenizer is there; settings for pictures that are not
+    there are the releases', with a warning.
     """
     if not has_tokenizer(folder):
         raise MissingFile(_no_tokenizer(folder))
@@ -221,7 +222,7 @@ class VLM:
     @property
     def processor(self) -> Processor:
         """Tokenizer, template and picture settings. Raises MissingFile, which says what to do, when
-        the folder has no tokenizer or no settings for pictures."""
+        the folder has no tokenizer."""
         if self._processor is None:
             raise MissingFile(_no_tokenizer(self.folder))
         if isinstance(self._processor, MissingFile):
