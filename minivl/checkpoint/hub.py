@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..config import ConfigError, config_from
-from ..door.errors import MissingExtra, MissingFile
+from ..door.errors import MissingFile
 from ..door.files import read_json
 from .instead import INDEX, SINGLE
 from .packed_folder import ABOUT, TILES
@@ -66,8 +66,7 @@ def fetch(name: str, revision: str | None = None, weights: bool = True) -> Path:
 
     revision: a branch, tag or commit; None: what stands behind `@` in the name, else `main`.
     weights: false for what prepares a prompt alone. Raises HubError, ConfigError for another
-    architecture, CheckpointError for a file that is not what the hub lists, MissingExtra where something
-    must be downloaded and the package is not installed.
+    architecture, CheckpointError for a file that is not what the hub lists.
     """
     name, _, behind = name.partition("@")
     revision = revision or behind or "main"
@@ -75,16 +74,14 @@ def fetch(name: str, revision: str | None = None, weights: bool = True) -> Path:
         import huggingface_hub
         from huggingface_hub import constants, errors
     except ImportError:
-        return _of_cache(name, revision, weights, MissingExtra(
-            f"{name} is not in the hub's cache ({cache()}), and downloading takes the package "
-            f"huggingface_hub: {INSTALL}, or give a checkpoint's folder"))
+        return _of_cache(name, revision, weights, "downloading takes the package huggingface_hub: "
+                         f"{INSTALL}, or give a checkpoint's folder")
     with _told(name, revision, errors, f"{constants.ENDPOINT}/{name}"):
         try:
             return _Download(name, revision, huggingface_hub, errors).run(weights)
-        except _Unreached as error:
-            folder = _of_cache(name, revision, weights, HubError(
-                f"{name} (revision {revision}) is not in the hub's cache ({cache()}), or not whole, and the "
-                f"hub cannot be asked: {error}. Connect, or give a checkpoint's folder"))
+        except Unreached as error:
+            folder = _of_cache(name, revision, weights, f"the hub cannot be asked: {error}. Connect and "
+                               f"do the same again (or hf download {name}), or give a checkpoint's folder")
             if not constants.HF_HUB_OFFLINE:                      # offline was asked for: nothing to say
                 warnings.warn(f"{name}: the hub cannot be asked ({error}); what is in the cache is used",
                               stacklevel=4)
@@ -103,13 +100,15 @@ def cache() -> Path:
 
 # ------------------------------------------------------------------------------------- what is in the cache
 
-def _of_cache(name: str, revision: str, weights: bool, otherwise: Exception) -> Path:
-    """The snapshot that the cache holds. Raises `otherwise` where it is not there, or not whole."""
+def _of_cache(name: str, revision: str, weights: bool, remedy: str) -> Path:
+    """The snapshot that the cache holds. Raises HubError where it is not there, or not whole."""
     folder = cached(name, revision)
-    missing = None if folder is None else _missing(folder, weights)
-    if folder is None or missing:
-        also = f" (in {folder} {missing[0]} is missing, of {len(missing)})" if missing else ""
-        raise type(otherwise)(f"{otherwise}{also}") from otherwise.__cause__
+    missing = _missing(folder, weights) if folder else []
+    if folder is None:
+        raise HubError(f"{name} is neither a folder nor in the hub's cache ({cache()}, revision {revision}), and {remedy}")
+    if missing:
+        raise HubError(f"{name}: {folder} in the hub's cache is not whole: {missing[0]} is missing, {len(missing)} files "
+                   f"in all; and {remedy}")
     return folder
 
 
@@ -119,8 +118,9 @@ def cached(name: str, revision: str = "main") -> Path | None:
     home = cache() / f"models--{name.replace('/', '--')}"
     ref = home / "refs" / revision
     if ".." not in revision and ref.is_file():
-        commit = ref.read_text(encoding="utf-8").strip()
-        return home / "snapshots" / commit if (home / "snapshots" / commit / CONFIG).exists() else None
+        current = home / "snapshots" / ref.read_text(encoding="utf-8").strip()
+        if (current / CONFIG).exists():
+            return current
     snapshots = [path for path in home.glob("snapshots/*") if (path / CONFIG).exists()]
     if revision != "main":
         snapshots = [path for path in snapshots if len(revision) > 6 and path.name.startswith(revision)]
@@ -151,7 +151,7 @@ def _shards(index: Path) -> list[str]:
 
 # ---------------------------------------------------------------------------------------------- downloading
 
-class _Unreached(Exception):
+class Unreached(Exception):
     """The hub cannot be asked."""
 
 
@@ -178,7 +178,8 @@ class _Download:
 
     def _config(self) -> Path:
         """config.json, which says whether the rest is wanted."""
-        path = self._ask(lambda: Path(self.hub.hf_hub_download(self.name, CONFIG, revision=self.revision)))
+        path = self._ask(lambda: Path(self.hub.hf_hub_download(self.name, CONFIG, revision=self.revision,
+                                                                 cache_dir=cache())))
         values = read_json(path, ConfigError)
         try:
             config_from(values, f"{self.name}, {CONFIG}")
@@ -222,10 +223,11 @@ class _Download:
 
     def _get(self, name: str) -> None:
         """A file, unless it is there; held against the list when it has just come."""
-        known = self.hub.try_to_load_from_cache(self.name, name, revision=self.revision)
+        known = self.hub.try_to_load_from_cache(self.name, name, cache(), self.revision)
         if isinstance(known, str) and name != CONFIG:
             return
-        path = self._ask(lambda: Path(self.hub.hf_hub_download(self.name, name, revision=self.revision)))
+        path = self._ask(lambda: Path(self.hub.hf_hub_download(self.name, name, revision=self.revision,
+                                                                 cache_dir=cache())))
         listed = self.listed[name]
         found = _hash(path, listed)
         if found not in (listed.sha256, listed.git, None):
@@ -237,23 +239,23 @@ class _Download:
                                   "do the same again to download it anew")
 
     def _ask(self, question: Callable[[], Any]) -> Any:
-        """An answer of the hub. _Unreached for whatever is no answer of its: no network, a proxy, offline."""
+        """An answer of the hub. Unreached for whatever is no answer of its: no network, a proxy, offline."""
         errors = self.errors
         try:
             return question()
         except errors.LocalEntryNotFoundError as error:     # no answer, and nothing in the cache
-            raise _Unreached(_first(error.__cause__ or error)) from error
+            raise Unreached(_first(error.__cause__ or error)) from error
         except (errors.HfHubHTTPError, errors.EntryNotFoundError, errors.HFValidationError) as error:
             status = getattr(getattr(error, "response", None), "status_code", 0)
             if status >= 500 or status in (408, 429):
-                raise _Unreached(_first(error)) from error
+                raise Unreached(_first(error)) from error
             raise
         except (OSError, RuntimeError) as error:
-            raise _Unreached(_first(error)) from error
+            raise Unreached(_first(error)) from error
         except Exception as error:                          # of whatever client it uses
             if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2", "httpcore", "httpcore2", "requests"):
                 raise
-            raise _Unreached(_first(error)) from error
+            raise Unreached(_first(error)) from error
 
 
 def _first(error: BaseException) -> str:

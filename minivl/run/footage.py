@@ -194,7 +194,7 @@ def _container(name: str, opened: Any) -> Iterator[Any]:
         try:
             container = av.open(file, metadata_errors="replace", io_open=_no_other_file, buffer_size=BUFFER,
                                 container_options={"format_whitelist": FORMATS})
-        except (av.error.FFmpegError, ValueError, OSError, _AnotherFile) as error:
+        except (av.error.FFmpegError, ValueError, OSError, AnotherFile) as error:
             raise PictureError(f"{name}: not a video{_instead(opened, error)}") from error
         with container:
             yield container
@@ -209,12 +209,12 @@ def _instead(opened: Any, error: Exception) -> str:
             "a kind that is not read; convert it (ffmpeg -i IN OUT.mp4)")
 
 
-class _AnotherFile(Exception):
+class AnotherFile(Exception):
     """A video file asked for another one."""
 
 
 def _no_other_file(url: str, flags: int, options: Mapping[str, str]) -> Any:
-    raise _AnotherFile("it names another file")
+    raise AnotherFile("it names another file")
 
 
 def _reason(error: Exception) -> str:
