@@ -162,13 +162,13 @@ def find(path_or_name: str | os.PathLike[str] | None, revision: str | None = Non
     folder = _at_home(path_or_name)
     if folder.is_dir():
         if revision is not None:
-            raise ArgumentError(f"{folder} is a folder, and has no revision {revision!r}; leave it out, or give "
-                                "a name on the hub")
+            raise ArgumentError(f"{folder} is a folder, and has no revision {revision!r}; leave it "
+                                "out, or give a name on the hub")
         return folder
     if hub.is_name(str(path_or_name)):
         return hub.fetch(str(path_or_name), revision, weights)
-    raise MissingFile(f"{folder} is not a folder; give the folder that holds config.json and the weights, or "
-                      "a name on the hub, such as Qwen/Qwen2.5-VL-3B-Instruct")
+    raise MissingFile(f"{folder} is not a folder; give the folder that holds config.json and the "
+                      "weights, or a name on the hub, such as Qwen/Qwen2.5-VL-3B-Instruct")
 
 
 def _at_home(path: str | os.PathLike[str]) -> Path:

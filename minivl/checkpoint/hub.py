@@ -1,12 +1,13 @@
 """A checkpoint by its name on the hub: `Qwen/Qwen2.5-VL-3B-Instruct`, or `NAME@REVISION`, as a folder.
 
-The package `huggingface_hub` (`pip install "minivl[hub]"`) does the work, with its cache, token, offline mode,
-progress and resumed downloads (HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_HUB_OFFLINE, HF_ENDPOINT). What is added:
+The package `huggingface_hub` (`pip install "minivl[hub]"`) does the work, with its cache, token, offline
+mode, progress and resumed downloads (HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_HUB_OFFLINE, HF_ENDPOINT).
+What is added:
 
     config.json first       another architecture is refused before its gigabytes come
     one commit              all files are of the one that the revision named when the download began
     only what is read       configs, tokenizer, template, and the shards that the index names; never code
-    hashes                  what was downloaded is held against the hub's list, and thrown away where it differs
+    hashes                  what came is held against the hub's list, and thrown away where it differs
 
 What is in the cache is read without the package. Read next: `read.py`, which reads the folder.
 """
@@ -39,6 +40,7 @@ SMALL = (CONFIG, "generation_config.json", "preprocessor_config.json", "video_pr
 SHARD = re.compile(r"[\w.-]{1,250}\.safetensors")
 INSTALL = 'pip install "minivl[hub]"'
 WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth", ".npz", ".h5", ".onnx")
+CLIENTS = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")
 CHUNK = 1 << 22                                            # bytes that are hashed at a time
 
 
@@ -90,7 +92,7 @@ def fetch(name: str, revision: str | None = None, weights: bool = True) -> Path:
 
 def cache() -> Path:
     """Where the hub's own tools keep what they have downloaded."""
-    home = os.environ.get("HF_HOME") or str(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
     path = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
     try:
         return path.expanduser()
@@ -105,10 +107,11 @@ def _of_cache(name: str, revision: str, weights: bool, remedy: str) -> Path:
     folder = cached(name, revision)
     missing = _missing(folder, weights) if folder else []
     if folder is None:
-        raise HubError(f"{name} is neither a folder nor in the hub's cache ({cache()}, revision {revision}), and {remedy}")
+        raise HubError(f"{name} is neither a folder nor in the hub's cache ({cache()}, revision "
+                       f"{revision}), and {remedy}")
     if missing:
-        raise HubError(f"{name}: {folder} in the hub's cache is not whole: {missing[0]} is missing, {len(missing)} files "
-                   f"in all; and {remedy}")
+        raise HubError(f"{name}: {folder} in the hub's cache is not whole: {missing[0]} is missing, "
+                       f"{len(missing)} files in all; and {remedy}")
     return folder
 
 
@@ -142,8 +145,8 @@ def _shards(index: Path) -> list[str]:
     named = sorted(set(map(str, places.values()))) if isinstance(places, dict) else []
     for shard in named:
         if not SHARD.fullmatch(shard):
-            raise CheckpointError(f"{index}: names the file {shard[:60]!r}; a shard is a .safetensors file in "
-                                  "the same folder")
+            raise CheckpointError(f"{index}: names the file {shard[:60]!r}; a shard is a .safetensors "
+                                  "file in the same folder")
     if not named:
         raise CheckpointError(f"{index}: weight_map should map each tensor's name to its file")
     return named
@@ -164,7 +167,7 @@ class _Download:
 
     def run(self, weights: bool) -> Path:
         """Its folder, once everything is there."""
-        commit, self.listed = self._list()          # first: without a network it fails at once, and is not tried again
+        commit, self.listed = self._list()          # first: without a network it fails at once
         folder = self._config().parent
         self.revision = folder.name                 # from here on the commit, wherever a branch moves
         if commit != self.revision:                 # it moved between the two questions
@@ -203,23 +206,23 @@ class _Download:
             self._get(INDEX)
             shards = _shards(folder / INDEX)
             if lost := [shard for shard in shards if shard not in self.listed]:
-                raise CheckpointError(f"{self.name}: {INDEX} names {lost[0]}, which the hub does not have; "
-                                      "tell its authors, or take another revision")
+                raise CheckpointError(f"{self.name}: {INDEX} names {lost[0]}, which the hub does not "
+                                      "have; tell its authors, or take another revision")
             return [INDEX, *shards]
         if {ABOUT, TILES} <= self.listed.keys():
             return [TILES]
         there = [name for name in self.listed if name.endswith(WEIGHTS)]
         raise CheckpointError(f"{self.name}: has neither {SINGLE} nor {INDEX}, but "
-                              f"{', '.join(there[:4]) or 'no weights'}; take the model's release in safetensors. "
-                              "No weights were downloaded")
+                              f"{', '.join(there[:4]) or 'no weights'}; take the model's release in "
+                              "safetensors. No weights were downloaded")
 
     def _room(self, names: Iterable[str], folder: Path) -> None:
         """Raise HubError where the disk has no room for what is to come."""
         need = sum(self.listed[name].size for name in names if not (folder / name).exists())
         free = shutil.disk_usage(folder).free
         if need > free:
-            raise HubError(f"{self.name}: {need / 1e9:.1f} GB are still to be downloaded, and {folder} has "
-                           f"{free / 1e9:.1f} GB free; make room, or set HF_HOME to another disk")
+            raise HubError(f"{self.name}: {need / 1e9:.1f} GB are still to be downloaded, and {folder} "
+                           f"has {free / 1e9:.1f} GB free; make room, or set HF_HOME to another disk")
 
     def _get(self, name: str) -> None:
         """A file, unless it is there; held against the list when it has just come."""
@@ -235,8 +238,8 @@ class _Download:
             path.unlink()
             kept.unlink(missing_ok=True)
             raise CheckpointError(f"{self.name}: {name} came with the hash {found}, the hub lists "
-                                  f"{listed.sha256 or listed.git}: it was damaged on the way, and is removed; "
-                                  "do the same again to download it anew")
+                                  f"{listed.sha256 or listed.git}: it was damaged on the way, and is "
+                                  "removed; do the same again to download it anew")
 
     def _ask(self, question: Callable[[], Any]) -> Any:
         """An answer of the hub. Unreached for whatever is no answer of its: no network, a proxy, offline."""
@@ -253,7 +256,7 @@ class _Download:
         except (OSError, RuntimeError) as error:
             raise Unreached(_first(error)) from error
         except Exception as error:                          # of whatever client it uses
-            if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2", "httpcore", "httpcore2", "requests"):
+            if type(error).__module__.partition(".")[0] not in CLIENTS:
                 raise
             raise Unreached(_first(error)) from error
 
@@ -268,7 +271,8 @@ def _hash(path: Path, listed: Listed) -> str | None:
     if listed.sha256 is None and not listed.git:
         return None
     size = path.stat().st_size
-    found = hashlib.sha256() if listed.sha256 else hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
+    git = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
+    found = hashlib.sha256() if listed.sha256 else git
     with path.open("rb") as file:
         while piece := file.read(CHUNK):
             found.update(piece)
@@ -284,13 +288,13 @@ def _told(name: str, revision: str, errors: Any, page: str) -> Iterator[None]:
         raise HubError(f"{name} is gated: accept its terms on {page}, then log in (hf auth login, or "
                        "HF_TOKEN)") from error
     except errors.RepositoryNotFoundError as error:
-        raise HubError(f"{name} is neither a folder nor a model on the hub ({page}); if it is private, log in "
-                       "(hf auth login, or HF_TOKEN)") from error
+        raise HubError(f"{name} is neither a folder nor a model on the hub ({page}); if it is private, "
+                       "log in (hf auth login, or HF_TOKEN)") from error
     except errors.RevisionNotFoundError as error:
         raise HubError(f"{name} has no revision {revision!r}; {page}/tree/main lists its branches") from error
     except errors.EntryNotFoundError as error:
-        raise HubError(f"{name} (revision {revision}) has no {CONFIG}: it is no checkpoint of this model, or "
-                       f"holds it in a folder; see {page}") from error
+        raise HubError(f"{name} (revision {revision}) has no {CONFIG}: it is no checkpoint of this "
+                       f"model, or holds it in a folder; see {page}") from error
     except errors.HFValidationError as error:
         raise HubError(f"{name} is no name on the hub: {_first(error)}") from error
     except errors.HfHubHTTPError as error:

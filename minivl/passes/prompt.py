@@ -126,14 +126,14 @@ def _check_whole(where: str, item: dict[str, Any]) -> None:
         raise PromptError(f"{where} has {lost[0]} without raw_fps: frames are chosen only from a whole "
                           "video, whose frames per second raw_fps says")
     if file and "raw_fps" in item:
-        raise PromptError(f"{where} has raw_fps {brief(item['raw_fps'])} beside a video file, which says its "
-                          "rate itself; leave it out")
+        raise PromptError(f"{where} has raw_fps {brief(item['raw_fps'])} beside a video file, which "
+                          "says its rate itself; leave it out")
     if item.get("sampler", "official") not in SAMPLERS:
         raise PromptError(f"{where}['sampler'] is {brief(item['sampler'])}, should be one of "
                           f"{', '.join(SAMPLERS)}")
     if item.get("sampler") == "time" and not file:
-        raise PromptError(f"{where} has sampler 'time': frames of a list stand at no times of their own; give "
-                          "the file, or official or transformers")
+        raise PromptError(f"{where} has sampler 'time': frames of a list stand at no times of their "
+                          "own; give the file, or official or transformers")
 
 
 def is_file(video: Any) -> bool:

@@ -190,8 +190,8 @@ def official_size(shape: tuple[int, ...], count: int, factor: int, total_pixels:
     most = max(min(MAX_TOKENS * area, total / count * PAIR), int(least * 1.05))
     most = most if max_pixels is None else min(max_pixels, most)
     if most < least:
-        raise PictureError(f"max_pixels is {most:,.0f}, less than the {least:,.0f} that a frame has at least; "
-                           "give a smaller min_pixels as well")
+        raise PictureError(f"max_pixels is {most:,.0f}, less than the {least:,.0f} that a frame has at "
+                           "least; give a smaller min_pixels as well")
     y, b = int(shape[0]), int(shape[1])
     return fitted(max(y, 1), max(b, 1), factor, least, most, lift=True)
 

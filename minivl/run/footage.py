@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,8 @@ from .open_picture import open_source
 # what FFmpeg may read a file as: containers and bare streams; no playlist, list of files, device or script
 FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mpegvideo,ogg,asf,gif,apng,nut,ivf,"
            "m4v,h264,hevc,av1,obu,mjpeg,yuv4mpegpipe,wtv,rm,mxf,dv,swf,webp_pipe")
-SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".flv",
-            ".wmv", ".asf", ".ogv", ".3gp", ".3g2", ".ivf", ".nut", ".mxf", ".h264", ".hevc")
+SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts",
+            ".flv", ".wmv", ".asf", ".ogv", ".3gp", ".3g2", ".ivf", ".nut", ".mxf", ".h264", ".hevc")
 MOST_FRAMES = 20_000_000                      # of one file: their times are kept, 8 bytes each
 NONE = -1 << 63                               # the stamp of a frame without one
 BUFFER = 1 << 20                              # bytes read at a time
@@ -49,7 +49,7 @@ class Footage:
     size: tuple[int, int]
     fps: float
     seconds: np.ndarray
-    stamps: np.ndarray                        # the same in the stream's own unit; NONE where the file says none
+    stamps: np.ndarray                        # the same in the stream's own unit; NONE where it says none
 
     @classmethod
     def open(cls, source: Any) -> Footage:
@@ -120,23 +120,22 @@ class Footage:
     def _numbered(self, container: Any, stream: Any, broken: type[Exception]) -> Iterator[tuple[int, Any]]:
         """Decoded frames with their index: by their stamp, or counted where stamps do not tell."""
         known = {stamp: n for n, stamp in enumerate(self.stamps.tolist())} if self._by_stamp() else None
-        count = 0
-        for frame in _frames(container, stream, broken):
+        for count, frame in enumerate(_frames(container, stream, broken)):
             index = count if known is None else known.get(frame.pts, -1)
-            count += 1
             if 0 <= index < len(self):
                 yield index, frame
 
     def _pixels(self, index: int, frame: Any) -> np.ndarray:
         """A frame as (y, b, 3) uint8, upright, of the size of the first."""
         if frame.is_corrupt:
-            warnings.warn(f"{self.name}: frame {index}, at {self.seconds[index]:.2f} seconds, is damaged; "
-                          "it is shown as the decoder patched it", stacklevel=2)
+            warnings.warn(f"{self.name}: frame {index}, at {self.seconds[index]:.2f} seconds, is "
+                          "damaged; it is shown as the decoder patched it", stacklevel=2)
         pixels = _upright(frame)
         if pixels.shape[:2] != self.size:
             raise PictureError(f"{self.name}: frame {index} is {pixels.shape[0]} x {pixels.shape[1]} "
-                               f"(height x width), frame 0 is {self.size[0]} x {self.size[1]}; one video "
-                               "has one size: convert it, or cut it with video_start and video_end")
+                               f"(height x width), frame 0 is {self.size[0]} x {self.size[1]}; one "
+                               "video has one size: convert it, or cut it with video_start and "
+                               "video_end")
         return pixels
 
 
@@ -205,8 +204,8 @@ def _instead(opened: Any, error: Exception) -> str:
     kind = kind_of_file(opened) if isinstance(opened, Path) else kind_of(opened.getvalue())
     if kind and not kind.startswith("a video"):
         return f": it is {kind}"
-    return (f" that can be read ({_reason(error)}): it is damaged, cut short, a list of other files, or of "
-            "a kind that is not read; convert it (ffmpeg -i IN OUT.mp4)")
+    return (f" that can be read ({_reason(error)}): it is damaged, cut short, a list of other files, "
+            "or of a kind that is not read; convert it (ffmpeg -i IN OUT.mp4)")
 
 
 class AnotherFile(Exception):
@@ -227,8 +226,8 @@ def _stream(name: str, container: Any) -> Any:
         if int(stream.disposition) & 0x0400:                                  # AV_DISPOSITION_ATTACHED_PIC
             continue
         if stream.codec_context is None:
-            raise PictureError(f"{name}: its video is in a code that no decoder here reads, or its head is "
-                               "damaged; convert it (ffmpeg -i IN OUT.mp4)")
+            raise PictureError(f"{name}: its video is in a code that no decoder here reads, or its "
+                               "head is damaged; convert it (ffmpeg -i IN OUT.mp4)")
         check_size(stream.codec_context.height or 1, stream.codec_context.width or 1)
         return stream
     raise PictureError(f"{name}: holds no video" + ", only sound" * bool(container.streams.audio))
@@ -246,8 +245,8 @@ def _stamps(name: str, container: Any, stream: Any) -> np.ndarray:
             if len(found) > MOST_FRAMES:
                 raise PictureError(f"{name}: has more than {MOST_FRAMES:,} frames; cut it first")
     except av.error.FFmpegError as error:
-        warnings.warn(f"{name}: is damaged behind frame {len(found)} ({_reason(error)}); what comes later is "
-                      "not shown", stacklevel=4)
+        warnings.warn(f"{name}: is damaged behind frame {len(found)} ({_reason(error)}); what comes "
+                      "later is not shown", stacklevel=4)
     if not found:
         raise PictureError(f"{name}: holds no frame: it is cut short or was never finished")
     stamps = np.sort(np.array(found, np.int64))
@@ -288,10 +287,8 @@ def _frames(container: Any, stream: Any, broken: type[Exception]) -> Iterator[An
             packet = next(packets, None)
         except broken:                                             # of which `_stamps` has said so
             packet = None
-        try:
+        with suppress(broken, EOFError):
             yield from stream.decode(packet)
-        except (broken, EOFError):
-            pass
         if packet is None or not packet.size:
             return
 

@@ -9,8 +9,9 @@ It stands before the check *and* before the template, which asks `'image' in ite
 every item every key, and a key that holds nothing would be a picture (unslothai/unsloth-zoo#222).
 
 Taken: rows of data sets (null keys, arrays of items, numbers of NumPy), `url`, `path` and `base64` of
-transformers, `image_url` and `sample_fps` of qwen-vl-utils, content of OpenAI's two programs (and `video_url`,
-as servers have it beside), their message objects. Not here: opening pictures (`open_picture.py`), which takes what a key holds.
+transformers, `image_url` and `sample_fps` of qwen-vl-utils, content of OpenAI's two programs (and
+`video_url`, as servers have it beside), their message objects. Not here: opening pictures
+(`open_picture.py`) and video files (`footage.py`), which take what a key holds.
 Read next: `passes/prompt.py`, which checks and renders this form.
 """
 

@@ -172,10 +172,12 @@ def _file_size(shape: tuple[int, ...], item: Mapping[str, Any], config: Preproce
     # what was asked for is not undone by settings that are narrower
     least = min(config.min_pixels, limits.get("min_pixels", config.min_pixels))
     most = max(config.max_pixels, limits.get("max_pixels", 0))
-    size = picture.target_size(first, replace(config, min_pixels=least, max_pixels=most).for_frames(shape[0]))
+    settings = replace(config, min_pixels=least, max_pixels=most).for_frames(shape[0])
+    size = picture.target_size(first, settings)
     if budget is not None and (spent := int(size.prod()) * shape[0] // 2) > budget:
-        warnings.warn(f"total_pixels is {budget:,.0f}, and the video has {spent:,}: a frame is given its "
-                      "least size first, as in qwen-vl-utils; give a smaller min_pixels, or fewer frames",
+        warnings.warn(f"total_pixels is {budget:,.0f}, and the video has {spent:,}: a frame is given "
+                      "its least size first, as in qwen-vl-utils; give a smaller min_pixels, or fewer "
+                      "frames",
                       stacklevel=6)
     return size
 
@@ -205,8 +207,9 @@ def _chosen_by_time(footage: Footage, item: Mapping[str, Any]) -> tuple[np.ndarr
     there = np.flatnonzero((footage.seconds >= start) & (footage.seconds <= end))
     seconds = footage.seconds[there]
     if len(there) < 2:
-        raise PictureError(f"video_start {start} and video_end {end} leave no two frames of {footage.name}, "
-                           f"which has {footage.seconds[-1]:.2f} seconds; move them apart")
+        raise PictureError(f"video_start {start} and video_end {end} leave no two frames of "
+                           f"{footage.name}, which has {footage.seconds[-1]:.2f} seconds; move them "
+                           "apart")
     indices = there[video.sample_times(seconds, float(item.get("fps", video.FPS)), item.get("nframes"),
                                        **_bounds(item))]
     return indices, (len(indices) - 1) / float(seconds[-1] - seconds[0])

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from .bpe import Added
 
@@ -45,7 +45,7 @@ class Typed:
             return list(texts)
         ends = [0, *accumulate(map(len, texts))]
         return ["".join(_cut(whole, start, stop, places))
-                for start, stop in zip(ends, ends[1:], strict=False)]
+                for start, stop in pairwise(ends)]
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text with marks in it."""

@@ -4,8 +4,8 @@
         hub.publish("qwen/tiny", {"config.json": b"..."})             -> the commit; `main` points to it
         hub.url, hub.asked                                            what was asked for: (method, path, range)
 
-Large files (`.safetensors`) are LFS: a redirect leads to them, their tag is the SHA-256; others have git's hash. Answers
-that break off, lie, or are refused are set by `broken`, `lies`, `refused`.
+Large files (`.safetensors`) are LFS: a redirect leads to them, their tag is the SHA-256; others have git's hash.
+Answers that break off, lie, or are refused are set by `broken`, `lies`, `refused`.
 """
 
 from __future__ import annotations
@@ -165,8 +165,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(part)
 
 
-def files_of(folder: Path, suffixes: tuple[str, ...] = (".json", ".safetensors", ".txt")) -> Iterator[tuple[str, bytes]]:
+def files_of(folder: Path) -> Iterator[tuple[str, bytes]]:
     """The files of a checkpoint's folder, as a repository holds them."""
     for path in sorted(folder.iterdir()):
-        if path.suffix in suffixes:
+        if path.suffix in (".json", ".safetensors", ".txt"):
             yield path.name, path.read_bytes()

@@ -49,7 +49,8 @@ def hub(monkeypatch, tmp_path):
     constants = importlib.import_module("huggingface_hub.constants")
     with Hub() as server:
         monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}")
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE",
+                            server.url + "/{repo_id}/resolve/{revision}/{filename}")
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
         monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
@@ -71,7 +72,8 @@ def test_a_name_is_loaded_with_what_is_read_and_nothing_else(hub, shards):
         inputs = minivl.load().prepare([{"role": "user", "content": "Which?"}])
         assert np.array_equal(vlm.logits(inputs), minivl.load().logits(inputs))
     fetched = set(hub.downloads())
-    assert fetched.isdisjoint({name.rpartition("/")[2] for name in NOT_READ}) and len(fetched) == len(shards) - len(NOT_READ)
+    assert fetched.isdisjoint({name.rpartition("/")[2] for name in NOT_READ})
+    assert len(fetched) == len(shards) - len(NOT_READ)
     before = len(hub.downloads())
     find(NAME)
     assert len(hub.downloads()) == before                             # a second time nothing comes
@@ -141,8 +143,9 @@ def test_branches_and_revisions_that_are_not_there(hub, shards):
         find(TINY, "main")
 
 
-@pytest.mark.parametrize("status, code, words", [(403, "GatedRepo", "gated: accept its terms"), (401, "RepoNotFound", "private"),
-                                                 (403, "", "refuses"), (404, "RepoNotFound", "neither a folder nor")])
+@pytest.mark.parametrize("status, code, words", [
+    (403, "GatedRepo", "gated: accept its terms"), (401, "RepoNotFound", "private"), (403, "", "refuses"),
+    (404, "RepoNotFound", "neither a folder nor")])
 def test_what_the_hub_refuses(hub, shards, status, code, words):
     hub.publish(NAME, shards)
     hub.refused[NAME] = status, code
@@ -230,7 +233,7 @@ def test_settings_of_the_environment_are_the_packages_own(hub, shards, tmp_path)
     """HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE in a process of its own."""
     commit = hub.publish(NAME, shards)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")} | {
-        "HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_abc", "HF_HUB_DISABLE_TELEMETRY": "1"}
+        "HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_abc"}
     code = f"from minivl.api import find; print(find({NAME!r}).name)"
 
     def run(**more: str) -> subprocess.CompletedProcess[str]:

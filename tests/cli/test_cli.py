@@ -168,7 +168,7 @@ def test_a_video_file_is_asked_about(picture, tmp_path):
         container.mux(stream.encode())
     wanted = minivl.load().ask(str(path), "What is this?", max_new_tokens=3, temperature=0)
     options = ["--temperature", "0", "--max-new-tokens", "3"]
-    out, err = minivl_("ask", str(path), "What is this?", *options)
+    out, _ = minivl_("ask", str(path), "What is this?", *options)
     assert out.rstrip("\n") == wanted
     where = json.loads(minivl_("where", str(path), "--token", "0", "--json")[0])
     assert where and "is a video itself" in refused("ask", str(path), picture, "What is this?", "--fps", "2")

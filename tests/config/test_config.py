@@ -385,8 +385,8 @@ def test_a_folder_without_settings_has_the_releases_and_says_so(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert read_video_preprocessor(tmp_path).max_pixels == 12845056
-    (tmp_path / "processor_config.json").write_text(json.dumps({"image_processor": {"max_pixels": 6272, "min_pixels": 784}}),
-                                                    encoding="utf-8")
+    values = {"image_processor": {"max_pixels": 6272, "min_pixels": 784}}
+    (tmp_path / "processor_config.json").write_text(json.dumps(values), encoding="utf-8")
     assert read_preprocessor(tmp_path).max_pixels == 6272
     with pytest.warns(UserWarning, match="videos are prepared with the releases' own"):
         assert read_video_preprocessor(tmp_path).max_pixels == 12845056

@@ -2,7 +2,7 @@
 grids, its model the positions.
 
     official = Official(folder)
-    official.inputs(messages)        {"input_ids", "image_grid_thw", "video_grid_thw", "second_per_grid_ts", "position_ids"}
+    official.inputs(messages)        ids, grids, seconds and positions, under the reference's names
 
 Everything is theirs, but for two things where torchvision is not installed: the pixels of a resized video, which no id
 or grid depends on, and the grid of a video, which then comes from its size by their own `smart_resize`. A video file is
@@ -134,7 +134,8 @@ class Official:
         for video in videos:
             h, u = smart_resize(*map(int, video.shape[2:]), factor=28, **limits)
             films.append([-(-len(video) // 2), h // 14, u // 14])
-        counts = {pad: [int(np.prod(grid)) // 4 for grid in some] for pad, some in zip(PADS, (grids, films), strict=True)}
+        counts = {pad: [int(np.prod(grid)) // 4 for grid in some]
+                  for pad, some in zip(PADS, (grids, films), strict=True)}
         for pad in PADS:
             for count in counts[pad]:
                 text = text.replace(pad, "<|held|>" * count, 1)

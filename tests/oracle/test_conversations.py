@@ -29,7 +29,8 @@ pytest.importorskip("transformers")
 from .official import Official
 
 SCRIPTS, SHARE = 2000, 60
-WORDS = ["What is this?", "你好，世界", " two  blanks\n", "a\r\nb", "{{ x }}", "<b>bold</b>", "\U0001f600", "", "It's 4,071 items."]
+WORDS = ["What is this?", "\u4f60\u597d\uff0c\u4e16\u754c", " two  blanks\n", "a\r\nb", "{{ x }}", "<b>bold</b>",
+         "\U0001f600", "", "It's 4,071 items."]
 Pair = tuple[Any, Any]                              # an item as minivl is given it, and as the official programs are
 
 
@@ -59,8 +60,9 @@ def clips(tmp_path_factory) -> list[tuple[str, int, float]]:
     """Video files: path, frames, rate."""
     av = pytest.importorskip("av")
     folder, made = tmp_path_factory.mktemp("clips"), []
-    for n, (frames, rate, size) in enumerate([(12, 4, (48, 64)), (61, 30, (64, 48)), (25, Fraction(30000, 1001), (36, 120)),
-                                              (7, 10, (120, 40)), (40, 3, (240, 320))]):
+    shapes = [(12, 4, (48, 64)), (61, 30, (64, 48)), (25, Fraction(30000, 1001), (36, 120)), (7, 10, (120, 40)),
+              (40, 3, (240, 320))]
+    for n, (frames, rate, size) in enumerate(shapes):
         path = folder / f"clip {n}.mp4"
         with av.open(str(path), "w") as container:
             stream = container.add_stream("mpeg4", rate=rate)
@@ -87,15 +89,16 @@ def picture(draw: random.Random, folder: Path) -> Pair:
     theirs = {"type": "image", "image": draw.choice([image, url])}
     ours = draw.choice([
         {"type": "image", "image": image}, {"type": "image", "image": np.asarray(image.convert("RGB"))},
-        {"type": "image", "image": str(path)}, {"type": "image", "image": f"file://{path}"}, {"type": "image", "path": path},
-        {"type": "image", "image": data.getvalue()}, {"type": "image", "image": {"bytes": data.getvalue(), "path": None}},
+        {"type": "image", "image": str(path)}, {"type": "image", "image": f"file://{path}"},
+        {"type": "image", "path": path}, {"type": "image", "image": data.getvalue()},
+        {"type": "image", "image": {"bytes": data.getvalue(), "path": None}},
         {"type": "image", "base64": text}, {"type": "image", "image": text}, {"type": "image", "url": url},
         {"type": "image_url", "image_url": {"url": url, "detail": "auto"}}, {"type": "input_image", "image_url": url},
         {"type": "image", "image": image, "text": None, "video": None}, {"image": image}])
     if path.as_posix() in str(ours):                       # another picture may be saved there before it is opened
         theirs = ours = {"type": "image", "image": image}
-    sizes = draw.choice([{}, {}, {"max_pixels": draw.randrange(20_000, 90_000)}, {"min_pixels": draw.randrange(4000, 60_000)},
-                         {"min_pixels": 3136, "max_pixels": 50176},
+    sizes = draw.choice([{}, {}, {"max_pixels": draw.randrange(20_000, 90_000)},
+                         {"min_pixels": draw.randrange(4000, 60_000)}, {"min_pixels": 3136, "max_pixels": 50176},
                          {"resized_height": draw.randrange(20, 400), "resized_width": draw.randrange(20, 400)},
                          {"resized_height": 280, "resized_width": 420, "max_pixels": 12544}])
     return {**ours, **sizes}, {**theirs, **sizes}
@@ -105,7 +108,8 @@ def frames(draw: random.Random) -> Pair:
     size = draw.randrange(20, 120), draw.randrange(20, 120)
     images = [Image.new("RGB", size, (n * 40, 10, 90)) for n in range(draw.randrange(1, 7))]
     rate = draw.choice([{}, {"fps": draw.choice([0.5, 1, 2.0, 4, 29.97])}])
-    ours = {"type": "video", "video": draw.choice([images, tuple(images), np.stack([np.asarray(i) for i in images])])}
+    stack = np.stack([np.asarray(i) for i in images])
+    ours = {"type": "video", "video": draw.choice([images, tuple(images), stack])}
     theirs = {"type": "video", "video": images, **rate}
     if rate and draw.random() < 0.4:
         rate = {"sample_fps": rate["fps"], "raw_fps": 30.0}
@@ -114,7 +118,8 @@ def frames(draw: random.Random) -> Pair:
 
 def file(draw: random.Random, clips: list[tuple[str, int, float]]) -> Pair:
     path, total, rate = draw.choice(clips)
-    keys: dict[str, Any] = draw.choice([{}, {"fps": draw.choice([0.5, 1.0, 3, 8.0])}, {"nframes": draw.randrange(2, 8)}])
+    keys: dict[str, Any] = draw.choice([{}, {"fps": draw.choice([0.5, 1.0, 3, 8.0])},
+                                        {"nframes": draw.randrange(2, 8)}])
     if "nframes" not in keys and draw.random() < 0.4:
         keys |= {"min_frames": draw.choice([2, 3, 4]), "max_frames": draw.choice([4, 5, 6])}
     elif draw.random() < 0.4:
@@ -125,7 +130,8 @@ def file(draw: random.Random, clips: list[tuple[str, int, float]]) -> Pair:
                          {"total_pixels": 784 * draw.randrange(200, 2000), "min_pixels": 10 * 784},
                          {"resized_height": 140, "resized_width": 90}, {"min_pixels": 3136, "max_pixels": 20_000}])
     data = Path(path).read_bytes()
-    ours = draw.choice([{"type": "video", "video": path}, {"type": "video", "video": Path(path)}, {"video": f"file://{path}"},
+    ours = draw.choice([{"type": "video", "video": path}, {"type": "video", "video": Path(path)},
+                        {"video": f"file://{path}"},
                         {"type": "video_url", "video_url": {"url": f"file://{path}"}}, {"type": "video", "path": path},
                         {"type": "video", "video": {"bytes": data, "path": path}}, {"type": "video", "video": data},
                         {"type": "video", "url": "data:video/mp4;base64," + base64.b64encode(data).decode()}])
@@ -173,7 +179,8 @@ def agree(seed: int, folder: Path, clips: list, parts: Processor, official: Offi
         options.get("continue_final_message", False)), seed)
 
 
-def same(theirs: list, official: Official, options: dict[str, bool], ours: Callable[[], minivl.Inputs], seed: int) -> None:
+def same(theirs: list, official: Official, options: dict[str, bool], ours: Callable[[], minivl.Inputs],
+         seed: int) -> None:
     try:
         wanted = official.inputs(theirs, **options)
     except (ValueError, AssertionError):             # more frames than there are; a largest area below the least
@@ -182,7 +189,8 @@ def same(theirs: list, official: Official, options: dict[str, bool], ours: Calla
         return
     made = ours()
     for name in ("image_grid_thw", "video_grid_thw", "input_ids", "position_ids"):
-        assert np.array_equal(getattr(made, name), wanted[name]), (seed, name, getattr(made, name), wanted[name], theirs)
+        mine = getattr(made, name)
+        assert np.array_equal(mine, wanted[name]), (seed, name, mine, wanted[name], theirs)
     np.testing.assert_allclose(made.second_per_grid_ts, wanted["second_per_grid_ts"], rtol=1e-6)
 
 
@@ -201,14 +209,16 @@ def test_all_scripts(part, folder, clips, parts, official, tmp_path):
         agree(seed, tmp_path, clips, parts, official)
 
 
-# ---- video files of every make ------------------------------------------------------------------------------------------
+# ---- video files of every make --------------------------------------------------------------------------------------
 
 def agree_on_a_film(seed: int, folder: Path, parts: Processor, official: Official) -> None:
     from ..run import films
     path = films.film(seed, folder).path
     keys = random.Random(seed).choice([{}, {"fps": 1.0}, {"nframes": 4}, {"min_pixels": 3136, "max_pixels": 30_000}])
-    messages = [{"role": "user", "content": [{"type": "video", "video": str(path), **keys}, {"type": "text", "text": "?"}]}]
-    same(messages, official, {"add_generation_prompt": True}, lambda: prepare(messages, parts, False, True, "tf5"), seed)
+    messages = [{"role": "user", "content": [{"type": "video", "video": str(path), **keys},
+                                             {"type": "text", "text": "?"}]}]
+    same(messages, official, {"add_generation_prompt": True}, lambda: prepare(messages, parts, False, True, "tf5"),
+         seed)
 
 
 FILMS = range(150)
@@ -249,6 +259,7 @@ def test_the_embedded_models_narrower_limits_apply_behind_the_utilities_own(clip
     """Its settings allow 50,176 pixels a frame; the utilities make at least 100,352, and the processor shrinks that."""
     official, (path, _, _) = Official(TINY), clips[4]
     messages = [{"role": "user", "content": [{"type": "video", "video": path}, {"type": "text", "text": "?"}]}]
-    wanted, made = official.inputs(messages), minivl.load().prepare(messages, add_generation_prompt=False, after_video="tf5")
+    wanted = official.inputs(messages)
+    made = minivl.load().prepare(messages, add_generation_prompt=False, after_video="tf5")
     for name in ("video_grid_thw", "input_ids", "position_ids"):
         assert np.array_equal(getattr(made, name), wanted[name])

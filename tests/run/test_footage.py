@@ -90,7 +90,8 @@ def test_every_way_to_name_a_file_is_the_same_video(vlm, tmp_path, monkeypatch):
     ("time", [0, 5, 11, 17, 23, 29], 2 * 2.9 / 5)])
 def test_who_chooses_the_frames(vlm, tmp_path, sampler, wanted, seconds):
     made = vlm.prepare(user(video=clip(tmp_path / "a.mp4"), sampler=sampler))
-    assert made.media[0].times == pytest.approx([n / 10 for n in wanted]) and made.media[0].seconds == pytest.approx(seconds)
+    assert made.media[0].times == pytest.approx([n / 10 for n in wanted])
+    assert made.media[0].seconds == pytest.approx(seconds)
 
 
 def test_frames_that_come_unevenly_are_told_and_can_be_chosen_by_time(vlm, tmp_path):
