@@ -53,7 +53,7 @@ def utilities() -> Any:
 
 
 def _blank(video: torch.Tensor, size: list[int], **options: Any) -> torch.Tensor:
-    return torch.zeros((*video.shape[:2], *size), dtype=video.dtype)
+    return torch.zeros(()).expand(*video.shape[:2], *size)                    # takes no memory
 
 
 def _read(item: dict[str, Any], utils: Any) -> tuple[torch.Tensor, dict[str, Any], float]:

@@ -15,18 +15,23 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from PIL import Image
 
 import minivl
 from minivl.api import TINY, Processor, read_processor
 from minivl.config import read_config
-from minivl.run.prepare import prepare
+from minivl.passes.video import official_size
+from minivl.run.prepare import _chosen, prepare
 
 pytest.importorskip("transformers")
-from .official import Official
+torch = pytest.importorskip("torch")
+from .official import WHOLE, Official, utilities  # noqa: E402
 
 SCRIPTS, SHARE = 2000, 60
 WORDS = ["What is this?", "\u4f60\u597d\uff0c\u4e16\u754c", " two  blanks\n", "a\r\nb", "{{ x }}", "<b>bold</b>",
@@ -236,6 +241,51 @@ def test_a_share_of_the_films(parts, official, tmp_path):
 def test_films_of_every_make(part, parts, official, tmp_path):
     for seed in FILMS[part::10]:
         agree_on_a_film(seed, tmp_path, parts, official)
+
+
+# ---- the rules alone, for films of any length and size: nothing is decoded -------------------------------------------
+
+KEYS = st.fixed_dictionaries({}, optional={
+    "min_frames": st.integers(2, 40), "max_frames": st.integers(4, 900), "video_start": st.floats(0, 3000),
+    "video_end": st.floats(1, 4000)})
+RATE = st.one_of(st.fixed_dictionaries({"fps": st.floats(0.1, 30)}),
+                 st.fixed_dictionaries({"nframes": st.integers(1, 900)}), st.just({}))
+
+
+@example(42_303, 25.0, {"video_start": 262.0}, {"nframes": 432})             # float32 from the first, not from 0
+@given(st.integers(1, 120_000), st.sampled_from([1.0, 23.976023976023978, 25.0, 29.97002997002997, 60.0]), KEYS, RATE)
+def test_the_frames_of_a_film_of_any_length_are_the_utilities_own(total, raw, keys, rate):
+    utils = utilities()
+    item = {key: value for key, value in (keys | rate).items() if "nframes" not in rate or not key.endswith("_frames")}
+    try:
+        first, last, among = utils.calculate_video_frame_range(item, total, raw)
+        n = utils.smart_nframes(item, total_frames=among, video_fps=raw)
+    except ValueError:
+        with pytest.raises(minivl.Error):
+            _chosen(total, raw, item)
+        return
+    indices, fps = _chosen(total, raw, item)
+    assert indices.tolist() == torch.linspace(first, last, n).round().long().tolist()
+    assert fps == n / max(among, 1e-6) * raw
+
+
+@pytest.mark.skipif(WHOLE, reason="torchvision would resize every frame")
+@example(1, 13, 100, {"min_pixels": 3136})                              # a side is lifted before its area is tested
+@example(1, 2000, 2000, {"min_pixels": 1_012_600, "total_pixels": 100_000})         # 1.05 times the least, not 1.06
+@given(st.integers(1, 384), st.integers(10, 2000), st.integers(10, 2000), st.fixed_dictionaries({}, optional={
+    "min_pixels": st.integers(784, 2_000_000), "max_pixels": st.integers(3136, 900_000),
+    "total_pixels": st.integers(10**5, 10**9)}))
+def test_the_size_of_a_film_is_the_utilities_own(pairs, height, width, item):
+    utils, n = utilities(), 2 * pairs
+    video = torch.zeros((), dtype=torch.uint8).expand(n, 3, height, width), {}, 2.0
+    with patch.dict(utils.VIDEO_READER_BACKENDS, {"torchvision": lambda item: video}):
+        try:
+            wanted = utils.fetch_video({"video": "a.mp4", **item}).shape[2:]
+        except (ValueError, AssertionError):
+            with pytest.raises(minivl.Error):
+                official_size((height, width), n, 28, **item)
+            return
+    assert official_size((height, width), n, 28, **item) == tuple(wanted)
 
 
 # ---- special tokens that somebody typed ------------------------------------------------------------------------------
