@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from . import model as forward
+from .checkpoint import hub
 from .checkpoint.names import build
 from .checkpoint.read import Tensors, load_model
 from .checkpoint.tree import Model, Weight
@@ -36,6 +37,7 @@ from .door.stage import running
 from .kernels import Interpreter, interpreter, packer
 from .passes.prompt import load_template
 from .run.cache import KVCache
+from .run.footage import looks_like_video
 from .run.generation import Settings, write
 from .run.grounding import Grounding, locate
 from .run.inputs import Batch, Inputs, checked_ids
@@ -47,14 +49,16 @@ from .text.vocabulary import has_tokenizer
 TINY = Path(__file__).parent / "tiny"
 NOWHERE = Path("a folder that is not there")               # of a model that was made in memory
 # options of `prepare` that `chat` takes
-PREPARING = ("add_vision_id", "add_generation_prompt", "after_video", "continue_final_message")
+PREPARING = ("add_vision_id", "add_generation_prompt", "after_video", "continue_final_message",
+             "special_tokens")
 PRECISIONS = ("float64", "float32", "float16", "bfloat16")
 
 
 def load(path_or_name: str | os.PathLike[str] | None = None, precision: str = "float32",
-         kernels: str | Interpreter = "auto") -> VLM:
-    """Load a checkpoint in the official layout: a folder, or a hub name that lies in the hub's local
-    cache.
+         kernels: str | Interpreter = "auto", revision: str | None = None) -> VLM:
+    """Load a checkpoint in the official layout: a folder, or a name on the hub, which is downloaded into
+    the hub's cache where it is not there (`pip install "minivl[hub]"`). revision: of a name, a branch, tag
+    or commit; `NAME@REVISION` says the same.
 
     Without a name: the small model in the package. precision: the type of the activations (float64,
     float32, float16, bfloat16); weights stay as stored and are widened when used. kernels: the
@@ -66,7 +70,7 @@ def load(path_or_name: str | os.PathLike[str] | None = None, precision: str = "f
     Raises MissingFile, ConfigError or CheckpointError saying what is missing or wrong.
     """
     interpreter(kernels)                         # a wrong name is refused before anything is read
-    folder = find(path_or_name)
+    folder = find(path_or_name, revision)
     weights, tensors = load_model(folder, dtype_of(precision))
     try:
         processor: Processor | MissingFile
@@ -98,7 +102,7 @@ def convert(source: str | os.PathLike[str] | None, target: str | os.PathLike[str
     """Pack a checkpoint into a new folder, whose weights are mapped and multiplied where they lie; gives
     the new folder. `load` takes it like any other.
 
-    source: a folder, or a hub name in the local cache; its other files (config, tokenizer, settings) are
+    source: a folder, or a name on the hub; its other files (config, tokenizer, settings) are
         copied, sub-folders are not. weights: "bf16" (nothing is lost of a bf16 checkpoint), "int8" or
         "int4" (patches, merger, embedding and head are then int8). tell: called with a text, the bytes
         that are done, and all of them.
@@ -111,7 +115,8 @@ def convert(source: str | os.PathLike[str] | None, target: str | os.PathLike[str
 def read_processor(folder: Path, config: ModelConfig) -> Processor:
     """What turns messages into inputs, from a checkpoint's folder; the weights need not be there.
 
-    Raises MissingFile, which says what to do, when tokenizer or settings are not there.
+    Raises MissingFile, which says what to do, when no tokenizer is there; settings for pictures that are not
+    there are the releases', with a warning.
     """
     if not has_tokenizer(folder):
         raise MissingFile(_no_tokenizer(folder))
@@ -145,31 +150,25 @@ def dtype_of(precision: str) -> np.dtype:
     return np.dtype(bfloat16)
 
 
-def find(path_or_name: str | os.PathLike[str] | None) -> Path:
-    """The folder of a checkpoint. A name such as Qwen/Qwen2.5-VL-3B-Instruct is looked up in the hub's
-    local cache (HF_HUB_CACHE, HF_HOME or ~/.cache/huggingface); nothing is ever downloaded."""
+def find(path_or_name: str | os.PathLike[str] | None, revision: str | None = None, weights: bool = True
+         ) -> Path:
+    """The folder of a checkpoint: a folder as it is; a name such as Qwen/Qwen2.5-VL-3B-Instruct, or
+    NAME@REVISION, from the hub (`checkpoint/hub.py`), where a folder of that name is not there.
+
+    weights: false for a folder that may lack them. Raises MissingFile or Error saying what to do.
+    """
     if path_or_name is None:
         return TINY
     folder = _at_home(path_or_name)
     if folder.is_dir():
+        if revision is not None:
+            raise ArgumentError(f"{folder} is a folder, and has no revision {revision!r}; leave it "
+                                "out, or give a name on the hub")
         return folder
-    name = str(path_or_name)
-    if name.count("/") == 1 and not folder.is_absolute():
-        cached = hub_folder() / f"models--{name.replace('/', '--')}"
-        main = cached / "refs" / "main"
-        current = main.read_text(encoding="utf-8").strip() if main.is_file() else ""
-        snapshots = [path for path in cached.glob("snapshots/*") if (path / "config.json").exists()]
-        if snapshots:
-            return max(snapshots, key=lambda path: (path.name == current, path.stat().st_mtime))
-        raise MissingFile(f"{name} is neither a folder nor in the hub's cache ({cached}); download it "
-                          f"first, for example with `hf download {name}`, or give a folder")
-    raise MissingFile(f"{folder} is not a folder; give the folder that holds config.json and the weights")
-
-
-def hub_folder() -> Path:
-    """Where the hub's own tools keep what they have downloaded."""
-    home = os.environ.get("HF_HOME") or "~/.cache/huggingface"
-    return _at_home(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
+    if hub.is_name(str(path_or_name)):
+        return hub.fetch(str(path_or_name), revision, weights)
+    raise MissingFile(f"{folder} is not a folder; give the folder that holds config.json and the "
+                      "weights, or a name on the hub, such as Qwen/Qwen2.5-VL-3B-Instruct")
 
 
 def _at_home(path: str | os.PathLike[str]) -> Path:
@@ -223,7 +222,7 @@ class VLM:
     @property
     def processor(self) -> Processor:
         """Tokenizer, template and picture settings. Raises MissingFile, which says what to do, when
-        the folder has no tokenizer or no settings for pictures."""
+        the folder has no tokenizer."""
         if self._processor is None:
             raise MissingFile(_no_tokenizer(self.folder))
         if isinstance(self._processor, MissingFile):
@@ -236,10 +235,11 @@ class VLM:
         return self.processor.tokenizer
 
     def ask(self, image: Any, question: str, max_new_tokens: int = 128, **options: Any) -> str:
-        """Answer a question about a picture, several pictures (a list) or none (None). Options as for
-        `chat`."""
+        """Answer a question about a picture, several pictures (a list) or none (None); the path of a video
+        file counts as one. Options as for `chat`."""
         images = [] if image is None else image if isinstance(image, list | tuple) else [image]
-        content = [*({"type": "image", "image": one} for one in images),
+        kinds = ["video" if looks_like_video(one) else "image" for one in images]
+        content = [*({"type": kind, kind: one} for kind, one in zip(kinds, images, strict=True)),
                    {"type": "text", "text": question}]
         return self.chat([{"role": "user", "content": content}], max_new_tokens, **options)
 
@@ -300,7 +300,7 @@ class VLM:
 
     def prepare(self, messages: Sequence[Any], add_vision_id: bool = False,
                 add_generation_prompt: bool | None = None, after_video: str = "max_plus_one",
-                continue_final_message: bool = False) -> Any:
+                continue_final_message: bool = False, special_tokens: bool = False) -> Any:
         """Inputs of a conversation; a list of conversations gives a list. See `Inputs` for the arrays,
         and `run/messages.py` for the dialects that are taken.
 
@@ -308,15 +308,17 @@ class VLM:
         after_video: how positions go on after a video, "max_plus_one" (as trained) or "tf5" (as
             transformers 5 counts).
         continue_final_message: leave the last message open, so that the answer goes on with it.
+        special_tokens: a text that spells `<|im_end|>`, `<|box_start|>` or their like means the token, as
+            in transformers. Unless this is said it stays text, so that nobody ends a turn by typing.
         """
         begin = not continue_final_message if add_generation_prompt is None else add_generation_prompt
         given = as_list(messages)
         if given and all(isinstance(as_list(one), list) for one in given):
-            return [self.prepare(one, add_vision_id, begin, after_video, continue_final_message)
-                    for one in given]
+            return [self.prepare(one, add_vision_id, begin, after_video, continue_final_message,
+                                 special_tokens) for one in given]
         with running(self.interpreter):
             return prepare(given, self.processor, add_vision_id, begin, after_video,
-                           continue_final_message)
+                           continue_final_message, special_tokens)
 
     def vision(self, inputs: Inputs) -> np.ndarray:
         """Visual tokens (m, d) of all pictures and videos, in prompt order."""

@@ -8,6 +8,7 @@ import os
 
 for pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):     # read when NumPy and PyTorch are first imported
     os.environ.setdefault(pool, "1")
+os.environ["HF_HUB_OFFLINE"] = "1"                # no test asks the hub; `checkpoint/test_hub.py` has its own
 
 from hypothesis import HealthCheck, settings  # noqa: E402
 

@@ -208,14 +208,21 @@ def test_what_is_no_picture_is_refused(vlm, image):
 
 
 SIZES = [{"min_pixels": 10**9}, {"min_pixels": 10**11, "max_pixels": 10**12},
-         {"min_pixels": 10**5, "max_pixels": 10**4},
-         {"resized_height": 10**6, "resized_width": 10**6, "max_pixels": 10**13}]
+         {"min_pixels": 10**5, "max_pixels": 10**4}]
 
 
 @pytest.mark.parametrize("limits", SIZES)
 def test_a_size_that_no_memory_holds_is_refused_before_it_is_made(vlm, limits):
     with pytest.raises(PictureError, match=r"min_pixels|the limit is"):
         vlm.prepare(user({"type": "image", "image": GREY, **limits}, "?"))
+
+
+def test_a_size_that_is_asked_for_stays_within_the_checkpoints_limits(vlm):
+    """Whatever pixel limits stand beside it, as in qwen-vl-utils."""
+    for limits in ({}, {"max_pixels": 10**13}, {"min_pixels": 10**9}):
+        asked = {"type": "image", "image": GREY, "resized_height": 10**6, "resized_width": 10**6, **limits}
+        made = vlm.prepare(user(asked, "?"))
+        assert np.prod(made.media[0].size) <= vlm.processor.preprocessor.max_pixels
 
 
 def test_chat_takes_one_conversation(vlm):
@@ -226,8 +233,9 @@ def test_chat_takes_one_conversation(vlm):
 @pytest.mark.parametrize("text", ["<|image_pad|>", "a <|video_pad|> b", "<|image_pad|>" * 7])
 def test_a_placeholder_in_the_text_is_told_apart_from_a_picture(vlm, text):
     for image in (GREY, None):
+        assert isinstance(vlm.ask(image, text, 2), str)                  # it is text, unless it is meant
         with pytest.raises(PromptError, match=r"holds the literal <\|(image|video)_pad\|>.*are placeholders"):
-            vlm.ask(image, text)
+            vlm.ask(image, text, special_tokens=True)
 
 
 def test_special_tokens_in_the_text_do_no_harm(vlm):

@@ -12,7 +12,8 @@ KINDS = refusals.kinds()
 CARRIED = {"truth/trace/recorder.py", "truth/trace/llama_recorder.py",
            "truth/trace/torch_recorder.py"}        # copied to a device where there is no minivl
 PASSED_ON = {"error", "wrong", "problem"}          # `raise error(...)` of a class, or a function that makes one
-OWN = {"Stopped", "Exit", "Unreadable", "Crashed", "OutOfTime", "NotYours"}      # caught by the room that raises them
+OWN = {"Stopped", "Exit", "Unreadable", "Crashed", "OutOfTime", "NotYours", "Unreached",
+       "AnotherFile"}      # caught by the room that raises them
 
 
 def test_there_is_one_base_class_and_it_is_a_value_error():

@@ -16,7 +16,8 @@ def ask(images: Sequence[str], question: str, chosen: Chosen, max_new_tokens: in
     check_words(images, question)
     with open_model(chosen) as vlm:
         messages = conversation(images, question, fps)
-        with working("looking at the picture" if len(images) == 1
+        films = any(item["type"] == "video" for item in messages[0]["content"])
+        with working("looking at the video" if films else "looking at the picture" if len(images) == 1
                      else f"looking at {len(images)} pictures"):
             pieces = vlm.chat(messages, max_new_tokens, temperature, stream=True, seed=seed)
             first = next(pieces, "")                      # the long wait: the whole prompt is run for it

@@ -137,8 +137,8 @@ def answering() -> dict[str, Any]:
 
 def hub() -> dict[str, Any]:
     """Where checkpoints are looked for by name, and those of this family that are there."""
-    from ..api import hub_folder
-    folder = hub_folder()
+    from ..checkpoint.hub import cache
+    folder = cache()
     configs = folder.glob("models--*Qwen2.5-VL*/snapshots/*/config.json")
     there = sorted({path.parent.parent.parent.name for path in configs})
     return {"folder": str(folder), "exists": folder.is_dir(),

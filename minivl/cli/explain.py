@@ -28,8 +28,8 @@ def explain(model: str | None, sizes: Sequence[tuple[int, int]], text_tokens: in
     dtype, weights = dtype_of(precision), "bf16"
     with ExitStack() as stack:
         held = None
-        if model not in OFFICIAL and is_packed(folder := find(model)):
-            held, tensors = load_model(folder, dtype)
+        if model not in OFFICIAL and is_packed(find(model, weights=False)):
+            held, tensors = load_model(find(model), dtype)
             stack.enter_context(tensors)
             weights = formats(held)
         found = costs(config, pictures, sizes, text_tokens, new_tokens, dtype, held)
@@ -48,7 +48,7 @@ def described(model: str | None) -> tuple[ModelConfig, PreprocessorConfig, str]:
     if model in OFFICIAL:
         return official_config(model), OFFICIAL_PICTURES, f"Qwen2.5-VL-{model}"
     try:
-        folder = find(model)
+        folder = find(model, weights=False)
     except MissingFile as error:
         raise MissingFile(f"{error}; released sizes are {', '.join(OFFICIAL)}") from None
     config = read_config(folder)

@@ -83,8 +83,9 @@ def limits(model: str | None, min_pixels: int | None, max_pixels: int | None
     if model is None:
         vision, settings = official_config("3B").vision, OFFICIAL_PICTURES
     else:
-        config = read_config(api.find(model))
-        vision, settings = config.vision, read_preprocessor(api.find(model), config)
+        folder = api.find(model, weights=False)
+        config = read_config(folder)
+        vision, settings = config.vision, read_preprocessor(folder, config)
     given = (("--min-pixels", min_pixels), ("--max-pixels", max_pixels))
     said = [option for option, value in given if value is not None]
     source = " and ".join([*said, *([settings.source] if len(said) < 2 else [])])
@@ -100,7 +101,7 @@ def frame_limits(model: str | None) -> dict[str, Any] | None:
     if model is None:
         return None
     try:
-        settings = read_video_preprocessor(api.find(model))
+        settings = read_video_preprocessor(api.find(model, weights=False))
     except ConfigError as error:
         return {"min_pixels": None, "max_pixels": None, "limits_from": str(error)}
     return {"min_pixels": settings.min_pixels, "max_pixels": settings.max_pixels,

@@ -18,6 +18,7 @@ from ..config import PreprocessorConfig, read_config
 from ..door.errors import ArgumentError
 from ..passes.patches import grid_of
 from ..passes.picture import target_size
+from ..run.footage import looks_like_video
 from ..run.open_picture import load_picture, named
 from ..run.prepare import Processor
 from ..show.samples import WORLD, load_samples
@@ -41,8 +42,9 @@ def open_model(chosen: Chosen, answers: bool = True) -> api.VLM:
         raise ArgumentError("--kernels shapes computes no numbers, so there is no answer to show; use "
                             "minivl passes for shapes and operations, or minivl explain for any size "
                             "without weights")
+    folder = chosen.model and api.find(chosen.model)          # a download shows its own progress
     with working("loading the model"):
-        vlm = api.load(*chosen)
+        vlm = api.load(folder, chosen.precision, chosen.kernels)
     if is_packed(vlm.folder):
         note(f"{vlm.folder}: packed weights, in {formats(vlm.weights)}")
     return vlm
@@ -57,7 +59,7 @@ def say_which(model: str | None) -> None:
 def processor(model: str | None) -> Processor:
     """What prepares a checkpoint's inputs, from its folder; its weights are not opened and need not be
     there."""
-    folder = api.find(model)
+    folder = api.find(model, weights=False)
     return api.read_processor(folder, read_config(folder))
 
 
@@ -68,10 +70,18 @@ def sample() -> tuple[str, str]:
 
 
 def conversation(images: Sequence[str], question: str, fps: float | None = None) -> list[dict[str, Any]]:
-    """One user's message: the pictures, then the question. With `fps` the pictures are the frames of
-    one video."""
-    content: list[dict[str, Any]] = [{"type": "image", "image": image} for image in images]
-    if fps is not None:
+    """One user's message: the pictures and video files, then the question. With `fps` the pictures are the
+    frames of one video; of a video file it says how many frames a second are shown. Raises ArgumentError
+    where it could be either."""
+    films = [image for image in images if looks_like_video(image)]
+    if fps is None or len(films) == len(images):
+        rate = {} if fps is None else {"fps": fps}
+        content = [{"type": "video", "video": image, **rate} if image in films
+                   else {"type": "image", "image": image} for image in images]
+    elif films:
+        raise ArgumentError(f"--fps makes the pictures frames of one video, and {named(films[0])} is a video "
+                            "itself; give either pictures or video files")
+    else:
         content = [{"type": "video", "video": list(images), "fps": fps}]
     return [{"role": "user", "content": [*content, {"type": "text", "text": question}]}]
 
@@ -84,7 +94,7 @@ def check_words(images: Sequence[str], question: str | None = None) -> None:
     """
     for image in images:
         if _is(Path.is_dir, image):
-            raise ArgumentError(f"{named(image)}: this is a folder; name a picture in it")
+            raise ArgumentError(f"{named(image)}: this is a folder; name a picture or video in it")
     if question is None:
         return
     if not question.strip():

@@ -30,7 +30,6 @@ from ..config import (
     OFFICIAL,
     ConfigError,
     GenerationConfig,
-    MissingSettings,
     ModelConfig,
     config_from,
     official_config,
@@ -48,7 +47,7 @@ FILES = {                  # any one of these names, what it is for, and whether
     ("config.json",): ("the model's dimensions", True),
     (SINGLE, INDEX, TILES): ("weights", True),
     ("tokenizer.json", "vocab.json"): ("text; vocab.json together with merges.txt", True),
-    ("preprocessor_config.json", "processor_config.json"): ("pictures", True),
+    ("preprocessor_config.json", "processor_config.json"): ("pictures; else the releases' values", False),
     ("video_preprocessor_config.json",): ("videos; else processor_config.json, or as pictures", False),
     ("chat_template.json", "chat_template.jinja",
      "tokenizer_config.json"): ("prompts; else the family's", False),
@@ -85,7 +84,7 @@ def examine(folder: Path) -> dict[str, Any]:
     with warnings.catch_warnings(record=True) as said:       # of files that disagree
         warnings.simplefilter("always")
         others = {"preprocessor": tried(lambda: read_preprocessor(folder, config)) if config else None,
-                  "videos": tried(lambda: video_settings(folder, config)) if config else None,
+                  "videos": tried(lambda: read_video_preprocessor(folder, config)) if config else None,
                   "generation": read_generation(folder, config) if config else None}
         tried(lambda: Tokenizer.from_folder(folder))
     notes = [str(one.message) for one in said] + generation_notes(others["generation"])
@@ -124,14 +123,6 @@ def unquantised(folder: Path, tensors: Mapping[str, Weight], values: Mapping[str
 def values_of(part: Any) -> dict[str, Any] | None:
     """A part's values; what of them cannot be used stands among the notes."""
     return {key: value for key, value in asdict(part).items() if key != "refused"} if part else None
-
-
-def video_settings(folder: Path, config: ModelConfig) -> Any:
-    """Settings for videos, when the folder has any for pictures: without those one problem is enough."""
-    try:
-        return read_video_preprocessor(folder, config)
-    except MissingSettings:
-        return None
 
 
 def generation_notes(generation: GenerationConfig | None) -> list[str]:

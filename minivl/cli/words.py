@@ -92,13 +92,13 @@ app = typer.Typer(cls=Words, rich_markup_mode=None, pretty_exceptions_enable=Fal
 
 Image = Annotated[str, typer.Argument(metavar="IMAGE",
                                       help="A picture: a file, or a file: or data: URL.")]
-Images = Annotated[list[str], typer.Argument(metavar="IMAGE",
-                                             help="Pictures: files, or file: or data: URLs.")]
+Images = Annotated[list[str], typer.Argument(metavar="IMAGE", help=(
+    "Pictures and video files (.mp4, .mkv, .webm, .mov, ...), or file: or data: URLs of them."))]
 SomeImages = Annotated[list[str] | None, typer.Argument(metavar="[IMAGE]", help="Pictures.",
                                                         show_default=False)]
 Question = Annotated[str, typer.Argument(metavar="QUESTION")]
 Model = Annotated[str | None, typer.Option("--model", metavar="DIR", show_default=False, help=(
-    "A checkpoint's folder, or a hub name that is in the local cache. Without it: the embedded model."))]
+    "A checkpoint's folder, or a name on the hub (NAME, or NAME@REVISION). Without it: the embedded model."))]
 Precision = Annotated[str, typer.Option(help="Of the activations: float64, float32, float16 or bfloat16.")]
 Kernels = Annotated[str, typer.Option("--kernels", metavar="NAME", help=(
     "What runs the passes: auto, definition, jit (compiled), jit-int8 (compiled, activations of 8 bits), or "
@@ -109,7 +109,8 @@ FaultName = Annotated[str | None, typer.Option("--fault", metavar="NAME", show_d
     "Run with a known fault in the model; `minivl faults` lists them."))]
 FramesPerSecond = Annotated[float | None, typer.Option("--fps", min=0, metavar="F", show_default=False,
                                                        help=(
-    "The pictures are the frames of one video, F of them a second."))]
+    "The pictures are the frames of one video, F of them a second. Of a video file: show F frames a second "
+    "(2 unless said)."))]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 
 
@@ -149,8 +150,7 @@ def ask(images: Images, question: Question, model: Model = None, precision: Prec
             "For drawing tokens; 0 without it."))] = None,
         stream: Annotated[bool, typer.Option("--stream", help="Print words as they come.")] = False,
         fault: FaultName = None) -> None:
-    """Answer a question about pictures, or about a video whose frames they are. The question comes
-    last."""
+    """Answer a question about pictures or a video: a file, or its frames. The question comes last."""
     from .ask import ask
     from .faults import planted
     from .given import Chosen
@@ -295,7 +295,7 @@ def explain(model: Annotated[str | None, typer.Option("--model", metavar="3B|7B|
 
 @app.command()
 def inspect(model: Annotated[str | None, typer.Argument(metavar="[MODEL_DIR]", show_default=False, help=(
-                "A checkpoint's folder or hub name. Without it: the embedded model."))] = None,
+                "A checkpoint's folder, or a name on the hub. Without it: the embedded model."))] = None,
             as_json: AsJson = False) -> None:
     """Audit a checkpoint's folder. Shows what is in it and what is wrong with it; exit code 1 when
     something is.
@@ -310,7 +310,7 @@ def inspect(model: Annotated[str | None, typer.Argument(metavar="[MODEL_DIR]", s
 
 @app.command()
 def convert(source: Annotated[str, typer.Argument(metavar="MODEL_DIR", help=(
-                "A checkpoint's folder or hub name."))],
+                "A checkpoint's folder, or a name on the hub."))],
             target: Annotated[Path, typer.Argument(metavar="NEW_DIR", help="Where the packed one goes.")],
             weights: Annotated[str, typer.Option("--weights", metavar="bf16|int8|int4", help=(
                 "How numbers are kept; int4 keeps patches, merger, embedding and head in int8."))] = "bf16",
@@ -531,7 +531,7 @@ def reduce(words: Prompt = None,
 
 @app.command()
 def parity(model: Annotated[str | None, typer.Argument(metavar="[MODEL_DIR]", show_default=False, help=(
-               "A checkpoint's folder or hub name. Without it: the embedded model."))] = None,
+               "A checkpoint's folder, or a name on the hub. Without it: the embedded model."))] = None,
            output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.html", help=(
                "The page; the same as .json beside it."))] = Path("parity.html"),
            report: Annotated[Path | None, typer.Option("--verify", metavar="REPORT.json",

@@ -15,11 +15,11 @@ from .dimensions import (
 )
 from .generation import check_keys, check_used, read_generation
 from .official import OFFICIAL, OFFICIAL_PICTURES, official_config, to_flat_json, to_nested_json
-from .pictures import MissingSettings, read_preprocessor, read_video_preprocessor
+from .pictures import read_preprocessor, read_video_preprocessor
 from .read import config_from, read_config
 from .rules import ConfigError
 
-__all__ = ["OFFICIAL", "OFFICIAL_PICTURES", "ConfigError", "GenerationConfig", "MissingSettings",
+__all__ = ["OFFICIAL", "OFFICIAL_PICTURES", "ConfigError", "GenerationConfig",
            "ModelConfig", "PreprocessorConfig", "TextConfig", "VideoConfig", "VisionConfig",
            "check_keys", "check_used", "config_from", "official_config", "read_config",
            "read_generation", "read_preprocessor", "read_video_preprocessor", "to_flat_json",

@@ -10,7 +10,8 @@ is the reference's:
                else video_preprocessor_config.json
                else preprocessor_config.json
 
-Where a place that does not decide says another number, a warning names both. Read next:
+Where a place that does not decide says another number, a warning names both. Where no place says anything,
+as fine-tunes are often uploaded, the releases' own values stand in, and a warning says so. Read next:
 `passes/picture.py`.
 """
 
@@ -22,9 +23,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from ..door.errors import MissingFile
 from ..door.files import read_json
 from .dimensions import ModelConfig, PreprocessorConfig, VideoConfig
+from .official import OFFICIAL_PICTURES
 from .read import read_config
 from .rules import (
     CROSSING,
@@ -71,10 +72,6 @@ VIDEO_DEFAULTS = {
 LIMITS = ("min_pixels", "max_pixels")
 
 
-class MissingSettings(ConfigError, MissingFile):
-    """A folder without the file that says how pictures are prepared; its weights may be sound."""
-
-
 class Source(NamedTuple):
     """One place's settings, limits under their older names, and what to call the place."""
 
@@ -86,15 +83,12 @@ def read_preprocessor(folder: str | Path, config: ModelConfig | None = None) -> 
     """Settings for pictures, checked against the model's configuration, which is read from the same
     folder when it is not given. `.source` names the file that gave the limits.
 
-    Raises MissingSettings when no file says them, ConfigError when one is wrong.
+    Raises ConfigError when one is wrong. When no file says them they are the releases', with a warning.
     """
     folder = Path(folder)
-    found = _places(folder, IMAGE_PLACES)
-    if not found:
-        raise MissingSettings(
-            f"{folder} has neither {PICTURES} nor {PROCESSOR} with an image_processor: pictures "
-            "cannot be prepared; copy the file from the model that was trained (the base model)"
-        )
+    found = _places(folder, IMAGE_PLACES) or _releases(
+        folder, "pictures", f"{PICTURES} nor {PROCESSOR} with an image_processor"
+    )
     _say_disagreement(folder, "pictures", found)
     return _settings(PreprocessorConfig, folder, found[0], IMAGE_DEFAULTS, config)
 
@@ -103,11 +97,9 @@ def read_video_preprocessor(folder: str | Path, config: ModelConfig | None = Non
     """The same for frames of videos. Raises as `read_preprocessor` does."""
     folder = Path(folder)
     found = _places(folder, VIDEO_PLACES)
-    if not found:
-        raise MissingSettings(
-            f"{folder} has settings for pictures but none for videos: videos cannot be prepared; "
-            f"copy {VIDEOS} or {PICTURES} from the model that was trained (the base model)"
-        )
+    if not found and _places(folder, IMAGE_PLACES):  # else it is said already, of pictures
+        found = _releases(folder, "videos", f"{VIDEOS}, {PICTURES} nor a video_processor in {PROCESSOR}")
+    found = found or [RELEASES]
     if len(found) > 1 and found[-1].place == PICTURES:
         found = found[:-1]  # it speaks of pictures, and of videos only when nothing else does
     _say_disagreement(folder, "videos", found)
@@ -118,6 +110,23 @@ def read_video_preprocessor(folder: str | Path, config: ModelConfig | None = Non
             "here; set it to false and give the item of the video raw_fps and fps, or nframes"
         )
     return _settings(VideoConfig, folder, found[0], VIDEO_DEFAULTS, config)
+
+
+RELEASES = Source(
+    "the releases' own settings",
+    {"min_pixels": OFFICIAL_PICTURES.min_pixels, "max_pixels": OFFICIAL_PICTURES.max_pixels},
+)
+
+
+def _releases(folder: Path, what: str, missing: str) -> list[Source]:
+    """What every release says, for a folder that says nothing of `what`."""
+    warnings.warn(
+        f"{folder} has neither {missing}: {what} are prepared with the releases' own values "
+        f"({RELEASES.values['min_pixels']:,} to {RELEASES.values['max_pixels']:,} pixels); if the model was trained "
+        "with others, copy the file from there",
+        stacklevel=4,
+    )
+    return [RELEASES]
 
 
 def _places(folder: Path, places: tuple[tuple[str, str], ...]) -> list[Source]:

@@ -32,7 +32,7 @@ BEGINNINGS = (
     (rb"....ftyp(crx )", "a camera's raw file: convert it to PNG first"),
     (
         rb"....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI |\x00\x00\x01[\xb3\xba]|FLV\x01",
-        "a video: extract its frames first (ffmpeg -i video.mp4 -vf fps=2 frame%04d.png)",
+        "a video: give it as one (an item of type video; minivl ask takes it as it is)",
     ),
     (rb"RIFF....WAVE|ID3|OggS|fLaC", "sound, no picture"),
     (rb"\xff\x0a|\x00\x00\x00\x0cJXL ", "JPEG XL: convert it to PNG first"),

@@ -53,22 +53,28 @@ def target_size(shape: tuple[int, ...], config: PreprocessorConfig) -> np.ndarra
     pictures differ (13 x 100 gives 28 x 112 there, 28 x 168 here). Limits that differ between tools
     shift every box: QwenLM/Qwen3-VL#830.
     """
-    y, b, factor = int(shape[0]), int(shape[1]), config.factor
-    if min(y, b) < 1 or max(y, b) / min(y, b) > MAX_ASPECT:
-        raise PictureError(f"picture of {y} x {b} (height x width): the long side may be at most "
-                           f"{MAX_ASPECT} times the short one; crop it first")
     if config.min_pixels > config.max_pixels:
         raise PictureError(f"min_pixels is {config.min_pixels:,}, more than max_pixels, "
                            f"{config.max_pixels:,}")
-    h, u = (round(side / factor) * factor for side in (y, b))
-    if h * u > config.max_pixels:
-        shrink = math.sqrt((y * b) / config.max_pixels)
+    size = fitted(int(shape[0]), int(shape[1]), config.factor, config.min_pixels, config.max_pixels)
+    return np.array(size, np.int64)
+
+
+def fitted(y: int, b: int, factor: int, least: float, most: float, lift: bool = False) -> tuple[int, int]:
+    """What `target_size` does, for limits that are no settings. `lift`: sides are lifted to `factor`
+    before the area is tested, as qwen-vl-utils does."""
+    if min(y, b) < 1 or max(y, b) / min(y, b) > MAX_ASPECT:
+        raise PictureError(f"picture of {y} x {b} (height x width): the long side may be at most "
+                           f"{MAX_ASPECT} times the short one; crop it first")
+    h, u = (max(factor * lift, round(side / factor) * factor) for side in (y, b))
+    if h * u > most:
+        shrink = math.sqrt((y * b) / most)
         h, u = (max(factor, math.floor(side / shrink / factor) * factor) for side in (y, b))
-    elif h * u < config.min_pixels:
-        grow = math.sqrt(config.min_pixels / (y * b))
+    elif h * u < least:
+        grow = math.sqrt(least / (y * b))
         h, u = (math.ceil(side * grow / factor) * factor for side in (y, b))
     check_size(h, u)
-    return np.array([h, u], np.int64)
+    return h, u
 
 
 # ---------------------------------------------------------------- bicubic resize, bit for bit Pillow's

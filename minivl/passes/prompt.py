@@ -5,9 +5,9 @@ it, and make room for the features of each picture and video.
     feature
 
 It reads no pictures: how many rows a picture needs comes from its grid (`picture.py`). A text that
-holds the literal `<|image_pad|>`, or another special token, gives that token, as in the reference:
-texts are never changed. When such a text upsets the count of placeholders, `expand` and
-`check_features` say so; `run/messages.py` refuses it before, where a prompt is prepared.
+holds the literal `<|image_pad|>`, or another special token, gives that token here, as in the reference.
+Where a prompt is prepared, typed ones are marked before (`run/messages.py`), and stay text. When a
+typed one upsets the count of placeholders, `expand` and `check_features` say so.
 
 Read next: `positions.py` (where each token stands), `text/template.py` (what a chat template is and
 may do).
@@ -16,8 +16,9 @@ may do).
 from __future__ import annotations
 
 import math
+import os
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,9 @@ KEYS = {                                              # keys of an item, by its 
     "text": ("text",),
     "image": ("image", "image_url", *SIZES),
     "image_url": ("image_url", "image", *SIZES),
-    "video": ("video", "fps", *SAMPLING, "total_pixels", *SIZES),
+    "video": ("video", "fps", *SAMPLING, "sampler", "total_pixels", *SIZES),
 }
+SAMPLERS = ("official", "transformers", "time")           # who chooses the frames of a whole video
 
 
 class PromptError(Error):
@@ -111,11 +113,33 @@ def _check_numbers(where: str, item: dict[str, Any]) -> None:
                               f"{'whole ' * whole}number")
     if ("resized_height" in item) != ("resized_width" in item):
         raise PromptError(f"{where} has only one of resized_height and resized_width; give both")
-    lost = [key for key in SAMPLING[1:] if key in item and "raw_fps" not in item]
-    if lost:
+    _check_whole(where, item)
+    _check_counts(where, item)
+
+
+def _check_whole(where: str, item: dict[str, Any]) -> None:
+    """Frames are chosen from a whole video alone: a file, which says its rate itself, or a list of frames
+    with its raw_fps."""
+    file = is_file(item.get("video"))
+    lost = [key for key in (*SAMPLING[1:], "sampler") if key in item and "raw_fps" not in item]
+    if lost and not file:
         raise PromptError(f"{where} has {lost[0]} without raw_fps: frames are chosen only from a whole "
                           "video, whose frames per second raw_fps says")
-    _check_counts(where, item)
+    if file and "raw_fps" in item:
+        raise PromptError(f"{where} has raw_fps {brief(item['raw_fps'])} beside a video file, which "
+                          "says its rate itself; leave it out")
+    if item.get("sampler", "official") not in SAMPLERS:
+        raise PromptError(f"{where}['sampler'] is {brief(item['sampler'])}, should be one of "
+                          f"{', '.join(SAMPLERS)}")
+    if item.get("sampler") == "time" and not file:
+        raise PromptError(f"{where} has sampler 'time': frames of a list stand at no times of their "
+                          "own; give the file, or official or transformers")
+
+
+def is_file(video: Any) -> bool:
+    """Whether a video is given as a file (or one that is opened, `Footage`), and not as frames."""
+    given = (str, bytes, bytearray, memoryview, os.PathLike, Mapping)
+    return isinstance(video, given) or hasattr(video, "shown")
 
 
 def _check_counts(where: str, item: dict[str, Any]) -> None:
@@ -200,7 +224,7 @@ def render_bytes(messages: Messages, template: str | None, add_generation_prompt
 @stage("prompt.encode", "_, _ -> n")
 def encode(text: str, tokenizer: Tokenizer) -> np.ndarray:
     """Ids of the rendered prompt, int64 (s,), with one placeholder for each picture and video."""
-    return np.array(tokenizer.encode(text), dtype=np.int64)
+    return np.array(tokenizer.encode_marked(text), dtype=np.int64)
 
 
 @stage("prompt.expand", "_, i, _ -> s")

@@ -3,10 +3,10 @@
 A video is a list of frames here, or one array [t y b 3]; two frames share one patch.
 Which frames those are is part of the model's input, and the two official programs choose different ones:
 `sample_official` (qwen-vl-utils, last frame included) and `sample_transformers` (evenly from the
-first, last one not included).
+first, last one not included). Both count frames; `sample_times` goes by when they stand.
 
-Not here: opening frames (`run/open_picture.py`), and positions in time, which `positions.py` derives
-from `seconds_per_grid`. Read next: `patches.py`.
+Not here: opening frames and files (`run/open_picture.py`, `run/footage.py`), and positions in time, which
+`positions.py` derives from `seconds_per_grid`. Read next: `patches.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from ..config import PreprocessorConfig
 from ..door.stage import stage
-from .picture import PictureError, bicubic, standardise
+from .picture import PictureError, bicubic, fitted, standardise
 
 FPS = 2.0                       # frames per second that both programs ask for by default
 PAIR = 2                        # counts are even: two frames share a patch
@@ -36,11 +36,36 @@ def sample_official(total: int, fps: float, wanted_fps: float = FPS, count: int 
 
     total, fps: frames of the video and how many of them make a second. `count` overrules `wanted_fps`.
     Raises PictureError for a video of fewer than two frames, or a count that it does not have.
-    The original computes in float32: beyond some 10,000 frames it may take a frame's neighbour.
     """
     ceiling = min(MAX_FRAMES, total) if max_frames is None else max_frames
     n = _frame_count(total, fps, wanted_fps, count, math.ceil(min_frames / PAIR) * PAIR, ceiling)
-    return np.rint(np.linspace(0, total - 1, n)).astype(np.int64)
+    return spread(0, total - 1, n)
+
+
+def spread(first: int, last: int, n: int) -> np.ndarray:
+    """n frames from `first` to `last`, both included, as evenly as integers go: (n,) int64.
+
+    The original rounds `torch.linspace`, float32 that is counted from the nearer end with one rounding
+    for each value; beyond some 10,000 frames that shows, and is repeated here.
+    """
+    step, i = np.float32(last - first) / np.float32(n - 1), np.arange(n)
+    low, high = first + np.float64(step) * i, last - np.float64(step) * (n - 1 - i)
+    return np.rint(np.where(i < n // 2, low, high).astype(np.float32)).astype(np.int64)
+
+
+def sample_times(seconds: np.ndarray, wanted_fps: float = FPS, count: int | None = None,
+                 min_frames: int = MIN_FRAMES, max_frames: int = MAX_FRAMES) -> np.ndarray:
+    """Indices of frames evenly spread in *time*, first and last included, for a video whose frames do not
+    come at one rate; seconds (total,): when each stands. Arguments and errors as in `sample_official`.
+
+    A frame that stands for a long while may be taken several times: it is what was seen then.
+    """
+    total, length = len(seconds), float(seconds[-1] - seconds[0]) if len(seconds) else 0.0
+    rate = (total - 1) / length if length > 0 else 0.0
+    n = _frame_count(total, rate, wanted_fps, count, math.ceil(min_frames / PAIR) * PAIR,
+                     min(max_frames, total))
+    times = np.linspace(seconds[0], seconds[-1], n)
+    return np.maximum(np.searchsorted(seconds, times + 1e-6, side="right") - 1, 0)
 
 
 def sample_transformers(total: int, fps: float, wanted_fps: float = FPS, count: int | None = None,
@@ -149,15 +174,41 @@ def within_budget(count: int, total_pixels: float, config: PreprocessorConfig,
     return dataclasses.replace(config, min_pixels=lowest, max_pixels=most)
 
 
+def official_size(shape: tuple[int, ...], count: int, factor: int, total_pixels: float | None = None,
+                  min_pixels: float | None = None, max_pixels: float | None = None) -> tuple[int, int]:
+    """(height, width) to which qwen-vl-utils resizes the `count` frames of a video file, before the
+    checkpoint's own settings for videos are applied. shape: (y, b, ...) of a frame.
+
+    128 to 768 tokens a frame, within an even share of `total_pixels` (nine tenths of 128,000 tokens unless
+    said), but at least 1.05 times the least; `min_pixels` stands for the 128 tokens, and `max_pixels` can
+    only lower the rest. So a budget is exceeded where the least does not fit into it. Raises PictureError
+    where max_pixels is below the least.
+    """
+    area = factor * factor
+    least = MIN_TOKENS * area if min_pixels is None else min_pixels
+    total = CONTEXT_TOKENS * area * 0.9 if total_pixels is None else total_pixels
+    most = max(min(MAX_TOKENS * area, total / count * PAIR), int(least * 1.05))
+    most = most if max_pixels is None else min(max_pixels, most)
+    if most < least:
+        raise PictureError(f"max_pixels is {most:,.0f}, less than the {least:,.0f} that a frame has at "
+                           "least; give a smaller min_pixels as well")
+    y, b = int(shape[0]), int(shape[1])
+    return fitted(max(y, 1), max(b, 1), factor, least, most, lift=True)
+
+
 @stage("video.resize", "t y b 3, 2 -> t h u 3")
 def resize_frames(frames: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """`picture.resize` on every frame, to one size.
+    """`picture.resize` on every frame, to one size. The frames are looped over once: those of a file are
+    read one by one.
 
     qwen-vl-utils 0.0.14 resizes a video that comes as a list of frames twice, the first time to
     multiples of 56 (360 x 640 -> 336 x 616 where one resize gives 364 x 644). That is a slip, and not
     repeated here.
     """
-    return np.stack([bicubic(frame, size) for frame in frames])                      # t y b 3 -> t h u 3
+    resized = np.empty((len(frames), int(size[0]), int(size[1]), 3), np.uint8)
+    for n, frame in enumerate(frames):
+        resized[n] = bicubic(frame, size)                                            # t y b 3 -> t h u 3
+    return resized
 
 
 @stage("video.normalise", "t h u 3 -> t 3 h u")

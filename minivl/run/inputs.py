@@ -137,11 +137,12 @@ class Inputs:
             return self.patches
         return np.concatenate([self.patches[:0], *(self.patches[m.rows] for m in mine)])     # p x -> p x
 
-    def with_sizes(self, sizes: Sequence[tuple[tuple[int, int], tuple[int, int]]]) -> Inputs:
+    def with_sizes(self, sizes: Sequence[tuple[tuple[int, int], tuple[int, int]]],
+                   times: Sequence[tuple[float, ...] | None] | None = None) -> Inputs:
         """The same with each medium's (source size, resized size) written down, for mapping tokens
-        back to pixels."""
-        media = tuple(replace(m, source_size=a, size=b)
-                      for m, (a, b) in zip(self.media, sizes, strict=True))
+        back to pixels; and, of video files, the seconds at which the shown frames stand."""
+        media = tuple(replace(m, source_size=a, size=b, times=when) for m, (a, b), when in
+                      zip(self.media, sizes, times or [None] * len(self.media), strict=True))
         return replace(self, media=media)
 
 

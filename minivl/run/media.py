@@ -29,6 +29,7 @@ class Medium:
     source_size: tuple[int, int] | None = None   # as it came
     size: tuple[int, int] | None = None          # as the model sees it, a multiple of 28 each way
     seconds: float | None = None                 # from one frame pair to the next; None for a picture
+    times: tuple[float, ...] | None = None       # of a video file: when each frame that is shown stands, seconds
 
     @property
     def patches(self) -> int:

@@ -3,14 +3,15 @@
     [{"role": ..., "content": a text, or a list of items}, ...]       an item is one of
         {"type": "text", "text": ...}
         {"type": "image", "image": whatever `load_picture` takes, sizes}
-        {"type": "video", "video": a list of frames, rates and sizes}
+        {"type": "video", "video": a list of frames or a file, rates and sizes}
 
 It stands before the check *and* before the template, which asks `'image' in item`: a data set gives
 every item every key, and a key that holds nothing would be a picture (unslothai/unsloth-zoo#222).
 
 Taken: rows of data sets (null keys, arrays of items, numbers of NumPy), `url`, `path` and `base64` of
-transformers, `image_url` and `sample_fps` of qwen-vl-utils, content of OpenAI's two programs, their
-message objects. Not here: opening pictures (`open_picture.py`), which takes what a key holds.
+transformers, `image_url` and `sample_fps` of qwen-vl-utils, content of OpenAI's two programs (and
+`video_url`, as servers have it beside), their message objects. Not here: opening pictures
+(`open_picture.py`) and video files (`footage.py`), which take what a key holds.
 Read next: `passes/prompt.py`, which checks and renders this form.
 """
 
@@ -19,19 +20,23 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
-from ..passes.prompt import NUMBERS, WHOLE, PromptError, brief, check_messages
+from ..passes.prompt import NUMBERS, WHOLE, PromptError, brief, check_messages, is_file
 from ..text.template import DEFAULT_TEMPLATE
+from ..text.typed import Typed
 
-ALIASES = {"input_text": "text", "output_text": "text", "input_image": "image_url"}       # OpenAI's
+ALIASES = {"input_text": "text", "output_text": "text", "input_image": "image_url",        # OpenAI's
+           "input_video": "video_url"}
 SOURCES = {"image": ("image", "image_url", "url", "path", "base64"),      # keys that hold the medium
            "image_url": ("image_url", "image", "url", "path", "base64"),
-           "video": ("video", "url", "path")}
+           "video": ("video", "video_url", "url", "path", "base64"),
+           "video_url": ("video_url", "video", "url", "path", "base64")}
 # keys of a message that carry what the model should see, whatever they hold
 CARRIERS = ("image", "images", "video", "videos", "audio", "tool_calls", "function_call",
             "reasoning", "reasoning_content", "thinking")
@@ -134,27 +139,28 @@ def _medium(where: str, item: dict[str, Any], kind: str) -> dict[str, Any]:
         found = " and ".join(given) or f"no {kind} (its keys are {', '.join(map(str, item))})"
         raise PromptError(f"{where} of type {kind} has {found}, should have one of "
                           f"{', '.join(SOURCES[kind])}")
-    value, kind = item.pop(given[0]), "video" if kind == "video" else "image"
-    if given[0] == "image_url":
-        value = _of_image_url(where, value, item)
+    value, kind = item.pop(given[0]), "video" if kind.startswith("video") else "image"
+    if given[0] in ("image_url", "video_url"):
+        value = _of_url_object(where, given[0], value, item)
     elif given[0] == "base64":
         value = _of_base64(where, value)
     rest = {key: one for key, one in item.items() if key != "type"}
     return _with_rate(where, {"type": kind, kind: as_list(value) if kind == "video" else value, **rest})
 
 
-def _of_image_url(where: str, value: Any, item: dict[str, Any]) -> Any:
-    """What to open of OpenAI's `image_url`: a URL, or a dict with one; `detail` is in it or beside."""
+def _of_url_object(where: str, key: str, value: Any, item: dict[str, Any]) -> Any:
+    """What to open of OpenAI's `image_url`, or of `video_url` after it: a URL, or a dict with one; `detail`
+    is in it or beside."""
     keys = dict(value) if isinstance(value, Mapping) else {"url": value}
     detail = keys.pop("detail", item.pop("detail", "auto"))
     if detail not in ("auto", "high"):
         raise PromptError(f"{where} has the detail {brief(detail)}; only auto and high are there, which "
                           "change nothing. For fewer tokens give max_pixels")
     if "url" not in keys:
-        raise PromptError(f"{where}['image_url'] has no key 'url'")
+        raise PromptError(f"{where}[{key!r}] has no key 'url'")
     if len(keys) > 1:
-        other = next(key for key in keys if key != "url")
-        raise PromptError(f"{where}['image_url'] has the key {brief(other)}; it may have url and detail")
+        other = next(one for one in keys if one != "url")
+        raise PromptError(f"{where}[{key!r}] has the key {brief(other)}; it may have url and detail")
     return keys["url"]
 
 
@@ -185,8 +191,8 @@ def _with_rate(where: str, item: dict[str, Any]) -> dict[str, Any]:
     Its list is never sampled: `raw_fps` beside it is a note about where the frames come from, whereas
     `raw_fps` alone means here that frames are still to be chosen.
     """
-    if item["type"] != "video" or "sample_fps" not in item:
-        return item
+    if item["type"] != "video" or "sample_fps" not in item or is_file(item["video"]):
+        return item                              # beside a file it says nothing, and the check refuses it
     rate = item["sample_fps"]
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
         return item                                                   # which the check refuses by name
@@ -198,18 +204,44 @@ def _with_rate(where: str, item: dict[str, Any]) -> dict[str, Any]:
     return item
 
 
-# ---- what only a prompt that goes to the model must hold -----------------------------------------
+# ---- special tokens that somebody typed ----------------------------------------------------------
 
-def refuse_typed_placeholders(messages: Sequence[Mapping[str, Any]]) -> None:
+def typed(messages: Sequence[dict[str, Any]], marks: Typed, special: bool) -> list[dict[str, Any]]:
+    """The messages with their typed special tokens marked as text (`text/typed.py`); `special`: they are
+    meant as tokens, but for placeholders, which are refused."""
+    literals = PLACEHOLDERS if special else [one for one in PLACEHOLDERS if one not in marks.special]
+    _refuse_placeholders(messages, literals)
+    return [_typed(message, lambda texts: marks.marked(texts, not special)) for message in messages]
+
+
+def _typed(message: dict[str, Any], mark: Callable[[list[str]], list[str]]) -> dict[str, Any]:
+    """Texts that follow each other are looked at together: a token may begin in one and end in the
+    next."""
+    content = message["content"]
+    if isinstance(content, str):
+        return {**message, "content": mark([content])[0]}
+    items: list[Any] = []
+    for is_text, group in groupby(content, key=lambda item: "text" in item):
+        run = list(group)
+        texts = mark([item["text"] for item in run]) if is_text else []
+        items += [{**item, "text": text} for item, text in zip(run, texts, strict=True)] if is_text else run
+    return {**message, "content": items}
+
+
+def _refuse_placeholders(messages: Sequence[Mapping[str, Any]], literals: Sequence[str]) -> None:
     """Raise PromptError for a text that holds a placeholder: it would take a picture's place
     (vllm-project/vllm#57740). One that is typed in pieces shows in the count, in `prompt.expand`."""
     for n, message in enumerate(messages):
         for text in _texts(message["content"]):
-            for literal in PLACEHOLDERS:
+            for literal in literals:
                 if literal in text:
                     raise PromptError(f"a text of messages[{n}] holds the literal {literal}: "
                                       f"{' and '.join(PLACEHOLDERS)} are placeholders of pictures and "
-                                      "videos; take it out of the text, or write it with a blank in it")
+                                      "videos; take it out of the text, write it with a blank in it, or "
+                                      "leave special_tokens out, so that it stays text")
+
+
+# ---- what only a prompt that goes to the model must hold -----------------------------------------
 
 
 def _texts(content: Any) -> list[str]:

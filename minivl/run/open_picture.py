@@ -3,8 +3,8 @@
 Files, bytes, `file:` and `data:` URLs, PIL images, arrays; and frames of a video, each of them any of
 these. The header is checked before a pixel is decoded.
 
-Not here: resizing (`passes/picture.py`), colour management, downloads, video files. Read next:
-`prepare.py`.
+Not here: resizing (`passes/picture.py`), colour management, downloads, video files (`footage.py`). Read
+next: `prepare.py`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def load_picture(source: Any) -> np.ndarray:
         return _to_rgb(Image.fromarray(_eight_bit(source)))
     if isinstance(source, Image.Image):
         return _decode(source)
-    name, opened = _open(source)
+    name, opened = open_source(source)
     try:
         with warnings.catch_warnings():
             # `check_size` has the last word
@@ -66,36 +66,40 @@ def load_picture(source: Any) -> np.ndarray:
                            f"{name}: not a picture that can be read ({_reason(error)})") from error
 
 
-def _open(source: Any) -> tuple[str, Any]:
-    """A name for messages, and what Pillow opens."""
+def open_source(source: Any, what: str = "picture") -> tuple[str, Any]:
+    """A name for messages, and the file itself: a path to one that is there, or its bytes in memory.
+
+    what: "picture" or "video". Raises PictureError for what is neither, or is somewhere else.
+    """
     if isinstance(source, bytes | bytearray | memoryview):
         data = bytes(source)
-        return f"picture of {len(data)} bytes", io.BytesIO(data)
+        return f"{what} of {len(data)} bytes", io.BytesIO(data)
     if isinstance(source, Mapping):
-        return _open(_of_row(source))
+        return open_source(_of_row(source, what), what)
     if isinstance(source, os.PathLike):
-        return str(source), _regular_file(Path(source))
+        return str(source), _regular_file(Path(source), what)
     if not isinstance(source, str):
-        raise PictureError("a picture is a path, bytes, a URL, a PIL image or an array, "
-                           f"not {type(source).__name__}")
+        raise PictureError(f"a {what} is a path, bytes, a URL, "
+                           + ("a PIL image or an array, " if what == "picture" else "or a list of frames, ")
+                           + f"not {type(source).__name__}")
     scheme = source.partition(":")[0].lower()
     if scheme in ("http", "https"):
-        raise PictureError(f"{named(source)}: download the picture first; only files and data URLs are "
+        raise PictureError(f"{named(source)}: download the {what} first; only files and data URLs are "
                            "opened")
     if scheme == "data":
         return "data URL", io.BytesIO(_data_of_url(source))
-    plain = _bare_base64(source) if scheme != "file" else None
+    plain = _bare_base64(source) if scheme != "file" and what == "picture" else None
     if plain is not None:
         return named(source), io.BytesIO(plain)
     path = _path_of_url(source) if scheme == "file" else Path(source)
-    return named(str(path)), _regular_file(path)
+    return named(str(path)), _regular_file(path, what)
 
 
-def _of_row(row: Mapping[str, Any]) -> Any:
+def _of_row(row: Mapping[str, Any], what: str) -> Any:
     """What a row of a data set holds: its bytes, else the file at its path."""
     given = {key: value for key, value in row.items() if value is not None}
     if not given or not given.keys() <= {"bytes", "path"}:
-        raise PictureError("a picture as a dict has the keys bytes or path, as rows of data sets do, "
+        raise PictureError(f"a {what} as a dict has the keys bytes or path, as rows of data sets do, "
                            f"not {', '.join(map(str, given)) or 'none'}")
     return given.get("bytes", given.get("path"))
 
@@ -159,7 +163,7 @@ def _path_of_url(url: str) -> Path:
     return Path(re.sub(r"^/(?=[A-Za-z]:)", "", path) if os.name == "nt" else path)
 
 
-def _regular_file(path: Path) -> Path:
+def _regular_file(path: Path, what: str) -> Path:
     """The path itself, when a file is there. A pipe or a device is refused: one could wait on it for
     ever."""
     try:
@@ -169,9 +173,10 @@ def _regular_file(path: Path) -> Path:
         raise PictureError(f"{named(str(path))!r}: not a usable path ({reason})"
                            f"{_as_base64(path)}") from error
     if not regular:
-        folder = "a folder, not a regular file; name a picture in it" if path.is_dir() else "not a regular file"
-        what = folder if there else f"no such file{_as_base64(path)}"
-        raise PictureError(f"{named(str(path))}: {what}")
+        folder = f"a folder, not a regular file; name a {what} in it" if path.is_dir() \
+            else "not a regular file"
+        found = folder if there else f"no such file{_as_base64(path)}"
+        raise PictureError(f"{named(str(path))}: {found}")
     return path
 
 
@@ -312,13 +317,11 @@ def as_frames(frames: Any) -> list[Any] | np.ndarray:
     """Frames that can be counted and chosen from: an array (t, y, b, 3) as it is, anything else in
     order as a list.
 
-    Raises PictureError for what is no series of frames, a video file above all: those are not read.
+    Raises PictureError for what is no series of frames, one file above all (`footage.py` reads those).
     """
     if isinstance(frames, str | bytes | bytearray | memoryview | Mapping) or not isinstance(frames,
                                                                                             Iterable):
-        raise PictureError(f"a video is a list of frames, not one {type(frames).__name__}; video files "
-                           "are not read: extract the frames first (ffmpeg -i video.mp4 -vf fps=2 "
-                           "frame%04d.png)")
+        raise PictureError(f"a video is a file, or a list of frames, not one {type(frames).__name__}")
     if not isinstance(frames, np.ndarray) or (frames.dtype == object and frames.ndim == 1):
         return list(frames)
     if frames.ndim != 4:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import codecs
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from ..door.errors import ArgumentError
 from ..door.looks import kind_of
 from . import bpe
 from .errors import TokenizerError
+from .typed import GUARD, Typed
 from .vocabulary import tokenizer_text
 
 __all__ = ["Stream", "Tokenizer", "TokenizerError"]
 
+Encode = Callable[[str], list[int]]
 Decode = Callable[[list[int], bool], str]              # ids, whether special tokens are left out
 BACKENDS = ("auto", "tokenizers", "bpe")
 
@@ -37,8 +40,10 @@ class Tokenizer:
     vocab_size: number of tokens, added ones included (the embedding may have more rows: they are unused)
     """
 
-    def __init__(self, file: bpe.File, encode: Callable[[str], list[int]], decode: Decode | None = None):
+    def __init__(self, file: bpe.File, encode: Encode, decode: Decode | None = None,
+                 plain: Encode | None = None):
         self._encode, self.decode_whole = encode, decode
+        self.typed = Typed(file.added, plain or encode)
         self._bytes = {id: token for token, id in file.ids.items()} | {a.id: _token_bytes(a.content)
                                                                        for a in file.added}
         self._ids = {a.content: a.id for a in file.added}
@@ -67,7 +72,7 @@ class Tokenizer:
             else:
                 return cls(*_fast(path, text, Fast))
         file = bpe.parse(path, text)
-        return cls(file, bpe.BPE(file).encode)
+        return cls(file, bpe.BPE(file).encode, plain=_once(lambda: bpe.BPE(_without_special(file)).encode))
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`. Nothing is put before or after it; special tokens inside it become their own
@@ -75,13 +80,21 @@ class Tokenizer:
 
         Raises TokenizerError when the text holds a lone surrogate: half a character, which has no UTF-8.
         """
+        self._check(text)
+        return self._encode(text)
+
+    def encode_marked(self, text: str) -> list[int]:
+        """The same for a text whose typed special tokens are marked, and stay text (`typed.py`)."""
+        self._check(text)
+        return self.typed.encode(text) if GUARD in text else self._encode(text)
+
+    def _check(self, text: str) -> None:
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise TokenizerError(f"text has the lone surrogate {text[error.start]!r} at {error.start}: "
                                  "it was decoded wrongly; read it as UTF-8, or as UTF-16 in "
                                  "pairs") from None
-        return self._encode(text)
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
         """Text of `ids`; bytes that are not UTF-8 become U+FFFD. Ids without a token (unused rows of the
@@ -155,10 +168,24 @@ class Stream:
         return rest
 
 
-def _fast(path: Path, text: str, kind: Any
-          ) -> tuple[bpe.File, Callable[[str], list[int]], Decode | None]:
-    """What the package `tokenizers` reads in a file's text: the vocabulary, how to encode, and how to
-    decode what is no bytes."""
+def _once(make: Callable[[], Encode]) -> Encode:
+    """A function that is made when it is first called."""
+    made: list[Encode] = []
+
+    def encode(text: str) -> list[int]:
+        if not made:
+            made.append(make())
+        return made[0](text)
+
+    return encode
+
+
+def _without_special(file: bpe.File) -> bpe.File:
+    return replace(file, added=tuple(a for a in file.added if not a.special))
+
+
+def _read_fast(path: Path, text: str, kind: Any) -> Any:
+    """A tokenizer of the package `tokenizers`."""
     try:
         fast = kind.from_str(text)
     except Exception as error:                        # the package raises nothing narrower
@@ -167,19 +194,35 @@ def _fast(path: Path, text: str, kind: Any
                              f"{path}: the tokenizers package refuses it: {error}") from error
     fast.no_truncation()                              # a length saved with the file is not the model's
     fast.no_padding()
+    return fast
+
+
+def _ids_of(fast: Any, special: bool) -> Encode:
+    """How `tokenizers` encodes; `special` false: special tokens are text like any other."""
+    fast.encode_special_tokens = not special
+
+    def encode(text: str) -> list[int]:
+        return list(fast.encode(text, add_special_tokens=False).ids)
+
+    return encode
+
+
+def _fast(path: Path, text: str, kind: Any) -> tuple[bpe.File, Encode, Decode | None, Encode]:
+    """What the package `tokenizers` reads in a file's text: the vocabulary, how to encode, how to decode
+    what is no bytes, and how to encode where no special token is looked for."""
+    fast = _read_fast(path, text, kind)
     added = tuple(bpe.Added(id, one.content, one.special, one.normalized, one.lstrip, one.rstrip)
                   for id, one in sorted(fast.get_added_tokens_decoder().items()))
     base = fast.get_vocab(with_added_tokens=False)
     ids = {_token_bytes(token): id for token, id in base.items()}
     file = bpe.File(path, {}, ids, added, fast.normalizer is not None, [])
 
-    def encode(text: str) -> list[int]:
-        return list(fast.encode(text, add_special_tokens=False).ids)
-
     def decode(ids: list[int], skip: bool) -> str:
         return str(fast.decode(ids, skip_special_tokens=skip))
 
-    return file, encode, None if _of_bytes(fast.decoder) else decode
+    # a tokenizer of its own, since the switch is one for all threads
+    plain = _once(lambda: _ids_of(_read_fast(path, text, kind), False))
+    return file, _ids_of(fast, True), None if _of_bytes(fast.decoder) else decode, plain
 
 
 def _of_bytes(decoder: Any) -> bool:

@@ -156,6 +156,26 @@ def test_ask_takes_the_frames_of_a_video():
     assert "fps" in refused("ask", frames[0], "what?", "--fps", "0")
 
 
+def test_a_video_file_is_asked_about(picture, tmp_path):
+    """By its ending; its frames are chosen, not all of them shown."""
+    av = pytest.importorskip("av")
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for n in range(30):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((64, 96, 3), n, np.uint8), format="rgb24")))
+        container.mux(stream.encode())
+    wanted = minivl.load().ask(str(path), "What is this?", max_new_tokens=3, temperature=0)
+    options = ["--temperature", "0", "--max-new-tokens", "3"]
+    out, _ = minivl_("ask", str(path), "What is this?", *options)
+    assert out.rstrip("\n") == wanted
+    where = json.loads(minivl_("where", str(path), "--token", "0", "--json")[0])
+    assert where and "is a video itself" in refused("ask", str(path), picture, "What is this?", "--fps", "2")
+    (tmp_path / "broken.mp4").write_bytes(path.read_bytes()[:300])
+    assert "broken.mp4: not a video that can be read" in refused("ask", str(tmp_path / "broken.mp4"), "What is this?")
+
+
 def test_ask_gives_the_answer_alone_on_stdout(picture):
     with minivl.load() as vlm:
         wanted = vlm.ask(picture, "Describe the image.", temperature=0), vlm.ask([picture] * 2, "How many?", 3)
@@ -353,8 +373,7 @@ def test_inspect_knows_official_sizes_by_their_published_counts(tmp_path):
     assert expected["decoder.layers"] == 6_525_618_176 and sum(expected.values()) == 8_292_166_656
     assert [f["file"] for f in found["files"] if f["needed"] and not f["present"]] == [
         "model.safetensors or model.safetensors.index.json or packed.safetensors",
-        "tokenizer.json or vocab.json",
-        "preprocessor_config.json or processor_config.json"]
+        "tokenizer.json or vocab.json"]
     assert "MISSING" in minivl_("inspect", tmp_path, code=1)[0]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import json
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -12,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minivl.config import (
+    OFFICIAL_PICTURES,
     ConfigError,
     GenerationConfig,
-    MissingSettings,
     ModelConfig,
     PreprocessorConfig,
     TextConfig,
@@ -374,14 +375,21 @@ def test_each_place_is_called_by_its_name(tmp_path):
     assert limits(read_preprocessor(tmp_path)) == (16, 4096, "preprocessor_config.json")
 
 
-def test_a_folder_without_settings_says_what_to_copy(tmp_path):
-    for read in (read_preprocessor, read_video_preprocessor):
-        with pytest.raises(MissingSettings, match=r"preprocessor_config\.json.*copy|copy .*preprocessor_config\.json"):
-            read(folder_of(tmp_path))
-    folder_of(tmp_path, processor_config={"image_processor": PREPROCESSOR})
-    read_preprocessor(tmp_path)
-    with pytest.raises(MissingSettings, match="videos"):
-        read_video_preprocessor(tmp_path)
+def test_a_folder_without_settings_has_the_releases_and_says_so(tmp_path):
+    """Of pictures and videos both; once where both are missing."""
+    (tmp_path / "config.json").write_text(json.dumps(to_flat_json(official_config("3B"))), encoding="utf-8")
+    with pytest.warns(UserWarning, match=r"preprocessor_config\.json.*3,136 to 12,845,056 pixels.*copy"):
+        found = read_preprocessor(tmp_path)
+    assert (found.min_pixels, found.max_pixels) == (3136, 12845056) and found.source == "the releases' own settings"
+    assert found == OFFICIAL_PICTURES
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_video_preprocessor(tmp_path).max_pixels == 12845056
+    values = {"image_processor": {"max_pixels": 6272, "min_pixels": 784}}
+    (tmp_path / "processor_config.json").write_text(json.dumps(values), encoding="utf-8")
+    assert read_preprocessor(tmp_path).max_pixels == 6272
+    with pytest.warns(UserWarning, match="videos are prepared with the releases' own"):
+        assert read_video_preprocessor(tmp_path).max_pixels == 12845056
 
 
 def test_one_number_for_three_colours_and_whole_numbers_with_a_point(tmp_path):

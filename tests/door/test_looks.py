@@ -45,7 +45,7 @@ KINDS = {
     "HEIC": ftyp(b"heic"),
     "HEI[CF]": ftyp(b"mif1"),
     "video": ftyp(b"isom"),
-    "video: extract": ftyp(b"qt  "),
+    "a video: give it as one": ftyp(b"qt  "),
     "PDF": b"%PDF-1.7\n%\xe2\xe3",
     "LFS": b"version https://git-lfs.github.com/spec/v1\n",
     "empty": b"",

@@ -142,7 +142,7 @@ def test_frames_come_as_anything_a_picture_is(tmp_path):
 @pytest.mark.parametrize("given", ["a.mp4", Path("a.mp4"), b"\0ftyp", bytearray(4), memoryview(b"\0ftyp"), {"video": 1},
                                    Image.fromarray(CLIP[0]), 2, None])
 def test_one_thing_is_no_series_of_frames(given):
-    with pytest.raises(PictureError, match=f"a video is a list of frames, not one {type(given).__name__}"):
+    with pytest.raises(PictureError, match=f"a video is a file, or a list of frames, not one {type(given).__name__}"):
         as_frames(given)
 
 
@@ -160,8 +160,9 @@ def test_frames_of_any_series_can_be_counted_and_chosen():
     ([CLIP[0], CLIP[1][:19]], "frame 1 is 19 x 31 .* frame 0 is 20 x 31"),
     ([CLIP[0], b"?"], "frame 1: .*not a picture"),
     ([], "at least one frame"), (CLIP[0], r"\[t y b colour\]"),
-    ("holiday.mp4", "extract the frames"),
-    (b"\0\0\0 ftypisom", "extract the frames"), (Image.fromarray(CLIP[0]), "list of frames"), (5, "list of frames"),
+    ("holiday.mp4", "list of frames, not one str"),
+    (b"\0\0\0 ftypisom", "list of frames, not one bytes"), (Image.fromarray(CLIP[0]), "list of frames"),
+    (5, "list of frames"),
     (None, "list of frames"), (CLIP[:0], "at least one frame"),
 ])
 def test_refused_frames(frames, reason):
