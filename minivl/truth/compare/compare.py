@@ -169,7 +169,7 @@ def judged_tap(tap: Tap, yard: np.ndarray | None, precision: str, depth: int,
     # tables of angles are float32 in every precision; a yardstick, where there is one, knows that
     exact_type = "float32" if yard is None and tap.golden.dtype == np.float32 else precision
     kind = storage_of(tap) if tap.found.array.dtype.kind in "fV" else precision
-    kept = storage_yard(tap, norms, kind != precision, carried)
+    kept = storage_yard(tap, norms, kind != exact_type, carried)
     word, ratio, used = verdict.judge(found, known, exact_type, depth, len(norms), kept)
     errors = metrics.relative_rows(metrics.row_distances(array, tap.golden, axis), norms)      # n
     # rows that only move, and tables, are judged as float32 in 16 bits too: see `verdict.judge`

@@ -37,16 +37,19 @@ def shown(array: np.ndarray) -> str:
     floats."""
     if array.dtype.kind not in "fV":
         raise ValueError(f"{array.dtype} is no type of floating numbers")
-    if array.dtype.name in BITS:
-        return array.dtype.name
-    if array.dtype == np.float64:
+    own = array.dtype.name
+    if own == "bfloat16":
+        return own
+    if own == "float16":
+        array = array.astype(np.float32)
+    if own == "float64":
         with np.errstate(over="ignore", invalid="ignore"):
             single = array.astype(np.float32)
         if not np.array_equal(single, array, equal_nan=True):
             return "float64"
         array = single
     bits = np.bitwise_or.reduce(np.ascontiguousarray(array).view(np.uint32), axis=None, initial=0)
-    return next((name for name, low in BITS.items() if not bits & low), "float32")
+    return next((name for name, low in BITS.items() if not bits & low), "float32") if array.size else own
 
 
 def precision_of(values: Any) -> str:
@@ -102,15 +105,18 @@ def arithmetic(golden: Trace, taps: Sequence[Tap], declared: str = "", alone: bo
     declared: what was said of the whole run by hand; what was said of a single tap stands above it
     alone: each half by itself; without it what the tower rounds comes along into the decoder
     """
-    known = floats(taps)
-    tower, decoder = (computed(golden, [tap for tap in known if part_of(tap.stage.key) == half])
-                      for half in ("vision", "decoder"))
-    if not alone and tower:
-        decoder = {name: rougher(kind, rest(tower)) for name, kind in decoder.items()}
+    known = {half: [tap for tap in floats(taps) if part_of(tap.stage.key) == half]
+             for half in ("vision", "decoder")}
+    tower, decoder = (computed(golden, own) for own in known.values())
+    if not alone:
+        # a tower without taps is told by the rows that it hands over
+        before = rest(tower) if tower else rest(computed(golden, known["decoder"], handed=True))
+        decoder = {name: rougher(kind, before) for name, kind in decoder.items()}
     found = tower | decoder
     for tap in taps:
-        kind = tap.kept.precision or declared or found.get(tap.name, rest(found))
-        found[tap.name] = kind
+        inside = part_of(tap.stage.key) in known                  # what is prepared is float32 in every run
+        kind = found.get(tap.name, rest(found) if inside else "float32")
+        found[tap.name] = tap.kept.precision or (declared if declared and inside else kind)
     return found
 
 
@@ -124,13 +130,15 @@ def rest(found: Mapping[str, str]) -> str:
     return min(found.values(), key=ROUGHEST.index, default="float32")
 
 
-def computed(golden: Trace, taps: Sequence[Tap]) -> dict[str, str]:
-    """The same for the taps of one half."""
+def computed(golden: Trace, taps: Sequence[Tap], handed: bool = False) -> dict[str, str]:
+    """The same for the taps of one half; handed: from the rows that come from the other as well."""
     shows = {tap.name: storage_of(tap) for tap in taps}
-    telling = {tap.name: tap for tap in taps if tap.stage.key not in HANDED_OVER and tells(tap, shows[tap.name])}
+    telling = [tap.name for tap in taps if (handed or tap.stage.key not in HANDED_OVER)
+               and tells(tap, shows[tap.name])]
     kinds = {shows[name] for name in telling} or {max(shows.values(), key=ROUGHEST.index, default="float32")}
+    roughest = min(kinds, key=ROUGHEST.index)
     # from the roughest type on: is there a tap that a run in it could not have made?
-    for kind in (kind for kind in BITS if kind in kinds):
+    for kind in (kind for kind in BITS if not finer(roughest, kind)):
         if not too_near(golden, taps, shows, kind):
             return dict.fromkeys(shows, kind)
     return dict.fromkeys(shows, "float64" if kinds == {"float64"} else "float32")
