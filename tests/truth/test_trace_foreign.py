@@ -290,6 +290,6 @@ def test_a_module_tree_is_recorded_under_labels(golden, tmp_path):  # noqa: F811
     assert "2 arrays written" in str(coverage) and coverage.others == ["visual", "other"]
     found = compare(golden, read_candidate(tmp_path / "tree.safetensors", golden))
     # golden values that were only stored in bfloat16: no run in that type comes so near
-    assert set(found.computed.values()) == {"float32"} and {row.stored for row in found.judged} == {"bfloat16"}
+    assert "bfloat16" not in found.computed.values() and {row.stored for row in found.judged} == {"bfloat16"}
     assert set(found.words) == {"vision.merge_2x2", "decoder.logits"} and not found.differs
     assert not mlp.hooks and not head.hooks

@@ -37,6 +37,8 @@ from .taps import Candidate, Kept, Part, laid
 from .verdict import EPS
 
 ENTRY = ("label", "dtype", "precision", "scale", "zero", "element", "axes", "rows", "instead")
+# of a trace that `understood.py` wrote
+KEPT, KEPT_ROWS, LOOSE, STEPS = "kept", "kept_rows", "loose", "steps"
 Names = Mapping[str, Any]
 
 __all__ = ["Candidate", "precision_of", "read_arrays", "read_candidate"]
@@ -73,7 +75,7 @@ def of_trace(trace: Trace, precision: str | None) -> Candidate:
     taps: dict[str, dict[int | None, np.ndarray]] = {}
     kept: dict[Part, Kept] = {}
     partial: dict[Part, np.ndarray] = {}
-    noted, rows = trace.facts.get("kept", {}), trace.tables("kept_rows")
+    noted, rows, steps = trace.facts.get(KEPT, {}), trace.tables(KEPT_ROWS), trace.tables(STEPS)
     for key in trace.recorded():
         names = trace.stages[key].arrays
         for name, array in zip(names, trace.arrays(key), strict=True):
@@ -81,11 +83,11 @@ def of_trace(trace: Trace, precision: str | None) -> Candidate:
             number = int(name.rpartition(":")[2]) if name != key else 0
             taps.setdefault(key, {})[number] = array
             if name in noted:
-                kept[key, number] = Kept(noted[name]["stored"], noted[name]["computed"])
+                kept[key, number] = Kept(noted[name]["stored"], noted[name]["computed"], steps.get(name))
             if name in rows:
                 partial[key, number] = rows[name]
     return Candidate(str(trace.path), str(trace.facts.get("producer", "")), precision or trace.precision,
-                     True, taps, dict(trace.tables("loose")), trace.facts, bool(precision), kept,
+                     True, taps, dict(trace.tables(LOOSE)), trace.facts, bool(precision), kept,
                      list(trace.facts.get("doubts", [])), partial)
 
 

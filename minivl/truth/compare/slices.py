@@ -16,6 +16,7 @@ import numpy as np
 HOLD = 0.9                     # share of the squared difference that the places named hold together
 FEW = 0.5                      # places are named when they are at most this share of all
 PLACED = "pwcms"               # rows that have a place
+MOVED = "rows in other places"
 SAME = 1e-4                    # two rows nearer than this are one
 MOST = 2048                    # bad rows that are looked at
 HEADS = {"a": "query heads", "k": "key-value heads", "e": "channels of a head", "d": "channels",
@@ -75,7 +76,7 @@ def moved(candidate: np.ndarray, golden: np.ndarray, letters: Sequence[str], lim
     again = count - len(np.unique(held))
     said = f"{count} rows hold what another row should, as row {first} holds that of row {held[0]}"
     said += f"; {again} of them repeat one" if again else "; none comes twice"
-    return [Slice("rows in other places", count, len(golden), said)]
+    return [Slice(MOVED, count, len(golden), said)]
 
 
 def holders(energy: np.ndarray) -> np.ndarray:
