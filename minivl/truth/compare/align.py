@@ -28,6 +28,7 @@ from .metrics import relative, row_distances, row_norms
 CLEARLY = 0.5           # another layout or order must come this much closer than what was given as it is
 NOWHERE = 0.9           # an array that is further off than this in every order says nothing of orders
 AS_IT_IS = "as it is"
+MOST_PROMPTS = 64       # of one array
 MOST_AXES = 5           # arrays of more axes are taken as they lie
 Orders = Mapping[str, np.ndarray]
 
@@ -99,7 +100,7 @@ def ways(array: np.ndarray, shape: tuple[int, ...], known: Rows = NOTHING) -> It
         found = True
         yield way
     small = np.squeeze(array)
-    if found or small.ndim < 2 or len(small) > 64:
+    if found or small.ndim < 3 or len(small) > MOST_PROMPTS:
         return
     # several prompts in one array: b s d -> s d
     for n, one in enumerate(small):

@@ -85,7 +85,8 @@ def compare(golden: Trace, candidate: Candidate) -> Comparison:
     # 3. a word for every array: by itself, then (in a local trace) beside minivl's own, then all of a
     # kind together
     judged, rows = judged_taps(taps, golden, made, candidate.weights)
-    judged = leaning(judged, golden.tables(stored.LEANS))
+    judged = leaning(judged, {name: own for name, own in golden.tables(stored.LEANS).items()
+                              if name.partition(":")[0] in golden.facts.get("single", ())})
     # 4. a word for every stage, the first bad one, and the passes that lead to it
     words, local = verdict.by_stage(judged), bool(golden.facts.get("local"))
     first = verdict.first_bad(words, golden.stages)
@@ -139,7 +140,8 @@ def judged_taps(taps: list[Tap], golden: Trace, made: Mapping[str, str], weights
         kind = made[tap.name]
         kept = [own for own in (carried.get(tap.name), coarse.get(tap.name)) if own is not None]
         row, multiples = judged_tap(tap, tables[kind].get(tap.name), kind, depths[tap.stage.key], kept)
-        judged.append(beside_ours(row, tap, beside[tap.name]) if tap.name in beside else row)
+        one = tap.stage.key in golden.facts.get("single", ())
+        judged.append(beside_ours(row, tap, beside[tap.name]) if one and tap.name in beside else row)
         if multiples is not None:
             rows[tap.name] = multiples
     return judged, rows
@@ -158,6 +160,8 @@ def judged_tap(tap: Tap, yard: np.ndarray | None, precision: str, depth: int,
         return Judged(name, key, WRONG, float("inf"), UNLIKE, Yard(0, 0), (misfit(tap),)), None
     array, notes = tap.found.array, tap.found.notes
     found = metrics.measure(array, tap.golden, axis)
+    if tap.rows is not None and len(tap.rows):
+        found = replace(found, worst_row=int(tap.rows[found.worst_row]))
     # 2. integers and truth values are right or wrong
     if tap.golden.dtype.kind in "iub":
         word, ratio = (WRONG, float("inf")) if found.differing else (verdict.EXACT, 0.0)
@@ -266,7 +270,12 @@ def logits_of(taps: list[Tap]) -> LogitsMeasure | None:
     tap = next((t for t in taps if t.stage.label == LOGITS and t.found), None)
     if tap is None or tap.found is None:
         return None
-    return metrics.measure_logits(tap.found.array, tap.golden)
+    found = metrics.measure_logits(tap.found.array, tap.golden)
+    if tap.rows is None:
+        return found
+    first = found.first_differing_row
+    return replace(found, kl_worst_row=int(tap.rows[found.kl_worst_row]),
+                   first_differing_row=None if first is None else int(tap.rows[first]))
 
 
 def slices_of(taps: list[Tap], judged: list[Judged], golden: Trace) -> dict[str, list[Slice]]:

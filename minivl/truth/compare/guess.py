@@ -30,7 +30,9 @@ from .taps import known_rows
 CLOSE = 0.03                   # fingerprints this near are one array in another rounding
 DOUBT = 3.0                    # another stage that is nearer than so many times is named too
 OUTSIDE = ("picture.", "video.", "prompt.")                      # pixels and text are no taps of a model
-SUMS = 8                       # random sums of a row
+SUMS = 32                      # random sums of a row
+TIE = 0.004                    # two stages that agree this nearly cannot be told apart
+OTHER_BLOCK = 0.05             # what a number in a name counts, that is not the block's
 APART = 0.93                   # rows that agree less than this with a stage say nothing
 TURNED = 1e-3                  # what another order of rows counts
 BESIDE = 1.1                   # another stage that is off by so many times as much fits as well
@@ -75,7 +77,7 @@ def guess(arrays: Mapping[str, np.ndarray], golden: Trace) -> list[Guess]:
         if score < CLOSE and name not in chosen and label not in {g.label for g in chosen.values()}:
             near = tuple(other for s, n, other in scored if n == name and other != label
                          and s < DOUBT * score and not same(targets, label, other))
-            chosen[name] = Guess(name, label, score, near[:3])
+            chosen[name] = Guess(name, last_alike(floats[name], label, targets, chosen.values()), score, near[:3])
     # 3. what a bug has changed beyond recognition: by its name, then by the rows that are still right
     found = [*chosen.values(), *by_name(floats, targets, list(chosen.values()))]
     found += by_rows(floats, targets, found)
@@ -125,6 +127,23 @@ def same(targets: Mapping[str, Target], one: str, other: str) -> bool:
     """Whether two stages hold the very same rows, in whatever order, so that it does not matter which is
     meant."""
     return distance(targets[one].print, targets[other].print) < 1e-12
+
+
+def last_alike(array: np.ndarray, label: str, targets: Mapping[str, Target], chosen: Iterable[Guess]) -> str:
+    """Of stages that hold the same rows in other orders the last, where an array has them in an order of
+    none: whoever put them in order is then among those that may be guilty."""
+    taken = {g.label for g in chosen}
+    alike = [other for other in targets if same(targets, label, other) and other not in taken]
+    if len(alike) < 2 or min(error_at(array, targets[other]) for other in alike) < align.CLEARLY:
+        return label
+    return alike[-1]
+
+
+def error_at(array: np.ndarray, target: Target) -> float:
+    """The relative error of an array as a stage, in the nearest layout and order."""
+    possible = align.ways(array, target.array.shape, target.rows)
+    return min((align.in_any_order(way, target.array, target.rows.orders) for way in possible),
+               default=float("inf"))
 
 
 def fingerprint(array: np.ndarray) -> Print:
@@ -221,18 +240,33 @@ def by_rows(arrays: Mapping[str, np.ndarray], targets: Mapping[str, Target],
     left = {name: array for name, array in arrays.items() if name not in {g.name for g in known}}
     off = {name: agreement(array, targets) for name, array in left.items()}
     found: list[Guess] = []
-    for mean, names in sorted(families(off, taken), key=lambda one: one[0]):
+    for names in sorted_families(off, taken):
         placed = {g.name for g in found} | {g.label for g in found}
         if placed.isdisjoint([*names, *names.values()]):
             found += [Guess(name, label, None, rivals(off[name], label, targets, taken), off=off[name][label])
                       for name, label in names.items()]
     for name in left:
-        free = {label: value for label, value in off[name].items() if label not in taken | {g.label for g in found}}
-        best = min(free, key=lambda label: free[label], default="")
-        # nothing agrees: the shape decides where it is that of one stage alone
-        if best and name not in {g.name for g in found} and (free[best] < APART or len(free) == 1):
+        free = {label: value for label, value in off[name].items()
+                if label not in taken | {g.label for g in found}}
+        if free and name not in {g.name for g in found} and (best := best_of(name, free, targets)):
             found.append(Guess(name, best, None, rivals(free, best, targets, taken), off=free[best]))
     return found
+
+
+def best_of(name: str, free: Mapping[str, float], targets: Mapping[str, Target]) -> str:
+    """The stage with which most rows of an array agree, or ""; of those with which as many agree the last:
+    what leads to it has all of the others in it. A number in the name is likely that of the block."""
+    numbers = {int(n) for n in re.findall(r"\d+", name)}
+
+    def cost(label: str) -> float:
+        block = BLOCK.search(f"{label}.")
+        odd = block and numbers and not {int(block[2]), int(block[2]) + 1} & numbers
+        return free[label] + (OTHER_BLOCK if odd else 0.0)
+    least = min(map(cost, free))
+    near = [label for label in targets if label in free and cost(label) <= least + TIE]
+    # nothing agrees: the shape decides where it is that of one stage alone
+    alone = all(same(targets, near[0], label) for label in free)
+    return near[-1] if least < APART or alone else ""
 
 
 def rivals(off: Mapping[str, float], label: str, targets: Mapping[str, Target], taken: set[str]) -> tuple[str, ...]:
@@ -243,23 +277,38 @@ def rivals(off: Mapping[str, float], label: str, targets: Mapping[str, Target], 
     return tuple(other for _, other in near[:3])
 
 
-def families(off: Mapping[str, Mapping[str, float]], taken: set[str]) -> Iterator[tuple[float, dict[str, str]]]:
-    """(how far off on average, name -> label) for arrays whose names differ by a number, as the same stage
-    of blocks by these numbers, counted from 0 or from 1."""
+def sorted_families(off: Mapping[str, Mapping[str, float]], taken: set[str]) -> list[dict[str, str]]:
+    """name -> label for arrays whose names differ by a number, as the same stage of blocks by these numbers,
+    counted from 0 or from 1; the surest first. Where no kind of stage fits better than the next, none."""
+    found: list[tuple[float, dict[str, str]]] = []
+    for numbered in numbered_names(off):
+        rated = sorted(families(off, numbered, taken), key=lambda one: one[0])
+        if rated and (rated[0][0] < APART or len(rated) < 2 or rated[0][0] < rated[1][0] - TIE):
+            found.append(rated[0])
+    return [names for mean, names in sorted(found, key=lambda one: (one[0] - 0.01 * len(one[1])))]
+
+
+def numbered_names(off: Mapping[str, Any]) -> list[dict[int, str]]:
+    """Names that differ by one number: number -> name."""
     members: dict[tuple[str, str], dict[int, str]] = {}
     for name in off:
         for n in re.finditer(r"\d+", name):
             members.setdefault((name[:n.start()], name[n.end():]), {})[int(n[0])] = name
+    return [numbered for numbered in members.values() if len(numbered) > 1]
+
+
+def families(off: Mapping[str, Mapping[str, float]], numbered: Mapping[int, str], taken: set[str]
+             ) -> Iterator[tuple[float, dict[str, str]]]:
+    """(how far off on average, name -> label) of one family of names, for every kind of stage that its shapes
+    allow."""
     kinds = dict.fromkeys(BLOCK.sub(r"\g<1>.*.", label) for one in off.values() for label in one
                           if BLOCK.search(label))
-    for numbered in members.values():
-        for kind in kinds if len(numbered) > 1 else ():
-            for base in (0, 1):
-                names = {name: kind.replace("*", str(n - base)) for n, name in numbered.items()}
-                if all(label in off[name] and label not in taken for name, label in names.items()):
-                    mean = float(np.mean([off[name][label] for name, label in names.items()]))
-                    if mean < APART:
-                        yield mean + 1e-6 * base, names
+    for kind in kinds:
+        for base in (0, 1):
+            names = {name: kind.replace("*", str(n - base)) for n, name in numbered.items()}
+            if all(label in off[name] and label not in taken for name, label in names.items()):
+                mean = float(np.mean([off[name][label] for name, label in names.items()]))
+                yield mean + TIE * base, names
 
 
 def agreement(array: np.ndarray, targets: Mapping[str, Target]) -> dict[str, float]:
@@ -272,14 +321,14 @@ def agreement(array: np.ndarray, targets: Mapping[str, Target]) -> dict[str, flo
         if kind not in made:
             made[kind] = [(sketch(way.array), way)
                           for way in align.ways(array, target.array.shape, target.rows)]
-        own = sketch(target.array) if made[kind] else None
+        if not made[kind]:
+            continue
+        own = sketch(target.array)
         # rows as they stand, or in another order that is in use, which is a little less likely
-        near = [apart(rows, own if way.rows is None else own[way.rows])                 # type: ignore[index]
-                for rows, way in made[kind]]
-        near += [apart(rows[index], own) + TURNED for rows, way in made[kind] if way.rows is None and own is not None
+        near = [apart(rows, own if way.rows is None else own[way.rows]) for rows, way in made[kind]]
+        near += [apart(rows[index], own) + TURNED for rows, way in made[kind] if way.rows is None
                  for index in target.rows.orders.values()]
-        if near:
-            found[label] = min(near)
+        found[label] = min(near)
     return found
 
 

@@ -42,7 +42,7 @@ from .metrics import row_distances, row_leans
 from .run_on import POSITIONS, run_on
 from .stored import arithmetic, lost, storage_of
 from .taps import Tap, laid
-from .verdict import EPS
+from .verdict import EPS, single
 from .yardstick import coarse, liberties
 
 SHAKE = 0.75                       # of half a last digit: what rounding to a type moves numbers, on average
@@ -84,7 +84,8 @@ def write_local(vlm: VLM, golden: Trace, taps: list[Tap], made: Mapping[str, str
     values = whole_stages(golden, taps)
     noted = {**dict.fromkeys(tap.stage.key for tap in taps if runs(tap)), **values}
     with Writer(path, {**{k: v for k, v in golden.facts.items() if not isinstance(v, dict)},
-                       "local": True, "computed": dict(made)}) as out:
+                       "local": True, "computed": dict(made),
+                       "single": [key for key in noted if single(key, values.keys(), golden.stages)]}) as out:
         copy_what_is_not_run(golden, out)
         # 1. the exact run: what each stage makes of the candidate's values is its golden value
         run_on(vlm, golden, noted, "float64",

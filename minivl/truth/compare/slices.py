@@ -73,8 +73,10 @@ def moved(candidate: np.ndarray, golden: np.ndarray, letters: Sequence[str], lim
     if not count:
         return []
     first, held = int(bad[whose >= 0][0]), whose[whose >= 0]
-    again = count - len(np.unique(held))
-    said = f"{count} rows hold what another row should, as row {first} holds that of row {held[0]}"
+    # a row comes twice when its own place is right, or when another place holds it as well
+    places = np.bincount(held, minlength=len(golden)) + ~np.isin(np.arange(len(golden)), bad)
+    again = int((places[held] > 1).sum())
+    said = f"{count} rows hold another row's values, as row {first} holds those of row {held[0]}"
     said += f"; {again} of them repeat one" if again else "; none comes twice"
     return [Slice(MOVED, count, len(golden), said)]
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..trace.format import YARDSTICK, Trace
-from . import align, metrics
-from .guess import Target, agreement, targets_of
+from . import metrics
+from .guess import Target, agreement, error_at, targets_of
 from .numbers import meant
 from .taps import Candidate
 from .verdict import Yard, limits
@@ -62,12 +62,6 @@ def placed(name: str, array: np.ndarray, golden: Trace, targets: Mapping[str, Ta
     places = tuple(sorted(places, key=lambda place: place[1]))
     return Unplaced(name, array.shape, finite, places,
                     bool(places) and finite and within(places[0], golden, targets, precision))
-
-
-def error_at(array: np.ndarray, target: Target) -> float:
-    """The relative error of an array as a stage, in the nearest layout and order."""
-    possible = list(align.ways(array, target.array.shape, target.rows))
-    return min(align.in_any_order(way, target.array, target.rows.orders) for way in possible)
 
 
 def within(place: tuple[str, float], golden: Trace, targets: Mapping[str, Target], precision: str) -> bool:

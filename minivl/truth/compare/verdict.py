@@ -181,6 +181,16 @@ def suspects(key: str, words: Mapping[str, str], stages: Mapping[str, Stage],
     return [k for k in stages if k == key or k in found]
 
 
+def single(key: str, tapped: Set[str], stages: Mapping[str, Stage]) -> bool:
+    """Whether a tap is one stage away from the taps before it, tables apart: then an honest run rounds the
+    same numbers the same way. Over several stages roundings pile up, and no two runs' are alike."""
+    between = _back(key, stages, tapped - {key})
+    return not any(not k.endswith(CONSTANT) for k in between)
+
+
+# tables: the same in every run of one type
+CONSTANT = (".angles", ".cos_sin", ".spatial_angles", ".angles.order_by_window", ".schedule", ".window_order",
+            "positions.mrope", "positions.ticks", "prompt.expand", "prompt.encode", "prompt.render")
 # one array for each block: that a block is right says nothing of another's
 TABLES = frozenset({"vision.schedule"})
 

@@ -72,7 +72,8 @@ class Row:
 
     def told(self) -> str:
         words = {True: "right", False: "NOT right"}
-        interval = f"{len(self.found.suspects)} passes, {words[self.interval_right]}" if self.first and self.found else "-"
+        passes = self.found.suspects if self.found else []
+        interval = f"{len(passes)} passes, {words[self.interval_right]}" if self.first and self.found else "-"
         unplaced = len(self.found.unplaced) if self.found else 0
         return (f"{self.variant.name:24} {self.way:15} {words[self.right]:9} first {self.first or '-':34} "
                 f"wanted {' '.join(sorted(self.wanted)) or '-'} | {interval} | names {self.named} "
@@ -193,7 +194,8 @@ def counted(guessed: Mapping[str, object], right: Mapping[str, object]) -> tuple
 
 def table(rows: Sequence[Row]) -> str:
     """The acceptance figures, in all and by way."""
-    lines = [f"{'way':16} {'healthy accused':>16} {'first bad tap right':>20} {'interval right':>16} {'names right':>12}"]
+    lines = [f"{'way':16} {'healthy accused':>16} {'first bad tap right':>20} {'interval right':>16} "
+             f"{'names right':>12}"]
     ways = list(dict.fromkeys(row.way for row in rows))
     for way in [*ways, "all"]:
         own = [row for row in rows if way in (row.way, "all")]
