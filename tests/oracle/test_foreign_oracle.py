@@ -2,8 +2,8 @@
 threads.
 
 The port is that of `tools/truth/foreign`, in four arithmetics; models and prompts are drawn at random. A part of the
-taps is kept, each in a storage and a layout of its own. `python -m tests.oracle.test_foreign_oracle 125` prints the words
-of 1,000 comparisons: 500 of `diff` and 500 of `diff --local`; a number behind it is the first case.
+taps is kept, each in a storage and a layout of its own. `python -m tests.oracle.test_foreign_oracle 125` prints the
+words of 1,000 comparisons: 500 of `diff` and 500 of `diff --local`; a number behind it is the first case.
 """
 
 import sys

@@ -95,7 +95,7 @@ def test_the_type_that_an_array_shows(seed, kind, way):
     assert shown(array) == kind
 
 
-# ---- layouts -----------------------------------------------------------------------------------------------------------
+# ---- layouts -------------------------------------------------------------------------------------------------
 
 @given(st.integers(0, 99), st.permutations(range(3)), st.booleans())
 def test_packed_in_any_order(seed, order, grouped):

@@ -41,7 +41,7 @@ def test_in_whatever_way_it_lies(sweep, name):
     rows = [sweep.judge(variant(name), way) for way in WAYS]
     assert all(row.interval_right and not row.accused and not row.problem for row in rows)
     assert sum(row.first_right for row in rows) >= len(rows) - 1
-    assert sum(row.named[1] for row in rows) <= 2                                        # names that were guessed wrongly
+    assert sum(row.named[1] for row in rows) <= 2                        # names that were guessed wrongly
 
 
 @pytest.mark.parametrize(("name", "way"), [("float32", "mixed"), ("bf16", "partial"), ("tower-bf16", "padded"),
@@ -88,7 +88,7 @@ def test_broken_taps_without_a_label_are_no_clean_bill(mixed):
     said = "\n".join(headline(found))
     assert "no label: lm.2.out [62, 192], holds numbers that are not finite: may be" in said
     # what is left out by hand is said, and does not count
-    aside = {**names, **{name: None for name in loose}}
+    aside = {**names, **dict.fromkeys(loose)}
     found = compare(golden, read_candidate(made.path, golden, aside))
     assert not found.differs and "left out by hand: lm.0.out" in "\n".join(headline(found))
 
@@ -155,7 +155,7 @@ def test_weights_of_eight_bits_are_told_and_not_guessed(sweep, tmp_path, capsys)
         assert code == 2 and words in " ".join(said.split())
 
 
-# ---- where it sits -----------------------------------------------------------------------------------------------------
+# ---- where it sits -----------------------------------------------------------------------------------------------
 
 def test_a_fault_in_the_last_head_names_the_head_and_rows_in_other_places_are_named(sweep, tmp_path):
     golden = sweep.scene("ragged")

@@ -52,7 +52,8 @@ def test_an_attacker_with_rows_has_text_and_pixels_and_with_prints_has_no_rows(g
     with pytest.raises(KeyError):
         private.array("decoder.layers.0.normalise")
     assert "decoder.layers.0.normalise" not in private.facts[PRINTS]
-    assert all(set(one) == {"key", "shape", "rows", "size", "sums", "rounding"} for one in private.facts[PRINTS].values())
+    words = {"key", "shape", "rows", "size", "sums", "rounding"}
+    assert all(set(one) == words for one in private.facts[PRINTS].values())
 
 
 def small(seed: int) -> np.ndarray:

@@ -42,7 +42,7 @@ from .metrics import row_distances, row_leans
 from .run_on import POSITIONS, run_on
 from .stored import arithmetic, lost, storage_of
 from .taps import Tap, laid
-from .verdict import EPS, single
+from .verdict import EPS, single, stretch
 from .yardstick import coarse, liberties
 
 SHAKE = 0.75                       # of half a last digit: what rounding to a type moves numbers, on average
@@ -64,10 +64,14 @@ def local_golden(vlm: VLM, golden: Trace, candidate: Candidate) -> Iterator[Trac
 
 
 def computed_alone(golden: Trace, taps: list[Tap], candidate: Candidate) -> dict[str, str]:
-    """Name of each array -> the type that its own half of the run was computed in."""
+    """Name of each array -> the roughest type in the stretch that leads to it, from the taps before."""
     if candidate.native and not candidate.kept:
         return {tap.name: candidate.precision for tap in taps}
-    return arithmetic(golden, taps, candidate.precision if candidate.declared else "", alone=True)
+    declared, tapped = candidate.precision if candidate.declared else "", {tap.stage.key for tap in taps}
+    own, both = (arithmetic(golden, taps, declared, alone) for alone in (True, False))
+    through = {key for key in tapped                                      # with the tower in it, or a part of that
+               if any(k.startswith("vision.") for k in stretch(key, tapped, golden.stages))}
+    return {tap.name: (both if tap.stage.key in through else own)[tap.name] for tap in taps}
 
 
 def check_checkpoint(vlm: VLM, golden: Trace) -> None:
