@@ -223,6 +223,9 @@ def comparable(tap: Tap, row: Judged, golden: Trace, carried: np.ndarray | None)
         return False
     if carried is not None and np.linalg.norm(carried) > 0:
         return False
+    # sixteen bits in the file may be storage alone; in wider numbers they are what was computed
+    if not golden.facts.get("told") and (tap.kept.storage or tap.theirs.dtype.itemsize < 4):
+        return False
     return row.measure.error > FINER * yard_of(lost(tap), metrics.row_norms(tap.golden, row_axis(tap.axes))).error
 
 

@@ -58,7 +58,8 @@ def local_golden(vlm: VLM, golden: Trace, candidate: Candidate) -> Iterator[Trac
     with tempfile.TemporaryDirectory(prefix="minivl-local-") as folder:
         path = Path(folder) / "local.safetensors"
         taps = laid(golden, candidate)
-        write_local(vlm, golden, taps, computed_alone(golden, taps, candidate), path, candidate.weights)
+        told = candidate.declared or (candidate.native and not candidate.kept)
+        write_local(vlm, golden, taps, computed_alone(golden, taps, candidate), path, candidate.weights, told)
         with Trace(path) as made:
             yield made
 
@@ -83,12 +84,13 @@ def check_checkpoint(vlm: VLM, golden: Trace) -> None:
 
 
 def write_local(vlm: VLM, golden: Trace, taps: list[Tap], made: Mapping[str, str], path: Path,
-                weights: str = "") -> None:
-    """The file of `local_golden`. made: the type that each array was computed in."""
+                weights: str = "", told: bool = True) -> None:
+    """The file of `local_golden`. made: the type that each array was computed in; told: somebody said so, and
+    it is no guess."""
     values = whole_stages(golden, taps)
     noted = {**dict.fromkeys(tap.stage.key for tap in taps if runs(tap)), **values}
     with Writer(path, {**{k: v for k, v in golden.facts.items() if not isinstance(v, dict)},
-                       "local": True, "computed": dict(made),
+                       "local": True, "computed": dict(made), "told": told,
                        "single": [key for key in noted if single(key, values.keys(), golden.stages)]}) as out:
         copy_what_is_not_run(golden, out)
         # 1. the exact run: what each stage makes of the candidate's values is its golden value
