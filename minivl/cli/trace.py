@@ -27,7 +27,7 @@ from ..truth.compare.understood import write_understood
 from ..truth.compare.verdict import WORDS, baseline, news
 from ..truth.compare.yardstick import WEIGHTS
 from ..truth.trace.format import ROW_LETTERS, YARDSTICK, Trace, TraceError
-from ..truth.trace.prints import write_prints
+from ..truth.trace.prints import new_key, write_prints
 from .console import heading, line, note, print_json, size, table, working
 from .given import Chosen, check_words, conversation, open_model, sample
 from .labels import check_leaves, labels
@@ -38,7 +38,8 @@ SOURCES, ATTENTION = ("minivl", "transformers"), ("sdpa", "eager")
 def record(images: Sequence[str], question: str | None, output: Path, source: str, model: str | None,
            precision: str | None, kernels: str, attention: str, patterns: Sequence[str],
            layers: str | None,
-           rows: Sequence[str], pixels: bool, yardsticks: Sequence[str] | None, answer: int) -> None:
+           rows: Sequence[str], pixels: bool, key: str | None, yardsticks: Sequence[str] | None,
+           answer: int) -> None:
     """Write the trace of one run. Raises ArgumentError or OSError for whatever is wrong with the
     input."""
     from ..truth.trace.record import Selection, record, record_reference, with_answer
@@ -62,7 +63,7 @@ def record(images: Sequence[str], question: str | None, output: Path, source: st
         if patterns:
             check_leaves(patterns, labels(vlm.processor))
         chosen = Selection(tuple(patterns) or ("*",), numbers(layers) if layers else None,
-                           dict(map(row_choice, rows)), pixels)
+                           dict(map(row_choice, rows)), pixels, key or new_key())
         chosen.check_layers(vlm.config)
         with working(f"recording {source}"):
             if answer:
@@ -72,6 +73,14 @@ def record(images: Sequence[str], question: str | None, output: Path, source: st
             else:
                 record_reference(vlm, messages, output, precision, attention, chosen)
     note(f"written to {output}, {size(output.stat().st_size)}")
+    if not pixels:
+        say_key(chosen.key)
+
+
+def say_key(key: str) -> None:
+    """What a key is for."""
+    note(f"made with --key {key}: other fingerprints of this key can be compared with these. It is as secret as the "
+         "picture")
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -110,7 +119,7 @@ def show(path: Path, pattern: str, as_json: bool) -> None:
 
 
 def diff(golden: Path, candidate: Path, names: Path | None, guessed: Path | None,
-         precision: str | None, weights: str | None, local: bool,
+         precision: str | None, weights: str | None, key: str | None, local: bool,
          model: str | None, everything: bool, as_json: bool, page: Path | None, known: Path | None,
          write_known: Path | None) -> int:
     """Compare, report, and give the exit code: 0 the same within rounding, 1 different. Raises
@@ -120,7 +129,7 @@ def diff(golden: Path, candidate: Path, names: Path | None, guessed: Path | None
             check_place(place, *endings)
     expected = read_baseline(known) if known else {}
     with Trace(golden) as trace:
-        found = by_prints(trace, candidate) or by_arrays(trace, candidate, names, guessed, precision, weights,
+        found = by_prints(trace, candidate, key) or by_arrays(trace, candidate, names, guessed, precision, weights,
                                                          local, model)
         if page:
             text = html(found, trace, faults=known_faults(found, trace))
@@ -148,7 +157,7 @@ def by_arrays(trace: Trace, candidate: Path, names: Path | None, guessed: Path |
     return compare_local(trace, theirs, model) if local else compare(trace, theirs)
 
 
-def by_prints(golden: Trace, candidate: Path) -> Comparison | None:
+def by_prints(golden: Trace, candidate: Path, key: str | None) -> Comparison | None:
     """The comparison where one of the two is fingerprints; None where neither is. Raises TraceError for arrays
     of others, which cannot be laid beside fingerprints."""
     if not is_trace(candidate):
@@ -157,17 +166,18 @@ def by_prints(golden: Trace, candidate: Path) -> Comparison | None:
                              "fingerprints; import them where the whole golden trace is (`minivl trace import`)")
         return None
     with Trace(candidate) as theirs:
-        return compare_prints(golden, theirs) if has_prints(golden) or has_prints(theirs) else None
+        return compare_prints(golden, theirs, key or "") if has_prints(golden) or has_prints(theirs) else None
 
 
-def fingerprint(path: Path, output: Path) -> None:
+def fingerprint(path: Path, output: Path, key: str | None) -> None:
     """Write the fingerprints of a trace. Raises TraceError or OSError."""
     check_place(output)
     with Trace(path) as trace:
         if has_prints(trace):
             raise TraceError(f"{path}: holds fingerprints already")
-        write_prints(trace, output)
+        write_prints(trace, output, key := key or new_key())
     note(f"written to {output}, {size(output.stat().st_size)}")
+    say_key(key)
 
 
 def weights_of(weights: str | None, golden: Trace, local: bool) -> str:

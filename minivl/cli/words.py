@@ -370,6 +370,10 @@ trace = typer.Typer(cls=TyperGroup, rich_markup_mode=None, no_args_is_help=True,
 app.add_typer(trace, name="trace")
 
 
+Key = Annotated[str | None, typer.Option("--key", metavar="WORD", show_default=False, help=(
+    "Of fingerprints: those of one key can be compared. A new one is drawn and told without it."))]
+
+
 @trace.command("record")
 def trace_record(
         words: Annotated[list[str] | None, typer.Argument(metavar="[IMAGE ... QUESTION]",
@@ -392,7 +396,8 @@ def trace_record(
         rows: Annotated[list[str], typer.Option(metavar="LETTER=N,N-N", help=(
             "Keep these rows of arrays with this axis letter, as in s=0,5-9. May be given again."))] = [],  # noqa: B006
         no_pixels: Annotated[bool, typer.Option("--no-pixels", help=(
-            "Write fingerprints instead of arrays: the picture and the text cannot be read from them."))] = False,
+            "Write fingerprints instead of arrays, under a key that you keep."))] = False,
+        key: Key = None,
         yardstick: Annotated[list[str] | None, typer.Option(metavar="PRECISION", show_default=False,
                                                             help=(
             "Measure the rounding of this precision too. May be given again; for a float64 run of "
@@ -404,7 +409,7 @@ def trace_record(
     from .trace import record
     images, question = (words[:-1], words[-1]) if words else ([], None)
     record(images, question, output, source, model, precision, kernels, attention, select, layers,
-           rows, not no_pixels,
+           rows, not no_pixels, key,
            yardstick, answer)
 
 
@@ -421,10 +426,11 @@ def trace_show(path: Annotated[Path, typer.Argument(metavar="TRACE")],
 def trace_fingerprint(
         path: Annotated[Path, typer.Argument(metavar="TRACE")],
         output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The fingerprints.")]
-        = Path("prints.safetensors")) -> None:
+        = Path("prints.safetensors"),
+        key: Key = None) -> None:
     """Write the fingerprints of a trace: kilobytes that can be sent, and compared with `minivl diff`."""
     from .trace import fingerprint
-    fingerprint(path, output)
+    fingerprint(path, output, key)
 
 
 @trace.command("import")
@@ -458,6 +464,7 @@ def diff(golden: Annotated[Path, typer.Argument(metavar="GOLDEN", help="A trace 
              "That the candidate computed in; without it what its numbers show."))] = None,
          weights: Annotated[str | None, typer.Option(metavar="int8|int4", show_default=False, help=(
              "How the candidate keeps its weights: what that costs is no difference."))] = None,
+         key: Key = None,
          local: Annotated[bool, typer.Option("--local", help=(
              "Run each stage on the candidate's own values: names every guilty one. Needs the model."))] = False,
          model: Model = None,
@@ -481,7 +488,7 @@ def diff(golden: Annotated[Path, typer.Argument(metavar="GOLDEN", help="A trace 
     judged, logits, local, slices, letters, computed, unplaced, differs.
     """
     from .trace import diff
-    raise typer.Exit(diff(golden, candidate, names, guessed, precision, weights, local, model, everything,
+    raise typer.Exit(diff(golden, candidate, names, guessed, precision, weights, key, local, model, everything,
                           as_json, page, known,
                           write_known))
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..trace.format import PRINTS, Trace, TraceError
-from ..trace.prints import GRAIN, apart, prints_of
+from ..trace.prints import GRAIN, apart, name_of, prints_of
 from . import verdict
 from .compare import UNLIKE, Comparison
 from .metrics import Measure
@@ -27,9 +27,11 @@ def has_prints(trace: Trace) -> bool:
     return PRINTS in trace.facts
 
 
-def compare_prints(golden: Trace, candidate: Trace) -> Comparison:
-    """Judge every array that both have a print of. Raises TraceError when there is none."""
-    right, mine = (trace.facts[PRINTS] if has_prints(trace) else dict(prints_of(trace))
+def compare_prints(golden: Trace, candidate: Trace, key: str = "") -> Comparison:
+    """Judge every array that both have a print of. key: of the fingerprints, where one trace is whole. Raises
+    TraceError when there is none, and for another key."""
+    check_keys(golden, candidate, key)
+    right, mine = (trace.facts[PRINTS] if has_prints(trace) else dict(prints_of(trace, key))
                    for trace in (golden, candidate))
     judged = [judged_print(name, mine[name], right[name], candidate.precision) for name in right if name in mine]
     if not judged:
@@ -44,6 +46,17 @@ def compare_prints(golden: Trace, candidate: Trace) -> Comparison:
                       candidate.precision, judged, words, first, guilty,
                       untapped=[key for key in keys if key not in words], unused=[], aligned=[], warnings=said,
                       logits=None, local=False)
+
+
+def check_keys(golden: Trace, candidate: Trace, key: str) -> None:
+    """Raise TraceError unless both are summed up with the same signs."""
+    names = {str(trace.path): trace.facts.get("key") for trace in (golden, candidate) if has_prints(trace)}
+    if len(names) == 1 and name_of(key) not in names.values():
+        raise TraceError(f"{next(iter(names))} holds fingerprints of another key; give the one with which it was made "
+                         "as --key, or fingerprints of both")
+    if len(set(names.values())) > 1:
+        raise TraceError(f"{golden.path} and {candidate.path} hold fingerprints of two keys, which cannot be compared; "
+                         "make both with one --key")
 
 
 def judged_print(name: str, mine: dict[str, Any], right: dict[str, Any], precision: str) -> Judged:

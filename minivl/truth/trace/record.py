@@ -40,7 +40,7 @@ from ...run.provenance import provenance
 from ..compare.yardstick import add_yardstick
 from .conversation import keep
 from .format import COORDINATES, INPUT, ROWS, Stage, Trace, Writer
-from .prints import write_prints
+from .prints import new_key, write_prints
 
 # Arrays that no leaf hands over itself: Inputs and Batch copy them, the cache keeps them. By their
 # term in a contract.
@@ -59,6 +59,7 @@ class Selection:
     layers: tuple[int, ...] | None = None
     rows: Mapping[str, np.ndarray] = field(default_factory=dict)
     pixels: bool = True
+    key: str = ""                                # of fingerprints; without one a new one, which nobody knows
 
     def check_layers(self, config: ModelConfig) -> None:
         """Raise ArgumentError for the number of a layer that neither tower nor decoder has."""
@@ -110,7 +111,8 @@ def record(vlm: VLM, prompt: Sequence[dict[str, Any]] | Inputs, path: str | Path
     if answer:
         prompt = with_answer(vlm, prompt, answer)
     if not chosen.pixels:
-        return only_prints(path, lambda whole: record(vlm, prompt, whole, replace(chosen, pixels=True), yardsticks))
+        return only_prints(path, chosen.key, lambda whole: record(
+            vlm, prompt, whole, replace(chosen, pixels=True), yardsticks))
     with Writer(path, facts(vlm, f"minivl {VERSION}", vlm.dtype.name)) as out:
         kin = Kin()
         with session() as s:
@@ -127,13 +129,13 @@ def record(vlm: VLM, prompt: Sequence[dict[str, Any]] | Inputs, path: str | Path
             add_yardstick(out, vlm, inputs, precision, chosen.cut)
 
 
-def only_prints(path: str | Path, write: Callable[[Path], None]) -> None:
+def only_prints(path: str | Path, key: str, write: Callable[[Path], None]) -> None:
     """What a trace of everything says in fingerprints; that trace is gone afterwards."""
     with TemporaryDirectory(prefix="minivl-private-") as folder:
         whole = Path(folder) / "whole.safetensors"
         write(whole)
         with Trace(whole) as trace:
-            write_prints(trace, path)
+            write_prints(trace, path, key or new_key())
 
 
 def with_answer(vlm: VLM, prompt: Sequence[dict[str, Any]] | Inputs,
@@ -187,7 +189,7 @@ def record_reference(vlm: VLM, prompt: Sequence[dict[str, Any]] | Inputs, path: 
     inputs = prompt if isinstance(prompt, Inputs) else vlm.on(kernels="definition").prepare(
         list(prompt), after_video=after_video)
     if not chosen.pixels:
-        return only_prints(path, lambda whole: record_reference(
+        return only_prints(path, chosen.key, lambda whole: record_reference(
             vlm, inputs, whole, precision, attention, replace(chosen, pixels=True), after_video))
     rows = skeleton(vlm, inputs)
     model, words = oracle.load(vlm.folder, precision, attention)
