@@ -17,12 +17,17 @@ from ..api import PRECISIONS
 from ..door.errors import ArgumentError
 from ..door.files import PAGES, check_place, read_json, write_whole
 from ..truth.compare import report
-from ..truth.compare.compare import Comparison, compare
-from ..truth.compare.guess import guess
-from ..truth.compare.importers import Candidate, read_arrays, read_candidate
+from ..truth.compare.by_prints import compare_prints, has_prints
+from ..truth.compare.compare import Comparison, compare, computed_in, misfit
+from ..truth.compare.guess import Guess, guess, table_of
+from ..truth.compare.importers import Candidate, is_trace, read_arrays, read_candidate
 from ..truth.compare.page import html
-from ..truth.compare.verdict import SUSPICIOUS, WORDS, WRONG, baseline, news
-from ..truth.trace.format import ROW_LETTERS, Trace, TraceError
+from ..truth.compare.stored import storage_of
+from ..truth.compare.understood import write_understood
+from ..truth.compare.verdict import WORDS, baseline, news
+from ..truth.compare.yardstick import WEIGHTS
+from ..truth.trace.format import ROW_LETTERS, YARDSTICK, Trace, TraceError
+from ..truth.trace.prints import new_key, write_prints
 from .console import heading, line, note, print_json, size, table, working
 from .given import Chosen, check_words, conversation, open_model, sample
 from .labels import check_leaves, labels
@@ -33,7 +38,8 @@ SOURCES, ATTENTION = ("minivl", "transformers"), ("sdpa", "eager")
 def record(images: Sequence[str], question: str | None, output: Path, source: str, model: str | None,
            precision: str | None, kernels: str, attention: str, patterns: Sequence[str],
            layers: str | None,
-           rows: Sequence[str], pixels: bool, yardsticks: Sequence[str] | None, answer: int) -> None:
+           rows: Sequence[str], pixels: bool, key: str | None, yardsticks: Sequence[str] | None,
+           answer: int) -> None:
     """Write the trace of one run. Raises ArgumentError or OSError for whatever is wrong with the
     input."""
     from ..truth.trace.record import Selection, record, record_reference, with_answer
@@ -57,7 +63,7 @@ def record(images: Sequence[str], question: str | None, output: Path, source: st
         if patterns:
             check_leaves(patterns, labels(vlm.processor))
         chosen = Selection(tuple(patterns) or ("*",), numbers(layers) if layers else None,
-                           dict(map(row_choice, rows)), pixels)
+                           dict(map(row_choice, rows)), pixels, key or new_key())
         chosen.check_layers(vlm.config)
         with working(f"recording {source}"):
             if answer:
@@ -67,6 +73,14 @@ def record(images: Sequence[str], question: str | None, output: Path, source: st
             else:
                 record_reference(vlm, messages, output, precision, attention, chosen)
     note(f"written to {output}, {size(output.stat().st_size)}")
+    if not pixels:
+        say_key(chosen.key)
+
+
+def say_key(key: str) -> None:
+    """What a key is for."""
+    note(f"made with --key {key}: other fingerprints of this key can be compared with these. It is as secret as the "
+         "picture")
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -105,7 +119,7 @@ def show(path: Path, pattern: str, as_json: bool) -> None:
 
 
 def diff(golden: Path, candidate: Path, names: Path | None, guessed: Path | None,
-         precision: str | None, local: bool,
+         precision: str | None, weights: str | None, key: str | None, local: bool,
          model: str | None, everything: bool, as_json: bool, page: Path | None, known: Path | None,
          write_known: Path | None) -> int:
     """Compare, report, and give the exit code: 0 the same within rounding, 1 different. Raises
@@ -115,11 +129,8 @@ def diff(golden: Path, candidate: Path, names: Path | None, guessed: Path | None
             check_place(place, *endings)
     expected = read_baseline(known) if known else {}
     with Trace(golden) as trace:
-        if guessed:
-            propose(candidate, trace, guessed)
-        table_of_names = read_names(names or guessed) if names or guessed else None      # type: ignore[arg-type]
-        theirs = read_candidate(candidate, trace, table_of_names, precision)
-        found = compare_local(trace, theirs, model) if local else compare(trace, theirs)
+        found = by_prints(trace, candidate, key) or by_arrays(trace, candidate, names, guessed, precision, weights,
+                                                         local, model)
         if page:
             text = html(found, trace, faults=known_faults(found, trace))
             write_whole(page, lambda file: file.write(text.encode()))
@@ -133,7 +144,54 @@ def diff(golden: Path, candidate: Path, names: Path | None, guessed: Path | None
         write_whole(write_known, lambda file: file.write(text.encode()))
     if known and not as_json:
         line(f"{len(bad)} arrays are worse than {known} says")
-    return 1 if bad else 0
+    return 1 if bad or any(not one.known for one in found.unplaced) else 0
+
+
+def by_arrays(trace: Trace, candidate: Path, names: Path | None, guessed: Path | None, precision: str | None,
+              weights: str | None, local: bool, model: str | None) -> Comparison:
+    """The comparison of whole arrays."""
+    if guessed:
+        propose(candidate, trace, guessed)
+    table_of_names = read_names(names or guessed) if names or guessed else None          # type: ignore[arg-type]
+    theirs = read_candidate(candidate, trace, table_of_names, precision, weights_of(weights, trace, local))
+    return compare_local(trace, theirs, model) if local else compare(trace, theirs)
+
+
+def by_prints(golden: Trace, candidate: Path, key: str | None) -> Comparison | None:
+    """The comparison where one of the two is fingerprints; None where neither is. Raises TraceError for arrays
+    of others, which cannot be laid beside fingerprints."""
+    if not is_trace(candidate):
+        if has_prints(golden):
+            raise TraceError(f"{candidate}: arrays of others are laid beside whole arrays, and {golden.path} holds "
+                             "fingerprints; import them where the whole golden trace is (`minivl trace import`)")
+        return None
+    with Trace(candidate) as theirs:
+        return compare_prints(golden, theirs, key or "") if has_prints(golden) or has_prints(theirs) else None
+
+
+def fingerprint(path: Path, output: Path, key: str | None) -> None:
+    """Write the fingerprints of a trace. Raises TraceError or OSError."""
+    check_place(output)
+    with Trace(path) as trace:
+        if has_prints(trace):
+            raise TraceError(f"{path}: holds fingerprints already")
+        write_prints(trace, output, key := key or new_key())
+    note(f"written to {output}, {size(output.stat().st_size)}")
+    say_key(key)
+
+
+def weights_of(weights: str | None, golden: Trace, local: bool) -> str:
+    """The kind of the candidate's weights, where it is told. Raises ArgumentError for one that there is
+    none of, TraceError where the golden trace does not know what they cost."""
+    if weights is None:
+        return ""
+    if weights not in WEIGHTS:
+        raise ArgumentError(f"--weights is {weights!r}; it can be {' or '.join(WEIGHTS)}: weights of 16 bits and "
+                            "more need no word")
+    if not local and not golden.tables(f"{YARDSTICK}.{weights}"):
+        raise TraceError(f"{golden.path} does not know what weights in {weights} cost: record it with --yardstick "
+                         f"{weights} besides the others, or ask with --local")
+    return weights
 
 
 def known_faults(found: Comparison, golden: Trace) -> list[dict[str, Any]]:
@@ -145,7 +203,7 @@ def known_faults(found: Comparison, golden: Trace) -> list[dict[str, Any]]:
             for fault in possible(found.suspects, golden.stages)]
 
 
-def propose(candidate: Path, golden: Trace, path: Path) -> None:
+def propose(candidate: Path, golden: Trace, path: Path | None) -> dict[str, Any]:
     """Guess what the candidate's names mean, write the table and show it. Raises TraceError when
     nothing is found."""
     arrays = read_arrays(candidate)
@@ -154,13 +212,40 @@ def propose(candidate: Path, golden: Trace, path: Path) -> None:
     if not found:
         raise TraceError(f"{candidate}: none of its {len(arrays)} arrays looks like a stage of the "
                          "golden trace; were the inputs the same?")
-    text = json.dumps({g.name: g.label for g in found}, indent=1) + "\n"
-    write_whole(path, lambda file: file.write(text.encode()))
+    named = table_of(found)
+    if path:
+        text = json.dumps(named, indent=1) + "\n"
+        write_whole(path, lambda file: file.write(text.encode()))
     for g in found:
-        how = "by its name" if g.distance is None else f"fingerprint {report.number(g.distance)}"
-        note(f"{g.name} = {g.label}  ({how}{', or ' + ', '.join(g.instead) if g.instead else ''})")
-    note(f"{len(found)} of {len(arrays)} names guessed, written to {path}: look it through, then use "
-         f"--names {path}")
+        note(f"{g.name} = {g.label}  ({how(g)}{', or ' + ', '.join(g.instead) if g.instead else ''})")
+    where = f", written to {path}: look it through, then use --names {path}" if path else ""
+    note(f"{len(found)} of {len(arrays)} names guessed{where}")
+    return named
+
+
+def how(g: Guess) -> str:
+    """By what an array was recognised."""
+    if g.distance is not None:
+        return f"fingerprint {report.number(g.distance)}"
+    return "by its name" if g.off is None else f"by name and shape; its rows are off by {g.off:.0%}"
+
+
+def import_dump(candidate: Path, output: Path, golden: Path, names: Path | None, precision: str | None) -> None:
+    """Write a dump as a trace under minivl's labels, and show what was understood. Raises ValueError or
+    OSError when nothing is."""
+    check_place(output)
+    with Trace(golden) as trace:
+        known = read_names(names) if names else None if is_trace(candidate) else propose(candidate, trace, None)
+        theirs = read_candidate(candidate, trace, known, precision)
+        taps = write_understood(trace, theirs, output)
+        made = computed_in(trace, theirs, taps)
+        table(("stage", "rows", "came as", "stored", "computed", "done"), [
+            (tap.name, tap.letter, str(list(tap.theirs.shape)), "" if tap.found is None else storage_of(tap)
+             if tap.found.array.dtype.kind in "fV" else tap.found.array.dtype.name, made.get(tap.name, ""),
+             "; ".join(tap.found.notes) if tap.found else misfit(tap)) for tap in taps])
+    for name in theirs.loose:
+        note(f"{name} has no label; it is kept, and `minivl diff` says what it may be")
+    note(f"written to {output}, {size(output.stat().st_size)}: `minivl diff {golden} {output}`")
 
 
 def compare_local(golden: Trace, candidate: Candidate, model: str | None) -> Comparison:
@@ -175,8 +260,9 @@ def compare_local(golden: Trace, candidate: Candidate, model: str | None) -> Com
 def read_names(path: Path) -> dict[str, Any]:
     """A table of names: their name -> label or entry. Raises TraceError."""
     found = read_json(path, TraceError)
-    if not all(isinstance(e, str) or (isinstance(e, dict) and "label" in e) for e in found.values()):
-        raise TraceError(f"{path}: should map their names to labels, or to objects with a label")
+    if not all(e is None or isinstance(e, str) or (isinstance(e, dict) and "label" in e) for e in found.values()):
+        raise TraceError(f"{path}: should map their names to labels, to objects with a label, or to null for an "
+                         "array that is left out")
     return found
 
 
@@ -191,11 +277,12 @@ def read_baseline(path: Path) -> dict[str, str]:
 
 def tell(found: Comparison, everything: bool) -> None:
     """The comparison on the terminal."""
-    heading("different" if any(w in (SUSPICIOUS, WRONG) for w in found.words.values())
-            else "the same within rounding")
+    heading(report.title(found))
     for said in report.headline(found) + report.logits_line(found):
         line(said)
     line()
     table(report.COLUMNS, [report.cells(row) for row in report.shown(found, everything)],
           right=report.COLUMNS[2:], droppable=("PCC", "cosine", "worst row"))
-    note(report.notice())
+    note(report.COLUMNS_SAY)
+    if report.notice(found):
+        note(report.notice(found))

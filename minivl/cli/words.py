@@ -370,6 +370,10 @@ trace = typer.Typer(cls=TyperGroup, rich_markup_mode=None, no_args_is_help=True,
 app.add_typer(trace, name="trace")
 
 
+Key = Annotated[str | None, typer.Option("--key", metavar="WORD", show_default=False, help=(
+    "Of fingerprints: those of one key can be compared. A new one is drawn and told without it."))]
+
+
 @trace.command("record")
 def trace_record(
         words: Annotated[list[str] | None, typer.Argument(metavar="[IMAGE ... QUESTION]",
@@ -392,7 +396,8 @@ def trace_record(
         rows: Annotated[list[str], typer.Option(metavar="LETTER=N,N-N", help=(
             "Keep these rows of arrays with this axis letter, as in s=0,5-9. May be given again."))] = [],  # noqa: B006
         no_pixels: Annotated[bool, typer.Option("--no-pixels", help=(
-            "Leave out the picture, the text, and stages that they can be read from."))] = False,
+            "Write fingerprints instead of arrays, under a key that you keep."))] = False,
+        key: Key = None,
         yardstick: Annotated[list[str] | None, typer.Option(metavar="PRECISION", show_default=False,
                                                             help=(
             "Measure the rounding of this precision too. May be given again; for a float64 run of "
@@ -404,7 +409,7 @@ def trace_record(
     from .trace import record
     images, question = (words[:-1], words[-1]) if words else ([], None)
     record(images, question, output, source, model, precision, kernels, attention, select, layers,
-           rows, not no_pixels,
+           rows, not no_pixels, key,
            yardstick, answer)
 
 
@@ -417,6 +422,35 @@ def trace_show(path: Annotated[Path, typer.Argument(metavar="TRACE")],
     show(path, pattern, as_json)
 
 
+@trace.command("fingerprint")
+def trace_fingerprint(
+        path: Annotated[Path, typer.Argument(metavar="TRACE")],
+        output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The fingerprints.")]
+        = Path("prints.safetensors"),
+        key: Key = None) -> None:
+    """Write the fingerprints of a trace: kilobytes that can be sent, and compared with `minivl diff`."""
+    from .trace import fingerprint
+    fingerprint(path, output, key)
+
+
+@trace.command("import")
+def trace_import(
+        dump: Annotated[Path, typer.Argument(metavar="DUMP", help=(
+            ".npz, .safetensors, .bin, or a folder of .npy or .bin."))],
+        output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The trace.")]
+        = Path("candidate.safetensors"),
+        golden: Annotated[Path, typer.Option(metavar="TRACE", help="Of the same prompt, that minivl recorded.")]
+        = Path("golden.safetensors"),
+        names: Annotated[Path | None, typer.Option(metavar="FILE.json", show_default=False, help=(
+            "What the names mean: {name: label}. Without it they are guessed."))] = None,
+        precision: Annotated[str | None, typer.Option(show_default=False, help=(
+            "That it was computed in; without it what its numbers show."))] = None) -> None:
+    """Write down what is understood of a dump, as a trace under minivl's labels: to be looked at once, and
+    compared as often as needed."""
+    from .trace import import_dump
+    import_dump(dump, output, golden, names, precision)
+
+
 @app.command()
 def diff(golden: Annotated[Path, typer.Argument(metavar="GOLDEN", help="A trace that minivl recorded.")],
          candidate: Annotated[Path, typer.Argument(metavar="CANDIDATE", help=(
@@ -427,7 +461,10 @@ def diff(golden: Annotated[Path, typer.Argument(metavar="GOLDEN", help="A trace 
                                                       show_default=False, help=(
              "Guess the names from the numbers, write the table to FILE.json, and go on with it."))] = None,
          precision: Annotated[str | None, typer.Option(show_default=False, help=(
-             "Of the candidate; without it what its numbers show."))] = None,
+             "That the candidate computed in; without it what its numbers show."))] = None,
+         weights: Annotated[str | None, typer.Option(metavar="int8|int4", show_default=False, help=(
+             "How the candidate keeps its weights: what that costs is no difference."))] = None,
+         key: Key = None,
          local: Annotated[bool, typer.Option("--local", help=(
              "Run each stage on the candidate's own values: names every guilty one. Needs the model."))] = False,
          model: Model = None,
@@ -448,10 +485,10 @@ def diff(golden: Annotated[Path, typer.Argument(metavar="GOLDEN", help="A trace 
 
     Exit code 0: the same within rounding; 1: different; 2: cannot be compared. JSON: golden,
     candidate, producer, precision, words, first_bad, suspects, untapped, unused, aligned, warnings,
-    judged, logits, local, slices.
+    judged, logits, local, slices, letters, computed, unplaced, differs.
     """
     from .trace import diff
-    raise typer.Exit(diff(golden, candidate, names, guessed, precision, local, model, everything,
+    raise typer.Exit(diff(golden, candidate, names, guessed, precision, weights, key, local, model, everything,
                           as_json, page, known,
                           write_known))
 
