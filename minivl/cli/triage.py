@@ -21,7 +21,7 @@ CACHE = "minivl-triage-cache.jsonl"
 
 def triage(candidate: Path, model: str | None, precision: str | None, golden: str | None,
            cache: Path | None,
-           output: Path, max_new_tokens: int, as_json: bool) -> int:
+           output: Path, max_new_tokens: int | None, as_json: bool) -> int:
     """Compare, report, and give the exit code: 0 the same within rounding, 1 different. Raises
     ValueError or OSError when nothing can be compared."""
     for name, given in (("--precision", precision), ("--golden", golden)):

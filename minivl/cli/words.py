@@ -561,7 +561,11 @@ def triage(candidate: Annotated[Path, typer.Argument(metavar="CANDIDATE.jsonl", 
                "Where minivl's runs are kept; without it minivl-triage-cache.jsonl beside the candidate."))] = None,
            output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help=(
                "Where the smallest bad sample goes."))] = Path("minivl-triage"),
-           max_new_tokens: Length = 128, as_json: AsJson = False) -> None:
+           max_new_tokens: Annotated[int | None, typer.Option(
+               "--max-new-tokens", min=1, metavar="N", show_default=False, help=(
+                   "How many tokens the candidate was allowed, for lines that do not say it. Without it "
+                   "minivl's own answers end at 128."))] = None,
+           as_json: AsJson = False) -> None:
     """Tell what is wrong with another program's answers. Pixels, settings or arithmetic, and in which
     samples.
 

@@ -266,7 +266,7 @@ def test_samplers_begin_with_the_checkpoints_own_and_hold_what_the_candidate_dec
 
 def scorer_of(precision="float32", cache=None):
     vlm = world()
-    return Scorer(vlm, precision, "float64", samplers(vlm.generation), cache or Cache(), 4)
+    return Scorer(vlm, precision, "float64", samplers(vlm.generation), cache or Cache())
 
 
 def test_one_pass_over_an_answer_scores_it_as_decoding_does():
@@ -371,7 +371,7 @@ def test_what_no_hypothesis_explains_is_arithmetic_unless_the_numbers_say_otherw
     holds = Tried("bilinear", PIXELS, 9, 1.0, 0.1, 0.9, 0.5)
     assert weighed(whole, bad, measured_as(True, True), [holds])[:2] == (PIXELS, "bilinear")
     unsure = Tried("bilinear", PIXELS, 9, 1.0, 0.1, 0.9, -0.1)
-    spoils = Tried("bilinear", PIXELS, 9, 1.0, 0.1, 0.9, 0.5, spoils=True)
+    spoils = Tried("bilinear", PIXELS, 9, 1.0, 0.1, 0.9, 0.5, "it spoils right samples")
     assert weighed(whole, bad, measured_as(True, True), [unsure, spoils])[0] == ARITHMETIC
 
 

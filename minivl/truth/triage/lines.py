@@ -14,8 +14,8 @@ import json
 import math
 import re
 import reprlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,18 @@ class Line:
         return self.settings.get("max_new_tokens")
 
 
+def told_length(lines: Sequence[Line], most: int | None) -> list[Line]:
+    """The lines with `--max-new-tokens` in those that do not say it themselves. Raises LinesError for a
+    line that says another number."""
+    if most is None:
+        return list(lines)
+    other = next((line for line in lines if line.max_new_tokens not in (None, most)), None)
+    if other is not None:
+        raise LinesError(f"line {other.number}: settings.max_new_tokens is {other.max_new_tokens}, and "
+                         f"--max-new-tokens is {most}; leave the option out")
+    return [replace(line, settings={**line.settings, "max_new_tokens": most}) for line in lines]
+
+
 def read_lines(path: Path) -> list[Line]:
     """All samples of a file; empty lines are skipped. Paths of pictures are relative to the file.
     Raises LinesError, and OSError as the system does."""
@@ -113,6 +125,11 @@ def _line(number: int, raw: bytes, path: Path) -> Line:
     named = number if row.get("id") is None else row["id"]
     return Line(number, str(named), messages, row["text"], ids, prompt, numbers, grid,
                 _settings(row, wrong), row.get("expected"), row.get("teacher_forced", False))
+
+
+def clean(text: str) -> str:
+    """A text without what decoders treat differently: blanks at its ends, and the end-of-turn mark."""
+    return text.replace("<|im_end|>", "").replace("<|endoftext|>", "").strip()
 
 
 Wrong = Callable[[str], LinesError]
