@@ -95,6 +95,14 @@ def nearer(right: Multiples, wrong: Multiples) -> float:
     return float(np.mean(gains)) if gains else 0.0
 
 
+def explained_share(right: Multiples, wrong: Multiples) -> float:
+    """How much of the error is gone with the wrong run, on average over the taps at which one of the two
+    is further away than rounding: 1 all of it, -1 where it makes errors of its own."""
+    bad = [key for key in right if max(right[key], wrong[key]) > 1]
+    shares = [1 - max(wrong[key] - 1, 0) / max(right[key] - 1, 1e-9) for key in bad]
+    return float(np.mean(np.clip(shares, -1, 1))) if bad else 0.0
+
+
 def akin(taps: Mapping[str, Tapped], right: Own, wrong: Own, bad: Iterable[str]) -> bool:
     """Whether the candidate is as far from the right run as the wrong run is, at each of several taps,
     and never far.
@@ -103,14 +111,14 @@ def akin(taps: Mapping[str, Tapped], right: Own, wrong: Own, bad: Iterable[str])
         sums gives other numbers and errors of the same size. That says something of small errors
         only: large ones are all of the size of the array.
     """
-    pairs = [sizes for key in bad for sizes in _sizes(taps[key], right.get(key, ()), wrong.get(key, ()))]
+    pairs = [sizes for key in bad for sizes in sizes_of(taps[key], right.get(key, ()), wrong.get(key, ()))]
     sizes = [size for pair in pairs for size in pair]
     if len(pairs) < 2 or max(sizes) > SMALL or min(sizes) <= 0:
         return False
     return bool(max(abs(np.log10(theirs / fault)) for theirs, fault in pairs) < SAME_SIZE)
 
 
-def _sizes(tap: Tapped, right: tuple, wrong: tuple) -> Iterator[tuple[float, float]]:
+def sizes_of(tap: Tapped, right: tuple, wrong: tuple) -> Iterator[tuple[float, float]]:
     """How far the candidate, and the wrong run, are from the right run: relative, for every array;
     infinite where one does not fit."""
     if len(right) < len(tap.arrays):                          # the right run has broken off before

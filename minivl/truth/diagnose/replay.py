@@ -18,6 +18,7 @@ import numpy as np
 
 from ...api import VLM
 from ...config import OFFICIAL_PICTURES, VisionConfig
+from ...door.stage import Wrap
 from ...passes.patches import patchify, unpatchify
 from ...passes.positions import AFTER_VIDEO
 from ...run.inputs import Inputs
@@ -88,16 +89,22 @@ class Replay:
                    for name, grids in PATCHES.items() if len(self.given[name])}
         return Inputs.from_arrays(self.given | patches, self.vlm.config, rule)
 
-    def own(self, fault: Fault | None = None, precision: str = "float32") -> Own:
+    def own(self, fault: Fault | None = None, precision: str = "float32", until: str | None = None,
+            wraps: Mapping[str, Wrap] | None = None) -> Own:
         """Key -> what each tapped stage gave itself. A run that breaks off, as a fault may make it,
-        gives what it had. In the candidate's precision: what an honest candidate has there."""
+        gives what it had. In the candidate's precision: what an honest candidate has there.
+
+        until: the last stage that is asked for; wraps: what else stands in for passes and kernels.
+        """
         anew = fault is not None and fault.label.startswith(PREPARING)
         inputs, before = self._prepared(fault) if anew else self.prepared
         found = dict(before)
         if inputs is not None:
-            wraps = fault.table() if fault else None
+            table = {**(wraps or {}), **(fault.table() if fault else {})}
+            last = until if until in self.values and not until.startswith(PREPARING) else None
             with breaking_off():
-                run_on(self.vlm, inputs, self.values, precision, wraps, take=found.__setitem__)
+                run_on(self.vlm, inputs, self.values, precision, table, until=last,
+                       take=found.__setitem__)
         return found
 
     def _prepared(self, fault: Fault | None) -> tuple[Inputs | None, Own]:

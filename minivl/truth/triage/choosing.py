@@ -18,8 +18,9 @@ import numpy as np
 
 from .hypotheses import SETTINGS
 from .loss import LOGPROBS, MOST, Sample, Tried, distance, judged, rounding_of, under
-from .properties import Test
+from .properties import SURE, Test
 from .samplers import Choice, Sampler, far_from_drawn, may_have_drawn
+from .statistics import fisher_exact
 
 OURS = 3                   # times what rounding does, at most, do log-probabilities that are ours differ
 GREEDY = 1e-3                            # the official files say do_sample and a temperature of 1e-6
@@ -38,8 +39,7 @@ def by_sampler(sampler: Sampler, worst: Sequence[Sample], bad: Sequence[Sample],
     drawn = sampler.temperature > 0
     after = [under(one, one.mine, sampler.name, drawn) for one in worst]
     against = (moved_numbers(sampler, bad) or other_than_told(sampler, bad)
-               or (not_drawn(sampler, [*bad, *fine], pictures) if drawn else
-                   spoilt(sampler, fine, limit)))
+               or (not_drawn(sampler, bad, fine, pictures) if drawn else spoilt(sampler, fine, limit)))
     return judged(sampler.name, SETTINGS, worst, after, against)
 
 
@@ -83,26 +83,38 @@ def contradiction(sampler: Sampler, settings: Mapping[str, Any]) -> str:
 
 def spoilt(sampler: Sampler, fine: Sequence[Sample], limit: float) -> str:
     """That a greedy sampler would not have written what is right."""
-    written = [one for one in fine if not one.line.teacher_forced and one.tokens_known]
-    worse = sum(min(float(one.mine.choices[sampler.name].regret.sum()), MOST) > limit for one in written)
-    if worse <= SPOILT * len(written):
+    known = written(fine)
+    worse = sum(min(float(one.mine.choices[sampler.name].regret.sum()), MOST) > limit for one in known)
+    if worse <= SPOILT * len(known):
         return ""
-    return f"it would not have chosen {worse} of {len(written)} answers that are right"
+    return f"it would not have chosen {worse} of {len(known)} answers that are right"
 
 
-def not_drawn(sampler: Sampler, samples: Sequence[Sample], pictures: Properties) -> str:
-    """That the answers do not look drawn by the sampler: all of them, or those to pictures with some
-    property, which no sampler sees."""
-    written = [one for one in samples if not one.line.teacher_forced and one.tokens_known]
-    if not may_have_drawn(choices_of(written, sampler)):
+def not_drawn(sampler: Sampler, bad: Sequence[Sample], fine: Sequence[Sample],
+              pictures: Properties) -> str:
+    """That the answers do not look drawn by the sampler; where no log-probabilities show that the scores
+    are ours, that they depend on a property of the picture, which no sampler sees, too."""
+    bad, fine = written(bad), written(fine)
+    if not may_have_drawn(choices_of([*bad, *fine], sampler)):
         return "the tokens are not those that it would have drawn"
+    if all(one.line.logprobs is not None for one in bad):
+        return ""
+    several = 2 * len(pictures)
     for name, test in pictures.items():
-        has = np.array([test(one) for one in written], bool)
-        parts = [choices_of([one for one, yes in zip(written, has, strict=True) if yes == side], sampler)
-                 for side in (True, False)]
-        if all(parts) and any(far_from_drawn(part, 2 * len(pictures)) for part in parts):
-            return f"which tokens are unlikely goes with a property of the picture: {name}"
+        sides = [[one for one in [*bad, *fine] if test(one) == side] for side in (True, False)]
+        if all(sides) and any(far_from_drawn(choices_of(part, sampler), several) for part in sides):
+            return f"the unlikely tokens go with a property of the picture: {name}"
+        with_it, all_with = sum(map(test, bad)), len(sides[0])
+        p = fisher_exact(with_it, all_with - with_it, len(bad) - with_it,
+                         len(fine) - (all_with - with_it))
+        if p < SURE / len(pictures) and with_it * len(sides[1]) > (len(bad) - with_it) * all_with:
+            return f"the bad samples go with a property of the picture: {name}"
     return ""
+
+
+def written(samples: Sequence[Sample]) -> list[Sample]:
+    """Those whose tokens the candidate chose itself, and said."""
+    return [one for one in samples if not one.line.teacher_forced and one.tokens_known]
 
 
 def choices_of(samples: Sequence[Sample], sampler: Sampler) -> list[Choice]:
