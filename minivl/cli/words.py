@@ -549,9 +549,16 @@ def parity(model: Annotated[str | None, typer.Argument(metavar="[MODEL_DIR]", sh
 
 
 @app.command()
-def triage(candidate: Annotated[Path, typer.Argument(metavar="CANDIDATE.jsonl", help=(
+def triage(candidate: Annotated[Path | None, typer.Argument(metavar="[CANDIDATE.jsonl]", help=(
                "Answers of another program, one sample a line; docs/guide/triage.md describes the "
-               "fields."))],
+               "fields. With --url: where the server's answers are written."))] = None,
+           url: Annotated[str | None, typer.Option(metavar="URL", show_default=False, help=(
+               "Ask a server that speaks the OpenAI protocol, instead of reading answers."))] = None,
+           served_model: Annotated[str | None, typer.Option(
+               "--served-model", metavar="NAME", show_default=False,
+               help="With --url: the name by which the server knows the model.")] = None,
+           questions: Annotated[int, typer.Option(min=8, max=60, metavar="N", help=(
+               "With --url: ask at most so many questions."))] = 60,
            model: Model = None,
            precision: Annotated[str | None, typer.Option(show_default=False, help=(
                "Of the candidate; without it what its lines say, else bfloat16."))] = None,
@@ -574,7 +581,12 @@ def triage(candidate: Annotated[Path, typer.Argument(metavar="CANDIDATE.jsonl", 
     evidence, tried, notes], shared: [named, table], answers (minivl's), losses, smallest: [name,
     size, folder, with_answer, commands].
     """
-    from .triage import triage
+    from .triage import triage, triage_served
+    if url is not None:
+        raise typer.Exit(triage_served(url, served_model, questions, candidate, model, precision, golden,
+                                       cache, output, as_json))
+    if candidate is None:
+        raise typer.BadParameter("give a file of answers, or --url to ask a server")
     raise typer.Exit(triage(candidate, model, precision, golden, cache, output, max_new_tokens, as_json))
 
 

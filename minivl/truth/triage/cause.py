@@ -19,7 +19,7 @@ import numpy as np
 
 from .choosing import GREEDY, OURS, SPOILT, by_sampler
 from .hypotheses import ARITHMETIC, PIXELS, SETTINGS, Hypothesis, hypotheses, prompt_of
-from .inputs import Evidence, beside_ours, cut_off
+from .inputs import Evidence, beside_ours, by_count, cut_off
 from .lines import Line
 from .loss import LOGPROBS, REGRET, Measured, Sample, Tried, judged, limits, total, under
 from .properties import of_pictures, resized
@@ -48,7 +48,8 @@ def find_cause(samples: Sequence[Sample], bad: np.ndarray, measured: Sequence[Me
                say: Callable[[str], None] = lambda words: None) -> Cause:
     """What is behind the loss. Without loss and without other inputs: nothing."""
     known = hypotheses()
-    evidence = [*beside_ours(samples, scorer.vlm, known), *cut_off(samples, scorer.vlm)]
+    evidence = [*beside_ours(samples, scorer.vlm, known), *by_count(samples, scorer.vlm),
+                *cut_off(samples, scorer.vlm)]
     lost = any(one.lost for one in measured)
     if not lost and not evidence:
         return Cause(None)

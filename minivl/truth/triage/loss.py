@@ -31,8 +31,8 @@ from .statistics import Interval, paired_interval
 # So many times minivl's own rounding is allowed. In 16 bits the type decides and honest runs are
 # alike; in 32 and 64 the order of a sum does (`truth/compare/verdict.py` allows as much).
 LEEWAY = {"float64": 8.0, "float32": 8.0, "float16": 2.0, "bfloat16": 2.0}
-# nats: programs print four digits
-LEAST = {"float64": 1e-4, "float32": 1e-4, "float16": 1e-3, "bfloat16": 1e-3}
+# nats: programs print four digits, which costs half of the last one
+LEAST = {"float64": 5e-5, "float32": 5e-5, "float16": 1e-3, "bfloat16": 1e-3}
 FAR = 3.0                        # a bad sample is so many times what rounding does to nearly all
 BEYOND = 10.0                    # and one that no rounding explains so many times what it does to any
 MOST = 10.0          # nats that one token can count for, so that an impossible one does not outweigh all
