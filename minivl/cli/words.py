@@ -438,10 +438,15 @@ def diff(golden: Annotated[Path, typer.Argument(metavar="GOLDEN", help="A trace 
              "Write a page with a map of the difference."))] = None,
          known: Annotated[Path | None, typer.Option("--baseline", metavar="FILE.json",
                                                     show_default=False, help=(
-             "What is known to differ: only what is worse counts."))] = None,
+             "What is known to differ, by name or pattern: only what is worse counts."))] = None,
          write_known: Annotated[Path | None, typer.Option("--write-baseline", metavar="FILE.json",
                                                           show_default=False,
                                                           help="Write down what differs now.")] = None,
+         xml: Annotated[Path | None, typer.Option("--junit", metavar="FILE.xml", show_default=False, help=(
+             "Write a test report for a build server: an array is a test."))] = None,
+         findings: Annotated[Path | None, typer.Option("--sarif", metavar="FILE.sarif",
+                                                       show_default=False, help=(
+             "Write what is bad as findings, for a code host."))] = None,
          as_json: AsJson = False) -> None:
     """Find where another implementation goes wrong first. Each stage: exact, rounding, suspicious or
     wrong.
@@ -453,7 +458,7 @@ def diff(golden: Annotated[Path, typer.Argument(metavar="GOLDEN", help="A trace 
     from .trace import diff
     raise typer.Exit(diff(golden, candidate, names, guessed, precision, local, model, everything,
                           as_json, page, known,
-                          write_known))
+                          write_known, xml, findings))
 
 
 Candidate = Annotated[str | None, typer.Option("--candidate", metavar="FILE.py:NAME",

@@ -171,8 +171,3 @@ def baseline(judged: list[Judged]) -> dict[str, str]:
     words."""
     return {row.name: row.word for row in judged if row.word in (SUSPICIOUS, WRONG)}
 
-
-def news(judged: list[Judged], known: Mapping[str, str]) -> list[Judged]:
-    """The bad arrays whose word is worse than the one written down."""
-    return [row for row in judged if row.word in (SUSPICIOUS, WRONG)
-            and WORDS.index(row.word) > WORDS.index(known.get(row.name, ROUNDING))]

@@ -51,8 +51,8 @@ UNSEEN = {"prompt.encode": "prompt.render", "positions.mrope": "positions.ticks"
 @dataclass(frozen=True)
 class Suspect:
     """One fault and what speaks for it. explained: the share of the error at wrong taps that is gone
-    with it planted, 1 where all of it is; below 0 where it makes others; left, cured: taps that are wrong with it planted, and no more
-    wrong with it;
+    with it planted, 1 where all of it is, below 0 where it makes others; left, cured: taps that are
+    wrong with it planted, and no more wrong with it;
     at: the tap that it brings nearest, with its multiple of rounding without and with the fault;
     akin: not the same numbers, but small errors of the same size at the same taps
     """
@@ -198,13 +198,15 @@ def leaning(run: Replay) -> list[Suspect]:
     return sorted(each, key=lambda one: (not one.is_clear(), -one.lean.sigmas if one.lean else 0.0))
 
 
-def possible(passes: Iterable[str], stages: Container[str], config: ModelConfig) -> list[Fault]:
+def possible(passes: Iterable[str], stages: Container[str], config: ModelConfig | None = None
+             ) -> list[Fault]:
     """Exhibits and relatives that may lie in one of these passes, or in one that made the inputs where the trace
     begins behind it."""
     labels = {plain(key) for key in passes}
     labels |= {before for label in labels for before in BEFORE.get(label, ()) if before not in stages}
     labels |= {UNSEEN[label] for label in labels if label in UNSEEN}
-    return [fault for fault in (*FAULTS.values(), *relatives(config))
+    kin = relatives(config) if config is not None else []
+    return [fault for fault in (*FAULTS.values(), *kin)
             if any(fnmatchcase(label, leaf) for label in labels for leaf in fault.leaves)]
 
 

@@ -87,8 +87,8 @@ def reasons(found: Diagnosis, one: Suspect) -> list[str]:
                 "size, though not the same numbers: rounding to a narrower type does that"]
     return [*shared,
             "with this fault planted, minivl makes of the candidate's own values what the candidate "
-            f"has: {one.explained:.0%} of the error is explained, {one.cured} of {one.cured + one.left} wrong taps come right, {key} goes from "
-            f"{number(right)} times what rounding may do to {number(wrong)}"]
+            f"has: {one.explained:.0%} of the error is explained, {one.cured} of "
+            f"{one.cured + one.left} wrong taps come right, {key} goes from {number(right)} times what rounding may do to {number(wrong)}"]
 
 
 def cells(one: Suspect) -> tuple[str, ...]:
@@ -98,8 +98,8 @@ def cells(one: Suspect) -> tuple[str, ...]:
     if one.lean is not None:
         return (one.fault.name, says, "", one.fault.incidents[0], f"{one.lean.share:.2f} x its way", "0",
                 f"{one.lean.sigmas:.1f} sigmas", "", "")
-    return (one.fault.name, says, f"{max(one.explained, 0):.0%}", one.fault.incidents[0], f"{10 ** one.nearer:.3g} x", str(one.left), key,
-            number(right), number(wrong))
+    return (one.fault.name, says, f"{max(one.explained, 0):.0%}", one.fault.incidents[0],
+            f"{10 ** one.nearer:.3g} x", str(one.left), key, number(right), number(wrong))
 
 
 def document(found: Diagnosis) -> dict[str, Any]:
@@ -115,6 +115,6 @@ def _row(one: Suspect) -> dict[str, Any]:
     key, right, wrong = one.at or (None, None, None)
     return {"fault": one.fault.name, "label": one.fault.label, "incidents": one.fault.incidents,
             "parameters": one.fault.says if isinstance(one.fault, Relative) else None,
-            "explained": one.explained, "nearer": one.nearer, "wrong_taps_left": one.left, "taps_explained": one.cured, "tap": key,
-            "rounding_right": right, "rounding_fault": wrong,
+            "explained": one.explained, "nearer": one.nearer, "wrong_taps_left": one.left,
+            "taps_explained": one.cured, "tap": key, "rounding_right": right, "rounding_fault": wrong,
             "lean": None if one.lean is None else vars(one.lean)}

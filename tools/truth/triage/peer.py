@@ -25,8 +25,8 @@ Answer = tuple[list[int], list[float | None], int]         # ids, log-probabilit
 
 
 class Peer:
-    """wraps: what is planted; batch: so many requests are answered in one run, as far as they come at one time; options:
-    of `generate`, for every request; shows_logprobs, shows_counts: what replies hold."""
+    """wraps: what is planted; batch: so many requests are answered in one run, as far as they come at one time;
+    options: of `generate`, for every request; shows_logprobs, shows_counts: what replies hold."""
 
     def __init__(self, vlm: minivl.VLM, wraps: Mapping[str, Wrap] | None = None, batch: int = 1,
                  options: Mapping[str, Any] | None = None, shows_logprobs: bool = True, shows_counts: bool = True,
