@@ -88,7 +88,8 @@ def reasons(found: Diagnosis, one: Suspect) -> list[str]:
     return [*shared,
             "with this fault planted, minivl makes of the candidate's own values what the candidate "
             f"has: {one.explained:.0%} of the error is explained, {one.cured} of "
-            f"{one.cured + one.left} wrong taps come right, {key} goes from {number(right)} times what rounding may do to {number(wrong)}"]
+            f"{one.cured + one.left} wrong taps come right, {key} goes from {number(right)} times what "
+            f"rounding may do to {number(wrong)}"]
 
 
 def cells(one: Suspect) -> tuple[str, ...]:
