@@ -24,6 +24,7 @@ from .statistics import fisher_exact
 
 OURS = 3                   # times what rounding does, at most, do log-probabilities that are ours differ
 GREEDY = 1e-3                            # the official files say do_sample and a temperature of 1e-6
+USUAL = 0.7                # the lowest temperature that programs have where nobody says one
 SPOILT = 1 / 3                           # of the right samples, at most, may a hypothesis make wrong
 Properties = Mapping[str, Test]
 
@@ -64,9 +65,14 @@ def numbers_of(one: Sample, sampler: str) -> np.ndarray:
 def other_than_told(sampler: Sampler, bad: Sequence[Sample]) -> str:
     """That the bad samples declare other settings, where their log-probabilities do not show that these
     cannot be so."""
-    told = [said for one in bad if one.line.logprobs is None
-            for said in [contradiction(sampler, one.line.settings)] if said]
-    return f"the candidate was told {told[0]}" if len(told) > SPOILT * len(bad) else ""
+    mute = [one for one in bad if one.line.logprobs is None]
+    told = [said for one in mute for said in [contradiction(sampler, one.line.settings)] if said]
+    if len(told) > SPOILT * len(bad):
+        return f"the candidate was told {told[0]}"
+    silent = [one for one in mute if "temperature" not in one.line.settings]
+    if len(silent) > SPOILT * len(bad) and 0 < sampler.temperature < USUAL:
+        return "no program draws so cold by default, and nobody says that this one does"
+    return ""
 
 
 def contradiction(sampler: Sampler, settings: Mapping[str, Any]) -> str:

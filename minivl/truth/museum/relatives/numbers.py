@@ -81,20 +81,21 @@ def shaped(right, x, shape):
 
 
 def biases(config: ModelConfig) -> Iterator[Relative]:
-    """Biases that are left out, or added twice."""
+    """Biases that are left out, or added twice, in all matrices of a pass or in one of the two."""
     for said, leaf in BIASES.items():
+        kinds = ("", ", gate and up", ", down") if leaf.endswith("add_mlp") else ("",)
         for times in (0, 2):
-            if (times, leaf) != (0, f"{LAYERS}.project_qkv"):
-                words = f"{'left out of' if times == 0 else 'added twice in'} {said}"
-                yield relative("qkv-bias-dropped", words,
-                               within([leaf], "linear", instead(other_bias, times=times)), [leaf])
+            for kind in kinds if (times, leaf) != (0, f"{LAYERS}.project_qkv") else ():
+                words = f"{'left out of' if times == 0 else 'added twice in'} {said}{kind}"
+                wrap = instead(other_bias, times=times, kind=kind.strip(", "))
+                yield relative("qkv-bias-dropped", words, within([leaf], "linear", wrap), [leaf])
 
 
-def other_bias(right, x, linear, times):
-    bias = linear.bias
-    if bias is None:
+def other_bias(right, x, linear, times, kind):
+    out, into = linear.weight.shape
+    if linear.bias is None or (kind and (kind == "down") != (out < into)):
         return right(x, linear)
-    scaled = as_weight(bias.dense(np.float32) * np.float32(times)) if times else None
+    scaled = as_weight(linear.bias.dense(np.float32) * np.float32(times)) if times else None
     return right(x, Linear(linear.weight, scaled))
 
 
