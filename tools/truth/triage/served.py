@@ -22,6 +22,7 @@ import minivl
 from minivl.door.stage import Wrap
 from minivl.truth.museum import FAULTS
 from minivl.truth.museum.fault import Fault
+from minivl.truth.museum.world import world
 from minivl.truth.served import MOST_QUESTIONS, Question, Server, ask, plan, write
 from minivl.truth.served.invariance import with_variations
 from minivl.truth.triage.cache import Cache
@@ -71,9 +72,10 @@ def moved(rows: list[dict], healthy: list[dict]) -> bool:
                for a, b in zip(rows, healthy, strict=True))
 
 
-def of_the_museum(names: list[str], questions: list[Question], batch: int) -> Iterator[tuple[str, ...]]:
+def of_the_museum(names: list[str], vlm: minivl.VLM, questions: list[Question], batch: int
+                  ) -> Iterator[tuple[str, ...]]:
     """Rows under COLUMNS."""
-    vlm, cache = minivl.load(precision="float32", kernels="definition"), Cache()
+    cache = Cache()
     _, healthy = judged(Peer(vlm, batch=batch), questions, vlm, "float32", cache)
     for name in names:
         fault = FAULTS[name]
@@ -86,10 +88,10 @@ def of_the_museum(names: list[str], questions: list[Question], batch: int) -> It
         yield name, str(len(rows)), truth, said, because.partition(":")[0][:70], "yes" if said == truth else "NO"
 
 
-def healthy_runs(count: int, most: int) -> Iterator[tuple[Mapping[str, object], Triage]]:
+def healthy_runs(model: minivl.VLM, count: int, most: int) -> Iterator[tuple[Mapping[str, object], Triage]]:
     """Healthy servers, one after the other, over precisions, pieces and batches; each asks its own questions."""
     rng = np.random.default_rng(0)
-    models = {kind: minivl.load(precision=kind, kernels="definition") for kind in ("float32", "bfloat16", "float16")}
+    models = {kind: model.on(kind, "definition") for kind in ("float32", "bfloat16", "float16")}
     for number in range(count):
         kind, batch = str(rng.choice(list(models))), int(rng.choice([1, 2, 4]))
         pieces = int(rng.choice([0, 16, 50, 128]))
@@ -99,10 +101,10 @@ def healthy_runs(count: int, most: int) -> Iterator[tuple[Mapping[str, object], 
         yield {"precision": kind, "batch": batch, "pieces": pieces}, found
 
 
-def tell_healthy(count: int, most: int) -> int:
+def tell_healthy(model: minivl.VLM, count: int, most: int) -> int:
     """A row for each way of serving, and whether nobody was accused."""
     runs: dict[tuple, list[bool]] = {}
-    for way, found in healthy_runs(count, most):
+    for way, found in healthy_runs(model, count, most):
         runs.setdefault(tuple(way.values()), []).append(found.different)
         if found.different:
             print(f"accused: {way} {found.cause}", file=sys.stderr, flush=True)
@@ -121,16 +123,19 @@ def main() -> int:
     parser.add_argument("--questions", type=int, default=MOST_QUESTIONS)
     parser.add_argument("--batch", type=int, default=4, help="requests that a server answers in one run")
     parser.add_argument("--only", nargs="*", choices=FAULTS, help="these faults; all without it")
+    parser.add_argument("--random", action="store_true", help="a small model of random weights, not the embedded one")
     given = parser.parse_args()
+    vlm = world() if given.random else minivl.load(precision="float32", kernels="definition")
     if given.healthy:
-        return tell_healthy(given.healthy, given.questions)
-    questions = plan(minivl.load(), given.questions)
+        return tell_healthy(vlm, given.healthy, given.questions)
+    questions = plan(vlm, given.questions)
     print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS), flush=True)
     right = []
-    for row in of_the_museum(given.only or list(FAULTS), questions, given.batch):
+    for row in of_the_museum(given.only or list(FAULTS), vlm, questions, given.batch):
         right.append(row[-1] == "yes")
         print("| " + " | ".join(row) + " |", flush=True)
-    print(f"\nThe kind is right for {sum(right)} of {len(right)}.")
+    print(f"\nThe kind is right for {sum(right)} of {len(right)}; {len(questions)} questions, float32, "
+          f"{'random' if given.random else 'embedded'} model.")
     return 0 if sum(right) >= 0.9 * len(right) else 1
 
 
