@@ -43,7 +43,7 @@ def diagnose(path: Path, golden: Path | None, names: Path | None, precision: str
         print_json(report.document(found))
     else:
         tell(found, most)
-    return 0 if found.healthy else 1
+    return 0 if found.healthy and not found.comparison.differs else 1
 
 
 @contextmanager

@@ -17,15 +17,18 @@ from ..api import PRECISIONS
 from ..door.errors import ArgumentError
 from ..door.files import PAGES, check_place, read_json, write_whole
 from ..truth.compare import report
-from ..truth.compare.compare import Comparison, compare
-from ..truth.compare.guess import guess
-from ..truth.compare.importers import Candidate, read_arrays, read_candidate
+from ..truth.compare.compare import Comparison, compare, computed_in, misfit
+from ..truth.compare.guess import Guess, guess, table_of
+from ..truth.compare.importers import Candidate, is_trace, read_arrays, read_candidate
 from ..truth.compare.junit import junit
 from ..truth.compare.page import html
 from ..truth.compare.sarif import sarif
+from ..truth.compare.stored import storage_of
 from ..truth.compare.thresholds import Baseline, checked, news
-from ..truth.compare.verdict import SUSPICIOUS, WRONG, baseline
-from ..truth.trace.format import ROW_LETTERS, Trace, TraceError
+from ..truth.compare.understood import write_understood
+from ..truth.compare.verdict import baseline
+from ..truth.compare.yardstick import WEIGHTS
+from ..truth.trace.format import ROW_LETTERS, YARDSTICK, Trace, TraceError
 from .console import heading, line, note, print_json, size, table, working
 from .given import Chosen, check_words, conversation, open_model, sample
 from .labels import check_leaves, labels
@@ -108,7 +111,7 @@ def show(path: Path, pattern: str, as_json: bool) -> None:
 
 
 def diff(golden: Path, candidate: Path, names: Path | None, guessed: Path | None,
-         precision: str | None, local: bool,
+         precision: str | None, weights: str | None, local: bool,
          model: str | None, everything: bool, as_json: bool, page: Path | None, known: Path | None,
          write_known: Path | None, xml: Path | None = None, findings: Path | None = None) -> int:
     """Compare, report, and give the exit code: 0 the same within rounding, 1 different. Raises
@@ -121,7 +124,7 @@ def diff(golden: Path, candidate: Path, names: Path | None, guessed: Path | None
         if guessed:
             propose(candidate, trace, guessed)
         table_of_names = read_names(names or guessed) if names or guessed else None      # type: ignore[arg-type]
-        theirs = read_candidate(candidate, trace, table_of_names, precision)
+        theirs = read_candidate(candidate, trace, table_of_names, precision, weights_of(weights, trace, local))
         found = compare_local(trace, theirs, model) if local else compare(trace, theirs)
         if page:
             text = html(found, trace, faults=known_faults(found, trace))
@@ -143,7 +146,21 @@ def diff(golden: Path, candidate: Path, names: Path | None, guessed: Path | None
         write_whole(write_known, lambda file: file.write(text.encode()))
     if known and not as_json:
         line(f"{len(bad)} arrays are worse than {known} says")
-    return 1 if bad else 0
+    return 1 if bad or any(not one.known for one in found.unplaced) else 0
+
+
+def weights_of(weights: str | None, golden: Trace, local: bool) -> str:
+    """The kind of the candidate's weights, where it is told. Raises ArgumentError for one that there is
+    none of, TraceError where the golden trace does not know what they cost."""
+    if weights is None:
+        return ""
+    if weights not in WEIGHTS:
+        raise ArgumentError(f"--weights is {weights!r}; it can be {' or '.join(WEIGHTS)}: weights of 16 bits and "
+                            "more need no word")
+    if not local and not golden.tables(f"{YARDSTICK}.{weights}"):
+        raise TraceError(f"{golden.path} does not know what weights in {weights} cost: record it with --yardstick "
+                         f"{weights} besides the others, or ask with --local")
+    return weights
 
 
 def known_faults(found: Comparison, golden: Trace) -> list[dict[str, Any]]:
@@ -155,7 +172,7 @@ def known_faults(found: Comparison, golden: Trace) -> list[dict[str, Any]]:
             for fault in possible(found.suspects, golden.stages)]
 
 
-def propose(candidate: Path, golden: Trace, path: Path) -> None:
+def propose(candidate: Path, golden: Trace, path: Path | None) -> dict[str, Any]:
     """Guess what the candidate's names mean, write the table and show it. Raises TraceError when
     nothing is found."""
     arrays = read_arrays(candidate)
@@ -164,13 +181,40 @@ def propose(candidate: Path, golden: Trace, path: Path) -> None:
     if not found:
         raise TraceError(f"{candidate}: none of its {len(arrays)} arrays looks like a stage of the "
                          "golden trace; were the inputs the same?")
-    text = json.dumps({g.name: g.label for g in found}, indent=1) + "\n"
-    write_whole(path, lambda file: file.write(text.encode()))
+    named = table_of(found)
+    if path:
+        text = json.dumps(named, indent=1) + "\n"
+        write_whole(path, lambda file: file.write(text.encode()))
     for g in found:
-        how = "by its name" if g.distance is None else f"fingerprint {report.number(g.distance)}"
-        note(f"{g.name} = {g.label}  ({how}{', or ' + ', '.join(g.instead) if g.instead else ''})")
-    note(f"{len(found)} of {len(arrays)} names guessed, written to {path}: look it through, then use "
-         f"--names {path}")
+        note(f"{g.name} = {g.label}  ({how(g)}{', or ' + ', '.join(g.instead) if g.instead else ''})")
+    where = f", written to {path}: look it through, then use --names {path}" if path else ""
+    note(f"{len(found)} of {len(arrays)} names guessed{where}")
+    return named
+
+
+def how(g: Guess) -> str:
+    """By what an array was recognised."""
+    if g.distance is not None:
+        return f"fingerprint {report.number(g.distance)}"
+    return "by its name" if g.off is None else f"by name and shape; its rows are off by {g.off:.0%}"
+
+
+def import_dump(candidate: Path, output: Path, golden: Path, names: Path | None, precision: str | None) -> None:
+    """Write a dump as a trace under minivl's labels, and show what was understood. Raises ValueError or
+    OSError when nothing is."""
+    check_place(output)
+    with Trace(golden) as trace:
+        known = read_names(names) if names else None if is_trace(candidate) else propose(candidate, trace, None)
+        theirs = read_candidate(candidate, trace, known, precision)
+        taps = write_understood(trace, theirs, output)
+        made = computed_in(trace, theirs, taps)
+        table(("stage", "rows", "came as", "stored", "computed", "done"), [
+            (tap.name, tap.letter, str(list(tap.theirs.shape)), "" if tap.found is None else storage_of(tap)
+             if tap.found.array.dtype.kind in "fV" else tap.found.array.dtype.name, made.get(tap.name, ""),
+             "; ".join(tap.found.notes) if tap.found else misfit(tap)) for tap in taps])
+    for name in theirs.loose:
+        note(f"{name} has no label; it is kept, and `minivl diff` says what it may be")
+    note(f"written to {output}, {size(output.stat().st_size)}: `minivl diff {golden} {output}`")
 
 
 def compare_local(golden: Trace, candidate: Candidate, model: str | None) -> Comparison:
@@ -185,8 +229,9 @@ def compare_local(golden: Trace, candidate: Candidate, model: str | None) -> Com
 def read_names(path: Path) -> dict[str, Any]:
     """A table of names: their name -> label or entry. Raises TraceError."""
     found = read_json(path, TraceError)
-    if not all(isinstance(e, str) or (isinstance(e, dict) and "label" in e) for e in found.values()):
-        raise TraceError(f"{path}: should map their names to labels, or to objects with a label")
+    if not all(e is None or isinstance(e, str) or (isinstance(e, dict) and "label" in e) for e in found.values()):
+        raise TraceError(f"{path}: should map their names to labels, to objects with a label, or to null for an "
+                         "array that is left out")
     return found
 
 
@@ -197,11 +242,12 @@ def read_baseline(path: Path) -> Baseline:
 
 def tell(found: Comparison, everything: bool) -> None:
     """The comparison on the terminal."""
-    heading("different" if any(w in (SUSPICIOUS, WRONG) for w in found.words.values())
-            else "the same within rounding")
+    heading(report.title(found))
     for said in report.headline(found) + report.logits_line(found):
         line(said)
     line()
     table(report.COLUMNS, [report.cells(row) for row in report.shown(found, everything)],
           right=report.COLUMNS[2:], droppable=("PCC", "cosine", "worst row"))
-    note(report.notice())
+    note(report.COLUMNS_SAY)
+    if report.notice(found):
+        note(report.notice(found))

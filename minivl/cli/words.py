@@ -417,6 +417,24 @@ def trace_show(path: Annotated[Path, typer.Argument(metavar="TRACE")],
     show(path, pattern, as_json)
 
 
+@trace.command("import")
+def trace_import(
+        dump: Annotated[Path, typer.Argument(metavar="DUMP", help=(
+            ".npz, .safetensors, .bin, or a folder of .npy or .bin."))],
+        output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The trace.")]
+        = Path("candidate.safetensors"),
+        golden: Annotated[Path, typer.Option(metavar="TRACE", help="Of the same prompt, that minivl recorded.")]
+        = Path("golden.safetensors"),
+        names: Annotated[Path | None, typer.Option(metavar="FILE.json", show_default=False, help=(
+            "What the names mean: {name: label}. Without it they are guessed."))] = None,
+        precision: Annotated[str | None, typer.Option(show_default=False, help=(
+            "That it was computed in; without it what its numbers show."))] = None) -> None:
+    """Write down what is understood of a dump, as a trace under minivl's labels: to be looked at once, and
+    compared as often as needed."""
+    from .trace import import_dump
+    import_dump(dump, output, golden, names, precision)
+
+
 @app.command()
 def diff(golden: Annotated[Path, typer.Argument(metavar="GOLDEN", help="A trace that minivl recorded.")],
          candidate: Annotated[Path, typer.Argument(metavar="CANDIDATE", help=(
@@ -427,7 +445,9 @@ def diff(golden: Annotated[Path, typer.Argument(metavar="GOLDEN", help="A trace 
                                                       show_default=False, help=(
              "Guess the names from the numbers, write the table to FILE.json, and go on with it."))] = None,
          precision: Annotated[str | None, typer.Option(show_default=False, help=(
-             "Of the candidate; without it what its numbers show."))] = None,
+             "That the candidate computed in; without it what its numbers show."))] = None,
+         weights: Annotated[str | None, typer.Option(metavar="int8|int4", show_default=False, help=(
+             "How the candidate keeps its weights: what that costs is no difference."))] = None,
          local: Annotated[bool, typer.Option("--local", help=(
              "Run each stage on the candidate's own values: names every guilty one. Needs the model."))] = False,
          model: Model = None,
@@ -453,10 +473,10 @@ def diff(golden: Annotated[Path, typer.Argument(metavar="GOLDEN", help="A trace 
 
     Exit code 0: the same within rounding; 1: different; 2: cannot be compared. JSON: golden,
     candidate, producer, precision, words, first_bad, suspects, untapped, unused, aligned, warnings,
-    judged, logits, local, slices.
+    judged, logits, local, slices, letters, computed, unplaced, differs.
     """
     from .trace import diff
-    raise typer.Exit(diff(golden, candidate, names, guessed, precision, local, model, everything,
+    raise typer.Exit(diff(golden, candidate, names, guessed, precision, weights, local, model, everything,
                           as_json, page, known,
                           write_known, xml, findings))
 

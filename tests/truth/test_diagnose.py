@@ -16,8 +16,8 @@ import minivl
 from minivl.cli.words import app
 from minivl.door.contract import outputs
 from minivl.truth import museum as faults
-from minivl.truth.compare.compare import fitted
 from minivl.truth.compare.importers import read_candidate
+from minivl.truth.compare.taps import fitted
 from minivl.truth.diagnose import diagnose, report
 from minivl.truth.diagnose.evidence import Lean, akin, lean, nearer
 from minivl.truth.diagnose.rank import Suspect, believed

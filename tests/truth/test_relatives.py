@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from minivl.truth import museum as faults
-
 from minivl.truth.museum.cases import Case, picture, said, user
 from minivl.truth.museum.relatives import relatives
 from minivl.truth.museum.relatives.looking import attention_as

@@ -289,5 +289,7 @@ def test_a_module_tree_is_recorded_under_labels(golden, tmp_path):  # noqa: F811
                 hook(None, y)
     assert "2 arrays written" in str(coverage) and coverage.others == ["visual", "other"]
     found = compare(golden, read_candidate(tmp_path / "tree.safetensors", golden))
-    assert found.precision == "bfloat16" and set(found.words) == {"vision.merge_2x2", "decoder.logits"}
+    # golden values that were only stored in bfloat16: no run in that type comes so near
+    assert "bfloat16" not in found.computed.values() and {row.stored for row in found.judged} == {"bfloat16"}
+    assert set(found.words) == {"vision.merge_2x2", "decoder.logits"} and not found.differs
     assert not mlp.hooks and not head.hooks

@@ -2,8 +2,12 @@
 
 Two fingerprints survive any order of rows and of channels: the sorted lengths of all rows, and of all
 columns. Rotation keeps the first and changes the second, so that queries before and after it are told
-apart. What a bug has already changed has no fingerprint left; there names help: when `blk.0.attn` was
-found to be `vision.blocks.0.attend`, then `blk.7.attn` is likely `vision.blocks.7.attend`.
+apart.
+
+What a bug has changed has no fingerprint left, and yet seldom is every row of it wrong: text before a
+picture is right whatever the tower did. So what is left over is laid beside the stages row by row, through
+a few random sums of each row (`Sketch`), and goes where most rows agree. Names help: arrays that differ
+by a number alone are one stage of many blocks, and are placed together.
 
 Where two stages hold the same rows (before and after they are put in order) the rows as they stand
 decide. Read next: `align.py` (the layouts that are tried), `importers.py` (which takes the table).
@@ -12,18 +16,26 @@ decide. Read next: `align.py` (the layouts that are tried), `importers.py` (whic
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..trace.format import Trace, row_axis
 from . import align
+from .numbers import meant
+from .taps import known_rows
 
 CLOSE = 0.03                   # fingerprints this near are one array in another rounding
 DOUBT = 3.0                    # another stage that is nearer than so many times is named too
 OUTSIDE = ("picture.", "video.", "prompt.")                      # pixels and text are no taps of a model
+SUMS = 32                      # random sums of a row
+TIE = 0.004                    # two stages that agree this nearly cannot be told apart
+OTHER_BLOCK = 0.05             # what a number in a name counts, that is not the block's
+APART = 0.93                   # rows that agree less than this with a stage say nothing
+TURNED = 1e-3                  # what another order of rows counts
+BESIDE = 1.1                   # another stage that is off by so many times as much fits as well
 
 
 class Print(NamedTuple):
@@ -32,82 +44,148 @@ class Print(NamedTuple):
     columns: np.ndarray
 
 
+class Target(NamedTuple):
+    """A stage that can be tapped: its array with rows first, what is known of these, and its print."""
+    array: np.ndarray
+    rows: align.Rows
+    print: Print
+
+
 @dataclass(frozen=True)
 class Guess:
-    """One proposal. `distance` is that of the fingerprints, None where the name alone said so;
-    `instead`: other labels that are nearly as near."""
+    """One proposal. `distance` is that of the fingerprints, None where name and shape alone said so;
+    `instead`: other labels that are nearly as near; `dtype`: what integers hold; `rows` that agree."""
     name: str
     label: str
     distance: float | None
     instead: tuple[str, ...] = ()
+    dtype: str = ""
+    off: float | None = None               # how far its rows are off, 0..1, where fingerprints are gone
 
 
 def guess(arrays: Mapping[str, np.ndarray], golden: Trace) -> list[Guess]:
     """Proposals, in the golden order; each array and each label at most once."""
     # 1. every array beside every stage
     targets = targets_of(golden)
-    prints = {label: fingerprint(array) for label, array in targets.items()}
-    scored = [(score, name, label) for name, array in arrays.items()
-              for label, score in scores(array, targets, prints).items()]
+    read = {name: meant(array) for name, array in arrays.items()}
+    floats = {name: array for name, (array, dtype) in read.items() if array.dtype.kind in "fV"}
+    scored = [(score, name, label) for name, array in floats.items()
+              for label, score in scores(array, targets).items()]
     # 2. the nearest pairs first; what is taken is taken
     chosen: dict[str, Guess] = {}
     for score, name, label in sorted(scored):
         if score < CLOSE and name not in chosen and label not in {g.label for g in chosen.values()}:
             near = tuple(other for s, n, other in scored if n == name and other != label
-                         and s < DOUBT * score)
-            chosen[name] = Guess(name, label, score, near[:3])
-    # 3. what a bug has changed beyond recognition, by its name
-    found = [*chosen.values(), *by_name(arrays, targets, list(chosen.values()))]
+                         and s < DOUBT * score and not same(targets, label, other))
+            chosen[name] = Guess(name, last_alike(floats[name], label, targets, chosen.values()), score, near[:3])
+    # 3. what a bug has changed beyond recognition: by its name, then by the rows that are still right
+    found = [*chosen.values(), *by_name(floats, targets, list(chosen.values()))]
+    found += by_rows(floats, targets, found)
     place = {label: n for n, label in enumerate(targets)}
-    return sorted(found, key=lambda g: place[g.label])
+    return [Guess(g.name, g.label, g.distance, g.instead, read[g.name][1], g.off)
+            for g in sorted(found, key=lambda g: place[g.label])]
 
 
-def targets_of(golden: Trace) -> dict[str, np.ndarray]:
+def table_of(found: Iterable[Guess]) -> dict[str, Any]:
+    """Proposals as a table of names, as `--names` takes it."""
+    table: dict[str, Any] = {}
+    for g in found:
+        entry: dict[str, Any] = {"label": g.label}
+        if g.dtype:
+            entry["dtype"] = g.dtype
+        if g.instead:
+            entry["instead"] = list(g.instead)
+        table[g.name] = entry if len(entry) > 1 else g.label
+    return table
+
+
+def targets_of(golden: Trace) -> dict[str, Target]:
     """Every array of floats that can be tapped, rows first: label, or label:n -> array; queries, keys
     and values also side by side."""
     found: dict[str, np.ndarray] = {}
+    letters: dict[str, str] = {}
     for key in golden.recorded():
         stage, exact = golden.stages[key], golden.arrays(key)
         if exact[0].dtype.kind != "f" or key.startswith(OUTSIDE):
             continue
         moved = [np.moveaxis(a, row_axis(axes), 0) for a, axes in zip(exact, stage.axes, strict=True)]
+        letters[key] = (stage.axes[0].split() or ["n"])[row_axis(stage.axes[0])]
         for n, array in enumerate(moved):
             found[f"{key}:{n}" if len(moved) > 1 else key] = array
         if len(moved) == 3:
             # q k v side by side: n x
             found[key] = np.concatenate([a.reshape(len(a), -1) for a in moved], axis=1)
-    return found
+    known = known_rows(golden)
+
+    def rows(label: str) -> align.Rows:
+        key = label.partition(":")[0]
+        return known(letters[key], golden.stages[key].label)
+    return {label: Target(array, rows(label), fingerprint(array)) for label, array in found.items()}
+
+
+def same(targets: Mapping[str, Target], one: str, other: str) -> bool:
+    """Whether two stages hold the very same rows, in whatever order, so that it does not matter which is
+    meant."""
+    return distance(targets[one].print, targets[other].print) < 1e-12
+
+
+def last_alike(array: np.ndarray, label: str, targets: Mapping[str, Target], chosen: Iterable[Guess]) -> str:
+    """Of stages that hold the same rows in other orders the last, where an array has them in an order of
+    none: whoever put them in order is then among those that may be guilty."""
+    taken = {g.label for g in chosen}
+    alike = [other for other in targets if same(targets, label, other) and other not in taken]
+    if len(alike) < 2 or min(error_at(array, targets[other]) for other in alike) < align.CLEARLY:
+        return label
+    return alike[-1]
+
+
+def error_at(array: np.ndarray, target: Target) -> float:
+    """The relative error of an array as a stage, in the nearest layout and order."""
+    possible = align.ways(array, target.array.shape, target.rows)
+    return min((align.in_any_order(way, target.array, target.rows.orders) for way in possible),
+               default=float("inf"))
 
 
 def fingerprint(array: np.ndarray) -> Print:
     """Of an array with rows first."""
     table = array.reshape(len(array), -1).astype(np.float64)                    # n ... -> n x
-    squared = table * table
+    with np.errstate(over="ignore", invalid="ignore"):
+        squared = table * table
     return Print(np.sort(np.sqrt(squared.sum(axis=1))), np.sort(np.sqrt(squared.sum(axis=0))))  # n, x
 
 
-def scores(array: np.ndarray, targets: Mapping[str, np.ndarray],
-           prints: Mapping[str, Print]) -> dict[str, float]:
+def scores(array: np.ndarray, targets: Mapping[str, Target]) -> dict[str, float]:
     """How near an array comes to every label that it could be, in the nearest layout; a little off
     where, of two equal fingerprints, the rows stand otherwise."""
     if array.dtype.kind not in "fVi" or array.size < 2:
         return {}
-    made: dict[tuple[int, ...], list[tuple[Print, np.ndarray]]] = {}
-    found: dict[str, tuple[float, np.ndarray]] = {}
+    made: dict[Any, list[tuple[Print, align.Fitted]]] = {}
+    found: dict[str, tuple[float, align.Fitted]] = {}
     for label, target in targets.items():
-        if target.shape not in made:
-            made[target.shape] = [(fingerprint(way.array), way.array)
-                                  for way in align.ways(array, target.shape)]
-        near = [(distance(p, prints[label]), n) for n, (p, _) in enumerate(made[target.shape])]
+        kind = (target.array.shape, target.rows.last, target.rows.windows)
+        if kind not in made:
+            made[kind] = [(fingerprint(way.array), way)
+                          for way in align.ways(array, target.array.shape, target.rows)]
+        near = [(distance(p, print_of(target, way)), n) for n, (p, way) in enumerate(made[kind])]
         if near:
             best, n = min(near)
-            found[label] = (best, made[target.shape][n][1])
+            found[label] = (best, made[kind][n][1])
     # stages with the same rows in another order have one fingerprint: there the rows as they stand
     # decide
     least = min((d for d, _ in found.values()), default=0.0)
-    return {label: d + 1e-3 * (min(1.0, align.distance(way, targets[label]))
+    return {label: d + 1e-3 * (min(1.0, align.distance(way.array, part(targets[label], way)))
                                if d < DOUBT * least + CLOSE / 10 else 1.0)
             for label, (d, way) in found.items()}
+
+
+def part(target: Target, way: align.Fitted) -> np.ndarray:
+    """The rows of a stage that a way has."""
+    return target.array if way.rows is None else target.array[way.rows]
+
+
+def print_of(target: Target, way: align.Fitted) -> Print:
+    """The print of these rows."""
+    return target.print if way.rows is None else fingerprint(part(target, way))
 
 
 def distance(a: Print, b: Print) -> float:
@@ -125,7 +203,7 @@ def distance(a: Print, b: Print) -> float:
 BLOCK = re.compile(r"(blocks|layers)\.(\d+)\.")
 
 
-def by_name(arrays: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray],
+def by_name(arrays: Mapping[str, np.ndarray], targets: Mapping[str, Target],
             known: list[Guess]) -> Iterable[Guess]:
     """Arrays that are called like known ones of another block, and have the shape that they then
     should have."""
@@ -138,7 +216,7 @@ def by_name(arrays: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray],
             wanted = BLOCK.sub(rf"\g<1>.{int(middle) - base}.", label) if middle.isdecimal() else ""
             if wanted not in targets or {name, wanted} & taken:
                 continue
-            if any(align.ways(array, targets[wanted].shape)):
+            if any(align.ways(array, targets[wanted].array.shape, targets[wanted].rows)):
                 taken |= {name, wanted}
                 yield Guess(name, wanted, None)
 
@@ -151,3 +229,119 @@ def templates(known: Guess) -> list[tuple[str, str, int, str]]:
         return []
     return [(known.name[:n.start()], known.name[n.end():], int(n[0]) - int(block[2]), known.label)
             for n in re.finditer(r"\d+", known.name) if 0 <= int(n[0]) - int(block[2]) <= 1]
+
+
+# ---- by the rows that are still right ----------------------------------------------------------
+
+def by_rows(arrays: Mapping[str, np.ndarray], targets: Mapping[str, Target],
+            known: list[Guess]) -> list[Guess]:
+    """What is left over, where most of its rows agree: families of names first, then one by one."""
+    taken = {g.label for g in known}
+    left = {name: array for name, array in arrays.items() if name not in {g.name for g in known}}
+    off = {name: agreement(array, targets) for name, array in left.items()}
+    found: list[Guess] = []
+    for names in sorted_families(off, taken):
+        placed = {g.name for g in found} | {g.label for g in found}
+        if placed.isdisjoint([*names, *names.values()]):
+            found += [Guess(name, label, None, rivals(off[name], label, targets, taken), off=off[name][label])
+                      for name, label in names.items()]
+    for name in left:
+        free = {label: value for label, value in off[name].items()
+                if label not in taken | {g.label for g in found}}
+        if free and name not in {g.name for g in found} and (best := best_of(name, free, targets)):
+            found.append(Guess(name, best, None, rivals(free, best, targets, taken), off=free[best]))
+    return found
+
+
+def best_of(name: str, free: Mapping[str, float], targets: Mapping[str, Target]) -> str:
+    """The stage with which most rows of an array agree, or ""; of those with which as many agree the last:
+    what leads to it has all of the others in it. A number in the name is likely that of the block."""
+    numbers = {int(n) for n in re.findall(r"\d+", name)}
+
+    def cost(label: str) -> float:
+        block = BLOCK.search(f"{label}.")
+        odd = block and numbers and not {int(block[2]), int(block[2]) + 1} & numbers
+        return free[label] + (OTHER_BLOCK if odd else 0.0)
+    least = min(map(cost, free))
+    near = [label for label in targets if label in free and cost(label) <= least + TIE]
+    # nothing agrees: the shape decides where it is that of one stage alone
+    alone = all(same(targets, near[0], label) for label in free)
+    return near[-1] if least < APART or alone else ""
+
+
+def rivals(off: Mapping[str, float], label: str, targets: Mapping[str, Target], taken: set[str]) -> tuple[str, ...]:
+    """Other stages that fit an array nearly as well."""
+    near = sorted((value, other) for other, value in off.items()
+                  if other != label and other not in taken and value < BESIDE * off[label] + 0.01
+                  and not same(targets, label, other))
+    return tuple(other for _, other in near[:3])
+
+
+def sorted_families(off: Mapping[str, Mapping[str, float]], taken: set[str]) -> list[dict[str, str]]:
+    """name -> label for arrays whose names differ by a number, as the same stage of blocks by these numbers,
+    counted from 0 or from 1; the surest first. Where no kind of stage fits better than the next, none."""
+    found: list[tuple[float, dict[str, str]]] = []
+    for numbered in numbered_names(off):
+        rated = sorted(families(off, numbered, taken), key=lambda one: one[0])
+        if rated and (rated[0][0] < APART or len(rated) < 2 or rated[0][0] < rated[1][0] - TIE):
+            found.append(rated[0])
+    return [names for mean, names in sorted(found, key=lambda one: (one[0] - 0.01 * len(one[1])))]
+
+
+def numbered_names(off: Mapping[str, Any]) -> list[dict[int, str]]:
+    """Names that differ by one number: number -> name."""
+    members: dict[tuple[str, str], dict[int, str]] = {}
+    for name in off:
+        for n in re.finditer(r"\d+", name):
+            members.setdefault((name[:n.start()], name[n.end():]), {})[int(n[0])] = name
+    return [numbered for numbered in members.values() if len(numbered) > 1]
+
+
+def families(off: Mapping[str, Mapping[str, float]], numbered: Mapping[int, str], taken: set[str]
+             ) -> Iterator[tuple[float, dict[str, str]]]:
+    """(how far off on average, name -> label) of one family of names, for every kind of stage that its shapes
+    allow."""
+    kinds = dict.fromkeys(BLOCK.sub(r"\g<1>.*.", label) for one in off.values() for label in one
+                          if BLOCK.search(label))
+    for kind in kinds:
+        for base in (0, 1):
+            names = {name: kind.replace("*", str(n - base)) for n, name in numbered.items()}
+            if all(label in off[name] and label not in taken for name, label in names.items()):
+                mean = float(np.mean([off[name][label] for name, label in names.items()]))
+                yield mean + TIE * base, names
+
+
+def agreement(array: np.ndarray, targets: Mapping[str, Target]) -> dict[str, float]:
+    """How far the rows of an array are off from every stage that it could be, 0 (all agree) to 1, in the
+    layout and order in which most agree."""
+    made: dict[Any, list[tuple[np.ndarray, align.Fitted]]] = {}
+    found: dict[str, float] = {}
+    for label, target in targets.items():
+        kind = (target.array.shape, target.rows.last, target.rows.windows)
+        if kind not in made:
+            made[kind] = [(sketch(way.array), way)
+                          for way in align.ways(array, target.array.shape, target.rows)]
+        if not made[kind]:
+            continue
+        own = sketch(target.array)
+        # rows as they stand, or in another order that is in use, which is a little less likely
+        near = [apart(rows, own if way.rows is None else own[way.rows]) for rows, way in made[kind]]
+        near += [apart(rows[index], own) + TURNED for rows, way in made[kind] if way.rows is None
+                 for index in target.rows.orders.values()]
+        found[label] = min(near)
+    return found
+
+
+def sketch(array: np.ndarray) -> np.ndarray:
+    """A few random sums of each row, of the same signs for every array of this width: n ... -> n SUMS."""
+    table = array.reshape(len(array), -1)
+    signs = np.random.default_rng(table.shape[1]).choice([-1.0, 1.0], (table.shape[1], SUMS))
+    with np.errstate(all="ignore"):
+        return table.astype(np.float64) @ signs / table.shape[1] ** 0.5
+
+
+def apart(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean over rows of how far they are apart, each at most 1; of what is no number 1."""
+    with np.errstate(all="ignore"):
+        off = np.linalg.norm(a - b, axis=1) / np.maximum(np.linalg.norm(b, axis=1), 1e-300)
+    return float(np.minimum(np.nan_to_num(off, nan=1.0, posinf=1.0), 1.0).mean())

@@ -1,62 +1,62 @@
-"""What toolchains leave behind, as arrays under minivl's labels: traces, .npz, folders of .npy,
-.safetensors, raw .bin.
+"""What toolchains leave behind, as arrays under minivl's labels.
 
     read_candidate("out.npz", golden, names={"blk.0.attn": "vision.blocks.0.attend", ...})
 
-`names` says what their names mean: a label; `label:1` for the second array of a stage; or an object
-with `label` and what has to be undone: `scale` and `zero` (a number, or the name of an array) of
-quantised values, `dtype` "bfloat16" for 16 bits that were stored as integers. A raw .bin comes with
-NAME.json, a list of {"name", "dtype", "shape"} in the order in which the arrays lie; a folder of .bin
-files with shapes.json, the same list, one file an array.
+`names` says what their names mean: a label; `label:1` for the second array of a stage; null for an array
+that is left out on purpose; or an object with `label` and what is known of the array (ENTRY):
 
-Layouts and row orders are no matter of this file (`align.py`), nor is finding the names out
-(`guess.py`).
+    dtype       of 16-bit integers: "bfloat16" or "float16". Of floats: the type they are stored in
+    precision   the type that they were computed in
+    scale, zero a number, or the name of an array: quantised values are (stored - zero) * scale
+    element     which of several prompts, along the first axis
+    axes        the order of axes, as numpy.transpose takes it
+    rows        [first, last + 1]: the rows of this prompt
+    instead     other labels that fit as well, as a guess notes them
+
+Files are no matter of this file (`files.py`), nor are layouts and row orders (`align.py`), nor finding the
+names out (`guess.py`).
 """
 
 from __future__ import annotations
 
-import json
 import reprlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from ...checkpoint.safetensors import File
 from ...door.contract import outputs
 from ...door.watch import INDEX, read_dump
-from ..trace.format import NOTE, Trace, TraceError, read_array
+from ..trace.format import NOTE, Trace, TraceError
+from .files import read_arrays
+from .numbers import from_bits, kind_of
+from .stored import arithmetic, precision_of, rest
+from .taps import Candidate, Kept, Part, laid
+from .verdict import EPS
 
-SHAPES = "shapes.json"
-# what NumPy says of damaged files, or of objects to unpickle
-UNREADABLE = (ValueError, EOFError, BadZipFile)
+ENTRY = ("label", "dtype", "precision", "scale", "zero", "element", "axes", "rows", "instead")
+# of a trace that `understood.py` wrote
+KEPT, KEPT_ROWS, LOOSE, STEPS = "kept", "kept_rows", "loose", "steps"
 Names = Mapping[str, Any]
 
-
-@dataclass
-class Candidate:
-    """Somebody's arrays. `taps` maps golden key -> array number -> array; number None is the whole
-    stage in one array.
-
-    native: the labels are minivl's own, so that they say the order of rows too.
-    """
-    source: str
-    producer: str
-    precision: str
-    native: bool
-    taps: dict[str, dict[int | None, np.ndarray]]
-    unused: list[str] = field(default_factory=list)          # arrays that no label was given for
-    facts: dict[str, Any] = field(default_factory=dict)
+__all__ = ["Candidate", "precision_of", "read_arrays", "read_candidate"]
 
 
 def read_candidate(path: str | Path, golden: Trace, names: Names | None = None,
-                   precision: str | None = None) -> Candidate:
-    """Read whatever `path` is. Raises TraceError when nothing in it can be matched with the golden
-    trace."""
+                   precision: str | None = None, weights: str = "") -> Candidate:
+    """Read whatever `path` is. weights: how the candidate keeps its matrices, where that costs accuracy.
+    Raises TraceError when nothing in it can be matched with the golden trace."""
     path = Path(path)
+    candidate = _read(path, golden, names, precision)
+    candidate.weights = weights
+    if not candidate.native and not candidate.declared:
+        candidate.precision = rest(arithmetic(golden, laid(golden, candidate)))
+    return candidate
+
+
+def _read(path: Path, golden: Trace, names: Names | None, precision: str | None) -> Candidate:
     # 1. labels of our own: a dump, a trace
     if path.is_dir() and (path / INDEX).is_file():
         dump = read_dump(path)
@@ -65,12 +65,30 @@ def read_candidate(path: str | Path, golden: Trace, names: Names | None = None,
         return Candidate(str(path), "a dump of minivl", precision or precision_of(dump.values()), True,
                          taps)
     if names is None and is_trace(path):
-        trace = Trace(path)
-        taps = {key: dict(enumerate(trace.arrays(key))) for key in trace.recorded()}
-        return Candidate(str(path), str(trace.facts.get("producer", "")), precision or trace.precision,
-                         True, taps, facts=trace.facts)
+        return of_trace(Trace(path), precision)
     # 2. anybody's names
     return named(str(path), read_arrays(path), golden, names, precision)
+
+
+def of_trace(trace: Trace, precision: str | None) -> Candidate:
+    """A trace as a candidate; what `minivl trace import` noted of its arrays comes along."""
+    taps: dict[str, dict[int | None, np.ndarray]] = {}
+    kept: dict[Part, Kept] = {}
+    partial: dict[Part, np.ndarray] = {}
+    noted, rows, steps = trace.facts.get(KEPT, {}), trace.tables(KEPT_ROWS), trace.tables(STEPS)
+    for key in trace.recorded():
+        names = trace.stages[key].arrays
+        for name, array in zip(names, trace.arrays(key), strict=True):
+            # a stage of several arrays may have been imported in part: its names say which
+            number = int(name.rpartition(":")[2]) if name != key else 0
+            taps.setdefault(key, {})[number] = array
+            if name in noted:
+                kept[key, number] = Kept(noted[name]["stored"], noted[name]["computed"], steps.get(name))
+            if name in rows:
+                partial[key, number] = rows[name]
+    return Candidate(str(trace.path), str(trace.facts.get("producer", "")), precision or trace.precision,
+                     True, taps, dict(trace.tables(LOOSE)), trace.facts, bool(precision), kept,
+                     list(trace.facts.get("doubts", [])), partial)
 
 
 def is_trace(path: Path) -> bool:
@@ -90,9 +108,11 @@ def named(source: str, arrays: Mapping[str, np.ndarray], golden: Trace, names: N
     table = {name: name for name in arrays} if names is None else names
     known = set(golden.stages) | {f"{key}:{n}" for key, stage in golden.stages.items()
                                   for n in range(len(stage.axes))}
-    found = {name: entry for name, entry in table.items() if name in arrays and _label(entry) in known}
+    aside = {name for name, entry in table.items() if entry is None and name in arrays}
+    found = {name: entry for name, entry in table.items()
+             if name in arrays and name not in aside and _label(entry) in known}
     # a table with a misspelt line would compare less than its author believes
-    if names is not None and (strange := [n for n in names if n not in found]):
+    if names is not None and (strange := [n for n in names if n not in found and n not in aside]):
         first = strange[0]
         what = f"means {_label(names[first])!r}, no label" if first in arrays else "is not in the file"
         raise TraceError(f"{source}: of --names, {first!r} {what}; `minivl trace show` of the "
@@ -101,127 +121,106 @@ def named(source: str, arrays: Mapping[str, np.ndarray], golden: Trace, names: N
         few = ", ".join(list(arrays)[:3]) or "none"
         raise TraceError(f"{source}: none of its {len(arrays)} names is a label of the golden trace "
                          f"({few}, ...): give --names FILE.json, or let --guess propose it")
-    taps: dict[str, dict[int | None, np.ndarray]] = {}
-    for name, entry in found.items():
-        key, _, part = _label(entry).partition(":")
-        taps.setdefault(key, {})[int(part) if part else None] = undone(name, arrays, entry)
-    used = set(found) | {v for e in found.values() if isinstance(e, dict) for v in e.values()
-                         if isinstance(v, str)}
+    taps, kept, doubts = placed(source, arrays, found)
+    used = set(found) | aside | {v for e in found.values() if isinstance(e, dict) for v in e.values()
+                                 if isinstance(v, str)}
+    loose = {name: array for name, array in arrays.items() if name not in used}
+    if aside:
+        doubts.append(f"left out by hand: {', '.join(sorted(aside))}")
     values = [a for parts in taps.values() for a in parts.values()]
     return Candidate(source, "arrays of others", precision or precision_of(values), False, taps,
-                     [name for name in arrays if name not in used])
+                     loose, declared=precision is not None, kept=kept, doubts=doubts)
+
+
+def placed(source: str, arrays: Mapping[str, np.ndarray], found: Mapping[str, Any]
+           ) -> tuple[dict[str, dict[int | None, np.ndarray]], dict[Part, Kept], list[str]]:
+    """Arrays under their labels, with what was said of each, and what is uncertain. Raises TraceError
+    where two have one label."""
+    taps: dict[str, dict[int | None, np.ndarray]] = {}
+    kept: dict[Part, Kept] = {}
+    doubts, owner = [], dict[Part, str]()
+    for name, entry in found.items():
+        key, _, number = _label(entry).partition(":")
+        part: Part = (key, int(number) if number else None)
+        if part in owner:
+            raise TraceError(f"{source}: {owner[part]!r} and {name!r} both mean {_label(entry)!r}; two arrays "
+                             "cannot be one stage: give one of them another label, or null to leave it out")
+        owner[part] = name
+        taps.setdefault(key, {})[part[1]], kept[part] = undone(source, name, arrays, entry)
+        if isinstance(entry, dict) and entry.get("instead"):
+            doubts.append(f"{name} was taken for {_label(entry)}; {' and '.join(entry['instead'])} fit"
+                          f"{'s' if len(entry['instead']) == 1 else ''} nearly as well")
+    return taps, kept, doubts
 
 
 def _label(entry: Any) -> str:
     return str(entry["label"] if isinstance(entry, dict) else entry)
 
 
-def undone(name: str, arrays: Mapping[str, np.ndarray], entry: Any) -> np.ndarray:
-    """An array with its quantisation undone: (stored - zero) * scale, scales along the last axis."""
+def undone(source: str, name: str, arrays: Mapping[str, np.ndarray], entry: Any) -> tuple[np.ndarray, Kept]:
+    """An array as it was meant, and what was said of it. Raises TraceError for an entry that says what
+    cannot be."""
     array = arrays[name]
     if not isinstance(entry, dict):
-        return array
-    if entry.get("dtype") == "bfloat16":
-        # the upper half of a float32
-        array = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+        return array, Kept()
+    at = f"{source}: of --names, {name!r}"
+    if strange := [word for word in entry if word not in ENTRY]:
+        raise TraceError(f"{at} has {strange[0]!r}; an entry can have {', '.join(ENTRY)}")
+    array, storage = read_as(at, array, entry)
+    computed = entry.get("precision")
+    if computed is not None and kind_of(computed) not in EPS:
+        raise TraceError(f"{at} has the precision {computed!r}; it can be {', '.join(EPS)}")
+    array, step = scaled(at, array, arrays, entry)
+    return cut_out(at, array, entry), Kept(storage, kind_of(computed) if computed else None, step)
+
+
+def read_as(at: str, array: np.ndarray, entry: Mapping[str, Any]) -> tuple[np.ndarray, str | None]:
+    """The numbers that integers hold; of floats, the type that they are said to be stored in."""
+    if "dtype" not in entry:
+        return array, None
+    kind = kind_of(entry["dtype"])
+    if array.dtype.kind in "iu" and array.dtype.itemsize == 2 and kind in ("bfloat16", "float16"):
+        return (from_bits(array) if kind == "bfloat16"
+                else np.ascontiguousarray(array).view(np.float16)), kind
+    if array.dtype.kind in "fV" and kind in EPS:
+        return array, kind
+    raise TraceError(f"{at} has the dtype {entry['dtype']!r}, and the array is {array.dtype.name}: 16-bit integers "
+                     f"can be bfloat16 or float16, floats can be {', '.join(EPS)}")
+
+
+def scaled(at: str, array: np.ndarray, arrays: Mapping[str, np.ndarray], entry: Mapping[str, Any]
+           ) -> tuple[np.ndarray, np.ndarray | None]:
+    """Quantisation undone: (stored - zero) * scale, scales along the last axis; and the scale."""
     if "scale" not in entry:
-        return array
-    scale, zero = (np.asarray(arrays[v] if isinstance(v, str) else v, np.float32)
-                   for v in (entry["scale"], entry.get("zero", 0)))
-    return (array.astype(np.float32) - zero) * scale                            # ... x, x -> ... x
-
-
-def precision_of(values: Any) -> str:
-    """The type that numbers were computed in, as far as they show: bfloat16 kept in float32 has its
-    low bits zero."""
-    arrays = [a for value in values for a in outputs(value) if a.dtype.kind in "fV" and a.size]
-    kinds = {a.dtype.name for a in arrays}
-    for name in ("bfloat16", "float16"):
-        if name in kinds:
-            return name
-    # every bit that some number has set: 16 bits widened to float32 leave the low ones alone
-    bits = np.uint32(0)
-    for array in arrays:
-        if array.dtype == np.float32:
-            bits |= np.bitwise_or.reduce(np.ascontiguousarray(array).view(np.uint32), axis=None)
-    if arrays and kinds == {"float64"}:
-        return "float64"
-    # 7, 10, 23 bits
-    return "bfloat16" if not bits & 0xFFFF else "float16" if not bits & 0x1FFF else "float32"
-
-
-# ---- files -------------------------------------------------------------------------------------
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Arrays by name from a file or folder. Nothing is unpickled. Raises TraceError or OSError saying
-    what is wrong."""
-    if path.is_dir():
-        return _folder(path)
-    if not path.is_file():
-        raise TraceError(f"{path}: {'is no file' if path.exists() else 'there is no such file'}; give "
-                         "a trace that `minivl trace record` wrote, or arrays as .npz, .safetensors, "
-                         ".bin or a folder")
-    if path.suffix == ".safetensors":
-        file = File(path)
-        return {name: read_array(file, name) for name in file.tensors}
-    if path.suffix == ".npz":
-        try:
-            with np.load(path, allow_pickle=False) as found:
-                return dict(found)
-        except UNREADABLE:
-            raise TraceError(f"{path}: cannot be read as .npz; it should hold numbers, as np.savez "
-                             "writes") from None
-    if path.suffix == ".bin":
-        return _consecutive(path, _shapes(path.with_suffix(".json")))
-    raise TraceError(f"{path}: is neither .safetensors, .npz, .bin nor a folder of .npy or .bin files")
-
-
-def _folder(path: Path) -> dict[str, np.ndarray]:
-    arrays = {}
-    for file in sorted(path.glob("*.npy")):
-        try:
-            arrays[file.stem] = np.load(file, allow_pickle=False)
-        except UNREADABLE:
-            raise TraceError(f"{file}: cannot be read as .npy; it should hold numbers, as np.save "
-                             "writes") from None
-    if (path / SHAPES).is_file():
-        for row in _shapes(path / SHAPES):
-            arrays |= _consecutive(path / f"{row['name']}.bin", [row])
-    if not arrays:
-        raise TraceError(f"{path}: holds no .npy files, and no .bin files with a {SHAPES} of name, "
-                         "dtype, shape")
-    return arrays
-
-
-def _shapes(path: Path) -> list[dict[str, Any]]:
+        return array, None
+    found = []
+    for word in ("scale", "zero"):
+        value = entry.get(word, 0)
+        if isinstance(value, str) and value not in arrays:
+            raise TraceError(f"{at} has the {word} {value!r}, and there is no such array")
+        found.append(np.asarray(arrays[value] if isinstance(value, str) else value, np.float32))
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as problem:
-        raise TraceError(f"{path}: should be a list of name, dtype and shape, but is no JSON: "
-                         f"{problem}") from None
-    for row in rows if isinstance(rows, list) else [rows]:
-        if not isinstance(row, dict) or not {"name", "dtype", "shape"} <= set(row):
-            raise TraceError(f"{path}: should be a list of name, dtype and shape; has "
-                             f"{reprlib.repr(row)}")
-        if Path(str(row["name"])).name != row["name"]:
-            raise TraceError(f"{path}: {row['name']!r} is no plain name")
-    return rows
+        return (array.astype(np.float32) - found[1]) * found[0], found[0]          # ... x, x -> ... x
+    except ValueError:
+        raise TraceError(f"{at}: a scale of shape {list(found[0].shape)} does not fit an array of "
+                         f"{list(array.shape)}; scales lie along the last axis") from None
 
 
-def _consecutive(path: Path, rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """Raw numbers, one array after the other."""
-    data, at, arrays = np.fromfile(path, np.uint8), 0, {}
-    for row in rows:
-        short = row["dtype"] == "bfloat16"
-        dtype = np.dtype(np.uint16 if short else row["dtype"]).newbyteorder("<")  # as devices write them
-        size = int(np.prod(row["shape"], dtype=np.int64)) * dtype.itemsize
-        part = data[at:at + size]
-        if len(part) != size:
-            raise TraceError(f"{path}: ends within {row['name']}: {row['dtype']} {row['shape']} takes "
-                             f"{size} bytes, {len(part)} are left")
-        array = part.view(dtype).reshape(row["shape"])
-        arrays[row["name"]] = (array.astype(np.uint32) << 16).view(np.float32) if short else array
-        at += size
-    if at != len(data):
-        raise TraceError(f"{path}: has {len(data)} bytes, the list of shapes speaks of {at}")
-    return arrays
+def cut_out(at: str, array: np.ndarray, entry: Mapping[str, Any]) -> np.ndarray:
+    """One prompt of several, axes in another order, some rows: whatever the entry says."""
+    try:
+        if "element" in entry:
+            array = array[int(entry["element"])]
+        if "axes" in entry:
+            array = array.transpose(entry["axes"])
+        if "rows" in entry:
+            first, end = map(int, entry["rows"])
+            if not 0 <= first < end <= len(array):
+                raise ValueError
+            array = array[first:end]
+    except (ValueError, IndexError, TypeError):
+        said = {word: entry[word] for word in ("element", "axes", "rows") if word in entry}
+        raise TraceError(f"{at}: {reprlib.repr(said)} cannot be taken of an array of {list(array.shape)}: "
+                         "element is a number along the first axis, axes an order of all, rows a first one "
+                         "and an end") from None
+    return array

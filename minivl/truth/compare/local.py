@@ -4,16 +4,20 @@ and one run names all guilty stages.
 The model is run once in float64, and wherever the candidate recorded a stage's output the run goes on
 with *that*, while what the stage itself gave becomes the golden value. A second run in the candidate's
 precision gives the yardstick. Where taps are few, minivl's own stages bridge the gap: a verdict is on
-all passes since the taps before.
+all passes since the taps before, and the yardstick has their rounding in it, for it ran from the same
+recorded values to the same tap.
 
-Two runs of the model, and its weights are needed; the golden trace lends the inputs. Read next:
-`compare.py`, which judges what comes out like any other trace.
+A tap that is stored more roughly than it was computed starts the next stretch a little off. How far that
+goes is measured as well: a third run, from values shaken within their storage.
+
+The model's weights are needed; the golden trace lends the inputs. Read next: `compare.py`, which judges
+what comes out like any other trace.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,13 +25,27 @@ from pathlib import Path
 import numpy as np
 
 from ...api import VLM
-from ..trace.format import BESIDE, COORDINATES, LEANS, YARDSTICK, Trace, TraceError, Writer, row_axis
+from ..trace.format import (
+    BESIDE,
+    CARRIED,
+    COORDINATES,
+    LEANS,
+    YARDSTICK,
+    Trace,
+    TraceError,
+    Writer,
+    row_axis,
+)
 from ..trace.record import checkpoint_hashes
-from .compare import Tap, fitted, ordered
 from .importers import Candidate
 from .metrics import row_distances, row_leans
 from .run_on import POSITIONS, run_on
-from .yardstick import liberties
+from .stored import arithmetic, lost, storage_of
+from .taps import Tap, laid
+from .verdict import EPS, single
+from .yardstick import coarse, liberties
+
+SHAKE = 0.75                       # of half a last digit: what rounding to a type moves numbers, on average
 
 
 @contextmanager
@@ -39,10 +57,17 @@ def local_golden(vlm: VLM, golden: Trace, candidate: Candidate) -> Iterator[Trac
     check_checkpoint(vlm, golden)
     with tempfile.TemporaryDirectory(prefix="minivl-local-") as folder:
         path = Path(folder) / "local.safetensors"
-        taps = list(ordered(list(fitted(golden, candidate)), golden, candidate.native))
-        write_local(vlm, golden, taps, candidate.precision, path)
+        taps = laid(golden, candidate)
+        write_local(vlm, golden, taps, computed_alone(golden, taps, candidate), path, candidate.weights)
         with Trace(path) as made:
             yield made
+
+
+def computed_alone(golden: Trace, taps: list[Tap], candidate: Candidate) -> dict[str, str]:
+    """Name of each array -> the type that its own half of the run was computed in."""
+    if candidate.native and not candidate.kept:
+        return {tap.name: candidate.precision for tap in taps}
+    return arithmetic(golden, taps, candidate.precision if candidate.declared else "", alone=True)
 
 
 def check_checkpoint(vlm: VLM, golden: Trace) -> None:
@@ -53,32 +78,88 @@ def check_checkpoint(vlm: VLM, golden: Trace) -> None:
                          f"{', '.join(other)} differs; name the right one with --model")
 
 
-def write_local(vlm: VLM, golden: Trace, taps: list[Tap], precision: str, path: Path) -> None:
-    """The file of `local_golden`."""
+def write_local(vlm: VLM, golden: Trace, taps: list[Tap], made: Mapping[str, str], path: Path,
+                weights: str = "") -> None:
+    """The file of `local_golden`. made: the type that each array was computed in."""
     values = whole_stages(golden, taps)
+    noted = {**dict.fromkeys(tap.stage.key for tap in taps if runs(tap)), **values}
     with Writer(path, {**{k: v for k, v in golden.facts.items() if not isinstance(v, dict)},
-                       "local": True}) as out:
+                       "local": True, "computed": dict(made),
+                       "single": [key for key in noted if single(key, values.keys(), golden.stages)]}) as out:
         copy_what_is_not_run(golden, out)
-
-        def keep(key: str, own: tuple) -> None:
-            out.stage(replace(golden.stages[key], arrays=()), own)
-
-        def compare(key: str, own: tuple) -> None:
-            stage = next(stage for stage in out.stages if stage.key == key)
-            rows = zip(stage.arrays, stage.axes, own, values[key], out.read_back(stage), strict=True)
-            for name, axes, ours, theirs, value in rows:
-                if value.dtype.kind == "f" and theirs.shape == value.shape:
-                    axis = row_axis(axes)                          # what is counted along it: n ... -> n
-                    # ours from the exact run; theirs from ours
-                    out.table(f"{YARDSTICK}.{precision}", name, row_distances(ours, value, axis))
-                    out.table(BESIDE, name, row_distances(theirs, ours, axis))
-                    out.table(LEANS, name, row_leans(theirs, ours, axis))
         # 1. the exact run: what each stage makes of the candidate's values is its golden value
-        run_on(vlm, golden, values, "float64", take=keep)
+        run_on(vlm, golden, noted, "float64",
+               take=lambda key, own: out.stage(replace(golden.stages[key], arrays=()), own))
         # 2. the same in the candidate's precision: how far rounding goes, read back beside the golden
-        # values
-        run_on(vlm, golden, values, precision, liberties(precision), take=compare)
+        # values; in both halves' where they have two
+        for kind in dict.fromkeys(made.values()):
+            run_on(vlm, golden, noted, kind, liberties(kind), take=rounded(out, values, made, kind))
+        # 3. the same from values as far off as storage leaves them, and with weights that are kept so
+        shaken = shaken_values(taps, values, made)
+        if shaken:
+            run_on(vlm, golden, {**noted, **shaken}, "float64", take=beside(out, CARRIED))
+        if weights:
+            run_on(vlm, golden, noted, "float64", take=beside(out, f"{YARDSTICK}.{weights}"),
+                   machine=coarse(weights))
         finish(out, golden)
+
+
+def rounded(out: Writer, values: Mapping[str, tuple], made: Mapping[str, str], kind: str
+            ) -> Callable[[str, tuple], None]:
+    """What notes a run in one type: its rounding, and how far the candidate is from it."""
+    def take(key: str, own: tuple) -> None:
+        stage = next(stage for stage in out.stages if stage.key == key)
+        theirs = values.get(key, (None,) * len(own))
+        rows = zip(stage.arrays, stage.axes, own, out.read_back(stage), theirs, strict=True)
+        for name, axes, ours, value, candidates in rows:
+            if value.dtype.kind != "f" or made.get(name, kind) != kind:
+                continue
+            axis = row_axis(axes)                                  # what is counted along it: n ... -> n
+            # ours from the exact run; theirs from ours
+            out.table(f"{YARDSTICK}.{kind}", name, row_distances(ours, value, axis))
+            if candidates is not None and candidates.shape == value.shape:
+                out.table(BESIDE, name, row_distances(candidates, ours, axis))
+                out.table(LEANS, name, row_leans(candidates, ours, axis))
+    return take
+
+
+def beside(out: Writer, table: str) -> Callable[[str, tuple], None]:
+    """What notes how far a run's arrays are from the exact run's, row by row."""
+    def take(key: str, own: tuple) -> None:
+        stage = next(stage for stage in out.stages if stage.key == key)
+        for name, axes, ours, value in zip(stage.arrays, stage.axes, own, out.read_back(stage), strict=True):
+            if value.dtype.kind == "f":
+                out.table(table, name, row_distances(ours, value, row_axis(axes)))
+    return take
+
+
+def shaken_values(taps: list[Tap], values: Mapping[str, tuple], made: Mapping[str, str]) -> dict[str, tuple]:
+    """The values of stages that are stored more roughly than they were computed, moved at random by what
+    their storage may have taken from them; none where nothing is."""
+    random = np.random.default_rng(0)
+    rough = {tap.name: tap for tap in taps if tap.found is not None and tap.golden.dtype.kind in "fV"
+             and (tap.kept.step is not None or (tap.found.array.dtype.kind in "fV"
+                                                and storage_of(tap) != made[tap.name])) and lost(tap).any()}
+    found: dict[str, tuple] = {}
+    for key, arrays in values.items():
+        names = [key] if len(arrays) == 1 else [f"{key}:{n}" for n in range(len(arrays))]
+        if any(name in rough for name in names):
+            found[key] = tuple(shaken(array, rough[name], random) if name in rough else array
+                               for name, array in zip(names, arrays, strict=True))
+    return found
+
+
+def shaken(array: np.ndarray, tap: Tap, random: np.random.Generator) -> np.ndarray:
+    """Numbers moved by at most half a last digit, or half a step of their quantisation."""
+    wide, noise = array.astype(np.float64), random.uniform(-1, 1, array.shape)
+    if tap.kept.step is not None:
+        return wide + noise * tap.kept.step / 2
+    return wide + noise * np.abs(wide) * SHAKE * EPS[storage_of(tap)] / 2
+
+
+def runs(tap: Tap) -> bool:
+    """Whether a stage is of the model's run, not of its preparation."""
+    return tap.stage.key.startswith(("vision.", "decoder.", POSITIONS))
 
 
 def finish(out: Writer, golden: Trace) -> None:
@@ -91,10 +172,10 @@ def finish(out: Writer, golden: Trace) -> None:
 
 def whole_stages(golden: Trace, taps: list[Tap]) -> dict[str, tuple]:
     """Key -> the candidate's arrays in the golden layout, for stages of the run that it has all arrays
-    of."""
+    and all rows of."""
     found: dict[str, list[np.ndarray]] = {}
     for tap in taps:
-        if tap.found is not None and tap.stage.key.startswith(("vision.", "decoder.", POSITIONS)):
+        if tap.found is not None and tap.rows is None and runs(tap):
             found.setdefault(tap.stage.key, []).append(tap.found.array)
     return {key: tuple(arrays) for key, arrays in found.items()
             if len(arrays) == len(golden.stages[key].axes)}

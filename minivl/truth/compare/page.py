@@ -15,7 +15,7 @@ from ..trace.format import Trace
 from . import report
 from .compare import UNLIKE, Comparison
 from .page_data import lines, pictures, places
-from .slices import Slice
+from .slices import MOVED, Slice
 from .verdict import Judged
 
 OWN = Path(__file__).parent
@@ -35,10 +35,10 @@ def html(found: Comparison, golden: Trace, looks_like: Sequence[str] = (),
 
 def data(found: Comparison, golden: Trace) -> dict[str, Any]:
     """Everything that the page shows of a comparison."""
-    return {"title": title(found), "bad": found.first_bad is not None, "runs": runs(found),
+    return {"title": title(found), "bad": found.differs, "runs": runs(found),
             "first": first(found), "facts": facts(found), "suspects": found.suspects,
             "notes": notes(found), "said": report.headline(found) + report.logits_line(found),
-            "notice": report.notice(), "precision": found.precision, "lines": lines(found, golden),
+            "notice": report.notice(found), "precision": found.precision, "lines": lines(found, golden),
             "places": places(golden), "media": pictures(golden), "columns": report.COLUMNS,
             "table": [report.cells(row) for row in found.judged]}
 
@@ -46,7 +46,7 @@ def data(found: Comparison, golden: Trace) -> dict[str, Any]:
 def title(found: Comparison) -> str:
     """The answer in one line."""
     if found.first_bad is None:
-        return "the same within rounding"
+        return report.title(found)
     return f"{found.first_bad} goes wrong first"
 
 
@@ -98,6 +98,8 @@ def error(row: Judged) -> str:
 
 def where(one: Slice) -> str:
     """Where most of the difference sits, along one axis."""
+    if one.by == MOVED:
+        return one.text
     if one.by == "text":
         return one.text if one.places else "none of these rows is text"
     kind, _, number = one.by.partition(" ")                        # pictures count from 1 on a page
@@ -107,6 +109,4 @@ def where(one: Slice) -> str:
 
 def notes(found: Comparison) -> list[str]:
     """What a reader should know of the comparison itself."""
-    few, many = ", ".join(found.unused[:4]), len(found.unused)
-    return [*(f"aligned: {note}" for note in found.aligned), *found.warnings,
-            *[f"names that mean nothing here: {few} ({many})"] * bool(many)]
+    return [*(f"aligned: {note}" for note in found.aligned), *found.warnings, *report.unplaced_lines(found)]

@@ -7,16 +7,26 @@ Read next: `page.py`, the same for a browser.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from .compare import UNLIKE, Comparison
 from .metrics import WHY_NOT_PCC
+from .slices import MOVED, ranges
 from .verdict import SUSPICIOUS, WORDS, WRONG, Judged
 
 COLUMNS = ("stage", "verdict", "error", "rounding", "x limit", "worst row", "cosine", "PCC")
-MANY = 6                                                      # guilty passes that are named
+COLUMNS_SAY = ("error: length of the difference over length of the golden value; rounding: the same of minivl's own "
+               "run in this type; x limit: the error, or the worst row's, over what rounding and storage may do")
+MANY = 6                                                      # guilty stages, and arrays, that are named
+BLOCK = re.compile(r"(.+\.(?:blocks|layers))\.(\d+)\.(.+)")
+WHOLE = (MOVED,)                                              # slices that say all in their text
+FLATTERED = 0.99                                              # a PCC that would pass a wrong array
 
 
 def headline(found: Comparison) -> list[str]:
@@ -26,15 +36,39 @@ def headline(found: Comparison) -> list[str]:
              f"{len(found.words)} stages compared, {len(found.untapped)} of the golden trace not "
              f"tapped: {counted(found)}"]
     lines += [f"aligned: {note}" for note in found.aligned]
-    few, many = ", ".join(found.unused[:4]), len(found.unused)
-    lines += [f"names that mean nothing here: {few} ({many})"] * bool(many)
     lines += [f"note: {said}" for said in found.warnings]
     if found.local and found.first_bad:
         bad = [key for key, word in found.words.items() if word in (SUSPICIOUS, WRONG)]
         lines.append(f"each stage on the candidate's own inputs: {len(bad)} guilty: "
                      f"{', '.join(bad[:MANY])}"
                      + f" and {len(bad) - MANY} more" * (len(bad) > MANY))
-    return lines + (verdict_lines(found) if found.first_bad else ["no difference beyond rounding"])
+    return lines + unplaced_lines(found) + (verdict_lines(found) if found.first_bad
+                                            else ["no difference beyond rounding" + " among the arrays with a label"
+                                                  * found.differs])
+
+
+def title(found: Comparison) -> str:
+    """The answer in a word."""
+    if found.first_bad:
+        return "different"
+    return "not known to be the same: arrays without a place" if found.differs else "the same within rounding"
+
+
+def unplaced_lines(found: Comparison) -> list[str]:
+    """Arrays that no label was given for: what they may be, and how far each is off from it; how many there
+    are that can be no stage."""
+    lines = []
+    for one in found.unplaced:
+        may = "; ".join(f"{label} (error {number(error)})" for label, error in one.places) or "no stage has this shape"
+        none = "" if one.finite else ", holds numbers that are not finite"
+        says = f"is {one.places[0][0]}, within rounding" if one.known else f"may be {may}"
+        lines.append(f"no label: {one.name} {list(one.shape)}{none}: {says}")
+    if found.differs and found.unplaced:
+        lines.append("  give these a label, or null, with --names")
+    named = {one.name for one in found.unplaced}
+    rest = [name for name in found.unused if name not in named]
+    few = ", ".join(rest[:4])
+    return lines + [f"names that mean nothing here, and no stage's shape: {few} ({len(rest)})"] * bool(rest)
 
 
 def counted(found: Comparison) -> str:
@@ -66,13 +100,43 @@ def verdict_lines(found: Comparison) -> list[str]:
         lines.append(f"  it holds numbers that are not finite, first in row {worst.measure.worst_row}")
     guilty = found.suspects
     lines.append("guilty: " + (guilty[0] if len(guilty) == 1 else f"one of {len(guilty)} passes: "
-                               + ", ".join(guilty[-MANY:]) +
-                               (" and those before" if len(guilty) > MANY else "")))
-    for name, rows in found.slices.items():
-        lines += [f"  {name}: {row.by}: {row.places} of {row.of} hold nine tenths of the difference: "
-                  f"{row.text}"
-                  for row in rows]
+                               + "; ".join(in_words(guilty))))
+    lines += where(found, worst.key)
+    # a fault in the last head, or in one window, shows best in the tap where it is worst
+    bad = [row for row in found.judged if row.bad and row.key != key and found.slices.get(row.name)]
+    if bad:
+        most = max(bad, key=lambda row: row.ratio if math.isfinite(row.ratio) else 0.0)
+        lines += [f"worst behind it: {most.name}: {times(most)}", *where(found, most.key)]
     return lines
+
+
+def where(found: Comparison, key: str) -> list[str]:
+    """Where the difference sits in the arrays of one stage."""
+    names = {row.name for row in found.judged if row.key == key}
+    return [f"  {name}: {row.by}: {row.text}" if row.by in WHOLE else
+            f"  {name}: {row.by}: {row.places} of {row.of} hold nine tenths of the difference: {row.text}"
+            for name, rows in found.slices.items() if name in names for row in rows]
+
+
+def in_words(keys: Sequence[str]) -> list[str]:
+    """Passes, none left out: those of one block together, and blocks with the same ones together."""
+    groups: list[tuple[str, list[int], list[str]]] = []                   # half, blocks, passes of each
+    for key in keys:
+        at = BLOCK.fullmatch(key)
+        if at is None:
+            groups.append((key, [], []))
+        elif groups and groups[-1][0] == at[1] and groups[-1][1] == [int(at[2])]:
+            groups[-1][2].append(at[3])
+        else:
+            groups.append((at[1], [int(at[2])], [at[3]]))
+    merged: list[tuple[str, list[int], list[str]]] = []
+    for half, blocks, passes in groups:
+        if blocks and merged and merged[-1][0] == half and merged[-1][2] == passes:
+            merged[-1][1].extend(blocks)
+        else:
+            merged.append((half, blocks, passes))
+    return [half if not blocks else f"{half}.{ranges(np.array(blocks))}: {', '.join(passes)}"
+            for half, blocks, passes in merged]
 
 
 def logits_line(found: Comparison) -> list[str]:
@@ -106,9 +170,10 @@ def shown(found: Comparison, everything: bool, most: int = 12) -> list[Judged]:
     return [row for row in found.judged if row in largest]
 
 
-def notice() -> str:
-    """Why the verdict does not go by the columns that everybody knows."""
-    return WHY_NOT_PCC
+def notice(found: Comparison) -> str:
+    """Why the verdict does not go by the columns that everybody knows, where these would have passed
+    what is wrong; else nothing."""
+    return WHY_NOT_PCC if any(row.bad and row.measure.pcc > FLATTERED for row in found.judged) else ""
 
 
 def number(value: float) -> str:
@@ -121,7 +186,8 @@ def document(found: Comparison) -> dict[str, Any]:
     made = {k: v for k, v in vars(found).items() if k not in ("rows", "judged", "logits", "slices")}
     return plain({**made, "judged": [asdict(row) for row in found.judged],
                    "logits": asdict(found.logits) if found.logits else None,
-                   "slices": {name: [asdict(s) for s in rows] for name, rows in found.slices.items()}})
+                   "slices": {name: [asdict(s) for s in rows] for name, rows in found.slices.items()},
+                   "unplaced": [asdict(one) for one in found.unplaced], "differs": found.differs})
 
 
 def plain(value: Any) -> Any:

@@ -23,6 +23,7 @@ from ...api import VLM
 from ...door.contract import outputs
 from ...door.stage import Stopped, Wrap, session
 from ...door.visit import Visit
+from ...kernels import Interpreter
 from ...run.inputs import Inputs
 from ..trace.format import INPUT, ROWS, Trace, TraceError
 
@@ -34,7 +35,8 @@ Take = Callable[[str, Arrays], None]
 
 def run_on(vlm: VLM, golden: Trace | Inputs, values: Values, precision: str,
            fault: Mapping[str, Wrap] | None = None,
-           *, until: str | None = None, take: Take | None = None) -> dict[str, Arrays]:
+           *, until: str | None = None, take: Take | None = None,
+           machine: str | Interpreter = "definition") -> dict[str, Arrays]:
     """Key -> what the definitions make at every stage that has a value, where the run goes on with the
     values.
 
@@ -48,6 +50,7 @@ def run_on(vlm: VLM, golden: Trace | Inputs, values: Values, precision: str,
     until: the last stage that runs
     take: told key and arrays as each stage has run, which then are not kept: a file of a large model's
         stages is written like that. Without it all are given back
+    machine: the definitions, or with other weights (`yardstick.coarse`)
 
     Raises TraceError for a trace without whole inputs, ContractError for a value of another shape than
     its stage makes (ArgumentError for positions), and whatever a fault makes the passes raise; `take` has
@@ -56,7 +59,7 @@ def run_on(vlm: VLM, golden: Trace | Inputs, values: Values, precision: str,
     inputs = golden if isinstance(golden, Inputs) else inputs_of(golden, vlm, values)
     own: dict[str, Arrays] = {}
     with going_on(values, take or own.__setitem__, fault, until):
-        vlm.on(precision, "definition").logits(inputs)
+        vlm.on(precision, machine).logits(inputs)
     return own
 
 

@@ -8,13 +8,17 @@ Read next: `compare.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 HOLD = 0.9                     # share of the squared difference that the places named hold together
 FEW = 0.5                      # places are named when they are at most this share of all
+PLACED = "pwcms"               # rows that have a place
+MOVED = "rows in other places"
+SAME = 1e-4                    # two rows nearer than this are one
+MOST = 2048                    # bad rows that are looked at
 HEADS = {"a": "query heads", "k": "key-value heads", "e": "channels of a head", "d": "channels",
          "o": "channels",
          "f": "rotary frequencies", "v": "words", "x": "values of a patch"}
@@ -30,13 +34,14 @@ class Slice:
 
 
 def slices(candidate: np.ndarray, golden: np.ndarray, axes: str, at: Mapping[str, np.ndarray],
-           segments: np.ndarray | None = None, patch: int = 14) -> list[Slice]:
+           segments: np.ndarray | None = None, patch: int = 14, limit: float = 0.0) -> list[Slice]:
     """The slices of one array that hold its difference. at: coordinates by letter; segments: the
-    block's table, g 4."""
+    block's table, g 4; limit: how far off a row may be that still is the row itself."""
     with np.errstate(invalid="ignore", over="ignore"):
         squared = np.square(candidate.astype(np.float64) - golden.astype(np.float64))
     squared = np.nan_to_num(squared, nan=1e300, posinf=1e300)
-    letters, found = axes.split(), []                                           # "w a e" -> w, a, e
+    letters = axes.split()                                                      # "w a e" -> w, a, e
+    found = moved(candidate, golden, letters, limit)
     for axis, letter in enumerate(letters[:squared.ndim]):
         # w a e -> w, a, e in turn
         energy = squared.sum(axis=tuple(n for n in range(squared.ndim) if n != axis))
@@ -47,6 +52,33 @@ def slices(candidate: np.ndarray, golden: np.ndarray, axes: str, at: Mapping[str
         if rows and letter in at and len(at[letter]) == len(energy):
             found += windows(energy, segments, letter) + places(held, at[letter], patch, letter)
     return found
+
+
+def moved(candidate: np.ndarray, golden: np.ndarray, letters: Sequence[str], limit: float) -> list[Slice]:
+    """Rows that hold what another row should: repeated, or in another order."""
+    if not letters or letters[0] not in PLACED or candidate.dtype.kind not in "fV" or len(golden) < 2:
+        return []
+    mine, right = (x.reshape(len(golden), -1).astype(np.float64) for x in (candidate, golden))   # n x
+    norms = np.maximum(np.linalg.norm(right, axis=1), 1e-300)
+    limit = max(limit, SAME)
+    with np.errstate(all="ignore"):
+        bad = np.flatnonzero(np.linalg.norm(mine - right, axis=1) > limit * norms)[:MOST]
+    # the golden row that points most nearly the same way, and whether it is the very row
+    whose, count = np.full(len(bad), -1), 0
+    for n, row in enumerate(bad):
+        if np.isfinite(mine[row]).all():
+            nearest = int(np.argmax(right @ mine[row] / norms))
+            if nearest != row and np.linalg.norm(mine[row] - right[nearest]) <= limit * norms[nearest]:
+                whose[n], count = nearest, count + 1
+    if not count:
+        return []
+    first, held = int(bad[whose >= 0][0]), whose[whose >= 0]
+    # a row comes twice when its own place is right, or when another place holds it as well
+    places = np.bincount(held, minlength=len(golden)) + ~np.isin(np.arange(len(golden)), bad)
+    again = int((places[held] > 1).sum())
+    said = f"{count} rows hold another row's values, as row {first} holds those of row {held[0]}"
+    said += f"; {again} of them repeat one" if again else "; none comes twice"
+    return [Slice(MOVED, count, len(golden), said)]
 
 
 def holders(energy: np.ndarray) -> np.ndarray:

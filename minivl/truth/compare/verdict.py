@@ -15,7 +15,7 @@ asks).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from ..trace.format import Stage
@@ -31,6 +31,7 @@ SHORT = ("float16", "bfloat16")
 WIDE = 2.0**-14  # where minivl's own error in 16 bits is below this, it does not round to 16 bits there
 UNLIKE = 0.45                    # healthy: 0.3 at most, 0.01 as a rule; a GELU by tanh 0.6
 LEANING = 4.5                    # sigmas
+CLEAR = 3.0                      # a right tap clears what is before it when this many limits are less than the fault
 LEAST = 4.0                      # errors below so many eps are chance, whatever the yardstick says
 LEAST_16 = 0.5                   # 16 bits round what was summed up in 32: half a last digit
 
@@ -42,9 +43,16 @@ class Yard:
     worst: float
 
 
+NOTHING = Yard(0.0, 0.0)
+
+
 @dataclass(frozen=True)
 class Judged:
-    """One array of one stage: the word, how many times the limit it is, and what it was judged by."""
+    """One array of one stage: the word, how many times the limit it is, and what it was judged by.
+
+    storage: what keeping it in its type adds; stored, computed: these types; allowed: the limits of its
+        error and of its worst row's
+    """
     name: str
     key: str
     word: str
@@ -52,41 +60,56 @@ class Judged:
     measure: Measure
     yard: Yard
     notes: tuple[str, ...] = ()
+    storage: Yard = NOTHING
+    stored: str = ""
+    computed: str = ""
+    allowed: Yard = NOTHING
+
+    @property
+    def bad(self) -> bool:
+        """Whether its word is more than rounding."""
+        return self.word in (SUSPICIOUS, WRONG)
 
 
 def judge(measure: Measure, yard: Yard | None, precision: str, depth: int,
-          rows: int) -> tuple[str, float, Yard]:
+          rows: int, storage: Yard = NOTHING) -> tuple[str, float, Yard]:
     """The word for one array of floats, and its error as a multiple of what rounding may do.
 
-    depth: how many arrays of the whole run came before, recorded or not; precision: of the
-        candidate; rows: of the array.
+    depth: how many arrays of the whole run came before, recorded or not; precision: that the
+        candidate computed in; rows: of the array; storage: what keeping it in its type adds.
     """
     eps = EPS[precision]
     # errors of stages add like chance
     known = yard or Yard(eps * (1 + depth**0.5), 2 * eps * (1 + depth**0.5))
-    ratio = multiple(measure, known, precision, rows)
+    ratio = multiple(measure, known, precision, rows, storage)
     if measure.finite and not measure.differing:
         return EXACT, ratio, known
     if ratio <= 1 and precision in SHORT and known.error < WIDE:
         # tables, rows that only move: ours is not in 16 bits
-        in_32 = multiple(measure, known, "float32", rows)
+        in_32 = multiple(measure, known, "float32", rows, storage)
         return (ROUNDING, ratio, known) if in_32 <= 1 else (SUSPICIOUS, min(in_32, 2.0), known)
     return (ROUNDING if ratio <= 1 else SUSPICIOUS if ratio <= 2 else WRONG), ratio, known
 
 
-def multiple(measure: Measure, yard: Yard, precision: str, rows: int) -> float:
+def multiple(measure: Measure, yard: Yard, precision: str, rows: int, storage: Yard = NOTHING) -> float:
     """An error as a multiple of the limit. It is an average over rows, and of few rows varies by
     chance."""
-    of_all, of_row = limits(yard, precision, rows)
+    of_all, of_row = limits(yard, precision, rows, storage)
     return max(measure.error / of_all, measure.worst / of_row)
 
 
-def limits(yard: Yard, precision: str, rows: int) -> tuple[float, float]:
-    """How large the relative error of a whole array may be, and that of one of its rows."""
+def limits(yard: Yard, precision: str, rows: int, storage: Yard = NOTHING) -> tuple[float, float]:
+    """How large the relative error of a whole array may be, and that of one of its rows.
+
+    What storage adds is known to a digit, whatever the run was computed in: it has the factors of 16
+    bits, where the type decides and not the order of sums.
+    """
     chance = 1 + 1.5 / max(rows, 1) ** 0.5
     of_all, of_row = (factor * chance for factor in FACTOR[precision])
     least = (LEAST_16 if precision in SHORT else LEAST) * EPS[precision]
-    return max(of_all * yard.error, least), max(of_row * yard.worst, 4 * least)
+    kept, kept_row = (factor * chance for factor in FACTOR["bfloat16"])
+    return (max(of_all * yard.error, least) + kept * storage.error,
+            max(of_row * yard.worst, 4 * least) + kept_row * storage.worst)
 
 
 def unlike(name: str, word: str, beside: float, yard: Yard, precision: str) -> bool:
@@ -143,18 +166,49 @@ def ancestors(key: str, stages: Mapping[str, Stage]) -> set[str]:
 
 
 def suspects(key: str, words: Mapping[str, str], stages: Mapping[str, Stage],
-             local: bool = False) -> list[str]:
+             local: bool = False, clear: Set[str] | None = None) -> list[str]:
     """The passes that may be guilty of a bad tap: from it backwards up to the taps that are right, in
-    order.
+    order. What goes into a right tap is right too, and is left out wherever else it leads.
 
     local: each stage ran on the candidate's own values, so that every tap ends the search, a bad one
         too.
+    clear: the right taps in which the fault would have been seen (`clearing`); without it all of them
     """
-    found = _back(key, stages, {k for k, word in words.items() if local or word in (EXACT, ROUNDING)})
+    right = {k for k, word in words.items() if local or word in (EXACT, ROUNDING)} if clear is None else set(clear)
+    found = _back(key, stages, right - {key})
+    if not local:
+        found -= set().union(*(_back(k, stages, set()) for k in right if k not in found)) - TABLES
     return [k for k in stages if k == key or k in found]
 
 
-def _back(key: str, stages: Mapping[str, Stage], stop: set[str]) -> set[str]:
+def single(key: str, tapped: Set[str], stages: Mapping[str, Stage]) -> bool:
+    """Whether a tap is one stage away from the taps before it, tables apart: then an honest run rounds the
+    same numbers the same way. Over several stages roundings pile up, and no two runs' are alike."""
+    between = _back(key, stages, tapped - {key})
+    return not any(not k.endswith(CONSTANT) for k in between)
+
+
+# tables: the same in every run of one type
+CONSTANT = (".angles", ".cos_sin", ".spatial_angles", ".angles.order_by_window", ".schedule", ".window_order",
+            "positions.mrope", "positions.ticks", "prompt.expand", "prompt.encode", "prompt.render")
+# one array for each block: that a block is right says nothing of another's
+TABLES = frozenset({"vision.schedule"})
+
+
+def clearing(key: str, judged: Sequence[Judged]) -> set[str]:
+    """The right taps that clear what goes into them of the fault of a bad one: those fine enough to have
+    shown it. A tap that is stored roughly, or has the faults of its type, hides what others show."""
+    bad = [row for row in judged if row.key == key]
+    found: dict[str, bool] = {}
+    for row in judged:
+        fine = any(CLEAR * row.allowed.error <= one.measure.error or CLEAR * row.allowed.worst <= one.measure.worst
+                   for one in bad)
+        # of a stage with several arrays all must clear it; whole numbers are right or wrong
+        found[row.key] = found.get(row.key, True) and not row.bad and (fine or row.word == EXACT)
+    return {k for k, fine in found.items() if fine and k != key}
+
+
+def _back(key: str, stages: Mapping[str, Stage], stop: Set[str]) -> set[str]:
     found: set[str] = set()
     ahead = [key]                                    # breadth first, from the tap to what it was made of
     while ahead:
@@ -169,5 +223,4 @@ def _back(key: str, stages: Mapping[str, Stage], stop: set[str]) -> set[str]:
 def baseline(judged: list[Judged]) -> dict[str, str]:
     """What to write down so that only what is new fails a later run: names of bad arrays and their
     words."""
-    return {row.name: row.word for row in judged if row.word in (SUSPICIOUS, WRONG)}
-
+    return {row.name: row.word for row in judged if row.bad}

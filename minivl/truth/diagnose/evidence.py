@@ -11,7 +11,7 @@ Read next: `rank.py`, which makes an order of it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -32,10 +32,11 @@ Multiples = dict[str, float]
 
 @dataclass(frozen=True)
 class Scale:
-    """What rounding may do: the candidate's type, and yardsticks by array name where they were
-    recorded."""
+    """What rounding may do: the candidate's type, yardsticks by array name where they were recorded, and
+    limits of an array's error and of its worst row's where they are known."""
     precision: str
     yards: Mapping[str, Yard]
+    allowed: Mapping[str, Yard] = field(default_factory=dict)
 
 
 def multiples(taps: Mapping[str, Tapped], own: Own, scale: Scale) -> Multiples:
@@ -58,6 +59,9 @@ def _multiple(tap: Tapped, number: int, own: tuple, scale: Scale, depth: int) ->
     name = tap.stage.arrays[number] if number < len(tap.stage.arrays) else tap.stage.key
     axis = row_axis(tap.stage.axes[number])
     found = measure(*as_numbers(theirs, ours), axis)
+    if name in scale.allowed:
+        limit = scale.allowed[name]
+        return min(max(found.error / limit.error, found.worst / max(limit.worst, limit.error)), FAR)
     return min(judge(found, scale.yards.get(name), scale.precision, depth, ours.shape[axis])[1], FAR)
 
 

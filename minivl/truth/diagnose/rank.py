@@ -22,8 +22,9 @@ from fnmatch import fnmatchcase
 
 from ...api import VLM
 from ...config import ModelConfig
-from ..compare.compare import Comparison, Tap, compare, fitted, ordered
-from ..compare.importers import Candidate
+from ..compare.compare import Comparison, compare
+from ..compare.local import local_golden
+from ..compare.taps import Candidate, Tap, fitted, ordered
 from ..compare.verdict import ROUNDING, WRONG, first_bad, suspects
 from ..museum.fault import FAULTS, Fault, plain
 from ..museum.relatives import Relative, relatives
@@ -103,13 +104,12 @@ def diagnose(vlm: VLM, golden: Trace, candidate: Candidate) -> Diagnosis:
     """
     check_same_run(vlm, golden, candidate)
     found = compare(golden, candidate)
-    scale = Scale(candidate.precision, {row.name: row.yard for row in found.judged
-                                        if row.yard.error > 0})
+    scale = scale_of(vlm, golden, candidate, found)
     as_given = list(fitted(golden, candidate))
     as_laid = list(ordered(as_given, golden, candidate.native))
 
     def replay(taps: list[Tap]) -> Replay:
-        return Replay(vlm, golden, tapped(golden, candidate, taps), candidate.precision)
+        return Replay(vlm, golden, tapped(golden, candidate, taps), found.precision)
     if found.first_bad is None:
         return concluded(found, leaning(replay(as_laid)), [])
     first = concluded(found, *tried(replay(as_laid), golden, scale))
@@ -118,6 +118,14 @@ def diagnose(vlm: VLM, golden: Trace, candidate: Candidate) -> Diagnosis:
         second = concluded(found, *tried(replay(as_given), golden, scale))
         return second if second.known else first
     return first if first.known else beyond_quantising(first, replay(as_laid), golden, scale)
+
+
+def scale_of(vlm: VLM, golden: Trace, candidate: Candidate, found: Comparison) -> Scale:
+    """What rounding may do from tap to tap: as `diff --local` judges it, with what the storage of taps adds."""
+    with local_golden(vlm, golden, candidate) as made:
+        near = compare(made, candidate)
+    return Scale(found.precision, {row.name: row.yard for row in near.judged if row.yard.error > 0},
+                 {row.name: row.allowed for row in near.judged if row.allowed.error > 0})
 
 
 def beyond_quantising(first: Diagnosis, run: Replay, golden: Trace, scale: Scale) -> Diagnosis:

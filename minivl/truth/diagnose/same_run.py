@@ -17,8 +17,9 @@ import numpy as np
 
 from ...api import VLM
 from ..compare import align
-from ..compare.importers import Candidate, is_trace
+from ..compare.importers import is_trace
 from ..compare.local import check_checkpoint
+from ..compare.taps import Candidate
 from ..trace.conversation import conversation
 from ..trace.format import INPUT, Trace, TraceError
 

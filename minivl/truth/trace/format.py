@@ -32,7 +32,8 @@ NOTE = "minivl_trace"                                # the manifest's name in th
 # first word of array names
 COORDINATES, YARDSTICK, ROWS, INPUT = "coordinates", "yardstick", "rows", "inputs"
 PICTURES = "pictures"
-BESIDE, LEANS = "beside", "leans"                   # of a local trace only: see `truth/compare/local.py`
+# of a local trace only: see `truth/compare/local.py`
+BESIDE, LEANS, CARRIED = "beside", "leans", "carried"
 ROW_LETTERS = "pwcmsrn"                   # axis letters whose rows have coordinates, or are the caller's
 DTYPES = {"f64": "<f8", "f32": "<f4", "f16": "<f2", "i64": "<i8", "i32": "<i4", "i16": "<i2", "i8": "i1",
           "u64": "<u8", "u32": "<u4", "u16": "<u2", "u8": "u1", "bool": "?"}

@@ -20,6 +20,7 @@ import numpy as np
 from .port import Arithmetic, Port, cut
 
 HEALTHY, RELATIVE, UNKNOWN = "healthy", "relative", "unknown"
+FLOAT32 = Arithmetic()
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Variant:
     name: str
     kind: str
     make: type[Port] = Port
-    arithmetic: Arithmetic = Arithmetic()
+    arithmetic: Arithmetic = FLOAT32
     guilty: tuple[str, ...] = ()
     kin: str = ""
     shows: str = "ragged"
@@ -59,7 +60,7 @@ VARIANTS = [
 
 
 def faulty(kind: str, guilty: str, kin: str = "", shows: str = "ragged", hides: str = "",
-           arithmetic: Arithmetic = Arithmetic()) -> Callable[[type[Port]], type[Port]]:
+           arithmetic: Arithmetic = FLOAT32) -> Callable[[type[Port]], type[Port]]:
     """Note a port with a fault; its name is the class's in lower case with hyphens, its story the class's text."""
     def note(made: type[Port]) -> type[Port]:
         name = "".join("-" + c.lower() if c.isupper() else c for c in made.__name__).lstrip("-")
