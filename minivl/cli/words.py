@@ -602,16 +602,17 @@ def triage(candidate: Annotated[Path | None, typer.Argument(metavar="[CANDIDATE.
     samples.
 
     Exit code 0: the same within rounding; 1: different; 2: cannot be compared. JSON: candidate,
-    verdict, precision, golden, samples, lost, bad, limits, measured, cause: [kind, name, because,
+    verdict, precision, golden, samples, lost, notes, bad, limits, measured, cause: [kind, name, because,
     evidence, tried, notes], shared: [named, table], answers (minivl's), losses, smallest: [name,
     size, folder, with_answer, commands].
     """
+    from ..door.errors import ArgumentError
     from .triage import triage, triage_served
     if url is not None:
         raise typer.Exit(triage_served(url, served_model, questions, candidate, model, precision, golden,
                                        cache, output, as_json))
     if candidate is None:
-        raise typer.BadParameter("give a file of answers, or --url to ask a server")
+        raise ArgumentError("give a file of answers, or --url to ask a server")
     raise typer.Exit(triage(candidate, model, precision, golden, cache, output, max_new_tokens, as_json))
 
 
@@ -733,8 +734,9 @@ def diagnose(path: Annotated[Path, typer.Argument(metavar="TRACE", help=(
     one by one.
 
     Exit code 0: no difference beyond rounding; 1: different; 2: cannot be compared. JSON: healthy,
-    known, first_bad, passes, words, ranking: [fault, label, incidents, nearer, wrong_taps_left,
-    taps_explained, tap, rounding_right, rounding_fault, lean: [share, sigmas]], comparison.
+    known, first_bad, passes, words, cost: [way, alike, taps, beyond], ranking: [fault, label, incidents,
+    parameters, explained, nearer, wrong_taps_left, taps_explained, tap, rounding_right, rounding_fault,
+    lean: [share, sigmas]], comparison.
     """
     from .diagnose import diagnose
     raise typer.Exit(diagnose(path, golden, names, precision, model, most, as_json, page))

@@ -99,7 +99,8 @@ def test_a_server_that_keeps_log_probabilities_and_videos_to_itself_is_asked_wha
 def test_the_command_asks_writes_and_judges(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with Peer(minivl.load(kernels="definition")) as peer:
-        ran = CliRunner().invoke(app, ["triage", "--url", peer.url, "--questions", "8", "--precision", "float32", "--json"])
+        ran = CliRunner().invoke(app, ["triage", "--url", peer.url, "--questions", "8", "--precision", "float32",
+                                       "--json"])
         assert ran.exit_code == 0, ran.output
         document = json.loads(ran.stdout)
         assert document["verdict"] == "same" and document["samples"] == 8 == peer.asked

@@ -324,8 +324,8 @@ def sample(**given) -> Sample:
     media = tuple(Medium("image", grid, 1.0, 0, (grid[1] * 14 + given.get("off", 0), grid[2] * 14),
                          (grid[1] * 14, grid[2] * 14)) for grid in given.get("grids", ()))
     line = SimpleNamespace(grid=None, prompt_ids=None, ids=None, logprobs=None, teacher_forced=False, settings={},
-                           text="", name="s", max_new_tokens=None, messages=given.get("messages", []), prompt_tokens=None,
-                           asked="", number=0)
+                           text="", name="s", max_new_tokens=None, messages=given.get("messages", []),
+                           prompt_tokens=None, asked="", number=0)
     vars(line).update({name: value for name, value in given.items() if hasattr(line, name)})
     losses = dict.fromkeys(MEASURES, (0.0, 0.0)) | given.get("losses", {})
     return Sample(line, np.array(given.get("ours", [1, 2]), np.int64), media, np.zeros(0, np.int64),
@@ -530,8 +530,8 @@ def test_a_text_that_lost_bytes_says_no_tokens_and_alone_is_refused(folder):
         triage(read_lines(written(folder, {**lost, "id": 1}, {**lost, "id": 2})), vlm, "float32")
     assert scorer_of().tokens(read_lines(written(folder, lost))[0]) is None
     ids = vlm.generate(vlm.prepare(read_lines(written(folder, lost))[0].messages), 3)
-    found = triage(read_lines(written(folder, {**lost, "id": 1}, {**lost, "id": 2, "ids": ids, "text": vlm.tokenizer.decode(ids)})), vlm,
-                   "float32")
+    known = {**lost, "id": 2, "ids": ids, "text": vlm.tokenizer.decode(ids)}
+    found = triage(read_lines(written(folder, {**lost, "id": 1}, known)), vlm, "float32")
     assert "1 of 2 answers are texts" in found.notes[0] and found.samples[1].tokens_known
     assert math.isnan(found.samples[0].losses["regret"][0]) and not found.different
 

@@ -72,7 +72,8 @@ def outcomes(variants: Sequence[Variant], ways: Sequence[str], folder: Path, hid
         scene = one.hides if hidden else one.shows
         trace = folder / f"{scene.replace(' ', '-')}.safetensors"
         if scene not in known:
-            known[scene] = SCENES[scene](vlm) if trace.exists() else golden(vlm, scene, trace)
+            asked = SCENES[scene](vlm) if trace.exists() else golden(vlm, scene, trace)
+            known[scene] = asked if isinstance(asked, Inputs) else vlm.prepare(asked)
         inputs = known[scene]
         tapped = one.port(vlm.folder).run(inputs.arrays())
         for way in ways:

@@ -171,15 +171,22 @@ def tried(run: Replay, golden: Trace, scale: Scale, within: Cost | None = None
         with_it = apart(wrong)
         same = akin(run.taps, right, wrong, [key for key in base if max(base[key], with_it[key]) > 1])
         each.append(_suspect(fault, base, with_it, same))
-    return best_of_each(sorted(each, key=lambda one: place_of(one, passes))), passes
+    return best_of_each(in_order(each, passes)), passes
 
 
-def place_of(one: Suspect, passes: Sequence[str]) -> tuple[float, bool]:
-    """Where a suspect stands in the ranking: by how much nearer it is, to ALIKE; of those that cannot be
-    told apart first what lies in a pinned pass itself, and not in one that made what it takes."""
+def in_order(each: Sequence[Suspect], passes: Sequence[str]) -> list[Suspect]:
+    """The nearest first. Of those that cannot be told from it, first what lies in a pinned pass itself,
+    and not in one that made what that takes."""
     labels = [plain(key) for key in passes]
-    inside = any(fnmatchcase(label, leaf) for label in labels for leaf in one.fault.leaves)
-    return -round(max(one.nearer, CLEARLY * one.akin) / ALIKE), not inside
+
+    def score(one: Suspect) -> float:
+        return max(one.nearer, CLEARLY * one.akin)
+
+    def outside(one: Suspect) -> bool:
+        return not any(fnmatchcase(label, leaf) for label in labels for leaf in one.fault.leaves)
+    ranking = sorted(each, key=lambda one: -score(one))
+    alike = [one for one in ranking if score(ranking[0]) - score(one) < ALIKE]
+    return [*sorted(alike, key=outside), *ranking[len(alike):]]
 
 
 def nearest_at(run: Replay, key: str, base: Multiples, faults: Sequence[Fault], scale: Scale

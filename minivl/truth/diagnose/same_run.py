@@ -54,9 +54,9 @@ def check_asked(golden: Trace, candidate: Candidate, trace: Trace) -> None:
     """Conversations side by side where both were recorded, else the inputs that the runs were given."""
     asked, said = conversation(golden), conversation(trace)
     if asked is not None and said is not None:
-        what = first_difference(asked, said)
-        if what:
-            raise differs(golden, candidate, *what)
+        found = first_difference(asked, said)
+        if found:
+            raise differs(golden, candidate, *found)
         return
     ours, theirs = (one.facts.get("input_hashes", {}) for one in (golden, trace))
     for name, what in GIVEN.items():
