@@ -381,6 +381,12 @@ def test_what_no_hypothesis_explains_is_arithmetic_unless_the_numbers_say_otherw
     assert weighed(whole, bad, measured_as(True, True), [unsure, spoils])[0] == ARITHMETIC
 
 
+def test_one_bad_sample_alone_chooses_no_hypothesis_by_chance():
+    assert not Tried("one more line break", SETTINGS, 1, 1.2, 0.4, 0.69, 0.8).holds
+    assert Tried("one more line break", SETTINGS, 9, 1.2, 0.4, 0.69, 0.3).holds
+    assert Tried("one more line break", SETTINGS, 1, 1.2, 0.0, 1.0, 1.2).holds
+
+
 def test_loss_in_resized_pictures_alone_speaks_for_pixels():
     samples = [sample(grids=[(1, 4, 4)], off=n % 2) for n in range(40)]
     odd = np.arange(40) % 2 == 1

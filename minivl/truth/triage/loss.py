@@ -46,6 +46,7 @@ A_TOKEN, AN_ANSWER, A_SHARE = "nats a token", "nats an answer", "share of sample
 UNITS = {LOGPROBS: A_TOKEN, REGRET: AN_ANSWER, OTHER_ANSWERS: A_SHARE, WRONG_ANSWERS: A_SHARE,
          OUTLIERS: A_SHARE, UNEVEN: A_TOKEN}
 EXPLAINS = 2 / 3                         # of the loss beyond rounding, at least
+FEW, ALL = 3, 0.95                       # of fewer samples than FEW nearly ALL: one of many fits one by chance
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,8 @@ class Tried:
 
     @property
     def holds(self) -> bool:
-        return self.explained >= EXPLAINS and self.low > 0 and not self.against
+        least = EXPLAINS if self.samples >= FEW else ALL
+        return self.explained >= least and self.low > 0 and not self.against
 
 
 def judged(name: str, kind: str, samples: Sequence[Sample], after: Sequence[float],
