@@ -17,6 +17,7 @@ from ..api import PRECISIONS
 from ..door.errors import ArgumentError
 from ..door.files import PAGES, check_place, read_json, write_whole
 from ..truth.compare import report
+from ..truth.compare.by_prints import compare_prints, has_prints
 from ..truth.compare.compare import Comparison, compare, computed_in, misfit
 from ..truth.compare.guess import Guess, guess, table_of
 from ..truth.compare.importers import Candidate, is_trace, read_arrays, read_candidate
@@ -29,6 +30,7 @@ from ..truth.compare.understood import write_understood
 from ..truth.compare.verdict import baseline
 from ..truth.compare.yardstick import WEIGHTS
 from ..truth.trace.format import ROW_LETTERS, YARDSTICK, Trace, TraceError
+from ..truth.trace.prints import write_prints
 from .console import heading, line, note, print_json, size, table, working
 from .given import Chosen, check_words, conversation, open_model, sample
 from .labels import check_leaves, labels
@@ -121,11 +123,8 @@ def diff(golden: Path, candidate: Path, names: Path | None, guessed: Path | None
             check_place(place, *endings)
     expected = read_baseline(known) if known else {}
     with Trace(golden) as trace:
-        if guessed:
-            propose(candidate, trace, guessed)
-        table_of_names = read_names(names or guessed) if names or guessed else None      # type: ignore[arg-type]
-        theirs = read_candidate(candidate, trace, table_of_names, precision, weights_of(weights, trace, local))
-        found = compare_local(trace, theirs, model) if local else compare(trace, theirs)
+        found = by_prints(trace, candidate) or by_arrays(trace, candidate, names, guessed, precision, weights,
+                                                         local, model)
         if page:
             text = html(found, trace, faults=known_faults(found, trace))
             write_whole(page, lambda file: file.write(text.encode()))
@@ -147,6 +146,38 @@ def diff(golden: Path, candidate: Path, names: Path | None, guessed: Path | None
     if known and not as_json:
         line(f"{len(bad)} arrays are worse than {known} says")
     return 1 if bad or any(not one.known for one in found.unplaced) else 0
+
+
+def by_arrays(trace: Trace, candidate: Path, names: Path | None, guessed: Path | None, precision: str | None,
+              weights: str | None, local: bool, model: str | None) -> Comparison:
+    """The comparison of whole arrays."""
+    if guessed:
+        propose(candidate, trace, guessed)
+    table_of_names = read_names(names or guessed) if names or guessed else None          # type: ignore[arg-type]
+    theirs = read_candidate(candidate, trace, table_of_names, precision, weights_of(weights, trace, local))
+    return compare_local(trace, theirs, model) if local else compare(trace, theirs)
+
+
+def by_prints(golden: Trace, candidate: Path) -> Comparison | None:
+    """The comparison where one of the two is fingerprints; None where neither is. Raises TraceError for arrays
+    of others, which cannot be laid beside fingerprints."""
+    if not is_trace(candidate):
+        if has_prints(golden):
+            raise TraceError(f"{candidate}: arrays of others are laid beside whole arrays, and {golden.path} holds "
+                             "fingerprints; import them where the whole golden trace is (`minivl trace import`)")
+        return None
+    with Trace(candidate) as theirs:
+        return compare_prints(golden, theirs) if has_prints(golden) or has_prints(theirs) else None
+
+
+def fingerprint(path: Path, output: Path) -> None:
+    """Write the fingerprints of a trace. Raises TraceError or OSError."""
+    check_place(output)
+    with Trace(path) as trace:
+        if has_prints(trace):
+            raise TraceError(f"{path}: holds fingerprints already")
+        write_prints(trace, output)
+    note(f"written to {output}, {size(output.stat().st_size)}")
 
 
 def weights_of(weights: str | None, golden: Trace, local: bool) -> str:

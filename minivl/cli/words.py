@@ -392,7 +392,7 @@ def trace_record(
         rows: Annotated[list[str], typer.Option(metavar="LETTER=N,N-N", help=(
             "Keep these rows of arrays with this axis letter, as in s=0,5-9. May be given again."))] = [],  # noqa: B006
         no_pixels: Annotated[bool, typer.Option("--no-pixels", help=(
-            "Leave out the picture, the text, and stages that they can be read from."))] = False,
+            "Write fingerprints instead of arrays: the picture and the text cannot be read from them."))] = False,
         yardstick: Annotated[list[str] | None, typer.Option(metavar="PRECISION", show_default=False,
                                                             help=(
             "Measure the rounding of this precision too. May be given again; for a float64 run of "
@@ -415,6 +415,16 @@ def trace_show(path: Annotated[Path, typer.Argument(metavar="TRACE")],
     """List what is in a trace."""
     from .trace import show
     show(path, pattern, as_json)
+
+
+@trace.command("fingerprint")
+def trace_fingerprint(
+        path: Annotated[Path, typer.Argument(metavar="TRACE")],
+        output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The fingerprints.")]
+        = Path("prints.safetensors")) -> None:
+    """Write the fingerprints of a trace: kilobytes that can be sent, and compared with `minivl diff`."""
+    from .trace import fingerprint
+    fingerprint(path, output)
 
 
 @trace.command("import")

@@ -179,19 +179,6 @@ def test_rows_that_are_not_there_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_pixels_keeps_picture_and_text_out(tmp_path):
-    path = candidate_of(tmp_path / "private.safetensors", selection=Selection(pixels=False))
-    inputs = VLM.prepare(MESSAGES)
-    with safe_open(path, "np") as found:
-        for name in found.keys():                                          # noqa: SIM118 - it is no dict
-            assert not name.startswith(("picture", "patches", "prompt", "inputs", "decoder.embed"))
-            value = found.get_tensor(name)
-            assert value.shape != inputs.pixel_values.shape
-            assert value.shape != inputs.input_ids.shape or not np.array_equal(value, inputs.input_ids)
-    with Trace(path) as trace:
-        assert len(trace.facts["input_hashes"]["input_ids"]) == 64
-
-
 def test_what_is_no_trace_is_refused_in_words(golden, tmp_path):
     with recorder.Recorder(tmp_path / "plain.safetensors") as out:
         out.put("a", np.zeros(2))

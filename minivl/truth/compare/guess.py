@@ -30,6 +30,7 @@ from .taps import known_rows
 CLOSE = 0.03                   # fingerprints this near are one array in another rounding
 DOUBT = 3.0                    # another stage that is nearer than so many times is named too
 OUTSIDE = ("picture.", "video.", "prompt.")                      # pixels and text are no taps of a model
+ALL_ROWS = "decoder.select_rows"
 SUMS = 32                      # random sums of a row
 TIE = 0.004                    # two stages that agree this nearly cannot be told apart
 OTHER_BLOCK = 0.05             # what a number in a name counts, that is not the block's
@@ -109,6 +110,9 @@ def targets_of(golden: Trace) -> dict[str, Target]:
         if exact[0].dtype.kind != "f" or key.startswith(OUTSIDE):
             continue
         moved = [np.moveaxis(a, row_axis(axes), 0) for a, axes in zip(exact, stage.axes, strict=True)]
+        if stage.label == ALL_ROWS and found and any(np.array_equal(exact[0], other) for other in
+                                                     list(found.values())[-1:]):
+            continue                          # every row was asked for: it is what the last layer gave
         letters[key] = (stage.axes[0].split() or ["n"])[row_axis(stage.axes[0])]
         for n, array in enumerate(moved):
             found[f"{key}:{n}" if len(moved) > 1 else key] = array
@@ -134,9 +138,15 @@ def last_alike(array: np.ndarray, label: str, targets: Mapping[str, Target], cho
     none: whoever put them in order is then among those that may be guilty."""
     taken = {g.label for g in chosen}
     alike = [other for other in targets if same(targets, label, other) and other not in taken]
-    if len(alike) < 2 or min(error_at(array, targets[other]) for other in alike) < align.CLEARLY:
+    if len(alike) < 2:
         return label
-    return alike[-1]
+    off = {other: error_at(array, targets[other]) for other in alike}
+    plain = {other: error_at(array, targets[other]._replace(rows=align.NOTHING)) for other in alike}
+    if min(off.values()) >= align.CLEARLY:
+        return alike[-1]
+    # in an order that is in use: of the stages as they stand, or of the first, before anything was ordered
+    stands = min(alike, key=lambda other: plain[other])
+    return stands if plain[stands] < align.CLEARLY else next(o for o in alike if off[o] < align.CLEARLY)
 
 
 def error_at(array: np.ndarray, target: Target) -> float:

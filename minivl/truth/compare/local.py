@@ -42,7 +42,7 @@ from .metrics import row_distances, row_leans
 from .run_on import POSITIONS, run_on
 from .stored import arithmetic, lost, storage_of
 from .taps import Tap, laid
-from .verdict import EPS, single
+from .verdict import EPS, single, stretch
 from .yardstick import coarse, liberties
 
 SHAKE = 0.75                       # of half a last digit: what rounding to a type moves numbers, on average
@@ -58,16 +58,21 @@ def local_golden(vlm: VLM, golden: Trace, candidate: Candidate) -> Iterator[Trac
     with tempfile.TemporaryDirectory(prefix="minivl-local-") as folder:
         path = Path(folder) / "local.safetensors"
         taps = laid(golden, candidate)
-        write_local(vlm, golden, taps, computed_alone(golden, taps, candidate), path, candidate.weights)
+        told = candidate.declared or (candidate.native and not candidate.kept)
+        write_local(vlm, golden, taps, computed_alone(golden, taps, candidate), path, candidate.weights, told)
         with Trace(path) as made:
             yield made
 
 
 def computed_alone(golden: Trace, taps: list[Tap], candidate: Candidate) -> dict[str, str]:
-    """Name of each array -> the type that its own half of the run was computed in."""
+    """Name of each array -> the roughest type in the stretch that leads to it, from the taps before."""
     if candidate.native and not candidate.kept:
         return {tap.name: candidate.precision for tap in taps}
-    return arithmetic(golden, taps, candidate.precision if candidate.declared else "", alone=True)
+    declared, tapped = candidate.precision if candidate.declared else "", {tap.stage.key for tap in taps}
+    own, both = (arithmetic(golden, taps, declared, alone) for alone in (True, False))
+    through = {key for key in tapped                                      # with the tower in it, or a part of that
+               if any(k.startswith("vision.") for k in stretch(key, tapped, golden.stages))}
+    return {tap.name: (both if tap.stage.key in through else own)[tap.name] for tap in taps}
 
 
 def check_checkpoint(vlm: VLM, golden: Trace) -> None:
@@ -79,12 +84,13 @@ def check_checkpoint(vlm: VLM, golden: Trace) -> None:
 
 
 def write_local(vlm: VLM, golden: Trace, taps: list[Tap], made: Mapping[str, str], path: Path,
-                weights: str = "") -> None:
-    """The file of `local_golden`. made: the type that each array was computed in."""
+                weights: str = "", told: bool = True) -> None:
+    """The file of `local_golden`. made: the type that each array was computed in; told: somebody said so, and
+    it is no guess."""
     values = whole_stages(golden, taps)
     noted = {**dict.fromkeys(tap.stage.key for tap in taps if runs(tap)), **values}
     with Writer(path, {**{k: v for k, v in golden.facts.items() if not isinstance(v, dict)},
-                       "local": True, "computed": dict(made),
+                       "local": True, "computed": dict(made), "told": told,
                        "single": [key for key in noted if single(key, values.keys(), golden.stages)]}) as out:
         copy_what_is_not_run(golden, out)
         # 1. the exact run: what each stage makes of the candidate's values is its golden value

@@ -6,6 +6,8 @@ Read next: `files.py`, which reads them.
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 NAMES = {
@@ -23,11 +25,9 @@ def kind_of(word: object) -> str | None:
     text = str(word).strip().lower().removeprefix("torch.").removeprefix("np.").removeprefix("numpy.")
     if text in KINDS:
         return KINDS[text]
-    try:
-        found = np.dtype(text).name
-    except TypeError:
-        return None
-    return found if found in NAMES else None
+    found = re.fullmatch(r"[<>=|]?([fiu])([1248])", text)                          # as NumPy writes them: <f4
+    name = f"{ {'f': 'float', 'i': 'int', 'u': 'uint'}[found[1]]}{8 * int(found[2])}" if found else ""
+    return name if name in NAMES else None
 
 
 def size_of(kind: str) -> int:

@@ -25,7 +25,7 @@ COLUMNS_SAY = ("error: length of the difference over length of the golden value;
                "run in this type; x limit: the error, or the worst row's, over what rounding and storage may do")
 MANY = 6                                                      # guilty stages, and arrays, that are named
 BLOCK = re.compile(r"(.+\.(?:blocks|layers))\.(\d+)\.(.+)")
-WHOLE = (MOVED,)                                              # slices that say all in their text
+WHOLE = (MOVED, "text")                                       # slices that say all in their text
 FLATTERED = 0.99                                              # a PCC that would pass a wrong array
 
 

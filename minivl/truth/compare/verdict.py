@@ -184,8 +184,12 @@ def suspects(key: str, words: Mapping[str, str], stages: Mapping[str, Stage],
 def single(key: str, tapped: Set[str], stages: Mapping[str, Stage]) -> bool:
     """Whether a tap is one stage away from the taps before it, tables apart: then an honest run rounds the
     same numbers the same way. Over several stages roundings pile up, and no two runs' are alike."""
-    between = _back(key, stages, tapped - {key})
-    return not any(not k.endswith(CONSTANT) for k in between)
+    return not any(not k.endswith(CONSTANT) for k in stretch(key, tapped, stages))
+
+
+def stretch(key: str, tapped: Set[str], stages: Mapping[str, Stage]) -> set[str]:
+    """The stages between a tap and the taps before it."""
+    return _back(key, stages, tapped - {key})
 
 
 # tables: the same in every run of one type

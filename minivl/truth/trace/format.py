@@ -31,7 +31,7 @@ NAME, VERSION = "minivl-trace", 1
 NOTE = "minivl_trace"                                # the manifest's name in the header's `__metadata__`
 # first word of array names
 COORDINATES, YARDSTICK, ROWS, INPUT = "coordinates", "yardstick", "rows", "inputs"
-PICTURES = "pictures"
+PICTURES, PRINTS = "pictures", "prints"
 # of a local trace only: see `truth/compare/local.py`
 BESIDE, LEANS, CARRIED = "beside", "leans", "carried"
 ROW_LETTERS = "pwcmsrn"                   # axis letters whose rows have coordinates, or are the caller's

@@ -16,10 +16,11 @@ import hashlib
 import platform
 import re
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
@@ -38,11 +39,9 @@ from ...run.inputs import Inputs
 from ...run.provenance import provenance
 from ..compare.yardstick import add_yardstick
 from .conversation import keep
-from .format import COORDINATES, INPUT, ROWS, Stage, Writer
+from .format import COORDINATES, INPUT, ROWS, Stage, Trace, Writer
+from .prints import write_prints
 
-# Stages from which the picture or the text can be read off. What lies behind them still depends on both.
-TELLING = ("picture.*", "video.*", "patches.*", "prompt.*", "vision.embed_patches",
-           "vision.order_by_window", "decoder.embed_tokens", "decoder.place_features")
 # Arrays that no leaf hands over itself: Inputs and Batch copy them, the cache keeps them. By their
 # term in a contract.
 HANDED_ON = {"p x": ("patches.*",), "i 3": ("patches.*",), "3 s": ("positions.mrope",),
@@ -55,7 +54,7 @@ BLOCK = re.compile(r"\.(?:blocks|layers)\.(\d+)\.")
 @dataclass(frozen=True)
 class Selection:
     """What of a run goes into the file. rows: axis letter -> row numbers; layers: numbers of blocks,
-    None for all."""
+    None for all; pixels: without them fingerprints alone (`prints.py`)."""
     patterns: tuple[str, ...] = ("*",)
     layers: tuple[int, ...] | None = None
     rows: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -74,8 +73,6 @@ class Selection:
         """Whether a stage's arrays are kept. Stages outside of blocks are no matter of `layers`."""
         number = BLOCK.search(f"{label}.")
         if self.layers is not None and number and int(number[1]) not in self.layers:
-            return False
-        if not self.pixels and any(fnmatchcase(label, p) for p in TELLING):
             return False
         return any(fnmatchcase(key, p) or fnmatchcase(label, p) for p in self.patterns)
 
@@ -112,13 +109,15 @@ def record(vlm: VLM, prompt: Sequence[dict[str, Any]] | Inputs, path: str | Path
         vlm = vlm.on(kernels="definition")
     if answer:
         prompt = with_answer(vlm, prompt, answer)
+    if not chosen.pixels:
+        return only_prints(path, lambda whole: record(vlm, prompt, whole, replace(chosen, pixels=True), yardsticks))
     with Writer(path, facts(vlm, f"minivl {VERSION}", vlm.dtype.name)) as out:
         kin = Kin()
         with session() as s:
             s.watchers.append(taker(out, chosen, kin))
             inputs = prompt if isinstance(prompt, Inputs) else vlm.prepare(list(prompt))
         describe(out, inputs, vlm, chosen)
-        if chosen.pixels and not isinstance(prompt, Inputs):
+        if not isinstance(prompt, Inputs):
             keep(out, prompt, vlm.processor.template)
         with session() as s:
             s.watchers.append(taker(out, chosen, kin))
@@ -126,6 +125,15 @@ def record(vlm: VLM, prompt: Sequence[dict[str, Any]] | Inputs, path: str | Path
         out.facts["unfused"] = sorted(s.unfused)
         for precision in yardsticks:
             add_yardstick(out, vlm, inputs, precision, chosen.cut)
+
+
+def only_prints(path: str | Path, write: Callable[[Path], None]) -> None:
+    """What a trace of everything says in fingerprints; that trace is gone afterwards."""
+    with TemporaryDirectory(prefix="minivl-private-") as folder:
+        whole = Path(folder) / "whole.safetensors"
+        write(whole)
+        with Trace(whole) as trace:
+            write_prints(trace, path)
 
 
 def with_answer(vlm: VLM, prompt: Sequence[dict[str, Any]] | Inputs,
@@ -178,6 +186,9 @@ def record_reference(vlm: VLM, prompt: Sequence[dict[str, Any]] | Inputs, path: 
     chosen.check_layers(vlm.config)
     inputs = prompt if isinstance(prompt, Inputs) else vlm.on(kernels="definition").prepare(
         list(prompt), after_video=after_video)
+    if not chosen.pixels:
+        return only_prints(path, lambda whole: record_reference(
+            vlm, inputs, whole, precision, attention, replace(chosen, pixels=True), after_video))
     rows = skeleton(vlm, inputs)
     model, words = oracle.load(vlm.folder, precision, attention)
     with Writer(path, facts(vlm, words, precision)) as out:
@@ -277,7 +288,7 @@ def describe(out: Writer, inputs: Inputs, vlm: VLM, chosen: Selection) -> None:
                           for m in inputs.media]
     coordinates = provenance(inputs, vlm.config)
     out.facts["letters"] = {letter: len(table) for letter, table in coordinates.items()}
-    for name, array in named.items() if chosen.pixels else ():
+    for name, array in named.items():
         out.table(INPUT, name, array)
     for letter, table in coordinates.items():
         out.table(COORDINATES, letter, chosen.cut(table, letter))

@@ -238,6 +238,23 @@ def half_named(tapped, folder, facts) -> Dumped:
                   of)
 
 
+def drawn(tapped: Mapping[str, np.ndarray], random: np.random.Generator, folder: Path) -> Dumped:
+    """Some taps, each in a storage and a layout of its own: what a healthy run may look like."""
+    names = [name for name in tapped if random.random() < random.choice([0.1, 0.3, 0.9])] or ["lm.scores"]
+    made, stored = {}, {}
+    for name in names:
+        x, fits = np.asarray(tapped[name], np.float32), np.abs(tapped[name]).max(initial=0) < 6e4
+        stored[name] = str(random.choice(["float32", "float32", "bfloat16", "float16" if fits else "float32"]))
+        x = as_stored(x.reshape(len(x), -1), stored[name])
+        spare = int(random.integers(0, 40)) if random.random() < 0.5 else 0
+        junk = as_stored(random.normal(size=(spare, x.shape[1])), stored[name])
+        x = np.concatenate([x, junk] if random.random() < 0.7 else [junk, x])
+        x = x.T if random.random() < 0.2 and x.shape[0] != x.shape[1] else x
+        made[name] = x[None] if random.random() < 0.3 else x
+    folder.mkdir(parents=True, exist_ok=True)
+    return _npz(folder, made, _same(names), stored)
+
+
 WAYS: dict[str, Callable[..., Dumped]] = {
     "mixed": mixed, "padded": padded, "transposed": transposed, "bits": raw_bits, "partial": partial,
     "channels-first": channels_first, "windows": windows, "packed": packed, "batch": _batch, "numbered": numbered,

@@ -1,0 +1,95 @@
+"""Fingerprints of a trace: a few numbers a stage instead of its arrays, kilobytes instead of megabytes.
+
+    write_prints(trace, "golden.prints.safetensors")      # what `minivl trace record --no-pixels` writes
+
+A print is NUMBERS sums of a whole array with random signs, the same for everybody, each rounded to GRAIN of
+the array's size. The sums of two arrays differ about as much as the arrays do, so that two prints tell how
+large an error is, and in which stage it begins. Differences below GRAIN are not seen.
+
+What can be promised of it. No row of any array is in the file, so that nothing is read off row by row: not
+the text from rows of the decoder, not pixels from rows of the tower, not a small picture from lengths of
+rows. There are far fewer numbers than a picture has, so that it cannot be solved for; stages that are next
+to picture and text are left out. What is in the file: sizes of pictures, the number of tokens, and what the
+checkpoint is. And a guess can be confirmed: whoever has the checkpoint and guesses the whole prompt, picture
+included, sees that it is right. Of a prompt of a few unknown words and a known picture, or none, all guesses
+can be tried: do not send prints of those. A report of errors (`minivl diff --json`) tells less still.
+
+Read next: `truth/compare/by_prints.py`, which compares them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .format import PRINTS, YARDSTICK, Trace, Writer, row_axis
+
+NUMBERS = 16                       # of each array
+GRAIN = 2.0**-9                    # of the array's root mean square
+ROOM = 1 << 12                     # bytes kept for the header to begin with
+BLOCK = 1 << 20                    # signs that are drawn at a time
+# Next to picture and text. What lies behind the first attention mixes all rows.
+TELLING = ("picture.*", "video.*", "patches.*", "prompt.*", "positions.*", "vision.embed_patches",
+           "vision.order_by_window", "vision.blocks.0.*", "decoder.embed_tokens", "decoder.place_features",
+           "decoder.layers.0.normalise", "decoder.layers.0.project_qkv", "decoder.layers.0.rotate")
+KEPT = ("producer", "precision", "weights", "versions", "checkpoint", "letters", "unfused")
+
+
+def write_prints(trace: Trace, path: str | Path) -> None:
+    """Write the fingerprints of a trace; nothing else of its arrays, its inputs and their hashes."""
+    facts: dict[str, Any] = {name: trace.facts[name] for name in KEPT if name in trace.facts}
+    facts["media"] = [{word: medium[word] for word in ("kind", "grid")} for medium in trace.facts.get("media", [])]
+    with Writer(path, {**facts, PRINTS: dict(prints_of(trace))}) as out:
+        out.recorder.room = ROOM
+        out.stages = [replace(stage, arrays=()) for stage in trace.stages.values()]
+
+
+def prints_of(trace: Trace) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name of an array -> its print; how far rounding moves it in each precision that was measured."""
+    tables = {name.partition(".")[2]: trace.tables(name) for name in trace.facts if name.startswith(YARDSTICK + ".")}
+    for key in trace.recorded():
+        stage = trace.stages[key]
+        if any(fnmatchcase(stage.label, pattern) for pattern in TELLING):
+            continue
+        for name, axes, array in zip(stage.arrays, stage.axes or ("",) * len(stage.arrays), trace.arrays(key),
+                                     strict=True):
+            if array.dtype.kind not in "fV":
+                continue
+            size = float(np.linalg.norm(array.astype(np.float64).reshape(-1)))
+            moved = {kind: float(f"{np.linalg.norm(table[name]) / max(size, 1e-300):.1e}")
+                     for kind, table in tables.items() if name in table}
+            yield name, {"key": key, "shape": list(array.shape), "rows": array.shape[row_axis(axes)] if array.ndim
+                         else 1, **sums(array), "rounding": moved}
+
+
+def sums(array: np.ndarray) -> dict[str, Any]:
+    """The print of one array: its root mean square to three digits, and sums in units of GRAIN of it. What is
+    not finite has a print of its own."""
+    flat = array.reshape(-1).astype(np.float64)
+    if not np.isfinite(flat).all():
+        return {"size": None, "sums": []}
+    size = float(f"{np.sqrt(np.mean(flat * flat)) if len(flat) else 0.0:.2e}")
+    found = np.zeros(NUMBERS)
+    draw = np.random.Generator(np.random.PCG64(len(flat)))
+    for start in range(0, len(flat), BLOCK):
+        part = flat[start:start + BLOCK]
+        signs = draw.integers(0, 2, (NUMBERS, len(part)), np.int8) * 2 - 1
+        found += signs @ part
+    unit = size * GRAIN * max(len(flat), 1) ** 0.5
+    return {"size": size, "sums": np.rint(found / unit).astype(int).tolist() if unit else [0] * NUMBERS}
+
+
+def apart(mine: dict[str, Any], right: dict[str, Any]) -> float:
+    """How far two arrays are apart, relative to the second, as far as their prints tell; infinite where one is
+    of another shape or not finite."""
+    if mine["shape"] != right["shape"] or mine["size"] is None or right["size"] is None:
+        return float("inf")
+    if not right["size"]:
+        return 0.0 if not mine["size"] else float("inf")
+    a, b = (np.array(one["sums"], np.float64) * one["size"] for one in (mine, right))
+    return float(np.sqrt(np.mean(np.square(a - b))) * GRAIN / right["size"])
