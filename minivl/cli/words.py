@@ -744,7 +744,7 @@ def diagnose(path: Annotated[Path, typer.Argument(metavar="TRACE", help=(
     one by one.
 
     Exit code 0: no difference beyond rounding; 1: different; 2: cannot be compared. JSON: healthy,
-    known, first_bad, passes, words, cost: [way, alike, taps, beyond], ranking: [fault, label, incidents,
+    known, first_bad, passes, words, cost: [way, alike, taps, beyond, off], ranking: [fault, label, incidents,
     parameters, explained, nearer, wrong_taps_left, taps_explained, tap, rounding_right, rounding_fault,
     lean: [share, sigmas]], comparison.
     """

@@ -35,11 +35,12 @@ MOSTLY, LEAST = 0.7, 3             # of the taps must be of that size, and so ma
 @dataclass(frozen=True)
 class Cost:
     """A way of quantising whose cost the candidate's errors have. beyond: key -> times what it must cost,
-    of the taps that it does not explain."""
+    of the taps that it does not explain; off: by how many powers of ten errors are others, on average."""
     way: str
     alike: int
     taps: int
     beyond: dict[str, float]
+    off: float
 
     @property
     def words(self) -> str:
@@ -51,7 +52,7 @@ def cost_of(run: Replay, right: Own, base: Multiples) -> Cost | None:
     """The way of quantising whose cost comes nearest to the candidate's errors at nearly all taps; None
     where none does."""
     found = [one for way, how in WAYS.items() for one in [fits(run, right, base, way, *how)] if one]
-    return min(found, key=lambda one: (len(one.beyond), -one.alike), default=None)
+    return min(found, key=lambda one: (len(one.beyond), one.off), default=None)
 
 
 def fits(run: Replay, right: Own, base: Multiples, way: str, bits: int, group: int | None
@@ -68,7 +69,8 @@ def fits(run: Replay, right: Own, base: Multiples, way: str, bits: int, group: i
     if alike < max(LEAST, MOSTLY * len(ratios)):
         return None
     beyond = {key: ratio for key, ratio in ratios.items() if ratio > LEEWAY and base[key] > 1}
-    return Cost(way, alike, len(ratios), beyond)
+    off = float(np.mean([abs(np.log10(ratio)) for ratio in ratios.values() if 0 < ratio < np.inf]))
+    return Cost(way, alike, len(ratios), beyond, off)
 
 
 def weights_of(bits: int, group: int | None) -> dict[str, Wrap]:
