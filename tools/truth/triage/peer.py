@@ -47,6 +47,8 @@ class Peer:
                     self.reply(200, peer.completion(json.loads(self.rfile.read(size))))
                 except ValueError as error:
                     self.reply(400, {"error": str(error)})
+                except Exception as error:                 # what a planted fault may make the passes raise
+                    self.reply(500, {"error": repr(error)})
 
             def reply(self, status: int, document: Any) -> None:
                 raw = json.dumps(document).encode()

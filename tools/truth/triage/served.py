@@ -24,6 +24,7 @@ from minivl.truth.museum import FAULTS
 from minivl.truth.museum.fault import Fault
 from minivl.truth.museum.world import world
 from minivl.truth.served import MOST_QUESTIONS, Question, Server, ask, plan, write
+from minivl.truth.served.client import ServerError
 from minivl.truth.served.invariance import with_variations
 from minivl.truth.triage.cache import Cache
 from minivl.truth.triage.lines import LinesError, read_lines
@@ -31,10 +32,10 @@ from minivl.truth.triage.triage import Triage, triage
 
 from .peer import Peer
 
-SAME = "same"
+SAME, FAILS = "same", "fails loudly"
 COLUMNS = ("fault", "questions", "truth", "said", "because", "right")
 HEALTHY_COLUMNS = ("precision", "batch", "rows in pieces of", "questions", "runs", "accused")
-SEEN = 1e-3                               # nats that an answer has to move for a fault to be seen at all
+SEEN = 1e-4                               # nats that an answer has to move for a fault to be seen at all
 
 
 def kind_of(fault: Fault) -> str:
@@ -84,6 +85,9 @@ def of_the_museum(names: list[str], vlm: minivl.VLM, questions: list[Question], 
             said, because = found.cause.kind or SAME, found.cause.name or found.cause.because
         except LinesError as error:
             said, because, rows = "refused", str(error), []
+        except ServerError as error:                       # it fails loudly, and nothing is to be found out
+            yield name, "0", FAILS, FAILS, str(error)[-70:], "yes"
+            continue
         truth = kind_of(fault) if not rows or moved(rows, healthy) else SAME
         yield name, str(len(rows)), truth, said, because.partition(":")[0][:70], "yes" if said == truth else "NO"
 
