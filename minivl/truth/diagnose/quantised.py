@@ -34,8 +34,9 @@ MOSTLY, LEAST = 0.7, 3             # of the taps must be of that size, and so ma
 
 @dataclass(frozen=True)
 class Cost:
-    """A way of quantising whose cost the candidate's errors have. beyond: key -> times what it must cost,
-    of the taps that it does not explain; off: by how many powers of ten errors are others, on average."""
+    """A way of quantising whose cost the candidate's errors have. beyond: key -> times what it must
+    cost, of the taps that it does not explain; off: by how many powers of ten errors are others, on
+    average."""
     way: str
     alike: int
     taps: int

@@ -121,7 +121,8 @@ def diagnose(vlm: VLM, golden: Trace, candidate: Candidate) -> Diagnosis:
 
 
 def scale_of(vlm: VLM, golden: Trace, candidate: Candidate, found: Comparison) -> Scale:
-    """What rounding may do from tap to tap: as `diff --local` judges it, with what the storage of taps adds."""
+    """What rounding may do from tap to tap: as `diff --local` judges it, with what the storage of taps
+    adds."""
     with local_golden(vlm, golden, candidate) as made:
         near = compare(made, candidate)
     return Scale(found.precision, {row.name: row.yard for row in near.judged if row.yard.error > 0},

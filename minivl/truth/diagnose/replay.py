@@ -66,7 +66,8 @@ def tapped(golden: Trace, candidate: Candidate, taps: list[Tap]) -> dict[str, Ta
         found.setdefault(tap.stage.key, []).append(tap)
     return {key: Tapped(rows[0].stage,
                         tuple(tap.found.array if tap.found else tap.theirs for tap in rows),
-                        candidate.native or all(tap.found for tap in rows), tuple(tap.rows for tap in rows))
+                        candidate.native or all(tap.found for tap in rows),
+                        tuple(tap.rows for tap in rows))
             for key, rows in found.items() if len(rows) == len(golden.stages[key].axes)}
 
 
@@ -118,7 +119,8 @@ class Replay:
             with breaking_off():
                 run_on(self.vlm, inputs, self.values, precision, table, until=last,
                        take=found.__setitem__)
-        return {key: self.taps[key].same_rows(own) if key in self.taps else own for key, own in found.items()}
+        return {key: self.taps[key].same_rows(own) if key in self.taps else own
+                for key, own in found.items()}
 
     def _prepared(self, fault: Fault | None) -> tuple[Inputs | None, Own]:
         """The inputs, made anew: from the conversation where the trace has it, else from ids and

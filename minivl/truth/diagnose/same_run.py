@@ -38,7 +38,7 @@ def check_same_run(vlm: VLM, golden: Trace, candidate: Candidate) -> None:
     other = [name for name, was in golden.facts.get("checkpoint", {}).items()
              if theirs.get(name, was) != was]
     if other:
-        raise differs(golden, candidate, "checkpoint", f"{', '.join(other)} is another file")
+        raise TraceError(differs(golden, candidate, "checkpoint", f"{', '.join(other)} is another file"))
     if is_trace(Path(candidate.source)):
         with Trace(candidate.source) as trace:
             check_asked(golden, candidate, trace)
@@ -46,8 +46,9 @@ def check_same_run(vlm: VLM, golden: Trace, candidate: Candidate) -> None:
         check_words(vlm, golden, candidate)
 
 
-def differs(golden: Trace, candidate: Candidate, what: str, why: str) -> TraceError:
-    return TraceError(f"{candidate.source} ran another {what} than {golden.path}: {why}; {REMEDY}")
+def differs(golden: Trace, candidate: Candidate, what: str, why: str) -> str:
+    """That the candidate ran another thing, which, and what to do."""
+    return f"{candidate.source} ran another {what} than {golden.path}: {why}; {REMEDY}"
 
 
 def check_asked(golden: Trace, candidate: Candidate, trace: Trace) -> None:
@@ -56,14 +57,15 @@ def check_asked(golden: Trace, candidate: Candidate, trace: Trace) -> None:
     if asked is not None and said is not None:
         found = first_difference(asked, said)
         if found:
-            raise differs(golden, candidate, *found)
+            raise TraceError(differs(golden, candidate, *found))
         return
     ours, theirs = (one.facts.get("input_hashes", {}) for one in (golden, trace))
     for name, what in GIVEN.items():
         if name in ours and name in theirs and ours[name] != theirs[name]:
             shapes = [list(one.tables(INPUT)[name].shape) if name in one.tables(INPUT) else "unknown"
                       for one in (trace, golden)]
-            raise differs(golden, candidate, what, f"{name} differs (shapes {shapes[0]} and {shapes[1]})")
+            why = f"{name} differs (shapes {shapes[0]} and {shapes[1]})"
+            raise TraceError(differs(golden, candidate, what, why))
 
 
 def first_difference(asked: list[dict[str, Any]], said: list[dict[str, Any]]) -> tuple[str, str] | None:
@@ -117,4 +119,5 @@ def check_words(vlm: VLM, golden: Trace, candidate: Candidate) -> None:
         away = np.linalg.norm(table - rows[row], axis=1)
         if away.min() < NEAR * np.linalg.norm(rows[row]):
             word = vlm.tokenizer.decode([int(away.argmin())], skip_special_tokens=False)
-            raise differs(golden, candidate, "prompt", f"row {row} of {EMBEDDED} is the word {word!r}")
+            why = f"row {row} of {EMBEDDED} is the word {word!r}"
+            raise TraceError(differs(golden, candidate, "prompt", why))

@@ -27,9 +27,10 @@ Row = dict[str, Any]
 
 
 def ask(server: Server, questions: Sequence[Question], vlm: VLM, precision: str | None = None,
-        say: Callable[[str], None] = lambda words: None, most: int = TOKENS) -> tuple[list[Row], list[str]]:
-    """(lines, notes): what was answered, and what could not be asked. Raises ServerError where the server
-    cannot be asked at all."""
+        say: Callable[[str], None] = lambda words: None, most: int = TOKENS
+        ) -> tuple[list[Row], list[str]]:
+    """(lines, notes): what was answered, and what could not be asked. Raises ServerError where the
+    server cannot be asked at all."""
     ids = ids_by_bytes(vlm)
     rows: list[Row] = []
     refused: list[str] = []
