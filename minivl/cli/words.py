@@ -445,6 +445,13 @@ def trace_import(
     import_dump(dump, output, golden, names, precision)
 
 
+TestReport = Annotated[Path | None, typer.Option("--junit", metavar="FILE.xml", show_default=False, help=(
+    "Write a test report for a build server: an array is a test."))]
+Findings = Annotated[Path | None, typer.Option("--sarif", metavar="FILE.sarif", show_default=False, help=(
+    "Write what is bad as findings, for a code host."))]
+
+
+
 @app.command()
 def diff(golden: Annotated[Path, typer.Argument(metavar="GOLDEN", help="A trace that minivl recorded.")],
          candidate: Annotated[Path, typer.Argument(metavar="CANDIDATE", help=(
@@ -472,11 +479,7 @@ def diff(golden: Annotated[Path, typer.Argument(metavar="GOLDEN", help="A trace 
          write_known: Annotated[Path | None, typer.Option("--write-baseline", metavar="FILE.json",
                                                           show_default=False,
                                                           help="Write down what differs now.")] = None,
-         xml: Annotated[Path | None, typer.Option("--junit", metavar="FILE.xml", show_default=False, help=(
-             "Write a test report for a build server: an array is a test."))] = None,
-         findings: Annotated[Path | None, typer.Option("--sarif", metavar="FILE.sarif",
-                                                       show_default=False, help=(
-             "Write what is bad as findings, for a code host."))] = None,
+         xml: TestReport = None, findings: Findings = None,
          as_json: AsJson = False) -> None:
     """Find where another implementation goes wrong first. Each stage: exact, rounding, suspicious or
     wrong.
