@@ -53,7 +53,8 @@ FEW, ALL = 3, 0.95                       # of fewer samples than FEW nearly ALL:
 class Sample:
     """One line with minivl's runs of it. `mine` scores the candidate's tokens; losses are
     (candidate's, rounding's), NaN where there is nothing to measure. tokens_known: whether the line
-    says which tokens were written, by its ids or by a text that can be encoded in one way."""
+    says which tokens were written, by its ids or by a text that can be encoded in one way; noise: by
+    how much rounding moves log-probabilities of minivl's own answer, in nats a token."""
     line: Line
     prompt_ids: np.ndarray
     media: tuple
@@ -62,6 +63,7 @@ class Sample:
     mine: Score
     losses: dict[str, tuple[float, float]]
     tokens_known: bool = True
+    noise: float = 0.0
 
     @property
     def size(self) -> int:
@@ -102,7 +104,9 @@ def measure(line: Line, inputs: Inputs, scorer: Scorer) -> Sample:
         if line.expected is not None:
             losses[WRONG_ANSWERS] = (float(not right(line.text, line.expected)),
                                      float(not right(own, line.expected)))
-    return Sample(line, inputs.input_ids, inputs.media, tokens, said, mine, losses, found is not None)
+    noise = distance(scorer.score(inputs, same, SAME).logprobs, scorer.score(inputs, same, GOLDEN).logprobs)
+    return Sample(line, inputs.input_ids, inputs.media, tokens, said, mine, losses, found is not None,
+                  noise)
 
 
 def distance(theirs: Sequence[float] | np.ndarray, ours: np.ndarray) -> float:
@@ -165,8 +169,10 @@ def uneven(samples: Sequence[Sample], has: np.ndarray, precision: str) -> Measur
 
 
 def outliers(samples: Sequence[Sample], precision: str) -> np.ndarray:
-    """Which samples are so far off that rounding cannot be the reason, one truth value each."""
-    limit = {name: BEYOND * max([LEEWAY[precision] * LEAST[precision], *rounding(samples, name)])
+    """Which samples are so far off that rounding cannot be the reason, one truth value each. Rounding tips
+    a near tie in few samples, perhaps in none of these, and by no more than it moves log-probabilities."""
+    noise = max((one.noise for one in samples), default=0.0)
+    limit = {name: BEYOND * max([LEEWAY[precision] * LEAST[precision], noise, *rounding(samples, name)])
              for name in IN_NATS}
     return np.array([any(one.losses[name][0] > limit[name] for name in limit) for one in samples], bool)
 
