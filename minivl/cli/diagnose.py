@@ -89,7 +89,7 @@ def tell(found: Diagnosis, most: int) -> None:
     if found.ranking and not found.healthy:
         line()
         table(report.COLUMNS, [report.cells(one) for one in found.ranking[:most]],
-              right=report.COLUMNS[5:],
-              droppable=("incident", "wrong taps left"))
+              right=report.COLUMNS[7:],
+              droppable=("incident", "wrong taps left", "nearer"))
     if found.known:
         note(f"`minivl faults {found.known[0].fault.name}` shows it beside the right pass")

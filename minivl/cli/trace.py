@@ -21,10 +21,13 @@ from ..truth.compare.by_prints import compare_prints, has_prints
 from ..truth.compare.compare import Comparison, compare, computed_in, misfit
 from ..truth.compare.guess import Guess, guess, table_of
 from ..truth.compare.importers import Candidate, is_trace, read_arrays, read_candidate
+from ..truth.compare.junit import junit
 from ..truth.compare.page import html
+from ..truth.compare.sarif import sarif
 from ..truth.compare.stored import storage_of
+from ..truth.compare.thresholds import Baseline, checked, news
 from ..truth.compare.understood import write_understood
-from ..truth.compare.verdict import WORDS, baseline, news
+from ..truth.compare.verdict import baseline
 from ..truth.compare.yardstick import WEIGHTS
 from ..truth.trace.format import ROW_LETTERS, YARDSTICK, Trace, TraceError
 from ..truth.trace.prints import new_key, write_prints
@@ -121,10 +124,10 @@ def show(path: Path, pattern: str, as_json: bool) -> None:
 def diff(golden: Path, candidate: Path, names: Path | None, guessed: Path | None,
          precision: str | None, weights: str | None, key: str | None, local: bool,
          model: str | None, everything: bool, as_json: bool, page: Path | None, known: Path | None,
-         write_known: Path | None) -> int:
+         write_known: Path | None, xml: Path | None = None, findings: Path | None = None) -> int:
     """Compare, report, and give the exit code: 0 the same within rounding, 1 different. Raises
     ValueError or OSError when nothing can be compared, or what is asked for cannot be written."""
-    for place, endings in ((page, PAGES), (guessed, ()), (write_known, ())):
+    for place, endings in ((page, PAGES), (guessed, ()), (write_known, ()), (xml, ()), (findings, ())):
         if place:
             check_place(place, *endings)
     expected = read_baseline(known) if known else {}
@@ -139,6 +142,13 @@ def diff(golden: Path, candidate: Path, names: Path | None, guessed: Path | None
         else:
             tell(found, everything)
     bad = news(found.judged, expected)
+    names_of_bad = {row.name for row in bad}
+    if xml:
+        text = junit(found, names_of_bad)
+        write_whole(xml, lambda file: file.write(text.encode()))
+    if findings:
+        text = json.dumps(sarif(found, names_of_bad), indent=1, allow_nan=False) + "\n"
+        write_whole(findings, lambda file: file.write(text.encode()))
     if write_known:
         text = json.dumps(baseline(found.judged), indent=1) + "\n"
         write_whole(write_known, lambda file: file.write(text.encode()))
@@ -266,13 +276,9 @@ def read_names(path: Path) -> dict[str, Any]:
     return found
 
 
-def read_baseline(path: Path) -> dict[str, str]:
-    """What is known to differ: name of an array -> word. Raises TraceError."""
-    found = read_json(path, TraceError)
-    if odd := [word for word in found.values() if word not in WORDS]:
-        raise TraceError(f"{path}: should map names of arrays to {', '.join(WORDS)}, but holds "
-                         f"{str(odd[0])[:60]!r}: give what --write-baseline wrote")
-    return found
+def read_baseline(path: Path) -> Baseline:
+    """What is known to differ: name or pattern -> word or thresholds. Raises TraceError."""
+    return checked(read_json(path, TraceError), str(path))
 
 
 def tell(found: Comparison, everything: bool) -> None:

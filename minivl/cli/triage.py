@@ -3,10 +3,15 @@ package `triage`."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..api import PRECISIONS
 from ..door.errors import ArgumentError
+from ..truth.served import Server, ask, plan
+from ..truth.served import write as write_answers
+from ..truth.served.invariance import with_variations
 from ..truth.triage import report
 from ..truth.triage.cache import Cache
 from ..truth.triage.lines import read_lines
@@ -16,14 +21,36 @@ from ..truth.triage.triage import triage as examine
 from .console import heading, line, note, print_json, table, working
 from .given import Chosen, open_model
 
-CACHE = "minivl-triage-cache.jsonl"
+CACHE, ANSWERS = "minivl-triage-cache.jsonl", "minivl-triage-served.jsonl"
+KEY = "MINIVL_SERVER_KEY"                # of the environment: what a server wants as a bearer's token
+
+
+def triage_served(url: str, served_model: str | None, questions: int, candidate: Path | None,
+                  model: str | None, precision: str | None, golden: str | None, cache: Path | None,
+                  output: Path, as_json: bool) -> int:
+    """Ask a server, write its answers down, and go on with them as with any others. Raises as `triage`
+    does, and ServerError where the server cannot be asked."""
+    path = candidate or Path(ANSWERS)
+    with open_model(Chosen(model, kernels="definition")) as vlm:
+        asked = plan(vlm, questions)
+        with working("asking") as say:
+            server = Server(url, served_model or "", os.environ.get(KEY, ""))
+            rows, notes = ask(server, asked, vlm, precision, say)
+    write_answers(rows, path)
+    note(f"{len(rows)} answers are in {path}; `minivl triage {path}` reads them again")
+    for said in notes:
+        note(said)
+    same = {one.name: one.same_as for one in asked if one.same_as}
+    return triage(path, model, precision, golden, cache, output, None, as_json, same)
 
 
 def triage(candidate: Path, model: str | None, precision: str | None, golden: str | None,
            cache: Path | None,
-           output: Path, max_new_tokens: int, as_json: bool) -> int:
-    """Compare, report, and give the exit code: 0 the same within rounding, 1 different. Raises
-    ValueError or OSError when nothing can be compared."""
+           output: Path, max_new_tokens: int | None, as_json: bool,
+           same_as: Mapping[str, str] | None = None) -> int:
+    """Compare, report, and give the exit code: 0 the same within rounding, 1 different. same_as: names
+    of questions that were asked twice -> of the first time. Raises ValueError or OSError when nothing
+    can be compared."""
     for name, given in (("--precision", precision), ("--golden", golden)):
         if given is not None and given not in PRECISIONS:
             raise ArgumentError(f"{name} is {given}; it can be {', '.join(PRECISIONS)}")
@@ -35,6 +62,8 @@ def triage(candidate: Path, model: str | None, precision: str | None, golden: st
     with open_model(Chosen(model, kernels="definition")) as vlm:
         with working("reading samples") as say:
             found = examine(lines, vlm, theirs, golden, kept, max_new_tokens, say)
+        if same_as:
+            found = with_variations(found, same_as)
         shown = None
         if found.different:
             with working("recording the smallest bad sample"):

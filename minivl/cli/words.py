@@ -451,6 +451,13 @@ def trace_import(
     import_dump(dump, output, golden, names, precision)
 
 
+TestReport = Annotated[Path | None, typer.Option("--junit", metavar="FILE.xml", show_default=False, help=(
+    "Write a test report for a build server: an array is a test."))]
+Findings = Annotated[Path | None, typer.Option("--sarif", metavar="FILE.sarif", show_default=False, help=(
+    "Write what is bad as findings, for a code host."))]
+
+
+
 @app.command()
 def diff(golden: Annotated[Path, typer.Argument(metavar="GOLDEN", help="A trace that minivl recorded.")],
          candidate: Annotated[Path, typer.Argument(metavar="CANDIDATE", help=(
@@ -475,10 +482,11 @@ def diff(golden: Annotated[Path, typer.Argument(metavar="GOLDEN", help="A trace 
              "Write a page with a map of the difference."))] = None,
          known: Annotated[Path | None, typer.Option("--baseline", metavar="FILE.json",
                                                     show_default=False, help=(
-             "What is known to differ: only what is worse counts."))] = None,
+             "What is known to differ, by name or pattern: only what is worse counts."))] = None,
          write_known: Annotated[Path | None, typer.Option("--write-baseline", metavar="FILE.json",
                                                           show_default=False,
                                                           help="Write down what differs now.")] = None,
+         xml: TestReport = None, findings: Findings = None,
          as_json: AsJson = False) -> None:
     """Find where another implementation goes wrong first. Each stage: exact, rounding, suspicious or
     wrong.
@@ -490,7 +498,7 @@ def diff(golden: Annotated[Path, typer.Argument(metavar="GOLDEN", help="A trace 
     from .trace import diff
     raise typer.Exit(diff(golden, candidate, names, guessed, precision, weights, key, local, model, everything,
                           as_json, page, known,
-                          write_known))
+                          write_known, xml, findings))
 
 
 Candidate = Annotated[str | None, typer.Option("--candidate", metavar="FILE.py:NAME",
@@ -586,9 +594,16 @@ def parity(model: Annotated[str | None, typer.Argument(metavar="[MODEL_DIR]", sh
 
 
 @app.command()
-def triage(candidate: Annotated[Path, typer.Argument(metavar="CANDIDATE.jsonl", help=(
+def triage(candidate: Annotated[Path | None, typer.Argument(metavar="[CANDIDATE.jsonl]", help=(
                "Answers of another program, one sample a line; docs/guide/triage.md describes the "
-               "fields."))],
+               "fields. With --url: where the server's answers are written."))] = None,
+           url: Annotated[str | None, typer.Option(metavar="URL", show_default=False, help=(
+               "Ask a server that speaks the OpenAI protocol, instead of reading answers."))] = None,
+           served_model: Annotated[str | None, typer.Option(
+               "--served-model", metavar="NAME", show_default=False,
+               help="With --url: the name by which the server knows the model.")] = None,
+           questions: Annotated[int, typer.Option(min=8, max=60, metavar="N", help=(
+               "With --url: ask at most so many questions."))] = 60,
            model: Model = None,
            precision: Annotated[str | None, typer.Option(show_default=False, help=(
                "Of the candidate; without it what its lines say, else bfloat16."))] = None,
@@ -598,16 +613,26 @@ def triage(candidate: Annotated[Path, typer.Argument(metavar="CANDIDATE.jsonl", 
                "Where minivl's runs are kept; without it minivl-triage-cache.jsonl beside the candidate."))] = None,
            output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help=(
                "Where the smallest bad sample goes."))] = Path("minivl-triage"),
-           max_new_tokens: Length = 128, as_json: AsJson = False) -> None:
+           max_new_tokens: Annotated[int | None, typer.Option(
+               "--max-new-tokens", min=1, metavar="N", show_default=False, help=(
+                   "How many tokens the candidate was allowed, for lines that do not say it. Without it "
+                   "minivl's own answers end at 128."))] = None,
+           as_json: AsJson = False) -> None:
     """Tell what is wrong with another program's answers. Pixels, settings or arithmetic, and in which
     samples.
 
     Exit code 0: the same within rounding; 1: different; 2: cannot be compared. JSON: candidate,
-    verdict, precision, golden, samples, lost, bad, limits, measured, cause: [kind, name, because,
+    verdict, precision, golden, samples, lost, notes, bad, limits, measured, cause: [kind, name, because,
     evidence, tried, notes], shared: [named, table], answers (minivl's), losses, smallest: [name,
     size, folder, with_answer, commands].
     """
-    from .triage import triage
+    from ..door.errors import ArgumentError
+    from .triage import triage, triage_served
+    if url is not None:
+        raise typer.Exit(triage_served(url, served_model, questions, candidate, model, precision, golden,
+                                       cache, output, as_json))
+    if candidate is None:
+        raise ArgumentError("give a file of answers, or --url to ask a server")
     raise typer.Exit(triage(candidate, model, precision, golden, cache, output, max_new_tokens, as_json))
 
 
@@ -729,8 +754,9 @@ def diagnose(path: Annotated[Path, typer.Argument(metavar="TRACE", help=(
     one by one.
 
     Exit code 0: no difference beyond rounding; 1: different; 2: cannot be compared. JSON: healthy,
-    known, first_bad, passes, words, ranking: [fault, label, incidents, nearer, wrong_taps_left,
-    taps_explained, tap, rounding_right, rounding_fault, lean: [share, sigmas]], comparison.
+    known, first_bad, passes, words, cost: [way, alike, taps, beyond, off], ranking: [fault, label, incidents,
+    parameters, explained, nearer, wrong_taps_left, taps_explained, tap, rounding_right, rounding_fault,
+    lean: [share, sigmas]], comparison.
     """
     from .diagnose import diagnose
     raise typer.Exit(diagnose(path, golden, names, precision, model, most, as_json, page))

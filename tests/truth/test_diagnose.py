@@ -13,15 +13,19 @@ import numpy as np
 import pytest
 
 import minivl
+from minivl.checkpoint.tree import Linear
+from minivl.checkpoint.weight import weight as as_weight
 from minivl.cli.words import app
 from minivl.door.contract import outputs
 from minivl.truth import museum as faults
-from minivl.truth.compare.compare import fitted
 from minivl.truth.compare.importers import read_candidate
+from minivl.truth.compare.taps import fitted
 from minivl.truth.diagnose import diagnose, report
 from minivl.truth.diagnose.evidence import Lean, akin, lean, nearer
+from minivl.truth.diagnose.quantised import WAYS, quantised
 from minivl.truth.diagnose.rank import Suspect, believed
 from minivl.truth.diagnose.replay import Replay, Tapped, cut_again, tapped
+from minivl.truth.diagnose.same_run import check_same_run
 from minivl.truth.museum.cases import picture, said, user, video
 from minivl.truth.museum.world import world
 from minivl.truth.trace.conversation import conversation
@@ -180,6 +184,77 @@ def test_only_a_clear_first_is_believed():
     assert believed([one("gelu-by-tanh", 0.2)]) == [] == believed([])
     kin = one("softmax-in-half-precision", -0.1, True)
     assert believed([kin, one("gelu-by-tanh", 0.0)]) == [kin]
+
+
+# ---- another run is refused, and quantised weights are none ----------------------------------------------------------
+
+def other(golden, folder, prompt, vlm=None):
+    path = folder / "other.safetensors"
+    record(vlm or world(), prompt, path, Selection(("decoder.logits",)))
+    with pytest.raises(TraceError) as error:
+        diagnose(world(), golden, read_candidate(path, golden))
+    return str(error.value)
+
+
+def test_another_prompt_or_picture_is_refused_by_name_before_anything_runs(golden, tmp_path, monkeypatch):
+    monkeypatch.setattr(Replay, "own", lambda *args, **more: pytest.fail("it ran"))
+    (turn,) = MESSAGES
+    media = [item for item in turn["content"] if "text" not in item]
+    asked = [{"role": "user", "content": [*media, said("What is that?")]}]
+    words = other(golden, tmp_path, asked)
+    assert "ran another prompt than" in words and "item 1 is user: 'What is that?', not user: 'What is it?'" in words
+    painted = {**media[0], "image": 255 - np.asarray(media[0]["image"])}
+    words = other(golden, tmp_path, [{"role": "user", "content": [painted, *turn["content"][1:]]}])
+    assert "ran another picture than" in words and "record the golden trace of what the candidate ran" in words
+    turns = [*MESSAGES, {"role": "assistant", "content": "A"}, {"role": "user", "content": "B"}]
+    words = other(golden, tmp_path, turns)
+    assert "another prompt" in words and "items, not 2" in words
+
+
+def test_words_of_another_prompt_are_read_off_the_rows_of_the_embedding(golden, tmp_path):
+    embedded = golden.arrays("decoder.embed_tokens")[0].astype(np.float32)
+    table = world().weights.decoder.embed.dense(np.float32)
+    word = world().tokenizer.encode("7")[0]
+    changed = embedded.copy()
+    changed[2] = table[word]
+    for array, refused in ((embedded, False), (changed, True), (embedded + 0.01, False)):
+        np.savez(tmp_path / "mine.npz", rows=array)
+        theirs = read_candidate(tmp_path / "mine.npz", golden, {"rows": "decoder.embed_tokens"})
+        if refused:
+            with pytest.raises(TraceError, match="another prompt .*row 2 of decoder.embed_tokens is the word '7'"):
+                check_same_run(world(), golden, theirs)
+        else:
+            check_same_run(world(), golden, theirs)
+
+
+def in_eight_bits(right):
+    """A scale for each row, by loops of its own."""
+    def linear(x, w):
+        table = w.weight.dense(np.float32)
+        rows = [np.round(row / max(np.abs(row).max() / 127, 1e-12)) * max(np.abs(row).max() / 127, 1e-12)
+                for row in table]
+        return right(x, Linear(as_weight(np.stack(rows).astype(np.float32)), w.bias))
+    return linear
+
+
+def test_weights_of_eight_bits_cost_what_they_must_and_a_fault_beside_them_is_told(golden, tmp_path):
+    found = diagnosed(golden, tmp_path, {"kernel.linear": in_eight_bits})
+    assert found.healthy and found.cost and found.cost.way.startswith("8 bits") and not found.known
+    assert report.headline(found)[0].startswith("quantised, and no fault beyond it")
+    found = diagnosed(golden, tmp_path, {"kernel.linear": in_eight_bits, **faults.get("windows-missing").table()})
+    assert not found.healthy and [one.fault.name for one in found.known] == ["windows-missing"]
+
+
+def test_rounding_to_few_bits_is_to_the_nearest_step():
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(5, 70)).astype(np.float32)
+    for bits, group in WAYS.values():
+        rounded = quantised(table, bits, group)
+        size = group or 70
+        for at in range(0, 70, size):
+            part, kept = table[:, at:at + size], rounded[:, at:at + size]
+            step = np.abs(part).max(axis=1, keepdims=True) / (2 ** (bits - 1) - 1)
+            assert (np.abs(part - kept) <= step * 0.5001).all() and len(np.unique(np.rint(kept / step))) <= 2**bits
 
 
 # ---- the run that is repeated ---------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 
 import json
 import math
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 
 import minivl
 from minivl.api import TINY
+from minivl.cli.triage import tell
 from minivl.cli.words import app
 from minivl.config import read_generation
 from minivl.kernels.definition import log_softmax
@@ -24,17 +26,20 @@ from minivl.truth.museum.world import world
 from minivl.truth.trace.format import Trace
 from minivl.truth.triage import cause as causes
 from minivl.truth.triage import inputs as beside
+from minivl.truth.triage import report
 from minivl.truth.triage.cache import Cache, digest
-from minivl.truth.triage.cause import Tried, only_resized, weighed
+from minivl.truth.triage.cause import Cause, Tried, only_resized, weighed
+from minivl.truth.triage.choosing import by_sampler
 from minivl.truth.triage.hypotheses import ARITHMETIC, PIXELS, SETTINGS, hypotheses
-from minivl.truth.triage.lines import FIELDS, LinesError, read_lines
+from minivl.truth.triage.lines import FIELDS, LinesError, read_lines, told_length
 from minivl.truth.triage.lines import SETTINGS as SETTINGS_OF_A_LINE
-from minivl.truth.triage.loss import MEASURES, Measured, Sample, distance, right, uneven
-from minivl.truth.triage.properties import named, properties, shared
-from minivl.truth.triage.samplers import Sampler, choice, may_have_drawn, samplers
-from minivl.truth.triage.scorer import GOLDEN, Scorer
-from minivl.truth.triage.statistics import Interval, fisher_exact, holm, paired_interval, uniform
-from minivl.truth.triage.triage import precision_of, refuse_certainties, triage
+from minivl.truth.triage.loss import MEASURES, OUTLIERS, UNEVEN, UNITS, Measured, Sample, distance, right, uneven
+from minivl.truth.triage.properties import Shared, named, properties, shared
+from minivl.truth.triage.samplers import Choice, Sampler, choice, may_have_drawn, samplers
+from minivl.truth.triage.scorer import GOLDEN, Score, Scorer
+from minivl.truth.triage.smallest import Smallest
+from minivl.truth.triage.statistics import Interval, at_least, fisher_exact, holm, paired_interval, uniform
+from minivl.truth.triage.triage import Triage, precision_of, refuse_certainties, triage
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "guide" / "triage.md"
 NOISE = np.random.default_rng(2).integers(0, 256, (60, 90, 3), np.uint8)
@@ -266,7 +271,7 @@ def test_samplers_begin_with_the_checkpoints_own_and_hold_what_the_candidate_dec
 
 def scorer_of(precision="float32", cache=None):
     vlm = world()
-    return Scorer(vlm, precision, "float64", samplers(vlm.generation), cache or Cache(), 4)
+    return Scorer(vlm, precision, "float64", samplers(vlm.generation), cache or Cache())
 
 
 def test_one_pass_over_an_answer_scores_it_as_decoding_does():
@@ -319,7 +324,8 @@ def sample(**given) -> Sample:
     media = tuple(Medium("image", grid, 1.0, 0, (grid[1] * 14 + given.get("off", 0), grid[2] * 14),
                          (grid[1] * 14, grid[2] * 14)) for grid in given.get("grids", ()))
     line = SimpleNamespace(grid=None, prompt_ids=None, ids=None, logprobs=None, teacher_forced=False, settings={},
-                           text="", name="s", max_new_tokens=None, messages=given.get("messages", []))
+                           text="", name="s", max_new_tokens=None, messages=given.get("messages", []),
+                           prompt_tokens=None, asked="", number=0)
     vars(line).update({name: value for name, value in given.items() if hasattr(line, name)})
     losses = dict.fromkeys(MEASURES, (0.0, 0.0)) | given.get("losses", {})
     return Sample(line, np.array(given.get("ours", [1, 2]), np.int64), media, np.zeros(0, np.int64),
@@ -371,8 +377,14 @@ def test_what_no_hypothesis_explains_is_arithmetic_unless_the_numbers_say_otherw
     holds = Tried("bilinear", PIXELS, 9, 1.0, 0.1, 0.9, 0.5)
     assert weighed(whole, bad, measured_as(True, True), [holds])[:2] == (PIXELS, "bilinear")
     unsure = Tried("bilinear", PIXELS, 9, 1.0, 0.1, 0.9, -0.1)
-    spoils = Tried("bilinear", PIXELS, 9, 1.0, 0.1, 0.9, 0.5, spoils=True)
+    spoils = Tried("bilinear", PIXELS, 9, 1.0, 0.1, 0.9, 0.5, "it spoils right samples")
     assert weighed(whole, bad, measured_as(True, True), [unsure, spoils])[0] == ARITHMETIC
+
+
+def test_one_bad_sample_alone_chooses_no_hypothesis_by_chance():
+    assert not Tried("one more line break", SETTINGS, 1, 1.2, 0.4, 0.69, 0.8).holds
+    assert Tried("one more line break", SETTINGS, 9, 1.2, 0.4, 0.69, 0.3).holds
+    assert Tried("one more line break", SETTINGS, 1, 1.2, 0.0, 1.0, 1.2).holds
 
 
 def test_loss_in_resized_pictures_alone_speaks_for_pixels():
@@ -432,6 +444,183 @@ def test_a_second_property_is_named_where_the_first_does_not_reach():
     samples = [sample(grids=[(1, 4, 4)] * (1 + n % 2), answer="7" if n % 3 == 0 else "a") for n in range(120)]
     bad = np.array([n % 2 == 1 or (n % 3 == 0 and n % 12 != 6) for n in range(120)])
     assert named(shared(samples, bad, vision)) == ["several pictures", "digits"]
+
+
+# ---- evidence against samplers --------------------------------------------------------------------------------
+
+def written_as(regret, numbers=None, told=None, places=None, media=(), n=0):
+    """A bad sample whose tokens have this regret under the checkpoint's sampler, drawn at 0.7 or penalised by 1.1."""
+    k = len(regret)
+    none, own = np.zeros(0), np.full(k, -0.1)
+    greedy = Choice(own, np.array(regret), none, none, none, none)
+    right_under = Choice(own, np.zeros(k), none, none, none, none)
+    at = np.random.default_rng(n).random(k) if places is None else np.array(places)
+    warm = Choice(own, none, at, np.zeros(k), np.full(k, 0.1), 1 - at)
+    mine = Score(own, {"own": greedy, "warm": warm, "penalty": right_under})
+    losses = dict.fromkeys(MEASURES, (math.nan, math.nan))
+    losses["regret"] = (float(sum(regret)), 0.0)
+    if numbers is not None:
+        losses["log-probabilities"] = (abs(numbers), 1e-3)
+    one = sample(logprobs=None if numbers is None else tuple(own + numbers), settings=told or {}, losses=losses,
+                 grids=media, messages=said("p", "t"))
+    return replace(one, mine=mine, tokens=np.arange(k))
+
+
+WARM = Sampler("warm", temperature=0.7)
+PENALTY = Sampler("penalty", 1.1)
+
+
+def row_of(sampler, bad, fine=(), pictures=None):
+    return by_sampler(sampler, bad, bad, list(fine), pictures or {}, 0.1)
+
+
+def test_a_sampler_explains_tokens_and_moves_no_log_probabilities():
+    ours = [written_as([0.5, 0.2, 0.4], 1e-4) for _ in range(6)]
+    assert row_of(WARM, ours).holds and row_of(PENALTY, ours).holds
+    off = [written_as([0.5, 0.2, 0.4], 0.2) for _ in range(6)]
+    for sampler in (WARM, PENALTY):
+        assert row_of(sampler, off).against == "log-probabilities are off by 0.2 nats, and no sampler moves those"
+
+
+def test_declared_settings_are_believed_unless_log_probabilities_contradict_them():
+    told = {"temperature": 0, "repetition_penalty": 1.0}
+    words = [written_as([0.5, 0.2, 0.4], told=told) for _ in range(6)]
+    assert row_of(WARM, words).against == "the candidate was told temperature 0"
+    assert row_of(PENALTY, words).against == "the candidate was told repetition_penalty 1"
+    assert not row_of(WARM, words).holds
+    numbers = [written_as([0.5, 0.2, 0.4], 1e-4, told) for _ in range(6)]
+    assert row_of(WARM, numbers).holds and row_of(PENALTY, numbers).holds
+    assert row_of(WARM, [written_as([0.5, 0.2], told={"temperature": 0.7}) for _ in range(6)]).holds
+    cold = row_of(Sampler("warm", temperature=0.3), [written_as([0.5, 0.2]) for _ in range(6)])
+    assert cold.against == "no program draws so cold by default, and nobody says that this one does"
+
+
+def test_a_temperature_is_considered_where_it_can_explain_what_is_seen():
+    bad = [written_as([0.5, 0.2, 0.4], places=[0.9999, 0.9999, 0.9999]) for _ in range(6)]
+    assert row_of(WARM, bad).against == "the tokens are not those that it would have drawn"
+
+
+def test_what_goes_with_a_property_of_the_picture_is_no_sampler():
+    pictures = {"ragged windows": lambda one: bool(one.media)}
+    bad = [written_as([0.5, 0.2, 0.4], media=[(1, 4, 6)], n=n) for n in range(8)]
+    fine = [written_as([0.0, 0.0, 0.0], n=n) for n in range(8, 38)]
+    said_against = row_of(WARM, bad, fine, pictures).against
+    assert said_against == "the bad samples go with a property of the picture: ragged windows"
+    anywhere = [written_as([0.5, 0.2, 0.4], media=[(1, 4, 6)] * (n % 2), n=n) for n in range(8)]
+    assert not row_of(WARM, anywhere, [written_as([0.0] * 3, media=[(1, 4, 6)] * (n % 2), n=n) for n in range(8, 38)],
+                      pictures).against
+
+
+def test_a_penalty_that_spoils_right_samples_is_none():
+    fine = [written_as([0.0, 0.0]) for _ in range(6)]
+    for one in fine:
+        one.mine.choices["penalty"] = replace(one.mine.choices["penalty"], regret=np.array([0.5, 0.0]))
+    assert row_of(PENALTY, [written_as([0.5, 0.2])] * 6, fine).against == (
+        "it would not have chosen 6 of 6 answers that are right")
+
+
+@given(st.integers(0, 12), st.integers(0, 12), st.fractions(Fraction(1, 50), Fraction(49, 50), max_denominator=50))
+def test_at_least_is_the_binomials_tail(k, n, share):
+    k = min(k, n)
+    exact = sum(math.comb(n, m) * share**m * (1 - share) ** (n - m) for m in range(k, n + 1))
+    assert at_least(k, n, float(share)) == pytest.approx(float(exact), rel=1e-6)
+
+
+# ---- texts, lengths -------------------------------------------------------------------------------------------
+
+def test_a_text_that_lost_bytes_says_no_tokens_and_alone_is_refused(folder):
+    """A vocabulary of bytes decodes to U+FFFD, and encoding that anew would make up tokens that nobody wrote."""
+    lost = {**ROW, "text": "a\ufffdb", "settings": {"precision": "float32", "max_new_tokens": 3}}
+    vlm = world()
+    with pytest.raises(LinesError, match="2 of 2 answers are texts that do not say which tokens .*give 'ids'"):
+        triage(read_lines(written(folder, {**lost, "id": 1}, {**lost, "id": 2})), vlm, "float32")
+    assert scorer_of().tokens(read_lines(written(folder, lost))[0]) is None
+    ids = vlm.generate(vlm.prepare(read_lines(written(folder, lost))[0].messages), 3)
+    known = {**lost, "id": 2, "ids": ids, "text": vlm.tokenizer.decode(ids)}
+    found = triage(read_lines(written(folder, {**lost, "id": 1}, known)), vlm, "float32")
+    assert "1 of 2 answers are texts" in found.notes[0] and found.samples[1].tokens_known
+    assert math.isnan(found.samples[0].losses["regret"][0]) and not found.different
+
+
+def test_a_text_is_our_tokens_where_it_is_our_text(folder):
+    """However the tokenizer would write it."""
+    scorer = scorer_of()
+    (line,) = read_lines(written(folder, {**ROW, "text": "ab"}))
+    a, b = (scorer.vlm.tokenizer.encode(c)[0] for c in "ab")
+    stop = scorer.vlm.generation.eos_token_ids[0]
+    assert scorer.tokens(line, ([a, b, stop],)).tolist() == [a, b, stop]
+    whole = scorer.vlm.tokenizer.encode("ab")
+    assert scorer.tokens(line, (whole[::-1],)).tolist() == [*whole, stop] and whole != [a, b]
+
+
+def test_the_length_on_the_command_line_means_what_it_means_in_a_line(folder):
+    """An answer of that many tokens was cut, and has no stop id to miss."""
+    vlm = world()
+    (line,) = read_lines(written(folder, ROW))
+    ids = vlm.generate(vlm.prepare(line.messages), 3)
+    row = {**ROW, "ids": ids, "text": vlm.tokenizer.decode(ids), "settings": {"precision": "float32"}}
+    said_in_line = read_lines(written(folder, {**row, "settings": {"precision": "float32", "max_new_tokens": 3}}))
+    found = [triage(said_in_line, vlm, "float32"), triage(read_lines(written(folder, row)), vlm, "float32",
+                                                          max_new_tokens=3)]
+    assert [one.samples[0].tokens.tolist() for one in found] == [list(ids)] * 2
+    assert not any(one.different for one in found)
+    assert told_length(said_in_line, 3) == said_in_line and told_length(said_in_line, None) == said_in_line
+    with pytest.raises(LinesError, match="line 1: settings.max_new_tokens is 3, and --max-new-tokens is 4; leave"):
+        told_length(said_in_line, 4)
+
+
+def counted(gap, media=1, patches=16, n=0):
+    grids = [(1, 4, patches // 4)] * media
+    pad = world().config.image_token_id
+    ours = [1, 2, *[pad] * (patches // 4 * media), 3]
+    return sample(grids=grids, ours=ours, prompt_tokens=len(ours) + gap)
+
+
+def test_lengths_of_prompts_tell_template_from_size():
+    vlm = world()
+    assert beside.by_count([counted(0), counted(0, 0)], vlm) == []
+    brief = sample(grids=[(1, 4, 4)], ours=[1, *[vlm.config.image_token_id] * 4, 2], prompt_tokens=3)
+    assert beside.by_count([brief], vlm) == []                              # a program that counts a picture as one
+    (one,) = beside.by_count([counted(-2), counted(-2, 0), counted(-2, patches=24)], vlm)
+    assert one.kind == SETTINGS and one.samples == (0, 1, 2) and "the same everywhere" in one.words
+    (one,) = beside.by_count([counted(4), counted(0, 0), counted(9, patches=24)], vlm)
+    assert one.kind == PIXELS and one.samples == (0, 2)
+    (one,) = beside.by_count([counted(-2), counted(-4, 2), counted(-2, patches=24)], vlm)
+    assert one.kind == SETTINGS
+
+
+# ---- the report -----------------------------------------------------------------------------------------------
+
+EVERY = [Measured(name, 9, 0.1, 0.01, Interval(0.1, 0.05, 0.2), lost)
+         for name in (*MEASURES, OUTLIERS, UNEVEN) for lost in (True, False)]
+TABLE = [Shared("several windows", 7, 9, 0, 9, 0.001, 0.5), Shared("digits", 3, 9, 4, 9, 1.0)]
+TRIALS = [Tried("bilinear", PIXELS, 9, 1.0, 0.1, 0.9, 0.5), Tried("no system turn", SETTINGS, 9, 1.0, 0.9, 0.1, 0.0),
+          Tried("temperature 0.3", SETTINGS, 9, 1.0, 0.0, 1.0, 0.5, "log-probabilities are off by 0.2 nats")]
+
+
+@pytest.mark.parametrize("table", [TABLE, TABLE[1:], []])
+@pytest.mark.parametrize("share", [0, 4, 9])
+@pytest.mark.parametrize("cause", [
+    Cause(None), Cause(PIXELS, "bilinear", "because", tried=TRIALS), Cause(SETTINGS, None, "because", tried=TRIALS[1:]),
+    Cause(ARITHMETIC, None, "because", [beside.Evidence(PIXELS, "grids differ", (1, 2))], [], ["a note"])])
+def test_every_branch_of_the_report_can_be_said(table, share, cause, capsys):
+    """On the terminal and as JSON: every measure, every cause, no bad samples, some and all, any table."""
+    samples = [sample(name=str(n), losses={"regret": (0.5, 0.0)}) for n in range(9)]
+    found = Triage("bfloat16", "float32", samples, np.arange(9) < share, {"regret": 0.1}, EVERY, cause, table, ["said"])
+    where = Smallest("3", 40, "out", share == 4, ("minivl diff a b", "minivl diff a b --local"))
+    tell(found, "candidate.jsonl", where if found.different else None)
+    out = capsys.readouterr().out
+    assert all(one.name in out for one in EVERY) and "beyond the other samples (nats a token)" in out
+    assert ("the same within rounding" in out) == (cause.kind is None) and "note: said" in out
+    assert ("minivl diff a b --local" in out) == (cause.kind is not None)
+    document = json.loads(json.dumps(report.document(found, "candidate.jsonl", where), allow_nan=False))
+    assert document["verdict"] == (cause.kind or "same") and document["notes"] == ["said"]
+    for row in document["cause"]["tried"]:
+        assert row["holds"] == (row["name"] == "bilinear")
+
+
+def test_every_measure_has_a_unit():
+    assert set(UNITS) == {*MEASURES, OUTLIERS, UNEVEN}
 
 
 # ---- from end to end ------------------------------------------------------------------------------------------

@@ -228,9 +228,3 @@ def baseline(judged: list[Judged]) -> dict[str, str]:
     """What to write down so that only what is new fails a later run: names of bad arrays and their
     words."""
     return {row.name: row.word for row in judged if row.bad}
-
-
-def news(judged: list[Judged], known: Mapping[str, str]) -> list[Judged]:
-    """The bad arrays whose word is worse than the one written down."""
-    return [row for row in judged if row.bad
-            and WORDS.index(row.word) > WORDS.index(known.get(row.name, ROUNDING))]

@@ -11,7 +11,7 @@ Read next: `rank.py`, which makes an order of it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -32,10 +32,11 @@ Multiples = dict[str, float]
 
 @dataclass(frozen=True)
 class Scale:
-    """What rounding may do: the candidate's type, and yardsticks by array name where they were
-    recorded."""
+    """What rounding may do: the candidate's type, yardsticks by array name where they were recorded, and
+    limits of an array's error and of its worst row's where they are known."""
     precision: str
     yards: Mapping[str, Yard]
+    allowed: Mapping[str, Yard] = field(default_factory=dict)
 
 
 def multiples(taps: Mapping[str, Tapped], own: Own, scale: Scale) -> Multiples:
@@ -58,6 +59,9 @@ def _multiple(tap: Tapped, number: int, own: tuple, scale: Scale, depth: int) ->
     name = tap.stage.arrays[number] if number < len(tap.stage.arrays) else tap.stage.key
     axis = row_axis(tap.stage.axes[number])
     found = measure(*as_numbers(theirs, ours), axis)
+    if name in scale.allowed:
+        limit = scale.allowed[name]
+        return min(max(found.error / limit.error, found.worst / max(limit.worst, limit.error)), FAR)
     return min(judge(found, scale.yards.get(name), scale.precision, depth, ours.shape[axis])[1], FAR)
 
 
@@ -95,6 +99,14 @@ def nearer(right: Multiples, wrong: Multiples) -> float:
     return float(np.mean(gains)) if gains else 0.0
 
 
+def explained_share(right: Multiples, wrong: Multiples) -> float:
+    """How much of the error is gone with the wrong run, on average over the taps at which one of the two
+    is further away than rounding: 1 all of it, -1 where it makes errors of its own."""
+    bad = [key for key in right if max(right[key], wrong[key]) > 1]
+    shares = [1 - max(wrong[key] - 1, 0) / max(right[key] - 1, 1e-9) for key in bad]
+    return float(np.mean(np.clip(shares, -1, 1))) if bad else 0.0
+
+
 def akin(taps: Mapping[str, Tapped], right: Own, wrong: Own, bad: Iterable[str]) -> bool:
     """Whether the candidate is as far from the right run as the wrong run is, at each of several taps,
     and never far.
@@ -103,14 +115,14 @@ def akin(taps: Mapping[str, Tapped], right: Own, wrong: Own, bad: Iterable[str])
         sums gives other numbers and errors of the same size. That says something of small errors
         only: large ones are all of the size of the array.
     """
-    pairs = [sizes for key in bad for sizes in _sizes(taps[key], right.get(key, ()), wrong.get(key, ()))]
+    pairs = [sizes for key in bad for sizes in sizes_of(taps[key], right.get(key, ()), wrong.get(key, ()))]
     sizes = [size for pair in pairs for size in pair]
     if len(pairs) < 2 or max(sizes) > SMALL or min(sizes) <= 0:
         return False
     return bool(max(abs(np.log10(theirs / fault)) for theirs, fault in pairs) < SAME_SIZE)
 
 
-def _sizes(tap: Tapped, right: tuple, wrong: tuple) -> Iterator[tuple[float, float]]:
+def sizes_of(tap: Tapped, right: tuple, wrong: tuple) -> Iterator[tuple[float, float]]:
     """How far the candidate, and the wrong run, are from the right run: relative, for every array;
     infinite where one does not fit."""
     if len(right) < len(tap.arrays):                          # the right run has broken off before

@@ -18,15 +18,15 @@ import numpy as np
 
 from ...api import VLM
 from ...config import OFFICIAL_PICTURES, VisionConfig
+from ...door.stage import Wrap
 from ...passes.patches import patchify, unpatchify
 from ...passes.positions import AFTER_VIDEO
 from ...run.inputs import Inputs
-from ..compare.compare import Tap
-from ..compare.importers import Candidate
 from ..compare.run_on import going_on, run_on, whole_inputs
+from ..compare.taps import Candidate, Tap
 from ..museum.fault import Fault
 from ..trace.conversation import conversation
-from ..trace.format import Stage, Trace
+from ..trace.format import Stage, Trace, row_axis
 
 # patches, and the grids by which they are cut
 PATCHES = {"pixel_values": "image_grid_thw", "pixel_values_videos": "video_grid_thw"}
@@ -38,10 +38,24 @@ Own = dict[str, tuple]
 @dataclass(frozen=True)
 class Tapped:
     """What the candidate has at one stage, all arrays of it. `laid`: they are in the golden layout and
-    row order."""
+    row order; `rows`: of each array the golden rows that it has, None for all."""
     stage: Stage
     arrays: tuple[np.ndarray, ...]
     laid: bool
+    rows: tuple[np.ndarray | None, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether it has all rows, so that a run can go on with it."""
+        return all(rows is None for rows in self.rows)
+
+    def same_rows(self, own: tuple) -> tuple:
+        """What a run made there, at the rows that the candidate has."""
+        if self.whole:
+            return own
+        pairs = zip(own, self.rows, self.stage.axes, strict=False)
+        return tuple(x if rows is None or x.ndim <= row_axis(axes) else np.take(x, rows, row_axis(axes))
+                     for x, rows, axes in pairs)
 
 
 def tapped(golden: Trace, candidate: Candidate, taps: list[Tap]) -> dict[str, Tapped]:
@@ -52,7 +66,8 @@ def tapped(golden: Trace, candidate: Candidate, taps: list[Tap]) -> dict[str, Ta
         found.setdefault(tap.stage.key, []).append(tap)
     return {key: Tapped(rows[0].stage,
                         tuple(tap.found.array if tap.found else tap.theirs for tap in rows),
-                        candidate.native or all(tap.found for tap in rows))
+                        candidate.native or all(tap.found for tap in rows),
+                        tuple(tap.rows for tap in rows))
             for key, rows in found.items() if len(rows) == len(golden.stages[key].axes)}
 
 
@@ -67,7 +82,7 @@ class Replay:
 
     def __init__(self, vlm: VLM, golden: Trace, taps: Mapping[str, Tapped], precision: str = "float32"):
         self.vlm, self.precision, self.taps = vlm.on("float32", "definition"), precision, taps
-        self.values = {key: tap.arrays if tap.laid else None for key, tap in taps.items()}
+        self.values = {key: tap.arrays if tap.laid and tap.whole else None for key, tap in taps.items()}
         self.messages = conversation(golden)
         self.given = whole_inputs(golden)
         self.place = self.given.pop("position_ids")
@@ -88,17 +103,24 @@ class Replay:
                    for name, grids in PATCHES.items() if len(self.given[name])}
         return Inputs.from_arrays(self.given | patches, self.vlm.config, rule)
 
-    def own(self, fault: Fault | None = None, precision: str = "float32") -> Own:
+    def own(self, fault: Fault | None = None, precision: str = "float32", until: str | None = None,
+            wraps: Mapping[str, Wrap] | None = None) -> Own:
         """Key -> what each tapped stage gave itself. A run that breaks off, as a fault may make it,
-        gives what it had. In the candidate's precision: what an honest candidate has there."""
+        gives what it had. In the candidate's precision: what an honest candidate has there.
+
+        until: the last stage that is asked for; wraps: what else stands in for passes and kernels.
+        """
         anew = fault is not None and fault.label.startswith(PREPARING)
         inputs, before = self._prepared(fault) if anew else self.prepared
         found = dict(before)
         if inputs is not None:
-            wraps = fault.table() if fault else None
+            table = {**(wraps or {}), **(fault.table() if fault else {})}
+            last = until if until in self.values and not until.startswith(PREPARING) else None
             with breaking_off():
-                run_on(self.vlm, inputs, self.values, precision, wraps, take=found.__setitem__)
-        return found
+                run_on(self.vlm, inputs, self.values, precision, table, until=last,
+                       take=found.__setitem__)
+        return {key: self.taps[key].same_rows(own) if key in self.taps else own
+                for key, own in found.items()}
 
     def _prepared(self, fault: Fault | None) -> tuple[Inputs | None, Own]:
         """The inputs, made anew: from the conversation where the trace has it, else from ids and

@@ -11,33 +11,56 @@ from typing import Any
 from ..compare import report
 from ..compare.compare import Comparison
 from ..compare.report import number
+from ..museum.relatives import Relative
 from .rank import CLEARLY, Diagnosis, Suspect
 
 NONE = "none of the known"
-COLUMNS = ("fault", "incident", "nearer", "wrong taps left", "tap that it explains best",
+MANY = 6                                                     # pinned passes that are named
+COLUMNS = ("fault", "parameters", "explains", "incident", "nearer", "wrong taps left", "tap that it explains best",
            "x rounding: right", "fault")
 
 
 def headline(found: Diagnosis) -> list[str]:
     """The answer: what it looks like, and why."""
+    if found.cost is not None and found.healthy:
+        return [f"quantised, and no fault beyond it: {found.cost.words}"]
     if found.healthy:
         return [f"{NONE}: no difference beyond rounding, and none that leans the way of a known fault"]
     if not found.known:
-        tried = len(found.ranking)
-        return [f"{NONE}: {where(found.comparison)}",
-                f"{len(found.passes)} passes may be guilty of it, and {tried} known faults lie in these"
-                + "; none of them makes of the candidate's values what the candidate has" * bool(tried)]
+        return [f"{NONE}: {where(found.comparison)}", *of_none(found)]
     first = found.known[0]
     lines = [f"looks like: {spoken(first)}", *(f"because {reason}" for reason in reasons(found, first))]
+    if found.cost is not None:
+        lines.append(f"besides, {found.cost.words}")
     if len(found.known) > 1:
         lines.append("cannot be told from it on this input: " +
                      ", ".join(spoken(one) for one in found.known[1:]))
     return lines
 
 
+def of_none(found: Diagnosis) -> list[str]:
+    """What is known where no mechanism is: the passes that are pinned, and what comes nearest."""
+    several = len(found.passes) != 1
+    lines = [f"pinned to {len(found.passes)} pass{'es' * several}: {', '.join(found.passes[-MANY:])}"
+             + f" and {len(found.passes) - MANY} before" * (len(found.passes) > MANY)]
+    if found.cost is not None:
+        worst = max(found.cost.beyond, key=lambda key: found.cost.beyond[key])    # type: ignore[union-attr]
+        lines.append(f"{found.cost.words}; beyond that {len(found.cost.beyond)} taps, most {worst}, "
+                     f"{found.cost.beyond[worst]:.0f} times as much")
+    nearest = max(found.ranking, key=lambda one: one.explained, default=None)
+    if nearest is None or nearest.lean is not None:
+        return [*lines, "no known mechanism lies there"]
+    share = max(nearest.explained, 0.0)
+    if share < 0.01:
+        return [*lines, "none of the mechanisms that lie there explains any of it"]
+    return [*lines, f"nearest of the mechanisms that lie there: {spoken(nearest)}, which explains "
+                    f"{share:.0%} of the error, too little to be it"]
+
+
 def spoken(one: Suspect) -> str:
-    """A fault with the first of its incidents."""
-    return f"{one.fault.name.replace('-', ' ')} ({one.fault.incidents[0]})"
+    """A fault with the first of its incidents, and its parameters where they are not the incident's."""
+    says = f", here: {one.fault.says}" if isinstance(one.fault, Relative) else ""
+    return f"{one.fault.name.replace('-', ' ')} ({one.fault.incidents[0]}){says}"
 
 
 def where(found: Comparison) -> str:
@@ -64,24 +87,27 @@ def reasons(found: Diagnosis, one: Suspect) -> list[str]:
                 "size, though not the same numbers: rounding to a narrower type does that"]
     return [*shared,
             "with this fault planted, minivl makes of the candidate's own values what the candidate "
-            f"has: {one.cured} of {one.cured + one.left} wrong taps come right, {key} goes from "
-            f"{number(right)} times what rounding may do to {number(wrong)}"]
+            f"has: {one.explained:.0%} of the error is explained, {one.cured} of "
+            f"{one.cured + one.left} wrong taps come right, {key} goes from {number(right)} times what "
+            f"rounding may do to {number(wrong)}"]
 
 
 def cells(one: Suspect) -> tuple[str, ...]:
     """One fault as a row of COLUMNS."""
     key, right, wrong = one.at or ("", math.nan, math.nan)
+    says = one.fault.says if isinstance(one.fault, Relative) else "the incident's"
     if one.lean is not None:
-        return (one.fault.name, one.fault.incidents[0], f"{one.lean.share:.2f} x its way", "0",
+        return (one.fault.name, says, "", one.fault.incidents[0], f"{one.lean.share:.2f} x its way", "0",
                 f"{one.lean.sigmas:.1f} sigmas", "", "")
-    return (one.fault.name, one.fault.incidents[0], f"{10 ** one.nearer:.3g} x", str(one.left), key,
-            number(right), number(wrong))
+    return (one.fault.name, says, f"{max(one.explained, 0):.0%}", one.fault.incidents[0],
+            f"{10 ** one.nearer:.3g} x", str(one.left), key, number(right), number(wrong))
 
 
 def document(found: Diagnosis) -> dict[str, Any]:
     """The diagnosis as JSON has it."""
     return {"healthy": found.healthy, "known": [one.fault.name for one in found.known],
             "first_bad": found.comparison.first_bad, "passes": found.passes, "words": headline(found),
+            "cost": None if found.cost is None else vars(found.cost),
             "ranking": [_row(one) for one in found.ranking],
             "comparison": report.document(found.comparison)}
 
@@ -89,6 +115,7 @@ def document(found: Diagnosis) -> dict[str, Any]:
 def _row(one: Suspect) -> dict[str, Any]:
     key, right, wrong = one.at or (None, None, None)
     return {"fault": one.fault.name, "label": one.fault.label, "incidents": one.fault.incidents,
-            "nearer": one.nearer, "wrong_taps_left": one.left, "taps_explained": one.cured, "tap": key,
-            "rounding_right": right, "rounding_fault": wrong,
+            "parameters": one.fault.says if isinstance(one.fault, Relative) else None,
+            "explained": one.explained, "nearer": one.nearer, "wrong_taps_left": one.left,
+            "taps_explained": one.cured, "tap": key, "rounding_right": right, "rounding_fault": wrong,
             "lean": None if one.lean is None else vars(one.lean)}

@@ -16,3 +16,6 @@ def to_float16(x: np.ndarray) -> np.ndarray:
     """float16; what is too large becomes infinite."""
     with np.errstate(over="ignore"):
         return x.astype(np.float16)
+
+
+ROUNDED = {"bfloat16": to_bfloat16, "float16": to_float16}

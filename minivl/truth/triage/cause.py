@@ -17,41 +17,18 @@ from typing import Any
 
 import numpy as np
 
+from .choosing import GREEDY, OURS, SPOILT, by_sampler
 from .hypotheses import ARITHMETIC, PIXELS, SETTINGS, Hypothesis, hypotheses, prompt_of
-from .inputs import Evidence, beside_ours, cut_off
+from .inputs import Evidence, beside_ours, by_count, cut_off
 from .lines import Line
-from .loss import IN_NATS, LOGPROBS, MOST, REGRET, Measured, Sample, distance_under, limits
-from .properties import resized
-from .samplers import OUR_OWN, may_have_drawn
-from .scorer import GOLDEN, Score, Scorer
-from .statistics import fisher_exact, paired_interval
+from .loss import LOGPROBS, REGRET, Measured, Sample, Tried, judged, limits, total, under
+from .properties import of_pictures, resized
+from .scorer import GOLDEN, Scorer
+from .statistics import fisher_exact
 
 FIRST, KEPT, TRIED = 6, 4, 24    # samples for all hypotheses, how many of these go on, samples for those
-EXPLAINS = 2 / 3                         # of the loss beyond rounding, at least
-SPOILT = 1 / 3                           # of the right samples, at most, may a hypothesis make wrong
 COVERS = 0.8                             # of the bad samples, at least, for evidence to be the cause
-GREEDY = 1e-3                            # the official files say do_sample and a temperature of 1e-6
-OURS = 3                   # times what rounding does, at most, do log-probabilities that are ours differ
 FEW, SURELY = 8, 1e-3        # samples without resizing that must be clean to speak for pixels; p of that
-
-
-@dataclass(frozen=True)
-class Tried:
-    """A hypothesis, and what is left of the loss under it: nats a sample, before and after; explained:
-    the share of what was beyond rounding; low: least reduction, by bootstrap; spoils: samples that are
-    right would not be."""
-    name: str
-    kind: str
-    samples: int
-    before: float
-    after: float
-    explained: float
-    low: float
-    spoils: bool = False
-
-    @property
-    def holds(self) -> bool:
-        return self.explained >= EXPLAINS and self.low > 0 and not self.spoils
 
 
 @dataclass(frozen=True)
@@ -71,7 +48,8 @@ def find_cause(samples: Sequence[Sample], bad: np.ndarray, measured: Sequence[Me
                say: Callable[[str], None] = lambda words: None) -> Cause:
     """What is behind the loss. Without loss and without other inputs: nothing."""
     known = hypotheses()
-    evidence = [*beside_ours(samples, scorer.vlm, known), *cut_off(samples, scorer.vlm)]
+    evidence = [*beside_ours(samples, scorer.vlm, known), *by_count(samples, scorer.vlm),
+                *cut_off(samples, scorer.vlm)]
     lost = any(one.lost for one in measured)
     if not lost and not evidence:
         return Cause(None)
@@ -146,20 +124,6 @@ def declared(samples: Sequence[Sample], scorer: Scorer) -> list[str]:
 
 # ---- likelihood --------------------------------------------------------------------------------
 
-def total(losses: dict[str, tuple[float, float]], whose: int) -> float:
-    """Loss of a sample in nats: log-probabilities and regret; whose: 0 the candidate's, 1 rounding's."""
-    return float(np.nansum([losses[name][whose] for name in IN_NATS]))
-
-
-def under(sample: Sample, score: Score, sampler: str = OUR_OWN, drawn: bool = False) -> float:
-    """Loss of a sample if its inputs were those of the score, and tokens were chosen by this sampler."""
-    line = sample.line
-    numbers = distance_under(line.logprobs, score, sampler) if line.logprobs is not None else 0.0
-    if line.teacher_forced or drawn:
-        return numbers
-    return numbers + min(float(score.choices[sampler].regret.sum()), MOST)
-
-
 def tried(chosen: Sequence[Sample], fine: Sequence[Sample], known: Sequence[Hypothesis],
           scorer: Scorer, limit: float, say: Callable[[str], None]) -> list[Tried]:
     """Every hypothesis, the best first. The worst samples say most: all are tried on a few, the best
@@ -168,10 +132,8 @@ def tried(chosen: Sequence[Sample], fine: Sequence[Sample], known: Sequence[Hypo
     worst = sorted(chosen, key=lambda one: -total(one.losses, 0))[:TRIED]
     if not worst:
         return []
-    everything = list({one.line.number: one for one in [*chosen, *fine]}.values())
-    rows = [row for row in (by_sampler(one.name, one.temperature > 0, worst, everything)
-                            for one in scorer.samplers[1:])
-            if row]
+    seen = of_pictures([*chosen, *fine], scorer.vlm.config.vision)
+    rows = [by_sampler(one, worst, chosen, fine, seen, limit) for one in scorer.samplers[1:]]
     right = sorted(fine, key=lambda one: (not one.media, one.size))[:FIRST]
 
     prompts = {one.line.number: prompt_of(scorer.vlm, one.line) for one in [*worst, *right]}
@@ -185,19 +147,10 @@ def tried(chosen: Sequence[Sample], fine: Sequence[Sample], known: Sequence[Hypo
         row = by_inputs(one, worst)
         after = [as_if(one, sample, scorer, prompts[sample.line.number])
                  for sample in right if row.holds]
-        rows.append(replace(row, spoils=sum(loss > limit for loss in after) > SPOILT * len(right)))
+        spoilt = sum(loss > limit for loss in after)
+        words = f"{spoilt} of {len(right)} right samples would be wrong"
+        rows.append(replace(row, against=words if spoilt > SPOILT * len(right) else ""))
     return sorted(rows, key=lambda row: (not row.holds, row.after))
-
-
-def by_sampler(name: str, drawn: bool, worst: Sequence[Sample],
-               everything: Sequence[Sample]) -> Tried | None:
-    """What is left of the loss if tokens were chosen by this sampler; None where it cannot have drawn
-    them."""
-    if drawn and not may_have_drawn([one.mine.choices[name] for one in everything
-                                     if not one.line.teacher_forced]
-                                    or [worst[0].mine.choices[name]]):
-        return None
-    return judged(name, SETTINGS, worst, [under(one, one.mine, name, drawn) for one in worst])
 
 
 def as_if(hypothesis: Hypothesis, sample: Sample, scorer: Scorer, prompt: Mapping[str, Any]) -> float:
@@ -218,11 +171,3 @@ def contradicted(line: Line, ids: np.ndarray, grids: tuple) -> bool:
     return (line.prompt_ids is not None and not np.array_equal(line.prompt_ids, ids)) or (
         line.grid is not None and line.grid != grids)
 
-
-def judged(name: str, kind: str, samples: Sequence[Sample], after: Sequence[float]) -> Tried:
-    """The row of one hypothesis."""
-    before, rounding = (np.array([total(one.losses, whose) for one in samples]) for whose in (0, 1))
-    gone, beyond = before - np.asarray(after), float((before - rounding).sum())
-    explained = float(gone.sum()) / beyond if beyond > 0 else 0.0
-    return Tried(name, kind, len(samples), float(before.mean()), float(np.mean(after)), explained,
-                 paired_interval(gone).low)

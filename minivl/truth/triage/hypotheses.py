@@ -72,10 +72,15 @@ def of_pictures(wraps: Mapping[str, Wrap]) -> dict[str, Wrap]:
 
 
 def museum() -> list[Hypothesis]:
-    """Every fault of the museum that is one of pixels."""
-    return [Hypothesis(name.replace("-", " "), PIXELS, of_pictures(fault.table()))
-            for name, fault in FAULTS.items()
-            if fault.label.startswith(("picture.", "patches."))]
+    """Every fault of the museum that is one of pixels: with the frames of videos, and without."""
+    found = []
+    for name, fault in FAULTS.items():
+        if fault.label.startswith(("picture.", "patches.")):
+            said, wraps = name.replace("-", " "), fault.table()
+            found.append(Hypothesis(said, PIXELS, of_pictures(wraps)))
+            if "picture.resize" in wraps:
+                found.append(Hypothesis(f"{said}, of pictures alone", PIXELS, wraps))
+    return found
 
 
 def to_nearest(right: Callable) -> Callable:

@@ -43,6 +43,37 @@ def beside_ours(samples: Sequence[Sample], vlm: VLM, tried: Sequence[Hypothesis]
     return found
 
 
+def by_count(samples: Sequence[Sample], vlm: VLM) -> list[Evidence]:
+    """Prompts that are longer or shorter than ours, where only their lengths are known.
+
+    One and the same difference in every prompt, or for every picture of it, is the template's; one that
+    goes with the picture is of its size. A program may count each picture as one token.
+    """
+    pads = (vlm.config.image_token_id, vlm.config.video_token_id)
+    off: dict[int, tuple[int, int]] = {}
+    for n, one in enumerate(samples):
+        count = one.line.prompt_tokens
+        if count is not None and one.line.prompt_ids is None and one.line.grid is None:
+            ours = len(one.prompt_ids)
+            brief = len(single(one.prompt_ids, pads))
+            off[n] = (0 if count in (ours, brief) else count - ours, len(one.media))
+    wrong = {n: gap for n, (gap, _) in off.items() if gap}
+    if not wrong:
+        return []
+    plain = Counter(gap for gap, media in off.values() if not media).most_common(1)
+    always = plain[0][0] if plain else 0
+    each = {(gap - always) / media for gap, media in off.values() if media}
+    kind = SETTINGS if len(each) <= 1 else PIXELS
+    if not always and kind == SETTINGS and len({samples[n].media[0].patches for n in wrong}) < 2:
+        kind = PIXELS                            # pictures of one size: it may be the size
+    first = min(wrong)
+    words = (f"{LENGTHS} in {len(wrong)} samples, as in {samples[first].line.name}: "
+             f"{samples[first].line.prompt_tokens} tokens, ours {len(samples[first].prompt_ids)}, "
+             + ("the same everywhere" if kind == SETTINGS else "so that pictures had other sizes"))
+    return [Evidence(kind, words, tuple(wrong))]
+
+
+LENGTHS = "lengths of prompts differ"
 GRIDS, COUNTS, PROMPTS = "grids differ", "the count of placeholders differs", "prompt ids differ"
 
 

@@ -14,8 +14,8 @@ import json
 import math
 import re
 import reprlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from ...run.messages import one_form
 
 Triple = tuple[int, int, int]
 FIELDS = ("id", "image", "images", "video", "fps", "prompt", "messages", "text", "ids", "prompt_ids",
-          "logprobs", "grid", "settings", "expected", "teacher_forced")
+          "logprobs", "grid", "settings", "expected", "teacher_forced", "prompt_tokens", "asked")
 SETTINGS = ("precision", "temperature", "top_k", "top_p", "repetition_penalty", "max_new_tokens", "seed")
 WHOLE = ("top_k", "max_new_tokens", "seed")
 MOST_SAMPLES = 100_000
@@ -49,6 +49,8 @@ class Line:
     settings: what the program was told
     expected: the true answer
     teacher_forced: the text was given to the program, which only scored it
+    prompt_tokens: how many tokens the prompt had, by the program's count
+    asked: how, where the same is asked in several ways: "alone", "again", "together"
     """
     number: int
     name: str
@@ -61,11 +63,25 @@ class Line:
     settings: Mapping[str, Any] = field(default_factory=dict)
     expected: str | None = None
     teacher_forced: bool = False
+    prompt_tokens: int | None = None
+    asked: str = ""
 
     @property
     def max_new_tokens(self) -> int | None:
         """The most that the program was allowed to write, where that is known."""
         return self.settings.get("max_new_tokens")
+
+
+def told_length(lines: Sequence[Line], most: int | None) -> list[Line]:
+    """The lines with `--max-new-tokens` in those that do not say it themselves. Raises LinesError for a
+    line that says another number."""
+    if most is None:
+        return list(lines)
+    other = next((line for line in lines if line.max_new_tokens not in (None, most)), None)
+    if other is not None:
+        raise LinesError(f"line {other.number}: settings.max_new_tokens is {other.max_new_tokens}, and "
+                         f"--max-new-tokens is {most}; leave the option out")
+    return [replace(line, settings={**line.settings, "max_new_tokens": most}) for line in lines]
 
 
 def read_lines(path: Path) -> list[Line]:
@@ -110,9 +126,20 @@ def _line(number: int, raw: bytes, path: Path) -> Line:
         raise wrong("field 'teacher_forced' should be true or false")
     if row.get("expected") is not None and not isinstance(row["expected"], str):
         raise wrong("field 'expected' should be a text: the true answer")
+    count = row.get("prompt_tokens")
+    if count is not None and (type(count) is not int or not 0 <= count < MOST):
+        raise wrong("field 'prompt_tokens' should be a whole number: how many tokens the prompt had")
+    if not isinstance(row.get("asked", ""), str):
+        raise wrong("field 'asked' should be a text: how the question was asked")
     named = number if row.get("id") is None else row["id"]
     return Line(number, str(named), messages, row["text"], ids, prompt, numbers, grid,
-                _settings(row, wrong), row.get("expected"), row.get("teacher_forced", False))
+                _settings(row, wrong), row.get("expected"), row.get("teacher_forced", False), count,
+                row.get("asked", ""))
+
+
+def clean(text: str) -> str:
+    """A text without what decoders treat differently: blanks at its ends, and the end-of-turn mark."""
+    return text.replace("<|im_end|>", "").replace("<|endoftext|>", "").strip()
 
 
 Wrong = Callable[[str], LinesError]

@@ -23,7 +23,7 @@ import numpy as np
 
 from ...run.inputs import Inputs
 from ...show.samples import Sample as Graded
-from .lines import Line
+from .lines import Line, clean
 from .samplers import OUR_OWN
 from .scorer import GOLDEN, SAME, Score, Scorer
 from .statistics import Interval, paired_interval
@@ -31,8 +31,8 @@ from .statistics import Interval, paired_interval
 # So many times minivl's own rounding is allowed. In 16 bits the type decides and honest runs are
 # alike; in 32 and 64 the order of a sum does (`truth/compare/verdict.py` allows as much).
 LEEWAY = {"float64": 8.0, "float32": 8.0, "float16": 2.0, "bfloat16": 2.0}
-# nats: programs print four digits
-LEAST = {"float64": 1e-4, "float32": 1e-4, "float16": 1e-3, "bfloat16": 1e-3}
+# nats: programs print four digits, which costs half of the last one
+LEAST = {"float64": 5e-5, "float32": 5e-5, "float16": 1e-3, "bfloat16": 1e-3}
 FAR = 3.0                        # a bad sample is so many times what rounding does to nearly all
 BEYOND = 10.0                    # and one that no rounding explains so many times what it does to any
 MOST = 10.0          # nats that one token can count for, so that an impossible one does not outweigh all
@@ -42,12 +42,19 @@ IN_NATS = (LOGPROBS, REGRET)
 MEASURES = (*IN_NATS, OTHER_ANSWERS, WRONG_ANSWERS)
 OUTLIERS = "beyond any rounding"
 UNEVEN = "beyond the other samples"
+A_TOKEN, AN_ANSWER, A_SHARE = "nats a token", "nats an answer", "share of samples"
+UNITS = {LOGPROBS: A_TOKEN, REGRET: AN_ANSWER, OTHER_ANSWERS: A_SHARE, WRONG_ANSWERS: A_SHARE,
+         OUTLIERS: A_SHARE, UNEVEN: A_TOKEN}
+EXPLAINS = 2 / 3                         # of the loss beyond rounding, at least
+FEW, ALL = 3, 0.95                       # of fewer samples than FEW nearly ALL: one of many fits one by chance
 
 
 @dataclass(frozen=True)
 class Sample:
     """One line with minivl's runs of it. `mine` scores the candidate's tokens; losses are
-    (candidate's, rounding's), NaN where there is nothing to measure."""
+    (candidate's, rounding's), NaN where there is nothing to measure. tokens_known: whether the line
+    says which tokens were written, by its ids or by a text that can be encoded in one way; noise: by
+    how much rounding moves log-probabilities of minivl's own answer, in nats a token."""
     line: Line
     prompt_ids: np.ndarray
     media: tuple
@@ -55,6 +62,8 @@ class Sample:
     answer: str                                  # the golden run's
     mine: Score
     losses: dict[str, tuple[float, float]]
+    tokens_known: bool = True
+    noise: float = 0.0
 
     @property
     def size(self) -> int:
@@ -77,8 +86,9 @@ class Measured:
 def measure(line: Line, inputs: Inputs, scorer: Scorer) -> Sample:
     """Run minivl on one sample, golden and in the candidate's precision, and measure both against the
     golden run."""
-    tokens = scorer.tokens(line)
     golden, same = (scorer.answer(inputs, who, line.max_new_tokens) for who in (GOLDEN, SAME))
+    found = scorer.tokens(line, (golden, same))
+    tokens = np.zeros(0, np.int64) if found is None else found
     mine = scorer.score(inputs, tokens, GOLDEN, every=True)
     said, own = (scorer.vlm.tokenizer.decode(ids) for ids in (golden, same))
     nothing = (np.nan, np.nan)
@@ -86,14 +96,17 @@ def measure(line: Line, inputs: Inputs, scorer: Scorer) -> Sample:
     if line.logprobs is not None:
         ours = scorer.score(inputs, tokens, SAME).logprobs
         losses[LOGPROBS] = (distance_under(line.logprobs, mine, OUR_OWN), distance(ours, mine.logprobs))
-    if not line.teacher_forced:
+    if found is not None and not line.teacher_forced:
         losses[REGRET] = (min(mine.regret, MOST), min(scorer.score(inputs, same, GOLDEN).regret, MOST))
+    if not line.teacher_forced:
         losses[OTHER_ANSWERS] = (float(clean(line.text) != clean(said)),
                                  float(clean(own) != clean(said)))
         if line.expected is not None:
             losses[WRONG_ANSWERS] = (float(not right(line.text, line.expected)),
                                      float(not right(own, line.expected)))
-    return Sample(line, inputs.input_ids, inputs.media, tokens, said, mine, losses)
+    noise = distance(scorer.score(inputs, same, SAME).logprobs, scorer.score(inputs, same, GOLDEN).logprobs)
+    return Sample(line, inputs.input_ids, inputs.media, tokens, said, mine, losses, found is not None,
+                  noise)
 
 
 def distance(theirs: Sequence[float] | np.ndarray, ours: np.ndarray) -> float:
@@ -109,11 +122,6 @@ def distance_under(theirs: Sequence[float], ours: Score, sampler: str) -> float:
     """The same where it is not known whether the candidate gives log-probabilities before its penalty
     or after: of the two the nearer."""
     return min(distance(theirs, ours.logprobs), distance(theirs, ours.choices[sampler].logprobs))
-
-
-def clean(text: str) -> str:
-    """A text without what decoders treat differently: blanks at its ends, and the end-of-turn mark."""
-    return text.replace("<|im_end|>", "").replace("<|endoftext|>", "").strip()
 
 
 def right(text: str, expected: str) -> bool:
@@ -161,8 +169,10 @@ def uneven(samples: Sequence[Sample], has: np.ndarray, precision: str) -> Measur
 
 
 def outliers(samples: Sequence[Sample], precision: str) -> np.ndarray:
-    """Which samples are so far off that rounding cannot be the reason, one truth value each."""
-    limit = {name: BEYOND * max([LEEWAY[precision] * LEAST[precision], *rounding(samples, name)])
+    """Which samples are so far off that rounding cannot be the reason, one truth value each. Rounding tips
+    a near tie in few samples, perhaps in none of these, and by no more than it moves log-probabilities."""
+    noise = max((one.noise for one in samples), default=0.0)
+    limit = {name: BEYOND * max([LEEWAY[precision] * LEAST[precision], noise, *rounding(samples, name)])
              for name in IN_NATS}
     return np.array([any(one.losses[name][0] > limit[name] for name in limit) for one in samples], bool)
 
@@ -186,3 +196,54 @@ def bad(samples: Sequence[Sample], precision: str) -> np.ndarray:
     """Which samples are bad, one truth value each."""
     limit = limits(samples, precision)
     return np.array([any(one.losses[name][0] > limit[name] for name in limit) for one in samples], bool)
+
+
+# ---- the loss as if something else were so -----------------------------------------------------
+
+@dataclass(frozen=True)
+class Tried:
+    """A hypothesis, and what is left of the loss under it: nats a sample, before and after; explained:
+    the share of what was beyond rounding; low: least reduction, by bootstrap; against: what rules it
+    out, "" where nothing does."""
+    name: str
+    kind: str
+    samples: int
+    before: float
+    after: float
+    explained: float
+    low: float
+    against: str = ""
+
+    @property
+    def holds(self) -> bool:
+        least = EXPLAINS if self.samples >= FEW else ALL
+        return self.explained >= least and self.low > 0 and not self.against
+
+
+def judged(name: str, kind: str, samples: Sequence[Sample], after: Sequence[float],
+           against: str = "") -> Tried:
+    """The row of one hypothesis."""
+    before, least = (np.array([total(one.losses, whose) for one in samples]) for whose in (0, 1))
+    gone, beyond = before - np.asarray(after), float((before - least).sum())
+    explained = float(gone.sum()) / beyond if beyond > 0 else 0.0
+    return Tried(name, kind, len(samples), float(before.mean()), float(np.mean(after)), explained,
+                 paired_interval(gone).low, against)
+
+
+def total(losses: dict[str, tuple[float, float]], whose: int) -> float:
+    """Loss of a sample in nats: log-probabilities and regret; whose: 0 the candidate's, 1 rounding's."""
+    return float(np.nansum([losses[name][whose] for name in IN_NATS]))
+
+
+def under(sample: Sample, score: Score, sampler: str = OUR_OWN, drawn: bool = False) -> float:
+    """Loss of a sample if its inputs were those of the score, and tokens were chosen by this sampler."""
+    line = sample.line
+    numbers = distance_under(line.logprobs, score, sampler) if line.logprobs is not None else 0.0
+    if line.teacher_forced or drawn:
+        return numbers
+    return numbers + min(float(score.choices[sampler].regret.sum()), MOST)
+
+
+def rounding_of(samples: Sequence[Sample], name: str) -> float:
+    """What rounding does to these samples, on average."""
+    return float(np.mean(rounding(samples, name) or [0.0]))

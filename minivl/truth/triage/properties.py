@@ -18,6 +18,8 @@ from .statistics import fisher_exact, holm
 SURE = 0.05                              # a corrected p below this names a property
 QUARTERS = (0.25, 0.5, 0.75)      # of the samples' patches: what counts as many is tried at three places
 Test = Callable[[Sample], bool]
+OF_PICTURES = ("ragged windows", "several windows", "several pictures", "video", "picture or video",
+               "resized", "many patches")
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,19 @@ def properties(samples: Sequence[Sample], vision: VisionConfig) -> dict[str, Tes
         "text after picture": lambda one: follows(order(one), "picture", "text"),
         "picture after text": lambda one: follows(order(one), "text", "picture"),
         "digits": lambda one: any(c.isdecimal() for c in one.answer),
-        "several turns": lambda one: sum(m["role"] != "system" for m in one.line.messages) > 1}
+        "several turns": lambda one: sum(m["role"] != "system" for m in one.line.messages) > 1,
+        "asked again": lambda one: one.line.asked == "again",
+        "asked together": lambda one: one.line.asked == "together"}
     for level in levels:
         found[f"many patches (more than {level})"] = lambda one, level=level: (   # type: ignore[misc]
             sum(m.patches for m in one.media) > level)
     return found
+
+
+def of_pictures(samples: Sequence[Sample], vision: VisionConfig) -> dict[str, Test]:
+    """The properties that are of pictures alone, which nothing that happens after the model can see."""
+    return {name: test for name, test in properties(samples, vision).items()
+            if name.startswith(OF_PICTURES)}
 
 
 def resized(one: Sample) -> bool:

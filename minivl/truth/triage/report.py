@@ -8,16 +8,14 @@ from dataclasses import asdict
 from typing import Any
 
 from ..compare.report import plain
-from .cause import Cause, Tried
-from .loss import MEASURES, OUTLIERS, Measured
+from .cause import Cause
+from .loss import UNITS, Measured, Tried
 from .properties import SURE, Shared
 from .smallest import THEIRS, Smallest
 from .statistics import LEVEL
 from .triage import Triage
 
 MOST_TRIED, MOST_SHARED = 6, 8
-UNITS = dict(zip((*MEASURES, OUTLIERS), ("nats a token", "nats an answer", *("share of samples",) * 3),
-                 strict=True))
 LOST = ("measure", "samples", "candidate", "rounding", f"difference, {LEVEL:.0%} interval",
         "more than rounding")
 TRIED = ("if it were so", "kind", "samples", "loss before", "after", "explained", "holds")
@@ -39,7 +37,7 @@ def summary(found: Triage, candidate: str) -> list[str]:
              "any sample"]
     if found.different and not found.lost:
         lines.append("nothing is lost beyond rounding, but its inputs are not ours")
-    return lines
+    return lines + [f"note: {said}" for said in found.notes]
 
 
 def lost_row(one: Measured) -> tuple[str, ...]:
@@ -62,7 +60,7 @@ def cause_lines(cause: Cause) -> list[str]:
 def tried_row(one: Tried) -> tuple[str, ...]:
     """One hypothesis as a row under TRIED."""
     return (one.name, one.kind, str(one.samples), number(one.before), number(one.after),
-            f"{one.explained:.0%}", "yes" if one.holds else "no")
+            f"{one.explained:.0%}", "yes" if one.holds else f"no: {one.against}" if one.against else "no")
 
 
 def shared_line(found: Triage) -> str:
@@ -101,6 +99,7 @@ def document(found: Triage, candidate: str, shown: Smallest | None) -> dict[str,
     return plain({
         "candidate": candidate, "verdict": found.cause.kind or "same", "precision": found.precision,
         "golden": found.golden, "samples": len(found.samples), "lost": found.lost,
+        "notes": found.notes,
         "bad": [one.line.name for one, wrong in zip(found.samples, found.bad, strict=True) if wrong],
         "limits": found.limits, "measured": [{**asdict(one), "interval": one.interval._asdict()}
                                              for one in found.measured],

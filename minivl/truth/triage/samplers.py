@@ -21,12 +21,13 @@ import numpy as np
 from ...config import GenerationConfig
 from ...kernels.definition import log_softmax, wide
 from ...passes.sampling import narrow_choice, penalise
-from .statistics import uniform
+from .statistics import at_least, uniform
 
 PENALTIES, TEMPERATURES = (1.0, 1.05, 1.1, 1.2, 1.3), (0.3, 0.5, 0.7, 1.0, 1.5)
 COLDEST = 1e-3                                # scores over less overflow; it is greedy, to all intents
 IMPOSSIBLE = -1e4                 # nats; a token that top-k has left out, in a number that can be summed
 OUR_OWN = "as the checkpoint says"
+RARE = (0.1, 0.01, 0.001, 1e-4)          # shares of the least likely tokens that are counted
 UNIFORM, SURPRISED = 1e-3, 4.0  # least p, and most standard errors, of answers that a sampler has drawn
 
 
@@ -55,15 +56,16 @@ class Choice:
     """An answer under one sampler, token by token: k of each. logprobs after its penalty and
     temperature.
 
-    Of a greedy sampler there is the regret, of one that draws the rest: places and surprise (in nats
-    above what is expected) with its variance tell whether it may have drawn the answer. What there is
-    not has no numbers.
+    Of a greedy sampler there is the regret, of one that draws the rest: places, tails (the share of all
+    tokens that are no likelier) and surprise (in nats above what is expected) with its variance tell
+    whether it may have drawn the answer. What there is not has no numbers.
     """
     logprobs: np.ndarray
     regret: np.ndarray
     places: np.ndarray
     surprise: np.ndarray
     variance: np.ndarray
+    tails: np.ndarray
 
 
 def samplers(generation: GenerationConfig, declared: Iterable[Mapping[str, Any]] = ()) -> list[Sampler]:
@@ -101,19 +103,33 @@ def choice(sampler: Sampler, logits: np.ndarray, prompt: np.ndarray, tokens: np.
     own = logp[np.arange(len(tokens)), tokens]                                              # k
     none = np.zeros(0)
     if not sampler.temperature:
-        return Choice(own, logp.max(axis=1) - own, none, none, none)
+        return Choice(own, logp.max(axis=1) - own, none, none, none, none)
     share = np.exp(logp)
     mean = (share * np.where(share > 0, logp, 0)).sum(axis=1)                         # minus the entropy
     spread = (share * np.where(share > 0, logp - mean[:, None], 0) ** 2).sum(axis=1)
     above = np.where(logp > own[:, None], share, 0).sum(axis=1)
     places = above + np.random.default_rng(seed).random(len(tokens)) * np.exp(own)
-    return Choice(own, none, np.minimum(places, 1), mean - own, spread)
+    return Choice(own, none, np.minimum(places, 1), mean - own, spread, np.maximum(1 - above, 0))
 
 
 def may_have_drawn(choices: list[Choice]) -> bool:
     """Whether these answers look drawn by the sampler: calibrated and uniform."""
+    if not choices:
+        return True
+    return not far_from_drawn(choices) and uniform(np.concatenate(
+        [one.places for one in choices])) >= UNIFORM
+
+
+def far_from_drawn(choices: list[Choice], groups: int = 1) -> bool:
+    """Whether the tokens are less surprising, or more, than the sampler's would be, beyond chance: in
+    sum, or by how many are of the unlikely ones.
+
+    A draw lies among the least likely tokens that together have a share of q in q of all cases at most.
+    groups: of how many this is one; a sum that is nearly certain says nothing of one group.
+    """
     surprise = np.concatenate([one.surprise for one in choices])
     spread = math.sqrt(float(sum(one.variance.sum() for one in choices)))
-    if abs(float(surprise.sum())) > SURPRISED * max(spread, 1e-9):
-        return False
-    return uniform(np.concatenate([one.places for one in choices])) >= UNIFORM
+    if abs(float(surprise.sum())) > SURPRISED * max(spread, 1e-9) and (groups == 1 or spread >= 1):
+        return True
+    tails, level = np.concatenate([one.tails for one in choices]), UNIFORM / len(RARE) / groups
+    return any(at_least(int((tails <= q).sum()), len(tails), q) < level for q in RARE)

@@ -25,10 +25,12 @@ from ...kernels.definition import log_softmax
 from ...run.inputs import Inputs
 from ..compare.yardstick import liberties
 from .cache import Cache, digest
-from .lines import Line, LinesError
+from .lines import Line, LinesError, clean
 from .samplers import OUR_OWN, Choice, Sampler, choice
 
 GOLDEN, SAME = "golden", "same"
+DEFAULT_LENGTH = 128                     # of minivl's own answers, where nobody says how long theirs may be
+LOST_BYTES = "\ufffd"                    # what a decoder writes for bytes that are no character
 DIGITS = 8                               # significant digits of a score in the cache
 
 
@@ -49,18 +51,20 @@ class Score:
 class Scorer:
     """minivl's side of a triage. `precision` is the candidate's, `golden` a finer type."""
 
-    def __init__(self, vlm: VLM, precision: str, golden: str, samplers: Sequence[Sampler], cache: Cache,
-                 max_new_tokens: int):
+    def __init__(self, vlm: VLM, precision: str, golden: str, samplers: Sequence[Sampler],
+                 cache: Cache):
         self.vlm, self.cache, self.samplers = vlm, cache, list(samplers)
-        self.max_new_tokens = max_new_tokens
         self.precision, self.golden = precision, golden
         self.models = {GOLDEN: vlm.on(golden, "definition"), SAME: vlm.on(precision, "definition")}
         self.checkpoint = signature(vlm.folder)
 
-    def tokens(self, line: Line) -> np.ndarray:
-        """The candidate's answer as ids, with the stop id where the answer ended by itself."""
+    def tokens(self, line: Line, ours: Sequence[Sequence[int]] = ()) -> np.ndarray | None:
+        """The candidate's answer as ids, with the stop id where the answer ended by itself. None where
+        a text alone does not say which tokens were written. ours: minivl's own answers."""
         stops = self.vlm.generation.eos_token_ids
-        ids = list(line.ids) if line.ids is not None else self.vlm.tokenizer.encode(line.text)
+        ids = list(line.ids) if line.ids is not None else self._encoded(line.text, ours)
+        if ids is None:
+            return None
         most, size = line.max_new_tokens, self.vlm.config.text.vocab_size
         high = next((one for one in ids if one >= size), None)
         if high is not None:
@@ -71,6 +75,21 @@ class Scorer:
             ids.append(stops[0])
         return np.array(ids, np.int64)
 
+    def _encoded(self, text: str, ours: Sequence[Sequence[int]]) -> list[int] | None:
+        """The ids of a text: those of minivl's answer where it is the same text, else the tokenizer's.
+        None where bytes of it are lost (U+FFFD), or where minivl's own answers are not written as the
+        tokenizer would write them, so that encoding anew would make up a loss."""
+        if LOST_BYTES in text:
+            return None
+        tokenizer, stops = self.vlm.tokenizer, self.vlm.generation.eos_token_ids
+        for own in ours:
+            known = [n for n in own if n not in stops]
+            if clean(tokenizer.decode(known)) == clean(text):
+                return known
+            if tokenizer.encode(tokenizer.decode(known)) != known:
+                return None
+        return tokenizer.encode(text)
+
     def answer(self, inputs: Inputs, who: str, most: int | None) -> list[int]:
         """minivl's own answer, greedily by the checkpoint's settings."""
         def compute() -> list[int]:
@@ -78,7 +97,7 @@ class Scorer:
                 ids = self.models[who].generate(inputs, limit)
             self._keep(inputs, ids, who, np.concatenate(list(s.trace.values())))
             return ids
-        limit = most or self.max_new_tokens
+        limit = most or DEFAULT_LENGTH
         return self.cache.get((*self._key(inputs, who), "answer", limit), compute)
 
     def score(self, inputs: Inputs, tokens: np.ndarray | Sequence[int], who: str,

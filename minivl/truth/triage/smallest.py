@@ -18,8 +18,7 @@ import numpy as np
 from ...api import VLM
 from ...door.files import write_whole
 from ..trace.record import record
-from .cause import total
-from .loss import LOGPROBS, REGRET, Sample
+from .loss import LOGPROBS, REGRET, Sample, total
 from .samplers import OUR_OWN
 
 GOLDEN, LINE, THEIRS = "golden.safetensors", "sample.json", "mine.safetensors"

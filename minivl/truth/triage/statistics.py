@@ -47,6 +47,13 @@ def fisher_exact(a: int, b: int, c: int, d: int) -> float:
     return min(1.0, math.fsum(math.exp(log_of(k)) for k in tables if log_of(k) <= seen))
 
 
+def at_least(k: int, n: int, share: float) -> float:
+    """The probability of k or more of n independent events that each come with this share."""
+    logs = [log_choose(n, m) + m * math.log(share) + (n - m) * math.log1p(-share)
+            for m in range(k, n + 1)]
+    return min(1.0, math.fsum(map(math.exp, logs)))
+
+
 def log_choose(n: int, k: int) -> float:
     """Logarithm of n over k."""
     return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)

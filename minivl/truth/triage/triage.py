@@ -8,7 +8,7 @@ Read next: `loss.py`, `cause.py`, `properties.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from ...api import VLM
 from ...run.inputs import Inputs
 from .cache import Cache
 from .cause import Cause, find_cause
-from .lines import Line, LinesError
+from .lines import Line, LinesError, told_length
 from .loss import LOGPROBS, Measured, Sample, bad, limits, measure, measured, uneven
 from .properties import Shared, named, properties, shared
 from .samplers import samplers
@@ -37,6 +37,7 @@ class Triage:
     measured: list[Measured]
     cause: Cause
     shared: list[Shared]
+    notes: list[str] = field(default_factory=list)
 
     @property
     def lost(self) -> bool:
@@ -64,19 +65,21 @@ def precision_of(lines: Sequence[Line], said: str | None) -> str:
 
 
 def triage(lines: Sequence[Line], vlm: VLM, precision: str, golden: str | None = None,
-           cache: Cache | None = None, max_new_tokens: int = 128,
+           cache: Cache | None = None, max_new_tokens: int | None = None,
            say: Callable[[str], None] = lambda words: None) -> Triage:
     """Compare a candidate's answers with minivl's own. Raises LinesError for a sample that cannot be
     prepared, and for log-probabilities that are no model's."""
+    lines = told_length(lines, max_new_tokens)
     golden, vlm = golden or FINER[precision], vlm.on(kernels="definition")
     declared = {repr(line.settings): line.settings for line in lines
                 if {"temperature", "repetition_penalty", "top_k", "top_p"} & line.settings.keys()}
     scorer = Scorer(vlm, precision, golden, samplers(vlm.generation, declared.values()),
-                    cache or Cache(), max_new_tokens)
+                    cache or Cache())
     samples = []
     for n, line in enumerate(lines):
         say(f"sample {n + 1} of {len(lines)}")
         samples.append(measure(line, prepared(line, vlm), scorer))
+    notes = left_out(samples)
     wrong, found = bad(samples, precision), measured(samples, precision)
     refuse_certainties(samples, found)
     table = shared(samples, wrong, vlm.config.vision)
@@ -85,7 +88,23 @@ def triage(lines: Sequence[Line], vlm: VLM, precision: str, golden: str | None =
         apart = uneven(samples, np.array([holds(one) for one in samples]), precision)
         found += [apart] if apart else []
     cause = find_cause(samples, wrong, found, scorer, say)
-    return Triage(precision, golden, samples, wrong, limits(samples, precision), found, cause, table)
+    return Triage(precision, golden, samples, wrong, limits(samples, precision), found, cause, table,
+                  notes)
+
+
+def left_out(samples: Sequence[Sample]) -> list[str]:
+    """What is said of answers whose texts do not say which tokens were written. Raises LinesError when
+    that is all there is."""
+    unknown = [one for one in samples if not one.tokens_known]
+    if not unknown:
+        return []
+    first = unknown[0].line
+    what = (f"{len(unknown)} of {len(samples)} answers are texts that do not say which tokens were "
+            f"written (line {first.number} first: it holds U+FFFD, which stands for bytes that are no "
+            "character, or its model does not write as the tokenizer does)")
+    if len(unknown) == len(samples):
+        raise LinesError(f"{what}; give 'ids', the tokens of each answer, and 'logprobs' if you can")
+    return [f"{what}; only whether they are other texts than the golden ones counts"]
 
 
 def refuse_certainties(samples: Sequence[Sample], found: Sequence[Measured]) -> None:

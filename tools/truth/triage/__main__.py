@@ -3,6 +3,8 @@ output.
 
     python -m tools.truth.triage --folder runs/triage --samples 200 > table.md           # the embedded model
     python -m tools.truth.triage --folder runs/random --samples 30 --random > table.md   # a small one, random weights
+    python -m tools.truth.triage --folder runs/forms --samples 60 --forms > table.md     # the ten and a healthy one,
+                                                                      # in each of six forms, on both models
 
 Samples, answers and minivl's runs are kept in the folder, so that an interrupted run goes on where it was. Each
 candidate is one row: what is wrong with it, what triage says of (b) and (c), and whether that is so. Exit code 1 when
@@ -20,12 +22,15 @@ from pathlib import Path
 import minivl
 from minivl.truth.museum.world import world
 from minivl.truth.triage.cache import Cache
-from minivl.truth.triage.lines import read_lines
+from minivl.truth.triage.lines import LinesError, read_lines
 from minivl.truth.triage.triage import Triage, triage
 
 from .candidates import CANDIDATES, MOST_TOKENS, TEN, Candidate, write_lines
+from .forms import FORMS, REFUSED, SAME, Form, read_rows
 from .samples import Reading, draw
 
+HEALTHY = "healthy"
+FORM_COLUMNS = ("candidate", "model", "form", "truth", "said", "right")
 COLUMNS = ("candidate", "bad", "(b) truth", "(b) said", "because", "(c) truth", "(c) said", "right")
 
 
@@ -67,6 +72,45 @@ def outcomes(candidates: Sequence[Candidate], samples: Sequence[Reading], precis
         yield Outcome(one, triage(read_lines(path), vlm, precision, cache=cache, max_new_tokens=MOST_TOKENS))
 
 
+def said_of(form: Form, path: Path, vlm: minivl.VLM, precision: str, cache: Cache) -> str:
+    """What triage says of a file in this form: a kind, "same", or "refused"."""
+    try:
+        return triage(read_lines(path), vlm, precision, cache=cache,
+                      max_new_tokens=None if form.declared else MOST_TOKENS).cause.kind or SAME
+    except LinesError:
+        return REFUSED
+
+
+def in_every_form(candidates: Sequence[Candidate], samples: Sequence[Reading], precision: str, folder: Path,
+                  vlm: minivl.VLM, model: str) -> Iterator[tuple[str, ...]]:
+    """Rows under FORM_COLUMNS: each candidate in each form on one model."""
+    cache, rows = Cache(folder / f"cache-{model}.jsonl"), {}
+    for one in candidates:
+        path = folder / f"{one.name.replace(' ', '-')}-{model}-{len(samples)}.jsonl"
+        if not path.exists():
+            write_lines(one, vlm, samples, path)
+        rows[one.name] = read_rows(path)
+        for form in FORMS:
+            form.write(rows[one.name], folder / "form.jsonl")
+            truth = form.truth(one.kind, rows[one.name], rows[HEALTHY])
+            said = said_of(form, folder / "form.jsonl", vlm, precision, cache)
+            yield one.name, model, form.name, truth, said, "yes" if said == truth else "NO"
+
+
+def tell_forms(samples: Sequence[Reading], folder: Path, precision: str, share: float = 0.95) -> int:
+    """The table of all forms, and whether the kind is right for that share."""
+    candidates = [CANDIDATES[HEALTHY], *TEN]
+    print("| " + " | ".join(FORM_COLUMNS) + " |\n|" + "---|" * len(FORM_COLUMNS), flush=True)
+    right = []
+    for model, vlm, kept in (("embedded", minivl.load(precision=precision), precision),
+                             ("random", world(), "float32")):
+        for row in in_every_form(candidates, samples, kept, folder, vlm, model):
+            right.append(row[-1] == "yes")
+            print("| " + " | ".join(row) + " |", flush=True)
+    print(f"\nThe kind is right for {sum(right)} of {len(right)}; {len(samples)} samples.")
+    return 0 if sum(right) >= share * len(right) else 1
+
+
 def passed(found: Sequence[Outcome]) -> bool:
     """Whether (b) is right for all and (c) for four fifths."""
     return all(one.kind_is_right for one in found) and sum(one.shared_is_right for one in found) >= 0.8 * len(found)
@@ -80,7 +124,10 @@ def main() -> int:
     parser.add_argument("--precision", default="bfloat16", help="of the candidates")
     parser.add_argument("--random", action="store_true", help="a small model of random weights, in float32")
     parser.add_argument("--only", nargs="*", choices=CANDIDATES, help="these candidates; the ten without it")
+    parser.add_argument("--forms", action="store_true", help="the ten and a healthy one in all forms, on both models")
     given = parser.parse_args()
+    if given.forms:
+        return tell_forms(draw(given.samples, given.seed, given.folder), given.folder, given.precision)
     chosen = [CANDIDATES[name] for name in given.only] if given.only else TEN
     vlm, precision = (world(), "float32") if given.random else (None, given.precision)
     samples, found = draw(given.samples, given.seed, given.folder), []

@@ -40,6 +40,7 @@ class Candidate:
     wraps: Callable[[minivl.VLM], Mapping[str, Wrap]] = lambda vlm: {}
     options: Mapping[str, Any] = field(default_factory=dict)
     says: tuple[str, ...] = ("ids", "logprobs")
+    told: Mapping[str, Any] = field(default_factory=lambda: {"temperature": 0})     # what it says of its sampler
 
 
 def row_of(candidate: Candidate, vlm: minivl.VLM, sample: Reading, folder: Path) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def row_of(candidate: Candidate, vlm: minivl.VLM, sample: Reading, folder: Path)
     stops = vlm.generation.eos_token_ids
     return {"id": sample.name, "messages": sample.messages, "expected": sample.expected,
             "text": vlm.tokenizer.decode([n for n in ids if n not in stops]),
-            "settings": {"max_new_tokens": MOST_TOKENS, "precision": vlm.dtype.name},
+            "settings": {"max_new_tokens": MOST_TOKENS, "precision": vlm.dtype.name, **candidate.told},
             **{name: known[name] for name in candidate.says}}
 
 
@@ -145,8 +146,9 @@ TEN = (
 )
 MORE = (
     Candidate("healthy", None, None),
-    Candidate("penalty that nobody asked for", "settings", None, options={"repetition_penalty": 1.3}),
-    Candidate("drawn, not greedy", "settings", None, options={"do_sample": True, "temperature": 1.0, "seed": 3}),
+    Candidate("penalty that nobody asked for", "settings", None, options={"repetition_penalty": 1.3}, told={}),
+    Candidate("drawn, not greedy", "settings", None, options={"do_sample": True, "temperature": 1.0, "seed": 3},
+              told={}),
     Candidate("nearest pixel", "pixels", RESIZED, pillow(Image.Resampling.NEAREST)),
 )
 CANDIDATES = {one.name: one for one in (*TEN, *MORE)}

@@ -1,0 +1,44 @@
+"""A comparison as a build server reads tests: JUnit's XML, one test for each array, failed where it is
+worse than the baseline allows.
+
+Read next: `sarif.py`, the same for a code host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from xml.etree import ElementTree
+
+from .compare import Comparison
+from .report import number, times
+
+SUITE = "minivl diff"
+# XML has no other control characters, and neither may an array's name bring them in
+ALLOWED = {"\t", "\n", "\r"}
+
+
+def junit(found: Comparison, bad: Container[str]) -> str:
+    """The document. bad: names of arrays that are worse than the baseline allows."""
+    failed = sum(row.name in bad for row in found.judged)
+    suite = ElementTree.Element("testsuite", name=SUITE, tests=str(len(found.judged)),
+                                failures=str(failed), errors="0", skipped="0")
+    facts = ElementTree.SubElement(suite, "properties")
+    for name in ("golden", "candidate", "precision", "first_bad"):
+        value = getattr(found, name)
+        ElementTree.SubElement(facts, "property", name=name, value=clean(str(value)))
+    for row in found.judged:
+        case = ElementTree.SubElement(suite, "testcase", classname=clean(row.key), name=clean(row.name))
+        if row.name in bad:
+            said = f"{row.word}: error {number(row.measure.error)}, {times(row)}"
+            failure = ElementTree.SubElement(case, "failure", type=row.word, message=said)
+            failure.text = clean("\n".join([said, f"rounding alone {number(row.yard.error)}", *row.notes]))
+    root = ElementTree.Element("testsuites", tests=suite.get("tests", ""), failures=str(failed))
+    root.append(suite)
+    ElementTree.indent(root, " ")
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def clean(said: str) -> str:
+    """A text without characters that XML does not have."""
+    return "".join(c if c in ALLOWED or (c >= " " and c not in "\ufffe\uffff"
+                                         and not "\ud800" <= c <= "\udfff") else "?" for c in said)
