@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from . import model as forward
+from .checkpoint.gguf_model import ENDING, Described
 from .checkpoint.names import build
-from .checkpoint.read import Tensors, load_model
+from .checkpoint.read import Tensors, described_in, load_model
 from .checkpoint.tree import Model, Weight
 from .config import (
     ConfigError,
@@ -27,6 +28,10 @@ from .config import (
     PreprocessorConfig,
     check_keys,
     check_used,
+    config_from,
+    generation_from,
+    preprocessor_from,
+    read_config,
     read_generation,
     read_preprocessor,
     read_video_preprocessor,
@@ -41,6 +46,7 @@ from .run.grounding import Grounding, locate
 from .run.inputs import Batch, Inputs, checked_ids
 from .run.messages import as_list
 from .run.prepare import Processor, prepare
+from .text.gguf_vocabulary import chat_template, tokenizer_json
 from .text.tokenizer import Stream, Tokenizer
 from .text.vocabulary import has_tokenizer
 
@@ -54,7 +60,7 @@ PRECISIONS = ("float64", "float32", "float16", "bfloat16")
 def load(path_or_name: str | os.PathLike[str] | None = None, precision: str = "float32",
          kernels: str | Interpreter = "auto") -> VLM:
     """Load a checkpoint in the official layout: a folder, or a hub name that lies in the hub's local
-    cache.
+    cache; or a .gguf file of llama.cpp, with the mmproj file beside it.
 
     Without a name: the small model in the package. precision: the type of the activations (float64,
     float32, float16, bfloat16); weights stay as stored and are widened when used. kernels: the
@@ -74,7 +80,7 @@ def load(path_or_name: str | os.PathLike[str] | None = None, precision: str = "f
             processor = read_processor(folder, weights.config)
         except MissingFile as missing:               # scores need neither: said when one is prepared
             processor = missing
-        generation = read_generation(folder, weights.config)
+        generation = generation_of(folder, weights.config)
         return VLM(folder, weights, generation, processor, tensors, interpreter(kernels, weights))
     except BaseException:
         tensors.close()                        # a map that stays open keeps the file from being replaced
@@ -113,10 +119,33 @@ def read_processor(folder: Path, config: ModelConfig) -> Processor:
 
     Raises MissingFile, which says what to do, when tokenizer or settings are not there.
     """
+    if said := described_in(folder):
+        return _described_processor(said, config)
     if not has_tokenizer(folder):
         raise MissingFile(_no_tokenizer(folder))
     return Processor(config, read_preprocessor(folder, config), Tokenizer.from_folder(folder),
                      load_template(folder), _video_settings(folder, config))
+
+
+def _described_processor(said: Described, config: ModelConfig) -> Processor:
+    """The same from the metadata of .gguf files; videos are prepared as pictures are."""
+    where = said.where
+    return Processor(config, preprocessor_from(said.pictures or {}, where, config),
+                     Tokenizer.from_text(where, tokenizer_json(said.metadata, where)),
+                     chat_template(said.metadata, where))
+
+
+def generation_of(path: Path, config: ModelConfig) -> GenerationConfig:
+    """How a checkpoint chooses tokens; .gguf files say where an answer ends and no more."""
+    said = described_in(path)
+    return generation_from({}, config, str(said.where)) if said else read_generation(path, config)
+
+
+def config_of(path: Path) -> ModelConfig:
+    """The configuration of a checkpoint's folder, or of .gguf files. Raises ConfigError or
+    CheckpointError."""
+    said = described_in(path)
+    return config_from(said.config, str(said.where)) if said else read_config(path)
 
 
 def _video_settings(folder: Path, config: ModelConfig) -> PreprocessorConfig | ConfigError:
@@ -146,12 +175,12 @@ def dtype_of(precision: str) -> np.dtype:
 
 
 def find(path_or_name: str | os.PathLike[str] | None) -> Path:
-    """The folder of a checkpoint. A name such as Qwen/Qwen2.5-VL-3B-Instruct is looked up in the hub's
+    """The folder of a checkpoint, or a .gguf file. A name such as Qwen/Qwen2.5-VL-3B-Instruct is looked up in the hub's
     local cache (HF_HUB_CACHE, HF_HOME or ~/.cache/huggingface); nothing is ever downloaded."""
     if path_or_name is None:
         return TINY
     folder = _at_home(path_or_name)
-    if folder.is_dir():
+    if folder.is_dir() or (folder.suffix.lower() == ENDING and folder.is_file()):
         return folder
     name = str(path_or_name)
     if name.count("/") == 1 and not folder.is_absolute():

@@ -23,7 +23,7 @@ import numpy as np
 
 from ..config import ModelConfig, TextConfig, VisionConfig
 from .tree import MLP, Block, Decoder, Linear, Merger, Model, Norm, Vision, Weight
-from .weight import STORED, Blank, CheckpointError, Joined, Stored, precision, reshaped
+from .weight import STORED, Absent, Blank, CheckpointError, Joined, Stored, precision, reshaped
 
 Place = Callable[[str, Weight], Weight]
 BLOCK, LAYER = "visual.blocks.*.", "model.layers.*."         # `*` runs over the blocks of the part
@@ -151,6 +151,8 @@ def _rows(config: ModelConfig) -> Iterator[tuple[str, dict[str, str]]]:
     for place, sources in TABLE.items():
         count = config.vision.depth if place.startswith("vision") else config.text.num_hidden_layers
         if place == "decoder.head" and config.tie_word_embeddings:
+            continue
+        if place.startswith("vision") and not config.vision.depth:        # a model of text has no tower
             continue
         for i in range(count if "*" in place else 1):
             yield place.replace("*", str(i)), {name.replace("*", str(i)): s
@@ -310,16 +312,11 @@ def build(tensors: Mapping[str, Weight], config: ModelConfig, dtype: Any,
     if not report.ok:
         raise CheckpointError(f"the checkpoint does not fit its configuration\n{report}")
     parts, v, t = Parts(tensors, config, place), config.vision, config.text
-    # V C T P P -> d x
-    patch = reshaped(parts.take("vision.patch_embed.weight"), (v.hidden_size, v.patch_values))
-    merger = Merger(parts.norm("vision.merger.norm", v), parts.linear("vision.merger.inner"),
-                    parts.linear("vision.merger.outer"))
-    blocks = tuple(parts.block(f"vision.blocks.{i}", v) for i in range(v.depth))
     layers = tuple(parts.block(f"decoder.layers.{i}", t) for i in range(t.num_hidden_layers))
     embed, norm = parts.take("decoder.embed"), parts.norm("decoder.norm", t)
     head = Linear(embed if config.tie_word_embeddings else parts.take("decoder.head"), None)
     dtype = precision(dtype)
-    return Model(Vision(Linear(patch, None), blocks, merger, v, dtype),
+    return Model(parts.tower(v, dtype) if v.depth else no_tower(v, dtype),
                  Decoder(embed, layers, norm, head, t, dtype),
                  config)
 
@@ -340,6 +337,15 @@ class Parts:
         parts = [self.place(name, self.tensors[name]) for name in self.places[where]]
         return parts[0] if len(parts) == 1 else Joined(parts)
 
+    def tower(self, v: VisionConfig, dtype: np.dtype) -> Vision:
+        """The vision tower; its kernels of patches as one matrix."""
+        # V C T P P -> d x
+        patch = reshaped(self.take("vision.patch_embed.weight"), (v.hidden_size, v.patch_values))
+        merger = Merger(self.norm("vision.merger.norm", v), self.linear("vision.merger.inner"),
+                        self.linear("vision.merger.outer"))
+        blocks = tuple(self.block(f"vision.blocks.{i}", v) for i in range(v.depth))
+        return Vision(Linear(patch, None), blocks, merger, v, dtype)
+
     def linear(self, where: str) -> Linear:
         """A matrix with its bias, when the table has one."""
         bias = f"{where}.bias"
@@ -355,3 +361,14 @@ class Parts:
         return Block(self.norm(f"{where}.norm1", part), self.linear(f"{where}.qkv"),
                      self.linear(f"{where}.out"),
                      self.norm(f"{where}.norm2", part), mlp, part)
+
+
+def no_tower(v: VisionConfig, dtype: np.dtype) -> Vision:
+    """What stands in the place of a tower in a model of text: its shapes, and no numbers."""
+    def absent(*shape: int) -> Weight:
+        return Absent(shape, "this model has no vision tower and reads text alone; load it together with "
+                      "its tower, for a .gguf its mmproj file")
+    wide = v.hidden_size * v.spatial_merge_size ** 2
+    merger = Merger(Norm(absent(v.hidden_size), v.rms_norm_eps), Linear(absent(wide, wide), None),
+                    Linear(absent(v.out_hidden_size, wide), None))
+    return Vision(Linear(absent(v.hidden_size, v.patch_values), None), (), merger, v, dtype)

@@ -18,9 +18,8 @@ import numpy as np
 
 from ..door.errors import ArgumentError, OutOfRange
 from .layout import COLUMNS, IN_WORD, aligned, depth, pack, tile_shape, unpack_rows
-from .safetensors import Mapped
 from .tree import Weight
-from .weight import Joined, Reshaped, Stored, precision
+from .weight import STORED, Absent, Joined, Reshaped, Stored, let_go, precision
 
 PIECE = 1 << 21                                # numbers that are packed at a time
 BLOCKS = 64                                    # of 32 rows, given back at a time
@@ -122,15 +121,18 @@ Packer = Callable[[Array, int, Packed], None]
 
 
 def packed(weight: Weight, format: str | None = None, packer: Packer | None = None) -> Weight:
-    """The weight in tiles of a format; without one in its own, where it is float32 or bfloat16, and as
-    it is otherwise. Pages of a file that were read for it are given back.
+    """The weight in tiles of a format; without one in its own, where tiles have it. A weight in float16
+    or float64 then stays as it is, and what is quantised otherwise is unpacked to float32, exactly.
+    Pages of a file that were read for it are given back.
 
     packer: what packs rows, instead of `pack_rows`; it gives the same bits.
     Raises ArgumentError for a format that there is none of, and for numbers that are not finite where
     they would be rounded to steps of their largest.
     """
-    if isinstance(weight, Packed) or len(weight.shape) != 2:
+    if isinstance(weight, Packed | Absent) or len(weight.shape) != 2:
         return weight
+    if format is None and weight.format not in (*IN_WORD, *STORED):
+        format = "f32"
     format = format or weight.format
     if format not in IN_WORD:
         if format in ("f16", "f64"):
@@ -147,16 +149,6 @@ def packed(weight: Weight, format: str | None = None, packer: Packer | None = No
         raise ArgumentError(f"a weight {list(weight.shape)} holds infinity or NaN: {format} has neither; "
                             "keep it in bf16")
     return out
-
-
-def let_go(weight: Weight | None) -> None:
-    """Give the pages of mapped files that a weight was read from back to the system."""
-    if isinstance(weight, Mapped):
-        weight.let_go()
-    for part in weight.parts if isinstance(weight, Joined) else ():
-        let_go(part)
-    if isinstance(weight, Reshaped):
-        let_go(weight.weight)
 
 
 def pieces(weight: Weight, format: str) -> Iterator[tuple[int, Array, Weight | None]]:
