@@ -27,7 +27,7 @@ from ..door.version import VERSION as MINIVL
 from .instead import INDEX, OTHER_TOOLS
 from .layout import LINE
 from .names import weights_of
-from .packed import Packed, Packer, array_shapes, end_format, packed
+from .packed import Packed, Packer, array_shapes, end_format, fours_in, packed
 from .packed_folder import ABOUT, KIND, TILES, VERSION, damaged, is_packed, read_about
 from .read import load_model
 from .safetensors import ITEM
@@ -161,9 +161,11 @@ def planned(model: Model, weights: str, source: Any) -> Plan:
     """What the file will hold: tiles first, then their tables, then norms and biases, wide ones first."""
     matrices: dict[str, tuple[str, tuple[int, int]]] = {}
     named: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = {}
-    for place, weight in weights_of(model).items():
+    found = weights_of(model)
+    awq = weights == "int4" and any(map(fours_in, found.values()))      # what it left in 16 bits stays in 8
+    for place, weight in found.items():
         if len(weight.shape) == 2:
-            inside = ".blocks." in place or ".layers." in place
+            inside = bool(fours_in(weight)) if awq else ".blocks." in place or ".layers." in place
             format = weights if inside else str(end_format(weights))
             n, k = weight.shape
             matrices[place] = format, (n, k)

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from ..config import ModelConfig, TextConfig, VisionConfig
+from .awq import four_bit
 from .tree import MLP, Block, Decoder, Linear, Merger, Model, Norm, Vision, Weight
 from .weight import STORED, Absent, Blank, CheckpointError, Joined, Stored, precision, reshaped
 
@@ -71,7 +72,7 @@ LAYOUTS = (
     ("language_model.embed_tokens.", "model.embed_tokens."),
 )
 HARMLESS = ("rotary_emb.inv_freq", "rotary_pos_emb.inv_freq")        # some tools write them; never read
-TAKE = "quantised checkpoints are not read; take the bf16 release of the same model"
+TAKE = "of quantised checkpoints AWQ and GGUF are read; take one of these, or the bf16 release"
 MLX = r"(vision_tower|language_model\.model|language_model\.lm_head|merger|model\.vision_tower)\."
 # what names of tensors tell that the table does not know; the first that fits is said
 HINTS = (
@@ -79,7 +80,8 @@ HINTS = (
      r"|base_model\.model\.",
      "these are adapters (of peft, such as LoRA) that were never merged: merge them into the model "
      "(merge_and_unload()) and save that"),
-    (r".*\.(qweight|qzeros|g_idx|scales|qscales)$", f"this is quantised (AWQ, GPTQ): {TAKE}"),
+    (r".*\.(qweight|qzeros|g_idx|scales|qscales)$", "this is quantised: of AWQ config.json should have the "
+     f"quantization_config; if it is GPTQ, {TAKE}"),
     (r".*\.(absmax|quant_map|nested_absmax|nested_quant_map|quant_state\.[\w.]+)$|.*\.SCB$",
      f"this is quantised (by bitsandbytes, in 4 or 8 bits): {TAKE}"),
     (r".*(weight_scale|weight_scale_inv|input_scale|_scale|weight_packed|weight_shape|weight_zero_point|"
@@ -290,10 +292,12 @@ def unpacked(tensors: Mapping[str, Weight], quantisation: Mapping[str, Any] |
     file (packed numbers, scales, zeros) become one weight under the name that the table knows.
 
     quantisation: config.json's `quantization_config`, None for a file of plain numbers.
-    Raises CheckpointError for a method that cannot be unpacked: today that is every one.
+    Raises CheckpointError for a method that cannot be unpacked: today that is every one but AWQ's.
     """
     if quantisation:
         method = quantisation.get("quant_method") if isinstance(quantisation, Mapping) else quantisation
+        if method == "awq" and isinstance(quantisation, Mapping):
+            return four_bit(tensors, quantisation)
         raise CheckpointError(f"quantization_config says {reprlib.repr(method)}: {TAKE}"
                               + (" (this is a conversion for MLX)" if method == "mlx" else ""))
     return tensors

@@ -1,5 +1,5 @@
-"""Quantised checkpoints for the tests, written by no code under test: .gguf files by the package `gguf`, under the names
-that its own tables give, and AWQ folders by the public description of their order.
+"""Quantised checkpoints for the tests, written by no code under test: .gguf files by the package `gguf`, under the
+names that its own tables give, and AWQ folders by the public description of their order.
 
 CONFIG is a whole model whose widths are multiples of 256, a block of llama.cpp's largest kind, and of 128, a group of
 AWQ; no two that a transposition could exchange are alike. The tokenizer is the embedded model's.
@@ -228,7 +228,7 @@ def tower_metadata(out) -> None:
     out.add_vision_head_count(VISION["num_heads"])
     out.add_vision_image_mean([0.48145466, 0.4578275, 0.40821073])
     out.add_vision_image_std([0.26862954, 0.26130258, 0.27577711])
-    out.add_uint32("clip.vision.window_size", VISION["window_size"])         # the releases' 112 is nowhere in their files
+    out.add_uint32("clip.vision.window_size", VISION["window_size"])         # the releases' 112 is not in their files
 
 
 # ---- a plain checkpoint ------------------------------------------------------------------------------------------
@@ -242,3 +242,56 @@ def plain(folder: Path, tensors: dict[str, np.ndarray], config: dict = CONFIG) -
     for path in (*TINY.glob("tokenizer*"), *TINY.glob("chat_template*"), TINY / "preprocessor_config.json"):
         shutil.copyfile(path, folder / path.name)
     return folder
+
+
+# ---- AWQ ---------------------------------------------------------------------------------------------------------
+
+QUANTISATION = {"bits": 4, "group_size": 128, "modules_to_not_convert": ["visual"], "quant_method": "awq",
+                "version": "gemm", "zero_point": True}
+ORDER = [0, 2, 4, 6, 1, 3, 5, 7]                  # nibble i of a word holds neighbour ORDER[i]
+
+
+def is_converted(name: str) -> bool:
+    return name.startswith("model.layers.") and name.endswith("_proj.weight")
+
+
+def awq_of(matrix: np.ndarray, group: int = 128) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """A matrix (n, k) as AWQ's three tensors, and what they mean, number by number."""
+    n, k = matrix.shape
+    groups = matrix.reshape(n, k // group, group)
+    least, most = np.minimum(groups.min(-1), 0), np.maximum(groups.max(-1), 0)
+    scales = np.maximum((most - least) / 15, 1e-5).astype(np.float16)                    # n g
+    zeros = np.clip(np.rint(-least / scales), 0, 15).astype(np.int64)
+    numbers = np.clip(np.rint(groups / scales[..., None].astype(np.float32)) + zeros[..., None], 0, 15).astype(np.int64)
+    exact = ((numbers - zeros[..., None]).astype(np.float64) * scales[..., None].astype(np.float64)).reshape(n, k)
+    return {"qweight": in_words(numbers.reshape(n, k).T), "qzeros": in_words(zeros.T),
+            "scales": np.ascontiguousarray(scales.T)}, exact.astype(np.float32)
+
+
+def in_words(numbers: np.ndarray) -> np.ndarray:
+    """(a, n) integers 0 to 15 as (a, n/8) int32."""
+    words = np.zeros((numbers.shape[0], numbers.shape[1] // 8), np.int64)
+    for column in range(words.shape[1]):
+        for nibble, neighbour in enumerate(ORDER):
+            words[:, column] |= numbers[:, 8 * column + neighbour] << 4 * nibble
+    return words.astype(np.uint32).view(np.int32)
+
+
+def awq_tensors(seed: int = 5, group: int = 128) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The tensors of an AWQ checkpoint, and those of a plain one that they mean, in float32."""
+    file, meant = {}, {}
+    for name, array in arrays(seed).items():
+        if is_converted(name):
+            parts, meant[name] = awq_of(array, group)
+            file |= {name.removesuffix("weight") + part: value for part, value in parts.items()}
+        else:
+            file[name] = array.astype(np.float16)
+            meant[name] = file[name].astype(np.float32)
+    return file, meant
+
+
+def awq_folder(folder: Path, seed: int = 5, group: int = 128) -> dict[str, np.ndarray]:
+    """An AWQ checkpoint as it is released; gives the tensors that it means."""
+    file, meant = awq_tensors(seed, group)
+    plain(folder, file, CONFIG | {"torch_dtype": "float16", "quantization_config": QUANTISATION | {"group_size": group}})
+    return meant

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minivl
-from minivl.checkpoint.gguf import GGUF, KINDS
+from minivl.checkpoint.gguf import KINDS
 from minivl.checkpoint.gguf_names import LANGUAGE, TOWER, halves_apart
 from minivl.checkpoint.read import load_model, read_tensors
 from minivl.checkpoint.weight import CheckpointError
