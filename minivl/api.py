@@ -9,6 +9,7 @@ Read next: `run/prepare.py` (messages to inputs), `model.py` (the computation), 
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -104,14 +105,19 @@ def convert(source: str | os.PathLike[str] | None, target: str | os.PathLike[str
     """Pack a checkpoint into a new folder, whose weights are mapped and multiplied where they lie; gives
     the new folder. `load` takes it like any other.
 
-    source: a folder, or a hub name in the local cache; its other files (config, tokenizer, settings) are
-        copied, sub-folders are not. weights: "bf16" (nothing is lost of a bf16 checkpoint), "int8" or
-        "int4" (patches, merger, embedding and head are then int8). tell: called with a text, the bytes
-        that are done, and all of them.
+    source: a folder, or a hub name in the local cache, whose other files (config, tokenizer, settings) are
+        copied, sub-folders are not; an AWQ checkpoint too; or a .gguf file with its mmproj beside it, whose
+        metadata become these files. weights: "bf16" (nothing is lost of a bf16 checkpoint), "int8" or
+        "int4" (patches, merger, embedding and head are then int8; AWQ's four bits stay the same). tell:
+        called with a text, the bytes that are done, and all of them.
     What was stopped at any moment is gone on with by the same call. Raises Error or OSError.
     """
-    from .checkpoint.convert import convert as pack_folder  # when first needed: it imports what reading does not
-    return pack_folder(find(source), Path(target), weights, packer(), tell or (lambda *said: None))
+    from .checkpoint.convert import FORMATS  # when first needed: it imports what reading does not
+    from .checkpoint.convert import convert as pack_folder
+    path = find(source)
+    said = described_in(path) if weights in FORMATS else None
+    return pack_folder(path, Path(target), weights, packer(), tell or (lambda *said: None),
+                       None if said is None else _files_of(said))
 
 
 def read_processor(folder: Path, config: ModelConfig) -> Processor:
@@ -127,10 +133,21 @@ def read_processor(folder: Path, config: ModelConfig) -> Processor:
                      load_template(folder), _video_settings(folder, config))
 
 
+def _files_of(said: Described) -> dict[str, bytes]:
+    """What a checkpoint's folder has beside its weights, out of the metadata of .gguf files."""
+    generation = {"do_sample": False, "eos_token_id": said.config["eos_token_id"]}
+    found = {"config.json": said.config, "preprocessor_config.json": said.pictures,
+             "generation_config.json": generation}
+    if template := chat_template(said.metadata, said.where):
+        found["chat_template.json"] = {"chat_template": template}
+    files = {name: json.dumps(values, indent=2).encode() for name, values in found.items()}
+    return files | {"tokenizer.json": tokenizer_json(said.metadata, said.where).encode()}
+
+
 def _described_processor(said: Described, config: ModelConfig) -> Processor:
     """The same from the metadata of .gguf files; videos are prepared as pictures are."""
     where = said.where
-    return Processor(config, preprocessor_from(said.pictures or {}, where, config),
+    return Processor(config, preprocessor_from(said.pictures, where, config),
                      Tokenizer.from_text(where, tokenizer_json(said.metadata, where)),
                      chat_template(said.metadata, where))
 

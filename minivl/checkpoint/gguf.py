@@ -313,6 +313,8 @@ class Reader:
             said = OTHERS.get(number, f"of type {number}, which is not known")
             raise self.fail(f"{what} is {said}, which is not read; {TAKE}")
         kind = KINDS[number]
+        if kind.unpack is not None and axes == 1:
+            raise self.fail(f"{what} is a vector in {kind.name}, should be stored as F32, F16 or BF16")
         if shape[-1] % kind.length:
             raise self.fail(f"{what}: rows of {shape[-1]} are no multiple of {kind.length}, a block of "
                             f"{kind.name}")

@@ -53,10 +53,10 @@ class Pair(NamedTuple):
 
 class Described(NamedTuple):
     """All that a pair says beside its numbers. config: as config.json has it; metadata: of the language
-    model; pictures: as preprocessor_config.json has it, None without a tower; where: the file to name"""
+    model; pictures: as preprocessor_config.json has it; where: the file to name"""
     config: dict[str, Any]
     metadata: Mapping[str, Any]
-    pictures: dict[str, Any] | None
+    pictures: dict[str, Any]
     where: Path
 
 
@@ -121,7 +121,7 @@ def described(files: list[GGUF]) -> Described:
               "vocab_size": embedding.shape[0], "tie_word_embeddings": HEAD not in language.tensors,
               "rope_scaling": {"type": "mrope", "mrope_section": _sections(meta, text)},
               **_token_ids(meta), "vision_config": _vision(towers, text["hidden_size"])}
-    pictures = _pictures(Metadata(towers[0], "clip.vision")) if towers else None
+    pictures = _pictures(Metadata(towers[0] if towers else language, "clip.vision"))
     return Described(config, language.metadata, pictures, language.path)
 
 

@@ -293,5 +293,6 @@ def awq_tensors(seed: int = 5, group: int = 128) -> tuple[dict[str, np.ndarray],
 def awq_folder(folder: Path, seed: int = 5, group: int = 128) -> dict[str, np.ndarray]:
     """An AWQ checkpoint as it is released; gives the tensors that it means."""
     file, meant = awq_tensors(seed, group)
-    plain(folder, file, CONFIG | {"torch_dtype": "float16", "quantization_config": QUANTISATION | {"group_size": group}})
+    said = QUANTISATION | {"group_size": group}
+    plain(folder, file, CONFIG | {"torch_dtype": "float16", "quantization_config": said})
     return meant
