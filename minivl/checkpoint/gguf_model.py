@@ -162,7 +162,11 @@ class Metadata:
 
 def _shortest(value: Any) -> Any:
     """A float32 as the decimal that its writer meant: 1e-06, not 9.999999974752427e-07."""
-    return float(str(np.float32(value))) if type(value) is float and value == np.float32(value) else value
+    if type(value) is not float:
+        return value
+    with np.errstate(over="ignore"):
+        narrow = np.float32(value)
+    return float(str(narrow)) if narrow == value else value
 
 
 def _architecture(file: GGUF) -> str:
@@ -209,9 +213,7 @@ def _vision(towers: list[GGUF], width: Any) -> dict[str, Any]:
         return {"depth": 0, "hidden_size": 1280, "num_heads": 16, "intermediate_size": 3420, **RELEASES,
                 "fullatt_block_indexes": [], "out_hidden_size": width}
     meta = Metadata(towers[0], "clip")
-    if (found := towers[0].metadata.get("general.architecture")) != "clip":
-        raise ConfigError(f"{meta.where}: general.architecture is {reprlib.repr(found)}, of a vision tower "
-                          "it is 'clip'")
+    Metadata(towers[0], "general").must("architecture", "clip")
     projector = "projector_type" if meta.get("projector_type") is not None else "vision.projector_type"
     meta.must(projector, PROJECTOR)
     meta.must("use_silu", True)

@@ -39,7 +39,7 @@ def tokenizer_json(metadata: Mapping[str, Any], where: Path) -> str:
     Raises TokenizerError, naming the key, for another kind of tokenizer and for one that is damaged.
     """
     model, cut = metadata.get(f"{PREFIX}model"), metadata.get(f"{PREFIX}pre", "gpt-2")
-    if model != "gpt2" or not isinstance(cut, str) or cut not in CUTS:
+    if not isinstance(model, str) or model != "gpt2" or not isinstance(cut, str) or cut not in CUTS:
         raise TokenizerError(f"{where}: tokenizer.ggml.model and pre are {reprlib.repr(model)} and "
                              f"{reprlib.repr(cut)}; read are 'gpt2' with {', '.join(map(repr, CUTS))}")
     tokens, merges = (_texts(metadata, key, where) for key in ("tokens", "merges"))

@@ -140,7 +140,8 @@ def small_model() -> tuple[dict, dict, dict, dict]:
              "mm.2.weight": blocks(64, 128), "mm.2.bias": wide(64)}
     for i in range(2):
         tower |= {f"v.blk.{i}.{name}": made for name, made in {
-            "ln1.weight": wide(32), "ln2.weight": wide(32), "attn_out.weight": blocks(32, 32), "attn_out.bias": wide(32),
+            "ln1.weight": wide(32), "ln2.weight": wide(32),
+            "attn_out.weight": blocks(32, 32), "attn_out.bias": wide(32),
             **{f"attn_{part}.weight": blocks(32, 32) for part in "qkv"},
             **{f"attn_{part}.bias": wide(32) for part in "qkv"}, "ffn_gate.weight": blocks(64, 32),
             "ffn_gate.bias": wide(64), "ffn_up.weight": blocks(64, 32), "ffn_up.bias": wide(64),
