@@ -166,7 +166,7 @@ def _shortest(value: Any) -> Any:
         return value
     with np.errstate(over="ignore"):
         narrow = np.float32(value)
-    return float(str(narrow)) if narrow == value else value
+    return float(str(narrow)) if float(narrow) == value else value
 
 
 def _architecture(file: GGUF) -> str:
