@@ -181,11 +181,11 @@ def _sections(meta: Metadata, text: Mapping[str, Any]) -> list[int]:
     """How many angles turn with time, row and column; all of them with time in a model of text."""
     meta.must("rope.scaling.type", None, "none")
     if ARCHITECTURES[meta.prefix].sections:
-        *sections, last = meta.need("rope.dimension_sections") or [None]
-        if len(sections) != 3 or last != 0:
+        found = meta.need("rope.dimension_sections")
+        if not isinstance(found, list) or len(found) != 4 or found[3] != 0:
             raise ConfigError(f"{meta.where}: {meta.prefix}.rope.dimension_sections should be four "
-                              "counts: of time, row, column, and 0")
-        return sections
+                              f"counts, of time, row, column, and 0, is {reprlib.repr(found)}")
+        return found[:3]
     heads, width = text["num_attention_heads"], text["hidden_size"]
     if type(heads) is not int or type(width) is not int or heads < 1:
         raise ConfigError(f"{meta.where}: {meta.prefix}.attention.head_count and embedding_length should "
