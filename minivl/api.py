@@ -152,6 +152,12 @@ def _described_processor(said: Described, config: ModelConfig) -> Processor:
                      chat_template(said.metadata, where))
 
 
+def picture_settings(path: Path, config: ModelConfig) -> PreprocessorConfig:
+    """Settings for pictures of a checkpoint's folder, or of .gguf files."""
+    said = described_in(path)
+    return preprocessor_from(said.pictures, said.where, config) if said else read_preprocessor(path, config)
+
+
 def generation_of(path: Path, config: ModelConfig) -> GenerationConfig:
     """How a checkpoint chooses tokens; .gguf files say where an answer ends and no more."""
     said = described_in(path)
