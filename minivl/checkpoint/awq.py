@@ -1,4 +1,4 @@
-"""Weights of an AWQ checkpoint: four bits in groups along the input, as AutoAWQ's "gemm" version keeps them.
+"""Weights of an AWQ checkpoint: four bits in groups along the input, as AutoAWQ's "gemm" keeps them.
 
 A matrix (n, k) of the model is three tensors of the file, the other way round:
 
@@ -6,11 +6,11 @@ A matrix (n, k) of the model is three tensors of the file, the other way round:
     qzeros   (k/g, n/8) int32    the zero of each group of g, in the same order
     scales   (k/g, n)  float16   the step of each group
 
-and a number is (qweight - qzeros) * scales: exact in float32, which holds 4 + 11 bits. Which matrices are
-quantised the tensors say themselves (`modules_to_not_convert` of the config says the same). The format
+and a number is (qweight - qzeros) * scales: exact in float32, which holds 5 + 11 bits. Which matrices
+are quantised the tensors say themselves (`modules_to_not_convert` of the config says the same). The format
 is that of Lin et al., 2023, arXiv:2306.00978, as github.com/casper-hansen/AutoAWQ writes it.
 
-Not here: tiles of four bits (`packed.py`). Read next: `names.py`, where this becomes weights of the table.
+Not here: tiles of four bits (`packed.py`). Read next: `names.py`, which knows what it becomes.
 """
 
 from __future__ import annotations

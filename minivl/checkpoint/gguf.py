@@ -186,7 +186,8 @@ class GGUF(MappedFile):
     def _alignment(self) -> int:
         value = self.metadata.get("general.alignment", ALIGNMENT)
         if type(value) is not int or not 8 <= value <= 1 << 16 or value & value - 1:
-            raise CheckpointError(f"{self.path}: general.alignment is {reprlib.repr(value)}, should be a "
+            raise CheckpointError(f"{self.path}: "
+                                  f"general.alignment is {reprlib.repr(value)}, should be a "
                                   "power of two from 8 to 65536")
         return value
 
@@ -196,16 +197,14 @@ class Reader:
     may have. Raises CheckpointError, which names the file and what was being read."""
 
     def __init__(self, file: GGUF):
-        self.file, self.at, self.end = file, 0, min(file.size, LARGEST)
-
-    def fail(self, words: str) -> CheckpointError:
-        return CheckpointError(f"{self.file.path}: {words}")
+        self.file, self.path, self.at, self.end = file, file.path, 0, min(file.size, LARGEST)
 
     def take(self, count: int, what: str) -> bytes:
         """The next bytes, if the header may have so many."""
         if count > self.end - self.at:
             limit = "; a header has at most that many" if self.end == LARGEST else "; fetch it again"
-            raise self.fail(f"{what} should have {count} bytes from byte {self.at} on, of {self.end}{limit}")
+            raise CheckpointError(f"{self.path}: "
+                                  f"{what} should have {count} bytes from byte {self.at} on, of {self.end}{limit}")
         found = self.file.read(self.at, count)
         self.at += count
         return found
@@ -218,7 +217,8 @@ class Reader:
         """How many of something follow, each of at least `least` bytes."""
         count = self.number(8, what)
         if count * least > self.end - self.at:
-            raise self.fail(f"{what} is {count}; {self.end - self.at} bytes are left of the header, at "
+            raise CheckpointError(f"{self.path}: "
+                                  f"{what} is {count}; {self.end - self.at} bytes are left of the header, at "
                             f"least {least} for each")
         return count
 
@@ -226,22 +226,24 @@ class Reader:
         """A text with its length before it."""
         length = self.number(8, what)
         if length > limit:
-            raise self.fail(f"{what} has {length} bytes, should have at most {limit}")
+            raise CheckpointError(f"{self.path}: {what} has {length} bytes, should have at most {limit}")
         try:
             return self.take(length, what).decode("utf-8")
         except UnicodeDecodeError:
-            raise self.fail(f"{what} is no UTF-8") from None
+            raise CheckpointError(f"{self.path}: {what} is no UTF-8") from None
 
     def beginning(self) -> tuple[int, int]:
         """How many tensors and how many metadata there are."""
         if self.file.read(0, 4) != MAGIC:
             kind = kind_of_file(self.file.path)
-            raise self.fail(f"is {kind}" if kind else "should begin with GGUF; this is no GGUF file")
+            raise CheckpointError(f"{self.path}: is {kind}" if kind else
+                                  f"{self.path}: should begin with GGUF; this is no GGUF file")
         self.at = 4
         version = self.number(4, "version")
         if version not in VERSIONS:
             big = " (it is big-endian, for another kind of processor)" if version >> 16 else ""
-            raise self.fail(f"version is {version}{big}, should be 2 or 3; convert the model anew")
+            raise CheckpointError(f"{self.path}: "
+                                  f"version is {version}{big}, should be 2 or 3; convert the model anew")
         return self.counted(32, "the number of tensors"), self.counted(13, "the number of metadata")
 
     def metadata(self, count: int) -> dict[str, Any]:
@@ -250,7 +252,7 @@ class Reader:
         for n in range(count):
             key = self.text(f"key {n}", NAME)
             if key in found:
-                raise self.fail(f"{reprlib.repr(key)} is there twice")
+                raise CheckpointError(f"{self.path}: {reprlib.repr(key)} is there twice")
             found[key] = self.value(self.number(4, reprlib.repr(key)), reprlib.repr(key))
         return found
 
@@ -268,11 +270,12 @@ class Reader:
     def numbers(self, kind: int, count: int, what: str) -> Array:
         """Numbers of one type, one after the other; their count is checked."""
         if kind not in NUMBERS and kind != BOOL:
-            raise self.fail(f"{what} has values of type {kind}, which is none of the format's")
+            raise CheckpointError(f"{self.path}: "
+                                  f"{what} has values of type {kind}, which is none of the format's")
         dtype = np.dtype(NUMBERS.get(kind, "u1"))
         found = np.frombuffer(self.take(count * dtype.itemsize, what), dtype)
         if kind == BOOL and found.size and found.max() > 1:
-            raise self.fail(f"{what} should be true or false, is {found.max()}")
+            raise CheckpointError(f"{self.path}: {what} should be true or false, is {found.max()}")
         return found.astype(bool) if kind == BOOL else found
 
     def tensors(self, count: int, alignment: int) -> dict[str, Weight]:
@@ -282,21 +285,24 @@ class Reader:
         for n in range(count):
             name = self.text(f"the name of tensor {n}", NAME)
             if name in entries:
-                raise self.fail(f"tensor {reprlib.repr(name)} is there twice")
+                raise CheckpointError(f"{self.path}: tensor {reprlib.repr(name)} is there twice")
             entries[name] = self.entry(f"tensor {reprlib.repr(name)}")
         data, end, found = self.at + -self.at % alignment, 0, {}
         for name, (kind, shape, offset) in entries.items():
             if offset != end:
-                raise self.fail(f"tensor {reprlib.repr(name)} begins at byte {offset} of the numbers, "
+                raise CheckpointError(f"{self.path}: "
+                                      f"tensor {reprlib.repr(name)} begins at byte {offset} of the numbers, "
                                 f"should begin at {end}")
             size = prod(shape) // kind.length * kind.size
             if size > self.file.size - data - offset:
-                raise self.fail(f"tensor {reprlib.repr(name)} should have {size} bytes from byte "
+                raise CheckpointError(f"{self.path}: "
+                                      f"tensor {reprlib.repr(name)} should have {size} bytes from byte "
                                 f"{data + offset} on, the file ends at {self.file.size}; fetch it again")
             end = offset + size + -size % alignment
             found[name] = weight_of(self.file, kind, shape, data + offset)
         if self.file.size > data + end:
-            raise self.fail(f"the header speaks of {data + end} bytes, the file has {self.file.size}; "
+            raise CheckpointError(f"{self.path}: "
+                                  f"the header speaks of {data + end} bytes, the file has {self.file.size}; "
                             "fetch it again")
         return found
 
@@ -304,19 +310,21 @@ class Reader:
         """Type, shape and offset of a tensor. The file counts axes from the innermost on."""
         axes = self.number(4, what)
         if not 1 <= axes <= AXES:
-            raise self.fail(f"{what} has {axes} axes, should have 1 to {AXES}")
+            raise CheckpointError(f"{self.path}: {what} has {axes} axes, should have 1 to {AXES}")
         shape = tuple(self.number(8, what) for _ in range(axes))[::-1]
         if prod(max(n, 1) for n in shape) >= 1 << 60 or 0 in shape:
-            raise self.fail(f"{what}: shape {list(shape)} is no list of sizes")
+            raise CheckpointError(f"{self.path}: {what}: shape {list(shape)} is no list of sizes")
         number = self.number(4, what)
         if number not in KINDS:
             said = OTHERS.get(number, f"of type {number}, which is not known")
-            raise self.fail(f"{what} is {said}, which is not read; {TAKE}")
+            raise CheckpointError(f"{self.path}: {what} is {said}, which is not read; {TAKE}")
         kind = KINDS[number]
         if kind.unpack is not None and axes == 1:
-            raise self.fail(f"{what} is a vector in {kind.name}, should be stored as F32, F16 or BF16")
+            raise CheckpointError(f"{self.path}: "
+                                  f"{what} is a vector in {kind.name}, should be stored as F32, F16 or BF16")
         if shape[-1] % kind.length:
-            raise self.fail(f"{what}: rows of {shape[-1]} are no multiple of {kind.length}, a block of "
+            raise CheckpointError(f"{self.path}: "
+                                  f"{what}: rows of {shape[-1]} are no multiple of {kind.length}, a block of "
                             f"{kind.name}")
         return kind, shape, self.number(8, what)
 

@@ -1,6 +1,6 @@
 """A model of llama.cpp's files: the language model in one .gguf, its vision tower in a second one beside
-it (`mmproj-*.gguf`). The metadata are said again as the object of a config.json, so that every value goes
-through the same rules.
+it (`mmproj-*.gguf`). The metadata are said again as the object of a config.json, so that every value
+goes through the same rules.
 
 Without a tower's file the model reads text alone. What no metadata say has the value of every release:
 the window of 112 pixels, 2x2 merging, frames in pairs, two steps of time a second; and numbers that were

@@ -123,9 +123,9 @@ Packer = Callable[[Array, int, Packed], None]
 
 def packed(weight: Weight, format: str | None = None, packer: Packer | None = None,
            wide: str = "f32") -> Weight:
-    """The weight in tiles of a format; without one in its own, where tiles have it. Otherwise four bits of
-    AWQ stay the numbers that they are, float64 stays as it is, and the rest is unpacked to `wide`, which is
-    exact for float32. Pages of a file that were read for it are given back.
+    """The weight in tiles of a format; without one in its own, where tiles have it. Otherwise four bits
+    of AWQ stay the numbers that they are, float64 stays as it is, and the rest is unpacked to `wide`,
+    which is exact for float32. Pages of a file that were read for it are given back.
 
     packer: what packs rows, instead of `pack_rows`; it gives the same bits.
     Raises ArgumentError for a format that there is none of, and for numbers that are not finite where

@@ -1,5 +1,5 @@
-"""The tokenizer of a .gguf file, from its metadata, as the text of a `tokenizer.json`: everything behind it
-reads one form, and a converted folder holds the same.
+"""The tokenizer of a .gguf file, from its metadata, as the text of a `tokenizer.json`: everything behind
+it reads one form, and a converted folder holds the same.
 
 The file keeps every token's text at its id, and a type for each; merges as they were; and a name for the
 way in which text is cut into words, which stands for a pattern that is nowhere in the file. The patterns
