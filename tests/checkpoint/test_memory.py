@@ -85,3 +85,16 @@ def test_a_packed_folder_takes_no_memory_of_its_own(folder):
     packed = convert(folder, folder.with_name("packed"), "bf16")
     found = measured(packed, "bf16")
     assert found["held"] > 100 * MIB and found["peak"] < 8 * MIB and found["file"] < 8 * MIB, found
+
+
+@pytest.mark.full
+def test_memory_grows_with_the_tokens_of_a_prompt_and_not_with_their_square(folder):
+    """Scores of 16,384 tokens would take 4 GiB for each head."""
+    pytest.importorskip("numba")
+    found = {}
+    for tokens in (4096, 16384):
+        command = [sys.executable, "-m", "tools.bench.long_prompt", "--one", str(tokens), "--folder", folder]
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=Path(__file__).parents[2])
+        assert done.returncode == 0, done.stderr
+        found[tokens] = json.loads(done.stdout.splitlines()[-1])["bytes"]
+    assert found[16384] <= 1.3 * 4 * found[4096], found
