@@ -26,7 +26,9 @@ import pytest
 
 import minivl
 from minivl.api import TINY
+from minivl.checkpoint.gguf import GGUF
 from minivl.checkpoint.names import weights_of
+from minivl.checkpoint.weight import CheckpointError
 
 from . import checkpoint_files as plain
 from .quantised_files import QUANTISATION, awq_of
@@ -295,6 +297,64 @@ def test_sound_files_are_read(kind, tmp_path):
     parts = AWQ if kind == "awq" else {"model.gguf": gguf_file(LANGUAGE, LANGUAGE_TENSORS)[0],
                                        "mmproj.gguf": gguf_file(SEEN, TOWER_TENSORS)[0]}
     assert outcome_of(plain.write(tmp_path, parts)) == "read"
+
+
+NUMBER = (64,), 0, bytes(256)
+SAID = {"general.architecture": "llama", "x": [1, 2, 3]}
+
+
+def told(data, old, new, count=1):
+    """A file with some of its bytes exchanged."""
+    assert data.count(old) >= count, old
+    return data.replace(old, new, count)
+
+
+def small(metadata=SAID, **tensors):
+    return gguf_file(metadata, {"a": NUMBER, "b": NUMBER} | tensors)[0]
+
+
+def eight(number):
+    return number.to_bytes(8, "little")
+
+
+@pytest.mark.parametrize(("data", "words"), [
+    (told(small(), b"GGUF" + b"\3\0\0\0", b"GGUF" + b"\1\0\0\0"), "version is 1, should be 2 or 3"),
+    (told(small(), b"GGUF" + b"\3\0\0\0", b"GGUF" + b"\0\0\0\3"), "version is 50331648 .it is big-endian"),
+    (told(small(), eight(2), eight(2**61)), "the number of tensors is 2305843009213693952; .* bytes are left"),
+    (told(small(), eight(2) + eight(2), eight(2) + eight(2**62)), "the number of metadata is 4611686018427387904; "),
+    (told(small(), b"\4\0\0\0" + eight(3), b"\4\0\0\0" + eight(2**62 + 3)), "'x' is 4611686018427387907; .* are left"),
+    (told(small(), eight(5) + b"llama", eight(2**63) + b"llama"), "has 9223372036854775808 bytes, should have at most"),
+    (told(small(), b"llama", b"ll\xffma"), "architecture' is no UTF-8"),
+    (told(small(), eight(1) + b"b", eight(1) + b"a"), "tensor 'a' is there twice"),
+    (small({"general.architecture": "llama", "general.architecturf": 1}).replace(b"turf", b"ture"), "is there twice"),
+    (told(small(), eight(64) + bytes(4) + eight(256), eight(64) + bytes(4) + eight(0)),
+     "'b' begins at byte 0 .*begin at 256"),
+    (told(small(), eight(64) + bytes(4) + eight(256), eight(64) + bytes(4) + eight(512)),
+     "begins at byte 512 .*begin at 256"),
+    (told(small(), eight(64), eight(2**40)), "should have 4398046511104 bytes .*the file ends at"),
+    (told(small(), eight(64), eight(2**62)), "is no list of sizes"),
+    (told(small(), eight(64), eight(0)), "is no list of sizes"),
+    (told(small(), b"a\1\0\0\0" + eight(64), b"a\5\0\0\0" + eight(64)), "has 5 axes, should have 1 to 4"),
+    (small(b=((64,), 23, bytes(256))), "'b' is IQ4_XS, which is not read; take a file in Q8_0"),
+    (small(b=((64,), 99, bytes(256))), "of type 99, which is not known"),
+    (small(b=((64,), 8, bytes(68))), "is a vector in q8_0, should be stored as F32"),
+    (small(b=((2, 33), 8, bytes(68))), "rows of 33 are no multiple of 32, a block of q8_0"),
+    (small() + bytes(32), "the header speaks of .* bytes, the file has"),
+    (small()[:-33], "should have 256 bytes .*fetch it again"),
+    (told(small(SAID | {"y": True}), b"y" + b"\7\0\0\0\1", b"y" + b"\7\0\0\0\2"), "'y' should be true or false, is 2"),
+    (told(small(SAID | {"y": 1}), b"y" + b"\4\0\0\0", b"y" + b"\15\0\0\0"), "has values of type 13"),
+])
+def test_a_header_that_lies_is_refused_by_what_is_wrong(tmp_path, data, words):
+    (tmp_path / "x.gguf").write_bytes(data)
+    with pytest.raises(CheckpointError, match=words):
+        GGUF(tmp_path / "x.gguf")
+
+
+def test_a_header_is_read_as_it_was_written(tmp_path):
+    (tmp_path / "x.gguf").write_bytes(small())
+    file = GGUF(tmp_path / "x.gguf")
+    assert file.metadata["x"].tolist() == [1, 2, 3] and list(file.tensors) == ["a", "b"]
+    file.close()
 
 
 def test_a_header_full_of_texts_takes_little_memory(tmp_path):
