@@ -17,7 +17,7 @@ test: .venv/.dev lint        ## everything that CI runs, under 20 minutes on 2 c
 test-light: .venv/.light     ## the tests that need no PyTorch: all but tests/oracle; others say what they skip
 	$(PYTEST) -n 2 -m "not full" -rs --ignore tests/oracle
 
-test-full: .venv/.dev .venv/.site lint   ## the slow sweeps too
+test-full: .venv/.dev .venv/.site .venv/.real lint   ## the slow sweeps too, on real weights out of packages
 	HYPOTHESIS_PROFILE=full $(PYTEST) -n 2
 
 test-lite: .venv/.dev .venv/.site     ## lesson 0 in headless Chromium, with a Pyodide put together from wheels
@@ -41,6 +41,10 @@ lint: .venv/.dev
 .venv/.dev: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -e ".[plot,lessons,oracle,test,dev]"
+	touch $@
+
+.venv/.real: tests/real/requirements.txt .venv/.dev
+	$(BIN)/python -m pip install --quiet --no-deps -r tests/real/requirements.txt
 	touch $@
 
 .venv/.light: pyproject.toml

@@ -9,6 +9,7 @@ Read next: `run/prepare.py` (messages to inputs), `model.py` (the computation), 
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,8 +19,9 @@ import numpy as np
 
 from . import model as forward
 from .checkpoint import hub
+from .checkpoint.gguf_model import ENDING, Described
 from .checkpoint.names import build
-from .checkpoint.read import Tensors, load_model
+from .checkpoint.read import Tensors, described_in, load_model
 from .checkpoint.tree import Model, Weight
 from .config import (
     ConfigError,
@@ -28,6 +30,10 @@ from .config import (
     PreprocessorConfig,
     check_keys,
     check_used,
+    config_from,
+    generation_from,
+    preprocessor_from,
+    read_config,
     read_generation,
     read_preprocessor,
     read_video_preprocessor,
@@ -43,6 +49,7 @@ from .run.grounding import Grounding, locate
 from .run.inputs import Batch, Inputs, checked_ids
 from .run.messages import as_list
 from .run.prepare import Processor, prepare
+from .text.gguf_vocabulary import chat_template, tokenizer_json
 from .text.tokenizer import Stream, Tokenizer
 from .text.vocabulary import has_tokenizer
 
@@ -57,8 +64,9 @@ PRECISIONS = ("float64", "float32", "float16", "bfloat16")
 def load(path_or_name: str | os.PathLike[str] | None = None, precision: str = "float32",
          kernels: str | Interpreter = "auto", revision: str | None = None) -> VLM:
     """Load a checkpoint in the official layout: a folder, or a name on the hub, which is downloaded into
-    the hub's cache where it is not there (`pip install "minivl[hub]"`). revision: of a name, a branch, tag
-    or commit; `NAME@REVISION` says the same.
+    the hub's cache where it is not there (`pip install "minivl[hub]"`); or a .gguf file of llama.cpp,
+    with the mmproj file beside it. revision: of a name, a branch, tag or commit; `NAME@REVISION` says
+    the same.
 
     Without a name: the small model in the package. precision: the type of the activations (float64,
     float32, float16, bfloat16); weights stay as stored and are widened when used. kernels: the
@@ -78,7 +86,7 @@ def load(path_or_name: str | os.PathLike[str] | None = None, precision: str = "f
             processor = read_processor(folder, weights.config)
         except MissingFile as missing:               # scores need neither: said when one is prepared
             processor = missing
-        generation = read_generation(folder, weights.config)
+        generation = generation_of(folder, weights.config)
         return VLM(folder, weights, generation, processor, tensors, interpreter(kernels, weights))
     except BaseException:
         tensors.close()                        # a map that stays open keeps the file from being replaced
@@ -102,14 +110,19 @@ def convert(source: str | os.PathLike[str] | None, target: str | os.PathLike[str
     """Pack a checkpoint into a new folder, whose weights are mapped and multiplied where they lie; gives
     the new folder. `load` takes it like any other.
 
-    source: a folder, or a name on the hub; its other files (config, tokenizer, settings) are
-        copied, sub-folders are not. weights: "bf16" (nothing is lost of a bf16 checkpoint), "int8" or
-        "int4" (patches, merger, embedding and head are then int8). tell: called with a text, the bytes
-        that are done, and all of them.
+    source: a folder, or a name on the hub, whose other files (config, tokenizer, settings) are copied,
+        sub-folders are not; an AWQ checkpoint too; or a .gguf file with its mmproj beside it, whose
+        metadata become these files. weights: "bf16" (nothing is lost of a bf16 checkpoint), "int8" or
+        "int4" (patches, merger, embedding and head are then int8; AWQ's four bits stay the same). tell:
+        called with a text, the bytes that are done, and all of them.
     What was stopped at any moment is gone on with by the same call. Raises Error or OSError.
     """
-    from .checkpoint.convert import convert as pack_folder  # when first needed: it imports what reading does not
-    return pack_folder(find(source), Path(target), weights, packer(), tell or (lambda *said: None))
+    from .checkpoint.convert import FORMATS  # when first needed: it imports what reading does not
+    from .checkpoint.convert import convert as pack_folder
+    path = find(source)
+    said = described_in(path) if weights in FORMATS else None
+    return pack_folder(path, Path(target), weights, packer(), tell or (lambda *said: None),
+                       None if said is None else _files_of(said))
 
 
 def read_processor(folder: Path, config: ModelConfig) -> Processor:
@@ -118,10 +131,50 @@ def read_processor(folder: Path, config: ModelConfig) -> Processor:
     Raises MissingFile, which says what to do, when no tokenizer is there; settings for pictures that are not
     there are the releases', with a warning.
     """
+    if said := described_in(folder):
+        return _described_processor(said, config)
     if not has_tokenizer(folder):
         raise MissingFile(_no_tokenizer(folder))
     return Processor(config, read_preprocessor(folder, config), Tokenizer.from_folder(folder),
                      load_template(folder), _video_settings(folder, config))
+
+
+def _files_of(said: Described) -> dict[str, bytes]:
+    """What a checkpoint's folder has beside its weights, out of the metadata of .gguf files."""
+    generation = {"do_sample": False, "eos_token_id": said.config["eos_token_id"]}
+    found = {"config.json": said.config, "preprocessor_config.json": said.pictures,
+             "generation_config.json": generation}
+    if template := chat_template(said.metadata, said.where):
+        found["chat_template.json"] = {"chat_template": template}
+    files = {name: json.dumps(values, indent=2).encode() for name, values in found.items()}
+    return files | {"tokenizer.json": tokenizer_json(said.metadata, said.where).encode()}
+
+
+def _described_processor(said: Described, config: ModelConfig) -> Processor:
+    """The same from the metadata of .gguf files; videos are prepared as pictures are."""
+    where = said.where
+    return Processor(config, preprocessor_from(said.pictures, where, config),
+                     Tokenizer.from_text(where, tokenizer_json(said.metadata, where)),
+                     chat_template(said.metadata, where))
+
+
+def picture_settings(path: Path, config: ModelConfig) -> PreprocessorConfig:
+    """Settings for pictures of a checkpoint's folder, or of .gguf files."""
+    said = described_in(path)
+    return preprocessor_from(said.pictures, said.where, config) if said else read_preprocessor(path, config)
+
+
+def generation_of(path: Path, config: ModelConfig) -> GenerationConfig:
+    """How a checkpoint chooses tokens; .gguf files say where an answer ends and no more."""
+    said = described_in(path)
+    return generation_from({}, config, str(said.where)) if said else read_generation(path, config)
+
+
+def config_of(path: Path) -> ModelConfig:
+    """The configuration of a checkpoint's folder, or of .gguf files. Raises ConfigError or
+    CheckpointError."""
+    said = described_in(path)
+    return config_from(said.config, str(said.where)) if said else read_config(path)
 
 
 def _video_settings(folder: Path, config: ModelConfig) -> PreprocessorConfig | ConfigError:
@@ -152,17 +205,17 @@ def dtype_of(precision: str) -> np.dtype:
 
 def find(path_or_name: str | os.PathLike[str] | None, revision: str | None = None, weights: bool = True
          ) -> Path:
-    """The folder of a checkpoint: a folder as it is; a name such as Qwen/Qwen2.5-VL-3B-Instruct, or
-    NAME@REVISION, from the hub (`checkpoint/hub.py`), where a folder of that name is not there.
+    """The folder of a checkpoint, or a .gguf file, as it is; a name such as Qwen/Qwen2.5-VL-3B-Instruct,
+    or NAME@REVISION, from the hub (`checkpoint/hub.py`), where a folder of that name is not there.
 
     weights: false for a folder that may lack them. Raises MissingFile or Error saying what to do.
     """
     if path_or_name is None:
         return TINY
     folder = _at_home(path_or_name)
-    if folder.is_dir():
+    if folder.is_dir() or (folder.suffix.lower() == ENDING and folder.is_file()):
         if revision is not None:
-            raise ArgumentError(f"{folder} is a folder, and has no revision {revision!r}; leave it "
+            raise ArgumentError(f"{folder} is on this disk, and has no revision {revision!r}; leave it "
                                 "out, or give a name on the hub")
         return folder
     if hub.is_name(str(path_or_name)):

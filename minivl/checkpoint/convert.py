@@ -21,13 +21,15 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from ..config import ConfigError
 from ..door.errors import ArgumentError, Error, FileInTheWay
-from ..door.files import check_vacant, sha256, write_whole
+from ..door.files import check_vacant, read_json, sha256, write_whole
 from ..door.version import VERSION as MINIVL
+from .gguf_model import pair_of
 from .instead import INDEX, OTHER_TOOLS
 from .layout import LINE
 from .names import weights_of
-from .packed import Packed, Packer, array_shapes, end_format, packed
+from .packed import Packed, Packer, array_shapes, end_format, fours_in, packed
 from .packed_folder import ABOUT, KIND, TILES, VERSION, damaged, is_packed, read_about
 from .read import load_model
 from .safetensors import ITEM
@@ -35,6 +37,7 @@ from .tree import Model, Weight
 from .weight import CheckpointError
 
 FORMATS = ("bf16", "int8", "int4")
+CONFIG, QUANTISATION = "config.json", "quantization_config"
 JOURNAL = "journal.jsonl"
 SAFE = 64 << 20                                # bytes after which what is written is made to last
 WEIGHTS = (".safetensors", ".index.json", ".bin", ".pt", ".pth", ".ckpt", ".gguf", *OTHER_TOOLS)
@@ -65,10 +68,14 @@ class Plan(NamedTuple):
 
 
 def convert(source: Path, target: Path, weights: str, packer: Packer | None = None,
-            tell: Tell = lambda what, done, total: None) -> Path:
-    """Pack the checkpoint of a folder into a new folder, in "bf16", "int8" or "int4"; gives the target.
+            tell: Tell = lambda what, done, total: None,
+            beside: Mapping[str, Path | bytes] | None = None) -> Path:
+    """Pack the checkpoint of a folder, or .gguf files, into a new folder, in "bf16", "int8" or "int4"; gives
+    the target. What is quantised is unpacked and packed anew; four bits of AWQ stay as they are in "int4",
+    and then what AWQ left in 16 bits becomes "int8".
 
-    packer: see `packed.packed`; tell: called while it goes on.
+    packer: see `packed.packed`; tell: called while it goes on; beside: the files that are no weights, by
+        name, where the source's folder has none: None copies them from there.
     Raises ArgumentError, FileInTheWay, ConfigError, CheckpointError or OSError; a later call with the
     same arguments goes on with what is done.
     """
@@ -82,10 +89,11 @@ def convert(source: Path, target: Path, weights: str, packer: Packer | None = No
     with tensors:
         plan = planned(model, weights, identity(source))
         work = work_folder(target)
-        check_space(source, work, plan)
+        beside = others(source) if beside is None else beside
+        check_space(work, plan, beside)
         with only_one(work):
             digests = Writing(work, plan, tell).run(weights_of(model), packer)
-            finish(source, work, weights, plan, digests, tell)
+            finish(source, work, weights, plan, digests, tell, beside)
             (work / JOURNAL).unlink()
             work.rename(target)                # the one moment in which the target is there
     _lasting(target.parent)
@@ -110,28 +118,38 @@ def work_folder(target: Path) -> Path:
     return target.parent / f".{target.name}.converting"
 
 
-def others(source: Path) -> list[Path]:
-    """The files of a checkpoint that are no weights: config, tokenizer, settings, template, texts."""
-    return [path for path in sorted(source.iterdir()) if path.is_file()
-            and not path.name.startswith(".") and not path.name.lower().endswith(WEIGHTS)]
+def others(source: Path) -> dict[str, Path | bytes]:
+    """The files of a checkpoint that are no weights: config, tokenizer, settings, template, texts. The
+    config no longer says that the numbers are quantised as they were."""
+    found: dict[str, Path | bytes] = {
+        path.name: path for path in sorted(source.iterdir()) if path.is_file()
+        and not path.name.startswith(".") and not path.name.lower().endswith(WEIGHTS)}
+    config = read_json(source / CONFIG, ConfigError)
+    if config.pop(QUANTISATION, None) is not None:
+        found[CONFIG] = json.dumps(config, indent=2).encode()
+    return found
 
 
 def weight_paths(source: Path) -> list[Path]:
     """The files that its weights come from."""
+    if pair := pair_of(source):
+        return [path for path in pair if path is not None]
     return [*sorted(source.glob("*.safetensors")), *sorted(source.glob(INDEX))]
 
 
 def identity(source: Path) -> list[list[Any]]:
     """What tells whether a source is still the same, without reading it."""
-    found = [(path, path.stat()) for path in [*weight_paths(source), source / "config.json"]]
+    config = source / CONFIG
+    found = [(path, path.stat()) for path in [*weight_paths(source), *([config] if config.exists() else [])]]
     return [[path.name, about.st_size, about.st_mtime_ns] for path, about in found]
 
 
-def check_space(source: Path, work: Path, plan: Plan) -> None:
+def check_space(work: Path, plan: Plan, beside: Mapping[str, Path | bytes]) -> None:
     """Raise Error when the disk has no room for what is not yet written."""
     there = (work / TILES).stat() if (work / TILES).exists() else None
     done = getattr(there, "st_blocks", 0) * 512 if there else 0
-    needed = plan.size - min(done, plan.size) + sum(path.stat().st_size for path in others(source))
+    needed = plan.size - min(done, plan.size) + sum(
+        one.stat().st_size if isinstance(one, Path) else len(one) for one in beside.values())
     free = shutil.disk_usage(work.parent).free
     if needed > free:
         raise Error(f"{work.parent} must have {needed / 1e9:.1f} GB of room, has {free / 1e9:.1f}: make "
@@ -161,9 +179,11 @@ def planned(model: Model, weights: str, source: Any) -> Plan:
     """What the file will hold: tiles first, then their tables, then norms and biases, wide ones first."""
     matrices: dict[str, tuple[str, tuple[int, int]]] = {}
     named: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = {}
-    for place, weight in weights_of(model).items():
+    found = weights_of(model)
+    awq = weights == "int4" and any(map(fours_in, found.values()))      # what it left in 16 bits stays in 8
+    for place, weight in found.items():
         if len(weight.shape) == 2:
-            inside = ".blocks." in place or ".layers." in place
+            inside = bool(fours_in(weight)) if awq else ".blocks." in place or ".layers." in place
             format = weights if inside else str(end_format(weights))
             n, k = weight.shape
             matrices[place] = format, (n, k)
@@ -295,14 +315,17 @@ def digest_at(file: IO[bytes], tensor: Tensor) -> str:
 
 
 def finish(source: Path, work: Path, weights: str, plan: Plan, digests: Mapping[str, str],
-           tell: Tell) -> None:
+           tell: Tell, beside: Mapping[str, Path | bytes]) -> None:
     """Everything beside the tiles, then all of it read back. Raises CheckpointError for a tensor that is
     not what was packed; the next run packs it again."""
     for path in work.iterdir():                # of a run that was killed here, or of another source
         if path.name not in (TILES, JOURNAL):
             path.unlink()
-    for path in others(source):
-        shutil.copyfile(path, work / path.name)
+    for name, one in beside.items():
+        if isinstance(one, Path):
+            shutil.copyfile(one, work / name)
+        else:
+            (work / name).write_bytes(one)
     tell("reading the source for its hash", plan.size, plan.size)
     origin = {"name": source.resolve().name,
               "sha256": {path.name: sha256(path) for path in weight_paths(source)}}

@@ -46,7 +46,6 @@ def instead_of_weights(folder: Path) -> str | None:
     names = sorted(path.name for path in folder.iterdir())
     looks: tuple[Callable[[Path, list[str]], str | None], ...] = (
         _adapter,
-        _gguf,
         _shards,
         _variants,
         _pickle,
@@ -68,12 +67,6 @@ def _adapter(folder: Path, names: list[str]) -> str | None:
         f"model: "
         "merge it into its model (merge_and_unload(), then save_pretrained) and give the folder of that"
     )
-
-
-def _gguf(folder: Path, names: list[str]) -> str | None:
-    found = _ending(names, ".gguf")
-    words = f"{found} is a GGUF file, of llama.cpp and Ollama: such a conversion is not read; {RELEASE}"
-    return words if found else None
 
 
 def _shards(folder: Path, names: list[str]) -> str | None:

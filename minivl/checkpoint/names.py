@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 
 from ..config import ModelConfig, TextConfig, VisionConfig
+from .awq import four_bit
 from .tree import MLP, Block, Decoder, Linear, Merger, Model, Norm, Vision, Weight
-from .weight import STORED, Blank, CheckpointError, Joined, Stored, precision, reshaped
+from .weight import STORED, Absent, Blank, CheckpointError, Joined, Stored, precision, reshaped
 
 Place = Callable[[str, Weight], Weight]
 BLOCK, LAYER = "visual.blocks.*.", "model.layers.*."         # `*` runs over the blocks of the part
@@ -71,7 +72,7 @@ LAYOUTS = (
     ("language_model.embed_tokens.", "model.embed_tokens."),
 )
 HARMLESS = ("rotary_emb.inv_freq", "rotary_pos_emb.inv_freq")        # some tools write them; never read
-TAKE = "quantised checkpoints are not read; take the bf16 release of the same model"
+TAKE = "of quantised checkpoints AWQ and GGUF are read; take one of these, or the bf16 release"
 MLX = r"(vision_tower|language_model\.model|language_model\.lm_head|merger|model\.vision_tower)\."
 # what names of tensors tell that the table does not know; the first that fits is said
 HINTS = (
@@ -79,7 +80,8 @@ HINTS = (
      r"|base_model\.model\.",
      "these are adapters (of peft, such as LoRA) that were never merged: merge them into the model "
      "(merge_and_unload()) and save that"),
-    (r".*\.(qweight|qzeros|g_idx|scales|qscales)$", f"this is quantised (AWQ, GPTQ): {TAKE}"),
+    (r".*\.(qweight|qzeros|g_idx|scales|qscales)$", "this is quantised: of AWQ config.json should have the "
+     f"quantization_config; if it is GPTQ, {TAKE}"),
     (r".*\.(absmax|quant_map|nested_absmax|nested_quant_map|quant_state\.[\w.]+)$|.*\.SCB$",
      f"this is quantised (by bitsandbytes, in 4 or 8 bits): {TAKE}"),
     (r".*(weight_scale|weight_scale_inv|input_scale|_scale|weight_packed|weight_shape|weight_zero_point|"
@@ -151,6 +153,8 @@ def _rows(config: ModelConfig) -> Iterator[tuple[str, dict[str, str]]]:
     for place, sources in TABLE.items():
         count = config.vision.depth if place.startswith("vision") else config.text.num_hidden_layers
         if place == "decoder.head" and config.tie_word_embeddings:
+            continue
+        if place.startswith("vision") and not config.vision.depth:        # a model of text has no tower
             continue
         for i in range(count if "*" in place else 1):
             yield place.replace("*", str(i)), {name.replace("*", str(i)): s
@@ -288,10 +292,12 @@ def unpacked(tensors: Mapping[str, Weight], quantisation: Mapping[str, Any] |
     file (packed numbers, scales, zeros) become one weight under the name that the table knows.
 
     quantisation: config.json's `quantization_config`, None for a file of plain numbers.
-    Raises CheckpointError for a method that cannot be unpacked: today that is every one.
+    Raises CheckpointError for a method that cannot be unpacked: today that is every one but AWQ's.
     """
     if quantisation:
         method = quantisation.get("quant_method") if isinstance(quantisation, Mapping) else quantisation
+        if method == "awq" and isinstance(quantisation, Mapping):
+            return four_bit(tensors, quantisation)
         raise CheckpointError(f"quantization_config says {reprlib.repr(method)}: {TAKE}"
                               + (" (this is a conversion for MLX)" if method == "mlx" else ""))
     return tensors
@@ -310,16 +316,11 @@ def build(tensors: Mapping[str, Weight], config: ModelConfig, dtype: Any,
     if not report.ok:
         raise CheckpointError(f"the checkpoint does not fit its configuration\n{report}")
     parts, v, t = Parts(tensors, config, place), config.vision, config.text
-    # V C T P P -> d x
-    patch = reshaped(parts.take("vision.patch_embed.weight"), (v.hidden_size, v.patch_values))
-    merger = Merger(parts.norm("vision.merger.norm", v), parts.linear("vision.merger.inner"),
-                    parts.linear("vision.merger.outer"))
-    blocks = tuple(parts.block(f"vision.blocks.{i}", v) for i in range(v.depth))
     layers = tuple(parts.block(f"decoder.layers.{i}", t) for i in range(t.num_hidden_layers))
     embed, norm = parts.take("decoder.embed"), parts.norm("decoder.norm", t)
     head = Linear(embed if config.tie_word_embeddings else parts.take("decoder.head"), None)
     dtype = precision(dtype)
-    return Model(Vision(Linear(patch, None), blocks, merger, v, dtype),
+    return Model(parts.tower(v, dtype) if v.depth else no_tower(v, dtype),
                  Decoder(embed, layers, norm, head, t, dtype),
                  config)
 
@@ -340,6 +341,15 @@ class Parts:
         parts = [self.place(name, self.tensors[name]) for name in self.places[where]]
         return parts[0] if len(parts) == 1 else Joined(parts)
 
+    def tower(self, v: VisionConfig, dtype: np.dtype) -> Vision:
+        """The vision tower; its kernels of patches as one matrix."""
+        # V C T P P -> d x
+        patch = reshaped(self.take("vision.patch_embed.weight"), (v.hidden_size, v.patch_values))
+        merger = Merger(self.norm("vision.merger.norm", v), self.linear("vision.merger.inner"),
+                        self.linear("vision.merger.outer"))
+        blocks = tuple(self.block(f"vision.blocks.{i}", v) for i in range(v.depth))
+        return Vision(Linear(patch, None), blocks, merger, v, dtype)
+
     def linear(self, where: str) -> Linear:
         """A matrix with its bias, when the table has one."""
         bias = f"{where}.bias"
@@ -355,3 +365,14 @@ class Parts:
         return Block(self.norm(f"{where}.norm1", part), self.linear(f"{where}.qkv"),
                      self.linear(f"{where}.out"),
                      self.norm(f"{where}.norm2", part), mlp, part)
+
+
+def no_tower(v: VisionConfig, dtype: np.dtype) -> Vision:
+    """What stands in the place of a tower in a model of text: its shapes, and no numbers."""
+    def absent(*shape: int) -> Weight:
+        return Absent(shape, "this model has no vision tower and reads text alone; load it together with "
+                      "its tower, for a .gguf its mmproj file")
+    wide = v.hidden_size * v.spatial_merge_size ** 2
+    merger = Merger(Norm(absent(v.hidden_size), v.rms_norm_eps), Linear(absent(wide, wide), None),
+                    Linear(absent(v.out_hidden_size, wide), None))
+    return Vision(Linear(absent(v.hidden_size, v.patch_values), None), (), merger, v, dtype)

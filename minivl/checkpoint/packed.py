@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from ..door.errors import ArgumentError, OutOfRange
+from .awq import FourBit
 from .layout import COLUMNS, IN_WORD, aligned, depth, pack, tile_shape, unpack_rows
-from .safetensors import Mapped
 from .tree import Weight
-from .weight import Joined, Reshaped, Stored, precision
+from .weight import Absent, Joined, Reshaped, Stored, let_go, precision
 
 PIECE = 1 << 21                                # numbers that are packed at a time
 BLOCKS = 64                                    # of 32 rows, given back at a time
@@ -121,42 +121,37 @@ def end_format(format: str | None) -> str | None:
 Packer = Callable[[Array, int, Packed], None]
 
 
-def packed(weight: Weight, format: str | None = None, packer: Packer | None = None) -> Weight:
-    """The weight in tiles of a format; without one in its own, where it is float32 or bfloat16, and as
-    it is otherwise. Pages of a file that were read for it are given back.
+def packed(weight: Weight, format: str | None = None, packer: Packer | None = None,
+           wide: str = "f32") -> Weight:
+    """The weight in tiles of a format; without one in its own, where tiles have it. Otherwise four bits
+    of AWQ stay the numbers that they are, float64 stays as it is, and the rest is unpacked to `wide`,
+    which is exact for float32. Pages of a file that were read for it are given back.
 
     packer: what packs rows, instead of `pack_rows`; it gives the same bits.
     Raises ArgumentError for a format that there is none of, and for numbers that are not finite where
     they would be rounded to steps of their largest.
     """
-    if isinstance(weight, Packed) or len(weight.shape) != 2:
+    if isinstance(weight, Packed | Absent) or len(weight.shape) != 2:
         return weight
-    format = format or weight.format
+    fours = fours_in(weight) if format in (None, "int4") else []
+    format = format or ("int4" if fours else weight.format if weight.format in (*IN_WORD, "f64") else wide)
     if format not in IN_WORD:
-        if format in ("f16", "f64"):
+        if format == "f64":
             return weight
         raise ArgumentError(f"weights are packed as {', '.join(IN_WORD)}, not as {format!r}")
     n, k = weight.shape
     tables = array_shapes((n, k), format)
     out = Packed(aligned(tables.pop("tiles")[1], np.uint32), (n, k), format,
                  **{name: np.zeros(shape, np.float32) for name, (_, shape) in tables.items()})
-    for first, numbers, source in pieces(weight, format):
+    if fours:
+        pack_fours(fours, out)
+    for first, numbers, source in pieces(weight, format) if not fours else ():
         (packer or pack_rows)(numbers, first, out)
         let_go(source)
     if not np.isfinite(out.scales).all():
         raise ArgumentError(f"a weight {list(weight.shape)} holds infinity or NaN: {format} has neither; "
                             "keep it in bf16")
     return out
-
-
-def let_go(weight: Weight | None) -> None:
-    """Give the pages of mapped files that a weight was read from back to the system."""
-    if isinstance(weight, Mapped):
-        weight.let_go()
-    for part in weight.parts if isinstance(weight, Joined) else ():
-        let_go(part)
-    if isinstance(weight, Reshaped):
-        let_go(weight.weight)
 
 
 def pieces(weight: Weight, format: str) -> Iterator[tuple[int, Array, Weight | None]]:
@@ -211,6 +206,36 @@ def pack_rows(numbers: Array, first: int, out: Packed) -> None:
         block = (first + start) // COLUMNS
         blocks = slice(block, block + -(-len(rows) // COLUMNS))
         pack(_numbers(rows, first + start, out, blocks), out.format, out.tiles[blocks])
+
+
+def fours_in(weight: Weight) -> list[FourBit]:
+    """The matrices of AWQ that a weight is made of, when all of it is in groups that tiles of int4 have;
+    else none."""
+    parts = list(weight.parts) if isinstance(weight, Joined) else [weight]
+    fours = [part for part in parts if isinstance(part, FourBit) and part.group % depth("int4") == 0]
+    return fours if len(fours) == len(parts) else []
+
+
+def pack_fours(parts: list[FourBit], out: Packed) -> None:
+    """Matrices one above the other into tiles and tables: the numbers that they hold, not rounded
+    again."""
+    starts = np.cumsum([0, *(part.shape[0] for part in parts)])
+    step = max(1, PIECE // (COLUMNS * max(1, out.shape[1]))) * COLUMNS
+    for first in range(0, out.shape[0], step):
+        last = min(first + step, out.shape[0])
+        found = [part.numbers(np.arange(max(first, start) - start, min(last, start + part.shape[0]) - start))
+                 for part, start in zip(parts, starts, strict=False)
+                 if start < last and first < start + part.shape[0]]
+        numbers, scales, zeros = (np.concatenate(tables) for tables in zip(*found, strict=True))
+        blocks = slice(first // COLUMNS, -(-last // COLUMNS))
+        pack(numbers, "int4", out.tiles[blocks])
+        group = np.arange(out.tiles.shape[1]) * scales.shape[1] // out.tiles.shape[1]        # of each step
+        for table, values in ((out.scales, scales), (out.zeros, zeros)):
+            whole = np.zeros((table[blocks].shape[0] * COLUMNS, len(group)), np.float32)
+            whole[:len(values)] = values[:, group]
+            table[blocks] = whole.reshape(-1, COLUMNS, len(group)).transpose(0, 2, 1)
+    for part in parts:
+        part.let_go()
 
 
 def _numbers(rows: Array, first: int, out: Packed, blocks: slice) -> Array:

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import reprlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..config import ConfigError, ModelConfig, config_from
 from ..door.files import read_json
+from .gguf_model import Described, Pair, pair_of, read_pair
 from .instead import INDEX, SINGLE, instead_of_weights, quantisation, variants
 from .names import Place, build, unpacked
 from .packed_folder import ABOUT, TILES, is_packed, read_packed
-from .safetensors import File
+from .safetensors import File, MappedFile
 from .tree import Model, Weight
 from .weight import CheckpointError
 
@@ -30,7 +31,7 @@ class Tensors(Mapping[str, Weight]):
     Weights of closed tensors raise CheckpointError when they are read.
     """
 
-    def __init__(self, tensors: Mapping[str, Weight], files: list[File]):
+    def __init__(self, tensors: Mapping[str, Weight], files: Sequence[MappedFile]):
         self._tensors, self._files = dict(tensors), files
 
     def __getitem__(self, name: str) -> Weight:
@@ -63,6 +64,8 @@ def load_model(folder: str | Path, dtype: Any, config: ModelConfig | None = None
     Raises ConfigError, or CheckpointError with a full audit.
     """
     folder = Path(folder)
+    if config is None and (pair := pair_of(folder)):
+        return _load_pair(pair, dtype, place)
     path = folder / "config.json"
     nothing = config is None and not path.exists() and weight_files(folder) == (None, None) \
         and not is_packed(folder)
@@ -86,13 +89,42 @@ def load_model(folder: str | Path, dtype: Any, config: ModelConfig | None = None
         raise
 
 
+def _load_pair(pair: Pair, dtype: Any, place: Place | None) -> tuple[Model, Tensors]:
+    said, weights, files = read_pair(pair)
+    tensors = Tensors(weights, files)
+    try:
+        return build(tensors, config_from(said.config, str(said.where)), dtype, place), tensors
+    except BaseException as error:
+        tensors.close()
+        if isinstance(error, CheckpointError):
+            raise CheckpointError(f"{said.where}: {error}") from None
+        raise
+
+
+def described_in(path: str | Path) -> Described | None:
+    """What the .gguf files of a model say beside its numbers; None for a checkpoint's folder.
+
+    Raises CheckpointError or ConfigError, naming file and key.
+    """
+    pair = pair_of(Path(path))
+    if pair is None:
+        return None
+    said, _, files = read_pair(pair)
+    Tensors({}, files).close()
+    return said
+
+
 def read_tensors(folder: str | Path) -> Tensors:
     """Open the tensors of a folder: `model.safetensors`, the shards of
-    `model.safetensors.index.json`, or a packed checkpoint, whose tensors are called by their places.
+    `model.safetensors.index.json`, a packed checkpoint, whose tensors are called by their places, or
+    the files of llama.cpp, whose tensors get the hub's names.
 
     Raises CheckpointError that names the file and the tensor; nothing stays open then.
     """
     folder = Path(folder)
+    if pair := pair_of(folder):
+        _, weights, files = read_pair(pair)
+        return Tensors(weights, files)
     single, index = weight_files(folder)
     if is_packed(folder):
         if other := single or index:

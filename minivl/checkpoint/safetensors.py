@@ -28,33 +28,24 @@ ITEM = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8, "BOOL": 1, "U8": 1, "I8": 1, "F
         "F8_E8M0": 1, "I16": 2, "U16": 2, "I32": 4, "U32": 4, "I64": 8, "U64": 8}
 
 
-class File:
-    """One mapped file. `.tensors` maps name -> Mapped, `.notes` name -> text (the header's
-    `__metadata__`). After `close()` its weights raise CheckpointError.
-    """
+class MappedFile:
+    """A file of numbers in memory, unread. After `close()` its weights raise CheckpointError."""
 
     def __init__(self, path: Path):
         self.path = path
+        self._map: mmap.mmap | None = None
         try:
             check_regular(path, CheckpointError)
-            size = path.stat().st_size
+            self.size = path.stat().st_size
             with path.open("rb") as file:
-                start = file.read(8)
-                length = int.from_bytes(start, "little")
-                if not 2 <= length <= min(MAX_JSON, size - 8):
-                    kind = kind_of_file(path)
-                    raise CheckpointError(f"{path}: is {kind}" if kind else
-                                          f"{path}: is cut off or no .safetensors file: of its {size} "
-                                          f"bytes {length} should be a header (of at most {MAX_JSON})")
-                header = file.read(length)
-                self._map: mmap.mmap | None = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                if self.size:                  # a map of nothing cannot be made
+                    self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except OSError as problem:
             raise CheckpointError(f"{path}: cannot be read: {problem.strerror}") from None
-        try:
-            self.tensors, self.notes = _tensors(self, header, 8 + length, size)
-        except BaseException:
-            self.close()
-            raise
+
+    def read(self, start: int, count: int) -> bytes:
+        """Bytes of the file, as many as there are."""
+        return self._map[start:start + count] if self._map is not None else b""
 
     def array(self, dtype: np.dtype, shape: tuple[int, ...], start: int) -> np.ndarray:
         """The numbers from byte `start` on, as a read-only view of the file."""
@@ -84,10 +75,30 @@ class File:
                 mapped.close()
 
 
+class File(MappedFile):
+    """One mapped .safetensors file. `.tensors` maps name -> Mapped, `.notes` name -> text (the header's
+    `__metadata__`).
+    """
+
+    def __init__(self, path: Path):
+        super().__init__(path)
+        length = int.from_bytes(self.read(0, 8), "little")
+        try:
+            if not 2 <= length <= min(MAX_JSON, self.size - 8):
+                kind = kind_of_file(path)
+                raise CheckpointError(f"{path}: is {kind}" if kind else
+                                      f"{path}: is cut off or no .safetensors file: of its {self.size} "
+                                      f"bytes {length} should be a header (of at most {MAX_JSON})")
+            self.tensors, self.notes = _tensors(self, self.read(8, length), 8 + length, self.size)
+        except BaseException:
+            self.close()
+            raise
+
+
 class Mapped(Stored):
     """A weight in a mapped file."""
 
-    def __init__(self, file: File, dtype: str, shape: tuple[int, ...], start: int):
+    def __init__(self, file: MappedFile, dtype: str, shape: tuple[int, ...], start: int):
         self.file, self.shape, self.format, self.start = file, shape, dtype.lower(), start
 
     @property

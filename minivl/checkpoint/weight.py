@@ -1,4 +1,4 @@
-"""Kinds of weights: stored, joined, reshaped, blank.
+"""Kinds of weights: stored, joined, reordered, interleaved, reshaped, blank, absent.
 
 A weight stays as its file stores it (bf16 in two bytes, mapped and unread) until a kernel asks for it:
 `dense(dtype)` gives what a model held in that precision holds, rounded once and to nearest even.
@@ -54,7 +54,7 @@ class Stored:
 
     def rows(self, index: np.ndarray, dtype: Any) -> np.ndarray:
         """Rows `index` (integers of any shape): `dense(dtype)[index]`, but only these rows are read."""
-        return _convert(self.stored[_checked(index, self.shape[0])], self.format, dtype)  # v d, n -> n d
+        return _convert(self.stored[checked_rows(index, self.shape[0])], self.format, dtype)  # v d, n -> n d
 
     def fill(self, out: np.ndarray) -> None:
         """Write `dense(out.dtype)` into `out`."""
@@ -73,6 +73,82 @@ class Blank(Stored):
 
     def dense(self, dtype: Any) -> np.ndarray:
         return np.broadcast_to(np.zeros((), precision(dtype)), self.shape)
+
+
+class Absent:
+    """The place of a weight that this model does without: its shape, and no numbers. Raises
+    CheckpointError, which says `why`, when they are asked for."""
+    format = "none"
+
+    def __init__(self, shape: tuple[int, ...], why: str):
+        self.shape, self.why = shape, why
+
+    def dense(self, dtype: Any) -> np.ndarray:
+        raise CheckpointError(self.why)
+
+    def rows(self, index: np.ndarray, dtype: Any) -> np.ndarray:
+        raise CheckpointError(self.why)
+
+    def fill(self, out: np.ndarray) -> None:
+        raise CheckpointError(self.why)
+
+    def __repr__(self) -> str:
+        return f"Absent({list(self.shape)})"
+
+
+class Reordered:
+    """Another weight's rows in another order; not copied. order (n) integers: row i is the other's row
+    `order[i]`."""
+
+    def __init__(self, weight: Weight, order: np.ndarray):
+        if len(order) != weight.shape[0]:
+            raise ArgumentError(f"an order of {len(order)} rows is none of a table of {weight.shape[0]}")
+        self.weight, self.order, self.shape, self.format = weight, order, weight.shape, weight.format
+
+    def dense(self, dtype: Any) -> np.ndarray:
+        return self.weight.dense(dtype)[self.order]
+
+    def rows(self, index: np.ndarray, dtype: Any) -> np.ndarray:
+        return self.weight.rows(self.order[checked_rows(index, self.shape[0])], dtype)
+
+    def fill(self, out: np.ndarray) -> None:
+        out[...] = self.dense(out.dtype)
+
+    def let_go(self) -> None:
+        let_go(self.weight)
+
+    def __repr__(self) -> str:
+        return f"Reordered({self.weight!r})"
+
+
+class Interleaved:
+    """Weights of one shape side by side on a new axis: two kernels of pictures (v c y b) as one of pairs
+    of frames (v c 2 y b)."""
+
+    def __init__(self, parts: Sequence[Weight], axis: int):
+        if not parts or len({part.shape for part in parts}) != 1 or not 0 < axis <= len(parts[0].shape):
+            raise ArgumentError(f"cannot put shapes {[list(part.shape) for part in parts]} side by side "
+                                f"on axis {axis}")
+        shape = parts[0].shape
+        self.parts, self.axis, self.format = tuple(parts), axis, parts[0].format
+        self.shape = (*shape[:axis], len(parts), *shape[axis:])
+
+    def dense(self, dtype: Any) -> np.ndarray:
+        return np.stack([part.dense(dtype) for part in self.parts], axis=self.axis)
+
+    def rows(self, index: np.ndarray, dtype: Any) -> np.ndarray:
+        axis = self.axis - 1 + np.ndim(index)
+        return np.stack([part.rows(index, dtype) for part in self.parts], axis=axis)
+
+    def fill(self, out: np.ndarray) -> None:
+        out[...] = self.dense(out.dtype)
+
+    def let_go(self) -> None:
+        for part in self.parts:
+            let_go(part)
+
+    def __repr__(self) -> str:
+        return f"Interleaved({', '.join(map(repr, self.parts))})"
 
 
 class Joined:
@@ -96,7 +172,7 @@ class Joined:
 
     def rows(self, index: np.ndarray, dtype: Any) -> np.ndarray:
         """Rows `index` of the whole, each read from the part in which it lies."""
-        index = _checked(index, self.shape[0])
+        index = checked_rows(index, self.shape[0])
         out = np.empty((*index.shape, *self.shape[1:]), precision(dtype))
         start = 0
         for part in self.parts:
@@ -111,6 +187,10 @@ class Joined:
         for part in self.parts:
             part.fill(out[start:start + part.shape[0]])
             start += part.shape[0]
+
+    def let_go(self) -> None:
+        for part in self.parts:
+            let_go(part)
 
     def __repr__(self) -> str:
         return f"Joined({', '.join(map(repr, self.parts))})"
@@ -137,11 +217,21 @@ class Reshaped:
         """Write `dense(out.dtype)` into `out`."""
         self.weight.fill(out.reshape(self.weight.shape))
 
+    def let_go(self) -> None:
+        let_go(self.weight)
+
     def __repr__(self) -> str:
         return f"Reshaped({self.weight!r}, {list(self.shape)})"
 
 
-def _checked(index: np.ndarray, height: int) -> np.ndarray:
+def let_go(weight: Weight | None) -> None:
+    """Give the pages of mapped files that a weight was read from back to the system."""
+    release = getattr(weight, "let_go", None)
+    if release is not None:
+        release()
+
+
+def checked_rows(index: np.ndarray, height: int) -> np.ndarray:
     """Row numbers as an array, each of a row that is there. A negative one is not: NumPy would count
     from the end."""
     index = np.asarray(index)

@@ -11,11 +11,11 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
-from ..api import dtype_of, find, read_processor
+from ..api import config_of, dtype_of, find, read_processor
 from ..checkpoint.names import formats
 from ..checkpoint.packed_folder import is_packed
 from ..checkpoint.read import load_model
-from ..config import OFFICIAL, OFFICIAL_PICTURES, ModelConfig, PreprocessorConfig, official_config, read_config
+from ..config import OFFICIAL, OFFICIAL_PICTURES, ModelConfig, PreprocessorConfig, official_config
 from ..door.errors import MissingFile
 from ..run.costs import Cost, Costs, costs
 from .console import count, facts, heading, note, print_json, size, table
@@ -51,7 +51,7 @@ def described(model: str | None) -> tuple[ModelConfig, PreprocessorConfig, str]:
         folder = find(model, weights=False)
     except MissingFile as error:
         raise MissingFile(f"{error}; released sizes are {', '.join(OFFICIAL)}") from None
-    config = read_config(folder)
+    config = config_of(folder)
     return config, read_processor(folder, config).preprocessor, "the embedded model" if model is None else model
 
 

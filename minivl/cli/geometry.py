@@ -20,8 +20,6 @@ from ..config import (
     PreprocessorConfig,
     VisionConfig,
     official_config,
-    read_config,
-    read_preprocessor,
     read_video_preprocessor,
 )
 from ..door.errors import ArgumentError, OutOfRange
@@ -83,9 +81,9 @@ def limits(model: str | None, min_pixels: int | None, max_pixels: int | None
     if model is None:
         vision, settings = official_config("3B").vision, OFFICIAL_PICTURES
     else:
-        folder = api.find(model, weights=False)
-        config = read_config(folder)
-        vision, settings = config.vision, read_preprocessor(folder, config)
+        path = api.find(model, weights=False)
+        config = api.config_of(path)
+        vision, settings = config.vision, api.picture_settings(path, config)
     given = (("--min-pixels", min_pixels), ("--max-pixels", max_pixels))
     said = [option for option, value in given if value is not None]
     source = " and ".join([*said, *([settings.source] if len(said) < 2 else [])])

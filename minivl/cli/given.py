@@ -14,7 +14,7 @@ import numpy as np
 from .. import api
 from ..checkpoint.names import formats
 from ..checkpoint.packed_folder import is_packed
-from ..config import PreprocessorConfig, read_config
+from ..config import PreprocessorConfig
 from ..door.errors import ArgumentError
 from ..passes.patches import grid_of
 from ..passes.picture import target_size
@@ -60,7 +60,7 @@ def processor(model: str | None) -> Processor:
     """What prepares a checkpoint's inputs, from its folder; its weights are not opened and need not be
     there."""
     folder = api.find(model, weights=False)
-    return api.read_processor(folder, read_config(folder))
+    return api.read_processor(folder, api.config_of(folder))
 
 
 def sample() -> tuple[str, str]:

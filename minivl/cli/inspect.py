@@ -18,6 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import api
+from ..checkpoint.awq import FourBit
+from ..checkpoint.gguf import Blocks
+from ..checkpoint.gguf_model import Pair, pair_of
 from ..checkpoint.instead import INDEX, SINGLE, quantisation
 from ..checkpoint.names import HEAD, TABLE, audit, expected_of, hub_name, shapes, unpacked
 from ..checkpoint.packed import Packed
@@ -25,16 +28,13 @@ from ..checkpoint.packed_folder import TILES, damaged, is_packed, read_about
 from ..checkpoint.read import read_tensors
 from ..checkpoint.safetensors import ITEM, File
 from ..checkpoint.tree import Weight
-from ..checkpoint.weight import CheckpointError
+from ..checkpoint.weight import CheckpointError, Interleaved, Joined, Reordered
 from ..config import (
     OFFICIAL,
     ConfigError,
     GenerationConfig,
     ModelConfig,
-    config_from,
     official_config,
-    read_generation,
-    read_preprocessor,
     read_video_preprocessor,
 )
 from ..config.rules import FIXED_SAMPLING
@@ -79,20 +79,23 @@ def examine(folder: Path) -> dict[str, Any]:
             return None
 
     path = folder / "config.json"
-    values = tried(lambda: read_json(path, ConfigError)) or {}
-    config = tried(lambda: config_from(values, str(path))) if values else None
+    foreign = tried(lambda: pair_of(folder))                  # of llama.cpp: all of it is in its metadata
+    values = {} if foreign else tried(lambda: read_json(path, ConfigError)) or {}
+    config = tried(lambda: api.config_of(folder)) if values or foreign else None
     with warnings.catch_warnings(record=True) as said:       # of files that disagree
         warnings.simplefilter("always")
-        others = {"preprocessor": tried(lambda: read_preprocessor(folder, config)) if config else None,
-                  "videos": tried(lambda: read_video_preprocessor(folder, config)) if config else None,
-                  "generation": read_generation(folder, config) if config else None}
-        tried(lambda: Tokenizer.from_folder(folder))
+        others = {"preprocessor": tried(lambda: api.picture_settings(folder, config)) if config else None,
+                  "videos": (tried(lambda: read_video_preprocessor(folder, config))
+                             if values and config else None),
+                  "generation": api.generation_of(folder, config) if config else None}
+        tried(lambda: api.read_processor(folder, config) if foreign and config else
+              Tokenizer.from_folder(folder) if not foreign else None)
     notes = [str(one.message) for one in said] + generation_notes(others["generation"])
-    tried(lambda: load_template(folder))
+    tried(lambda: None if foreign else load_template(folder))
     with ExitStack() as stack:
         tensors = open_tensors(folder, problems, stack)
         if config:
-            tried(lambda: unquantised(folder, tensors, values))
+            tensors = tried(lambda: unquantised(folder, tensors, values)) or tensors
         report = tried(lambda: audit(tensors, config)) if config and tensors else None
         about = weights_document(tensors, config)
     packing = tried(lambda: packing_of(folder)) if is_packed(folder) else None
@@ -100,7 +103,8 @@ def examine(folder: Path) -> dict[str, Any]:
         problems += damaged(folder)
     audited = {**asdict(report), "ok": report.ok, "text": str(report)} if report else None
     return {"folder": str(folder), "ok": bool(report and report.ok and not problems),
-            "official_size": official_size(config), "packed": packing, "files": files(folder), "problems": problems,
+            "official_size": official_size(config), "packed": packing,
+            "files": pair_files(foreign) if foreign else files(folder), "problems": problems,
             "notes": notes, "config": asdict(config) if config else None,
             **{name: values_of(part) for name, part in others.items()},
             **about, "audit": audited}
@@ -112,10 +116,11 @@ def packing_of(folder: Path) -> dict[str, Any]:
     return {"weights": about.weights, "source": about.source.get("name"), "minivl": about.minivl}
 
 
-def unquantised(folder: Path, tensors: Mapping[str, Weight], values: Mapping[str, Any]) -> None:
-    """Raise what loading the folder would say of quantised numbers."""
+def unquantised(folder: Path, tensors: Mapping[str, Weight], values: Mapping[str, Any]
+                ) -> Mapping[str, Weight]:
+    """Tensors as loading takes them, those of AWQ put together. Raises what it would say of others."""
     try:
-        unpacked(tensors, quantisation(values))
+        return unpacked(tensors, quantisation(values))
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error}") from None
 
@@ -170,7 +175,13 @@ def weights_document(tensors: Mapping[str, Weight], config: ModelConfig | None) 
 
 def bytes_of(weight: Weight) -> int:
     """What a weight takes in its file."""
-    return weight.nbytes if isinstance(weight, Packed) else prod(weight.shape) * ITEM[weight.format.upper()]
+    if isinstance(weight, Joined | Interleaved):
+        return sum(map(bytes_of, weight.parts))
+    if isinstance(weight, Reordered):
+        return bytes_of(weight.weight)
+    if isinstance(weight, Packed | Blocks | FourBit):
+        return weight.nbytes
+    return prod(weight.shape) * ITEM[weight.format.upper()]
 
 
 def parts(held: Mapping[str, int], expected: Mapping[str, int]) -> list[dict[str, Any]]:
@@ -214,6 +225,14 @@ def files(folder: Path) -> list[dict[str, Any]]:
                      "needed": needed,
                      "present": there is not None, "bytes": there.stat().st_size if there else None})
     return rows
+
+
+def pair_files(pair: Pair) -> list[dict[str, Any]]:
+    """The two files of llama.cpp; without a tower's the model reads text alone."""
+    rows = [(pair.language, "weights, dimensions, tokenizer, template"), (pair.tower, "the vision tower")]
+    return [{"file": path.name if path else "mmproj*.gguf", "for": purpose, "needed": False,
+             "present": path is not None, "bytes": path.stat().st_size if path else None}
+            for path, purpose in rows]
 
 
 # ---- showing -------------------------------------------------------------------------------------

@@ -310,7 +310,7 @@ def inspect(model: Annotated[str | None, typer.Argument(metavar="[MODEL_DIR]", s
 
 @app.command()
 def convert(source: Annotated[str, typer.Argument(metavar="MODEL_DIR", help=(
-                "A checkpoint's folder, or a name on the hub."))],
+                "A checkpoint's folder, a name on the hub, or a .gguf file."))],
             target: Annotated[Path, typer.Argument(metavar="NEW_DIR", help="Where the packed one goes.")],
             weights: Annotated[str, typer.Option("--weights", metavar="bf16|int8|int4", help=(
                 "How numbers are kept; int4 keeps patches, merger, embedding and head in int8."))] = "bf16",
@@ -318,7 +318,8 @@ def convert(source: Annotated[str, typer.Argument(metavar="MODEL_DIR", help=(
     """Pack a checkpoint for the compiled interpreter. It is then mapped and used where it lies.
 
     What was stopped goes on with the same command; every tensor is read back. Config, tokenizer and
-    settings are copied.
+    settings are copied. AWQ checkpoints and .gguf files are packed too: with int4 the four bits of AWQ stay
+    as they are.
     """
     from .convert import convert
     convert(source, target, weights)

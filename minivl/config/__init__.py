@@ -13,14 +13,14 @@ from .dimensions import (
     VideoConfig,
     VisionConfig,
 )
-from .generation import check_keys, check_used, read_generation
+from .generation import check_keys, check_used, generation_from, read_generation
 from .official import OFFICIAL, OFFICIAL_PICTURES, official_config, to_flat_json, to_nested_json
-from .pictures import read_preprocessor, read_video_preprocessor
+from .pictures import preprocessor_from, read_preprocessor, read_video_preprocessor
 from .read import config_from, read_config
 from .rules import ConfigError
 
 __all__ = ["OFFICIAL", "OFFICIAL_PICTURES", "ConfigError", "GenerationConfig",
            "ModelConfig", "PreprocessorConfig", "TextConfig", "VideoConfig", "VisionConfig",
-           "check_keys", "check_used", "config_from", "official_config", "read_config",
-           "read_generation", "read_preprocessor", "read_video_preprocessor", "to_flat_json",
-           "to_nested_json"]
+           "check_keys", "check_used", "config_from", "generation_from", "official_config",
+           "preprocessor_from", "read_config", "read_generation", "read_preprocessor",
+           "read_video_preprocessor", "to_flat_json", "to_nested_json"]

@@ -54,9 +54,12 @@ def read_generation(folder: str | Path, config: ModelConfig) -> GenerationConfig
         values = read_json(path, ConfigError) if path.exists() else {}
     except ConfigError as error:
         return _from({}, config, str(path), {WHOLE: str(error)})
-    return _from(
-        {key: value for key, value in values.items() if value is not None}, config, str(path), {}
-    )
+    return generation_from(values, config, str(path))
+
+
+def generation_from(values: Mapping[str, Any], config: ModelConfig, where: str) -> GenerationConfig:
+    """The same of the object of such a file, which errors call `where`."""
+    return _from({key: value for key, value in values.items() if value is not None}, config, where, {})
 
 
 def _from(

@@ -93,6 +93,12 @@ def read_preprocessor(folder: str | Path, config: ModelConfig | None = None) -> 
     return _settings(PreprocessorConfig, folder, found[0], IMAGE_DEFAULTS, config)
 
 
+def preprocessor_from(values: Mapping[str, Any], where: Path, config: ModelConfig) -> PreprocessorConfig:
+    """The same of the object of a preprocessor_config.json, which errors call `where`."""
+    found = Source(where.name, _named(values, str(where)))
+    return _settings(PreprocessorConfig, where.parent, found, IMAGE_DEFAULTS, config)
+
+
 def read_video_preprocessor(folder: str | Path, config: ModelConfig | None = None) -> VideoConfig:
     """The same for frames of videos. Raises as `read_preprocessor` does."""
     folder = Path(folder)

@@ -40,7 +40,8 @@ BEGINNINGS = (
     (rb"8BPS", "a Photoshop document: convert it to PNG first"),
     (rb"\x93NUMPY", "a NumPy array: open it with np.load and give the array"),
     (rb"\x89HDF", "an HDF5 file"),
-    (rb"GGUF|ggjt|ggml|lmgg", "a GGUF file, of llama.cpp: take the release in safetensors"),
+    (rb"GGUF", "a GGUF file, of llama.cpp: give it a name that ends in .gguf"),
+    (rb"ggjt|ggml|lmgg", "a file of an early llama.cpp: take the model as GGUF or in safetensors"),
     (
         rb"PK\x03\x04.{26}[^/]*/(data\.pkl|version|byteorder)|\x80[\x02-\x05]",
         "a pickle, which can run any code when it is read: save it again as safetensors",

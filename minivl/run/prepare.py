@@ -36,7 +36,11 @@ class Processor:
     videos: PreprocessorConfig | Error | None = None     # None: as pictures; or why there are none
 
     def settings(self, kind: str) -> PreprocessorConfig:
-        """Those for "image" or "video". Raises what was wrong with the settings for videos."""
+        """Those for "image" or "video". Raises what was wrong with the settings for videos, and
+        PromptError for a model that reads text alone."""
+        if not self.config.vision.depth:
+            raise PromptError(f"this model has no vision tower and reads text alone: ask without the {kind}, "
+                              "or load the model together with its tower (for a .gguf, its mmproj file)")
         if kind != "video" or self.videos is None:
             return self.preprocessor
         if isinstance(self.videos, Error):

@@ -60,9 +60,16 @@ class Tokenizer:
         installed. Raises TokenizerError, naming file and key, when the file is missing, damaged or not
         of this family.
         """
+        return cls.from_text(*tokenizer_text(Path(folder)), backend)
+
+    @classmethod
+    def from_text(cls, path: Path, text: str, backend: str = "auto") -> Tokenizer:
+        """The tokenizer of the text of a `tokenizer.json`; `path` is the file that an error names.
+
+        Raises TokenizerError as `from_folder` does.
+        """
         if backend not in BACKENDS:
             raise ArgumentError(f"backend is {backend!r}, should be one of {', '.join(BACKENDS)}")
-        path, text = tokenizer_text(Path(folder))
         if backend != "bpe":
             try:
                 from tokenizers import Tokenizer as Fast

@@ -554,7 +554,7 @@ def test_what_is_there_instead_is_named(tmp_path):
         read_tensors(tmp_path)
 
 
-@pytest.mark.parametrize("method", [{"quant_method": "awq", "bits": 4}, {"quant_method": "gptq"}, "fp8"])
+@pytest.mark.parametrize("method", [{"quant_method": "gptq", "bits": 4}, {"quant_method": "bitsandbytes"}, "fp8"])
 def test_quantised_checkpoints_are_refused_with_advice(method, tmp_path):
     files.write(tmp_path, files.single(files.tensors(), {**files.CONFIG, "quantization_config": method}))
     with pytest.raises(CheckpointError, match="bf16 release") as error:

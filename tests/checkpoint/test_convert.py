@@ -87,7 +87,7 @@ def test_what_is_no_checkpoint_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", tmp_path / "x", words="config.json: there is no such file")
     files.write(tmp_path / "gguf", {"model.gguf": b"GGUF"})
-    refused(tmp_path / "gguf", tmp_path / "x", words="GGUF")
+    refused(tmp_path / "gguf", tmp_path / "x", words="model.gguf: version should have 4 bytes .*fetch it again")
     files.write(tmp_path / "lacking", files.single({"model.norm.weight": np.ones(24, np.float32)}))
     refused(tmp_path / "lacking", tmp_path / "x", words="missing")
 

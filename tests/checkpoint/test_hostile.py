@@ -240,7 +240,7 @@ def test_spoilt_checkpoints_are_refused_or_read_right():
 
 @pytest.mark.full
 def test_many_more_spoilt_checkpoints():
-    assert run_apart(seed=2, count=2000).total() == 2000
+    assert run_apart(seed=2, count=5000).total() == 5000
 
 
 def test_the_biggest_json_takes_little_memory():

@@ -24,7 +24,7 @@ FOLDERS = [  # files beside config.json, what the message must say
         {"model-00002-of-00003.safetensors": b""},
         "without its index.*2 are missing as well, first number 1",
     ),
-    ({"qwen-q4_k_m.gguf": b"GGUF"}, "GGUF.*take the model's release"),
+    ({"qwen-q4_k_m.gguf": b"GGUF"}, "qwen-q4_k_m.gguf: version should have 4 bytes"),
     (
         {
             "adapter_config.json": b'{"base_model_name_or_path": "Qwen/X"}',

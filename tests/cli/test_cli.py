@@ -354,7 +354,7 @@ def test_inspect_counts_what_the_file_holds():
     assert f"{numbers:,}" in out and "tied" in out and out.endswith("\nok\n")
 
 
-@pytest.mark.parametrize("method", [{"quant_method": "awq"}, "fp8"])
+@pytest.mark.parametrize("method", [{"quant_method": "gptq"}, "fp8"])
 def test_inspect_says_of_a_quantised_release_what_loading_it_says(checkpoint, method):
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
     (checkpoint / "config.json").write_text(json.dumps({**config, "quantization_config": method}), encoding="utf-8")

@@ -156,7 +156,7 @@ BROKEN = [  # path, value (... removes it), what the message must say beside the
     ("vision_config.tokens_per_second", 0, "should be 1"), ("vision_config.tokens_per_second", 2.0, "integer"),
     ("vision_config.hidden_size", 17, "num_heads"), ("vision_config.hidden_size", 12, "divisible by 4"),
     ("vision_config.hidden_size", 0, "should be 1"), ("vision_config.num_heads", 0, "should be 1"),
-    ("vision_config.depth", 0, "should be 1"), ("vision_config.depth", 10**9, "4096"),
+    ("vision_config.depth", -1, "should be 0"), ("vision_config.depth", 10**9, "4096"),
     ("vision_config.in_chans", 0, "should be 1"), ("vision_config.patch_size", 0, "should be 1"),
     ("vision_config.patch_size", [2, 2], "integer"), ("vision_config.temporal_patch_size", 0, "should be 1"),
     ("vision_config.spatial_merge_size", 0, "should be 1"), ("vision_config.spatial_merge_size", 4, "2x2"),

@@ -21,7 +21,7 @@ import numpy as np
 
 from ...checkpoint.layout import COLUMNS, IN_WORD, aligned, depth
 from ...checkpoint.packed import Packed, array_shapes, end_format, pack_rows, packed
-from ...checkpoint.tree import MLP, Block, Linear, Model, Norm
+from ...checkpoint.tree import MLP, Block, Linear, Model, Norm, Weight
 from ...checkpoint.weight import precision
 from ...config import PreprocessorConfig
 from ...passes import patches, picture
@@ -348,31 +348,31 @@ def prepare(model: Model, format: str | None = None) -> Model:
     format: of the blocks' matrices, "int8" or "int4"; without one each keeps its own. Ends (patches,
     merger, embedding and head) are then kept in int8 at the least.
     """
+    wide = "bf16" if model.decoder.dtype == BFLOAT16 else "f32"          # as that precision holds them
+    def tiles(weight: Weight, format: str | None) -> Weight:
+        return packed(weight, format, pack, wide)
     ends = end_format(format)
     vision, decoder = model.vision, model.decoder
-    table = packed(decoder.embed, ends, pack)
+    table = tiles(decoder.embed, ends)
     tied = decoder.head.weight is decoder.embed
-    head = decoder.head._replace(weight=table) if tied else in_tiles(decoder.head, ends)
-    merger = vision.merger._replace(inner=in_tiles(vision.merger.inner, ends),
-                                    outer=in_tiles(vision.merger.outer, ends))
-    seeing = tuple(block_in_tiles(block, format) for block in vision.blocks)
-    speaking = tuple(block_in_tiles(block, format) for block in decoder.layers)
-    patches = in_tiles(vision.patch_embed, ends)
+    head = decoder.head._replace(weight=table if tied else tiles(decoder.head.weight, ends))
+    inner, outer = vision.merger.inner, vision.merger.outer
+    merger = vision.merger._replace(inner=inner._replace(weight=tiles(inner.weight, ends)),
+                                    outer=outer._replace(weight=tiles(outer.weight, ends)))
+    seeing = tuple(block_in_tiles(block, format, tiles) for block in vision.blocks)
+    speaking = tuple(block_in_tiles(block, format, tiles) for block in decoder.layers)
+    patches = vision.patch_embed._replace(weight=tiles(vision.patch_embed.weight, ends))
     return model._replace(
         vision=vision._replace(patch_embed=patches, merger=merger, blocks=seeing),
         decoder=decoder._replace(embed=table, head=head, layers=speaking))
 
 
-def in_tiles(w: Linear, format: str | None) -> Linear:
-    """A matrix with its weight packed; the bias stays."""
-    return w._replace(weight=packed(w.weight, format, pack))
-
-
-def block_in_tiles(block: Block, format: str | None) -> Block:
-    """The four matrices of a block."""
-    gate_up, down = (in_tiles(w, format) for w in (block.mlp.gate_up, block.mlp.down))
-    return block._replace(qkv=in_tiles(block.qkv, format), out=in_tiles(block.out, format),
-                          mlp=block.mlp._replace(gate_up=gate_up, down=down))
+def block_in_tiles(block: Block, format: str | None,
+                   tiles: Callable[[Weight, str | None], Weight]) -> Block:
+    """The four matrices of a block; biases stay."""
+    matrices = (block.qkv, block.out, block.mlp.gate_up, block.mlp.down)
+    qkv, out, gate_up, down = (w._replace(weight=tiles(w.weight, format)) for w in matrices)
+    return block._replace(qkv=qkv, out=out, mlp=block.mlp._replace(gate_up=gate_up, down=down))
 
 
 INTERPRETER = Interpreter("jit", STAGES, prepare=prepare)

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from ...api import VLM
+from ...checkpoint.gguf_model import pair_of
 from ...checkpoint.names import formats
 from ...config import ModelConfig
 from ...door.contract import outputs, parse
@@ -276,6 +277,8 @@ def facts(vlm: VLM, producer: str, precision: str) -> dict[str, Any]:
 
 def checkpoint_hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of every file that decides what the model computes."""
+    if pair := pair_of(folder):
+        return {path.name: sha256(path) for path in pair if path is not None}
     files = sorted(folder.glob("*.safetensors"))
     files += [path for path in (folder / "config.json", folder / "packed.json") if path.exists()]
     return {path.name: sha256(path) for path in files}

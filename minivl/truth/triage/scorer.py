@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ...api import VLM
+from ...checkpoint.gguf_model import pair_of
 from ...door.stage import session
 from ...door.version import VERSION
 from ...kernels.definition import log_softmax
@@ -165,7 +166,7 @@ def fingerprint(inputs: Inputs) -> str:
 def signature(folder: Path) -> str:
     """Which checkpoint, and which minivl: names, sizes and times of the files, for hashing 7 GB takes
     long."""
-    files = sorted(path for path in folder.glob("*")
-                   if path.suffix in (".safetensors", ".json", ".jinja"))
+    files = sorted(path for path in (pair_of(folder) or folder.glob("*"))
+                   if path and path.suffix in (".safetensors", ".json", ".jinja", ".gguf"))
     return digest(VERSION, *((path.name, path.stat().st_size, path.stat().st_mtime_ns)
                              for path in files))
