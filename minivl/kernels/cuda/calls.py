@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .device import Launcher, Raw
-from .memory import FLOAT32, Array, bf16, copied, empty, integers, rows_of, zeros
+from .arrays import FLOAT32, Array, bf16, copied, empty, integers, rows_of, zeros
 from .weights import Resident
 
 THREADS = 256                                   # of a block, where a thread takes one number

@@ -5,7 +5,7 @@ kernels is the same for both; this file is all that differs.
     device = on_processor()           # the same kernels on the CPU: slow, and exact about every mistake
 
 A device has raw memory (one axis, a NumPy or a CuPy array), compiled kernels, and one large product,
-which is cuBLAS's on a GPU. Not here: arrays with shapes (`memory.py`), who calls which kernel
+which is cuBLAS's on a GPU. Not here: arrays with shapes (`arrays.py`), who calls which kernel
 (`calls.py`).
 """
 
@@ -120,7 +120,7 @@ class Processor:
     def compiled(self, file: str, defines: tuple[tuple[str, int], ...]) -> Any:
         from .runner import RawModule
         options = tuple(f"-D{key}={value}" for key, value in defines)
-        return RawModule(sources.text(file), build=self.build, schedule=self.schedule, seed=self.seed,
+        return RawModule(sources.text(f"{file}.cu"), build=self.build, schedule=self.schedule, seed=self.seed,
                          options=options, name=f"{file}.cu")
 
     def product(self, x: Raw, w: Raw, n: int, k: int) -> Raw:
@@ -198,7 +198,7 @@ class GPU:
 
     def compiled(self, file: str, defines: tuple[tuple[str, int], ...]) -> Any:
         options = ("-std=c++17", *(f"-D{key}={value}" for key, value in defines))
-        return self.cupy.RawModule(code=sources.text(file), options=options)
+        return self.cupy.RawModule(code=sources.text(f"{file}.cu"), options=options)
 
     def product(self, x: Raw, w: Raw, n: int, k: int) -> Raw:
         """m k, n k -> m n: both of one type, bits of bfloat16 or float32; summed up in float32.

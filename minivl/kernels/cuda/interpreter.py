@@ -19,9 +19,9 @@ from ...checkpoint.tree import MLP, Linear, Norm, Weight
 from ...checkpoint.weight import precision
 from ...passes import picture, sampling
 from .. import Interpreter, definition
-from . import calls, memory
+from . import arrays, calls
 from .device import Device, Launcher, Raw
-from .memory import Array
+from .arrays import Array
 from .step import Steps
 from .weights import Resident, Vector, uploaded
 
@@ -33,11 +33,11 @@ def made(device: Device, name: str) -> Interpreter:
     machine = Launcher(device)
 
     def zeros(shape: tuple[int, ...], dtype: DTypeLike) -> Any:
-        fast = precision(dtype).name in memory.STORED
-        return memory.zeros(machine, shape, precision(dtype)) if fast else np.zeros(shape, dtype)
+        fast = precision(dtype).name in arrays.STORED
+        return arrays.zeros(machine, shape, precision(dtype)) if fast else np.zeros(shape, dtype)
 
     return Interpreter(name, functions(machine), lambda tree: uploaded(machine, tree), zeros,
-                       lambda value: memory.to_device(machine, value), memory.to_host)
+                       lambda value: arrays.to_device(machine, value), arrays.to_host)
 
 
 def functions(machine: Launcher) -> dict[Function, Function]:
@@ -117,26 +117,26 @@ def add(x: Array, y: Array) -> Array:
 
 def put_rows(x: Array, index: np.ndarray, rows: Array) -> Array:
     """A copy of x with other rows at `index`."""
-    out = memory.copied(x)
-    memory.put_rows(out, index, rows)
+    out = arrays.copied(x)
+    arrays.put_rows(out, index, rows)
     return out
 
 
 def cos_sin(machine: Launcher, angles: np.ndarray, dtype: DTypeLike) -> tuple[Any, Any]:
     """Angles are the host's: a few numbers a row. Their cosine and sine are uploaded."""
     cos, sin = plain("cos_sin")(angles, dtype)
-    return memory.to_device(machine, cos), memory.to_device(machine, sin)
+    return arrays.to_device(machine, cos), arrays.to_device(machine, sin)
 
 
 def embed(machine: Launcher, ids: np.ndarray, table: Weight, dtype: DTypeLike) -> Any:
     """s -> s d; rows of a table of integers are scaled by the host."""
     wanted = precision(dtype)
-    if not isinstance(table, Resident) or wanted.name not in memory.STORED:
+    if not isinstance(table, Resident) or wanted.name not in arrays.STORED:
         return plain("embed")(ids, table, dtype)
     if table.scales is not None:
-        return memory.to_device(machine, table.rows(ids, wanted))
-    out = memory.empty(machine, (len(ids), table.shape[1]), wanted)
-    calls.embed_into(memory.integers(machine, ids), len(ids), table, out)
+        return arrays.to_device(machine, table.rows(ids, wanted))
+    out = arrays.empty(machine, (len(ids), table.shape[1]), wanted)
+    calls.embed_into(arrays.integers(machine, ids), len(ids), table, out)
     return out
 
 

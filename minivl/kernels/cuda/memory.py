@@ -1,198 +1,122 @@
-"""Arrays of a device: a shape over raw memory, and views of it. Nothing is computed here, and nothing
-goes to the host unless `to_host` is called: NumPy is refused.
+"""The memory of a launch: which arrays are one piece, and copies of them that lie far apart.
 
-bfloat16 is kept as its 16 bits. Only what the passes do between two kernels is there: reshape, slices,
-rows of the cache.
+Arrays that overlap are one piece of memory; all others are pieces of their own, with bounds that are exact to the
+byte. In the checking build each piece is copied to a place where nothing else is near, so that an index that is wrong
+by a row, or by a whole matrix, hits no other array.
 
-Read next: `calls.py`, the kernels on these arrays.
+A piece lies as far behind a multiple of 512 bytes as its array does in the array that owns its memory: so do CuPy's
+arrays. Read next: `runner.py`.
 """
 
 from __future__ import annotations
 
-from math import prod
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 
-from ...checkpoint.weight import precision
-from .device import Device, Launcher, Raw
+from .signature import Parameter
 
-FLOAT32 = np.dtype(np.float32)
-STORED = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(np.uint16)}     # how a type is kept
-
-
-class Array:
-    """A view of a device's memory.
-
-    raw: the whole memory; at: where the first number lies; strides: numbers from one to the next along
-    each axis. dtype: what the numbers mean, float32 or bfloat16
-    """
-
-    __array_ufunc__ = None                     # takes no part in NumPy's arithmetic
-
-    def __init__(self, machine: Launcher, raw: Raw, shape: tuple[int, ...], dtype: np.dtype, at: int = 0,
-                 strides: tuple[int, ...] | None = None):
-        self.machine, self.raw, self.shape, self.dtype, self.at = machine, raw, shape, dtype, at
-        self.strides = packed_strides(shape) if strides is None else strides
-
-    @property
-    def size(self) -> int:
-        return prod(self.shape)
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    @property
-    def nbytes(self) -> int:
-        return self.size * self.dtype.itemsize
-
-    @property
-    def packed(self) -> bool:
-        """Whether the numbers lie one after the other."""
-        wanted = packed_strides(self.shape)
-        return all(n < 2 or a == b for n, a, b in zip(self.shape, self.strides, wanted, strict=True))
-
-    @property
-    def flat(self) -> Raw:
-        """The memory from the first number to the last, as a kernel takes it."""
-        if not self.size:
-            return self.raw[:1]
-        span = 1 + sum((n - 1) * step for n, step in zip(self.shape, self.strides, strict=True))
-        return self.raw[self.at : self.at + span]
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __array__(self, *args: Any, **options: Any) -> np.ndarray:
-        raise TypeError("an array of the device was taken for NumPy's: to_host brings it to the host")
-
-    def __iter__(self) -> Any:
-        raise TypeError("the rows of a device's array are not walked through one by one")
-
-    def reshape(self, *shape: Any) -> Array:
-        """Another shape of the same memory; a view that is not packed keeps its rows."""
-        wanted = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape
-        if -1 in wanted:
-            known = -prod(wanted)
-            wanted = tuple(self.size // known if n == -1 else n for n in wanted)
-        source = self if self.packed else copied(self)
-        return Array(self.machine, source.raw, tuple(map(int, wanted)), self.dtype, source.at)
-
-    def __getitem__(self, key: Any) -> Array:
-        """Whole numbers and slices of step 1, from the first axis on."""
-        at, shape, strides = self.at, list(self.shape), list(self.strides)
-        axis = 0
-        for one in key if isinstance(key, tuple) else (key,):
-            if isinstance(one, slice):
-                start, stop, step = one.indices(shape[axis])
-                if step != 1:
-                    raise TypeError("a device's array is sliced in steps of 1")
-                at, shape[axis] = at + start * strides[axis], max(0, stop - start)
-                axis += 1
-            elif isinstance(one, int | np.integer):
-                index = int(one) + shape[axis] * (one < 0)
-                if not 0 <= index < shape[axis]:
-                    raise IndexError(f"row {one} of {shape[axis]}")
-                at += index * strides[axis]
-                del shape[axis], strides[axis]
-            else:
-                raise TypeError("a device's array is indexed by whole numbers and slices; for rows by "
-                                "number use take_rows")
-        return Array(self.machine, self.raw, tuple(shape), self.dtype, at, tuple(strides))
-
-    def __setitem__(self, rows: np.ndarray, value: Array) -> None:
-        """Rows by number, host integers: what the cache does with new keys and values."""
-        put_rows(self, rows, value)
-
-    def astype(self, dtype: DTypeLike, copy: bool = True) -> Any:
-        """The same numbers in the other type of the device; in any other type an array of the host."""
-        wanted = precision(dtype)
-        if wanted == self.dtype:
-            return self
-        if wanted.name not in STORED:
-            return to_host(self).astype(wanted)
-        return converted(self if self.packed else copied(self), wanted)
+ALIGNMENT = 512                                            # bytes; what CuPy's memory pool gives
+GAP = 1 << 20                                              # bytes around a piece, at the least
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 
-def packed_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Numbers from one to the next along each axis, where they lie one after the other."""
-    return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
+class Piece:
+    """One piece of memory: where it is, its array's name, bytes of an element, whether nobody writes to it."""
+
+    def __init__(self, name: str, array: np.ndarray[Any, Any], itemsize: int, read_only: bool):
+        self.name, self.itemsize, self.read_only = name, itemsize, read_only
+        self.source = self.start = array.ctypes.data
+        self.bytes = array.nbytes
+        self.offset = (self.source - owner(array).ctypes.data) % ALIGNMENT
+        self.arrays = [array]
+
+    def add(self, other: Piece) -> None:
+        """Join one that begins inside of this one."""
+        self.bytes = max(self.bytes, other.source + other.bytes - self.source)
+        self.name = self.name if self.name == other.name else f"{self.name}, {other.name}"
+        self.read_only &= other.read_only
+        self.itemsize = self.itemsize if self.itemsize == other.itemsize else 0
+        self.arrays += other.arrays
 
 
-def empty(machine: Launcher, shape: tuple[int, ...], dtype: np.dtype) -> Array:
-    """An array of whatever lies there."""
-    return Array(machine, machine.device.empty(max(1, prod(shape)), STORED[dtype.name]), shape, dtype)
+class Memory:
+    """The arrays of a launch. apart: copy them, see above."""
+
+    def __init__(self, parameters: Sequence[Parameter], values: Sequence[Any], apart: bool = False):
+        self.values = values
+        self.pieces = joined([Piece(parameter.name, value, value.itemsize, parameter.constant)
+                              for parameter, value in zip(parameters, values, strict=True)
+                              if isinstance(value, np.ndarray) and value.nbytes])
+        self.room: Bytes | None = spread(self.pieces) if apart else None
+
+    def where(self, number: int) -> tuple[int, int] | None:
+        """Which piece an argument lies in, and how many bytes behind its start; None for no array."""
+        value = self.values[number]
+        if not isinstance(value, np.ndarray):
+            return None
+        source = value.ctypes.data
+        return next(((i, source - piece.source) for i, piece in enumerate(self.pieces)
+                     if piece.source <= source < piece.source + piece.bytes), None)
+
+    def address(self, number: int) -> int | None:
+        """The address that a kernel gets for an argument."""
+        value, found = self.values[number], self.where(number)
+        if found is not None:
+            return self.pieces[found[0]].start + found[1]
+        return value.ctypes.data if isinstance(value, np.ndarray) else None
+
+    def back(self) -> None:
+        """Copy what may have been written back into the caller's arrays."""
+        for piece in self.pieces if self.room is not None else ():
+            if not piece.read_only:
+                at = piece.start - self.room.ctypes.data
+                store(piece, self.room[at:at + piece.bytes])
 
 
-def zeros(machine: Launcher, shape: tuple[int, ...], dtype: np.dtype) -> Array:
-    """An array of zeros."""
-    return Array(machine, machine.device.zeros(max(1, prod(shape)), STORED[dtype.name]), shape, dtype)
+def owner(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The array that owns an array's memory."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
 
 
-def to_device(machine: Launcher, value: Any) -> Any:
-    """A host's array of float32 or bfloat16 on the device; everything else as it is."""
-    if not isinstance(value, np.ndarray) or value.dtype.name not in STORED:
-        return value
-    flat = np.ascontiguousarray(value).reshape(-1).view(STORED[value.dtype.name])
-    return Array(machine, machine.device.upload(flat if flat.size else np.zeros(1, flat.dtype)),
-                 value.shape, value.dtype)
+def joined(pieces: list[Piece]) -> list[Piece]:
+    """Pieces that overlap as one."""
+    found: list[Piece] = []
+    for piece in sorted(pieces, key=lambda one: (one.source, -one.bytes)):
+        if found and piece.source < found[-1].source + found[-1].bytes:
+            found[-1].add(piece)
+        else:
+            found.append(piece)
+    return found
 
 
-def to_host(value: Any) -> Any:
-    """A device's array as NumPy's, a copy; everything else as it is."""
-    if not isinstance(value, Array):
-        return value
-    if not value.size:
-        return np.zeros(value.shape, value.dtype)
-    packed = value if value.packed else copied(value)
-    return packed.machine.device.download(packed.flat).view(packed.dtype).reshape(packed.shape)
+def spread(pieces: list[Piece]) -> Bytes:
+    """Memory that holds copies of all pieces, far apart; each piece's `start` is moved there."""
+    gaps = [max(GAP, 2 * piece.bytes) // ALIGNMENT * ALIGNMENT for piece in pieces]
+    total = sum(piece.bytes + 2 * gap + 2 * ALIGNMENT for piece, gap in zip(pieces, gaps, strict=True))
+    room = np.empty(total + 2 * ALIGNMENT, np.uint8)       # pages that nobody touches cost nothing
+    at = -room.ctypes.data % ALIGNMENT
+    for piece, gap in zip(pieces, gaps, strict=True):
+        start = at + gap + piece.offset
+        for array in piece.arrays:
+            begin = start + array.ctypes.data - piece.source
+            room[begin:begin + array.nbytes] = raw(array)
+        piece.start = room.ctypes.data + start
+        at += 2 * gap + -(-(piece.offset + piece.bytes) // ALIGNMENT) * ALIGNMENT
+    return room
 
 
-def integers(machine: Launcher, numbers: Any) -> Raw:
-    """Whole numbers of the host as int32 on the device."""
-    return machine.device.upload(np.ascontiguousarray(numbers, np.int32).reshape(-1))
+def store(piece: Piece, data: Bytes) -> None:
+    """Put a piece's bytes back into its arrays."""
+    for array in piece.arrays:
+        if array.flags.writeable:
+            begin = array.ctypes.data - piece.source
+            raw(array)[:] = data[begin:begin + array.nbytes]
 
 
-# ------------------------------------------------------------ kernels that arrays themselves are made with
-
-def bf16(array: Array) -> int:
-    """The constant BF16 of kernels on an array."""
-    return int(array.dtype.name == "bfloat16")
-
-
-def rows_of(x: Array) -> tuple[int, int]:
-    """How long a row is and how far apart rows are; within a row numbers lie one after the other."""
-    width = prod(x.shape[1:])
-    inner = Array(x.machine, x.raw, x.shape[1:], x.dtype, x.at, x.strides[1:])
-    if not inner.packed:
-        raise TypeError("the numbers of a row do not lie one after the other")
-    return width, x.strides[0] if len(x) > 1 else width
-
-
-def copied(x: Array) -> Array:
-    """The rows of a view, one after the other."""
-    out = empty(x.machine, x.shape, x.dtype)
-    if x.size:
-        put_rows(out, np.arange(len(x)), x)
-    return out
-
-
-def put_rows(out: Array, index: np.ndarray, rows: Array) -> None:
-    """out[index[i]] = rows[i]; rows are cast to the type of `out`."""
-    if rows.dtype != out.dtype:
-        rows = rows.astype(out.dtype)
-    width, stride = rows_of(rows)
-    if len(index) and width:
-        args = (out.flat, integers(out.machine, index), rows.flat, np.int32(width), np.int32(stride))
-        out.machine("rows", "put_rows", (len(index),), 128, args, BF16=bf16(out))
-
-
-def converted(x: Array, dtype: np.dtype) -> Array:
-    """Packed numbers in the other type."""
-    out = empty(x.machine, x.shape, dtype)
-    if x.size:
-        name = "to_bfloat16" if dtype.name == "bfloat16" else "to_float32"
-        x.machine("convert", name, (-(-x.size // 256),), 256, (x.flat, out.flat, np.int64(x.size)))
-    return out
+def raw(array: np.ndarray[Any, Any]) -> Bytes:
+    """The bytes of an array in one piece, where they lie."""
+    return array.reshape(-1).view(np.uint8)

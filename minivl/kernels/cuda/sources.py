@@ -1,8 +1,9 @@
-"""The kernels' texts: `cuda/NAME.cu` of the repository, which the wheel carries here in `cu/`, with
-`minivl.cuh` in the place of its #include. So a text is complete: what a compiler or CuPy's cache is
-given is all that it depends on.
+"""The kernels' sources, as text that a compiler takes: their own header stands in it.
 
-Read next: `cuda/minivl.cuh`, then the `.cu` file of a kernel; `device.py`, who compiles them.
+CuPy's cache does not see a header that a kernel includes, so a changed header would change nothing. `text`
+therefore puts `minivl.cuh` into the place of its #include; line numbers stay those of the two files.
+
+Read next: `cuda/README.md`, then any `.cu` there.
 """
 
 from __future__ import annotations
@@ -12,40 +13,50 @@ from pathlib import Path
 
 from ...door.errors import MissingFile
 
-PACKED = Path(__file__).parent / "cu"                          # in a wheel
-CHECKOUT = Path(__file__).parents[3] / "cuda"                  # in the repository
-INCLUDE = re.compile(r'^#include "(\w+\.cuh)"$', re.MULTILINE)
+PACKED = Path(__file__).parent / "cu"                      # in a wheel
+CHECKOUT = Path(__file__).parents[3] / "cuda"              # in the repository
+INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+"([\w.]+)"[^\n]*$', re.MULTILINE)
 
 
 def folder() -> Path:
-    """Where the .cu files lie. Raises MissingFile."""
+    """Where the .cu files lie. Raises MissingFile when the installed package holds none."""
     for place in (PACKED, CHECKOUT):
-        if (place / "minivl.cuh").exists():
+        if (place / "host" / "machine.h").is_file():
             return place
-    raise MissingFile(f"the kernels' texts are neither in {PACKED} nor in {CHECKOUT}: install minivl "
-                      "from a wheel, or work in a checkout")
+    raise MissingFile(f"{PACKED}: the installed package holds no CUDA sources; install minivl anew")
 
 
-def names() -> tuple[str, ...]:
-    """All .cu files, without the ending, in order."""
-    return tuple(sorted(path.stem for path in folder().glob("*.cu")))
+def host() -> Path:
+    """The folder of the CPU runner's own C++."""
+    return folder() / "host"
+
+
+def names() -> list[str]:
+    """The kernels' files, such as "gemv.cu", in order."""
+    return sorted(path.name for path in folder().glob("*.cu"))
 
 
 def text(name: str) -> str:
-    """One .cu file, complete. Lines keep their numbers: what is put in begins and ends with #line."""
-    def included(found: re.Match[str]) -> str:
-        after = source[: found.end()].count("\n") + 2
-        inside = (folder() / found[1]).read_text(encoding="utf-8")
-        return f'#line 1 "{found[1]}"\n{inside}#line {after} "{name}.cu"'
-
-    path = folder() / f"{name}.cu"
-    if not path.exists():
-        raise MissingFile(f"there is no kernel file {path}; there are {', '.join(names())}")
-    source = path.read_text(encoding="utf-8")
-    return INCLUDE.sub(included, source)
+    """A kernel's file with its headers inside. Raises MissingFile for a name that there is none of."""
+    path = folder() / name
+    if not path.is_file():
+        raise MissingFile(f"{name}: there is no such kernel file; there are {', '.join(names())}")
+    return inlined(path.read_text(encoding="utf-8"), path)
 
 
-def kernels_in(source: str) -> tuple[str, ...]:
-    """The kernels of a text, in order."""
-    found = re.findall(r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\)\s*)?(\w+)\(', source)
-    return tuple(found)
+def inlined(code: str, path: Path) -> str:
+    """Code with every header in quotation marks in its place, each once. Raises MissingFile for one that
+    does not lie beside `path`."""
+    done: set[str] = set()
+
+    def header(found: re.Match[str]) -> str:
+        name, line = found[1], code.count("\n", 0, found.start()) + 2
+        beside = path.parent / name
+        if name in done:
+            return ""
+        if not beside.is_file():
+            raise MissingFile(f"{path.name}: includes {name!r}, which does not lie beside it")
+        done.add(name)
+        body = beside.read_text(encoding="utf-8").replace("#pragma once", "")
+        return f'#line 1 "{name}"\n{body}\n#line {line} "{path.name}"'
+    return INCLUDE.sub(header, code)

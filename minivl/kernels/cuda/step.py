@@ -25,7 +25,7 @@ from ...passes.positions import mrope_angles
 from .. import definition
 from . import calls
 from .device import Launcher
-from .memory import STORED, Array, empty
+from .arrays import STORED, Array, empty
 from .weights import Resident
 
 
