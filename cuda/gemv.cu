@@ -17,7 +17,7 @@
 // -DWEIGHT=16: w is bfloat16, 32: float32, 8: int8 with a scale for each row (w = number * scale), 4: int4, groups of
 // 128 neighbours along k (w = (number - zero) * scale; eight numbers in a word, the lowest k in the lowest bits).
 // int8 rows are padded to 16 numbers, int4 rows to 128: `pitch` is the length of a row in numbers.
-// -DROWS=1..4. scales: (n) for int8, (n, pitch / 128) for int4; zeros: as scales for int4; else both are not read.
+// `residual` may be `y` itself. -DROWS=1..4. scales: (n) for int8, (n, pitch / 128) for int4; zeros: as scales for int4; else both are not read.
 #include "minivl.cuh"
 #ifndef WEIGHT
 #define WEIGHT 16
@@ -62,7 +62,7 @@ __device__ __forceinline__ float number_at(const weight* __restrict__ w, const f
 __device__ __forceinline__ float silu(float x) { return rounded(x / (1.f + __expf(-x))); }
 
 // A sum as it is given: the bias added in float32, rounded once, and the residual stream's row added after that.
-__device__ __forceinline__ real finished(float sum, const float* __restrict__ bias, const real* __restrict__ residual,
+__device__ __forceinline__ real finished(float sum, const float* __restrict__ bias, const real* residual,
                                          int has_bias, int has_residual, int row, size_t at) {
   float y = rounded(has_bias ? sum + bias[row] : sum);
   return narrow(has_residual ? y + widen(residual[at]) : y);
@@ -74,8 +74,8 @@ __device__ __forceinline__ real finished(float sum, const float* __restrict__ bi
 //   grid ceil(n / 256), block 256
 extern "C" __global__ void __launch_bounds__(THREADS)
 gemv_naive(const real* __restrict__ x, const weight* __restrict__ w, const float* __restrict__ scales,
-           const float* __restrict__ zeros, const float* __restrict__ bias, const real* __restrict__ residual,
-           real* __restrict__ y, int n, int k, int pitch, int has_bias, int has_residual) {
+           const float* __restrict__ zeros, const float* __restrict__ bias, const real* residual,
+           real* y, int n, int k, int pitch, int has_bias, int has_residual) {
   int row = blockIdx.x * THREADS + threadIdx.x;
   if (row >= n) return;
   for (int m = 0; m < ROWS; m++) {
@@ -91,8 +91,8 @@ gemv_naive(const real* __restrict__ x, const weight* __restrict__ w, const float
 //   grid ceil(n / 8), block 256
 extern "C" __global__ void __launch_bounds__(THREADS)
 gemv_warp(const real* __restrict__ x, const weight* __restrict__ w, const float* __restrict__ scales,
-          const float* __restrict__ zeros, const float* __restrict__ bias, const real* __restrict__ residual,
-          real* __restrict__ y, int n, int k, int pitch, int has_bias, int has_residual) {
+          const float* __restrict__ zeros, const float* __restrict__ bias, const real* residual,
+          real* y, int n, int k, int pitch, int has_bias, int has_residual) {
   int row = blockIdx.x * WARPS + threadIdx.x / WARP, lane = threadIdx.x % WARP;
   if (row >= n) return;                                        // whole warps leave: no lane is missed below
   float sum[ROWS] = {};
@@ -252,8 +252,8 @@ __device__ __forceinline__ void join_slices(float sum[TWO][ROWS], float* parts, 
 //   shared ROWS length reals (length: k rounded up to STRETCH) and 16 ROWS floats
 extern "C" __global__ void __launch_bounds__(THREADS)
 gemv_vectorised(const real* __restrict__ x, const weight* __restrict__ w, const float* __restrict__ scales,
-                const float* __restrict__ zeros, const float* __restrict__ bias, const real* __restrict__ residual,
-                real* __restrict__ y, int n, int k, int pitch, int has_bias, int has_residual, int slices) {
+                const float* __restrict__ zeros, const float* __restrict__ bias, const real* residual,
+                real* y, int n, int k, int pitch, int has_bias, int has_residual, int slices) {
   extern __shared__ uint4 shared[];
   int length = (pitch + STRETCH - 1) / STRETCH * STRETCH;
   real* rows_of_x = reinterpret_cast<real*>(shared);
@@ -282,7 +282,7 @@ gemv_vectorised(const real* __restrict__ x, const weight* __restrict__ w, const 
 //   grid min(ceil(n slices / 8), what the card holds), block 256, shared as above; w (2n, k), bias (2n)
 extern "C" __global__ void __launch_bounds__(THREADS)
 gemv_gate_up(const real* __restrict__ x, const weight* __restrict__ w, const float* __restrict__ scales,
-             const float* __restrict__ zeros, const float* __restrict__ bias, real* __restrict__ y, int n, int k,
+             const float* __restrict__ zeros, const float* __restrict__ bias, real* y, int n, int k,
              int pitch, int has_bias, int slices) {
   extern __shared__ uint4 shared[];
   int length = (pitch + STRETCH - 1) / STRETCH * STRETCH;

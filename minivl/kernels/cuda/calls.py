@@ -148,7 +148,7 @@ def gemv(x: Array, w: Resident, bias: Raw | None = None, residual: Array | None 
     """A few rows times a matrix, plus a bias, plus the residual stream: n d -> n o, n from 1 to 4."""
     (n, k), machine = x.shape, x.machine
     out = empty(machine, (n, w.shape[0]), x.dtype) if out is None else out
-    args = [x.flat, w.numbers, *tables(w), w.numbers if bias is None else bias,
+    args = [x.flat, w.numbers, *tables(w), unread(machine, bias),
             out.flat if residual is None else residual.flat, out.flat, np.int32(w.shape[0]), np.int32(k),
             np.int32(w.pitch), np.int32(bias is not None), np.int32(residual is not None)]
     if rung == "vectorised":
@@ -167,7 +167,7 @@ def gate_up(x: Array, w: Resident, bias: Raw | None = None, slices: int | None =
     (n, k), machine, inner = x.shape, x.machine, w.shape[0] // 2
     out = empty(machine, (n, inner), x.dtype) if out is None else out
     slices = slices or slices_of(machine, 2 * inner)
-    args = (x.flat, w.numbers, *tables(w), w.numbers if bias is None else bias, out.flat, np.int32(inner),
+    args = (x.flat, w.numbers, *tables(w), unread(machine, bias), out.flat, np.int32(inner),
             np.int32(k), np.int32(w.pitch), np.int32(bias is not None), np.int32(slices))
     machine("gemv", "gemv_gate_up", (grid_of(machine, inner * slices, WARPS),), THREADS, args,
             gemv_shared(x, w), **gemv_constants(x, w))
@@ -176,7 +176,12 @@ def gate_up(x: Array, w: Resident, bias: Raw | None = None, slices: int | None =
 
 def tables(w: Resident) -> tuple[Raw, Raw]:
     """Scales and zeros; formats without them get something that is not read."""
-    return (w.numbers if w.scales is None else w.scales, w.numbers if w.zeros is None else w.zeros)
+    return unread(w.machine, w.scales), unread(w.machine, w.zeros)
+
+
+def unread(machine: Launcher, raw: Raw | None) -> Raw:
+    """Floats for an argument that a kernel does not read where there are none."""
+    return machine.nothing if raw is None else raw
 
 
 def gemv_constants(x: Array, w: Resident) -> dict[str, int]:
@@ -216,7 +221,7 @@ def linear(x: Array, w: Resident, bias: Raw | None = None) -> Array:
     n, k = w.shape
     sums = x.machine.device.product(x.flat, w.dense_raw(x.dtype), n, k)             # m n, float32
     out = empty(x.machine, (len(x), n), x.dtype)
-    args = (sums, sums if bias is None else bias, out.flat, np.int64(len(x)), np.int32(n),
+    args = (sums, unread(x.machine, bias), out.flat, np.int64(len(x)), np.int32(n),
             np.int32(bias is not None))
     x.machine("convert", "finish", (blocks(out.size),), THREADS, args, BF16=bf16(x))
     return out

@@ -57,7 +57,7 @@ class Launcher:
     """Kernels by file, name and constants; compiled when they are first called."""
 
     def __init__(self, device: Device):
-        self.device = device
+        self.device, self.nothing = device, device.zeros(1, np.float32)
         self._kernel = functools.cache(self._found)
 
     def _found(self, file: str, name: str, defines: tuple[tuple[str, int], ...]) -> Any:
@@ -80,14 +80,16 @@ class Processor:
     """Kernels on the CPU, by the runner: every block, warp and thread as on a GPU, one after the other.
 
     build: "plain" (fast), "address" (bounds and alignment) or "check" (races, bounds of every argument,
-        shared memory that nobody wrote); schedule, seed: in which order threads take turns
+        shared memory that nobody wrote); schedule, seed: in which order threads take turns; text: gives
+        the text of a .cu file by name, for one that was changed
     """
 
     name, tensor, shared = "runner", True, 99 * 1024
 
     def __init__(self, build: str = "plain", schedule: str = "forward", seed: int = 0,
-                 processors: int = 2):
-        self.build, self.schedule, self.seed, self.processors = build, schedule, seed, processors
+                 processors: int = 2, text: Callable[[str], str] = sources.text):
+        self.build, self.schedule, self.seed = build, schedule, seed
+        self.processors, self.text = processors, text
 
     def empty(self, size: int, dtype: DTypeLike) -> Raw:
         """Filled with what a forgotten write leaves: a NaN in every float."""
@@ -120,7 +122,7 @@ class Processor:
     def compiled(self, file: str, defines: tuple[tuple[str, int], ...]) -> Any:
         from .runner import RawModule
         options = tuple(f"-D{key}={value}" for key, value in defines)
-        return RawModule(sources.text(f"{file}.cu"), build=self.build, schedule=self.schedule, seed=self.seed,
+        return RawModule(self.text(f"{file}.cu"), build=self.build, schedule=self.schedule, seed=self.seed,
                          options=options, name=f"{file}.cu")
 
     def product(self, x: Raw, w: Raw, n: int, k: int) -> Raw:
