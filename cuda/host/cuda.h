@@ -29,7 +29,9 @@
 // The only static variables of functions are shared arrays: that is how Python finds them in the compiled file.
 #define __shared__ static
 
-#define CUDA_HOST_HERE cuda_host::Place{__builtin_FILE(), __builtin_LINE()}
+// Who calls: the last two parameters of what a kernel calls, and the place that they make.
+#define CUDA_HOST_CALLER const char* file = __builtin_FILE(), int line = __builtin_LINE()
+#define CUDA_HOST_AT cuda_host::Place{file, line}
 #define CUDA_HOST_INLINE inline __attribute__((always_inline))
 
 // ---- 1. where a thread is
@@ -72,18 +74,18 @@ inline uint3 make_uint3(unsigned x, unsigned y, unsigned z) { return {x, y, z}; 
 
 // ---- 3. barriers
 
-CUDA_HOST_INLINE void __syncthreads(cuda_host::Place at = CUDA_HOST_HERE) { cuda_host::meet_block("__syncthreads", at); }
-CUDA_HOST_INLINE int __syncthreads_count(int p, cuda_host::Place at = CUDA_HOST_HERE) {
-  return cuda_host::meet_block("__syncthreads_count", at, cuda_host::COUNT, p);
+CUDA_HOST_INLINE void __syncthreads(CUDA_HOST_CALLER) { cuda_host::meet_block("__syncthreads", CUDA_HOST_AT); }
+CUDA_HOST_INLINE int __syncthreads_count(int p, CUDA_HOST_CALLER) {
+  return cuda_host::meet_block("__syncthreads_count", CUDA_HOST_AT, cuda_host::COUNT, p);
 }
-CUDA_HOST_INLINE int __syncthreads_and(int p, cuda_host::Place at = CUDA_HOST_HERE) {
-  return cuda_host::meet_block("__syncthreads_and", at, cuda_host::AND, p);
+CUDA_HOST_INLINE int __syncthreads_and(int p, CUDA_HOST_CALLER) {
+  return cuda_host::meet_block("__syncthreads_and", CUDA_HOST_AT, cuda_host::AND, p);
 }
-CUDA_HOST_INLINE int __syncthreads_or(int p, cuda_host::Place at = CUDA_HOST_HERE) {
-  return cuda_host::meet_block("__syncthreads_or", at, cuda_host::OR, p);
+CUDA_HOST_INLINE int __syncthreads_or(int p, CUDA_HOST_CALLER) {
+  return cuda_host::meet_block("__syncthreads_or", CUDA_HOST_AT, cuda_host::OR, p);
 }
-CUDA_HOST_INLINE void __syncwarp(unsigned mask = 0xffffffffu, cuda_host::Place at = CUDA_HOST_HERE) {
-  cuda_host::meet_warp("__syncwarp", at, mask, true, nullptr, nullptr, nullptr);
+CUDA_HOST_INLINE void __syncwarp(unsigned mask = 0xffffffffu, CUDA_HOST_CALLER) {
+  cuda_host::meet_warp("__syncwarp", CUDA_HOST_AT, mask, true, nullptr, nullptr, nullptr);
 }
 inline void __threadfence() {}
 inline void __threadfence_block() {}
@@ -138,38 +140,38 @@ struct Odd { template <class T> static T of(T a, T b) { return a ^ b; } };
 }  // namespace cuda_host
 
 template <class T>
-CUDA_HOST_INLINE T __shfl_sync(unsigned mask, T value, int source, int width = 32, cuda_host::Place at = CUDA_HOST_HERE) {
+CUDA_HOST_INLINE T __shfl_sync(unsigned mask, T value, int source, int width = 32, CUDA_HOST_CALLER) {
   unsigned lane = cuda_host::lane_index(), start = lane & ~(width - 1);
-  return cuda_host::shuffled("__shfl_sync", at, mask, value, start + (source & (width - 1)));
+  return cuda_host::shuffled("__shfl_sync", CUDA_HOST_AT, mask, value, start + (source & (width - 1)));
 }
 template <class T>
-CUDA_HOST_INLINE T __shfl_xor_sync(unsigned mask, T value, int with, int width = 32, cuda_host::Place at = CUDA_HOST_HERE) {
+CUDA_HOST_INLINE T __shfl_xor_sync(unsigned mask, T value, int with, int width = 32, CUDA_HOST_CALLER) {
   unsigned lane = cuda_host::lane_index(), from = lane ^ with, end = lane | (width - 1);
-  return cuda_host::shuffled("__shfl_xor_sync", at, mask, value, from <= end ? from : lane);
+  return cuda_host::shuffled("__shfl_xor_sync", CUDA_HOST_AT, mask, value, from <= end ? from : lane);
 }
 template <class T>
-CUDA_HOST_INLINE T __shfl_down_sync(unsigned mask, T value, unsigned by, int width = 32, cuda_host::Place at = CUDA_HOST_HERE) {
+CUDA_HOST_INLINE T __shfl_down_sync(unsigned mask, T value, unsigned by, int width = 32, CUDA_HOST_CALLER) {
   unsigned lane = cuda_host::lane_index(), end = lane | (width - 1);
-  return cuda_host::shuffled("__shfl_down_sync", at, mask, value, lane + by <= end ? lane + by : lane);
+  return cuda_host::shuffled("__shfl_down_sync", CUDA_HOST_AT, mask, value, lane + by <= end ? lane + by : lane);
 }
 template <class T>
-CUDA_HOST_INLINE T __shfl_up_sync(unsigned mask, T value, unsigned by, int width = 32, cuda_host::Place at = CUDA_HOST_HERE) {
+CUDA_HOST_INLINE T __shfl_up_sync(unsigned mask, T value, unsigned by, int width = 32, CUDA_HOST_CALLER) {
   unsigned lane = cuda_host::lane_index(), start = lane & ~(width - 1);
-  return cuda_host::shuffled("__shfl_up_sync", at, mask, value, lane >= start + by ? lane - by : lane);
+  return cuda_host::shuffled("__shfl_up_sync", CUDA_HOST_AT, mask, value, lane >= start + by ? lane - by : lane);
 }
 
-CUDA_HOST_INLINE unsigned __ballot_sync(unsigned mask, int p, cuda_host::Place at = CUDA_HOST_HERE) {
-  return cuda_host::reduced<cuda_host::Either>("__ballot_sync", at, mask, p ? 1u << cuda_host::lane_index() : 0u);
+CUDA_HOST_INLINE unsigned __ballot_sync(unsigned mask, int p, CUDA_HOST_CALLER) {
+  return cuda_host::reduced<cuda_host::Either>("__ballot_sync", CUDA_HOST_AT, mask, p ? 1u << cuda_host::lane_index() : 0u);
 }
-CUDA_HOST_INLINE int __any_sync(unsigned mask, int p, cuda_host::Place at = CUDA_HOST_HERE) {
-  return cuda_host::reduced<cuda_host::Either>("__any_sync", at, mask, p != 0 ? 1 : 0);
+CUDA_HOST_INLINE int __any_sync(unsigned mask, int p, CUDA_HOST_CALLER) {
+  return cuda_host::reduced<cuda_host::Either>("__any_sync", CUDA_HOST_AT, mask, p != 0 ? 1 : 0);
 }
-CUDA_HOST_INLINE int __all_sync(unsigned mask, int p, cuda_host::Place at = CUDA_HOST_HERE) {
-  return cuda_host::reduced<cuda_host::Both>("__all_sync", at, mask, p != 0 ? 1 : 0);
+CUDA_HOST_INLINE int __all_sync(unsigned mask, int p, CUDA_HOST_CALLER) {
+  return cuda_host::reduced<cuda_host::Both>("__all_sync", CUDA_HOST_AT, mask, p != 0 ? 1 : 0);
 }
 #define REDUCTION(name, type, fold)                                                                  \
-  CUDA_HOST_INLINE type name(unsigned mask, type value, cuda_host::Place at = CUDA_HOST_HERE) {      \
-    return cuda_host::reduced<cuda_host::fold>(#name, at, mask, value);                              \
+  CUDA_HOST_INLINE type name(unsigned mask, type value, CUDA_HOST_CALLER) {      \
+    return cuda_host::reduced<cuda_host::fold>(#name, CUDA_HOST_AT, mask, value);                              \
   }
 REDUCTION(__reduce_add_sync, int, Plus) REDUCTION(__reduce_add_sync, unsigned, Plus)
 REDUCTION(__reduce_min_sync, int, Least) REDUCTION(__reduce_min_sync, unsigned, Least)
@@ -331,8 +333,8 @@ template <class T> CUDA_HOST_INLINE void __stcs(T* p, T v) { *p = v; }
 template <class T> CUDA_HOST_INLINE void __stcg(T* p, T v) { *p = v; }
 inline long long clock64() { return static_cast<long long>(__builtin_ia32_rdtsc()); }
 inline int clock() { return static_cast<int>(clock64()); }
-CUDA_HOST_INLINE void __trap(cuda_host::Place at = CUDA_HOST_HERE) { cuda_host::trap("__trap", at); }
-#define assert(condition) ((condition) ? (void)0 : cuda_host::trap("assert(" #condition ")", CUDA_HOST_HERE))
+CUDA_HOST_INLINE void __trap(CUDA_HOST_CALLER) { cuda_host::trap("__trap", CUDA_HOST_AT); }
+#define assert(condition) ((condition) ? (void)0 : cuda_host::trap("assert(" #condition ")", cuda_host::Place{__FILE__, __LINE__}))
 
 #include "cuda_bf16.h"
 #include "cuda_fp16.h"

@@ -294,7 +294,7 @@ static void run_block() {
   unsigned alive = machine.threads, order[32], stalled = 0, at = 0;
   shuffled(order, warps);
   while (alive && !machine.failed) {
-    if (machine.schedule == RANDOM && !(drawn() & 7)) at = drawn() % warps;
+    if (machine.schedule == RANDOM && !stalled && !(drawn() & 7)) at = drawn() % warps;
     if (run_warp(order[at], &alive)) { stalled = 0; continue; }
     at = (at + 1) % warps;
     if (++stalled < warps) continue;

@@ -182,9 +182,9 @@ void check(uintptr_t p, unsigned n, bool writes, bool atomic, bool reads, void* 
   }
 }
 
-void undefined(const char* what, const char* file, int line) {
+void undefined(Kind kind, const char* what, const char* file, int line) {
   if (!current) __builtin_trap();
-  Report* report = fail(UNDEFINED);
+  Report* report = fail(kind);
   snprintf(report->what, sizeof report->what, "%s", what);
   snprintf(report->file, sizeof report->file, "%s", file);
   report->line = line;
@@ -265,12 +265,12 @@ HIDDEN __ubsan_handle_type_mismatch_v1_abort(Mismatch* data, uintptr_t p) {
 }
 HIDDEN __ubsan_handle_out_of_bounds_abort(OutOfArray* data, uintptr_t index) {
   char words[200];
-  snprintf(words, sizeof words, "index %ld is outside of an array of type %s", small(data->index, index), data->array->name);
-  cuda_host::undefined(words, data->at.file, data->at.line);
+  snprintf(words, sizeof words, "takes element %ld of an array of type %s", small(data->index, index), data->array->name);
+  cuda_host::undefined(cuda_host::OUT_OF_BOUNDS, words, data->at.file, data->at.line);
 }
 #define OVERFLOWS(name, words)                                                            \
   HIDDEN __ubsan_handle_##name##_abort(Plain* data, uintptr_t, uintptr_t) {               \
-    cuda_host::undefined(words, data->at.file, data->at.line);                            \
+    cuda_host::undefined(cuda_host::UNDEFINED, words, data->at.file, data->at.line);      \
   }
 OVERFLOWS(add_overflow, "a sum leaves the range of its signed type")
 OVERFLOWS(sub_overflow, "a difference leaves the range of its signed type")

@@ -71,23 +71,23 @@ template <class F, class T> void fill_fragment(F& f, T value) {
 }
 template <class Use, class T, class Layout>
 CUDA_HOST_INLINE void load_matrix_sync(fragment<Use, 16, 16, 16, T, Layout>& f, const T* p, unsigned stride,
-                                       cuda_host::Place at = CUDA_HOST_HERE) {
-  cuda_host::whole("wmma::load_matrix_sync", at);
-  cuda_host::check_tile(p, stride * sizeof(T), cuda_host::UNALIGNED_TILE, at);
+                                       CUDA_HOST_CALLER) {
+  cuda_host::whole("wmma::load_matrix_sync", CUDA_HOST_AT);
+  cuda_host::check_tile(p, stride * sizeof(T), cuda_host::UNALIGNED_TILE, CUDA_HOST_AT);
   cuda_host::load_tile(f.x, p, stride, cuda_host::By_columns<Layout>::value);
 }
 template <class T>
 CUDA_HOST_INLINE void load_matrix_sync(fragment<accumulator, 16, 16, 16, T>& f, const T* p, unsigned stride,
-                                       layout_t layout, cuda_host::Place at = CUDA_HOST_HERE) {
-  cuda_host::whole("wmma::load_matrix_sync", at);
-  cuda_host::check_tile(p, stride * sizeof(T), cuda_host::UNALIGNED_TILE, at);
+                                       layout_t layout, CUDA_HOST_CALLER) {
+  cuda_host::whole("wmma::load_matrix_sync", CUDA_HOST_AT);
+  cuda_host::check_tile(p, stride * sizeof(T), cuda_host::UNALIGNED_TILE, CUDA_HOST_AT);
   cuda_host::load_tile(f.x, p, stride, layout == mem_col_major);
 }
 template <class T>
 CUDA_HOST_INLINE void store_matrix_sync(T* p, const fragment<accumulator, 16, 16, 16, T>& f, unsigned stride,
-                                        layout_t layout, cuda_host::Place at = CUDA_HOST_HERE) {
-  cuda_host::whole("wmma::store_matrix_sync", at);
-  cuda_host::check_tile(p, stride * sizeof(T), cuda_host::UNALIGNED_TILE, at);
+                                        layout_t layout, CUDA_HOST_CALLER) {
+  cuda_host::whole("wmma::store_matrix_sync", CUDA_HOST_AT);
+  cuda_host::check_tile(p, stride * sizeof(T), cuda_host::UNALIGNED_TILE, CUDA_HOST_AT);
   for (unsigned i = 0; i < 8; i++) {
     unsigned e = cuda_host::lane_index() * 8 + i, r = e / 16, c = e % 16;
     (layout == mem_col_major ? p[c * stride + r] : p[r * stride + c]) = f.x[i];
@@ -97,10 +97,10 @@ template <class A, class B, class LA, class LB>
 CUDA_HOST_INLINE void mma_sync(fragment<accumulator, 16, 16, 16, float>& d, const fragment<matrix_a, 16, 16, 16, A, LA>& a,
                                const fragment<matrix_b, 16, 16, 16, B, LB>& b,
                                const fragment<accumulator, 16, 16, 16, float>& c,
-                               cuda_host::Place at = CUDA_HOST_HERE) {
+                               CUDA_HOST_CALLER) {
   cuda_host::Factors<A, B> offer;
   for (int i = 0; i < 8; i++) offer.a[i] = a.x[i], offer.b[i] = b.x[i], offer.c[i] = c.x[i];
-  cuda_host::meet_warp("wmma::mma_sync", at, 0xffffffffu, false, cuda_host::multiply<A, B>, &offer, d.x);
+  cuda_host::meet_warp("wmma::mma_sync", CUDA_HOST_AT, 0xffffffffu, false, cuda_host::multiply<A, B>, &offer, d.x);
 }
 }  // namespace wmma
 }  // namespace nvcuda

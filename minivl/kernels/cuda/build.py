@@ -30,7 +30,7 @@ UNDEFINED = "alignment,bounds,shift,integer-divide-by-zero,signed-integer-overfl
 PATTERN = "-ftrivial-auto-var-init=pattern"                # a variable that nobody set has a strange value
 COMMON = ("-std=c++17", "-fPIC", "-march=native", "-ffp-contract=fast", "-fno-strict-aliasing", "-fno-exceptions",
           "-fno-rtti", "-w")
-BUILDS = {"plain": ("-O2",),
+BUILDS = {"plain": ("-O2", "-g1"),
           "address": ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
                       "-fno-omit-frame-pointer", PATTERN),
           "check": ("-O1", "-g", f"-fsanitize=thread,{UNDEFINED}", "-fno-sanitize-recover=all", PATTERN,

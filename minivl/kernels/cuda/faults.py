@@ -116,6 +116,8 @@ def element(report: Report, context: Context) -> str:
 
 def out_of_bounds(report: Report, context: Context) -> str:
     """Which array was meant, and how large it is."""
+    if report.region < 0:                                  # an array of the thread's own, or one whose type says its size
+        return f"{who(report.thread, report.block, context)} {report.what.decode()}"
     array = context.arrays[report.region]
     size = f"{array.bytes // array.itemsize} elements" if array.itemsize else f"{array.bytes} bytes"
     return f"{actor(report, context)} {element(report, context)}, and {array.place} {array.name!r} has {size}"
@@ -224,7 +226,8 @@ def ended(said: str, code: int, context: Context) -> tuple[str, str, str, int]:
     if found := UNDEFINED.search(said):
         file, line, words = found.groups()
         kind = "misaligned" if "misaligned" in words else "undefined behaviour"
-        return kind, f"does what C++ leaves undefined: {words}", file, int(line)
+        kind = "out of bounds" if "out of bounds" in words else kind
+        return kind, f"does what C++ leaves undefined: {re.sub(' 0x[0-9a-f]+', '', words)}", file, int(line)
     if found := ADDRESS.search(said):
         deed, frame, beyond = DEED.search(said), own_frame(said), BEYOND.search(said)
         does = f"{'reads' if deed[1] == 'READ' else 'writes'} {deed[2]} bytes" if deed else "reaches"

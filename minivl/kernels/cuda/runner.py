@@ -101,7 +101,7 @@ class RawKernel:
         kernel may not do."""
         shape = self.shape_of(grid, block, shared_mem)
         values = checked(self.name, self.parameters, args)
-        memory = Memory(self.parameters, values, apart=self.module.build == "check")
+        memory = Memory(self.parameters, values, apart=self.module.build == "check" and self.module.server is None)
         launch, arrays = self.launch_of(shape, shared_mem, memory)
         context = Context(self.module.path, self.name, arrays, shape[1], shape[0])
         if self.module.server is not None:
