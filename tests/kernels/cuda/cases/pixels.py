@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from minivl.config import PreprocessorConfig
+from minivl import load
+from minivl.api import TINY
+from minivl.config import PreprocessorConfig, read_preprocessor
 from minivl.kernels.cuda import calls
 from minivl.kernels.cuda.interpreter import resize
 from minivl.passes import patches, picture
@@ -33,6 +37,6 @@ def patchify_case(frames: int, gh: int, gw: int, config: PreprocessorConfig, see
 
 
 def cases() -> list[Case]:
-    small = PreprocessorConfig(patch_size=2)
+    small = replace(read_preprocessor(TINY, load().config), patch_size=2)
     return [resize_case((13, 21), (28, 9), 0), resize_case((40, 6), (7, 30), 1), resize_case((9, 9), (9, 20), 2),
             patchify_case(3, 4, 6, small, 3), patchify_case(1, 2, 4, small, 4), patchify_case(2, 6, 2, small, 5)]
