@@ -258,7 +258,7 @@ def gpu() -> Device:
     """The first GPU. Raises NoDevice, which says which of driver, CuPy and toolkit is missing."""
     if lacking := missing():
         raise NoDevice('kernels="cuda" needs a GPU, and here there is ' + "; ".join(lacking) +
-                       '. Without a GPU the same kernels run on the processor, slowly: device="runner"')
+                       '. Without a GPU the same kernels run on the processor, slowly: kernels="cuda-runner"')
     return GPU()
 
 

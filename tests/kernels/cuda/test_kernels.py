@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from minivl.kernels.cuda import sources
-from minivl.kernels.cuda.build import NoCompiler, compiler
 from minivl.kernels.cuda.device import Launcher, Processor
 
 from .cases import BFLOAT16, FILES, FLOAT32, NAMES, wrong
@@ -19,31 +18,14 @@ from .cases.decode_attention import decode_case
 from .cases.gemv import gate_up_case, gemv_case
 from .cases.norm import norm_case
 from .cases.rotary import cache_case
+from .machines import machine, needs_compiler
 
 BUILDS = ("plain", "address", "check")
 SCHEDULES = [(build, *order) for build in BUILDS for order in (("forward", 0), ("reverse", 0), ("random", 1), ("random", 2))]
 FIRST = {("plain", "random", 1), ("address", "reverse", 0), ("check", "random", 2)}             # one of each build
 
 
-def have_compiler() -> bool:
-    try:
-        compiler()
-    except NoCompiler:
-        return False
-    return True
-
-
-pytestmark = pytest.mark.skipif(not have_compiler(), reason="kernels run on the processor with g++ or clang++")
-
-_machines: dict[tuple[str, str, int], Launcher] = {}
-
-
-def machine(build: str, schedule: str = "random", seed: int = 1) -> Launcher:
-    """One for each build and order, so that a kernel is loaded once."""
-    key = (build, schedule, seed)
-    if key not in _machines:
-        _machines[key] = Launcher(Processor(build=build, schedule=schedule, seed=seed))
-    return _machines[key]
+pytestmark = needs_compiler
 
 
 def test_every_kernel_file_has_cases():
