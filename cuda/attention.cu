@@ -82,7 +82,7 @@ attend_naive(const real* __restrict__ q, const real* __restrict__ k, const real*
 // A block takes 32 queries, 8 for each warp. It goes through the keys in tiles of 32, which lie in shared memory:
 // read once, used 32 times. In a score the lanes are keys, in the weighted sum they are channels.
 //   grid (tiles, heads), block 128, shared (32 HEAD + 32 (HEAD + 1) + 32 HEAD) floats
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 3)
 attend_tiled(const real* __restrict__ q, const real* __restrict__ k, const real* __restrict__ v,
              real* __restrict__ o, const int* __restrict__ tiles, int q_stride, int k_stride, int v_stride,
              int group, float scale) {
@@ -150,7 +150,7 @@ attend_tiled(const real* __restrict__ q, const real* __restrict__ k, const real*
 // shared memory, four keys in one read.
 //   Every row of q, k and v begins at 16 bytes. grid (tiles, heads), block 128,
 //   shared (32 HEAD + 32 (HEAD + 4) + 32 HEAD + 32 32) floats
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 3)
 attend_vectorised(const real* __restrict__ q, const real* __restrict__ k, const real* __restrict__ v,
                   real* __restrict__ o, const int* __restrict__ tiles, int q_stride, int k_stride, int v_stride,
                   int group, float scale) {

@@ -49,7 +49,7 @@ __device__ __forceinline__ void load_rows(const bf16* __restrict__ x, bf16* to, 
 
 // Every row of q, k and v begins at 16 bytes. grid (tiles, heads), block 128,
 // shared (64 + 32 + 32) (HEAD + 8) bfloat16, 64 36 + 64 floats
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 2)
 attend_tensor(const real* __restrict__ q, const real* __restrict__ k, const real* __restrict__ v,
               real* __restrict__ o, const int* __restrict__ tiles, int q_stride, int k_stride, int v_stride, int group,
               float scale) {

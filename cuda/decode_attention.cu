@@ -38,7 +38,7 @@ __device__ __forceinline__ void four(const float* from, float* to) {
 
 // grid (splits, kv_heads, n), block 128; rows of q, k and v begin at 16 bytes.
 // shared: SHARE HEAD + WARPS SHARE (KEYS + 2 + HEAD) floats, and WARPS KEYS PITCH reals
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 3)
 decode_part(const real* __restrict__ q, const real* __restrict__ k, const real* __restrict__ v,
             const int* __restrict__ spans, float* __restrict__ part_most, float* __restrict__ part_total,
             float* __restrict__ part_sum, int kv_heads, float scale) {

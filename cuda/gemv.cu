@@ -250,7 +250,7 @@ __device__ __forceinline__ void join_slices(float sum[TWO][ROWS], float* parts, 
 // many blocks as the card holds reads x once a block.
 //   grid min(ceil(n slices / 16), what the card holds), block 256,
 //   shared ROWS length reals (length: k rounded up to STRETCH) and 16 ROWS floats
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
 gemv_vectorised(const real* __restrict__ x, const weight* __restrict__ w, const float* __restrict__ scales,
                 const float* __restrict__ zeros, const float* __restrict__ bias, const real* residual,
                 real* y, int n, int k, int pitch, int has_bias, int has_residual, int slices) {
@@ -280,7 +280,7 @@ gemv_vectorised(const real* __restrict__ x, const weight* __restrict__ w, const 
 // The same for gate and up: the two rows are row i of the gate and row i of up, so that silu(gate) * up is formed
 // where both are. Neither goes through memory.
 //   grid min(ceil(n slices / 8), what the card holds), block 256, shared as above; w (2n, k), bias (2n)
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
 gemv_gate_up(const real* __restrict__ x, const weight* __restrict__ w, const float* __restrict__ scales,
              const float* __restrict__ zeros, const float* __restrict__ bias, real* y, int n, int k,
              int pitch, int has_bias, int slices) {
