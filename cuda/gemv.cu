@@ -3,6 +3,9 @@
 //   x (m, k), w (n, k)  ->  y (m, n) = x w^T + bias, m = ROWS of 1 to 4; and for a gated MLP, whose w (2n, k) holds
 //   gate above up:          y (m, n) = silu(x gate^T) * (x up^T)
 //
+// and for queries, keys and values: turned by the angles of their rows and written where attention reads them. In front
+// of the product the RMS norm of x can be formed, so that a layer's first half is this, attention, and this again.
+//
 // Operations: 2 m n k. Bytes: the weights, once: 2 n k in bfloat16, n k in int8, n k / 2 in int4. One row makes one
 // operation of each byte, and a card can do a hundred: time is the bytes over the bandwidth, and all that a kernel
 // can do is to keep enough loads of enough bytes under way.
@@ -120,11 +123,32 @@ __device__ __forceinline__ int place(int i) {
   return ((load / WARP * PIECES + piece) * WARP + load % WARP) * vector + i % vector;
 }
 
-// ROWS rows of x, each of `length` numbers, a multiple of STRETCH; what lies beyond k is zero.
-__device__ __forceinline__ void load_rows(const real* __restrict__ x, real* shared, int k, int length) {
-  for (int m = 0; m < ROWS; m++)
-    for (int i = threadIdx.x; i < length; i += THREADS)
-      shared[m * length + place(i)] = i < k ? x[(size_t)m * k + i] : (real)0;
+// ROWS rows of x, each of `length` numbers, a multiple of STRETCH; what lies beyond k is zero. Where has_norm says so,
+// what is multiplied is the RMS norm of the rows (norm.cu) with the weight `norm`: every block forms it anew, which
+// costs less than a launch of its own. `parts`: WARPS floats of shared memory.
+__device__ __forceinline__ void load_rows(const real* __restrict__ x, real* shared, float* parts, int k, int length,
+                                          const float* __restrict__ norm, float eps, int has_norm) {
+  for (int m = 0; m < ROWS; m++) {
+    const real* row = x + (size_t)m * k;
+    float turn = 1.f;
+    if (has_norm) {
+      // 1. the mean square: of each thread, of each warp, of the block
+      float sum = 0.f;
+      for (int i = threadIdx.x; i < k; i += THREADS) sum += widen(row[i]) * widen(row[i]);
+      sum = warp_sum(sum);
+      __syncthreads();                                         // the former row's parts are no longer read
+      if (threadIdx.x % WARP == 0) parts[threadIdx.x / WARP] = sum;
+      __syncthreads();
+      float mine = threadIdx.x % WARP < WARPS ? parts[threadIdx.x % WARP] : 0.f;
+      turn = 1.f / sqrtf(warp_sum(mine) / (float)k + eps);
+    }
+    // 2. the numbers, rounded before the weight and after it
+    for (int i = threadIdx.x; i < length; i += THREADS) {
+      real number = i < k ? row[i] : (real)0;
+      if (has_norm && i < k) number = narrow(rounded(widen(number) * turn) * norm[i]);
+      shared[m * length + place(i)] = number;
+    }
+  }
   __syncthreads();
 }
 
@@ -253,12 +277,13 @@ __device__ __forceinline__ void join_slices(float sum[TWO][ROWS], float* parts, 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 gemv_vectorised(const real* __restrict__ x, const weight* __restrict__ w, const float* __restrict__ scales,
                 const float* __restrict__ zeros, const float* __restrict__ bias, const real* residual,
-                real* y, int n, int k, int pitch, int has_bias, int has_residual, int slices) {
+                real* y, int n, int k, int pitch, int has_bias, int has_residual, int slices,
+                const float* __restrict__ norm, float eps, int has_norm) {
   extern __shared__ uint4 shared[];
   int length = (pitch + STRETCH - 1) / STRETCH * STRETCH;
   real* rows_of_x = reinterpret_cast<real*>(shared);
   float* parts = reinterpret_cast<float*>(rows_of_x + ROWS * length);
-  load_rows(x, rows_of_x, k, length);
+  load_rows(x, rows_of_x, parts, k, length, norm, eps, has_norm);
   int warp = threadIdx.x / WARP, pairs = WARPS / slices;       // of rows, that the block works on at a time
   for (int pair = blockIdx.x * pairs; pair * TWO < n; pair += gridDim.x * pairs) {
     int first = (pair + warp / slices) * TWO;
@@ -283,12 +308,12 @@ gemv_vectorised(const real* __restrict__ x, const weight* __restrict__ w, const 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 gemv_gate_up(const real* __restrict__ x, const weight* __restrict__ w, const float* __restrict__ scales,
              const float* __restrict__ zeros, const float* __restrict__ bias, real* y, int n, int k,
-             int pitch, int has_bias, int slices) {
+             int pitch, int has_bias, int slices, const float* __restrict__ norm, float eps, int has_norm) {
   extern __shared__ uint4 shared[];
   int length = (pitch + STRETCH - 1) / STRETCH * STRETCH;
   real* rows_of_x = reinterpret_cast<real*>(shared);
   float* parts = reinterpret_cast<float*>(rows_of_x + ROWS * length);
-  load_rows(x, rows_of_x, k, length);
+  load_rows(x, rows_of_x, parts, k, length, norm, eps, has_norm);
   int warp = threadIdx.x / WARP, pairs = WARPS / slices;
   for (int pair = blockIdx.x * pairs; pair < n; pair += gridDim.x * pairs) {
     int i = pair + warp / slices, gate_row = min(i, n - 1);
@@ -301,6 +326,51 @@ gemv_gate_up(const real* __restrict__ x, const weight* __restrict__ w, const flo
       float gate = rounded(has_bias ? sum[0][m] + bias[gate_row] : sum[0][m]);
       float up = rounded(has_bias ? sum[1][m] + bias[n + gate_row] : sum[1][m]);
       if (threadIdx.x % WARP == 0 && warp % slices == 0 && i < n) y[(size_t)m * n + i] = narrow(silu(gate) * up);
+    }
+  }
+}
+
+// The same for queries, keys and values of a decoder's step: a warp's two rows are channels i and i + half of one head,
+// which rotary embedding turns together (rotary.cu). Queries go to q, keys and values to their rows of the cache.
+//   w ((heads + 2 kv_heads) 2 half, k), cos and sin (m, half), rows (m) -> q (m, heads, 2 half), key and value caches
+//   grid min(ceil((heads + 2 kv_heads) half slices / 8), what the card holds), block 256, shared as above
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
+gemv_qkv(const real* __restrict__ x, const weight* __restrict__ w, const float* __restrict__ scales,
+         const float* __restrict__ zeros, const float* __restrict__ bias, const real* __restrict__ cos,
+         const real* __restrict__ sin, const int* __restrict__ rows, real* __restrict__ q, real* __restrict__ keys,
+         real* __restrict__ values, int heads, int kv_heads, int half, int k, int pitch, int has_bias, int slices,
+         const float* __restrict__ norm, float eps, int has_norm) {
+  extern __shared__ uint4 shared[];
+  int length = (pitch + STRETCH - 1) / STRETCH * STRETCH;
+  real* rows_of_x = reinterpret_cast<real*>(shared);
+  float* parts = reinterpret_cast<float*>(rows_of_x + ROWS * length);
+  load_rows(x, rows_of_x, parts, k, length, norm, eps, has_norm);
+  int warp = threadIdx.x / WARP, pairs = WARPS / slices, all = (heads + 2 * kv_heads) * half;
+  for (int pair = blockIdx.x * pairs; pair < all; pair += gridDim.x * pairs) {
+    // 1. which two channels these are, and their products
+    int mine = pair + warp / slices, p = min(mine, all - 1);
+    int head = p / half, i = p % half;
+    int row[TWO] = {2 * head * half + i, 2 * head * half + i + half};
+    float sum[TWO][ROWS];
+    two_rows(w, scales, zeros, rows_of_x, row, k, pitch, length, warp % slices, slices, sum);
+    join_slices(sum, parts, warp, slices);
+    if (threadIdx.x % WARP != 0 || warp % slices != 0 || mine >= all) continue;
+#pragma unroll
+    for (int m = 0; m < ROWS; m++) {
+      float a = rounded(has_bias ? sum[0][m] + bias[row[0]] : sum[0][m]);
+      float b = rounded(has_bias ? sum[1][m] + bias[row[1]] : sum[1][m]);
+      // 2. turned, unless they are a value's
+      float first = a, second = b;
+      if (head < heads + kv_heads) {
+        float c = widen(cos[m * half + i]), s = widen(sin[m * half + i]);
+        first = rounded(a * c) - rounded(b * s), second = rounded(b * c) + rounded(a * s);
+      }
+      // 3. where they go
+      size_t slot = rows[m];
+      real* to = head < heads              ? q + ((size_t)m * heads + head) * 2 * half
+                 : head < heads + kv_heads ? keys + (slot * kv_heads + head - heads) * 2 * half
+                                           : values + (slot * kv_heads + head - heads - kv_heads) * 2 * half;
+      to[i] = narrow(first), to[i + half] = narrow(second);
     }
   }
 }

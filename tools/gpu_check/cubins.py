@@ -32,7 +32,7 @@ TENSOR_FROM = 80                                               # bfloat16 on ten
 CEILINGS = {
     "attend_naive": 64, "attend_tiled": 128, "attend_vectorised": 168, "attend_tensor": 255,
     "decode_part": 160, "decode_combine": 64,
-    "gemv_naive": 64, "gemv_warp": 80, "gemv_vectorised": 152, "gemv_gate_up": 152,
+    "gemv_naive": 64, "gemv_warp": 80, "gemv_vectorised": 152, "gemv_gate_up": 152, "gemv_qkv": 152,
     "rms_norm_naive": 64, "rms_norm": 48, "add_rms_norm": 64, "add": 32,
     "rotate": 48, "rotate_into_cache": 48, "swiglu": 48, "gelu": 48,
     "take_rows": 48, "put_rows": 48, "embed": 48, "to_float32": 32, "to_bfloat16": 32, "finish": 40,

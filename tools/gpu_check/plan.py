@@ -62,15 +62,15 @@ def step_of(config: ModelConfig, keys: int, kind: str = "bf16") -> list[Call]:
     c, d, layers = config.text, config.text.hidden_size, config.text.num_hidden_layers
     a, kv, e = c.heads, c.kv_heads, c.head_dim
     heads = (a + 2 * kv) * e
-    return [gemv("gemv_vectorised", heads, d, layers, kind), gemv("gemv_vectorised", d, a * e, layers, kind),
+    qkv = gemv("gemv_vectorised", heads, d, layers, kind)._replace(kernel="gemv_qkv")
+    qkv = qkv._replace(shape=qkv.shape | {"heads": a, "kv_heads": kv}, bytes=qkv.bytes + 2 * heads)
+    return [qkv, gemv("gemv_vectorised", d, a * e, layers, kind),
             gemv("gemv_gate_up", c.intermediate_size, d, layers, kind),
             gemv("gemv_vectorised", d, c.intermediate_size, layers, kind),
             gemv("gemv_vectorised", c.vocab_size, d, 1, "int8" if kind != "bf16" else kind),
             Call("decode_part", {"keys": keys, "heads": a, "kv_heads": kv, "e": e}, 4 * keys * kv * e, 4 * keys * a * e,
                  calls.decode_shared(a // kv, e, 2), layers),
             Call("decode_combine", {"heads": a, "e": e}, 2 * a * e, 0, 0, layers),
-            Call("rotate_into_cache", {"rows": 1, "heads": a, "kv_heads": kv, "e": e}, 4 * heads, 3 * (a + kv) * e, 0, layers),
-            Call("add_rms_norm", {"rows": 1, "d": d}, 8 * d, 4 * d, 32, 2 * layers + 1),
             Call("best_of_parts", {"v": c.vocab_size}, 2 * c.vocab_size, 2 * c.vocab_size, 64, 1),
             Call("embed", {"d": d}, 4 * d, 0, 0, 1)]
 
@@ -81,12 +81,17 @@ def calls_of(sizes: Sizes) -> list[Call]:
     d, inner, rows = c.hidden_size, c.intermediate_size, sizes.rows
     patches, window = prod(sizes.picture) * 4, v.window_cells**2 * v.spatial_merge_size**2
     measured = [call for call in step_of(config, sizes.cached) if call.kernel not in ("decode_combine", "embed")]
+    a, kv, e = c.heads, c.kv_heads, c.head_dim
     measured += [gemv(f"gemv_{rung}", inner, d) for rung in ("naive", "warp")]
+    measured += [gemv("gemv_vectorised", inner, d)]
     measured += [gemv("gemv_vectorised", inner, d, kind=kind) for kind in ("int8", "int4")]
     for rung in ("naive", "tiled", "vectorised", "tensor"):
         measured += [attention(f"attend_{rung}", rows, c.heads, c.kv_heads, c.head_dim, rows, True),
                      attention(f"attend_{rung}", patches, v.heads, v.kv_heads, v.head_dim, window, False)]
-    return [*measured, Call("swiglu", {"rows": rows, "h": inner}, 6 * rows * inner, 5 * rows * inner),
+    return [*measured, Call("add_rms_norm", {"rows": rows, "d": d}, 4 * rows * d, 4 * rows * d, 32),
+            Call("rotate_into_cache", {"rows": rows, "heads": a, "kv_heads": kv, "e": e}, 4 * rows * (a + 2 * kv) * e,
+                 3 * rows * (a + kv) * e),
+            Call("swiglu", {"rows": rows, "h": inner}, 6 * rows * inner, 5 * rows * inner),
             Call("gelu", {"rows": rows, "d": d}, 4 * rows * d, 8 * rows * d)]
 
 
@@ -112,11 +117,19 @@ def predicted(config: ModelConfig, keys: int, kind: str = "bf16", card: float = 
 
 def rows(sizes: Sizes, built: list[Built]) -> Iterator[tuple[str, ...]]:
     """A line for each call: kernel, shapes, registers, shared bytes, planned bytes and operations, operations a byte."""
-    most = {row.kernel: max(one.registers for one in built if one.kernel == row.kernel) for row in built}
     for call in [*calls_of(sizes), *(one for one in step_of(sizes.config, sizes.cached) if one.kernel == "decode_combine")]:
         shape = " ".join(f"{key}={value}" for key, value in call.shape.items())
-        yield (call.kernel, shape, str(most.get(call.kernel, "?")), f"{call.shared:,}", f"{call.bytes:,}", f"{call.flops:,}",
+        yield (call.kernel, shape, registers(call, built), f"{call.shared:,}", f"{call.bytes:,}", f"{call.flops:,}",
                f"{call.flops / call.bytes:.1f}", str(call.times or ""))
+
+
+def registers(call: Call, built: list[Built]) -> str:
+    """Of a thread, in bfloat16 with the constants of the call."""
+    wanted = {"BF16": 1, "HEAD": call.shape.get("e"), "ROWS": 1, "WEIGHT": calls.WEIGHT[call.shape.get("kind", "bf16")],
+              "SHARE": call.shape["heads"] // call.shape["kv_heads"] if "kv_heads" in call.shape else None}
+    fits = [row for row in built if row.kernel == call.kernel
+            and all(wanted[key] in (None, value) for key, value in row.variant.defines if key in wanted)]
+    return str(max((row.registers for row in fits), default="?"))
 
 
 HEADER = ("kernel", "shapes", "registers", "shared bytes", "bytes", "operations", "operations a byte", "a token")

@@ -136,6 +136,15 @@ def gate_up_work(machine: Launcher, n: int, k: int, kind: str = "bf16") -> Calla
     return lambda: calls.gate_up(x, w, out=out)
 
 
+def qkv_work(machine: Launcher, n: int, k: int, heads: int, kv_heads: int, kind: str = "bf16") -> Callable[[], Any]:
+    e = n // (heads + 2 * kv_heads)
+    x, w, q = blank(machine, 1, k), matrix(machine, n, k, kind), blank(machine, 1, heads, e)
+    keys, values, cos, sin = (blank(machine, *shape) for shape in ((8, kv_heads, e),) * 2 + ((1, e // 2),) * 2)
+    cached = calls.Cached(keys, values, arrays.integers(machine, [3]))
+    norm = calls.Normed(machine.device.zeros(k, np.float32), 1e-6)
+    return lambda: calls.qkv(x, w, None, (cos, sin), q, cached, norm=norm)
+
+
 def attend_work(rung: str) -> Callable[..., Callable[[], Any]]:
     def made(machine: Launcher, rows: int, heads: int, kv_heads: int, e: int, segment: int, causal: bool
              ) -> Callable[[], Any]:
@@ -183,7 +192,7 @@ def likely_work(machine: Launcher, v: int) -> Callable[[], Any]:
 
 WORK: dict[str, Callable[..., Callable[[], Any]]] = {
     "gemv_naive": gemv_work("naive"), "gemv_warp": gemv_work("warp"), "gemv_vectorised": gemv_work(),
-    "gemv_gate_up": gate_up_work, "attend_naive": attend_work("naive"), "attend_tiled": attend_work("tiled"),
+    "gemv_gate_up": gate_up_work, "gemv_qkv": qkv_work, "attend_naive": attend_work("naive"), "attend_tiled": attend_work("tiled"),
     "attend_vectorised": attend_work("vectorised"), "attend_tensor": attend_work("tensor"), "decode_part": decode_work,
     "add_rms_norm": norm_work, "rotate_into_cache": rotate_work, "swiglu": swiglu_work, "gelu": gelu_work,
     "best_of_parts": likely_work}

@@ -9,7 +9,7 @@ Read next: the .cu file of a kernel; `interpreter.py`, who calls these.
 from __future__ import annotations
 
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -143,9 +143,17 @@ def decode_into(q: Array, k: Array, v: Array, spans: Raw, splits: int, parts: tu
 
 # ----------------------------------------------------------------------------------------------- products
 
+class Normed(NamedTuple):
+    """The RMS norm in front of a product: weight (float32 on the device) and eps."""
+    weight: Raw
+    eps: float
+
+
 def gemv(x: Array, w: Resident, bias: Raw | None = None, residual: Array | None = None,
-         rung: str = "vectorised", slices: int | None = None, out: Array | None = None) -> Array:
-    """A few rows times a matrix, plus a bias, plus the residual stream: n d -> n o, n from 1 to 4."""
+         rung: str = "vectorised", slices: int | None = None, out: Array | None = None,
+         norm: Normed | None = None) -> Array:
+    """A few rows times a matrix, plus a bias, plus the residual stream: n d -> n o, n from 1 to 4. norm:
+    of the rows, before; the rung "vectorised" alone has it."""
     (n, k), machine = x.shape, x.machine
     out = empty(machine, (n, w.shape[0]), x.dtype) if out is None else out
     args = [x.flat, w.numbers, *tables(w), unread(machine, bias),
@@ -154,24 +162,52 @@ def gemv(x: Array, w: Resident, bias: Raw | None = None, residual: Array | None 
     if rung == "vectorised":
         slices = slices or slices_of(machine, w.shape[0])
         grid, shared = grid_of(machine, w.shape[0] * slices, WARPS * TWO), gemv_shared(x, w)
-        args.append(np.int32(slices))
+        args += [np.int32(slices), *before(machine, norm)]
     else:
         grid, shared = blocks(w.shape[0], THREADS if rung == "naive" else WARPS), 0
     machine("gemv", f"gemv_{rung}", (grid,), THREADS, args, shared, **gemv_constants(x, w))
     return out
 
 
+def before(machine: Launcher, norm: Normed | None) -> list[Any]:
+    """The last arguments of a product that may have a norm before it."""
+    if norm is None:
+        return [machine.nothing, np.float32(0), np.int32(0)]
+    return [norm.weight, np.float32(norm.eps), np.int32(1)]
+
+
 def gate_up(x: Array, w: Resident, bias: Raw | None = None, slices: int | None = None,
-            out: Array | None = None) -> Array:
-    """silu(gate) * up of a few rows: n d -> n h, w (2h, d)."""
+            out: Array | None = None, norm: Normed | None = None) -> Array:
+    """silu(gate) * up of a few rows, or of their norm: n d -> n h, w (2h, d)."""
     (n, k), machine, inner = x.shape, x.machine, w.shape[0] // 2
     out = empty(machine, (n, inner), x.dtype) if out is None else out
     slices = slices or slices_of(machine, 2 * inner)
-    args = (x.flat, w.numbers, *tables(w), unread(machine, bias), out.flat, np.int32(inner),
-            np.int32(k), np.int32(w.pitch), np.int32(bias is not None), np.int32(slices))
+    args = (x.flat, w.numbers, *tables(w), unread(machine, bias), out.flat, np.int32(inner), np.int32(k),
+            np.int32(w.pitch), np.int32(bias is not None), np.int32(slices), *before(machine, norm))
     machine("gemv", "gemv_gate_up", (grid_of(machine, inner * slices, WARPS),), THREADS, args,
             gemv_shared(x, w), **gemv_constants(x, w))
     return out
+
+
+class Cached(NamedTuple):
+    """Where a step's keys and values go: one layer's caches (r k e), and the row of each token (int32)."""
+    k: Array
+    v: Array
+    rows: Raw
+
+
+def qkv(x: Array, w: Resident, bias: Raw | None, turn: tuple[Array, Array], q: Array, cached: Cached,
+        slices: int | None = None, norm: Normed | None = None) -> None:
+    """Queries, keys and values of a few rows, or of their norm: turned, into q (n a e) and the cache."""
+    (n, heads, e), kv_heads, machine = q.shape, cached.k.shape[1], x.machine
+    pairs = (heads + 2 * kv_heads) * e // 2
+    slices = slices or slices_of(machine, w.shape[0])
+    args = (x.flat, w.numbers, *tables(w), unread(machine, bias), turn[0].flat, turn[1].flat, cached.rows,
+            q.flat, cached.k.flat, cached.v.flat, np.int32(heads), np.int32(kv_heads), np.int32(e // 2),
+            np.int32(x.shape[1]), np.int32(w.pitch), np.int32(bias is not None), np.int32(slices),
+            *before(machine, norm))
+    machine("gemv", "gemv_qkv", (grid_of(machine, pairs * slices, WARPS),), THREADS, args,
+            gemv_shared(x, w), **gemv_constants(x, w))
 
 
 def tables(w: Resident) -> tuple[Raw, Raw]:

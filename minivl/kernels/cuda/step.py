@@ -1,9 +1,9 @@
 """A step of decoding: one token of each conversation through all layers, on memory that is taken once.
 
-    ids -> rows of the table -> for each layer: norm, qkv, rotate into the cache, attention in splits, out
-    onto the stream, norm, gate and up, down onto the stream -> norm -> scores
+    ids -> rows of the table -> for each layer: (norm, q k v, turned, into the cache), attention in splits,
+    out onto the stream, (norm, gate and up), down onto the stream -> (norm, scores)
 
-Nine launches a layer, and nothing of it waits for the host: what changes from token to token (ids,
+Six launches a layer (what stands in brackets is one), and nothing of it waits for the host: what changes from token to token (ids,
 positions, rows of the cache) lies in memory that is written before the step. So on a GPU the step is
 recorded once, as one graph, and replayed. `decoder` of `model.py` says what it means; the door runs that
 as soon as somebody looks inside.
@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from ... import model
-from ...checkpoint.tree import Block, Decoder
+from ...checkpoint.tree import Block, Decoder, Linear, Norm
 from ...passes.positions import mrope_angles
 from .. import definition
 from . import calls
@@ -32,8 +32,6 @@ from .weights import Resident
 class Room(NamedTuple):
     """Memory of one step of n tokens: the stream and what a layer makes on the way."""
     stream: Array
-    normed: Array
-    qkv: Array
     q: Array
     attended: Array
     inner: Array
@@ -79,27 +77,28 @@ class Step:
         calls.embed_into(self.whole[:n], n, table_of(w), r.stream)
         for i, layer in enumerate(w.layers):
             self.attention(i, layer)
-            calls.add_norm_into(r.stream, None, vector(layer.norm2), layer.norm2.eps, r.normed)
-            calls.gate_up(r.normed, layer.mlp.gate_up.weight, vector(layer.mlp.gate_up), out=r.inner)
+            calls.gate_up(r.stream, layer.mlp.gate_up.weight, vector(layer.mlp.gate_up), out=r.inner,
+                          norm=normed(layer.norm2))
             calls.gemv(r.inner, layer.mlp.down.weight, vector(layer.mlp.down), r.stream, out=r.stream)
-        calls.add_norm_into(r.stream, None, vector(w.norm), w.norm.eps, r.normed)
-        calls.gemv(r.normed, w.head.weight, vector(w.head), out=r.logits)
+        calls.gemv(r.stream, w.head.weight, vector(w.head), out=r.logits, norm=normed(w.norm))
 
     def attention(self, i: int, layer: Block) -> None:
         """The first half of a layer, onto the stream."""
-        r, n = self.room, self.n
-        k, v = self.cache.k[i], self.cache.v[i]
-        calls.add_norm_into(r.stream, None, vector(layer.norm1), layer.norm1.eps, r.normed)
-        calls.gemv(r.normed, layer.qkv.weight, vector(layer.qkv), out=r.qkv)
-        calls.rotate_into_cache(r.qkv, r.cos, r.sin, self.whole[n : 2 * n], r.q, k, v)
+        r, n, k, v = self.room, self.n, self.cache.k[i], self.cache.v[i]
+        calls.qkv(r.stream, layer.qkv.weight, vector(layer.qkv), (r.cos, r.sin), r.q,
+                  calls.Cached(k, v, self.whole[n : 2 * n]), norm=normed(layer.norm1))
         calls.decode_into(r.q, k, v, self.whole[2 * n :], self.splits, self.parts, r.attended)
         calls.gemv(r.attended.reshape(n, -1), layer.out.weight, vector(layer.out), r.stream, out=r.stream)
 
 
-def vector(part: Any) -> Any:
-    """A norm's weight or a bias on the device; None for a product without one."""
-    held = part.bias if hasattr(part, "bias") else part.weight
-    return None if held is None else held.numbers
+def vector(part: Linear) -> Any:
+    """A bias on the device; None for a product without one."""
+    return None if part.bias is None else part.bias.numbers            # type: ignore[attr-defined]
+
+
+def normed(norm: Norm) -> calls.Normed:
+    """A norm's weight on the device, and its eps."""
+    return calls.Normed(norm.weight.numbers, norm.eps)                 # type: ignore[attr-defined]
 
 
 def table_of(w: Decoder) -> Resident:
@@ -111,8 +110,7 @@ def table_of(w: Decoder) -> Resident:
 def room(machine: Launcher, n: int, w: Decoder) -> Room:
     """Memory of a step."""
     c, dtype, d = w.config, w.dtype, w.embed.shape[1]
-    shapes = {"stream": (n, d), "normed": (n, d), "qkv": (n, (c.heads + 2 * c.kv_heads) * c.head_dim),
-              "q": (n, c.heads, c.head_dim), "attended": (n, c.heads, c.head_dim),
+    shapes = {"stream": (n, d), "q": (n, c.heads, c.head_dim), "attended": (n, c.heads, c.head_dim),
               "inner": (n, w.layers[0].mlp.down.weight.shape[1]), "cos": (n, c.head_dim // 2),
               "sin": (n, c.head_dim // 2), "logits": (n, w.head.weight.shape[0])}
     return Room(**{name: empty(machine, shape, dtype) for name, shape in shapes.items()})
@@ -143,8 +141,8 @@ class Steps:
         if not (0 < n <= calls.FEW and isinstance(cache.k, Array) and n == len(asked) == len(cache.segments)
                 and not len(placeholders)):
             return False
-        size, d, table = cache.k.dtype.itemsize, w.embed.shape[1], w.embed
-        vectors = c.head_dim * size % 16 == 0 and d * size % 16 == 0
+        size, table = cache.k.dtype.itemsize, w.embed
+        vectors = c.head_dim * size % 16 == 0
         matrices = [m.weight for layer in w.layers[:1]
                     for m in (layer.qkv, layer.out, layer.mlp.gate_up, layer.mlp.down)]
         rows = [empty_rows(self.machine, n, m.shape[1], w.dtype) for m in matrices]
