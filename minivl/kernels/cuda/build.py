@@ -27,13 +27,14 @@ from ..kept import folder
 from . import sources
 
 UNDEFINED = "alignment,bounds,shift,integer-divide-by-zero,signed-integer-overflow"
+# Version 4: binutils of some years mix up the files of version 5.
 PATTERN = "-ftrivial-auto-var-init=pattern"                # a variable that nobody set has a strange value
 COMMON = ("-std=c++17", "-fPIC", "-march=native", "-ffp-contract=fast", "-fno-strict-aliasing", "-fno-exceptions",
           "-fno-rtti", "-w")
-BUILDS = {"plain": ("-O2", "-g1"),
-          "address": ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
+BUILDS = {"plain": ("-O2", "-g1", "-gdwarf-4"),
+          "address": ("-O1", "-g", "-gdwarf-4", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
                       "-fno-omit-frame-pointer", PATTERN),
-          "check": ("-O1", "-g", f"-fsanitize=thread,{UNDEFINED}", "-fno-sanitize-recover=all", PATTERN,
+          "check": ("-O1", "-g", "-gdwarf-4", f"-fsanitize=thread,{UNDEFINED}", "-fno-sanitize-recover=all", PATTERN,
                     "--param", "tsan-instrument-func-entry-exit=0")}
 PARTS = {"plain": ("machine.cpp",), "address": ("machine.cpp",), "check": ("machine.cpp", "memory.cpp")}
 MACHINE = {"plain": (), "address": ("-DCUDA_HOST_ADDRESS",), "check": ("-DCUDA_HOST_CHECK",)}
@@ -68,19 +69,25 @@ class Compiler(NamedTuple):
     version: str
 
 
-@functools.cache
-def compiler() -> Compiler:
-    """The compiler: MINIVL_CXX, or g++, or clang++. Raises NoCompiler."""
+def compiler_path() -> str:
+    """Where the compiler is: MINIVL_CXX, or g++, or clang++. Raises NoCompiler."""
     if sys.platform != "linux":
         raise NoCompiler("running a kernel on the CPU needs Linux, this is "
                          f"{sys.platform}: on Windows use WSL, on macOS a Linux container")
     asked = os.environ.get("MINIVL_CXX")
     for name in (asked,) if asked else ("g++", "clang++"):
         if path := shutil.which(name):
-            said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
-            return Compiler(path, said.partition("\n")[0])
+            return path
     raise NoCompiler(f"running a kernel on the CPU needs a C++ compiler, and {asked or 'g++'} is not here: "
                      "apt install g++")
+
+
+@functools.cache
+def compiler() -> Compiler:
+    """The compiler with its version. Raises NoCompiler."""
+    path = compiler_path()
+    said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
+    return Compiler(path, said.partition("\n")[0])
 
 
 def kernels_of(code: str) -> list[Kernel]:
@@ -214,7 +221,7 @@ def machine(build: str) -> tuple[str, ...]:
 def server(build: str) -> Path:
     """The program that runs launches in a process of its own."""
     flags = ["-fsanitize=address,undefined"] if build == "address" else []
-    words = ["-std=c++17", "-O1", "-g", *flags, str(sources.host() / "serve.cpp"), "-o", "{out}", "-ldl"]
+    words = ["-std=c++17", "-O1", "-g", "-gdwarf-4", *flags, str(sources.host() / "serve.cpp"), "-o", "{out}", "-ldl"]
     return made("serve", build, words)
 
 

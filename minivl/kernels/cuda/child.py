@@ -38,7 +38,7 @@ class Gone(Exception):
 class Server:
     """A process for one compiled file, started when it is first needed."""
 
-    def __init__(self, path: Path, build: str, seconds: int):
+    def __init__(self, path: Path, build: str, seconds: float):
         self.path, self.build, self.seconds = path, build, seconds
         self.process: subprocess.Popen[bytes] | None = None
         self.replies = -1

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -237,7 +238,7 @@ def ended(said: str, code: int, context: Context) -> tuple[str, str, str, int]:
     if found := SIGNAL.search(said):
         number = int(found[1])
         file, line = line_of(context.path, int(found[2], 16) + 1)
-        if number == 24:
+        if number == signal.SIGVTALRM:
             return "endless", "was still running when the time was up: does a loop ever end?", file, line
         return "crash", f"crashed with signal {number}: it reached far outside of its arrays", file, line
     return "crash", f"crashed; the process ended with code {code}: {said[-300:].strip()}", "", 0

@@ -46,7 +46,7 @@ class RawModule:
 
     def __init__(self, code: str, *, build: str = "plain", schedule: str = "forward", seed: int = 0,
                  options: Sequence[str] = (), name: str = "file.cu", isolated: bool = False,
-                 seconds: int = SECONDS):
+                 seconds: float = SECONDS):
         if schedule not in machine.SCHEDULES:
             raise ArgumentError(f"schedule must be {' or '.join(map(repr, machine.SCHEDULES))}, got {schedule!r}")
         self.build, self.schedule, self.seed, self.seconds = build, schedule, seed, seconds
