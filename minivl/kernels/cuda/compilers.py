@@ -78,11 +78,9 @@ def _of_package(name: str) -> Iterator[Path]:
 @functools.cache
 def nvcc() -> Path:
     """The compiler's path. Raises NoToolkit."""
-    programs = [home / "bin" / "nvcc" for home in homes()]
-    if on_path := shutil.which("nvcc"):
-        asked = [path for path in programs[:2] if os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")]
-        programs = [*asked, Path(on_path), *programs]
-    for program in programs:
+    asked = [Path(os.environ[name]) / "bin" / "nvcc" for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
+    on_path = shutil.which("nvcc")
+    for program in (*asked, *([Path(on_path)] if on_path else []), *(home / "bin" / "nvcc" for home in homes())):
         if program.is_file() and os.access(program, os.X_OK):
             return program
     raise NoToolkit(f"compiling for a GPU needs nvcc, which is not here (no GPU is needed): {INSTALL}")
