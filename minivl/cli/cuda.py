@@ -50,8 +50,8 @@ def sizes(option: str, said: str | None) -> tuple[int, ...] | None:
 
 def examine() -> dict[str, Any]:
     """What there is for kernels="cuda" and for checking kernels here: a reason stands for each thing that is not."""
-    from ..kernels.cuda import build, compilers
-    return {"cxx": found(build.compiler_path), "nvcc": found(lambda: str(compilers.nvcc())),
+    from ..kernels.cuda import build, compilers, device
+    return {"lacking": device.missing(), "cxx": found(build.compiler_path), "nvcc": found(lambda: str(compilers.nvcc())),
             "nvrtc": found(lambda: str(compilers.nvrtc())),
             "cupy": cupy(), "driver": driver(), "gpu": gpu()}
 
@@ -104,5 +104,5 @@ def rows(findings: dict[str, Any]) -> list[tuple[str, str]]:
              "gpu": "GPU"}
     said = [(f"  {name}", findings[key].get("found") or f"missing: {findings[key]['missing']}")
             for key, name in names.items()]
-    ready = all("found" in findings[key] for key in ("cupy", "driver", "gpu"))
-    return [("CUDA", 'kernels="cuda" can run' if ready else 'kernels="cuda" cannot run here'), *said]
+    able = 'kernels="cuda" cannot run here, kernels="cuda-runner" does: the same kernels on the CPU, slowly'
+    return [("CUDA", able if findings["lacking"] else 'kernels="cuda" can run'), *said]

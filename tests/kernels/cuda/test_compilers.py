@@ -125,7 +125,7 @@ def test_the_doctor_says_what_is_missing(monkeypatch, fresh):
     monkeypatch.setattr(cuda.ctypes, "CDLL", lambda name: (_ for _ in ()).throw(OSError(name)))
     monkeypatch.setattr(subprocess, "run", lambda *args, **more: pytest.fail("a program ran"))
     rows = dict(cuda.rows(cuda.examine()))
-    assert rows["CUDA"] == 'kernels="cuda" cannot run here'
+    assert rows["CUDA"].startswith('kernels="cuda" cannot run here')
     for name, words in (("kernels on the CPU", ""), ("nvcc", "pip install nvidia-cuda-nvcc"), ("NVRTC", "pip install"),
                         ("driver", "NVIDIA's driver"), ("GPU", "no GPU without a driver")):
         assert rows[f"  {name}"].startswith("missing: ") and words in rows[f"  {name}"]
