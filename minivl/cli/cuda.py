@@ -49,9 +49,10 @@ def sizes(option: str, said: str | None) -> tuple[int, ...] | None:
 # ---- minivl doctor
 
 def examine() -> dict[str, Any]:
-    """What there is for kernels="cuda" and for checking kernels here: a reason stands for each thing that is not."""
+    """What there is for kernels="cuda" and for checking kernels; a reason for each thing that is not."""
     from ..kernels.cuda import build, compilers, device
-    return {"lacking": device.missing(), "cxx": found(build.compiler_path), "nvcc": found(lambda: str(compilers.nvcc())),
+    return {"lacking": device.missing(), "cxx": found(build.compiler_path),
+            "nvcc": found(lambda: str(compilers.nvcc())),
             "nvrtc": found(lambda: str(compilers.nvrtc())),
             "cupy": cupy(), "driver": driver(), "gpu": gpu()}
 

@@ -111,7 +111,8 @@ def check(source: str | Path, kernel: str | None = None, grid: Sequence[int] | N
     """
     code, file = told(source, name)
     case = case_of(code, kernel)
-    given = {"kernel": kernel, "grid": grid, "block": block, "values": values, "expected": expected, "shared": shared}
+    given: dict[str, Any] = {"kernel": kernel, "grid": grid, "block": block, "values": values,
+                             "expected": expected, "shared": shared}
     case = case._replace(**{key: value for key, value in given.items() if value is not None})
     if not case.kernel or not case.grid or not case.block:
         raise ArgumentError(f"{file}: say how it is launched, in its first lines, as //: kernel<<<blocks, threads>>>")
@@ -210,8 +211,8 @@ def compared(kernel: RawKernel, arguments: Sequence[Any], case: Case) -> Finding
             continue
         right = np.broadcast_to(widened(parameter, np.asarray(case.expected[parameter.name])), array.shape)
         made = widened(parameter, array)
-        bad = ~np.isclose(made, right, rtol=CLOSE.get(parameter.kind, 0), atol=CLOSE.get(parameter.kind, 0) * scale(right),
-                          equal_nan=True)
+        close = CLOSE.get(parameter.kind, 0)
+        bad = ~np.isclose(made, right, rtol=close, atol=close * scale(right), equal_nan=True)
         if bad.any():
             return Finding("wrong", differing(parameter.name, made, right, bad), "", 0, [])
     return None

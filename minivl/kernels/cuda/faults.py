@@ -117,7 +117,7 @@ def element(report: Report, context: Context) -> str:
 
 def out_of_bounds(report: Report, context: Context) -> str:
     """Which array was meant, and how large it is."""
-    if report.region < 0:                                  # an array of the thread's own, or one whose type says its size
+    if report.region < 0:                                  # an array whose type says its size
         return f"{who(report.thread, report.block, context)} {report.what.decode()}"
     array = context.arrays[report.region]
     size = f"{array.bytes // array.itemsize} elements" if array.itemsize else f"{array.bytes} bytes"

@@ -71,7 +71,9 @@ class Memory:
 
     def back(self) -> None:
         """Copy what may have been written back into the caller's arrays."""
-        for piece in self.pieces if self.room is not None else ():
+        if self.room is None:
+            return
+        for piece in self.pieces:
             if not piece.read_only:
                 at = piece.start - self.room.ctypes.data
                 store(piece, self.room[at:at + piece.bytes])

@@ -131,11 +131,13 @@ class RawKernel:
         """The launch with its memory, and the names of that memory."""
         named = [(machine.Region(piece.start, piece.bytes, machine.ARGUMENT, piece.read_only),
                   Array(piece.name, piece.itemsize, piece.bytes)) for piece in memory.pieces]
-        named.append((machine.Region(0, shared, machine.DYNAMIC, 0), Array(*self.module.dynamic, shared, "shared memory")))
-        named += [(machine.Region(one.offset, one.bytes, machine.STATIC, 0),
-                   Array(one.name, self.module.sizes.get(one.name, 0), one.bytes, "shared array")) for one in self.module.symbols]
-        regions = (machine.Region * len(named))(*(region for region, _ in named))
         module = self.module
+        named.append((machine.Region(0, shared, machine.DYNAMIC, 0),
+                      Array(*module.dynamic, shared, "shared memory")))
+        named += [(machine.Region(one.offset, one.bytes, machine.STATIC, 0),
+                   Array(one.name, module.sizes.get(one.name, 0), one.bytes, "shared array"))
+                  for one in module.symbols]
+        regions = (machine.Region * len(named))(*(region for region, _ in named))
         launch = machine.Launch(machine.Index(*shape[0]), machine.Index(*shape[1]), shared, module.seed + 1,
                                 machine.SCHEDULES.index(module.schedule), len(named),
                                 ctypes.cast(regions, ctypes.POINTER(machine.Region)))

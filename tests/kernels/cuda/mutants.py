@@ -3,10 +3,10 @@
     python -m tests.kernels.cuda.mutants            # how many there are
     python -m tests.kernels.cuda.mutants gemv 20    # would the cases of gemv.cu notice 20 of them?
 
-What is changed: barriers left out, bounds and numbers by one, operators swapped, conditions turned round, an atomic that
-is none, a shuffle's mask and distance, a store to shared memory left out, a rounding, a vector that begins one element
-too late, a shared array that is too small. The questions are the kernels' own `cases`; a mutant runs in a process of its
-own, which may crash or never end.
+What is changed: barriers left out, bounds and numbers by one, operators swapped, conditions turned round, an
+atomic that is none, a shuffle's mask and distance, a store to shared memory left out, a rounding, a vector that begins one element
+too late, a shared array that is too small. The questions are the kernels' own `cases`; a mutant runs in a process of
+its own, which may crash or never end.
 
 Read next: `cases/__init__.py`; `test_mutants.py`, how many must be noticed, and which need not be.
 """
@@ -37,9 +37,12 @@ CHANGES = [
     ("barrier", r"__sync(?:threads|warp)\(\);", ";"),
     ("bound", r" < ", " <= "), ("bound", r" <= ", " < "), ("bound", r" >= ", " > "), ("bound", r" > ", " >= "),
     ("condition", r" == ", " != "), ("condition", r" != ", " == "), ("condition", r" && ", " || "),
-    ("condition", r" \|\| ", " && "), ("condition", r"\bif \((?!constexpr)([^;{}()]*(?:\([^()]*\)[^;{}()]*)*)\) ", r"if (!(\1)) "),
-    ("operator", r" \+ ", " - "), ("operator", r" - ", " + "), ("operator", r" \* ", " + "), ("operator", r" / ", " * "),
-    ("operator", r" % ", " / "), ("operator", r" & ", " | "), ("operator", r" >> ", " << "), ("operator", r" << ", " >> "),
+    ("condition", r" \|\| ", " && "),
+    ("condition", r"\bif \((?!constexpr)([^;{}()]*(?:\([^()]*\)[^;{}()]*)*)\) ", r"if (!(\1)) "),
+    ("operator", r" \+ ", " - "), ("operator", r" - ", " + "), ("operator", r" \* ", " + "),
+    ("operator", r" / ", " * "),
+    ("operator", r" % ", " / "), ("operator", r" & ", " | "),
+    ("operator", r" >> ", " << "), ("operator", r" << ", " >> "),
     ("operator", r" \+= ", " = "), ("operator", r" \*= ", " = "),
     ("number", r"(?<![\w.\"])(\d+)(?![\w.\"])", None),     # plus one
     ("atomic", r"\batomicAdd\(([^;]+), ([^;,]+)\);", r"*(\1) += \2;"),
@@ -131,7 +134,7 @@ def tried(mutant: Mutant) -> str | None:
 
 
 def main(words: list[str]) -> None:
-    """Say how many mutants there are, or try some of a file; or every n-th of a sample: `sample COUNT SEED PART PARTS`."""
+    """Say how many mutants there are, try some of a file, or every n-th of a sample: sample COUNT SEED PART PARTS."""
     if words[:1] == ["sample"]:
         count, seed, part, parts = map(int, words[1:])
         some = chosen(count, seed)[part::parts]

@@ -1,5 +1,5 @@
-"""Compiled kernels are kept and shared by processes; a text that does not compile is refused with its own lines; sources
-are found and put together."""
+"""Compiled kernels are kept and shared by processes; a text that does not compile is refused with its own lines;
+sources are found and put together."""
 
 import os
 import subprocess
@@ -146,9 +146,9 @@ def test_lines_stay_where_they_are():
 
 
 def test_elements_of_shared_arrays_are_known_by_their_type():
-    sizes, dynamic = build.shared_of("__shared__ unsigned short a[4], b[2][3]; __shared__ __align__(16) float4 c[2];\n"
-                                     "extern __shared__ __nv_bfloat16 room[]; __shared__ Thing d[2]; __shared__ unsigned "
-                                     "long long e;")
+    sizes, dynamic = build.shared_of(
+        "__shared__ unsigned short a[4], b[2][3]; __shared__ __align__(16) float4 c[2];\n"
+        "extern __shared__ __nv_bfloat16 room[]; __shared__ Thing d[2]; __shared__ unsigned long long e;")
     assert sizes == {"a": 2, "b": 2, "c": 16, "room": 2, "d": 0, "e": 8} and dynamic == ("room", 2)
 
 

@@ -43,7 +43,8 @@ def test_a_missing_barrier_is_told_with_the_line_and_what_it_does_to_the_numbers
     first, second = verdict.findings
     assert (first.kind, first.line) == ("uninitialised shared memory", 12)
     assert first.runs == ["check forward", "check random 1"]
-    assert second.kind == "wrong" and "y[0] is nan, should be" in second.words and "of 128 elements of y are" in second.words
+    assert second.kind == "wrong" and "y[0] is nan, should be" in second.words
+    assert "of 128 elements of y are" in second.words
     said = str(verdict)
     assert "2 things are wrong" in said and "  >   12 |   y[blockIdx.x * 64 + t] = tile[63 - t];" in said
     assert "thread 0 of block 0 reads tile[63], which nobody wrote" in said
@@ -102,9 +103,9 @@ extern "C" __global__ void mixed(const __nv_bfloat16* x, const __half* h, const 
 @pytest.mark.parametrize("change, words", [
     (("//: x = rng.normal(size=128)\n", ""), "//: y == x.reshape(2, 64)[:, ::-1].reshape(-1): NameError"),
     (("//: y = np.full(128, np.nan)\n", ""), "flip takes y, which no value is given for: write //: y = ..."),
-    (("//: flip<<<rows, 64>>>\n", ""), "say how it is launched, in its first lines, as //: kernel<<<blocks, threads>>>"),
+    (("//: flip<<<rows, 64>>>\n", ""), "say how it is launched, in its first lines, as //: kernel<<<"),
     (("flip<<<rows, 64>>>", "flip<<<none, 64>>>"), "//: flip<<<none, 64>>>: NameError"),
-    (("//: rows = 2", "//: print(rows)"), "//: print(rows): ValueError: it is neither `name = value` nor `name == value`"),
+    (("//: rows = 2", "//: print(rows)"), "//: print(rows): ValueError: it is neither `name = value` nor"),
     (("flip<<<rows", "flop<<<rows"), "there is no kernel 'flop': this text defines 'flip'")])
 def test_what_is_missing_in_the_first_lines_is_said(change, words):
     with pytest.raises(ArgumentError) as refused:

@@ -317,4 +317,4 @@ extern "C" __global__ void ints(int* y) { y[threadIdx.x] = total<int, 32>(y[thre
         y = np.arange(32, dtype=kind)
         made.get_function(name)((1,), (32,), (y,))
         assert (y == 496).all()
-    assert made.get_function("floats").attributes["shared_size_bytes"] == 256       # of two functions, as far as is known
+    assert made.get_function("floats").attributes["shared_size_bytes"] == 256       # of both functions

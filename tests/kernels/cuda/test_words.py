@@ -75,7 +75,8 @@ def test_shuffles_reach_the_lanes_that_cuda_says(words, width, by):
         warp, lane = t // 32 * 32, t % 32
         start = lane // width * width
         end = start + width - 1
-        wanted = [start + by % width, lane ^ by if lane ^ by <= end else lane, lane - by if lane - by >= start else lane,
+        wanted = [start + by % width, lane ^ by if lane ^ by <= end else lane,
+                  lane - by if lane - by >= start else lane,
                   lane + by if lane + by <= end else lane, lane ^ 1]
         assert y[:5, t].tolist() == [x[warp + one] for one in wanted], (t, by, width)
         assert y[5, t] == t ^ 2
@@ -119,7 +120,8 @@ def test_bits_and_bytes(words):
         text = f"{v:032b}"
         signed, plain = ([(one >> 8 * k & 255) - (256 if s and one >> 8 * k & 128 else 0) for k in range(4)]
                          for one, s in ((v, 1), (v, 0)))
-        signed_w, plain_w = ([(w >> 8 * k & 255) - (256 if s and w >> 8 * k & 128 else 0) for k in range(4)] for s in (1, 0))
+        signed_w, plain_w = ([(w >> 8 * k & 255) - (256 if s and w >> 8 * k & 128 else 0) for k in range(4)]
+                             for s in (1, 0))
         both = (w << 32 | v).to_bytes(8, "little")
         right = [text.count("1"), len(text) - len(text.lstrip("0")), (v & -v).bit_length(), int(text[::-1], 2),
                  sum(map(int.__mul__, signed, signed_w)) + 5, sum(map(int.__mul__, plain, plain_w)) + 5,
@@ -144,7 +146,8 @@ def test_arithmetic(words):
 def test_blocks_and_threads_of_three_axes(words):
     y = np.full(6 * 24, -1, i32)
     words("place", (3, 2), (4, 3, 2), y)
-    right = [10000 * block + 100 * z + 10 * r + c for block in range(6) for z in range(2) for r in range(3) for c in range(4)]
+    right = [10000 * block + 100 * z + 10 * r + c
+             for block in range(6) for z in range(2) for r in range(3) for c in range(4)]
     assert y.tolist() == right
 
 
@@ -164,4 +167,5 @@ def test_a_tile_that_cuda_would_not_load_is_refused():
     a = np.zeros(16 * 17 + 8, np.float16)
     for given, k, said in ((a[1:257], 16, "32 bytes"), (a[:272], 17, "16 bytes")):
         with pytest.raises(KernelFault, match=said):
-            made.get_function("product_half")((1, 1), (32,), (given, a[:256], np.zeros(256, f32), i32(16), i32(16), i32(k)))
+            args = (given, a[:256], np.zeros(256, f32), i32(16), i32(16), i32(k))
+            made.get_function("product_half")((1, 1), (32,), args)
