@@ -266,7 +266,7 @@ def evaluated(name: str, launch: str, lines: Sequence[str]) -> Case:
                 left, right = node.value.left, node.value.comparators[0]
                 expected[ast.unparse(left)] = eval(ast.unparse(right), space)
             else:
-                raise ValueError("it is neither `name = value` nor `name == value`")
+                raise ArgumentError("it is neither `name = value` nor `name == value`")
         except Exception as error:
             raise ArgumentError(f"//: {line}: {type(error).__name__}: {error}") from None
     try:

@@ -109,7 +109,8 @@ class RawKernel:
         else:
             report = self.run(launch, memory, values)
         if report.kind:
-            raise fault(report, context)
+            error = fault(report, context)
+            raise error
         memory.back()
 
     def run(self, launch: machine.Launch, memory: Memory, values: Sequence[Any]) -> machine.Report:

@@ -4,9 +4,9 @@
     python -m tests.kernels.cuda.mutants gemv 20    # would the cases of gemv.cu notice 20 of them?
 
 What is changed: barriers left out, bounds and numbers by one, operators swapped, conditions turned round, an
-atomic that is none, a shuffle's mask and distance, a store to shared memory left out, a rounding, a vector that begins one element
-too late, a shared array that is too small. The questions are the kernels' own `cases`; a mutant runs in a process of
-its own, which may crash or never end.
+atomic that is none, a shuffle's mask and distance, a store to shared memory left out, a rounding, a vector that
+begins one element too late, a shared array that is too small. The questions are the kernels' own `cases`; a mutant
+runs in a process of its own, which may crash or never end.
 
 Read next: `cases/__init__.py`; `test_mutants.py`, how many must be noticed, and which need not be.
 """

@@ -105,7 +105,7 @@ extern "C" __global__ void mixed(const __nv_bfloat16* x, const __half* h, const 
     (("//: y = np.full(128, np.nan)\n", ""), "flip takes y, which no value is given for: write //: y = ..."),
     (("//: flip<<<rows, 64>>>\n", ""), "say how it is launched, in its first lines, as //: kernel<<<"),
     (("flip<<<rows, 64>>>", "flip<<<none, 64>>>"), "//: flip<<<none, 64>>>: NameError"),
-    (("//: rows = 2", "//: print(rows)"), "//: print(rows): ValueError: it is neither `name = value` nor"),
+    (("//: rows = 2", "//: print(rows)"), "//: print(rows): ArgumentError: it is neither `name = value` nor"),
     (("flip<<<rows", "flop<<<rows"), "there is no kernel 'flop': this text defines 'flip'")])
 def test_what_is_missing_in_the_first_lines_is_said(change, words):
     with pytest.raises(ArgumentError) as refused:
