@@ -17,8 +17,8 @@ import pytest
 import minivl
 
 PACKAGE = Path(minivl.__file__).parent
-ORDER = ("door", "config", "checkpoint", "text", "kernels", "passes", "model", "kernels.jit", "kernels.cuda", "run", "api",
-         "show", "truth", "teach", "cli")
+ORDER = ("door", "config", "checkpoint", "text", "kernels", "passes", "model", "kernels.jit", "kernels.cuda", "run",
+         "api", "show", "truth", "teach", "cli")
 FILES = {".".join(("minivl", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
          for path in sorted(PACKAGE.rglob("*.py"))}
 PAGE = PACKAGE.parent / "docs" / "guide" / "architecture.md"
