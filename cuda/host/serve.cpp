@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
+#include <sys/time.h>
 #include <ucontext.h>
 #include <unistd.h>
 #if defined(__SANITIZE_ADDRESS__)
@@ -72,20 +72,18 @@ static void catch_signals() {
   action.sa_sigaction = on_signal;
   action.sa_flags = SA_SIGINFO | SA_ONSTACK;
 #if defined(__SANITIZE_ADDRESS__)
-  const int all[] = {SIGXCPU};                            // the others are AddressSanitizer's to tell
+  const int all[] = {SIGVTALRM};                            // the others are AddressSanitizer's to tell
 #else
-  const int all[] = {SIGXCPU, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+  const int all[] = {SIGVTALRM, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
 #endif
   for (int number : all) sigaction(number, &action, nullptr);
 }
 
-static void allow(unsigned seconds) {                     // more of processor time; a process that sleeps uses none
-  rusage used;
-  getrusage(RUSAGE_SELF, &used);
-  rlimit limit;
-  getrlimit(RLIMIT_CPU, &limit);
-  limit.rlim_cur = used.ru_utime.tv_sec + used.ru_stime.tv_sec + seconds + 1;
-  setrlimit(RLIMIT_CPU, &limit);
+static void allow(double seconds) {                       // of processor time; a process that sleeps uses none
+  itimerval timer = {};
+  timer.it_value.tv_sec = static_cast<time_t>(seconds);
+  timer.it_value.tv_usec = static_cast<suseconds_t>((seconds - timer.it_value.tv_sec) * 1e6);
+  setitimer(ITIMER_VIRTUAL, &timer, nullptr);
 }
 
 struct Memory { char *whole, *start; size_t all, bytes; };
@@ -130,7 +128,7 @@ static void describe(int out, const char* kernel) {
   write_all(out, parameters, sizeof parameters);
 }
 
-static void serve_one(int out, unsigned seconds) {
+static void serve_one(int out, double seconds) {
   char kernel[256] = {}, name[256] = "cuda_host_run_";
   unsigned length = read_one<unsigned>();
   if (length > 200) _exit(1);
@@ -170,6 +168,7 @@ static void serve_one(int out, unsigned seconds) {
   static Report report;
   allow(seconds);
   go(run, argument, &launch, &report);
+  allow(0);
   write_all(out, &report, sizeof report);
   for (int i = 0; i < launch.regions; i++) {
     if (region[i].kind) continue;
@@ -187,5 +186,5 @@ int main(int count, char** words) {
   dladdr(reinterpret_cast<void*>(where), &about);
   base = reinterpret_cast<uintptr_t>(about.dli_fbase);
   catch_signals();
-  for (;;) serve_one(atoi(words[2]), atoi(words[3]));
+  for (;;) serve_one(atoi(words[2]), atof(words[3]));
 }

@@ -1,5 +1,4 @@
-"""`minivl doctor` about interpreters: which one "auto" takes, what the compiled one finds here, and what
-kernels="cuda" would need.
+"""`minivl doctor` about interpreters: which one "auto" takes, and what the compiled one finds here.
 
 Read next: `kernels/jit/tiers.py` of the package.
 """
@@ -27,28 +26,6 @@ def examine() -> dict[str, Any]:
             "because": "MINIVL_TIER asks for it" if asked else "the highest that this processor has",
             "needs": {tier.name: tiers.lacking(tier) for tier in tiers.TIERS.values()},
             "threads": team().size, **kept(folder())}
-
-
-def examine_gpu() -> dict[str, Any]:
-    """Whether the CUDA kernels could run on a GPU here, and what is missing; whether they can run on the
-    processor, which takes a C++ compiler."""
-    from ..kernels.cuda.build import NoCompiler, compiler
-    from ..kernels.cuda.device import missing
-    try:
-        found: str | None = compiler().path
-    except NoCompiler:
-        found = None
-    return {"missing": missing(), "compiler": found}
-
-
-def gpu_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
-    """The same for a reader."""
-    if "error" in found:
-        return [("gpu", f"failed: {found['error']}")]
-    compiler = found["compiler"]
-    runner = f"compiled by {compiler}" if compiler else "which needs a C++ compiler (g++ or clang++)"
-    return [("gpu", '; '.join(found["missing"]) or 'found: kernels="cuda"'),
-            ("  without one", f'kernels="cuda-runner", the same kernels on the processor, {runner}')]
 
 
 def kept(folder: Path | None) -> dict[str, Any]:

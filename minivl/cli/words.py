@@ -702,6 +702,36 @@ def diagnose(path: Annotated[Path, typer.Argument(metavar="TRACE", help=(
     raise typer.Exit(diagnose(path, golden, names, precision, model, most, as_json, page))
 
 
+cuda = typer.Typer(cls=TyperGroup, rich_markup_mode=None, no_args_is_help=True,
+                   help="Check a CUDA kernel on the CPU: no GPU is needed.")
+app.add_typer(cuda, name="cuda")
+
+
+@cuda.command("check")
+def cuda_check(
+        path: Annotated[Path, typer.Argument(metavar="FILE.cu", show_default=False, help=(
+            "Its lines that begin with //: say how it is launched, with what, and what must come out."))],
+        kernel: Annotated[str | None, typer.Option(show_default=False, help=(
+            "Which kernel; without it the first that has a launch."))] = None,
+        grid: Annotated[str | None, typer.Option(metavar="X[,Y[,Z]]", show_default=False,
+                                                 help="Blocks, in place of the file's.")] = None,
+        block: Annotated[str | None, typer.Option(metavar="X[,Y[,Z]]", show_default=False,
+                                                  help="Threads of a block, in place of the file's.")] = None,
+        shared: Annotated[int | None, typer.Option(metavar="BYTES", min=0, show_default=False,
+                                                   help="Dynamic shared memory.")] = None,
+        as_json: AsJson = False) -> None:
+    """Run a kernel in every build and schedule. It says what is wrong, in which line: a race, an access out
+    of bounds, shared memory that nobody wrote, a deadlock, a wrong number.
+
+    Takes Linux and g++. The file is compiled and runs, and its //: lines are Python: check files that you
+    trust. Exit code 0: nothing is wrong; 1: something is.
+
+    JSON: kernel, file, ok, runs, compared, findings: [kind, words, file, line, runs].
+    """
+    from .cuda import check
+    raise typer.Exit(check(path, kernel, grid, block, shared, as_json))
+
+
 @app.command()
 def doctor(as_json: AsJson = False,
            measure: Annotated[bool, typer.Option("--measure", help="Measure this machine instead: how "
@@ -713,8 +743,9 @@ def doctor(as_json: AsJson = False,
 
     JSON: usable, minivl, python, executable, platform, machine, cores, memory, blas, resize, packages,
     embedded_model, hub, lessons: {missing, install}, kernels: [installed, compiled_from, tier, because,
-    needs: {tier: what it needs}, threads, cache, cached, cache_bytes], gpu: [missing, compiler]. With
-    --measure: bandwidth, peaks, weights, threads, lacking, edge, parts.
+    needs: {tier: what it needs}, threads, cache, cached, cache_bytes], cuda: {cxx, nvcc, nvrtc, cupy,
+    driver, gpu: {found or missing}}. With --measure: bandwidth, peaks,
+    weights, threads, lacking, edge, parts.
     """
     if measure or output is not None:
         from .measure import measure as measured

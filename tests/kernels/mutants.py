@@ -182,6 +182,21 @@ def attention():
     np.testing.assert_allclose(made, wanted, rtol=1e-4, atol=1e-5)
 
 
+def attention_in_pairs(tier):
+    """The same by products of bfloat16, for two key heads, one of whose blocks of queries is not full."""
+    def check():
+        rng = np.random.default_rng(0)
+        shapes = ((37, 4, 6), (70, 2, 6), (70, 2, 6))
+        q, k, v = (rng.normal(size=shape).astype(np.float32).astype("bfloat16") for shape in shapes)
+        segments = np.array([[0, 37, 0, 69]])
+        with running(tier, True, kind=Quick):
+            assert jit.in_pairs(q, k, v, segments)
+            made = jit.attend(q, k, v, segments, True)
+        wanted = definition.attend.definition(*(x.astype(np.float64) for x in (q, k, v)), segments, True)
+        np.testing.assert_allclose(made.astype(np.float64), wanted, rtol=2e-2, atol=2e-2)
+    return check
+
+
 def bytes_product(height, n, k, threads=1):
     """A check: rows of 8 bits by int8 weights, on tiles of the emulator."""
     def check():
@@ -207,15 +222,17 @@ SHARED = [product("amx", "float32", "bf16", 130, 200, 33, threads=3), product("a
           product("avx512", "float32", "bf16", 3, 200, 33, threads=3, bias=False),
           product("amx", "float32", "int4", 70, 200, 140, threads=2, bias=False)]
 BYTES = [bytes_product(70, 40, 150, threads=2), bytes_product(33, 40, 4200)]
+BY_PAIRS = [attention_in_pairs("avx512-bf16"), attention_in_pairs("amx")]
 FIRST = {"configure": TILES, "release": TILES, "tiles_bf16": TILES, "split_in_three": [laws_of_packers],
          "pairs_bf16": PAIRS, "widened": [*VECTORS, *FLOATS], "matrix_vector": FEW, "_number": FEW,
-         "scaled_sum": FEW, "strided": [attention], "_column": VECTORS, "_totals": VECTORS, "_put": VECTORS,
+         "grouped_vector": FEW, "_in_turn": FEW, "_one_step": FEW, "_together": FEW, "strided": [attention],
+         "short_pairs": BY_PAIRS, "short_tiles": BY_PAIRS, "_column": VECTORS, "_totals": VECTORS, "_put": VECTORS,
          "_corners": [*TILES, *BYTES],
          "pack_for_tiles": [laws_of_packers], "pack_for_vectors": [laws_of_packers], "expanded_product": WHOLE,
-         "tiles_s8": BYTES, "pack_bytes": BYTES, "_expanded_group": WHOLE, "_few": FEW,
+         "tiles_s8": BYTES, "pack_bytes": BYTES, "_expanded_group": WHOLE, "_few": FEW, "_few_grouped": FEW,
          "_expander": WHOLE, "_add_scaled": WHOLE, "_pairs": WHOLE, "_finish": TILES[:1], "matrix_product": SHARED[:1],
          "shared": SHARED, "_panel": VECTORS}
-EVERY = [*BYTES, *TILES, *PAIRS, *VECTORS, *FLOATS, *FEW, *WHOLE, *SHARED, laws_of_packers, attention]
+EVERY = [*BYTES, *TILES, *PAIRS, *VECTORS, *FLOATS, *FEW, *WHOLE, *SHARED, laws_of_packers, attention, *BY_PAIRS]
 
 
 def noticed(mutant: Mutant) -> str | None:
@@ -243,5 +260,5 @@ def noticed(mutant: Mutant) -> str | None:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or ("products", "drivers", "layout"):
+    for name in sys.argv[1:] or ("products", "drivers", "layout", "attention_bf16"):
         print(name, len(list(mutants(name))))

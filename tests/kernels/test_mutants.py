@@ -26,9 +26,8 @@ EQUIVALENT = [
     *((where, "k0 > 1", "k0 is a multiple of the steps that fit, which are two at least")
       for where in (PRODUCT, GROUP)),
     *((where, "zeros[:0]", "an empty table, whichever it is of") for where in (EXPANDED, VECTOR)),
-    (FOUR, "one(a, a_at, tiles, place, sums, c, 5 * COLUMNS", "one row, and the way to the next"),
-    (FOUR, "one(a, a_at, tiles, place, sums, c, 4 + COLUMNS", "one row, and the way to the next"),
-    (VECTOR, "sums[4 + COLUMNS:] = 0", ZEROS),
+    (FOUR, "one(a, 0, tiles, place, sums, c, 5 * COLUMNS", "one row, and the way to the next"),
+    (FOUR, "one(a, 0, tiles, place, sums, c, 4 + COLUMNS", "one row, and the way to the next"),
     ("drivers._expander", "U32(4294901761)", "whole numbers have no bit there"),
     ("drivers._expander", "(33 // in_word", "33 // 4 is 32 // 4, and 33 // 8 is 32 // 8"),
     (TILES, "rest = np.zeros(33", "a number of room more"),
@@ -44,8 +43,11 @@ EQUIVALENT = [
       for what in ("if scale >= 0", "else F32(1)")),
     ("products.split_in_three", "if part < 3", "what is left after the last part is not looked at"),
     ("products.split_in_three", "if part <= 2", "what is left after the last part is not looked at"),
-    ("products.matrix_vector", "turns = min(3, in_word)", "sums in turn, however many"),
-    ("products.matrix_vector", "turns = max(2, in_word)", "sums in turn, however many"),
+    *(("products._in_turn", what, "sums in turn, however many") for what in (
+        "max(IN_WORD", "min(2, 8", "max(3, 8", "max(2, 9", "8 // (rows + vectors)", "8 % (rows * vectors)")),
+    *((where, "", "what is asked for ahead is not used by asking") for where in ("products._ask",)),
+    *(("products." + where, what, "what is asked for ahead is not used by asking") for where, what in (
+        ("pairs_bf16", "_ask("), ("_one_step", "_ask("), ("pairs_bf16", "NEAR"))),
     ("layout.split", "np.uint32(4194304), np.uint32(1))", LAST),
     ("layout.split", "np.uint32(4194305), np.uint32(0))", LAST),
     ("layout._nearest", "bits | np.uint32(4194305)", LAST),
@@ -60,7 +62,7 @@ def reason(mutant):
 
 @pytest.fixture(scope="module")
 def every():
-    return [mutant for module in ("products", "drivers", "layout") for mutant in mutants(module)]
+    return [mutant for module in ("products", "drivers", "layout", "attention_bf16") for mutant in mutants(module)]
 
 
 def drawn_from(every, count, seed=SEED):

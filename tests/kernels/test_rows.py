@@ -5,6 +5,7 @@ Read next: `compiled.py`, how a tier is run.
 
 import itertools
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,12 +14,13 @@ from hypothesis import strategies as st
 from minivl.checkpoint.tree import Norm
 from minivl.checkpoint.weight import weight
 from minivl.kernels import definition, jit
-from minivl.kernels.jit import numbers, tiers
+from minivl.kernels.jit import attention_bf16, numbers, tiers
 
 from .compiled import BF16, HALF_STEP, HERE, PRECISIONS, Quick, running
 
 WIDTHS = {name: tier.lanes for name, tier in tiers.TIERS.items()}
 ONE_OF_EACH_WIDTH = [name for name in HERE if name in ("portable", "avx2", "avx512")]
+BY_PAIRS = [name for name, tier in tiers.TIERS.items() if tier.pair_rows]              # attention of bfloat16
 precisions = pytest.mark.parametrize("precision", PRECISIONS)
 F32 = np.float32
 
@@ -156,7 +158,7 @@ def heads_of(queries, keys, heads, kv_heads, e, precision, scale=1.0):
 
 
 @precisions
-@pytest.mark.parametrize("tier", ONE_OF_EACH_WIDTH)
+@pytest.mark.parametrize("tier", [*ONE_OF_EACH_WIDTH, *(name for name in BY_PAIRS if name in HERE)])
 def test_attention_of_every_width_of_heads(tier, precision):
     with running(tier, False):
         for e, segments, causal in itertools.product((2, 4, 6, 48, 80, 128), SEGMENTS.values(), (False, True)):
@@ -194,6 +196,68 @@ def test_attention_of_any_segments(queries, more, kv_heads, group, causal, seed)
                          if k0 + q1 - q0 <= queries + more else k0])
     segments = [row for row in segments if row[3] > row[2]]
     assert_attended(*heads_of(queries, queries + more, kv_heads * group, kv_heads, 4, "float32"), segments, causal)
+
+
+LONG = {"windows": ([[0, 64, 0, 64], [64, 70, 64, 70], [70, 97, 70, 97]], False), "causal": ([[0, 97, 0, 97]], True),
+        "later": ([[0, 20, 3, 96], [20, 60, 3, 96], [60, 97, 30, 97]], True), "odd": ([[5, 38, 7, 70]], False)}
+
+
+@pytest.mark.parametrize(("tier", "emulated"), [(name, True) for name in BY_PAIRS] +
+                         [(name, False) for name in BY_PAIRS if name in HERE])
+@pytest.mark.parametrize("segments", LONG)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_attention_by_pairs(tier, emulated, segments):
+    """Groups that leave lanes empty, heads that are no whole tile, blocks of keys that are not full, and keys that
+    several segments see, which are packed once."""
+    where, causal = LONG[segments]
+    kinds = ((2, 2, 80), (3, 1, 6)) if emulated else ((2, 2, 80), (3, 1, 6), (8, 1, 128), (7, 7, 48), (5, 1, 2))
+    with running(tier, emulated, threads=3, kind=Quick):
+        for heads, kv_heads, e in kinds:
+            q, k, v = heads_of(97, 97, heads, kv_heads, e, "bfloat16")
+            assert jit.in_pairs(q, k, v, np.array(where))
+            assert_attended(q, k, v, where, causal)
+
+
+@pytest.mark.parametrize("tier", [name for name in BY_PAIRS if name in HERE])
+def test_attention_by_pairs_spoils_no_other_row(tier):
+    """A query that is NaN spoils its own row; a key or a value that is, every row that sees it and no other. Scores of
+    thousands never overflow, and memory that was used before is not read again."""
+    with running(tier, False):
+        jit.attend(*heads_of(200, 200, 2, 2, 80, "bfloat16", scale=9.0), np.array([[0, 200, 0, 200]]), False)
+        q, k, v = heads_of(90, 90, 2, 1, 16, "bfloat16", scale=20.0)
+        segments = np.array([[0, 40, 0, 40], [40, 90, 40, 90]])
+        assert_attended(q, k, v, segments, False)
+        for x, at, rows in ((q, 2, [2]), (k, 7, range(40)), (v, 66, range(40, 90))):
+            kept, x[at] = x[at].copy(), np.nan
+            made = jit.attend(q, k, v, segments, False)
+            assert set(np.flatnonzero(np.isnan(made).any(axis=(1, 2)))) == set(rows)
+            x[at] = kept
+
+
+def test_what_pairs_cannot_hold_goes_the_other_way(monkeypatch):
+    """Odd widths of heads, one token that is decoded, keys of another precision."""
+    with running("avx512-bf16", True, kind=Quick):
+        q, k, v = heads_of(40, 40, 2, 2, 6, "bfloat16")
+        whole, one = np.array([[0, 40, 0, 40]]), np.array([[0, 1, 0, 40]])
+        assert jit.in_pairs(q, k, v, whole) and not jit.in_pairs(q, k, v, one)
+        assert not jit.in_pairs(q[..., :5], k[..., :5], v[..., :5], whole)
+        assert not jit.in_pairs(q, k.astype(np.float32), v, whole) and not jit.in_pairs(q, k, v, whole[:0])
+        assert not jit.in_pairs(*heads_of(40, 40, 66, 2, 6, "bfloat16"), whole)
+
+
+def test_powers_of_two():
+    """Within 3e-6 for all numbers from 0 down to where they vanish; NaN stays, and what is masked weighs nothing."""
+    power = attention_bf16.power_of_two
+
+    @numba.njit
+    def compiled(x, out):
+        for i in range(len(x)):
+            out[i] = power(x[i])
+    t = np.concatenate([-np.linspace(0, 125, 100_001), [-125.01, -200, -1e30, -np.inf, np.nan]]).astype(np.float32)
+    out = np.empty_like(t)
+    compiled(t, out)
+    np.testing.assert_allclose(out[:100_001], np.exp2(t[:100_001].astype(np.float64)), rtol=3e-6)
+    assert (out[100_001:-1] == 0).all() and np.isnan(out[-1])
 
 
 def test_scores_of_any_size_and_rows_that_are_not_finite():

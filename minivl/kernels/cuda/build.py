@@ -27,14 +27,15 @@ from ..kept import folder
 from . import sources
 
 UNDEFINED = "alignment,bounds,shift,integer-divide-by-zero,signed-integer-overflow"
+# Version 4: binutils of some years mix up the files of version 5.
 PATTERN = "-ftrivial-auto-var-init=pattern"                # a variable that nobody set has a strange value
 COMMON = ("-std=c++17", "-fPIC", "-march=native", "-ffp-contract=fast", "-fno-strict-aliasing", "-fno-exceptions",
           "-fno-rtti", "-w")
-BUILDS = {"plain": ("-O2", "-g1"),
-          "address": ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
-                      "-fno-omit-frame-pointer", PATTERN),
-          "check": ("-O1", "-g", f"-fsanitize=thread,{UNDEFINED}", "-fno-sanitize-recover=all", PATTERN,
-                    "--param", "tsan-instrument-func-entry-exit=0")}
+DEBUG = ("-O1", "-g", "-gdwarf-4", "-fno-sanitize-recover=all", "-DCUDA_HOST_PLACED", PATTERN)
+GCC_ALONE = ("--param", "tsan-instrument-func-entry-exit=0")
+BUILDS = {"plain": ("-O2", "-g1", "-gdwarf-4"),
+          "address": (*DEBUG, "-fsanitize=address,undefined", "-fno-omit-frame-pointer"),
+          "check": (*DEBUG, f"-fsanitize=thread,{UNDEFINED}", *GCC_ALONE)}
 PARTS = {"plain": ("machine.cpp",), "address": ("machine.cpp",), "check": ("machine.cpp", "memory.cpp")}
 MACHINE = {"plain": (), "address": ("-DCUDA_HOST_ADDRESS",), "check": ("-DCUDA_HOST_CHECK",)}
 
@@ -68,19 +69,25 @@ class Compiler(NamedTuple):
     version: str
 
 
-@functools.cache
-def compiler() -> Compiler:
-    """The compiler: MINIVL_CXX, or g++, or clang++. Raises NoCompiler."""
+def compiler_path() -> str:
+    """Where the compiler is: MINIVL_CXX, or g++, or clang++. Raises NoCompiler."""
     if sys.platform != "linux":
         raise NoCompiler("running a kernel on the CPU needs Linux, this is "
                          f"{sys.platform}: on Windows use WSL, on macOS a Linux container")
     asked = os.environ.get("MINIVL_CXX")
     for name in (asked,) if asked else ("g++", "clang++"):
         if path := shutil.which(name):
-            said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
-            return Compiler(path, said.partition("\n")[0])
+            return path
     raise NoCompiler(f"running a kernel on the CPU needs a C++ compiler, and {asked or 'g++'} is not here: "
                      "apt install g++")
+
+
+@functools.cache
+def compiler() -> Compiler:
+    """The compiler with its version. Raises NoCompiler."""
+    path = compiler_path()
+    said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
+    return Compiler(path, said.partition("\n")[0])
 
 
 def kernels_of(code: str) -> list[Kernel]:
@@ -124,8 +131,9 @@ def blanked(comment: re.Match[str]) -> str:
     return re.sub(r"[^\n]", " ", comment[0])
 
 
-def translated(code: str, name: str) -> str:
-    """The text as C++: in a namespace without a name, dynamic shared memory as a pointer, entries behind."""
+def translated(code: str, name: str, options: tuple[str, ...] = ()) -> str:
+    """The text as C++: in a namespace without a name, dynamic shared memory as a pointer, entries behind.
+    Of a CUDA compiler's options, definitions count; they stand behind the runner's own headers."""
     def pointer(found: re.Match[str]) -> str:
         _, kind, variable = found.groups()
         lines = "\n" * found[0].count("\n")
@@ -133,7 +141,9 @@ def translated(code: str, name: str) -> str:
     body = DYNAMIC.sub(pointer, code)
     entries = "".join(f"CUDA_HOST_KERNEL({kernel.name}, ({kernel.bounds}))\n" for kernel in kernels_of(code))
     file = name.replace("\\", "/").replace('"', "'")
-    return f'#include "cuda.h"\nnamespace {{\n#line 1 "{file}"\n{body}\n}}\n#line 1 "entries"\n{entries}'
+    given = "".join(f"#define {option[2:].replace('=', ' ', 1) if '=' in option else option[2:] + ' 1'}\n"
+                    for option in options if option.startswith("-D"))
+    return f'#include "cuda.h"\n{given}namespace {{\n#line 1 "{file}"\n{body}\n}}\n#line 1 "entries"\n{entries}'
 
 
 @functools.cache
@@ -186,17 +196,17 @@ def made(name: str, key: str, words: list[str], text: str | None = None) -> Path
         done = subprocess.run(command, input=text, capture_output=True, text=True, encoding="utf-8",
                               errors="replace", check=False, env={**os.environ, "LC_ALL": "C"})
         if done.returncode:
-            raise BuildError(said(done.stderr))
+            raise BuildError(said(done.stderr, text or ""))
         out.replace(path)
     return path
 
 
-def said(words: str) -> str:
+def said(words: str, text: str) -> str:
     """The compiler's errors, without what it says about the runner's own headers."""
     lines = words.splitlines()
     first = next((i for i, line in enumerate(lines) if re.search(r"\berror:|undefined reference", line)), 0)
     hint = ("\nPTX cannot run on a CPU: give the function another body under #ifdef MINIVL_CPU"
-            if re.search(r"\basm\b", words) else "")
+            if re.search(r"\basm\b", text) else "")
     return "the kernel does not compile:\n" + "\n".join(lines[first:first + 12]) + hint
 
 
@@ -214,23 +224,22 @@ def machine(build: str) -> tuple[str, ...]:
 def server(build: str) -> Path:
     """The program that runs launches in a process of its own."""
     flags = ["-fsanitize=address,undefined"] if build == "address" else []
-    words = ["-std=c++17", "-O1", "-g", *flags, str(sources.host() / "serve.cpp"), "-o", "{out}", "-ldl"]
+    words = ["-std=c++17", "-O1", "-g", "-gdwarf-4", *flags, str(sources.host() / "serve.cpp"), "-o", "{out}", "-ldl"]
     return made("serve", build, words)
 
 
-def flags_of(build: str, options: tuple[str, ...]) -> list[str]:
-    """The compiler's flags. Of a CUDA compiler's options, definitions count here."""
+def flags_of(build: str) -> list[str]:
+    """The compiler's flags. Raises ArgumentError for a build that there is none of."""
     if build not in BUILDS:
         raise ArgumentError(f"build must be {' or '.join(map(repr, BUILDS))}, got {build!r}")
     gcc = "clang" not in compiler().version
-    mine = [flag for flag in BUILDS[build] if gcc or flag not in ("--param", "tsan-instrument-func-entry-exit=0")]
-    return [*COMMON, *mine, *(one for one in options if one.startswith(("-D", "-U")))]
+    return [*COMMON, *(flag for flag in BUILDS[build] if gcc or flag not in GCC_ALONE)]
 
 
 def built(code: str, name: str, build: str, options: tuple[str, ...] = ()) -> Path:
     """The compiled file of a kernel's text. Raises BuildError, NoCompiler, ArgumentError."""
-    words = [*flags_of(build, options), "-I", str(sources.host()), "-x", "c++", "-c", "-", "-o", "{out}"]
-    kernel = made("kernel.o", build, words, translated(code, name))
+    words = [*flags_of(build), "-I", str(sources.host()), "-x", "c++", "-c", "-", "-o", "{out}"]
+    kernel = made("kernel.o", build, words, translated(code, name, options))
     # The checking build calls hooks of our own: its libraries stay out.
     link = ["-fsanitize=address,undefined"] if build == "address" else []
     return made("kernel.so", build, [*link, "-shared", str(kernel), *machine(build), "-o", "{out}"])

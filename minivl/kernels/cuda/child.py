@@ -38,7 +38,7 @@ class Gone(Exception):
 class Server:
     """A process for one compiled file, started when it is first needed."""
 
-    def __init__(self, path: Path, build: str, seconds: int):
+    def __init__(self, path: Path, build: str, seconds: float):
         self.path, self.build, self.seconds = path, build, seconds
         self.process: subprocess.Popen[bytes] | None = None
         self.replies = -1
@@ -90,7 +90,8 @@ class Server:
             code = self.close()
             self.words.seek(0)
             said = self.words.read().decode("utf-8", "replace")
-            raise last_words(said, code, context) from None
+            error = last_words(said, code, context)
+            raise error from None
 
     def describe(self, kernel: Kernel) -> tuple[tuple[Parameter, ...], int]:
         """What `signature.described` says, of a file that cannot be loaded into this process."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,7 +117,7 @@ def element(report: Report, context: Context) -> str:
 
 def out_of_bounds(report: Report, context: Context) -> str:
     """Which array was meant, and how large it is."""
-    if report.region < 0:                                  # an array of the thread's own, or one whose type says its size
+    if report.region < 0:                                  # an array whose type says its size
         return f"{who(report.thread, report.block, context)} {report.what.decode()}"
     array = context.arrays[report.region]
     size = f"{array.bytes // array.itemsize} elements" if array.itemsize else f"{array.bytes} bytes"
@@ -237,7 +238,7 @@ def ended(said: str, code: int, context: Context) -> tuple[str, str, str, int]:
     if found := SIGNAL.search(said):
         number = int(found[1])
         file, line = line_of(context.path, int(found[2], 16) + 1)
-        if number == 24:
+        if number == signal.SIGVTALRM:
             return "endless", "was still running when the time was up: does a loop ever end?", file, line
         return "crash", f"crashed with signal {number}: it reached far outside of its arrays", file, line
     return "crash", f"crashed; the process ended with code {code}: {said[-300:].strip()}", "", 0

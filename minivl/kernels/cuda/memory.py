@@ -5,7 +5,9 @@ byte. In the checking build each piece is copied to a place where nothing else i
 by a row, or by a whole matrix, hits no other array.
 
 A piece lies as far behind a multiple of 512 bytes as its array does in the array that owns its memory: so do CuPy's
-arrays. Read next: `runner.py`.
+arrays. An array that was laid into a buffer of bytes keeps its own address: whoever lays it there aligns it.
+
+Read next: `runner.py`.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ class Piece:
         self.name, self.itemsize, self.read_only = name, itemsize, read_only
         self.source = self.start = array.ctypes.data
         self.bytes = array.nbytes
-        self.offset = (self.source - owner(array).ctypes.data) % ALIGNMENT
+        self.offset = offset_of(array)
         self.arrays = [array]
 
     def add(self, other: Piece) -> None:
@@ -69,10 +71,19 @@ class Memory:
 
     def back(self) -> None:
         """Copy what may have been written back into the caller's arrays."""
-        for piece in self.pieces if self.room is not None else ():
+        if self.room is None:
+            return
+        for piece in self.pieces:
             if not piece.read_only:
                 at = piece.start - self.room.ctypes.data
                 store(piece, self.room[at:at + piece.bytes])
+
+
+def offset_of(array: np.ndarray[Any, Any]) -> int:
+    """How many bytes behind a multiple of ALIGNMENT an array would begin on a card."""
+    whole = owner(array)
+    laid = whole.dtype == np.uint8 and array.dtype != np.uint8
+    return int(array.ctypes.data - (0 if laid else whole.ctypes.data)) % ALIGNMENT
 
 
 def owner(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

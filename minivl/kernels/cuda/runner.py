@@ -46,7 +46,7 @@ class RawModule:
 
     def __init__(self, code: str, *, build: str = "plain", schedule: str = "forward", seed: int = 0,
                  options: Sequence[str] = (), name: str = "file.cu", isolated: bool = False,
-                 seconds: int = SECONDS):
+                 seconds: float = SECONDS):
         if schedule not in machine.SCHEDULES:
             raise ArgumentError(f"schedule must be {' or '.join(map(repr, machine.SCHEDULES))}, got {schedule!r}")
         self.build, self.schedule, self.seed, self.seconds = build, schedule, seed, seconds
@@ -109,7 +109,8 @@ class RawKernel:
         else:
             report = self.run(launch, memory, values)
         if report.kind:
-            raise fault(report, context)
+            error = fault(report, context)
+            raise error
         memory.back()
 
     def run(self, launch: machine.Launch, memory: Memory, values: Sequence[Any]) -> machine.Report:
@@ -131,11 +132,13 @@ class RawKernel:
         """The launch with its memory, and the names of that memory."""
         named = [(machine.Region(piece.start, piece.bytes, machine.ARGUMENT, piece.read_only),
                   Array(piece.name, piece.itemsize, piece.bytes)) for piece in memory.pieces]
-        named.append((machine.Region(0, shared, machine.DYNAMIC, 0), Array(*self.module.dynamic, shared, "shared memory")))
-        named += [(machine.Region(one.offset, one.bytes, machine.STATIC, 0),
-                   Array(one.name, self.module.sizes.get(one.name, 0), one.bytes, "shared array")) for one in self.module.symbols]
-        regions = (machine.Region * len(named))(*(region for region, _ in named))
         module = self.module
+        named.append((machine.Region(0, shared, machine.DYNAMIC, 0),
+                      Array(*module.dynamic, shared, "shared memory")))
+        named += [(machine.Region(one.offset, one.bytes, machine.STATIC, 0),
+                   Array(one.name, module.sizes.get(one.name, 0), one.bytes, "shared array"))
+                  for one in module.symbols]
+        regions = (machine.Region * len(named))(*(region for region, _ in named))
         launch = machine.Launch(machine.Index(*shape[0]), machine.Index(*shape[1]), shared, module.seed + 1,
                                 machine.SCHEDULES.index(module.schedule), len(named),
                                 ctypes.cast(regions, ctypes.POINTER(machine.Region)))

@@ -73,7 +73,7 @@ def declared(parameter: Parameter) -> str:
 
 def check_number(where: str, parameter: Parameter, value: Any) -> None:
     """A number of NumPy with exactly the kernel's kind and size."""
-    if isinstance(value, bool | int | float):
+    if isinstance(value, bool | int | float) and not isinstance(value, np.generic):
         raise ArgumentError(f"{where} must be a NumPy number, np.{declared(parameter)}(...), got the Python "
                             f"{type(value).__name__} {value!r}: CuPy would pass 8 bytes for it, whatever the "
                             "kernel declares")

@@ -26,7 +26,8 @@ from ...checkpoint.weight import precision
 from ...config import PreprocessorConfig
 from ...passes import patches, picture
 from .. import Interpreter, definition
-from .attention import blocks_of
+from .attention import KEYS, blocks_of
+from .attention_bf16 import WIDE, blocks_of_keys
 from .build import Maker, tile_form
 from .drivers import GROUP, LINE, PAIR, STRIP
 from .numbers import bits
@@ -74,6 +75,12 @@ def crew() -> Team:
 def flat(x: Array) -> Array:
     """An array as compiled code takes it: in one piece, one axis, bfloat16 as bits."""
     return bits(np.ascontiguousarray(x)).reshape(-1)
+
+
+def words(x: Array) -> Array:
+    """bfloat16 numbers as compiled code takes them two at a time."""
+    pairs = flat(x)
+    return (pairs if pairs.ctypes.data % 4 == 0 else pairs.copy()).view(np.uint32)
 
 
 class Lent:
@@ -131,7 +138,7 @@ def few_rows(x: Array, weight: Packed, bias: Array, out: Array) -> None:
     rows = np.zeros((height, steps * depth(weight.format)), np.float32)
     rows[:, :x.shape[1]] = x
     below = rows.reshape(height, steps, -1).sum(axis=-1) if weight.format == "int4" else bias
-    sums = np.empty((crew.size, 2 * FEW * COLUMNS), np.float32)
+    sums = np.empty((crew.size, FEW * COLUMNS), np.float32)
     crew.run(function("vector_product", weight.format), rows.reshape(-1), below.reshape(-1),
              *tables_of(weight), bias, out, sums, height, weight.shape[0], steps,
              work=2 * height * prod(weight.shape))
@@ -146,7 +153,7 @@ def many_rows(x: Array, weight: Packed, bias: Array, out: Array,
     size = -(-height // packing.rows) * packing.rows * padded * packing.parts
     a = workspace("rows", (size,), packing.dtype)
     crew.run(packing.pack, flat(x), a, height, x.shape[1], padded, work=height * padded * 8)
-    strip = max(1, STRIP // inner.rows) * inner.rows
+    strip = -(-STRIP // inner.rows) * inner.rows
     sums = workspace("sums", (crew.size, (strip + inner.rows) * LINE), np.float32)
     tiles, scales, zeros = tables_of(weight)
     tables, room = [scales], []
@@ -162,17 +169,45 @@ def many_rows(x: Array, weight: Packed, bias: Array, out: Array,
 def attend(q: Array, k: Array, v: Array, segments: Array, causal: bool) -> Array:
     """n a e, r k e, r k e, g 4 -> n a e"""
     heads, kv_heads, e = q.shape[1], k.shape[1], q.shape[2]
+    if in_pairs(q, k, v, segments):
+        return attend_in_pairs(q, k, v, segments, causal)
     most = int((segments[:, 1] - segments[:, 0]).max(initial=0)) * heads // kv_heads
     vectors = 1 if most <= maker().tier.lanes else 2          # a token that is decoded fills one at most
     lanes = vectors * maker().tier.lanes
     if heads // kv_heads > lanes:
         return defined("attend")(q, k, v, segments, causal)
     out = np.zeros(q.shape, q.dtype)
-    blocks = blocks_of(segments, lanes // (heads // kv_heads), causal)
+    blocks = blocks_of(segments, lanes // (heads // kv_heads))
     if len(blocks) and e:
         pairs = int(((blocks[:, 3] - blocks[:, 2]) * blocks[:, 1]).sum())
         team().run(function("attention", vectors), flat(q), flat(k), flat(v), flat(out), blocks, heads,
                    kv_heads, e, bool(causal), work=4 * pairs * heads * e)
+    return out
+
+
+def in_pairs(q: Array, k: Array, v: Array, segments: Array) -> bool:
+    """Whether attention runs by products of bfloat16. A token that is decoded sees every key once, so
+    packing them would cost more than it saves."""
+    tier, (_, heads, e), kv_heads = maker().tier, q.shape, k.shape[1]
+    fits = e % 2 == 0 and e > 0 and heads // kv_heads <= tier.vectors * tier.lanes
+    most = int((segments[:, 1] - segments[:, 0]).max(initial=0)) * heads // kv_heads
+    return bool(tier.pair_rows) and fits and most > tier.lanes and q.dtype == k.dtype == v.dtype == BFLOAT16
+
+
+def attend_in_pairs(q: Array, k: Array, v: Array, segments: Array, causal: bool) -> Array:
+    """`attend` of bfloat16, with keys and values packed first."""
+    (_, heads, e), kv_heads, crew = q.shape, k.shape[1], team()
+    pack, share, lanes = function("attention_bf16")
+    padded = -(-e // WIDE) * WIDE
+    of_keys, begins = blocks_of_keys(segments)
+    keys, values = (workspace(name, (len(of_keys) * kv_heads * KEYS * padded // 2,), np.uint32)
+                    for name in ("keys", "values"))
+    crew.run(pack, words(k), flat(v), keys, values, of_keys, kv_heads, e, padded, work=8 * keys.size)
+    blocks = blocks_of(segments, lanes // (heads // kv_heads), begins)
+    pairs = int(((blocks[:, 3] - blocks[:, 2]) * blocks[:, 1]).sum())
+    out = np.zeros(q.shape, q.dtype)
+    crew.run(share, words(q), keys, values, flat(out), tile_form(), blocks, heads, kv_heads, e, padded,
+             bool(causal), work=4 * pairs * heads * e)
     return out
 
 

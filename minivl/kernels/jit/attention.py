@@ -46,14 +46,14 @@ def attention(inner: Strided, lanes: int, compile: Compile) -> Any:
 
     def share(me: int, team: int, q: Any, k: Any, v: Any, out: Any, blocks: Any, heads: int,
               kv_heads: int, e: int, causal: bool) -> None:
-        """q, out (s, heads, e), k, v (r, kv_heads, e), each in one piece; blocks (b, 5): first query,
-        how many, first key, end of keys, last key that the first query sees"""
+        """q, out (s, heads, e), k, v (r, kv_heads, e), each in one piece; blocks (b, 6): first query,
+        how many, first key, end of keys, last key that the first query sees, and one that is not used"""
         memory = (np.empty(e * lanes, F32), np.empty(KEYS * lanes, F32), np.empty(e * lanes, F32),
                   np.empty(lanes, np.int64), np.empty(lanes, F32), np.empty(lanes, F32),
                   np.empty(lanes, F32), np.empty(KEYS * e, F32))
-        for task in range(me, len(blocks) * kv_heads, team):
-            first, count, k0, k1, last = blocks[task // kv_heads]
-            block(q, k, v, out, memory, first, count, k0, k1, last, task % kv_heads, heads, kv_heads, e,
+        for task in range(me, len(blocks) * kv_heads, team):   # head by head: its keys stay in a cache
+            first, count, k0, k1, last, _ = blocks[task % len(blocks)]
+            block(q, k, v, out, memory, first, count, k0, k1, last, task // len(blocks), heads, kv_heads, e,
                   causal)
     return compile(share)
 
@@ -159,10 +159,12 @@ def _weigh(lanes: int, compile: Compile) -> Any:
     return compile(weigh)
 
 
-def blocks_of(segments: np.ndarray, queries: int, causal: bool) -> np.ndarray:
-    """Segments (g, 4) in blocks of at most `queries` queries: -> (b, 5), as `attention` takes them."""
+def blocks_of(segments: np.ndarray, queries: int, begins: np.ndarray | None = None) -> np.ndarray:
+    """Segments (g, 4) in blocks of at most `queries` queries: -> (b, 6), as `attention` takes them; the
+    last column is the number of the segment's first block of packed keys (g), where there are any."""
     found = []
-    for q0, q1, k0, k1 in segments.tolist():
+    for (q0, q1, k0, k1), begin in zip(segments.tolist(), [0] * len(segments) if begins is None else begins,
+                                       strict=True):
         for first in range(q0, q1, queries):
-            found.append((first, min(queries, q1 - first), k0, k1, k1 - (q1 - first)))
-    return np.array(found, np.int64).reshape(-1, 5)
+            found.append((first, min(queries, q1 - first), k0, k1, k1 - (q1 - first), begin))
+    return np.array(found, np.int64).reshape(-1, 6)

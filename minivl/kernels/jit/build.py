@@ -15,8 +15,8 @@ import numpy as np
 from ...checkpoint.layout import COLUMNS
 from ...door.errors import ArgumentError
 from . import attention as attend
-from . import drivers, packing, pixels, products, rows
-from .drivers import Inner
+from . import attention_bf16, drivers, packing, pixels, products, rows
+from .drivers import DEPTH, Inner
 from .emulator import Emulator, pointer
 from .tiers import Tier, lacking
 
@@ -106,10 +106,12 @@ class Maker:
     def vector_product(self, format: str) -> Any:
         """One to four rows by weights of a format."""
         tier = self.tier
-        kernels = [products.matrix_vector(format, rows, tier.vectors) for rows in range(1, 5)]
-        four = tuple(self.inner(kernel, 3) for kernel in kernels)
-        scaled = self.inner(products.scaled_sum(tier.vectors), 5)
-        return drivers.matrix_vector(format, four, scaled, tier.vectors * tier.lanes, self.compile)
+        if format == "int4":
+            kernels, places = [products.grouped_vector(rows, tier.vectors) for rows in range(1, 5)], 6
+        else:
+            kernels, places = [products.matrix_vector(format, rows, tier.vectors) for rows in range(1, 5)], 3
+        four = tuple(self.inner(kernel, places) for kernel in kernels)
+        return drivers.matrix_vector(format, four, tier.vectors * tier.lanes, self.compile)
 
     def attention(self, vectors: int) -> Any:
         """Blocks of `vectors` vectors of queries times heads of a group."""
@@ -118,6 +120,19 @@ class Maker:
                  for count in (rows, 1) for again in (False, True)]
         lanes = vectors * self.tier.lanes
         return attend.attention(attend.Strided(rows, *forms), lanes, self.compile)
+
+    def attention_bf16(self) -> tuple[Any, Any, int]:
+        """Keys and values packed, blocks of queries, and how many lanes those have."""
+        tier = self.tier
+        if tier.tiles:
+            lanes, shape = COLUMNS, (32, DEPTH // 2, 1)
+            forms = [self.inner(products.short_tiles(again), 3) for again in (False, True)]
+        else:
+            lanes, shape = tier.vectors * tier.lanes, (8, 1, 8)
+            forms = [self.inner(products.short_pairs(8, tier.vectors, again), 3) for again in (False, True)]
+        inner = attention_bf16.Products(*forms, *shape, *self.edges(tier.tiles))
+        packing = attention_bf16.packing(inner, self.compile)
+        return packing, attention_bf16.attention(inner, lanes, self.compile), lanes
 
     # ---- weights
 

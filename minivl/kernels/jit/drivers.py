@@ -43,7 +43,7 @@ class Inner(NamedTuple):
 def matrix_product(inner: Inner, compile: Compile) -> Any:
     """All rows of a packed A by this thread's share of the blocks of packed weights."""
     configure, release, rows, deepest = inner.configure, inner.release, inner.rows, inner.deepest
-    in_strip = max(1, STRIP // rows)
+    in_strip = (STRIP + rows - 1) // rows
     multiply, finish = _panel(inner, compile), compile(_finish)
 
     def share(me: int, team: int, a: Any, tiles: Any, scales: Any, bias: Any, out: Any, scratch: Any,
@@ -109,7 +109,7 @@ def expanded_product(format: str, inner: Inner, compile: Compile) -> Any:
     their whole numbers exactly, and are multiplied as such. A scale comes after the sum that it is of:
     all of k for int8, a group of 128 for int4."""
     configure, release, rows = inner.configure, inner.release, inner.rows
-    in_strip = max(1, STRIP // rows)
+    in_strip = (STRIP + rows - 1) // rows
     finish, grouped = compile(_finish), format == "int4"
     multiply = _expanded_group(format, inner, compile)
 
@@ -212,11 +212,10 @@ def _expander(format: str, deepest: int, compile: Compile) -> Any:
     return compile(expand)
 
 
-def matrix_vector(format: str, products: tuple[Any, ...], scaled: Any, columns: int,
-                  compile: Compile) -> Any:
+def matrix_vector(format: str, products: tuple[Any, ...], columns: int, compile: Compile) -> Any:
     """One to four rows by this thread's share of the blocks. products[r]: the one for r + 1 rows."""
     finish, grouped, depth = compile(_finish), format == "int4", WORDS * IN_WORD[format]
-    multiply = _few(products, columns, compile)
+    multiply = (_few_grouped if grouped else _few)(products, columns, compile)
 
     def share(me: int, team: int, a: Any, below: Any, tiles: Any, scales: Any, zeros: Any, bias: Any,
               out: Any, scratch: Any, height: int, width: int, steps: int) -> None:
@@ -225,22 +224,14 @@ def matrix_vector(format: str, products: tuple[Any, ...], scaled: Any, columns: 
         sums = scratch[me]
         begin, end = shared(me, team, tiles.size // (steps * PAIR))
         for n in range(begin, end):
-            if not grouped:
-                multiply(a, 0, tiles, n * steps * PAIR, sums, height, 4 * depth * steps, steps)
+            if grouped:
+                multiply(a, tiles, n * steps * PAIR, scales, zeros, n * steps * COLUMNS, below, sums,
+                         height, 4 * depth * steps, steps)
             else:
-                sums[4 * COLUMNS:] = 0
-                for k in range(steps):
-                    multiply(a, k * depth, tiles, (n * steps + k) * PAIR, sums, height,
-                             4 * depth * steps, 1)
-                    for row in range(height):
-                        table = (n * steps + k) * COLUMNS
-                        for c in range(0, COLUMNS, columns):
-                            scaled(sums, row * COLUMNS + c, scales, table + c, zeros, table + c, sums,
-                                   (4 + row) * COLUMNS + c, below, row * steps + k)
+                multiply(a, tiles, n * steps * PAIR, sums, height, 4 * depth * steps, steps)
             for row in range(height):
-                finish(sums, (4 * COLUMNS if grouped else 0) + row * COLUMNS,
-                       scales[:0] if grouped else scales, bias, out, row * width, n * COLUMNS,
-                       min((n + 1) * COLUMNS, width))
+                finish(sums, row * COLUMNS, scales[:0] if grouped else scales, bias, out, row * width,
+                       n * COLUMNS, min((n + 1) * COLUMNS, width))
     return compile(share)
 
 
@@ -248,19 +239,42 @@ def _few(products: tuple[Any, ...], columns: int, compile: Compile) -> Any:
     """One to four rows by a block of 32 columns, in as many innermost products as that takes."""
     one, two, three, four = products
 
-    def multiply(a: Any, a_at: int, tiles: Any, at: int, sums: Any, height: int, deep: int,
-                 steps: int) -> None:
+    def multiply(a: Any, tiles: Any, at: int, sums: Any, height: int, deep: int, steps: int) -> None:
         """sums (height, 32) = a . tiles"""
         for c in range(0, COLUMNS, columns):
             place = at + c // 16 * TILE + c % 16
             if height == 1:
-                one(a, a_at, tiles, place, sums, c, 4 * COLUMNS, deep, steps)
+                one(a, 0, tiles, place, sums, c, 4 * COLUMNS, deep, steps)
             elif height == 2:
-                two(a, a_at, tiles, place, sums, c, 4 * COLUMNS, deep, steps)
+                two(a, 0, tiles, place, sums, c, 4 * COLUMNS, deep, steps)
             elif height == 3:
-                three(a, a_at, tiles, place, sums, c, 4 * COLUMNS, deep, steps)
+                three(a, 0, tiles, place, sums, c, 4 * COLUMNS, deep, steps)
             else:
-                four(a, a_at, tiles, place, sums, c, 4 * COLUMNS, deep, steps)
+                four(a, 0, tiles, place, sums, c, 4 * COLUMNS, deep, steps)
+    return compile(multiply)
+
+
+def _few_grouped(products: tuple[Any, ...], columns: int, compile: Compile) -> Any:
+    """The same for int4, with the scale and the zero of each group."""
+    one, two, three, four = products
+
+    def multiply(a: Any, tiles: Any, at: int, scales: Any, zeros: Any, table: int, below: Any, sums: Any,
+                 height: int, deep: int, steps: int) -> None:
+        """sums (height, 32) = a . (scales * (tiles - zeros))"""
+        for c in range(0, COLUMNS, columns):
+            place, t = at + c // 16 * TILE + c % 16, table + c
+            if height == 1:
+                one(a, 0, tiles, place, scales, t, zeros, t, below, 0, sums, c, 4 * COLUMNS, deep,
+                    4 * steps, steps)
+            elif height == 2:
+                two(a, 0, tiles, place, scales, t, zeros, t, below, 0, sums, c, 4 * COLUMNS, deep,
+                    4 * steps, steps)
+            elif height == 3:
+                three(a, 0, tiles, place, scales, t, zeros, t, below, 0, sums, c, 4 * COLUMNS, deep,
+                      4 * steps, steps)
+            else:
+                four(a, 0, tiles, place, scales, t, zeros, t, below, 0, sums, c, 4 * COLUMNS, deep,
+                     4 * steps, steps)
     return compile(multiply)
 
 

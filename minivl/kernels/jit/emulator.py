@@ -100,6 +100,9 @@ class Emulator:
         """The uint32 there, in every lane."""
         return np.repeat(at.bytes(4).view(np.uint32), self.lanes)
 
+    def ahead(self, at: Pointer) -> None:
+        """Ask for the memory there, which will be read soon; nothing where none is."""
+
     def as_floats(self, words: Array) -> Array:
         """The same bits, as float32."""
         return words.view(np.float32)

@@ -21,6 +21,7 @@ from numba.extending import intrinsic
 BYTE, WORD, LONG, FLOAT = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
 VOID, PLACE = ir.VoidType(), ir.IntType(8).as_pointer()
 TILE_BYTES = 64
+SECOND_CACHE = 2                               # where `ahead` asks for memory: LLVM's word for level 2
 
 
 class Bfloat(ir.Type):                         # type: ignore[misc]
@@ -129,6 +130,10 @@ class Machine:
     def store(self, at: Pointer, vector: Any) -> None:
         self.builder.store(vector, at.to(self.floats)).align = 4
 
+    def ahead(self, at: Pointer) -> None:
+        self._call("llvm.prefetch.p0", VOID, [PLACE, WORD, WORD, WORD],
+                   [at.value, WORD(0), WORD(SECOND_CACHE), WORD(1)])
+
     def _everywhere(self, scalar: Any, kind: Any) -> Any:
         empty = ir.Constant(kind, ir.Undefined)
         one = self.builder.insert_element(empty, scalar, WORD(0))
@@ -178,6 +183,10 @@ class Machine:
 
     def nibble(self, words: Any, number: int) -> Any:
         low = self.builder.lshr(words, self._same(4 * number)) if number else words
+        if self.lanes == 16:                   # VPERMPS looks at the lowest four bits of an index alone
+            table = ir.Constant(self.floats, [float(i) for i in range(16)])
+            return self._call("llvm.x86.avx512.permvar.sf.512", self.floats, [self.floats, self.words],
+                              [table, low])
         low = self.builder.and_(low, self._same(15)) if number < 7 else low
         return self.builder.sitofp(low, self.floats)
 

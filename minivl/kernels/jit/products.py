@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...checkpoint.layout import IN_WORD, WORDS
+from ...checkpoint.layout import COLUMNS, IN_WORD, WORDS
 
 TILE = 1024                                    # bytes
 PAIRS = WORDS                                  # a word of a bfloat16 tile is a pair of k
+AHEAD, NEAR = 32768, 16384                     # bytes between what a product with few rows, or with many,
+                                               # reads and what it asks for
 
 
 def configure(m: Any, form: Any) -> None:
@@ -88,6 +90,7 @@ def pairs_bf16(rows: int, vectors: int, resume: bool) -> Any:
             for pair in range(PAIRS):
                 word = b + (k * (2 * TILE) + 64 * pair)
                 columns = [m.load_words(word + _column(m, v)) for v in range(vectors)]
+                _ask(m, word, vectors, NEAR)
                 for r in range(rows):
                     x = m.splat_word(a + (k * (4 * rows * PAIRS) + 4 * (rows * pair + r)))
                     for v in range(vectors):
@@ -120,32 +123,67 @@ def widened(format: str, rows: int, vectors: int, resume: bool) -> Any:
 
 
 def matrix_vector(format: str, rows: int, vectors: int) -> Any:
-    """At most four rows: weights come from memory once and are widened on the way. Two sums for each
-    vector of columns take turns, so that an addition does not wait for the one before."""
-    in_word = IN_WORD[format]
-
+    """At most four rows: weights come from memory once and are widened on the way."""
     def product(m: Any, a: Any, b: Any, c: Any, width: Any, deep: Any, steps: Any) -> None:
         """a, c: float32 rows, `deep` and `width` bytes apart; b: `steps` x 2 tiles."""
-        turns = min(2, in_word)
-        sums = [[[m.register() for _ in range(turns)] for _ in range(vectors)] for _ in range(rows)]
+        sums = _in_turn(m, format, rows, vectors)
         for k in m.loop(steps):
-            for word in range(WORDS):
-                place = b + (k * (2 * TILE) + 64 * word)
-                columns = [m.load_words(place + _column(m, v)) for v in range(vectors)]
-                for part in range(in_word):
-                    wide = [_number(m, format, words, part) for words in columns]
-                    for r in range(rows):
-                        at = k * (4 * in_word * WORDS) + 4 * (in_word * word + part)
-                        x = m.splat(a + (deep * r + at))
-                        for v in range(vectors):
-                            total = sums[r][v][part % turns]
-                            total.value = m.multiply_add(wide[v], x, total.value)
-        for row in sums:
-            for pair in row:
-                for other in pair[1:]:
-                    pair[0].value = m.add(pair[0].value, other.value)
-        _put(m, [[pair[0] for pair in row] for row in sums], c, width)
+            _one_step(m, format, a, b, k, deep, sums)
+        _put(m, [[_together(m, turns) for turns in row] for row in sums], c, width)
     return product
+
+
+def grouped_vector(rows: int, vectors: int) -> Any:
+    """The same for int4, a step of which is a group: scale * (products - zero * sum of x)."""
+    def product(m: Any, a: Any, b: Any, scales: Any, zeros: Any, below: Any, c: Any, width: Any,
+                deep: Any, groups: Any, steps: Any) -> None:
+        """scales, zeros: of 32 columns for each step; below: a sum of x for each step, rows `groups`
+        bytes apart; the rest as in `matrix_vector`"""
+        total = [[m.register() for _ in range(vectors)] for _ in range(rows)]
+        for k in m.loop(steps):
+            sums = _in_turn(m, "int4", rows, vectors)
+            _one_step(m, "int4", a, b, k, deep, sums)
+            for v in range(vectors):
+                table = k * (4 * COLUMNS) + 4 * m.lanes * v
+                scale, zero = m.load(scales + table), m.load(zeros + table)
+                for r in range(rows):
+                    lower = m.multiply(zero, m.splat(below + (groups * r + k * 4)))
+                    group = m.subtract(_together(m, sums[r][v]).value, lower)
+                    total[r][v].value = m.multiply_add(scale, group, total[r][v].value)
+        _put(m, total, c, width)
+    return product
+
+
+def _in_turn(m: Any, format: str, rows: int, vectors: int) -> list[list[list[Any]]]:
+    """Sums of every row and vector of columns, at zero: some for each, which take turns, so that an
+    addition does not wait for the one before."""
+    turns = min(IN_WORD[format], max(2, 8 // (rows * vectors)))
+    return [[[m.register() for _ in range(turns)] for _ in range(vectors)] for _ in range(rows)]
+
+
+def _one_step(m: Any, format: str, a: Any, b: Any, k: Any, deep: Any, sums: list[list[list[Any]]]) -> None:
+    """Step k of some rows. Weights are asked for long before they are used: a processor that finds out
+    by itself what comes next stops at the end of each page, and reads at half the speed of its memory."""
+    in_word = IN_WORD[format]
+    for word in range(WORDS):
+        place = b + (k * (2 * TILE) + 64 * word)
+        columns = [m.load_words(place + _column(m, v)) for v in range(len(sums[0]))]
+        _ask(m, place, len(columns), AHEAD)
+        for part in range(in_word):
+            wide = [_number(m, format, words, part) for words in columns]
+            for r, row in enumerate(sums):
+                at = k * (4 * in_word * WORDS) + 4 * (in_word * word + part)
+                x = m.splat(a + (deep * r + at))
+                for turns, number in zip(row, wide, strict=True):
+                    total = turns[part % len(turns)]
+                    total.value = m.multiply_add(number, x, total.value)
+
+
+def _together(m: Any, turns: list[Any]) -> Any:
+    """Sums that took turns, as one."""
+    for other in turns[1:]:
+        turns[0].value = m.add(turns[0].value, other.value)
+    return turns[0]
 
 
 def _number(m: Any, format: str, words: Any, part: int) -> Any:
@@ -155,19 +193,6 @@ def _number(m: Any, format: str, words: Any, part: int) -> Any:
     if format == "bf16":
         return m.high(words) if part else m.low(words)
     return m.signed_byte(words, part) if format == "int8" else m.nibble(words, part)
-
-
-def scaled_sum(vectors: int) -> Any:
-    """What one group of int4 weights adds to a row of sums: scale * (products - zero * sum of x)."""
-    def add(m: Any, products: Any, scales: Any, zeros: Any, sums: Any, x: Any) -> None:
-        """products, scales, zeros, sums: `vectors` vectors of float32; x: one float32"""
-        below = m.splat(x)
-        for v in range(vectors):
-            place = 4 * m.lanes * v
-            zero = m.multiply(m.load(zeros + place), below)
-            group = m.subtract(m.load(products + place), zero)
-            m.store(sums + place, m.multiply_add(m.load(scales + place), group, m.load(sums + place)))
-    return add
 
 
 def strided(rows: int, vectors: int, resume: bool) -> Any:
@@ -188,6 +213,38 @@ def strided(rows: int, vectors: int, resume: bool) -> Any:
     return product
 
 
+def short_pairs(rows: int, vectors: int, resume: bool) -> Any:
+    """The same by VDPBF16PS: the left side is packed, words of its rows side by side."""
+    def product(m: Any, a: Any, b: Any, c: Any, down: Any, line: Any, width: Any, pairs: Any) -> None:
+        """a: words [pair][row]; b: words [pair][column], rows `line` bytes apart; c: float32 rows, `width`
+        bytes apart; `down` is for tiles"""
+        total = _totals(m, rows, vectors, c, width, resume)
+        for k in m.loop(pairs):
+            columns = [m.load_words(b + (k * line + 4 * m.lanes * v)) for v in range(vectors)]
+            for r in range(rows):
+                x = m.splat_word(a + (k * (4 * rows) + 4 * r))
+                for v in range(vectors):
+                    total[r][v].value = m.dot_bf16(total[r][v].value, columns[v], x)
+        _put(m, total, c, width)
+    return product
+
+
+def short_tiles(resume: bool) -> Any:
+    """The same on tiles: 32 rows, 32 columns, 16 pairs a step."""
+    def product(m: Any, a: Any, b: Any, c: Any, down: Any, line: Any, width: Any, steps: Any) -> None:
+        """a: rows of words, `down` bytes apart; b, c: as in `short_pairs`"""
+        corners = _corners(m, c, width, resume)
+        for k in m.loop(steps):
+            for half in (0, 1):
+                m.tile_load(4 + half, a + (k * 64 + down * (16 * half)), down)
+                m.tile_load(6 + half, b + (k * (line * 16) + 64 * half), line)
+            for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
+                m.tile_dot_bf16(2 * i + j, 4 + i, 6 + j)
+        for tile, place in corners:
+            m.tile_store(tile, place, width)
+    return product
+
+
 def _corners(m: Any, c: Any, width: Any, resume: bool) -> list[tuple[int, Any]]:
     """The four tiles of sums, each with its place in C: what is there, or zeros."""
     corners = [(2 * i + j, c + (width * (16 * i) + 64 * j)) for i in (0, 1) for j in (0, 1)]
@@ -197,6 +254,12 @@ def _corners(m: Any, c: Any, width: Any, resume: bool) -> list[tuple[int, Any]]:
         else:
             m.tile_zero(tile)
     return corners
+
+
+def _ask(m: Any, place: Any, vectors: int, distance: int) -> None:
+    """Ask for the words of these columns that come `distance` bytes later."""
+    for column in range(0, vectors * m.lanes, 16):
+        m.ahead(place + (column // 16 * TILE + distance))
 
 
 def _column(m: Any, vector: int) -> int:
