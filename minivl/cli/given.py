@@ -41,8 +41,8 @@ def placed(kernels: str, device: str | None) -> str:
     if device is None:
         return kernels
     if device not in ("gpu", "runner"):
-        raise ArgumentError(f"--device must be gpu or runner, got {device!r}; runner is the CUDA kernels "
-                            "on the processor")
+        raise ArgumentError(f"--device must be gpu or runner, got {device!r}; runner is the CUDA kernels on "
+                            "the processor")
     if kernels not in ("auto", "cuda"):
         raise ArgumentError(f"--device says where the CUDA kernels run, and --kernels {kernels} has none: "
                             "leave --device out, or give --kernels cuda")

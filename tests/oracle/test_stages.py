@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minivl
-
 from tests.kernels.cuda.machines import have_compiler
 
 from .comparison import (

@@ -54,13 +54,26 @@ def test_a_wrong_kernel_fails_the_check():
 def test_what_fails_is_told_and_the_next_part_runs(monkeypatch):
     def fails():
         raise ValueError("no memory")
-    monkeypatch.setattr(gpu_check, "parts", lambda device, sizes: {
-        "kernels": lambda: {"cases": 3, "wrong": ["gemv: off"]}, "embedded model": fails,
-        "stages in float32": lambda: {"bound": 1e-6, "over": {"vision.x": 1e-3}}, "stages in bfloat16": lambda: {"over": {}},
-        "ceilings": fails, "speed": list, "ours": fails, "torch": fails})
+
+    monkeypatch.setattr(
+        gpu_check,
+        "parts",
+        lambda device, sizes: {
+            "kernels": lambda: {"cases": 3, "wrong": ["gemv: off"]},
+            "embedded model": fails,
+            "stages in float32": lambda: {"bound": 1e-6, "over": {"vision.x": 1e-3}},
+            "stages in bfloat16": lambda: {"over": {}},
+            "ceilings": fails,
+            "speed": list,
+            "ours": fails,
+            "torch": fails,
+        },
+    )
     found = gpu_check.run(Processor(), on_the_processor(), tell=lambda said: None)
     said = "\n".join(gpu_check.wrongs(found))
-    assert "embedded model: ValueError: no memory" in said and "gemv: off" in said and "vision.x is 1.00e-03 off" in said
+    assert (
+        "embedded model: ValueError: no memory" in said and "gemv: off" in said and "vision.x is 1.00e-03 off" in said
+    )
     assert gpu_check.table(found)[0] == "3 cases of kernels, 1 wrong"
     late = gpu_check.run(Processor(), on_the_processor(), limit=-1.0, tell=lambda said: None)
     assert all("left_out" in part for part in late.values()) and len(gpu_check.wrongs(late)) == len(late)
@@ -76,8 +89,11 @@ def test_the_planned_bytes_of_a_token_are_the_models_weights():
     """bfloat16: two bytes for each weight of the decoder, and the cache; counted here from the configuration alone."""
     config = official_config("3B")
     c = config.text
-    layer = c.hidden_size * (c.heads + 2 * c.kv_heads) * c.head_dim + c.heads * c.head_dim * c.hidden_size \
+    layer = (
+        c.hidden_size * (c.heads + 2 * c.kv_heads) * c.head_dim
+        + c.heads * c.head_dim * c.hidden_size
         + 3 * c.hidden_size * c.intermediate_size
+    )
     weights = 2 * (c.num_hidden_layers * layer + c.vocab_size * c.hidden_size)
     cache = 4 * 2048 * c.kv_heads * c.head_dim * c.num_hidden_layers
     one = plan.predicted(config, 2048)

@@ -1,5 +1,5 @@
-"""The same work in PyTorch: a decoder of the same shapes in bfloat16, attention by `scaled_dot_product_attention`, a step
-of decoding recorded as one CUDA graph, as ours is.
+"""The same work in PyTorch: a decoder of the same shapes in bfloat16, attention by `scaled_dot_product_attention`, a
+step of decoding recorded as one CUDA graph, as ours is.
 
 Random weights: what is compared is time. Read next: `speed.py`.
 """
@@ -25,12 +25,23 @@ class Decoder:
 
         def new(*shape: int) -> Any:
             return torch.full(shape, 0.01, dtype=torch.bfloat16, device=device)
+
         self.table = new(c.vocab_size, d)
         heads = (c.heads + 2 * c.kv_heads) * c.head_dim
-        self.layers = [{"norm1": new(d), "qkv": new(heads, d), "bias": new(heads), "out": new(d, c.heads * c.head_dim),
-                        "norm2": new(d), "gate_up": new(2 * c.intermediate_size, d), "down": new(d, c.intermediate_size),
-                        "k": new(1, c.kv_heads, room, c.head_dim), "v": new(1, c.kv_heads, room, c.head_dim)}
-                       for _ in range(c.num_hidden_layers)]
+        self.layers = [
+            {
+                "norm1": new(d),
+                "qkv": new(heads, d),
+                "bias": new(heads),
+                "out": new(d, c.heads * c.head_dim),
+                "norm2": new(d),
+                "gate_up": new(2 * c.intermediate_size, d),
+                "down": new(d, c.intermediate_size),
+                "k": new(1, c.kv_heads, room, c.head_dim),
+                "v": new(1, c.kv_heads, room, c.head_dim),
+            }
+            for _ in range(c.num_hidden_layers)
+        ]
         self.ids = torch.zeros(1, dtype=torch.int64, device=device)
         self.turn = (new(room, c.head_dim), new(room, c.head_dim))
 
@@ -44,7 +55,9 @@ class Decoder:
             q, k, v = y.transpose(0, 1).split([c.heads, c.kv_heads, c.kv_heads])
             w["k"][0, :, at : at + n], w["v"][0, :, at : at + n] = turned(self.torch, k, cos, sin), v
             seen = (w["k"][:, :, : at + n], w["v"][:, :, : at + n])
-            y = f.scaled_dot_product_attention(turned(self.torch, q, cos, sin)[None], *seen, is_causal=n > 1, enable_gqa=True)
+            y = f.scaled_dot_product_attention(
+                turned(self.torch, q, cos, sin)[None], *seen, is_causal=n > 1, enable_gqa=True
+            )
             x = x + f.linear(y[0].transpose(0, 1).reshape(n, -1), w["out"])
             gate, up = f.linear(f.rms_norm(x, (x.shape[-1],), w["norm2"], 1e-6), w["gate_up"]).chunk(2, dim=-1)
             x = x + f.linear(f.silu(gate) * up, w["down"])
@@ -60,13 +73,18 @@ def turned(torch: Any, x: Any, cos: Any, sin: Any) -> Any:
 def measured(sizes: Sizes, on_card: bool) -> dict[str, float]:
     """Tokens a second after `cached` tokens, and seconds of a prompt of `rows`."""
     import torch
+
     model = Decoder(torch, sizes.config, max(sizes.cached, sizes.rows) + 1, "cuda" if on_card else "cpu")
     prompt = torch.zeros(sizes.rows, dtype=torch.int64, device=model.ids.device)
     with torch.inference_mode():
-        step = recorded(torch, lambda: model.forward(model.ids, sizes.cached).argmax()) if on_card else \
-            lambda: model.forward(model.ids, sizes.cached).argmax()
-        token, prefill = (median(torch, work, on_card, sizes.seconds)
-                          for work in (step, lambda: model.forward(prompt, 0)))
+        step = (
+            recorded(torch, lambda: model.forward(model.ids, sizes.cached).argmax())
+            if on_card
+            else lambda: model.forward(model.ids, sizes.cached).argmax()
+        )
+        token, prefill = (
+            median(torch, work, on_card, sizes.seconds) for work in (step, lambda: model.forward(prompt, 0))
+        )
     return {"tokens_per_second": 1 / token, "prefill_seconds": prefill}
 
 

@@ -18,7 +18,7 @@ from minivl.config import ModelConfig
 from minivl.kernels import Interpreter
 from minivl.run.inputs import Inputs
 
-DRAWN = 1 << 20                                                # different numbers of all weights together
+DRAWN = 1 << 20  # different numbers of all weights together
 
 
 def tensors(config: ModelConfig, seed: int = 0) -> dict[str, Weight]:
@@ -36,7 +36,9 @@ def tensors(config: ModelConfig, seed: int = 0) -> dict[str, Weight]:
     return found
 
 
-def model(config: ModelConfig, name: str, kernels: str | Interpreter, weights: dict[str, Weight] | None = None) -> VLM:
+def model(
+    config: ModelConfig, name: str, kernels: str | Interpreter, weights: dict[str, Weight] | None = None
+) -> VLM:
     """The random model in a precision on an interpreter."""
     return assembled(weights or tensors(config), config, name, None, kernels)
 
@@ -49,9 +51,14 @@ def prompt(config: ModelConfig, rows: int, picture: tuple[int, int] | None, seed
         return Inputs.from_ids(words, config)
     down, across = picture
     cells = down * across // config.vision.spatial_merge_size**2
-    ids = np.concatenate([words[: rows // 2], [config.vision_start_token_id], np.full(cells, config.image_token_id),
-                          words[rows // 2 :]])
+    ids = np.concatenate(
+        [
+            words[: rows // 2],
+            [config.vision_start_token_id],
+            np.full(cells, config.image_token_id),
+            words[rows // 2 :],
+        ]
+    )
     width = config.vision.in_channels * config.vision.temporal_patch_size * config.vision.patch_size**2
     pixels = rng.normal(size=(down * across, width)).astype(np.float32)
     return Inputs.from_ids(ids, config, pixels, np.array([[1, down, across]]))
-

@@ -3,8 +3,7 @@
     python -m tools.gpu_check cubins              # a table; exit code 1 when a kernel breaks its rules
 
 The rules: nothing is spilled, no stack frame, and no more registers than `CEILINGS` gives, which is what leaves room
-for as many blocks as the kernel was planned for. Needs nvcc: a CUDA toolkit, or pip install nvidia-cuda-nvcc
-nvidia-cuda-cccl. No GPU.
+for as many blocks as the kernel was planned for. Needs nvcc (`minivl doctor` says whether it is here), and no GPU.
 
 Read next: `plan.py`, what kernels are planned to move and to compute.
 """
@@ -13,34 +12,55 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
 import sys
-import sysconfig
-import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
-from minivl.kernels.cuda import sources
+from minivl.kernels.cuda import compilers, sources
 
-ARCHS = (75, 80, 86, 89, 90, 100, 120)
-TENSOR_FROM = 80                                               # bfloat16 on tensor cores
+ARCHS = compilers.CARDS
+TENSOR_FROM = 80  # bfloat16 on tensor cores
 
 # The most registers a thread may have, on any card: 65,536 over the threads that are to be there at a time.
 CEILINGS = {
-    "attend_naive": 64, "attend_tiled": 128, "attend_vectorised": 168, "attend_tensor": 255,
-    "decode_part": 160, "decode_combine": 64,
-    "gemv_naive": 64, "gemv_warp": 80, "gemv_vectorised": 152, "gemv_gate_up": 152, "gemv_qkv": 152,
-    "rms_norm_naive": 64, "rms_norm": 48, "add_rms_norm": 64, "add": 32,
-    "rotate": 48, "rotate_into_cache": 48, "swiglu": 48, "gelu": 48,
-    "take_rows": 48, "put_rows": 48, "embed": 48, "to_float32": 32, "to_bfloat16": 32, "finish": 40,
-    "best_of_parts": 48, "best_of_row": 32, "penalise": 32, "mark": 32, "resize_axis": 64, "patchify": 64}
+    "attend_naive": 64,
+    "attend_tiled": 128,
+    "attend_vectorised": 168,
+    "attend_tensor": 255,
+    "decode_part": 160,
+    "decode_combine": 64,
+    "gemv_naive": 64,
+    "gemv_warp": 80,
+    "gemv_vectorised": 152,
+    "gemv_gate_up": 152,
+    "gemv_qkv": 152,
+    "rms_norm_naive": 64,
+    "rms_norm": 48,
+    "add_rms_norm": 64,
+    "add": 32,
+    "rotate": 48,
+    "rotate_into_cache": 48,
+    "swiglu": 48,
+    "gelu": 48,
+    "take_rows": 48,
+    "put_rows": 48,
+    "embed": 48,
+    "to_float32": 32,
+    "to_bfloat16": 32,
+    "finish": 40,
+    "best_of_parts": 48,
+    "best_of_row": 32,
+    "penalise": 32,
+    "mark": 32,
+    "resize_axis": 64,
+    "patchify": 64,
+}
 
 
 class Variant(NamedTuple):
     """A .cu file with its constants."""
+
     file: str
     defines: tuple[tuple[str, int], ...] = ()
 
@@ -51,6 +71,7 @@ class Variant(NamedTuple):
 
 class Built(NamedTuple):
     """What the assembler says of one kernel for one card: bytes of stack and of spills, registers."""
+
     variant: Variant
     kernel: str
     arch: int
@@ -65,61 +86,59 @@ def variant(file: str, **defines: int) -> Variant:
 
 def variants() -> list[Variant]:
     """What models run with: heads of the embedded model and of the official ones, both storages."""
-    found = [variant("attention", HEAD=e, BF16=b) for e, b in ((48, 0), (64, 1), (80, 0), (80, 1), (128, 0), (128, 1))]
+    found = [
+        variant("attention", HEAD=e, BF16=b) for e, b in ((48, 0), (64, 1), (80, 0), (80, 1), (128, 0), (128, 1))
+    ]
     found += [variant("attention_tensor", HEAD=e, BF16=1) for e in (48, 64, 80, 128)]
-    found += [variant("decode_attention", HEAD=e, SHARE=share, BF16=b)
-              for e, share, b in ((48, 2, 0), (80, 3, 1), (128, 7, 1), (128, 8, 0), (128, 8, 1))]
-    found += [variant("gemv", WEIGHT=w, ROWS=m, BF16=b)
-              for w, m, b in ((16, 1, 1), (16, 4, 1), (16, 1, 0), (16, 4, 0), (32, 1, 0), (8, 1, 1), (8, 4, 0), (4, 1, 1),
-                              (4, 4, 0))]
+    found += [
+        variant("decode_attention", HEAD=e, SHARE=share, BF16=b)
+        for e, share, b in ((48, 2, 0), (80, 3, 1), (128, 7, 1), (128, 8, 0), (128, 8, 1))
+    ]
+    found += [
+        variant("gemv", WEIGHT=w, ROWS=m, BF16=b)
+        for w, m, b in (
+            (16, 1, 1),
+            (16, 4, 1),
+            (16, 1, 0),
+            (16, 4, 0),
+            (32, 1, 0),
+            (8, 1, 1),
+            (8, 4, 0),
+            (4, 1, 1),
+            (4, 4, 0),
+        )
+    ]
     found += [variant("rotary", HEAD=e, TURN=t, BF16=b) for e, t, b in ((48, 32, 0), (80, 32, 1), (128, 16, 1))]
-    found += [variant(file, BF16=b) for file in ("norm", "swiglu", "gelu", "rows", "convert", "sampling") for b in (0, 1)]
+    found += [
+        variant(file, BF16=b) for file in ("norm", "swiglu", "gelu", "rows", "convert", "sampling") for b in (0, 1)
+    ]
     return [*found, variant("pixels")]
 
 
-def nvcc() -> str | None:
-    """The compiler: in PATH, where CUDA_HOME says, or from pip."""
-    places = [shutil.which("nvcc"), Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "bin" / "nvcc",
-              *sorted(Path(sysconfig.get_path("purelib"), "nvidia").glob("*/bin/nvcc"))]
-    return next((str(place) for place in places if place and Path(place).is_file()), None)
+def have_nvcc() -> bool:
+    """Whether CUDA's compiler is here."""
+    try:
+        return bool(compilers.nvcc())
+    except compilers.NoToolkit:
+        return False
 
 
-def built(one: Variant, archs: Iterable[int] = ARCHS, compiler: str | None = None) -> list[Built]:
-    """One variant's kernels for cards. Raises RuntimeError with what the compiler said."""
-    wanted = [arch for arch in archs if one.file != "attention_tensor" or arch >= TENSOR_FROM]
-    old, new = ([arch for arch in wanted if (arch < TENSOR_FROM) == before] for before in (True, False))
-    targets = [f"-gencode=arch=compute_{part[0]},code=[{','.join(f'sm_{arch}' for arch in part)}]"
-               for part in (old, new) if part]
-    with tempfile.TemporaryDirectory(prefix="minivl-cubin-") as folder:
-        source = Path(folder) / f"{one.file}.cu"
-        source.write_text(sources.text(source.name), encoding="utf-8")
-        words = [compiler or nvcc() or "nvcc", "-fatbin", "-std=c++17", "-Xptxas", "-v", *targets,
-                 *(f"-D{key}={value}" for key, value in one.defines), "-o", f"{folder}/out.fatbin", str(source)]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{one.name}: {done.stderr or done.stdout}")
-    return read(one, done.stderr + done.stdout)
-
-
-ENTRY = re.compile(r"Compiling entry function '(\w+)' for 'sm_(\d+)a?'(.*?)Used (\d+) registers", re.DOTALL)
-
-
-def read(one: Variant, said: str) -> list[Built]:
-    """The assembler's words as numbers. Raises RuntimeError when it says nothing of a kernel."""
-    found = []
-    for kernel, arch, between, registers in ENTRY.findall(said):
-        stack, stores, loads = (int(number) for number in re.findall(r"(\d+) bytes", between)[:3])
-        found.append(Built(one, kernel, int(arch), int(registers), stack, stores + loads))
-    wanted = set(sources_of(one))
-    if {row.kernel for row in found} != wanted:
-        raise RuntimeError(f"{one.name}: the assembler told of {sorted({row.kernel for row in found})}, not of all of "
-                           f"{sorted(wanted)}:\n{said}")
-    return found
+def built(one: Variant, archs: Iterable[int] = ARCHS) -> list[Built]:
+    """One variant's kernels for cards. Raises BuildError with what the compiler said."""
+    cards = [arch for arch in archs if one.file != "attention_tensor" or arch >= TENSOR_FROM]
+    options = [f"-D{key}={value}" for key, value in one.defines]
+    name = f"{one.file}.cu"
+    found = compilers.usage(name, sources.text(name), cards, options)
+    return [
+        Built(one, kernel, card, said.registers, said.stack, said.spills) for (kernel, card), said in found.items()
+    ]
 
 
 def sources_of(one: Variant) -> list[str]:
     """The kernels of a file."""
-    return re.findall(r'extern "C" __global__ void __launch_bounds__\([^)]*\)\s+(\w+)\(', sources.text(f"{one.file}.cu"))
+    return re.findall(
+        r'extern "C" __global__ void __launch_bounds__\([^)]*\)\s+(\w+)\(', sources.text(f"{one.file}.cu")
+    )
 
 
 def broken(rows: Iterable[Built]) -> list[str]:
@@ -142,8 +161,8 @@ def all_built(archs: Iterable[int] = ARCHS, only: str = "") -> list[Built]:
 
 
 def main() -> int:
-    if nvcc() is None:
-        print("no nvcc: install a CUDA toolkit, or pip install nvidia-cuda-nvcc nvidia-cuda-cccl", file=sys.stderr)
+    if not have_nvcc():
+        print(f"no nvcc: install a CUDA toolkit, or {compilers.INSTALL}", file=sys.stderr)
         return 2
     rows = all_built()
     most: dict[tuple[str, str], list[Built]] = {}
@@ -153,8 +172,10 @@ def main() -> int:
     print("|---|---|" + "---|" * (len(ARCHS) + 1))
     for (kernel, name), group in most.items():
         by = {row.arch: str(row.registers) for row in group}
-        print(f"| {kernel} | {name.partition(' ')[2]} | {' | '.join(by.get(arch, '') for arch in ARCHS)} "
-              f"| {CEILINGS[kernel]} |")
+        print(
+            f"| {kernel} | {name.partition(' ')[2]} | {' | '.join(by.get(arch, '') for arch in ARCHS)} "
+            f"| {CEILINGS[kernel]} |"
+        )
     for line in broken(rows):
         print(line, file=sys.stderr)
     return 1 if broken(rows) else 0

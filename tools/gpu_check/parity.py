@@ -1,5 +1,5 @@
-"""Are the kernels right on this device? Every case of the tests, the embedded model's tokens, and every stage of a random
-model of real widths beside the definitions in float64.
+"""Are the kernels right on this device? Every case of the tests, the embedded model's tokens, and every stage of a
+random model of real widths beside the definitions in float64.
 
 Read next: `speed.py`.
 """
@@ -24,7 +24,7 @@ from tests.kernels.cuda.cases import FILES, wrong
 from .checkpoint import model, prompt
 from .sizes import Sizes
 
-BOUNDS = {"float32": 5e-6, "bfloat16": 2.0**-7}                # of one stage on its own inputs, relative
+BOUNDS = {"float32": 5e-6, "bfloat16": 2.0**-7}  # of one stage on its own inputs, relative
 
 
 def kernel_cases(device: Device) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def kernel_cases(device: Device) -> dict[str, Any]:
             count += 1
             try:
                 message = wrong(case, machine)
-            except Exception as error:                         # one kernel that fails must not hide the others
+            except Exception as error:  # one kernel that fails must not hide the others
                 message = f"{case.name}: {type(error).__name__}: {error}"
             if message:
                 said.append(f"{name}: {message}")
@@ -49,8 +49,10 @@ def embedded_tokens(device: Device, tokens: int) -> dict[str, Any]:
     content = [{"type": "image", "image": str(sample.paths[0])}, {"type": "text", "text": sample.question}]
     inputs = vlm.prepare([{"role": "user", "content": content}])
     for name in BOUNDS:
-        ours, right = (vlm.on(name, kernels).generate(inputs, tokens, stop_ids=())
-                       for kernels in (made(device, "cuda"), "definition"))
+        ours, right = (
+            vlm.on(name, kernels).generate(inputs, tokens, stop_ids=())
+            for kernels in (made(device, "cuda"), "definition")
+        )
         found[name] = {"same": ours == right, "tokens": ours}
     return found
 
@@ -61,8 +63,12 @@ def stages(device: Device, sizes: Sizes, name: str) -> dict[str, Any]:
     inputs = prompt(sizes.parity, 24, sizes.picture)
     errors = beside_float64(vlm, inputs)
     worst = sorted(errors.items(), key=lambda row: -row[1])[:5]
-    return {"stages": len(errors), "bound": BOUNDS[name], "worst": dict(worst),
-            "over": {key: error for key, error in errors.items() if not error <= BOUNDS[name]}}
+    return {
+        "stages": len(errors),
+        "bound": BOUNDS[name],
+        "worst": dict(worst),
+        "over": {key: error for key, error in errors.items() if not error <= BOUNDS[name]},
+    }
 
 
 def beside_float64(vlm: VLM, inputs: Inputs) -> dict[str, float]:
@@ -77,9 +83,11 @@ def beside_float64(vlm: VLM, inputs: Inputs) -> dict[str, float]:
 
 def in_float64(original: Callable[..., Any]) -> Callable[..., Any]:
     """A stage in float64: outside of the session its kernels are the definitions."""
+
     def run(*args: Any) -> Any:
         with unwatched():
             return original(*map(widened, args))
+
     return run
 
 

@@ -17,6 +17,7 @@ class Sizes(NamedTuple):
     with float64. rows: of a prompt; cached: tokens in the cache while decoding; picture: patches down and across;
     tokens: that are decoded by the clock; copied: bytes of the copy that shows the bandwidth; side: of the square
     product that shows the FLOP/s; seconds: that one measurement may take"""
+
     config: ModelConfig
     parity: ModelConfig
     rows: int

@@ -59,6 +59,7 @@ class Clock:
 
 class Ceiling(NamedTuple):
     """What this card does at most: bytes a second copied, operations a second in large products of both types."""
+
     bandwidth: float
     bfloat16: float
     float32: float
@@ -72,6 +73,7 @@ def ceilings(device: Device, sizes: Sizes) -> Ceiling:
 
     def copy() -> None:
         target[:] = source
+
     moved = 2 * sizes.copied / clock(copy)
     rates = []
     for dtype in (np.uint16, np.float32):
@@ -82,6 +84,7 @@ def ceilings(device: Device, sizes: Sizes) -> Ceiling:
 
 class Timed(NamedTuple):
     """A kernel's seconds, and the rates that its planned bytes and operations make of them."""
+
     call: Call
     seconds: float
 
@@ -115,8 +118,11 @@ def matrix(machine: Launcher, n: int, k: int, kind: str = "bf16") -> Resident:
     made = Resident.__new__(Resident)
     made.machine, made.shape, made.format, made.kind = machine, (n, k), kind, kind
     made.pitch = -(-k // 128) * 128 if kind in ("int8", "int4") else k
-    dtype, numbers = {"bf16": (np.uint16, n * made.pitch), "int8": (np.int8, n * made.pitch),
-                      "int4": (np.uint32, n * made.pitch // 8)}[kind]
+    dtype, numbers = {
+        "bf16": (np.uint16, n * made.pitch),
+        "int8": (np.int8, n * made.pitch),
+        "int4": (np.uint32, n * made.pitch // 8),
+    }[kind]
     made.numbers = machine.device.zeros(numbers, dtype)
     scales = {"int8": n, "int4": n * made.pitch // 128}.get(kind)
     made.scales = None if scales is None else machine.device.zeros(scales, np.float32)
@@ -128,6 +134,7 @@ def gemv_work(rung: str = "vectorised") -> Callable[..., Callable[[], Any]]:
     def made(machine: Launcher, n: int, k: int, kind: str = "bf16") -> Callable[[], Any]:
         x, w, out = blank(machine, 1, k), matrix(machine, n, k, kind), blank(machine, 1, n)
         return lambda: calls.gemv(x, w, rung=rung, out=out)
+
     return made
 
 
@@ -146,13 +153,15 @@ def qkv_work(machine: Launcher, n: int, k: int, heads: int, kv_heads: int, kind:
 
 
 def attend_work(rung: str) -> Callable[..., Callable[[], Any]]:
-    def made(machine: Launcher, rows: int, heads: int, kv_heads: int, e: int, segment: int, causal: bool
-             ) -> Callable[[], Any]:
+    def made(
+        machine: Launcher, rows: int, heads: int, kv_heads: int, e: int, segment: int, causal: bool
+    ) -> Callable[[], Any]:
         q, k, v = (blank(machine, rows, count, e) for count in (heads, kv_heads, kv_heads))
         ends = np.minimum(np.arange(0, rows, segment) + segment, rows)
         starts = np.arange(0, rows, segment)
         segments = np.stack([starts, ends, starts, ends], axis=1)
         return lambda: calls.attend(q, k, v, segments, causal, rung)
+
     return made
 
 
@@ -191,14 +200,26 @@ def likely_work(machine: Launcher, v: int) -> Callable[[], Any]:
 
 
 WORK: dict[str, Callable[..., Callable[[], Any]]] = {
-    "gemv_naive": gemv_work("naive"), "gemv_warp": gemv_work("warp"), "gemv_vectorised": gemv_work(),
-    "gemv_gate_up": gate_up_work, "gemv_qkv": qkv_work, "attend_naive": attend_work("naive"), "attend_tiled": attend_work("tiled"),
-    "attend_vectorised": attend_work("vectorised"), "attend_tensor": attend_work("tensor"), "decode_part": decode_work,
-    "add_rms_norm": norm_work, "rotate_into_cache": rotate_work, "swiglu": swiglu_work, "gelu": gelu_work,
-    "best_of_parts": likely_work}
+    "gemv_naive": gemv_work("naive"),
+    "gemv_warp": gemv_work("warp"),
+    "gemv_vectorised": gemv_work(),
+    "gemv_gate_up": gate_up_work,
+    "gemv_qkv": qkv_work,
+    "attend_naive": attend_work("naive"),
+    "attend_tiled": attend_work("tiled"),
+    "attend_vectorised": attend_work("vectorised"),
+    "attend_tensor": attend_work("tensor"),
+    "decode_part": decode_work,
+    "add_rms_norm": norm_work,
+    "rotate_into_cache": rotate_work,
+    "swiglu": swiglu_work,
+    "gelu": gelu_work,
+    "best_of_parts": likely_work,
+}
 
 
 # ------------------------------------------------------------------------------------------ a whole model
+
 
 def decoding(vlm: VLM, device: Device, sizes: Sizes) -> dict[str, float]:
     """Tokens a second after a prompt of `cached` rows, and seconds of a prompt of `rows` (with a picture): the host's
@@ -213,5 +234,5 @@ def decoding(vlm: VLM, device: Device, sizes: Sizes) -> dict[str, float]:
         begin = perf_counter()
         vlm.generate(seen, 1, stop_ids=())
         clock.append(perf_counter() - begin)
-    steps = starts[2:]                                         # the first steps compile and record
+    steps = starts[2:]  # the first steps compile and record
     return {"tokens_per_second": (len(steps) - 1) / (steps[-1] - steps[0]), "prefill_seconds": min(clock)}

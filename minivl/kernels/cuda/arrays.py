@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ...checkpoint.weight import precision
-from .device import Device, Launcher, Raw
+from .device import Launcher, Raw
 
 FLOAT32 = np.dtype(np.float32)
-STORED = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(np.uint16)}     # how a type is kept
+STORED: dict[str, np.dtype[Any]] = {                          # how a type is kept
+    "float32": np.dtype(np.float32), "bfloat16": np.dtype(np.uint16)}
 
 
 class Array:
@@ -92,7 +93,7 @@ class Array:
                 at, shape[axis] = at + start * strides[axis], max(0, stop - start)
                 axis += 1
             elif isinstance(one, int | np.integer):
-                index = int(one) + shape[axis] * (one < 0)
+                index = int(one) + shape[axis] * int(one < 0)
                 if not 0 <= index < shape[axis]:
                     raise IndexError(f"row {one} of {shape[axis]}")
                 at += index * strides[axis]

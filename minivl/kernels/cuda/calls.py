@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .device import Launcher, Raw
 from .arrays import FLOAT32, Array, bf16, copied, empty, integers, rows_of, zeros
+from .device import Launcher, Raw
 from .weights import Resident
 
 THREADS = 256                                   # of a block, where a thread takes one number
@@ -199,7 +199,7 @@ class Cached(NamedTuple):
 def qkv(x: Array, w: Resident, bias: Raw | None, turn: tuple[Array, Array], q: Array, cached: Cached,
         slices: int | None = None, norm: Normed | None = None) -> None:
     """Queries, keys and values of a few rows, or of their norm: turned, into q (n a e) and the cache."""
-    (n, heads, e), kv_heads, machine = q.shape, cached.k.shape[1], x.machine
+    heads, e, kv_heads, machine = q.shape[1], q.shape[2], cached.k.shape[1], x.machine
     pairs = (heads + 2 * kv_heads) * e // 2
     slices = slices or slices_of(machine, w.shape[0])
     args = (x.flat, w.numbers, *tables(w), unread(machine, bias), turn[0].flat, turn[1].flat, cached.rows,
@@ -312,7 +312,8 @@ def rotate(x: Array, cos: Array, sin: Array) -> Array:
     return out
 
 
-def rotate_into_cache(qkv: Array, cos: Array, sin: Array, rows: Raw, q: Array, k: Array, v: Array) -> None:
+def rotate_into_cache(qkv: Array, cos: Array, sin: Array, rows: Raw, q: Array, k: Array, v: Array
+                      ) -> None:
     """n (a + 2k)e -> q (n a e), and rows of k and v in the cache (r k e)."""
     (n, heads, e), kv_heads = q.shape, k.shape[1]
     args = (qkv.flat, cos.flat, sin.flat, rows, q.flat, k.flat, v.flat, np.int32(n), np.int32(heads),

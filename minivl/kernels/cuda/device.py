@@ -240,7 +240,8 @@ def has_driver() -> bool:
             driver = ctypes.CDLL(name)
         except OSError:
             continue
-        return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+        counted = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
+        return counted and count.value > 0
     return False
 
 

@@ -20,10 +20,10 @@ from ...checkpoint.weight import precision
 from ...passes import picture, sampling
 from .. import Interpreter, definition
 from . import arrays, calls
-from .device import Device, Launcher, Raw
 from .arrays import Array
+from .device import Device, Launcher, Raw
 from .step import Steps
-from .weights import Resident, Vector, uploaded
+from .weights import Resident, Vector, resident, uploaded
 
 Function = Callable[..., Any]
 
@@ -42,9 +42,10 @@ def made(device: Device, name: str) -> Interpreter:
 
 def functions(machine: Launcher) -> dict[Function, Function]:
     """Kernels, and stages, by their definitions."""
-    kernels = {"linear": linear, "rms_norm": rms_norm, "rotate": calls.rotate, "attend": calls.attend,
-               "gated_mlp": gated_mlp, "swiglu": calls.swiglu, "gelu": calls.gelu, "add": add,
-               "take_rows": calls.take_rows, "put_rows": put_rows}
+    kernels: dict[str, Function] = {
+        "linear": linear, "rms_norm": rms_norm, "rotate": calls.rotate, "attend": calls.attend,
+        "gated_mlp": gated_mlp, "swiglu": calls.swiglu, "gelu": calls.gelu, "add": add,
+        "take_rows": calls.take_rows, "put_rows": put_rows}
     found = {plain(name): on_device(plain(name), run) for name, run in kernels.items()}
     steps = Steps(machine)
     return found | {
@@ -79,13 +80,6 @@ def on_device(definition: Function, run: Function) -> Function:
 def linear(x: Array, w: Linear) -> Array:
     """n d -> n o"""
     return calls.linear(x, resident(w.weight), numbers(w.bias))
-
-
-def resident(weight: Weight) -> Resident:
-    """The matrix on the device. TypeError for one that was never uploaded."""
-    if not isinstance(weight, Resident):
-        raise TypeError(f"{weight!r} is not on the device: run a model that `prepare` has uploaded")
-    return weight
 
 
 def numbers(weight: Weight | None) -> Raw | None:

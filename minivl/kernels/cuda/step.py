@@ -3,10 +3,10 @@
     ids -> rows of the table -> for each layer: (norm, q k v, turned, into the cache), attention in splits,
     out onto the stream, (norm, gate and up), down onto the stream -> (norm, scores)
 
-Six launches a layer (what stands in brackets is one), and nothing of it waits for the host: what changes from token to token (ids,
-positions, rows of the cache) lies in memory that is written before the step. So on a GPU the step is
-recorded once, as one graph, and replayed. `decoder` of `model.py` says what it means; the door runs that
-as soon as somebody looks inside.
+Six launches a layer (what stands in brackets is one; attention is two), and nothing of it waits for the
+host: what changes from token to token (ids, positions, rows of the cache) lies in memory that is written
+before the step. So on a GPU the step is recorded once, as one graph, and replayed. `decoder` of
+`model.py` says what it means; the door runs that as soon as somebody looks inside.
 
 Read next: `cuda/gemv.cu`, where the time goes.
 """
@@ -24,9 +24,9 @@ from ...checkpoint.tree import Block, Decoder, Linear, Norm
 from ...passes.positions import mrope_angles
 from .. import definition
 from . import calls
-from .device import Launcher
 from .arrays import STORED, Array, empty
-from .weights import Resident
+from .device import Launcher
+from .weights import Resident, resident
 
 
 class Room(NamedTuple):
@@ -74,21 +74,22 @@ class Step:
     def launch(self) -> None:
         """The step itself: launches alone."""
         r, w, n = self.room, self.w, self.n
-        calls.embed_into(self.whole[:n], n, table_of(w), r.stream)
+        calls.embed_into(self.whole[:n], n, resident(w.embed), r.stream)
         for i, layer in enumerate(w.layers):
             self.attention(i, layer)
-            calls.gate_up(r.stream, layer.mlp.gate_up.weight, vector(layer.mlp.gate_up), out=r.inner,
+            calls.gate_up(r.stream, resident(layer.mlp.gate_up.weight), vector(layer.mlp.gate_up), out=r.inner,
                           norm=normed(layer.norm2))
-            calls.gemv(r.inner, layer.mlp.down.weight, vector(layer.mlp.down), r.stream, out=r.stream)
-        calls.gemv(r.stream, w.head.weight, vector(w.head), out=r.logits, norm=normed(w.norm))
+            calls.gemv(r.inner, resident(layer.mlp.down.weight), vector(layer.mlp.down), r.stream, out=r.stream)
+        calls.gemv(r.stream, resident(w.head.weight), vector(w.head), out=r.logits, norm=normed(w.norm))
 
     def attention(self, i: int, layer: Block) -> None:
         """The first half of a layer, onto the stream."""
         r, n, k, v = self.room, self.n, self.cache.k[i], self.cache.v[i]
-        calls.qkv(r.stream, layer.qkv.weight, vector(layer.qkv), (r.cos, r.sin), r.q,
+        calls.qkv(r.stream, resident(layer.qkv.weight), vector(layer.qkv), (r.cos, r.sin), r.q,
                   calls.Cached(k, v, self.whole[n : 2 * n]), norm=normed(layer.norm1))
         calls.decode_into(r.q, k, v, self.whole[2 * n :], self.splits, self.parts, r.attended)
-        calls.gemv(r.attended.reshape(n, -1), layer.out.weight, vector(layer.out), r.stream, out=r.stream)
+        attended = r.attended.reshape(n, -1)                             # n a e -> n (a e)
+        calls.gemv(attended, resident(layer.out.weight), vector(layer.out), r.stream, out=r.stream)
 
 
 def vector(part: Linear) -> Any:
@@ -99,12 +100,6 @@ def vector(part: Linear) -> Any:
 def normed(norm: Norm) -> calls.Normed:
     """A norm's weight on the device, and its eps."""
     return calls.Normed(norm.weight.numbers, norm.eps)                 # type: ignore[attr-defined]
-
-
-def table_of(w: Decoder) -> Resident:
-    """The embedding table on the device."""
-    assert isinstance(w.embed, Resident)
-    return w.embed
 
 
 def room(machine: Launcher, n: int, w: Decoder) -> Room:
@@ -126,8 +121,9 @@ class Steps:
     def decoder(self, ids: np.ndarray, positions: np.ndarray, placeholders: np.ndarray, features: Any,
                 asked: np.ndarray, cache: Any, w: Decoder) -> Any:
         """s, 3 s, m, m d, n, _, _ -> n v"""
+        plain: Any = model.decoder.definition                              # type: ignore[attr-defined]
         if not self.takes(ids, placeholders, asked, cache, w):
-            return model.decoder.definition(ids, positions, placeholders, features, asked, cache, w)
+            return plain(ids, positions, placeholders, features, asked, cache, w)
         steps = self.kept.setdefault(cache, {})
         if len(ids) not in steps:
             steps[len(ids)] = Step(self.machine, len(ids), cache, w)
@@ -141,15 +137,16 @@ class Steps:
         if not (0 < n <= calls.FEW and isinstance(cache.k, Array) and n == len(asked) == len(cache.segments)
                 and not len(placeholders)):
             return False
-        size, table = cache.k.dtype.itemsize, w.embed
-        vectors = c.head_dim * size % 16 == 0
         matrices = [m.weight for layer in w.layers[:1]
                     for m in (layer.qkv, layer.out, layer.mlp.gate_up, layer.mlp.down)]
+        if not all(isinstance(m, Resident) for m in (w.embed, *matrices)):
+            return False
+        if resident(w.embed).scales is not None:                         # its rows are scaled by the host
+            return False
         rows = [empty_rows(self.machine, n, m.shape[1], w.dtype) for m in matrices]
-        return (vectors and c.head_dim <= 128 and c.heads // c.kv_heads <= calls.MOST_SHARE
-                and isinstance(table, Resident) and table.scales is None
-                and all(isinstance(m, Resident) for m in matrices)
-                and all(calls.fits(x, m) for x, m in zip(rows, matrices, strict=True)))
+        return (c.head_dim * cache.k.dtype.itemsize % 16 == 0 and c.head_dim <= 128
+                and c.heads // c.kv_heads <= calls.MOST_SHARE
+                and all(calls.fits(x, resident(m)) for x, m in zip(rows, matrices, strict=True)))
 
 
 def empty_rows(machine: Launcher, n: int, d: int, dtype: np.dtype) -> Array:

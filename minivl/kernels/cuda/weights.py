@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ...checkpoint.packed import Packed
 from ...checkpoint.layout import COLUMNS, depth, unpack_rows, words_of
+from ...checkpoint.packed import Packed
 from ...checkpoint.tree import Block, Linear, Model, Norm, Weight
 from ...checkpoint.weight import precision
 from .device import Launcher, Raw
@@ -121,6 +121,13 @@ class Vector:
         self.weight.fill(out)
 
 
+def resident(weight: Weight) -> Resident:
+    """The matrix on the device. TypeError for one that was never uploaded."""
+    if not isinstance(weight, Resident):
+        raise TypeError(f"{weight!r} is not on the device: run a model that `prepare` has uploaded")
+    return weight
+
+
 # ------------------------------------------------------------------------------------------ a whole model
 
 def uploaded(machine: Launcher, model: Model) -> Model:
@@ -139,7 +146,8 @@ def uploaded(machine: Launcher, model: Model) -> Model:
 
     def block(w: Block) -> Block:
         mlp = w.mlp._replace(gate_up=matrix(w.mlp.gate_up), down=matrix(w.mlp.down))
-        return w._replace(norm1=norm(w.norm1), qkv=matrix(w.qkv), out=matrix(w.out), norm2=norm(w.norm2), mlp=mlp)
+        return w._replace(norm1=norm(w.norm1), qkv=matrix(w.qkv), out=matrix(w.out), norm2=norm(w.norm2),
+                          mlp=mlp)
 
     table = Resident(machine, decoder.embed, dtype)
     tied = decoder.head.weight is decoder.embed

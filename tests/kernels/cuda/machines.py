@@ -19,7 +19,9 @@ def have_compiler() -> bool:
     return True
 
 
-needs_compiler = pytest.mark.skipif(not have_compiler(), reason="kernels run on the processor with g++ or clang++, on Linux")
+needs_compiler = pytest.mark.skipif(
+    not have_compiler(), reason="kernels run on the processor with g++ or clang++, on Linux"
+)
 
 
 @cache

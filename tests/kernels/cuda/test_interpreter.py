@@ -98,9 +98,10 @@ def test_a_record_of_a_step_is_replayed(models, monkeypatch):
 
     def recorded(self, launches):
         return lambda: (replayed.append(1), launches())[1]
+
     monkeypatch.setattr(Processor, "recorded", recorded)
     assert ours.generate(inputs, 5, stop_ids=()) == right.generate(inputs, 5, stop_ids=())
-    assert len(replayed) == 3                                  # not the prompt, nor the first step
+    assert len(replayed) == 3  # not the prompt, nor the first step
 
 
 def test_float64_stays_with_the_definitions(models):
@@ -118,7 +119,9 @@ def test_packed_weights_are_multiplied_as_they_are(models, format):
     held = interpreter.Resident(machine, weight, np.dtype(np.float32))
     for rows in (1, 9):
         x = rng.normal(size=(rows, right.weight.shape[1])).astype(np.float32)
-        found = arrays.to_host(interpreter.linear(arrays.to_device(machine, x), right._replace(weight=held, bias=None)))
+        found = arrays.to_host(
+            interpreter.linear(arrays.to_device(machine, x), right._replace(weight=held, bias=None))
+        )
         exact = definition.linear.definition(x.astype(np.float64), right._replace(weight=weight, bias=None))
         assert np.linalg.norm(found - exact) < 1e-6 * np.linalg.norm(exact)
 
@@ -131,13 +134,18 @@ def test_scores_that_are_no_numbers_are_told(models):
             made = arrays.to_host(original(x, head))
             made[0, 3] = np.nan
             return arrays.to_device(x.machine, made)
+
         return run
-    with pytest.raises(NotFiniteError, match=r"decoder\.logits is the first stage"), \
-            minivl.session(replace={"decoder.logits": spoil}):
+
+    with (
+        pytest.raises(NotFiniteError, match=r"decoder\.logits is the first stage"),
+        minivl.session(replace={"decoder.logits": spoil}),
+    ):
         ours.generate(right.prepare(asked(False)), 2)
 
 
 # ----------------------------------------------------------------------------------------------- arrays
+
 
 def test_a_devices_array_is_never_taken_for_numpys():
     x = arrays.to_device(Launcher(Processor()), np.zeros((2, 3), np.float32))
@@ -150,8 +158,17 @@ def test_views_are_numpys():
     rng, machine = np.random.default_rng(1), Launcher(Processor())
     near = rng.normal(size=(5, 4, 6)).astype(precision("bfloat16"))
     far = arrays.to_device(machine, near)
-    for take in (lambda x: x[1], lambda x: x[:, 1:3], lambda x: x[2:4, 3], lambda x: x.reshape(-1, 6), lambda x: x.reshape(20, 6),
-                 lambda x: x[-1], lambda x: x[:, :2].reshape(5, -1), lambda x: x[3:3], lambda x: x.astype(np.float32)):
+    for take in (
+        lambda x: x[1],
+        lambda x: x[:, 1:3],
+        lambda x: x[2:4, 3],
+        lambda x: x.reshape(-1, 6),
+        lambda x: x.reshape(20, 6),
+        lambda x: x[-1],
+        lambda x: x[:, :2].reshape(5, -1),
+        lambda x: x[3:3],
+        lambda x: x.astype(np.float32),
+    ):
         found = take(far)
         assert isinstance(found, Array) and len(found) == len(take(near)) and found.size == take(near).size
         assert np.array_equal(arrays.to_host(found), take(near))
@@ -164,10 +181,11 @@ def test_views_are_numpys():
 
 # ---------------------------------------------------------------------------------------------- no GPU
 
+
 def test_without_a_gpu_what_is_missing_is_named(monkeypatch):
     monkeypatch.setattr(device, "has_driver", lambda: False)
     monkeypatch.setattr(device, "find_spec", lambda name: None)
-    with pytest.raises(minivl.Error, match="no NVIDIA driver .* no CuPy: pip install .* kernels=\"cuda-runner\""):
+    with pytest.raises(minivl.Error, match='no NVIDIA driver .* no CuPy: pip install .* kernels="cuda-runner"'):
         device.gpu()
     monkeypatch.setattr(device, "find_spec", lambda name: name)
     monkeypatch.setattr(device, "has_toolkit", lambda: False)

@@ -22,7 +22,7 @@ from minivl.kernels.cuda import arrays
 from minivl.kernels.cuda.arrays import Array
 from minivl.kernels.cuda.device import Launcher
 
-U = 2.0**-24                                                   # half the last digit of a float32
+U = 2.0**-24  # half the last digit of a float32
 HALF_DIGIT = {"float32": 2.0**-24, "bfloat16": 2.0**-8}
 FLOAT32, BFLOAT16 = np.dtype(np.float32), precision("bfloat16")
 TYPES = (FLOAT32, BFLOAT16)
@@ -35,6 +35,7 @@ class Case(NamedTuple):
     be. like: the definition's answer in the same type; at least `share` of all numbers must have its very bits, which
     is what sees a missing or a second rounding
     """
+
     name: str
     run: Callable[[Launcher], np.ndarray]
     expected: np.ndarray
@@ -52,12 +53,14 @@ def wrong(case: Case, machine: Launcher) -> str:
         return ""
     wide = got.astype(np.float64)
     distance = np.abs(wide - case.expected)
-    bad = ~(distance <= case.bound)                            # NaN is bad too
+    bad = ~(distance <= case.bound)  # NaN is bad too
     if bad.any():
         at = tuple(map(int, np.argwhere(bad)[0]))
         bound = np.broadcast_to(case.bound, got.shape)[at]
-        return (f"{case.name}: {int(bad.sum())} of {got.size} numbers are off, the first at {at}: {wide[at]:.9g}, wanted "
-                f"{case.expected[at]:.9g} within {bound:.3g}")
+        return (
+            f"{case.name}: {int(bad.sum())} of {got.size} numbers are off, the first at {at}: {wide[at]:.9g}, wanted "
+            f"{case.expected[at]:.9g} within {bound:.3g}"
+        )
     if case.like is not None:
         share = float(np.mean(got == case.like))
         if share < case.share:
@@ -79,8 +82,20 @@ def wide(x: np.ndarray) -> np.ndarray:
     return x.astype(np.float64)
 
 
-NAMES = ("attention", "attention_tensor", "convert", "decode_attention", "gelu", "gemv", "norm", "pixels", "rotary", "rows",
-         "sampling", "swiglu")
+NAMES = (
+    "attention",
+    "attention_tensor",
+    "convert",
+    "decode_attention",
+    "gelu",
+    "gemv",
+    "norm",
+    "pixels",
+    "rotary",
+    "rows",
+    "sampling",
+    "swiglu",
+)
 
 
 def _lazily(name: str) -> Callable[[], list[Case]]:

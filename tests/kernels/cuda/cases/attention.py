@@ -8,7 +8,7 @@ import numpy as np
 from minivl.kernels import definition
 from minivl.kernels.cuda import arrays, calls
 
-from . import BFLOAT16, FLOAT32, HALF_DIGIT, U, Case, drawn, sent, wide
+from . import BFLOAT16, FLOAT32, HALF_DIGIT, Case, U, drawn, sent, wide
 
 RUNGS = ("naive", "tiled", "vectorised")
 # queries, and how many keys each run of them sees before its own
@@ -25,9 +25,19 @@ def table(lengths: tuple[int, ...], before: tuple[int, ...], gap: int = 0) -> tu
     return np.array(rows, np.int64), q0 + gap, k0
 
 
-def attention_case(rung: str, dtype: np.dtype, e: int, heads: tuple[int, int], lengths: tuple[int, ...],
-                   before: tuple[int, ...], causal: bool, seed: int, gap: int = 0, joined: bool = True,
-                   spread: float = 1.0) -> Case:
+def attention_case(
+    rung: str,
+    dtype: np.dtype,
+    e: int,
+    heads: tuple[int, int],
+    lengths: tuple[int, ...],
+    before: tuple[int, ...],
+    causal: bool,
+    seed: int,
+    gap: int = 0,
+    joined: bool = True,
+    spread: float = 1.0,
+) -> Case:
     """One call. joined: q, k and v are columns of one product, as in a block; else arrays of their own."""
     rng = np.random.default_rng(seed)
     (a, kv), (segments, n, r) = heads, table(lengths, before, gap)
@@ -42,25 +52,36 @@ def attention_case(rung: str, dtype: np.dtype, e: int, heads: tuple[int, int], l
         else:
             parts = tuple(sent(machine, x) for x in (q, k, v))
         return arrays.to_host(calls.attend(*parts, segments, causal, rung))
-    return Case(f"{rung} {dtype.name} {e} wide, {a}/{kv} heads, {lengths} after {before}, causal {causal}", run, expected,
-                bound)
+
+    return Case(
+        f"{rung} {dtype.name} {e} wide, {a}/{kv} heads, {lengths} after {before}, causal {causal}",
+        run,
+        expected,
+        bound,
+    )
 
 
-def answer(q: np.ndarray, k: np.ndarray, v: np.ndarray, segments: np.ndarray, causal: bool, tensor: bool
-           ) -> tuple[np.ndarray, np.ndarray]:
+def answer(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, segments: np.ndarray, causal: bool, tensor: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """The definition in float64, and a bound: the error of a score moves its weight, weights and their sum are rounded,
     and the result is rounded once. On tensor cores weights are rounded to bfloat16 first."""
     expected = definition.attend.definition(wide(q), wide(k), wide(v), segments, causal)
     weighed = definition.attend.definition(wide(q), wide(k), np.abs(wide(v)), segments, causal)
     e, keys = q.shape[2], int((segments[:, 3] - segments[:, 2]).max())
-    largest = np.abs(wide(q)).max() * np.abs(wide(k)).max() * e**0.5          # of a score, before the sum is rounded
+    largest = np.abs(wide(q)).max() * np.abs(wide(k)).max() * e**0.5  # of a score, before the sum is rounded
     relative = 2 * (e + 4) * U * largest + (keys + 8 + 4 * largest) * U + (2.0**-7 if tensor else 0)
     return expected, relative * weighed + HALF_DIGIT[q.dtype.name] * 1.01 * np.abs(expected) + 1e-30
 
 
 def cases() -> list[Case]:
     found = []
-    for e, heads, dtype in [(48, (4, 2), FLOAT32), (80, (3, 3), FLOAT32), (64, (3, 1), BFLOAT16), (128, (2, 1), BFLOAT16)]:
+    for e, heads, dtype in [
+        (48, (4, 2), FLOAT32),
+        (80, (3, 3), FLOAT32),
+        (64, (3, 1), BFLOAT16),
+        (128, (2, 1), BFLOAT16),
+    ]:
         for rung in RUNGS:
             for seed, (lengths, before) in enumerate(SHAPES):
                 found.append(attention_case(rung, dtype, e, heads, lengths, before, bool(seed % 2), seed))

@@ -7,10 +7,12 @@ import numpy as np
 from minivl.kernels.cuda import arrays
 from minivl.kernels.cuda.device import Launcher
 
-from . import BFLOAT16, FLOAT32, HALF_DIGIT, TYPES, U, Case, drawn, sent, wide
+from . import BFLOAT16, FLOAT32, HALF_DIGIT, TYPES, Case, U, drawn, sent, wide
 
 # 1 + 2^-8 lies half way and goes down to even, 1 + 3 * 2^-8 goes up; 3.4e38 is beyond the largest bfloat16
-TRAPS = np.array([0.0, -0.0, 1 + 2**-8, 1 + 3 * 2**-8, -(1 + 2**-8), 3.3895e38, 3.4e38, 1e-40, 2.0**-149, -1.5], np.float32)
+TRAPS = np.array(
+    [0.0, -0.0, 1 + 2**-8, 1 + 3 * 2**-8, -(1 + 2**-8), 3.3895e38, 3.4e38, 1e-40, 2.0**-149, -1.5], np.float32
+)
 
 
 def bits(x: np.ndarray) -> np.ndarray:
@@ -27,6 +29,7 @@ def narrow_case(n: int, seed: int) -> Case:
 
     def run(machine: Launcher) -> np.ndarray:
         return bits(arrays.to_host(sent(machine, x).astype(BFLOAT16)))
+
     return Case(f"to bfloat16 {len(x)}", run, right)
 
 
@@ -35,14 +38,18 @@ def nan_case() -> Case:
 
     def run(machine: Launcher) -> np.ndarray:
         return np.isnan(arrays.to_host(sent(machine, x).astype(BFLOAT16)).astype(np.float32))
+
     return Case("NaN to bfloat16", run, np.ones(4))
 
 
 def widen_case(n: int, seed: int) -> Case:
     x = np.random.default_rng(seed).integers(0, 2**16, n, dtype=np.uint16).view(BFLOAT16)
     x = x[np.isfinite(x.astype(np.float32))]
-    return Case(f"to float32 {n}", lambda machine: bits(arrays.to_host(sent(machine, x).astype(FLOAT32))),
-                bits(x.astype(np.float32)))
+    return Case(
+        f"to float32 {n}",
+        lambda machine: bits(arrays.to_host(sent(machine, x).astype(FLOAT32))),
+        bits(x.astype(np.float32)),
+    )
 
 
 def finish_case(dtype: np.dtype, n: int, d: int, bias: bool, seed: int) -> Case:
@@ -55,10 +62,19 @@ def finish_case(dtype: np.dtype, n: int, d: int, bias: bool, seed: int) -> Case:
         args = (sent(machine, x).flat, sent(machine, b).flat, out.flat, np.int64(n), np.int32(d), np.int32(bias))
         machine("convert", "finish", (-(-n * d // 256),), 256, args, BF16=int(dtype == BFLOAT16))
         return arrays.to_host(out)
-    return Case(f"finish {dtype.name} {n} {d}, bias {bias}", run, right,
-                1.01 * HALF_DIGIT[dtype.name] * np.abs(right) + U * np.abs(right))
+
+    return Case(
+        f"finish {dtype.name} {n} {d}, bias {bias}",
+        run,
+        right,
+        1.01 * HALF_DIGIT[dtype.name] * np.abs(right) + U * np.abs(right),
+    )
 
 
 def cases() -> list[Case]:
-    return [narrow_case(600, 0), nan_case(), widen_case(700, 1),
-            *(finish_case(dtype, 5, 77, bias, 2) for dtype in TYPES for bias in (False, True))]
+    return [
+        narrow_case(600, 0),
+        nan_case(),
+        widen_case(700, 1),
+        *(finish_case(dtype, 5, 77, bias, 2) for dtype in TYPES for bias in (False, True)),
+    ]

@@ -7,7 +7,7 @@ import numpy as np
 from minivl.kernels import definition
 from minivl.kernels.cuda import arrays, calls
 
-from . import BFLOAT16, HALF_DIGIT, TYPES, U, Case, drawn, sent, wide
+from . import BFLOAT16, HALF_DIGIT, TYPES, Case, U, drawn, sent, wide
 
 
 def gelu_case(dtype: np.dtype, n: int, seed: int) -> Case:
@@ -16,8 +16,14 @@ def gelu_case(dtype: np.dtype, n: int, seed: int) -> Case:
     right, like = (definition.gelu.definition(one) for one in (wide(x), x))
     # 1 + erf loses digits where x is low: its own rounding counts, times x / 2
     bound = 1.01 * HALF_DIGIT[dtype.name] * np.abs(right) + 8 * U * np.abs(wide(x))
-    return Case(f"gelu {dtype.name} {n}", lambda machine: arrays.to_host(calls.gelu(sent(machine, x))), right, bound,
-                like if dtype == BFLOAT16 else None, 0.97)
+    return Case(
+        f"gelu {dtype.name} {n}",
+        lambda machine: arrays.to_host(calls.gelu(sent(machine, x))),
+        right,
+        bound,
+        like if dtype == BFLOAT16 else None,
+        0.97,
+    )
 
 
 def cases() -> list[Case]:

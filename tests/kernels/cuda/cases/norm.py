@@ -9,7 +9,7 @@ from minivl.checkpoint.weight import weight
 from minivl.kernels import definition
 from minivl.kernels.cuda import arrays, calls
 
-from . import BFLOAT16, FLOAT32, HALF_DIGIT, TYPES, U, Case, drawn, sent, wide
+from . import BFLOAT16, FLOAT32, HALF_DIGIT, TYPES, Case, U, drawn, sent, wide
 
 EPS = 1e-6
 
@@ -32,17 +32,30 @@ def norm_case(rung: str, dtype: np.dtype, n: int, d: int, seed: int, scale: floa
         out = arrays.empty(machine, x.shape, dtype)
         calls.add_norm_into(device_x, sent(machine, y), given, EPS, out)
         return np.stack([arrays.to_host(out), arrays.to_host(device_x)])
+
     if more:
-        expected, bound, like = (np.stack(pair) for pair in ((expected, wide(stream)), (bound, 0 * bound), (like, stream)))
-    return Case(f"{rung} {dtype.name} {n} {d}, numbers of {scale:g}, more {more}", run, expected, bound,
-                like if dtype == BFLOAT16 else None, 0.97)
+        expected, bound, like = (
+            np.stack(pair) for pair in ((expected, wide(stream)), (bound, 0 * bound), (like, stream))
+        )
+    return Case(
+        f"{rung} {dtype.name} {n} {d}, numbers of {scale:g}, more {more}",
+        run,
+        expected,
+        bound,
+        like if dtype == BFLOAT16 else None,
+        0.97,
+    )
 
 
 def add_case(dtype: np.dtype, n: int, seed: int) -> Case:
     rng = np.random.default_rng(seed)
     x, y = drawn(rng, (n, 3), dtype), drawn(rng, (n, 3), dtype)
-    return Case(f"add {dtype.name} {n}", lambda machine: arrays.to_host(calls.add(sent(machine, x), sent(machine, y))),
-                wide(x + y), 0.0)
+    return Case(
+        f"add {dtype.name} {n}",
+        lambda machine: arrays.to_host(calls.add(sent(machine, x), sent(machine, y))),
+        wide(x + y),
+        0.0,
+    )
 
 
 def cases() -> list[Case]:
@@ -50,6 +63,10 @@ def cases() -> list[Case]:
     for dtype in TYPES:
         for rung in ("naive", "block", "vectorised"):
             found += [norm_case(rung, dtype, 3, 264, 0), norm_case(rung, dtype, 2, 2048, 1, 1e-4)]
-        found += [norm_case("naive", dtype, 300, 5, 2), norm_case("block", dtype, 4, 301, 3),
-                  norm_case("vectorised", dtype, 3, 520, 4, more=True), add_case(dtype, 100, 5)]
+        found += [
+            norm_case("naive", dtype, 300, 5, 2),
+            norm_case("block", dtype, 4, 301, 3),
+            norm_case("vectorised", dtype, 3, 520, 4, more=True),
+            add_case(dtype, 100, 5),
+        ]
     return [*found, norm_case("block", FLOAT32, 1, 1, 6)]

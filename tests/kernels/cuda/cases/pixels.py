@@ -19,8 +19,11 @@ from . import Case
 def resize_case(shape: tuple[int, int], size: tuple[int, int], seed: int) -> Case:
     rng = np.random.default_rng(seed)
     pixels = rng.choice([0, 255, 128, 7], size=(*shape, 3)).astype(np.uint8)
-    return Case(f"resize {shape} to {size}", lambda machine: resize(machine, pixels, np.array(size)),
-                picture.bicubic(pixels, np.array(size)))
+    return Case(
+        f"resize {shape} to {size}",
+        lambda machine: resize(machine, pixels, np.array(size)),
+        picture.bicubic(pixels, np.array(size)),
+    )
 
 
 def patchify_case(frames: int, gh: int, gw: int, config: PreprocessorConfig, seed: int) -> Case:
@@ -30,13 +33,27 @@ def patchify_case(frames: int, gh: int, gw: int, config: PreprocessorConfig, see
     right = patches.patchify.definition(picture.standardise(pixels, config), config)
 
     def run(machine):
-        raw = calls.patchify(machine, machine.device.upload(pixels.reshape(-1)), levels, (frames, gh, gw), size,
-                             config.temporal_patch_size, config.merge_size)
+        raw = calls.patchify(
+            machine,
+            machine.device.upload(pixels.reshape(-1)),
+            levels,
+            (frames, gh, gw),
+            size,
+            config.temporal_patch_size,
+            config.merge_size,
+        )
         return machine.device.download(raw).reshape(right.shape)
+
     return Case(f"patchify {frames} frames of {gh} {gw}", run, right)
 
 
 def cases() -> list[Case]:
     small = replace(read_preprocessor(TINY, load().config), patch_size=2)
-    return [resize_case((13, 21), (28, 9), 0), resize_case((40, 6), (7, 30), 1), resize_case((9, 9), (9, 20), 2),
-            patchify_case(3, 4, 6, small, 3), patchify_case(1, 2, 4, small, 4), patchify_case(2, 6, 2, small, 5)]
+    return [
+        resize_case((13, 21), (28, 9), 0),
+        resize_case((40, 6), (7, 30), 1),
+        resize_case((9, 9), (9, 20), 2),
+        patchify_case(3, 4, 6, small, 3),
+        patchify_case(1, 2, 4, small, 4),
+        patchify_case(2, 6, 2, small, 5),
+    ]

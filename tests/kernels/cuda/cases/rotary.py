@@ -20,7 +20,7 @@ def bounded(x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> tuple[np.ndarray
     that of x), and the definition's own."""
     right = definition.rotate.definition(wide(x), wide(cos), wide(sin))
     size = definition.rotate.definition(np.abs(wide(x)), np.abs(wide(cos)), -np.abs(wide(sin)))
-    first = np.abs(size[..., : x.shape[-1] // 2])                        # |a c| + |b s|
+    first = np.abs(size[..., : x.shape[-1] // 2])  # |a c| + |b s|
     second = np.abs(definition.rotate.definition(np.abs(wide(x)), np.abs(wide(cos)), np.abs(wide(sin))))
     sizes = np.concatenate([first, second[..., x.shape[-1] // 2 :]], axis=-1)
     digits = 2 * HALF_DIGIT[cos.dtype.name] + HALF_DIGIT[x.dtype.name]
@@ -36,8 +36,15 @@ def rotate_case(dtype: np.dtype, turn: np.dtype, e: int, heads: int, n: int, see
     def run(machine):
         whole = sent(machine, x)
         return arrays.to_host(calls.rotate(whole[:, :heads], sent(machine, cos), sent(machine, sin)))
-    return Case(f"{dtype.name} by {turn.name} {n} {heads} {e}, {apart} apart", run, right, bound, like,
-                0.9 if dtype == BFLOAT16 else 0.0)
+
+    return Case(
+        f"{dtype.name} by {turn.name} {n} {heads} {e}, {apart} apart",
+        run,
+        right,
+        bound,
+        like,
+        0.9 if dtype == BFLOAT16 else 0.0,
+    )
 
 
 def cache_case(dtype: np.dtype, turn: np.dtype, e: int, heads: int, kv: int, n: int, seed: int) -> Case:
@@ -53,15 +60,31 @@ def cache_case(dtype: np.dtype, turn: np.dtype, e: int, heads: int, kv: int, n: 
 
     def run(machine):
         q, k, v = arrays.empty(machine, (n, heads, e), dtype), sent(machine, before[0]), sent(machine, before[1])
-        calls.rotate_into_cache(sent(machine, qkv.reshape(n, -1)), sent(machine, cos), sent(machine, sin),
-                                arrays.integers(machine, rows), q, k, v)
+        calls.rotate_into_cache(
+            sent(machine, qkv.reshape(n, -1)),
+            sent(machine, cos),
+            sent(machine, sin),
+            arrays.integers(machine, rows),
+            q,
+            k,
+            v,
+        )
         return np.concatenate([arrays.to_host(one).reshape(-1) for one in (q, k, v)])
-    return Case(f"into the cache {dtype.name} by {turn.name} {n} {heads}/{kv} {e}", run,
-                np.concatenate([right[:, :heads].reshape(-1), expected.reshape(-1)]),
-                np.concatenate([bound[:, :heads].reshape(-1), bounds.reshape(-1)]))
+
+    return Case(
+        f"into the cache {dtype.name} by {turn.name} {n} {heads}/{kv} {e}",
+        run,
+        np.concatenate([right[:, :heads].reshape(-1), expected.reshape(-1)]),
+        np.concatenate([bound[:, :heads].reshape(-1), bounds.reshape(-1)]),
+    )
 
 
 def cases() -> list[Case]:
-    return [rotate_case(FLOAT32, FLOAT32, 48, 3, 11, 0, apart=2), rotate_case(BFLOAT16, FLOAT32, 80, 4, 5, 1),
-            rotate_case(BFLOAT16, BFLOAT16, 128, 1, 9, 2, apart=1), cache_case(FLOAT32, FLOAT32, 48, 4, 2, 7, 3),
-            cache_case(BFLOAT16, BFLOAT16, 128, 3, 1, 3, 4), rotate_case(FLOAT32, FLOAT32, 64, 1, 1, 5)]
+    return [
+        rotate_case(FLOAT32, FLOAT32, 48, 3, 11, 0, apart=2),
+        rotate_case(BFLOAT16, FLOAT32, 80, 4, 5, 1),
+        rotate_case(BFLOAT16, BFLOAT16, 128, 1, 9, 2, apart=1),
+        cache_case(FLOAT32, FLOAT32, 48, 4, 2, 7, 3),
+        cache_case(BFLOAT16, BFLOAT16, 128, 3, 1, 3, 4),
+        rotate_case(FLOAT32, FLOAT32, 64, 1, 1, 5),
+    ]

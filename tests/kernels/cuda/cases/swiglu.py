@@ -7,7 +7,7 @@ import numpy as np
 from minivl.kernels import definition
 from minivl.kernels.cuda import arrays, calls
 
-from . import BFLOAT16, HALF_DIGIT, TYPES, U, Case, drawn, sent, wide
+from . import BFLOAT16, HALF_DIGIT, TYPES, Case, U, drawn, sent, wide
 
 
 def swiglu_case(dtype: np.dtype, n: int, h: int, seed: int) -> Case:
@@ -17,8 +17,14 @@ def swiglu_case(dtype: np.dtype, n: int, h: int, seed: int) -> Case:
         right, like = (definition.swiglu.definition(one) for one in (wide(x), x))
     gate = np.abs(wide(x)[:, :h])
     bound = (2.02 * HALF_DIGIT[dtype.name] + (8 + 4 * gate) * U) * np.abs(right) + 1e-30
-    return Case(f"swiglu {dtype.name} {n} {h}", lambda machine: arrays.to_host(calls.swiglu(sent(machine, x))), right, bound,
-                like if dtype == BFLOAT16 else None, 0.97)
+    return Case(
+        f"swiglu {dtype.name} {n} {h}",
+        lambda machine: arrays.to_host(calls.swiglu(sent(machine, x))),
+        right,
+        bound,
+        like if dtype == BFLOAT16 else None,
+        0.97,
+    )
 
 
 def cases() -> list[Case]:
