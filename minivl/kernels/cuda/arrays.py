@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ...checkpoint.weight import precision
+from ...door.errors import OutOfRange
 from .device import Launcher, Raw
 
 FLOAT32 = np.dtype(np.float32)
@@ -95,7 +96,7 @@ class Array:
             elif isinstance(one, int | np.integer):
                 index = int(one) + shape[axis] * int(one < 0)
                 if not 0 <= index < shape[axis]:
-                    raise IndexError(f"row {one} of {shape[axis]}")
+                    raise OutOfRange(f"row {one} asked of an array of {shape[axis]}")
                 at += index * strides[axis]
                 del shape[axis], strides[axis]
             else:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...door.errors import ArgumentError
 from .arrays import FLOAT32, Array, bf16, copied, empty, integers, rows_of, zeros
 from .device import Launcher, Raw
 from .weights import Resident
@@ -110,7 +111,8 @@ def decode(q: Array, k: Array, v: Array, segments: np.ndarray, out: Array) -> Ar
     """One query a segment: n a e, r k e, r k e, n 4 -> n a e"""
     order = segments[:, 0]
     if len(order) != len(q) or (order != np.arange(len(q))).any():
-        raise ValueError("decoding takes one segment for each query, in order")
+        raise ArgumentError("decoding takes one segment for each query, in order: give others to a rung "
+                            "of attention")
     splits = splits_of(q.machine, len(q), k.shape[1], int((segments[:, 3] - segments[:, 2]).max()))
     spans = integers(q.machine, segments[:, 2:])
     decode_into(q, k, v, spans, splits, decode_parts(q, splits), out)
