@@ -183,12 +183,13 @@ def attention():
 
 
 def attention_in_pairs(tier):
-    """The same by products of bfloat16, for two key heads, one of whose blocks of queries is not full."""
+    """The same by products of bfloat16: blocks of queries and of keys that are not full, an odd number of keys, keys
+    that two segments see."""
     def check():
         rng = np.random.default_rng(0)
-        shapes = ((37, 4, 6), (70, 2, 6), (70, 2, 6))
+        shapes = ((37, 6, 6), (71, 3, 6), (71, 3, 6))
         q, k, v = (rng.normal(size=shape).astype(np.float32).astype("bfloat16") for shape in shapes)
-        segments = np.array([[0, 37, 0, 69]])
+        segments = np.array([[0, 34, 0, 71], [34, 37, 3, 40]])
         with running(tier, True, kind=Quick):
             assert jit.in_pairs(q, k, v, segments)
             made = jit.attend(q, k, v, segments, True)
@@ -249,10 +250,11 @@ def noticed(mutant: Mutant) -> str | None:
                 made = module.aligned((size, 3), np.uint16)
                 assert made.shape == (size, 3) and made.ctypes.data % 64 == 0
             return None
-        checks = FIRST.get(mutant.where, [])
+        checks = BY_PAIRS if mutant.module == "attention_bf16" else FIRST.get(mutant.where, [])
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(build, mutant.module, module)
-            for check in [*checks, *(one for one in EVERY if one not in checks)]:
+            others = [] if mutant.module == "attention_bf16" else EVERY
+            for check in [*checks, *(one for one in others if one not in checks)]:
                 check()
     except Exception as error:
         return f"{type(error).__name__}: {error}"

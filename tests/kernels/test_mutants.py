@@ -20,7 +20,7 @@ GROUP, FOUR = "drivers._expanded_group", "drivers._few"
 TILES, VECTORS = "drivers.pack_for_tiles", "drivers.pack_for_vectors"
 EQUIVALENT = [
     *((where, f"in_strip = {what}", CACHE) for where in (PRODUCT, EXPANDED)
-      for what in ("max(2, ", "min(1, ", "max(1, STRIP % rows)")),
+      for what in ("(STRIP + rows - 2)", "(STRIP + rows + 1)")),
     *((GROUP, f"deepest = {what}", CACHE) for what in ("max(2,", "min(1,", "max(1, inner.deepest % in_step)")),
     (GROUP, "k0 >= 0", "sums begin at zero, so going on is the same as starting"),
     *((where, "k0 > 1", "k0 is a multiple of the steps that fit, which are two at least")
@@ -30,6 +30,7 @@ EQUIVALENT = [
     (FOUR, "one(a, 0, tiles, place, sums, c, 4 + COLUMNS", "one row, and the way to the next"),
     ("drivers._expander", "U32(4294901761)", "whole numbers have no bit there"),
     ("drivers._expander", "(33 // in_word", "33 // 4 is 32 // 4, and 33 // 8 is 32 // 8"),
+    ("attention_bf16._pack_values", "U32(4294901761)", "a number of 16 bits that was shifted has no bit there"),
     (TILES, "rest = np.zeros(33", "a number of room more"),
     *((TILES, what, "a whole tile goes through the copy of a row's end, unchanged")
       for what in ("if k + 32 < depth", "if k + 33 <= depth")),

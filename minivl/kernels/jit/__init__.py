@@ -191,7 +191,8 @@ def in_pairs(q: Array, k: Array, v: Array, segments: Array) -> bool:
     tier, (_, heads, e), kv_heads = maker().tier, q.shape, k.shape[1]
     fits = e % 2 == 0 and e > 0 and heads // kv_heads <= tier.vectors * tier.lanes
     most = int((segments[:, 1] - segments[:, 0]).max(initial=0)) * heads // kv_heads
-    return bool(tier.pair_rows) and fits and most > tier.lanes and q.dtype == k.dtype == v.dtype == BFLOAT16
+    same = q.dtype == k.dtype == v.dtype == BFLOAT16
+    return bool(tier.pair_rows) and fits and same and most > tier.lanes
 
 
 def attend_in_pairs(q: Array, k: Array, v: Array, segments: Array, causal: bool) -> Array:

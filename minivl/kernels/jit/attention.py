@@ -53,8 +53,8 @@ def attention(inner: Strided, lanes: int, compile: Compile) -> Any:
                   np.empty(lanes, F32), np.empty(KEYS * e, F32))
         for task in range(me, len(blocks) * kv_heads, team):   # head by head: its keys stay in a cache
             first, count, k0, k1, last, _ = blocks[task % len(blocks)]
-            block(q, k, v, out, memory, first, count, k0, k1, last, task // len(blocks), heads, kv_heads, e,
-                  causal)
+            block(q, k, v, out, memory, first, count, k0, k1, last, task // len(blocks), heads, kv_heads,
+                  e, causal)
     return compile(share)
 
 
@@ -162,9 +162,8 @@ def _weigh(lanes: int, compile: Compile) -> Any:
 def blocks_of(segments: np.ndarray, queries: int, begins: np.ndarray | None = None) -> np.ndarray:
     """Segments (g, 4) in blocks of at most `queries` queries: -> (b, 6), as `attention` takes them; the
     last column is the number of the segment's first block of packed keys (g), where there are any."""
-    found = []
-    for (q0, q1, k0, k1), begin in zip(segments.tolist(), [0] * len(segments) if begins is None else begins,
-                                       strict=True):
+    found, begins = [], np.zeros(len(segments), np.int64) if begins is None else begins
+    for (q0, q1, k0, k1), begin in zip(segments.tolist(), begins.tolist(), strict=True):
         for first in range(q0, q1, queries):
             found.append((first, min(queries, q1 - first), k0, k1, k1 - (q1 - first), begin))
     return np.array(found, np.int64).reshape(-1, 6)

@@ -48,8 +48,9 @@ def power_of_two(t: Any) -> Any:
 
 
 class Products(NamedTuple):
-    """Products of pairs: (height, 2 * pairs) times (2 * pairs, lanes). first: from nothing, more: on what
-    is there; rows: of one; pairs: of one step; beside: how many rows have their words side by side"""
+    """Products of pairs: (height, 2 * pairs) times (2 * pairs, lanes). first: from nothing, more: on
+    what is there; rows: of one; pairs: of one step; beside: how many rows have their words side by
+    side"""
     first: Any
     more: Any
     rows: int
@@ -65,9 +66,9 @@ def packing(inner: Products, compile: Compile) -> Any:
 
     def share(me: int, team: int, k: Any, v: Any, keys: Any, values: Any, blocks: Any, kv_heads: int,
               e: int, padded: int) -> None:
-        """k (r * kv_heads * e / 2) words, v (r * kv_heads * e) bits; blocks (b, 2): first row, how many ->
-        keys (b, kv_heads, KEYS, padded / 2), values (b, kv_heads, padded, KEYS / 2), words in the order
-        of `inner`, flat; zeros where there are no numbers"""
+        """k (r * kv_heads * e / 2) words, v (r * kv_heads * e) bits; blocks (b, 2): first row, how many
+        -> keys (b, kv_heads, KEYS, padded / 2), values (b, kv_heads, padded, KEYS / 2), words in the
+        order of `inner`, flat; zeros where there are no numbers"""
         size = KEYS * padded // 2
         for task in range(me, len(blocks) * kv_heads, team):
             first, count = blocks[task // kv_heads]
@@ -81,7 +82,8 @@ def packing(inner: Products, compile: Compile) -> Any:
 
 def _pack_keys(rows: int, compile: Compile) -> Any:
     """Rows of words, `rows` of them side by side."""
-    def pack(k: Any, at: int, line: int, keys: Any, to: int, count: int, pairs: int, padded: int) -> None:
+    def pack(k: Any, at: int, line: int, keys: Any, to: int, count: int, pairs: int,
+             padded: int) -> None:
         """line: words from a row of k to the next; padded: words of a row of keys"""
         for first in range(0, count, rows):
             here, place = at + first * line, to + first * padded
@@ -120,8 +122,9 @@ def attention(inner: Products, lanes: int, compile: Compile) -> Any:
 
     def share(me: int, team: int, q: Any, keys: Any, values: Any, out: Any, form: Any, blocks: Any,
               heads: int, kv_heads: int, e: int, padded: int, causal: bool) -> None:
-        """q (s * heads * e / 2) words, out (s * heads * e) bits; keys, values: words, as `packing` left them; blocks (b, 6): first query,
-        how many, first key, end of keys, last key that the first query sees, first block of keys"""
+        """q (s * heads * e / 2) words, out (s * heads * e) bits; keys, values: words, as `packing` left
+        them; blocks (b, 6): first query, how many, first key, end of keys, last key that the first query
+        sees, first block of keys"""
         configure(form, 0)
         memory = (np.zeros(padded // 2 * lanes, U32), np.empty(KEYS * lanes, F32),
                   np.zeros(KEYS // 2 * lanes, U32), np.empty(padded * lanes, F32),
@@ -144,7 +147,7 @@ def _block(inner: Products, lanes: int, compile: Compile) -> Any:
               k1: int, last: int, packed: int, head: int, heads: int, kv_heads: int, e: int, padded: int,
               causal: bool) -> None:
         """`count` queries from row `first`, the first of which sees keys up to `last` when causal"""
-        group = heads // kv_heads
+        group, scale = heads // kv_heads, F32(F32(e ** -0.5) * LOG2_E)         # weights are powers of 2
         query, score, weight, sums, seen, largest, total, shrink = memory
         take(q, first, count, head, group, heads, e // 2, query)
         for lane in range(lanes):
@@ -156,7 +159,7 @@ def _block(inner: Products, lanes: int, compile: Compile) -> Any:
             at = ((packed + (key - k0) // KEYS) * kv_heads + head) * KEYS * padded // 2
             here = min(KEYS, end - key)
             multiply(keys, at, padded // 2, query, score, here, e // 2, False)
-            weigh(score, here, seen, key, causal, F32(F32(e ** -0.5) * LOG2_E), largest, total, shrink, weight)
+            weigh(score, here, seen, key, causal, scale, largest, total, shrink, weight)
             for i in range(e):
                 for lane in range(lanes):
                     put(sums, i * lanes + lane, get(sums, i * lanes + lane) * shrink[lane])
@@ -171,12 +174,13 @@ def _block(inner: Products, lanes: int, compile: Compile) -> Any:
 
 
 def _multiply(inner: Products, lanes: int, compile: Compile) -> Any:
-    """c (height, lanes) = or += a (height, 2 * pairs) . b (2 * pairs, lanes); height and pairs are rounded
-    up to whole products, for which there is room"""
+    """c (height, lanes) = or += a (height, 2 * pairs) . b (2 * pairs, lanes); height and pairs are
+    rounded up to whole products, for which there is room"""
     first, more, rows, in_step = inner.first, inner.more, inner.rows, inner.pairs
     line = 4 * lanes
 
-    def multiply(a: Any, a_at: int, along: int, b: Any, c: Any, height: int, pairs: int, on: bool) -> None:
+    def multiply(a: Any, a_at: int, along: int, b: Any, c: Any, height: int, pairs: int,
+                 on: bool) -> None:
         """along: words of a row of a, pairs and what they are padded with"""
         steps = (pairs + in_step - 1) // in_step
         for r in range(0, height, rows):

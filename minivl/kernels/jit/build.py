@@ -106,11 +106,9 @@ class Maker:
     def vector_product(self, format: str) -> Any:
         """One to four rows by weights of a format."""
         tier = self.tier
-        if format == "int4":
-            kernels, places = [products.grouped_vector(rows, tier.vectors) for rows in range(1, 5)], 6
-        else:
-            kernels, places = [products.matrix_vector(format, rows, tier.vectors) for rows in range(1, 5)], 3
-        four = tuple(self.inner(kernel, places) for kernel in kernels)
+        grouped = format == "int4"
+        make = products.grouped_vector if grouped else partial(products.matrix_vector, format)
+        four = tuple(self.inner(make(rows, tier.vectors), 6 if grouped else 3) for rows in range(1, 5))
         return drivers.matrix_vector(format, four, tier.vectors * tier.lanes, self.compile)
 
     def attention(self, vectors: int) -> Any:
@@ -125,12 +123,12 @@ class Maker:
         """Keys and values packed, blocks of queries, and how many lanes those have."""
         tier = self.tier
         if tier.tiles:
-            lanes, shape = COLUMNS, (32, DEPTH // 2, 1)
-            forms = [self.inner(products.short_tiles(again), 3) for again in (False, True)]
+            make, lanes, shape = products.short_tiles, COLUMNS, (32, DEPTH // 2, 1)
         else:
-            lanes, shape = tier.vectors * tier.lanes, (8, 1, 8)
-            forms = [self.inner(products.short_pairs(8, tier.vectors, again), 3) for again in (False, True)]
-        inner = attention_bf16.Products(*forms, *shape, *self.edges(tier.tiles))
+            make, lanes = partial(products.short_pairs, 8, tier.vectors), tier.vectors * tier.lanes
+            shape = (8, 1, 8)
+        first, more = (self.inner(make(again), 3) for again in (False, True))
+        inner = attention_bf16.Products(first, more, *shape, *self.edges(tier.tiles))
         packing = attention_bf16.packing(inner, self.compile)
         return packing, attention_bf16.attention(inner, lanes, self.compile), lanes
 

@@ -15,8 +15,7 @@ from ...checkpoint.layout import COLUMNS, IN_WORD, WORDS
 
 TILE = 1024                                    # bytes
 PAIRS = WORDS                                  # a word of a bfloat16 tile is a pair of k
-AHEAD, NEAR = 32768, 16384                     # bytes between what a product with few rows, or with many,
-                                               # reads and what it asks for
+AHEAD, NEAR = 32768, 16384                     # bytes to what is asked for, with few rows, with many
 
 
 def configure(m: Any, form: Any) -> None:
@@ -161,9 +160,11 @@ def _in_turn(m: Any, format: str, rows: int, vectors: int) -> list[list[list[Any
     return [[[m.register() for _ in range(turns)] for _ in range(vectors)] for _ in range(rows)]
 
 
-def _one_step(m: Any, format: str, a: Any, b: Any, k: Any, deep: Any, sums: list[list[list[Any]]]) -> None:
+def _one_step(m: Any, format: str, a: Any, b: Any, k: Any, deep: Any,
+              sums: list[list[list[Any]]]) -> None:
     """Step k of some rows. Weights are asked for long before they are used: a processor that finds out
-    by itself what comes next stops at the end of each page, and reads at half the speed of its memory."""
+    by itself what comes next stops at the end of each page, and reads at half the speed of its
+    memory."""
     in_word = IN_WORD[format]
     for word in range(WORDS):
         place = b + (k * (2 * TILE) + 64 * word)
@@ -216,8 +217,8 @@ def strided(rows: int, vectors: int, resume: bool) -> Any:
 def short_pairs(rows: int, vectors: int, resume: bool) -> Any:
     """The same by VDPBF16PS: the left side is packed, words of its rows side by side."""
     def product(m: Any, a: Any, b: Any, c: Any, down: Any, line: Any, width: Any, pairs: Any) -> None:
-        """a: words [pair][row]; b: words [pair][column], rows `line` bytes apart; c: float32 rows, `width`
-        bytes apart; `down` is for tiles"""
+        """a: words [pair][row]; b: words [pair][column], rows `line` bytes apart; c: float32 rows,
+        `width` bytes apart; `down` is for tiles"""
         total = _totals(m, rows, vectors, c, width, resume)
         for k in m.loop(pairs):
             columns = [m.load_words(b + (k * line + 4 * m.lanes * v)) for v in range(vectors)]
