@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minivl
-from tests.kernels.cuda.machines import have_compiler
+from tests.kernels.cuda.machines import has_compiler
 
 from .comparison import (
     ANGLES,
@@ -33,7 +33,7 @@ from .comparison import (
 from .strategies import FIXTURES, Case, cases, examples
 
 # the CUDA kernels on the processor, where kernels can be compiled for it
-on_runner = pytest.param("cuda-runner", marks=pytest.mark.skipif(not have_compiler(), reason="needs g++ or clang++"))
+on_runner = pytest.param("cuda-runner", marks=pytest.mark.skipif(not has_compiler(), reason="needs g++ or clang++"))
 interpreters = pytest.mark.parametrize("kernels", ["definition", "jit", on_runner])
 
 

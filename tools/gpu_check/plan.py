@@ -202,7 +202,7 @@ def main() -> int:
         one = predicted(sizes.config, sizes.cached, kind)
         print(
             f"  {kind}: {one.bytes / 1e9:.2f} GB in {one.launches} launches; {one.least * 1e3:.2f} ms for the bytes "
-            f"alone, {one.predicted * 1e3:.2f} ms predicted ({STREAMED:.0%} of the bandwidth, {GAP * 1e6:g} us between two "
-            f"kernels): {one.share:.0%} of the roofline"
+            f"alone, {one.predicted * 1e3:.2f} ms predicted ({STREAMED:.0%} of the bandwidth, {GAP * 1e6:g} us "
+            f"between two kernels): {one.share:.0%} of the roofline"
         )
     return 0

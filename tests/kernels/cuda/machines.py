@@ -4,24 +4,11 @@ from __future__ import annotations
 
 from functools import cache
 
-import pytest
-
-from minivl.kernels.cuda.build import NoCompiler, compiler
 from minivl.kernels.cuda.device import Launcher, Processor
 
+from .runs import has_compiler, needs_compiler
 
-def have_compiler() -> bool:
-    """Whether kernels can be compiled for the processor."""
-    try:
-        compiler()
-    except NoCompiler:
-        return False
-    return True
-
-
-needs_compiler = pytest.mark.skipif(
-    not have_compiler(), reason="kernels run on the processor with g++ or clang++, on Linux"
-)
+__all__ = ["has_compiler", "machine", "needs_compiler"]
 
 
 @cache
