@@ -111,6 +111,7 @@ attend_tiled(const real* __restrict__ q, const real* __restrict__ k, const real*
       values[i] = key < t.k1 ? widen(v[(size_t)key * v_stride + kv * HEAD + e]) : 0.f;
     }
     __syncthreads();
+#pragma unroll
     for (int j = 0; j < OWN; j++) {
       // 3. lane's key times query j
       int row = t.first + warp * OWN + j;
