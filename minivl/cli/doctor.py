@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import Any
 
 from ..door.version import VERSION
-from . import kernels
+from . import cuda, kernels
 from .console import facts, heading, line, print_json, size, table, working
 
 NEEDED = ("numpy", "pillow", "jinja2", "typer", "rich")
@@ -50,7 +50,7 @@ def examine() -> dict[str, Any]:
     return {"usable": "error" not in answer, "minivl": VERSION, "python": platform.python_version(),
             "executable": sys.executable, "platform": platform.platform(), "machine": platform.machine(),
             "cores": cores(), "memory": tried(memory), "blas": tried(blas),
-            "kernels": tried(kernels.examine),
+            "kernels": tried(kernels.examine), "cuda": tried(cuda.examine),
             "resize": tried(resize_probe),
             "packages": packages, "embedded_model": answer, "hub": tried(hub),
             "lessons": tried(lessons)}
@@ -158,7 +158,7 @@ def show(found: dict[str, Any]) -> None:
     facts([("minivl", found["minivl"]), ("Python", f"{found['python']}, {found['executable']}"),
            ("platform", found["platform"]), ("cores", found["cores"] or "unknown"),
            ("memory", said(found["memory"], lambda n: size(n) if n else "unknown")),
-           *kernels.rows(found["kernels"]),
+           *kernels.rows(found["kernels"]), *cuda.rows(found["cuda"]),
            ("BLAS", said(found["blas"], blas_words)), ("resize", said(found["resize"], resize_words)),
            ("hub checkpoints", said(found["hub"], hub_words)),
            ("lessons", said(found["lessons"], lessons_words)),

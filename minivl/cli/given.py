@@ -33,6 +33,21 @@ class Chosen(NamedTuple):
     model: str | None
     precision: str = "float32"
     kernels: str = "auto"
+    device: str | None = None
+
+
+def placed(kernels: str, device: str | None) -> str:
+    """The interpreter that `--kernels` and `--device` name together. Raises ArgumentError for a device
+    that there is none of, and for one beside kernels that do not run on it."""
+    if device is None:
+        return kernels
+    if device not in ("gpu", "runner"):
+        raise ArgumentError(f"--device must be gpu or runner, got {device!r}; runner is the CUDA kernels on "
+                            "the processor")
+    if kernels not in ("auto", "cuda"):
+        raise ArgumentError(f"--device says where the CUDA kernels run, and --kernels {kernels} has none: "
+                            "leave --device out, or give --kernels cuda")
+    return "cuda" if device == "gpu" else "cuda-runner"
 
 
 def open_model(chosen: Chosen, answers: bool = True) -> api.VLM:
@@ -44,7 +59,7 @@ def open_model(chosen: Chosen, answers: bool = True) -> api.VLM:
                             "without weights")
     folder = chosen.model and api.find(chosen.model)          # a download shows its own progress
     with working("loading the model"):
-        vlm = api.load(folder, chosen.precision, chosen.kernels)
+        vlm = api.load(folder, chosen.precision, placed(chosen.kernels, chosen.device))
     if is_packed(vlm.folder):
         note(f"{vlm.folder}: packed weights, in {formats(vlm.weights)}")
     return vlm

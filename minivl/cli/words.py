@@ -101,8 +101,10 @@ Model = Annotated[str | None, typer.Option("--model", metavar="DIR", show_defaul
     "A checkpoint's folder, or a name on the hub (NAME, or NAME@REVISION). Without it: the embedded model."))]
 Precision = Annotated[str, typer.Option(help="Of the activations: float64, float32, float16 or bfloat16.")]
 Kernels = Annotated[str, typer.Option("--kernels", metavar="NAME", help=(
-    "What runs the passes: auto, definition, jit (compiled), jit-int8 (compiled, activations of 8 bits), or "
-    "shapes (no numbers, for any size)."))]
+    "What runs the passes: auto, definition, jit (compiled), jit-int8 (compiled, activations of 8 bits), "
+    "cuda (a GPU), or shapes (no numbers, for any size)."))]
+Device = Annotated[str | None, typer.Option("--device", metavar="gpu|runner", show_default=False, help=(
+    "Where the CUDA kernels run; implies --kernels cuda. runner: on the processor, slowly and exactly."))]
 Length = Annotated[int, typer.Option("--max-new-tokens", min=1, metavar="N",
                                      help="The answer has at most N tokens.")]
 FaultName = Annotated[str | None, typer.Option("--fault", metavar="NAME", show_default=False, help=(
@@ -143,7 +145,7 @@ def demo(output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.pn
 
 @app.command()
 def ask(images: Images, question: Question, model: Model = None, precision: Precision = "float32",
-        kernels: Kernels = "auto", max_new_tokens: Length = 128, fps: FramesPerSecond = None,
+        kernels: Kernels = "auto", device: Device = None, max_new_tokens: Length = 128, fps: FramesPerSecond = None,
         temperature: Annotated[float | None, typer.Option(min=0, metavar="T", show_default=False, help=(
             "0 is greedy; without it the checkpoint decides."))] = None,
         seed: Annotated[int | None, typer.Option(min=0, metavar="N", show_default=False, help=(
@@ -155,7 +157,7 @@ def ask(images: Images, question: Question, model: Model = None, precision: Prec
     from .faults import planted
     from .given import Chosen
     with planted(fault):
-        ask(images, question, Chosen(model, precision, kernels), max_new_tokens, temperature, seed,
+        ask(images, question, Chosen(model, precision, kernels, device), max_new_tokens, temperature, seed,
             stream, fps)
 
 
@@ -163,7 +165,7 @@ def ask(images: Images, question: Question, model: Model = None, precision: Prec
 def ground(image: Image, question: Question,
            output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.png", help=(
                "Where the picture with the boxes goes."))] = Path("minivl-ground.png"),
-           model: Model = None, precision: Precision = "float32", kernels: Kernels = "auto",
+           model: Model = None, precision: Precision = "float32", kernels: Kernels = "auto", device: Device = None,
            max_new_tokens: Length = 512,
            as_json: AsJson = False, fault: FaultName = None) -> None:
     """Find things in a picture, and draw boxes on it. Greedily; exit code 1 when the answer names no
@@ -178,7 +180,7 @@ def ground(image: Image, question: Question,
     from .given import Chosen
     from .ground import ground
     with planted(fault):
-        found = ground(image, question, output, Chosen(model, precision, kernels), max_new_tokens,
+        found = ground(image, question, output, Chosen(model, precision, kernels, device), max_new_tokens,
                        as_json)
     raise typer.Exit(0 if found else 1)
 
@@ -188,7 +190,7 @@ def passes(image: Annotated[str | None, typer.Argument(metavar="[IMAGE]", show_d
                "Without it: a sample picture."))] = None,
            question: Annotated[str | None, typer.Argument(metavar="[QUESTION]",
                                                           show_default=False)] = None,
-           model: Model = None, precision: Precision = "float32", kernels: Kernels = "auto",
+           model: Model = None, precision: Precision = "float32", kernels: Kernels = "auto", device: Device = None,
            max_new_tokens: Length = 16,
            everything: Annotated[bool, typer.Option("--all",
                                                     help="Every block and every decoding step.")] = False,
@@ -200,12 +202,12 @@ def passes(image: Annotated[str | None, typer.Argument(metavar="[IMAGE]", show_d
     """
     from .given import Chosen
     from .run import passes
-    passes(image, question, Chosen(model, precision, kernels), max_new_tokens, everything, as_json)
+    passes(image, question, Chosen(model, precision, kernels, device), max_new_tokens, everything, as_json)
 
 
 @app.command()
 def run(image: Image, question: Question, model: Model = None, precision: Precision = "float32",
-        kernels: Kernels = "auto", max_new_tokens: Length = 32,
+        kernels: Kernels = "auto", device: Device = None, max_new_tokens: Length = 32,
         print_after: Annotated[list[str], typer.Option(metavar="PATTERN", help=(
             "Print what comes out of matching passes, as in 'vision.*'. May be given again."))] = [],  # noqa: B006
         stop_after: Annotated[str | None, typer.Option(metavar="LABEL", show_default=False, help=(
@@ -225,7 +227,7 @@ def run(image: Image, question: Question, model: Model = None, precision: Precis
     from .given import Chosen
     from .run import run
     with planted(fault):
-        run(image, question, Chosen(model, precision, kernels), max_new_tokens, print_after, record,
+        run(image, question, Chosen(model, precision, kernels, device), max_new_tokens, print_after, record,
             dump, stop_after, verify_each, profile)
 
 
@@ -259,13 +261,13 @@ def explore(words: Annotated[list[str], typer.Argument(metavar="IMAGE... QUESTIO
                 "A second run beside the first: another question, picture or dump. May be given again."))]
             = [],  # noqa: B006
             fps: FramesPerSecond = None,
-            model: Model = None, precision: Precision = "float32", kernels: Kernels = "auto",
+            model: Model = None, precision: Precision = "float32", kernels: Kernels = "auto", device: Device = None,
            max_new_tokens: Length = 64) -> None:
     """Make a page of a run. Point at a pixel, token, window or stage and see what belongs to it; one
     HTML file."""
     from .explore import explore
     from .given import Chosen
-    explore(words, beside, output, fps, Chosen(model, precision, kernels), max_new_tokens)
+    explore(words, beside, output, fps, Chosen(model, precision, kernels, device), max_new_tokens)
 
 
 @app.command()
@@ -388,7 +390,7 @@ def trace_record(
         precision: Annotated[str | None, typer.Option(show_default=False, help=(
             "float64, float32, float16 or bfloat16; without it float64 for minivl, float32 for "
             "transformers."))] = None,
-        kernels: Kernels = "auto",
+        kernels: Kernels = "auto", device: Device = None,
         attention: Annotated[str, typer.Option(metavar="sdpa|eager", help="Of transformers.")] = "sdpa",
         select: Annotated[list[str], typer.Option(metavar="PATTERN", help=(
             "Keep matching stages only. May be given again."))] = [],  # noqa: B006
@@ -407,10 +409,11 @@ def trace_record(
         answer: Annotated[int, typer.Option(min=0, metavar="N", help=(
             "Add the model's own answer, at most N tokens, to the prompt."))] = 0) -> None:
     """Record the golden values of a run. Or the run of transformers under the same labels."""
+    from .given import placed
     from .trace import record
     images, question = (words[:-1], words[-1]) if words else ([], None)
-    record(images, question, output, source, model, precision, kernels, attention, select, layers,
-           rows, not no_pixels, key,
+    record(images, question, output, source, model, precision, placed(kernels, device), attention,
+           select, layers, rows, not no_pixels, key,
            yardstick, answer)
 
 
@@ -763,6 +766,36 @@ def diagnose(path: Annotated[Path, typer.Argument(metavar="TRACE", help=(
     raise typer.Exit(diagnose(path, golden, names, precision, model, most, as_json, page))
 
 
+cuda = typer.Typer(cls=TyperGroup, rich_markup_mode=None, no_args_is_help=True,
+                   help="Check a CUDA kernel on the CPU: no GPU is needed.")
+app.add_typer(cuda, name="cuda")
+
+
+@cuda.command("check")
+def cuda_check(
+        path: Annotated[Path, typer.Argument(metavar="FILE.cu", show_default=False, help=(
+            "Its lines that begin with //: say how it is launched, with what, and what must come out."))],
+        kernel: Annotated[str | None, typer.Option(show_default=False, help=(
+            "Which kernel; without it the first that has a launch."))] = None,
+        grid: Annotated[str | None, typer.Option(metavar="X[,Y[,Z]]", show_default=False,
+                                                 help="Blocks, in place of the file's.")] = None,
+        block: Annotated[str | None, typer.Option(metavar="X[,Y[,Z]]", show_default=False,
+                                                  help="Threads of a block, in place of the file's.")] = None,
+        shared: Annotated[int | None, typer.Option(metavar="BYTES", min=0, show_default=False,
+                                                   help="Dynamic shared memory.")] = None,
+        as_json: AsJson = False) -> None:
+    """Run a kernel in every build and schedule. It says what is wrong, in which line: a race, an access out
+    of bounds, shared memory that nobody wrote, a deadlock, a wrong number.
+
+    Takes Linux and g++. The file is compiled and runs, and its //: lines are Python: check files that you
+    trust. Exit code 0: nothing is wrong; 1: something is.
+
+    JSON: kernel, file, ok, runs, compared, findings: [kind, words, file, line, runs].
+    """
+    from .cuda import check
+    raise typer.Exit(check(path, kernel, grid, block, shared, as_json))
+
+
 @app.command()
 def doctor(as_json: AsJson = False,
            measure: Annotated[bool, typer.Option("--measure", help="Measure this machine instead: how "
@@ -774,7 +807,8 @@ def doctor(as_json: AsJson = False,
 
     JSON: usable, minivl, python, executable, platform, machine, cores, memory, blas, resize, packages,
     embedded_model, hub, lessons: {missing, install}, kernels: [installed, compiled_from, tier, because,
-    needs: {tier: what it needs}, threads, cache, cached, cache_bytes]. With --measure: bandwidth, peaks,
+    needs: {tier: what it needs}, threads, cache, cached, cache_bytes], cuda: {cxx, nvcc, nvrtc, cupy,
+    driver, gpu: {found or missing}}. With --measure: bandwidth, peaks,
     weights, threads, lacking, edge, parts.
     """
     if measure or output is not None:

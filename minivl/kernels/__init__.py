@@ -25,7 +25,9 @@ from . import definition
 Function = Callable[..., Any]
 NAMES = tuple(name for name, value in vars(definition).items()
               if getattr(value, "label", "") == f"kernel.{name}")
-INTERPRETERS = ("definition", "jit", "jit-int8", "shapes")                   # modules of this folder
+MODULES = {"jit": "jit", "jit-int8": "jit.int8", "cuda": "cuda.on_gpu", "cuda-runner": "cuda.on_runner",
+           "shapes": "shapes"}                                               # of this folder, by name
+INTERPRETERS = ("definition", *MODULES)
 COMPILED_FROM = 50_000_000                     # parameters from which "auto" compiles
 
 
@@ -71,7 +73,7 @@ def interpreter(name: str | Interpreter, model: Model | None = None) -> Interpre
     if name == "definition":
         return Interpreter("definition")
     try:
-        module = import_module("." + name.replace("-", "."), __name__)       # jit-int8: a room of jit
+        module = import_module("." + MODULES[name], __name__)
     except ImportError as error:
         raise MissingExtra(f"kernels={name!r} needs the package {error.name}: "
                            'pip install "minivl[jit]"') from error

@@ -95,12 +95,28 @@ def choose(logits: np.ndarray, prompts: tuple[np.ndarray, ...], answers: tuple[n
     return draw(logits, settings.seed, number)
 
 
+def chosen_on(machine: Interpreter, logits: Any, prompts: tuple[np.ndarray, ...],
+              answers: tuple[np.ndarray, ...], settings: Settings, number: int) -> np.ndarray | None:
+    """`choose`, or None where the scores are no numbers. A machine that can choose the likeliest token
+    does so where the scores lie; everything else is the host's."""
+    if not settings.do_sample and stood_in_for(most_likely, machine):
+        tokens = choose(logits, prompts, answers, settings, number)
+        return None if (tokens < 0).any() else tokens
+    logits = machine.to_host(logits)
+    return choose(logits, prompts, answers, settings, number) if np.isfinite(logits).all() else None
+
+
+def stood_in_for(stage: Any, machine: Interpreter) -> bool:
+    """Whether the machine has a function of its own for a stage."""
+    return stage.definition in machine.functions
+
+
 def write(conversations: Sequence[Inputs], model: Model, settings: Settings, machine: Interpreter
           ) -> Iterator[list[int | None]]:
     """Yield one list for each step: the new token of every conversation, None where it has stopped.
 
-    A stop id is yielded too, as the last one. The model runs on `machine`, and tokens are chosen on
-    the host. Raises NotFiniteError when the scores are no numbers.
+    A stop id is yielded too, as the last one. The model runs on `machine`. Raises NotFiniteError when
+    the scores are no numbers.
     """
     dtype = model.decoder.dtype
     batch = Batch.of(conversations, model.config, dtype).on(machine.to_device)
@@ -115,12 +131,12 @@ def write(conversations: Sequence[Inputs], model: Model, settings: Settings, mac
         ran.append(batch)
         with running(machine):
             logits = step(batch, batch.no_features, cache, model) if number else prefill(batch, cache, model)
-            logits = machine.to_host(logits)
-            if not np.isfinite(logits).all():
-                raise NotFiniteError(_why_not_finite(ran, cache_size, model, machine))
             asked = np.flatnonzero(going).tolist()
-            tokens[going] = choose(logits, tuple(conversations[n].input_ids for n in asked),
-                                   tuple(answers[n] for n in asked), settings, number)
+            chosen = chosen_on(machine, logits, tuple(conversations[n].input_ids for n in asked),
+                               tuple(answers[n] for n in asked), settings, number)
+            if chosen is None:
+                raise NotFiniteError(_why_not_finite(ran, cache_size, model, machine))
+            tokens[going] = chosen
             place = advance(rows + number, offsets)
         yield [int(token) if on else None for token, on in zip(tokens, going, strict=True)]
         answers = [np.append(a, token) if on else a for a, token, on in zip(answers, tokens, going,

@@ -171,8 +171,8 @@ def test_on_goes_back_to_the_stored_weights(vlm, messages):
 
 
 def test_an_unknown_interpreter_is_named():
-    known = (r"kernels must be 'auto' or 'definition' or 'jit' or 'jit-int8' or 'shapes' or an Interpreter, "
-             r"got 'nonsense'")
+    known = (r"kernels must be 'auto' or 'definition' or 'jit' or 'jit-int8' or 'cuda' or "
+             r"'cuda-runner' or 'shapes' or an Interpreter, got 'nonsense'")
     with pytest.raises(minivl.Error, match=known):
         interpreter("nonsense")
     with pytest.raises(minivl.Error, match="got 'nonsense'"):

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minivl
+from tests.kernels.cuda.machines import has_compiler
 
 from .comparison import (
     ANGLES,
@@ -31,7 +32,9 @@ from .comparison import (
 )
 from .strategies import FIXTURES, Case, cases, examples
 
-interpreters = pytest.mark.parametrize("kernels", ["definition", "jit"])
+# the CUDA kernels on the processor, where kernels can be compiled for it
+on_runner = pytest.param("cuda-runner", marks=pytest.mark.skipif(not has_compiler(), reason="needs g++ or clang++"))
+interpreters = pytest.mark.parametrize("kernels", ["definition", "jit", on_runner])
 
 
 def judged(case: Case, precision: str, stored: str = "bfloat16", **replace) -> list[Error]:
@@ -75,7 +78,7 @@ def test_float32_checkpoints_too(case):
 
 
 @pytest.mark.parametrize(("precision", "kernels"), [("bfloat16", "definition"), ("float16", "definition"),
-                                                    ("bfloat16", "jit")])
+                                                    ("bfloat16", "jit"), ("bfloat16", "cuda-runner")])
 @pytest.mark.parametrize("name", FIXTURES)
 def test_16_bits_are_no_further_from_the_golden_value_than_the_reference(name, precision, kernels):
     """Where the reference has no error (word embeddings, and what only moves them) minivl has none either."""

@@ -54,7 +54,8 @@ def kinds() -> dict[str, type[minivl.Error]]:
     """Every subclass of minivl.Error, by name, in the order of the wings."""
     for path in sorted(PACKAGE.rglob("*.py")):
         name = ".".join(("minivl", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
-        if not name.endswith(("__main__", "course.child", "trace.oracle")):       # two that run, one that needs torch
+        # two that run, one that needs torch, one that needs a GPU
+        if not name.endswith(("__main__", "course.child", "trace.oracle", "cuda.on_gpu")):
             importlib.import_module(name)
     found: dict[str, type[minivl.Error]] = {}
     waiting = [minivl.Error]

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import os
 import pickle
 import sys
 import time
@@ -31,21 +30,9 @@ from numba.core.serialize import dumps
 
 from ...checkpoint import layout
 from ...door.files import write_whole
+from ..kept import folder as folder
 
 PATIENCE = 3.0                                 # seconds of compiling before somebody is told
-
-
-def folder() -> Path | None:
-    """Where compiled code lies; None when it is not to be kept."""
-    if named := os.environ.get("MINIVL_CACHE"):
-        return None if named == "off" else Path(named) / "kernels"
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "minivl" / "kernels"
 
 
 @functools.cache
