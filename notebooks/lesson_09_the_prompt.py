@@ -335,12 +335,14 @@ print(prompt.render([{"role": "user", "content": content}], vlm.processor.templa
 
 # %% [markdown]
 # If counts and rows do not belong together, the run must not go on: a wrong order of pictures, or a literal
-# `<|image_pad|>` in somebody's text. The reference says *"Image features and image tokens do not match"*.
-# Here both counts and the likely cause are said:
+# `<|image_pad|>` in somebody's text. The reference reads that as the token, and says *"Image features and image
+# tokens do not match"*. Here what somebody types stays text, unless the caller asks for the reference's rule; and
+# both counts and the likely cause are said:
 
 # %%
 try:
-    vlm.ask(image, "What does <|image_pad|> mean?")
+    typed = [{"type": "image", "image": image}, {"type": "text", "text": "What does <|image_pad|> mean?"}]
+    vlm.chat([{"role": "user", "content": typed}], special_tokens=True)
 except ValueError as error:
     print("a pad in the text: ", error)
 try:

@@ -40,10 +40,12 @@ def test_there_are_as_many_golden_answers_as_said():
     assert {row["row"] for row in GOLDEN} >= {row.name for row in golden.ASKED if row.tier == "A"}
 
 
-COARSE = ("shapes", "jit-int8")                # no numbers, and rows of 8 bits: other answers
+OTHER = ("shapes", "jit-int8", "cuda")         # no numbers; rows of 8 bits, and so other answers; a GPU
+SLOW = ("cuda-runner",)                        # some of these questions are asked in tests/kernels/cuda
 
 
-@pytest.mark.parametrize("kernels", [name for name in INTERPRETERS if name not in COARSE])
+@pytest.mark.parametrize("kernels", [pytest.param(name, marks=pytest.mark.full) if name in SLOW else name
+                                     for name in INTERPRETERS if name not in OTHER])
 def test_every_interpreter_gives_the_golden_answers(asked, kernels):
     with minivl.load(kernels=kernels) as vlm:
         inputs = [vlm.prepare(messages(one.clips, one.turns[0])) for one in asked]

@@ -14,10 +14,8 @@ What is in the cache is read without the package. Read next: `read.py`, which re
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -218,6 +216,7 @@ class _Download:
 
     def _room(self, names: Iterable[str], folder: Path) -> None:
         """Raise HubError where the disk has no room for what is to come."""
+        import shutil  # late: what is imported is paid at every start
         need = sum(self.listed[name].size for name in names if not (folder / name).exists())
         free = shutil.disk_usage(folder).free
         if need > free:
@@ -270,6 +269,7 @@ def _hash(path: Path, listed: Listed) -> str | None:
     """The hash of a file in the kind that the list gives; None where it gives none."""
     if listed.sha256 is None and not listed.git:
         return None
+    import hashlib  # late, as above
     size = path.stat().st_size
     git = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
     found = hashlib.sha256() if listed.sha256 else git

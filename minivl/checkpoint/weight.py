@@ -241,13 +241,17 @@ def checked_rows(index: np.ndarray, height: int) -> np.ndarray:
     return index
 
 
-@cache                                         # a dtype's name is made anew each time that it is asked for
 def precision(dtype: Any) -> np.dtype:
     """A dtype of activations from a dtype or its name; "bfloat16" is ml_dtypes', which NumPy does not
     know by name.
 
     Raises ArgumentError for anything that is no floating-point type.
     """
+    return _precision(dtype)
+
+
+@cache                                         # a dtype's name is made anew each time that it is asked for
+def _precision(dtype: Any) -> np.dtype:
     if isinstance(dtype, str) and dtype == "bfloat16":
         from ml_dtypes import bfloat16 as dtype
     found = np.dtype(dtype)

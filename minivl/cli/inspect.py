@@ -67,6 +67,16 @@ def inspect(model: str | None, as_json: bool) -> bool:
     return found["ok"]
 
 
+def settings_of(folder: Path, config: ModelConfig | None, tried: Callable[[Callable[[], Any]], Any],
+                foreign: bool) -> dict[str, Any]:
+    """Settings for pictures, for videos and of answers; None for what cannot be read."""
+    if config is None:
+        return {"preprocessor": None, "videos": None, "generation": None}
+    return {"preprocessor": tried(lambda: api.picture_settings(folder, config)),
+            "videos": None if foreign else tried(lambda: read_video_preprocessor(folder, config)),
+            "generation": api.generation_of(folder, config)}
+
+
 def examine(folder: Path) -> dict[str, Any]:
     """Everything about the folder as plain data."""
     problems: list[str] = []
@@ -84,10 +94,7 @@ def examine(folder: Path) -> dict[str, Any]:
     config = tried(lambda: api.config_of(folder)) if values or foreign else None
     with warnings.catch_warnings(record=True) as said:       # of files that disagree
         warnings.simplefilter("always")
-        others = {"preprocessor": tried(lambda: api.picture_settings(folder, config)) if config else None,
-                  "videos": (tried(lambda: read_video_preprocessor(folder, config))
-                             if values and config else None),
-                  "generation": api.generation_of(folder, config) if config else None}
+        others = settings_of(folder, config, tried, bool(foreign))
         tried(lambda: api.read_processor(folder, config) if foreign and config else
               Tokenizer.from_folder(folder) if not foreign else None)
     notes = [str(one.message) for one in said] + generation_notes(others["generation"])

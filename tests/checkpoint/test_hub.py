@@ -139,7 +139,7 @@ def test_branches_and_revisions_that_are_not_there(hub, shards):
     assert find(f"{NAME}@dev").name == other and minivl.load(NAME, revision="dev").generation.top_k == 3
     with pytest.raises(HubError, match="has no revision 'nightly'"):
         find(f"{NAME}@nightly")
-    with pytest.raises(minivl.Error, match="is a folder"):
+    with pytest.raises(minivl.Error, match="is on this disk"):
         find(TINY, "main")
 
 

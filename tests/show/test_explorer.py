@@ -299,7 +299,7 @@ def test_texts_of_a_run_stay_texts(run, other):
 def test_a_large_picture_stays_small(vlm, tmp_path):
     """448 x 448 of noise, which no PNG can compress; the model's own limit of pixels is lifted."""
     pixels = np.random.default_rng(0).integers(0, 256, (448, 448, 3), np.uint8)
-    item = {"type": "image", "image": pixels, "resized_height": 448, "resized_width": 448, "max_pixels": 448 * 448}
+    item = {"type": "image", "image": pixels, "max_pixels": 448 * 448}
     large = explorer.follow(vlm, [{"role": "user", "content": [item, {"type": "text", "text": "What is this?"}]}], 8)
     assert large.inputs.grids.tolist() == [[1, 32, 32]]
     assert explorer.save(tmp_path / "large.html", large).stat().st_size < 5_000_000

@@ -166,7 +166,7 @@ def test_options_out_of_range_are_wrong_input(bad, folder):
 
 
 @pytest.mark.parametrize("row", [b"{", {**ROW, "ids": [10**6]}, {"messages": [{"role": "user", "content": [
-    {"type": "text", "text": "<|image_pad|>"}]}], "text": "a"}])
+    {"type": "image", "image": "nowhere.png"}]}], "text": "a"}])
 def test_what_cannot_be_compared_is_exit_code_2_in_one_line(row, folder):
     result = CliRunner().invoke(app, ["triage", str(written(folder, row)), "-o", str(folder / "out")])
     assert result.exit_code == 2, result.output
@@ -603,8 +603,9 @@ TRIALS = [Tried("bilinear", PIXELS, 9, 1.0, 0.1, 0.9, 0.5), Tried("no system tur
 @pytest.mark.parametrize("cause", [
     Cause(None), Cause(PIXELS, "bilinear", "because", tried=TRIALS), Cause(SETTINGS, None, "because", tried=TRIALS[1:]),
     Cause(ARITHMETIC, None, "because", [beside.Evidence(PIXELS, "grids differ", (1, 2))], [], ["a note"])])
-def test_every_branch_of_the_report_can_be_said(table, share, cause, capsys):
+def test_every_branch_of_the_report_can_be_said(table, share, cause, capsys, monkeypatch):
     """On the terminal and as JSON: every measure, every cause, no bad samples, some and all, any table."""
+    monkeypatch.setenv("COLUMNS", "200")
     samples = [sample(name=str(n), losses={"regret": (0.5, 0.0)}) for n in range(9)]
     found = Triage("bfloat16", "float32", samples, np.arange(9) < share, {"regret": 0.1}, EVERY, cause, table, ["said"])
     where = Smallest("3", 40, "out", share == 4, ("minivl diff a b", "minivl diff a b --local"))
