@@ -91,8 +91,8 @@ def attention_error(machine: Any, rung: str) -> float:
     from ..kernels.cuda import arrays, calls
     draw, bf16 = np.random.default_rng(18), precision("bfloat16")
     q, k, v = (in_bf16(draw.standard_normal((37, heads, 48), np.float32)) for heads in (2, 1, 1))
-    sent = [arrays.to_device(machine, one.astype(bf16)) for one in (q, k, v)]
-    got = arrays.to_host(calls.attend(*sent, np.array([[0, 37, 0, 37]]), causal=False, rung=rung))
+    one, two, three = (arrays.to_device(machine, one.astype(bf16)) for one in (q, k, v))
+    got = arrays.to_host(calls.attend(one, two, three, np.array([[0, 37, 0, 37]]), False, rung))
     score = np.einsum("nae,me->anm", q.astype(float), k[:, 0].astype(float)) / 48**0.5
     share = np.exp(score - score.max(-1, keepdims=True))
     return off(got, np.einsum("anm,me->nae", share / share.sum(-1, keepdims=True), v[:, 0].astype(float)))

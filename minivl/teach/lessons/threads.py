@@ -23,7 +23,6 @@ from ...checkpoint.weight import weight
 from ..check.draws import Draws
 from ..check.exercise import Exercise
 from ..check.stages.kernels import NORM
-from ..ladder import vector_by_loops
 from .filing import FILED, stage
 
 SECONDS = 10                                   # of processor time for a launch: a loop that never ends
@@ -173,8 +172,16 @@ def draw_product(d: Draws) -> tuple:
     return d.floats(out, into), d.floats(into)
 
 
+def product_by_loops(w: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """o d, d -> o"""
+    out = np.zeros(len(w), x.dtype)
+    for row, column in np.ndindex(w.shape):
+        out[row] += w[row, column] * x[column]
+    return out
+
+
 PRODUCT = Exercise("matrix_vector", "matrix_vector", "a matrix times one row",
-                   SimpleNamespace(definition=vector_by_loops, contract="o d, d -> o"), draw_product,
+                   SimpleNamespace(definition=product_by_loops, contract="o d, d -> o"), draw_product,
                    lambda w, x: len(x), {"a last tile that is not full": lambda w, x: len(x) % TILE > 0,
                                          "a last block that is not full": lambda w, x: len(w) % ROWS > 0})
 PRODUCT.wrong("one_tile", lambda w, x: w[:, :TILE] @ x[:TILE],
