@@ -268,6 +268,7 @@ figure, axes = plt.subplots(1, 3, figsize=(12, 2.6), layout="constrained")
 for axis, (rung, places) in zip(axes, asked.items(), strict=True):
     axis.scatter(places // 32, lane, s=12, color=plot.BLUE)
     axis.set(title=rung, xlabel="piece of 32 bytes", ylabel="lane")
+    axis.xaxis.get_major_locator().set_params(integer=True)
 figure.set_label("Which piece of memory each of 32 lanes asks for: far apart in the naive rung, one for each lane; two "
                  "pieces for all in the rung of a warp; sixteen neighbouring ones in the vectorised rung.")
 plt.show()
@@ -337,11 +338,13 @@ for name in ("matrix_vector", "attention"):
         print(f"{rung.kernel:28s} {1e6 * must.bytes / bandwidth:9.1f} {1e6 * must.operations / peak:9.1f}   "
               f"decided by {'memory' if must.bytes / bandwidth > must.operations / peak else 'products'}")
 
-at = {rung.kernel: gpu_ladder.work("attention", rung.name).intensity for rung in gpu_ladder.ladder("attention").rungs}
-figure = plot.board(1, 1, (9, 4.6))
-plot.roofline(bandwidth, {"float32": plain, "tensor cores, bfloat16": cores}, at, figure.axes[0])
-figure.set_label("The roof of a card: the naive rung of attention lies on the slope at one operation for each byte, "
-                 "the tiled and vectorised ones further up, the one on tensor cores further still.")
+at = {rung.name: gpu_ladder.work("attention", rung.name).intensity for rung in gpu_ladder.ladder("attention").rungs}
+figure = plot.board(1, 2, (12, 4.2))
+plot.roofline(bandwidth, {"float32": plain}, {rung: at[rung] for rung in ("naive", "tiled")}, figure.axes[0])
+plot.roofline(bandwidth, {"tensor cores": cores}, {"tensor": at["tensor"]}, figure.axes[1])
+figure.set_label("Two roofs of a card. In float32 the naive rung of attention lies far down the slope, at one operation for "
+                 "each byte, and the tiled one under the flat part. On tensor cores the flat part is fifteen times as "
+                 "high, and the last rung is on the slope again.")
 figure
 
 # %% [markdown]

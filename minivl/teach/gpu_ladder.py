@@ -1,12 +1,13 @@
-"""The GPU ladder: the rungs of two kernels of `cuda/`, each run by the processor and checked, with what it is
-planned to move.
+"""The GPU ladder: the rungs of two kernels of `cuda/`, each run by the processor and checked, with what
+it is planned to move.
 
     from minivl.teach import gpu_ladder
     print(gpu_ladder.source("attend_tiled"))       # the text of a rung
-    gpu_ladder.climb("attention")                  # each rung against float64; bytes and operations of a size
+    gpu_ladder.climb("attention")                  # each rung against float64; bytes and operations
 
-No GPU is needed, and nothing is timed: the runner says whether a rung is right, the shapes say what it must
-move. What follows for a card is a prediction, by the roofline. Read next: lesson 18, then `cuda/attention.cu`.
+No GPU is needed, and nothing is timed: the runner says whether a rung is right, the shapes say what it
+must move. What follows for a card is a prediction, by the roofline. Read next: lesson 18, then
+`cuda/attention.cu`.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from .check import Page
 from .ladder import in_bf16
 
 ITEM = 2                                       # bytes of a number: bfloat16
-QUERIES = {"naive": 1, "tiled": 32, "vectorised": 32, "tensor": 64}        # that share one reading of k and v
-OFF = 2.0 ** -6                                # of the largest number: inputs, weights and results have 8 digits
+QUERIES = {"naive": 1, "tiled": 32, "vectorised": 32, "tensor": 64}     # that share one reading of k and v
+OFF = 2.0 ** -6                                # of the largest number: bfloat16 has 8 digits
 
 
 class Work(NamedTuple):
@@ -95,7 +96,8 @@ def attention_error(machine: Any, rung: str) -> float:
     got = arrays.to_host(calls.attend(one, two, three, np.array([[0, 37, 0, 37]]), False, rung))
     score = np.einsum("nae,me->anm", q.astype(float), k[:, 0].astype(float)) / 48**0.5
     share = np.exp(score - score.max(-1, keepdims=True))
-    return off(got, np.einsum("anm,me->nae", share / share.sum(-1, keepdims=True), v[:, 0].astype(float)))
+    share /= share.sum(-1, keepdims=True)
+    return off(got, np.einsum("anm,me->nae", share, v[:, 0].astype(float)))
 
 
 def off(got: np.ndarray, right: np.ndarray) -> float:
@@ -126,10 +128,11 @@ def ladder(name: str) -> Ladder:
 
 
 def work(name: str, rung: str, *size: int) -> Work:
-    """Bytes and operations of a rung at a size, which is the ladder's own unless told. Raises ArgumentError."""
+    """Bytes and operations of a rung, at the ladder's own size unless told. Raises ArgumentError."""
     of = ladder(name)
     if rung not in [one.name for one in of.rungs]:
-        raise ArgumentError(f"rungs of {name} are {', '.join(one.name for one in of.rungs)}, got {rung!r}")
+        known = ", ".join(one.name for one in of.rungs)
+        raise ArgumentError(f"rungs of {name} are {known}, got {rung!r}")
     return of.work(rung, *(size or of.size))
 
 
@@ -171,11 +174,12 @@ def climb(name: str) -> Page:
     of = ladder(name)
     size = ", ".join(f"{letter} = {n}" for letter, n in zip(of.letters.split(), of.size, strict=True))
     lines = [f"{name}: {of.does}; bytes and operations for {size}",
-             f"  {'rung':11s} {'on the runner':14s} {'megabytes':>9s} {'operations':>10s} {'per byte':>8s}"]
+             f"  {'rung':11s} {'on the runner':14s} {'megabytes':>9s} {'operations':>10s} "
+             f"{'per byte':>8s}"]
     for rung, said in climbed(name):
         planned = of.work(rung.name, *of.size)
         short = said if said == "right" else said.partition(":")[0]
-        lines.append(f"  {rung.name:11s} {short:14s} {planned.bytes / 1e6:9.1f} {planned.operations:10.2e} "
-                     f"{planned.intensity:8.1f}   {rung.says}")
+        lines.append(f"  {rung.name:11s} {short:14s} {planned.bytes / 1e6:9.1f} "
+                     f"{planned.operations:10.2e} {planned.intensity:8.1f}   {rung.says}")
         lines += [] if said == "right" else [f"      {said}"]
     return Page("\n".join(lines))

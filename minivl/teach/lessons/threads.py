@@ -1,11 +1,12 @@
 """The exercises in CUDA C: lesson 18. An answer is a function that gives the body of a kernel.
 
-The body runs on the CPU, by the runner: first on one fixed launch in every build and schedule, where a race, an
-access out of bounds, shared memory that nobody wrote or a deadlock is found; then, as a function of arrays,
-through what grades every exercise, with drawn inputs, the smallest wrong one and the usual mistakes in words.
+The body runs on the CPU, by the runner: first on one fixed launch in every build and schedule, where a
+race, an access out of bounds, shared memory that nobody wrote or a deadlock is found; then, as a function
+of arrays, through what grades every exercise, with drawn inputs, the smallest wrong one and the usual
+mistakes in words.
 
-Without Linux and a compiler nothing can be checked, and the check says that: an answer that was not run is not
-right. Read next: `kernels/cuda/checking.py`, `stages.py`.
+Without Linux and a compiler nothing can be checked, and the check says that: an answer that was not run
+is not right. Read next: `kernels/cuda/checking.py`, `stages.py`.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from ..check.exercise import Exercise
 from ..check.stages.kernels import NORM
 from .filing import FILED, stage
 
-SECONDS = 10                                   # of processor time for a launch: a loop that never ends
-FORGOTTEN = np.float32(np.nan)                 # what an output holds before: a number not written is seen
+SECONDS = 10                             # of processor time for a launch: a loop that never ends
+FORGOTTEN = np.float32(np.nan)           # what an output holds before: a number not written is seen
 
 
 class Launch(NamedTuple):
@@ -48,21 +49,25 @@ class Frame(NamedTuple):
     launch: Callable[..., Launch]
 
     def text(self, body: str) -> str:
-        """The whole kernel. The head stands on the body's first line, so that lines keep their numbers."""
+        """The whole kernel. The head stands on the body's first line: lines keep their numbers."""
         return f'extern "C" __global__ void {self.name}({self.parameters}) {{{body}\n}}\n'
 
 
 def body_of(mine: Callable) -> str:
-    """What the student's function gives. AssertionError when it is no text, or says only that it is to be done."""
+    """What the student's function gives. AssertionError when it is no text, or a whole kernel."""
     body = mine()
-    assert body is not None, f"{mine.__name__} gives None; fill it in and return the body of the kernel, a text"
-    assert isinstance(body, str), f"the body of a kernel should come out, a text, not {type(body).__name__}"
-    assert "__global__" not in body, "give the body alone: the line with __global__ is written for you"
+    assert body is not None, (f"{mine.__name__} gives None; fill it in and return the body of the kernel, "
+                              "a text")
+    assert isinstance(body, str), ("the body of a kernel should come out, a text, not "
+                                   f"{type(body).__name__}")
+    assert "__global__" not in body, ("give the body alone: the line with __global__ is written for "
+                                      "you")
     return body
 
 
 def found_in(frame: Frame, body: str, launch: Launch) -> None:
-    """Run the body in every build and schedule. AssertionError with the runner's report, or the compiler's words."""
+    """Run the body in every build and schedule. AssertionError with the runner's report, or the
+    compiler's words."""
     from ...kernels.cuda import check
     from ...kernels.cuda.build import BuildError, NoCompiler
     try:
@@ -76,7 +81,8 @@ def found_in(frame: Frame, body: str, launch: Launch) -> None:
 
 
 def launched(frame: Frame, mine: Callable) -> Callable:
-    """The body as a function of arrays: it runs in the build that looks at every access. Raises KernelFault."""
+    """The body as a function of arrays, run in the build that looks at every access. Raises
+    KernelFault."""
     from ...kernels.cuda.checking import arguments_of, case_of
     from ...kernels.cuda.runner import RawModule
     text = frame.text(body_of(mine))
@@ -84,7 +90,7 @@ def launched(frame: Frame, mine: Callable) -> Callable:
     kernel, nothing = module.get_function(frame.name), case_of("", None)
 
     def run(*args: Any) -> np.ndarray:
-        launch = frame.launch(*(np.array(arg, order="C") for arg in args))      # strided ones as a kernel reads
+        launch = frame.launch(*(np.array(arg, order="C") for arg in args))      # in one piece
         case = nothing._replace(kernel=frame.name, values=launch.values)
         arguments = arguments_of(kernel, case, f"{frame.name}.cu")
         kernel(launch.grid, launch.block, arguments)
@@ -94,8 +100,10 @@ def launched(frame: Frame, mine: Callable) -> Callable:
 
 
 def in_cuda(at: str, name: str, whole: Exercise, contract: str, draw: Callable[[Draws], tuple],
-            lift: Callable, frame: Frame, fixed: tuple, mistakes: Mapping[str, Callable] | None = None) -> None:
-    """File a stage whose answer is the body of a kernel. fixed: arrays of the launch that all builds run."""
+            lift: Callable, frame: Frame, fixed: tuple, mistakes: Mapping[str, Callable] | None = None
+            ) -> None:
+    """File a stage whose answer is the body of a kernel. fixed: arrays of the launch that all builds
+    run."""
     stage(at, name, "the body of a kernel, a text", whole, contract, draw, lift,
           calls=partial(launched, frame), mistakes=mistakes)
     asked = FILED[at]
@@ -116,16 +124,18 @@ def numbers(*shape: int, scale: float = 1.0) -> np.ndarray:
 
 def launch_norm(x: np.ndarray, w: np.ndarray, eps: Any) -> Launch:
     n, d = x.shape
-    return Launch((n,), (64,), {"x": x, "w": w, "y": np.full((n, d), FORGOTTEN), "d": d, "eps": float(eps)})
+    return Launch((n,), (64,), {"x": x, "w": w, "y": np.full((n, d), FORGOTTEN), "d": d,
+                                "eps": float(eps)})
 
 
 def draw_norm(d: Draws) -> tuple:
-    width = d.pick((d.whole(1, 9), 150))                   # a row shorter than a block, or longer than two
+    width = d.pick((d.whole(1, 9), 150))             # a row shorter than a block, or longer than two
     return (d.floats(d.whole(1, 4), width, scale=d.pick([1.0, 30.0])), 1 + d.floats(width, scale=0.25),
             d.pick([1e-6, 0.5]))
 
 
-ROWS_NORMED = Frame("norm_of_rows", "const float* x, const float* w, float* y, int d, float eps", launch_norm)
+ROWS_NORMED = Frame("norm_of_rows", "const float* x, const float* w, float* y, int d, float eps",
+                    launch_norm)
 in_cuda("18.1", "norm_of_rows", NORM, "n d, d, _ -> n d", draw_norm,
         lambda x, w, eps: (x, Norm(weight(w), float(eps))),
         ROWS_NORMED, (numbers(3, 150), numbers(150), 1e-6), {
@@ -150,8 +160,8 @@ def first_warp(x: np.ndarray) -> np.ndarray:
 
 
 def as_rms_norm(mine: Callable) -> Callable:
-    """The body of exercise 18.1 as the stage `rms_norm`, of rows and a norm: so it is graded in a variant,
-    `minivl.check("rms_norm", as_rms_norm(norm_of_rows), variant="Ada")`."""
+    """The body of exercise 18.1 as the stage `rms_norm`, of rows and a norm: so it is graded in a
+    variant, `minivl.check("rms_norm", as_rms_norm(norm_of_rows), variant="Ada")`."""
     run = launched(ROWS_NORMED, mine)
     return lambda x, norm: run(x, norm.weight.dense(np.float32), norm.eps)
 
@@ -188,7 +198,8 @@ PRODUCT.wrong("one_tile", lambda w, x: w[:, :TILE] @ x[:TILE],
               "only the first tile is summed: go on with k0 = 32, 64, ... while k0 < k")
 PRODUCT.wrong("whole_tiles", lambda w, x: w[:, :len(x) // TILE * TILE] @ x[:len(x) // TILE * TILE],
               "what is left behind the last whole tile is not summed: k need not be a multiple of 32")
-PRODUCT.wrong("last_tile", lambda w, x: w[:, (len(x) - 1) // TILE * TILE:] @ x[(len(x) - 1) // TILE * TILE:],
+PRODUCT.wrong("last_tile",
+              lambda w, x: w[:, (len(x) - 1) // TILE * TILE:] @ x[(len(x) - 1) // TILE * TILE:],
               "only the last tile is left: the sum must outlive the loop over the tiles")
 PRODUCT.wrong("tile_again", lambda w, x: w @ np.resize(x[:TILE], len(x)) if len(x) > TILE else w @ x,
               "every tile has the first 32 numbers of x: number t of the tile from k0 on is x[k0 + t]")
@@ -219,7 +230,7 @@ def merged_by_loops(most: np.ndarray, total: np.ndarray, sums: np.ndarray) -> np
 
 
 def draw_parts(d: Draws) -> tuple:
-    """Scores of splits of keys: the largest, the sum of exp(score - largest), and the values weighed so."""
+    """Of splits of keys: the largest score, the sum of exp(score - largest), the values weighed so."""
     heads, splits, e = d.whole(1, 3), d.whole(1, 4), d.pick((d.whole(1, 6), 40))
     keys, scale, empty = d.whole(1, 4), d.pick([1.0, 120.0]), d.flag()
     score, v = d.floats(heads, splits, keys, scale=scale), d.floats(heads, splits, keys, e)
@@ -242,11 +253,12 @@ def shifted(most: np.ndarray) -> np.ndarray:
     return found
 
 
-PARTS = Exercise("merge_splits", "merge_splits", "parts of attention over splits of the keys, put together",
-                 SimpleNamespace(definition=merged_by_loops, contract="a g, a g, a g e -> a e"), draw_parts,
+PARTS = Exercise("merge_splits", "merge_splits", "parts of attention over splits of the keys, joined",
+                 SimpleNamespace(definition=merged_by_loops, contract="a g, a g, a g e -> a e"),
+                 draw_parts,
                  lambda most, total, sums: 8 * sums.shape[1],
                  {"several splits": lambda most, total, sums: most.shape[1] > 1,
-                  "large scores": lambda most, total, sums: np.abs(most[most > -1e29]).max(initial=0) > 80,
+                  "large scores": lambda most, total, sums: np.abs(most[most > -1e29]).max() > 80,
                   "heads wider than a warp": lambda most, total, sums: sums.shape[2] > 32})
 PARTS.wrong("overflow", unshifted,
             "exp overflows on large scores: take the largest of all splits off first")
