@@ -343,8 +343,8 @@ figure = plot.board(1, 2, (12, 4.2))
 plot.roofline(bandwidth, {"float32": plain}, {rung: at[rung] for rung in ("naive", "tiled")}, figure.axes[0])
 plot.roofline(bandwidth, {"tensor cores": cores}, {"tensor": at["tensor"]}, figure.axes[1])
 figure.set_label("Two roofs of a card. In float32 the naive rung of attention lies far down the slope, at one "
-                 "operation for each byte, and the tiled one under the flat part. On tensor cores the flat part is fifteen times as "
-                 "high, and the last rung is on the slope again.")
+                 "operation for each byte, and the tiled one under the flat part. On tensor cores the flat part is "
+                 "fifteen times as high, and the last rung is on the slope again.")
 figure
 
 # %% [markdown]
