@@ -559,3 +559,4 @@ minivl.check("17.3", least_seconds)
 # - `minivl/kernels/jit/products.py`: the innermost loops, on vectors and tiles.
 # - `minivl/kernels/jit/emulator.py`: the same instructions, run one by one in NumPy.
 # - `minivl doctor --measure`: section 3 for your machine, at any time.
+# - Lesson 18: the same ladder on a GPU, and how to find a race without one.

@@ -17,6 +17,7 @@ import pytest
 import minivl
 from minivl.teach import lessons as exercises
 
+from ..kernels.cuda.runs import needs_compiler
 from ..notebook_cells import failures_of
 from .test_live_questions import questions, trouble_with
 
@@ -48,7 +49,7 @@ def test_every_lesson_is_tested():
     assert [path.stem for path in lessons.sources()] == NAMES
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=needs_compiler if "_18_" in name else ()) for name in NAMES])
 def test_a_solved_lesson_runs_to_its_end(name):
     book = lessons.executed(lessons.notebook(source_of(name)))
     assert failures(book) == {}

@@ -19,11 +19,13 @@ from minivl.config import PreprocessorConfig, official_config
 from minivl.door.stage import running
 from minivl.kernels import definition as kernels
 from minivl.kernels import interpreter, shapes
+from minivl.kernels.cuda import calls
 from minivl.passes import answer as answers
 from minivl.passes import decoder, patches, picture, positions, prompt, sampling, vision, windows
 from minivl.passes.video import seconds_per_grid
 from minivl.run.roofline import Part, Roof
 from minivl.show.samples import overlap
+from minivl.teach import gpu_ladder
 
 from .key import answer
 
@@ -401,3 +403,13 @@ def _() -> Any:
 def _() -> Any:
     row = np.linspace(-0.6, 0.9, 128, dtype=np.float32)                            # one group of int4
     return [packed(weight(np.tile(row, (32, 1))), kind).scales.flat[0] for kind in ("int8", "int4")]
+
+
+@concept("63")
+def _() -> Any:
+    return calls.blocks(1000) * calls.THREADS - 1000
+
+
+@concept("64")
+def _() -> Any:
+    return gpu_ladder.QUERIES["tiled"] // gpu_ladder.QUERIES["naive"]

@@ -11,7 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import answers, hunting, numbers, pictures, speed, stages  # noqa: F401 - they file their exercises
+from . import (  # noqa: F401 - they file their exercises
+    answers,
+    hunting,
+    numbers,
+    pictures,
+    speed,
+    stages,
+    threads,
+)
 from .filing import FILED
 
 __all__ = ["EXERCISES", "examine"]
