@@ -183,7 +183,7 @@ def test_an_index_names_no_file_elsewhere(hub, shards, shard):
 
 def test_a_disk_without_room_is_told_before(hub, shards, monkeypatch):
     hub.publish(NAME, shards)
-    monkeypatch.setattr(ours.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))           # type: ignore
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))           # type: ignore
     with pytest.raises(HubError, match="GB are still to be downloaded"):
         minivl.load(NAME)
     assert not any(name.endswith("safetensors") for name in hub.downloads())
