@@ -22,12 +22,14 @@ from ..truth.compare.compare import Comparison, compare, computed_in, misfit
 from ..truth.compare.guess import Guess, guess, table_of
 from ..truth.compare.importers import Candidate, is_trace, read_arrays, read_candidate
 from ..truth.compare.junit import junit
+from ..truth.compare.numbers import kind_of
 from ..truth.compare.page import html
 from ..truth.compare.sarif import sarif
 from ..truth.compare.stored import storage_of
 from ..truth.compare.thresholds import Baseline, checked, news
 from ..truth.compare.understood import write_understood
-from ..truth.compare.verdict import baseline
+from ..truth.compare.unplaced import unplaced
+from ..truth.compare.verdict import EPS, baseline
 from ..truth.compare.yardstick import WEIGHTS
 from ..truth.trace.format import ROW_LETTERS, YARDSTICK, Trace, TraceError
 from ..truth.trace.prints import new_key, write_prints
@@ -163,7 +165,7 @@ def by_arrays(trace: Trace, candidate: Path, names: Path | None, guessed: Path |
     if guessed:
         propose(candidate, trace, guessed)
     table_of_names = read_names(names or guessed) if names or guessed else None          # type: ignore[arg-type]
-    theirs = read_candidate(candidate, trace, table_of_names, precision, weights_of(weights, trace, local))
+    theirs = read_candidate(candidate, trace, table_of_names, kind_named(precision), weights_of(weights, trace, local))
     return compare_local(trace, theirs, model) if local else compare(trace, theirs)
 
 
@@ -182,6 +184,8 @@ def by_prints(golden: Trace, candidate: Path, key: str | None) -> Comparison | N
 def fingerprint(path: Path, output: Path, key: str | None) -> None:
     """Write the fingerprints of a trace. Raises TraceError or OSError."""
     check_place(output)
+    if path.exists() and not is_trace(path):
+        raise TraceError(f"{path}: is no trace; read it with `minivl trace import {path}` first")
     with Trace(path) as trace:
         if has_prints(trace):
             raise TraceError(f"{path}: holds fingerprints already")
@@ -246,7 +250,10 @@ def import_dump(candidate: Path, output: Path, golden: Path, names: Path | None,
     check_place(output)
     with Trace(golden) as trace:
         known = read_names(names) if names else None if is_trace(candidate) else propose(candidate, trace, None)
-        theirs = read_candidate(candidate, trace, known, precision)
+        theirs = read_candidate(candidate, trace, known, kind_named(precision))
+        if not theirs.taps:
+            raise TraceError(f"{candidate}: holds no arrays of stages, only "
+                             "fingerprints or tables; compare fingerprints with `minivl diff` as they are")
         taps = write_understood(trace, theirs, output)
         made = computed_in(trace, theirs, taps)
         table(("stage", "rows", "came as", "stored", "computed", "done"), [
@@ -264,7 +271,9 @@ def compare_local(golden: Trace, candidate: Candidate, model: str | None) -> Com
     with open_model(Chosen(model, kernels="definition")) as vlm, \
             working("running each stage on the candidate's values"), \
             local_golden(vlm, golden, candidate) as made:
-        return replace(compare(made, candidate), golden=f"{golden.path}, stage by stage")
+        found = compare(made, candidate)
+        return replace(found, golden=f"{golden.path}, stage by stage",
+                       unplaced=unplaced(golden, candidate, found.words))
 
 
 def read_names(path: Path) -> dict[str, Any]:
@@ -274,6 +283,14 @@ def read_names(path: Path) -> dict[str, Any]:
         raise TraceError(f"{path}: should map their names to labels, to objects with a label, or to null for an "
                          "array that is left out")
     return found
+
+
+def kind_named(precision: str | None) -> str | None:
+    """A candidate's precision by the name that minivl has for it: bf16 is bfloat16. Raises ArgumentError."""
+    kind = kind_of(precision) if precision else None
+    if precision and kind not in EPS:
+        raise ArgumentError(f"--precision must be {', '.join(EPS)}, or a short name such as bf16; got {precision!r}")
+    return kind
 
 
 def read_baseline(path: Path) -> Baseline:

@@ -75,8 +75,8 @@ class Comparison:
 def compare(golden: Trace, candidate: Candidate) -> Comparison:
     """Judge every array that both sides have. Raises TraceError when there is none."""
     if candidate.precision not in EPS:
-        raise TraceError(f"{candidate.source}: precision {candidate.precision!r} is none of "
-                         f"{', '.join(EPS)}")
+        raise TraceError(f"{candidate.source}: the precision must be {', '.join(EPS)}, got "
+                         f"{candidate.precision!r}")
     # 1. the candidate's arrays in golden shapes and golden row orders
     taps = laid(golden, candidate)
     if not taps:
@@ -328,4 +328,7 @@ def warnings_of(golden: Trace, candidate: Candidate, taps: list[Tap], made: Mapp
         if other:
             said.append("the two runs had different "
                         f"{'inputs' if what == 'input_hashes' else 'checkpoints'}: {', '.join(other)}")
+    if lacking := [] if golden.facts.get("local") else candidate.unheld(golden):
+        said.append(f"{len(lacking)} stages of the candidate are not compared, for the golden trace holds no array "
+                    f"of them: {', '.join(lacking[:4])}{', ...' * (len(lacking) > 4)}")
     return said + candidate.doubts

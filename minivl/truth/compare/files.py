@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import re
 import reprlib
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,11 +25,11 @@ import numpy as np
 
 from ...checkpoint.safetensors import File
 from ..trace.format import TraceError, read_array
-from .numbers import NAMES, from_bytes, kind_of, size_of
+from .numbers import NAMES, from_bytes, kind_of, plain, size_of
 
 SHAPES = ("shapes.json", "shapes.txt")
 # what NumPy says of damaged files, or of objects to unpickle
-UNREADABLE = (ValueError, EOFError, BadZipFile)
+UNREADABLE = (ValueError, EOFError, BadZipFile, zlib.error, MemoryError, NotImplementedError)
 FORM = "a line is NAME DTYPE SHAPE, as in `blk.0/attn_out fp32 1x80x512`"
 MOST = 2**48                                                       # numbers of one array
 
@@ -47,8 +48,12 @@ class Row(NamedTuple):
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Arrays by name from a file or folder. Nothing is unpickled. Raises TraceError or OSError saying
-    what is wrong."""
+    """Arrays by name from a file or folder, in types of this machine. Nothing is unpickled. Raises
+    TraceError or OSError saying what is wrong."""
+    return {name: plain(array) for name, array in _as_they_lie(path).items()}
+
+
+def _as_they_lie(path: Path) -> dict[str, np.ndarray]:
     if path.is_dir():
         return _folder(path)
     if not path.is_file():
@@ -82,9 +87,15 @@ def _folder(path: Path) -> dict[str, np.ndarray]:
         except UNREADABLE:
             raise TraceError(f"{file}: cannot be read as .npy; it should hold numbers, as np.save "
                              "writes") from None
+    read: set[Path] = set()
     for shapes in (path / name for name in SHAPES if (path / name).is_file()):
         for row in listed(shapes):
-            arrays |= _consecutive(_file_of(path, row), [row])
+            read.add(file := _file_of(path, row))
+            arrays |= _consecutive(file, [row])
+    left = sorted(set(path.rglob("*.bin")) - read) if read else []
+    if left:
+        raise TraceError(f"{left[0]}: is in no list of shapes, so that it would not be compared; add a line "
+                         f"for it ({FORM}), or take it out of the folder")
     if not arrays:
         raise TraceError(f"{path}: holds no .npy files, and no .bin files with a {SHAPES[0]} of name, "
                          f"dtype, shape, or a {SHAPES[1]}, where {FORM}")

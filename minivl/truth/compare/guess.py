@@ -16,6 +16,7 @@ decide. Read next: `align.py` (the layouts that are tried), `importers.py` (whic
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -36,6 +37,7 @@ TIE = 0.004                    # two stages that agree this nearly cannot be tol
 OTHER_BLOCK = 0.05             # what a number in a name counts, that is not the block's
 APART = 0.93                   # rows that agree less than this with a stage say nothing
 TURNED = 1e-3                  # what another order of rows counts
+SEVERAL = 2                    # names of one family, before a name alone says what an array is
 BESIDE = 1.1                   # another stage that is off by so many times as much fits as well
 
 
@@ -81,7 +83,11 @@ def guess(arrays: Mapping[str, np.ndarray], golden: Trace) -> list[Guess]:
             chosen[name] = Guess(name, last_alike(floats[name], label, targets, chosen.values()), score, near[:3])
     # 3. what a bug has changed beyond recognition: by its name, then by the rows that are still right
     found = [*chosen.values(), *by_name(floats, targets, list(chosen.values()))]
-    found += by_rows(floats, targets, found)
+    # what is no float, or has another shape, and is called like several others: the broken one of them
+    found += by_name({name: array for name, (array, _) in read.items()}, targets, found, SEVERAL)
+    # a second copy of what is placed already is no other stage
+    copies = {name for score, name, _ in scored if score < CLOSE}
+    found += by_rows({name: array for name, array in floats.items() if name not in copies}, targets, found)
     place = {label: n for n, label in enumerate(targets)}
     return [Guess(g.name, g.label, g.distance, g.instead, read[g.name][1], g.off)
             for g in sorted(found, key=lambda g: place[g.label])]
@@ -213,22 +219,30 @@ def distance(a: Print, b: Print) -> float:
 BLOCK = re.compile(r"(blocks|layers)\.(\d+)\.")
 
 
-def by_name(arrays: Mapping[str, np.ndarray], targets: Mapping[str, Target],
-            known: list[Guess]) -> Iterable[Guess]:
+def by_name(arrays: Mapping[str, np.ndarray], targets: Mapping[str, Target], known: list[Guess],
+            several: int = 0) -> Iterable[Guess]:
     """Arrays that are called like known ones of another block, and have the shape that they then
-    should have."""
+    should have; called like `several` of them, in whatever shape."""
     taken = {g.label for g in known} | {g.name for g in known}
-    for template in sorted({t for g in known for t in templates(g)}):
+    every = [t for g in known for t in templates(g)]
+    alike = Counter((before, after, base, BLOCK.sub(r"\g<1>.*.", label)) for before, after, base, label in every)
+    for template in sorted(set(every)):
         before, after, base, label = template
+        sure = several and alike[before, after, base, BLOCK.sub(r"\g<1>.*.", label)] >= several
         for name, array in arrays.items():
-            alike = name.startswith(before) and name.endswith(after)
-            middle = name[len(before):len(name) - len(after)] if alike else ""
+            same = name.startswith(before) and name.endswith(after)
+            middle = name[len(before):len(name) - len(after)] if same else ""
             wanted = BLOCK.sub(rf"\g<1>.{int(middle) - base}.", label) if middle.isdecimal() else ""
             if wanted not in targets or {name, wanted} & taken:
                 continue
-            if any(align.ways(array, targets[wanted].array.shape, targets[wanted].rows)):
+            if sure or fits(array, targets[wanted]):
                 taken |= {name, wanted}
                 yield Guess(name, wanted, None)
+
+
+def fits(array: np.ndarray, target: Target) -> bool:
+    """Whether an array can be laid on a stage in some way."""
+    return any(align.ways(array, target.array.shape, target.rows))
 
 
 def templates(known: Guess) -> list[tuple[str, str, int, str]]:

@@ -31,7 +31,7 @@ from ...door.contract import outputs
 from ...door.watch import INDEX, read_dump
 from ..trace.format import NOTE, Trace, TraceError
 from .files import read_arrays
-from .numbers import from_bits, kind_of
+from .numbers import from_bits, kind_of, real
 from .stored import arithmetic, precision_of, rest
 from .taps import Candidate, Kept, Part, laid
 from .verdict import EPS
@@ -114,13 +114,17 @@ def named(source: str, arrays: Mapping[str, np.ndarray], golden: Trace, names: N
     # a table with a misspelt line would compare less than its author believes
     if names is not None and (strange := [n for n in names if n not in found and n not in aside]):
         first = strange[0]
+        if first in arrays and isinstance(names[first], dict) and names[first]["label"] is None:
+            raise TraceError(f"{source}: of --names, {first!r} has no label; write null instead of an object to "
+                             "leave it out")
         what = f"means {_label(names[first])!r}, no label" if first in arrays else "is not in the file"
         raise TraceError(f"{source}: of --names, {first!r} {what}; `minivl trace show` of the "
                          "golden trace lists its labels")
     if not found:
         few = ", ".join(list(arrays)[:3]) or "none"
         raise TraceError(f"{source}: none of its {len(arrays)} names is a label of the golden trace "
-                         f"({few}, ...): give --names FILE.json, or let --guess propose it")
+                         f"({few}, ...): say what they mean with --names FILE.json, or "
+                         "read the file with `minivl trace import`, which guesses")
     taps, kept, doubts = placed(source, arrays, found)
     used = set(found) | aside | {v for e in found.values() if isinstance(e, dict) for v in e.values()
                                  if isinstance(v, str)}
@@ -160,10 +164,12 @@ def _label(entry: Any) -> str:
 def undone(source: str, name: str, arrays: Mapping[str, np.ndarray], entry: Any) -> tuple[np.ndarray, Kept]:
     """An array as it was meant, and what was said of it. Raises TraceError for an entry that says what
     cannot be."""
-    array = arrays[name]
+    array, at = arrays[name], f"{source}: of --names, {name!r}"
+    if not real(array):
+        raise TraceError(f"{at} is an array of {array.dtype.name}, and a stage holds floats or whole numbers; "
+                         "give its label to another array, or null to leave it out")
     if not isinstance(entry, dict):
         return array, Kept()
-    at = f"{source}: of --names, {name!r}"
     if strange := [word for word in entry if word not in ENTRY]:
         raise TraceError(f"{at} has {strange[0]!r}; an entry can have {', '.join(ENTRY)}")
     array, storage = read_as(at, array, entry)
@@ -198,6 +204,8 @@ def scaled(at: str, array: np.ndarray, arrays: Mapping[str, np.ndarray], entry: 
         value = entry.get(word, 0)
         if isinstance(value, str) and value not in arrays:
             raise TraceError(f"{at} has the {word} {value!r}, and there is no such array")
+        if not isinstance(value, str | int | float):
+            raise TraceError(f"{at} has the {word} {reprlib.repr(value)}; write a number, or the name of an array")
         found.append(np.asarray(arrays[value] if isinstance(value, str) else value, np.float32))
     try:
         return (array.astype(np.float32) - found[1]) * found[0], found[0]          # ... x, x -> ... x

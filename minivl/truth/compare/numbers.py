@@ -47,6 +47,18 @@ def from_bits(bits: np.ndarray) -> np.ndarray:
     return (np.ascontiguousarray(bits).view(np.uint16).astype(np.uint32) << 16).view(np.float32)
 
 
+def plain(array: np.ndarray) -> np.ndarray:
+    """The same numbers in this machine's byte order, and in float64 where they are wider than that."""
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        return array.astype(np.float64)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def real(array: np.ndarray) -> bool:
+    """Whether an array holds numbers as a stage may: no complex ones, and no text."""
+    return array.dtype.kind in "fiub" or array.dtype.name == "bfloat16"
+
+
 def meant(array: np.ndarray) -> tuple[np.ndarray, str]:
     """The numbers that an array of 16-bit integers most likely holds, and their type; any other array as
     it is, with no word."""

@@ -18,6 +18,7 @@ import numpy as np
 from .compare import UNLIKE, Comparison
 from .metrics import WHY_NOT_PCC
 from .slices import MOVED, ranges
+from .unplaced import Unplaced
 from .verdict import SUSPICIOUS, WORDS, WRONG, Judged
 
 COLUMNS = ("stage", "verdict", "error", "rounding", "x limit", "worst row", "cosine", "PCC")
@@ -59,16 +60,26 @@ def unplaced_lines(found: Comparison) -> list[str]:
     are that can be no stage."""
     lines = []
     for one in found.unplaced:
-        may = "; ".join(f"{label} (error {number(error)})" for label, error in one.places) or "no stage has this shape"
-        none = "" if one.finite else ", holds numbers that are not finite"
-        says = f"is {one.places[0][0]}, within rounding" if one.known else f"may be {may}"
-        lines.append(f"no label: {one.name} {list(one.shape)}{none}: {says}")
+        lines.append(f"no label: {one.name} {list(one.shape)}{unplaced_says(one)}")
     if found.differs and found.unplaced:
         lines.append("  give these a label, or null, with --names")
     named = {one.name for one in found.unplaced}
     rest = [name for name in found.unused if name not in named]
     few = ", ".join(rest[:4])
     return lines + [f"names that mean nothing here, and no stage's shape: {few} ({len(rest)})"] * bool(rest)
+
+
+def unplaced_says(one: Unplaced) -> str:
+    """What is known of an array that has no label."""
+    if one.known:
+        return f": is {one.places[0][0]}, within rounding"
+    near = [f"{label} (error {number(off)})" for label, off in one.places if off < 1]
+    may = [f": may be {'; '.join(near)}"] if near else []
+    if 0 in one.shape:
+        return ": holds no numbers, so that nothing can be compared"
+    if not one.finite:
+        return "".join([", holds numbers that are not finite", *may])
+    return may[0] if may else ": may be a stage by its shape, and is like none of that shape"
 
 
 def counted(found: Comparison) -> str:
@@ -93,8 +104,9 @@ def verdict_lines(found: Comparison) -> list[str]:
     sits."""
     key = found.first_bad
     worst = max((row for row in found.judged if row.key == key), key=lambda row: row.ratio)
-    lines = [f"first bad tap: {worst.name} ({worst.word}): error {number(worst.measure.error)}, "
-             f"rounding alone {number(worst.yard.error)}"]
+    off = (times(worst) if worst.measure is UNLIKE else
+           f"error {number(worst.measure.error)}, rounding alone {number(worst.yard.error)}")
+    lines = [f"first bad tap: {worst.name} ({worst.word}): {off}"]
     lines += [f"  {note}" for note in worst.notes]
     if not worst.measure.finite:
         lines.append(f"  it holds numbers that are not finite, first in row {worst.measure.worst_row}")
@@ -154,8 +166,11 @@ def logits_line(found: Comparison) -> list[str]:
 def cells(row: Judged) -> tuple[str, ...]:
     """One array as a row of COLUMNS."""
     m = row.measure
+    # fingerprints know no rows, and what is not finite has no angle
+    known = not (math.isnan(m.cosine) and m.finite)
     return (row.name, row.word, number(m.error), number(row.yard.error), f"{row.ratio:.2g}",
-            f"{number(m.worst)} (row {m.worst_row})", f"{m.cosine:.6f}", f"{m.pcc:.6f}")
+            f"{number(m.worst)} (row {m.worst_row})" if known else "",
+            *("" if math.isnan(x) else f"{x:.6f}" for x in (m.cosine, m.pcc)))
 
 
 def shown(found: Comparison, everything: bool, most: int = 12) -> list[Judged]:

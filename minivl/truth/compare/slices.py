@@ -113,7 +113,7 @@ def places(held: np.ndarray, table: np.ndarray, patch: int, letter: str) -> list
     found = []
     if letter == "s" and text < len(held):
         of = int((every[:, 0, 0] < 0).sum())
-        found.append(Slice("text", int(text), of, f"{text} of the rows are text"))
+        found.append(Slice("text", int(text), of, f"{text} of these {len(held)} rows are text"))
     for medium in np.unique(cells[cells[:, 0, 0] >= 0][:, 0, 0]).tolist():
         own = cells[cells[:, 0, 0] == medium].reshape(-1, 4)  # cells of this picture: medium, time, y, x
         t0, y0, x0 = (int(n) for n in own[:, 1:].min(axis=0))

@@ -60,6 +60,11 @@ class Candidate:
     weights: str = ""                             # how its matrices are kept, where that costs accuracy
     found: list[Tap] = field(default_factory=list, repr=False)         # by `laid`, against a golden run
 
+    def unheld(self, golden: Trace) -> list[str]:
+        """Keys of the stages that it has and of which the golden trace holds no array."""
+        recorded = set(golden.recorded())
+        return [key for key in self.taps if key not in recorded]
+
     @property
     def unused(self) -> list[str]:
         """Names of the arrays that no label was given for."""

@@ -18,6 +18,7 @@ import numpy as np
 from ..trace.format import Trace, Writer
 from .compare import aligned, computed_in
 from .importers import KEPT, KEPT_ROWS, LOOSE, STEPS
+from .numbers import real
 from .stored import rest, storage_of
 from .taps import Candidate, Tap, laid
 
@@ -38,7 +39,10 @@ def write_understood(golden: Trace, candidate: Candidate, path: str | Path) -> l
         for tap in taps:
             describe(out, tap, made[tap.name])
         for name, array in candidate.loose.items():                       # nothing is dropped
-            out.table(LOOSE, name, array)
+            if real(array):
+                out.table(LOOSE, name, array)
+            else:
+                candidate.doubts.append(f"left out: {name} holds {array.dtype.name}, which no stage does")
     return taps
 
 

@@ -25,6 +25,10 @@ def headline(found: Diagnosis) -> list[str]:
     if found.cost is not None and found.healthy:
         return [f"quantised, and no fault beyond it: {found.cost.words}"]
     if found.healthy:
+        lost = [one.name for one in found.comparison.unplaced if not one.known]
+        if lost:
+            return [f"nothing is known of {len(lost)} arrays without a label: {', '.join(lost[:MANY])}",
+                    "no difference beyond rounding in the others; `minivl diff` says what these may be"]
         return [f"{NONE}: no difference beyond rounding, and none that leans the way of a known fault"]
     if not found.known:
         return [f"{NONE}: {where(found.comparison)}", *of_none(found)]
@@ -67,8 +71,9 @@ def where(found: Comparison) -> str:
     """The first bad tap, and where in it the difference sits."""
     words = found.words[found.first_bad or ""]
     each = [row for one in found.slices.values() for row in one]
-    rows = list(dict.fromkeys(row.text if row.by == "text" else f"{row.by} {row.text}" for row in each))[:2]
-    sits = f", in {'; '.join(rows)}" if rows else ""
+    rows = list(dict.fromkeys(row.text if row.by in report.WHOLE else f"most of it in {row.by} {row.text}"
+                              for row in each))[:2]
+    sits = f": {'; '.join(rows)}" if rows else ""
     return f"the first bad tap is {found.first_bad} ({words}){sits}"
 
 

@@ -70,8 +70,8 @@ def prints_of(trace: Trace, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
         stage = trace.stages[where]
         if any(fnmatchcase(stage.label, pattern) for pattern in TELLING):
             continue
-        for name, axes, array in zip(stage.arrays, stage.axes or ("",) * len(stage.arrays), trace.arrays(where),
-                                     strict=True):
+        for name, array in zip(stage.arrays, trace.arrays(where), strict=True):
+            axes = stage.axes_of(name)
             if array.dtype.kind not in "fV":
                 continue
             size = float(np.linalg.norm(array.astype(np.float64).reshape(-1)))
