@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +26,7 @@ import numpy as np
 from ..trace.format import Trace, row_axis
 from . import align
 from .numbers import meant
+from .steps import pieces
 from .taps import known_rows
 
 CLOSE = 0.03                   # fingerprints this near are one array in another rounding
@@ -63,6 +64,7 @@ class Guess:
     distance: float | None
     instead: tuple[str, ...] = ()
     dtype: str = ""
+    tokens: tuple[int, int] | None = None  # of a step of decoding: the golden rows that it has
     off: float | None = None               # how far its rows are off, 0..1, where fingerprints are gone
 
 
@@ -82,15 +84,29 @@ def guess(arrays: Mapping[str, np.ndarray], golden: Trace) -> list[Guess]:
                          and s < DOUBT * score and not same(targets, label, other))
             chosen[name] = Guess(name, last_alike(floats[name], label, targets, chosen.values()), score, near[:3])
     # 3. what a bug has changed beyond recognition: by its name, then by the rows that are still right
+    parts = steps_of(floats, targets, chosen)
+    chosen = {name: g for name, g in chosen.items() if name not in parts and g.label not in
+              {one.label for one in parts.values()}}
+    stepped, whole = [*parts.values()], {name: array for name, array in floats.items() if name not in parts}
+    floats = whole
     found = [*chosen.values(), *by_name(floats, targets, list(chosen.values()))]
     # what is no float, or has another shape, and is called like several others: the broken one of them
-    found += by_name({name: array for name, (array, _) in read.items()}, targets, found, SEVERAL)
+    found += by_name({name: array for name, (array, _) in read.items() if name not in parts}, targets, found,
+                     SEVERAL)
     # a second copy of what is placed already is no other stage
     copies = {name for score, name, _ in scored if score < CLOSE}
     found += by_rows({name: array for name, array in floats.items() if name not in copies}, targets, found)
     place = {label: n for n, label in enumerate(targets)}
-    return [Guess(g.name, g.label, g.distance, g.instead, read[g.name][1], g.off)
-            for g in sorted(found, key=lambda g: place[g.label])]
+    return [replace(g, dtype=read[g.name][1]) for g in sorted([*stepped, *found], key=lambda g: place[g.label])]
+
+
+def steps_of(arrays: Mapping[str, np.ndarray], targets: Mapping[str, Target], chosen: Mapping[str, Guess]
+             ) -> dict[str, Guess]:
+    """Arrays that hold some rows of a stage: those of the prompt, and of each step of decoding."""
+    left = {name: array for name, array in arrays.items()
+            if name not in chosen or array.size < targets[chosen[name].label].array.size}
+    return {name: Guess(name, one.label, one.off if one.off < CLOSE else None, tokens=(one.first, one.end))
+            for name, one in pieces(left, targets).items()}
 
 
 def table_of(found: Iterable[Guess]) -> dict[str, Any]:
@@ -100,6 +116,8 @@ def table_of(found: Iterable[Guess]) -> dict[str, Any]:
         entry: dict[str, Any] = {"label": g.label}
         if g.dtype:
             entry["dtype"] = g.dtype
+        if g.tokens:
+            entry["tokens"] = list(g.tokens)
         if g.instead:
             entry["instead"] = list(g.instead)
         table[g.name] = entry if len(entry) > 1 else g.label

@@ -11,6 +11,7 @@ that is left out on purpose; or an object with `label` and what is known of the 
     element     which of several prompts, along the first axis
     axes        the order of axes, as numpy.transpose takes it
     rows        [first, last + 1]: the rows of this prompt
+    tokens      [first, last + 1]: the rows of the golden run that these are, as a step of decoding has one
     instead     other labels that fit as well, as a guess notes them
 
 Files are no matter of this file (`files.py`), nor are layouts and row orders (`align.py`), nor finding the
@@ -32,11 +33,12 @@ from ...door.watch import INDEX, read_dump
 from ..trace.format import NOTE, Trace, TraceError
 from .files import read_arrays
 from .numbers import from_bits, kind_of, real
+from .steps import Step
 from .stored import arithmetic, precision_of, rest
 from .taps import Candidate, Kept, Part, laid
 from .verdict import EPS
 
-ENTRY = ("label", "dtype", "precision", "scale", "zero", "element", "axes", "rows", "instead")
+ENTRY = ("label", "dtype", "precision", "scale", "zero", "element", "axes", "rows", "tokens", "instead")
 # of a trace that `understood.py` wrote
 KEPT, KEPT_ROWS, LOOSE, STEPS = "kept", "kept_rows", "loose", "steps"
 Names = Mapping[str, Any]
@@ -125,7 +127,7 @@ def named(source: str, arrays: Mapping[str, np.ndarray], golden: Trace, names: N
         raise TraceError(f"{source}: none of its {len(arrays)} names is a label of the golden trace "
                          f"({few}, ...): say what they mean with --names FILE.json, or "
                          "read the file with `minivl trace import`, which guesses")
-    taps, kept, doubts = placed(source, arrays, found)
+    taps, kept, doubts, steps = placed(source, arrays, found)
     used = set(found) | aside | {v for e in found.values() if isinstance(e, dict) for v in e.values()
                                  if isinstance(v, str)}
     loose = {name: array for name, array in arrays.items() if name not in used}
@@ -133,28 +135,47 @@ def named(source: str, arrays: Mapping[str, np.ndarray], golden: Trace, names: N
         doubts.append(f"left out by hand: {', '.join(sorted(aside))}")
     values = [a for parts in taps.values() for a in parts.values()]
     return Candidate(source, "arrays of others", precision or precision_of(values), False, taps,
-                     loose, declared=precision is not None, kept=kept, doubts=doubts)
+                     loose, declared=precision is not None, kept=kept, doubts=doubts, steps=steps)
 
 
 def placed(source: str, arrays: Mapping[str, np.ndarray], found: Mapping[str, Any]
-           ) -> tuple[dict[str, dict[int | None, np.ndarray]], dict[Part, Kept], list[str]]:
-    """Arrays under their labels, with what was said of each, and what is uncertain. Raises TraceError
-    where two have one label."""
+           ) -> tuple[dict[str, dict[int | None, np.ndarray]], dict[Part, Kept], list[str], dict[Part, list[Step]]]:
+    """Arrays under their labels, with what was said of each, what is uncertain, and the pieces of stages that
+    come step by step. Raises TraceError where two have one label, or one row."""
     taps: dict[str, dict[int | None, np.ndarray]] = {}
     kept: dict[Part, Kept] = {}
-    doubts, owner = [], dict[Part, str]()
+    doubts, owner, steps = [], dict[Part, str](), dict[Part, list[Step]]()
     for name, entry in found.items():
         key, _, number = _label(entry).partition(":")
         part: Part = (key, int(number) if number else None)
-        if part in owner:
-            raise TraceError(f"{source}: {owner[part]!r} and {name!r} both mean {_label(entry)!r}; two arrays "
+        if isinstance(entry, dict) and "tokens" in entry:
+            array, kept[part] = undone(source, name, arrays, entry)
+            steps.setdefault(part, []).append(step_of(source, name, entry, array, steps.get(part, [])))
+            taps.setdefault(key, {})[part[1]] = array
+            continue
+        if part in owner or part in steps:
+            raise TraceError(f"{source}: {owner.get(part, 'a step of decoding')!r} and {name!r} both mean {_label(entry)!r}; two arrays "
                              "cannot be one stage: give one of them another label, or null to leave it out")
         owner[part] = name
         taps.setdefault(key, {})[part[1]], kept[part] = undone(source, name, arrays, entry)
         if isinstance(entry, dict) and entry.get("instead"):
             doubts.append(f"{name} was taken for {_label(entry)}; {' and '.join(entry['instead'])} fit"
                           f"{'s' if len(entry['instead']) == 1 else ''} nearly as well")
-    return taps, kept, doubts
+    return taps, kept, doubts, steps
+
+
+def step_of(source: str, name: str, entry: Mapping[str, Any], array: np.ndarray, others: list[Step]) -> Step:
+    """An array that holds some rows of a golden one. Raises TraceError for rows that are none, or that another
+    array has."""
+    said = entry["tokens"]
+    at = f"{source}: of --names, {name!r}"
+    if not isinstance(said, list) or [type(n) for n in said] != [int, int] or not 0 <= said[0] < said[1]:
+        raise TraceError(f"{at} has the tokens {reprlib.repr(said)}; write the first golden row and the last + 1, "
+                         "as in [60, 61]")
+    if any(said[0] < other.end and other.first < said[1] for other in others):
+        raise TraceError(f"{at} has the tokens {said}, of which another array of {_label(entry)!r} has some; each "
+                         "row can come once")
+    return Step(*said, array)
 
 
 def _label(entry: Any) -> str:

@@ -73,7 +73,8 @@ def unplaced_says(one: Unplaced) -> str:
     """What is known of an array that has no label."""
     if one.known:
         return f": is {one.places[0][0]}, within rounding"
-    near = [f"{label} (error {number(off)})" for label, off in one.places if off < 1]
+    near = [f"{label} (error {number(off)})" if one.finite else label for label, off in one.places
+            if off < 1 or not one.finite]
     may = [f": may be {'; '.join(near)}"] if near else []
     if 0 in one.shape:
         return ": holds no numbers, so that nothing can be compared"

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..trace import format as stored
-from ..trace.format import Stage, Trace, row_axis
+from ..trace.format import Stage, Trace, TraceError, row_axis
 from . import align
+from .steps import Step, joined
 
 LOGITS, SCHEDULE = "decoder.logits", "vision.schedule"
 # stages whose last row alone is what many engines keep
@@ -57,6 +58,7 @@ class Candidate:
     kept: dict[Part, Kept] = field(default_factory=dict)
     doubts: list[str] = field(default_factory=list)
     partial: dict[Part, np.ndarray] = field(default_factory=dict)
+    steps: dict[Part, list[Step]] = field(default_factory=dict)        # stages that come row by row
     weights: str = ""                             # how its matrices are kept, where that costs accuracy
     found: list[Tap] = field(default_factory=list, repr=False)         # by `laid`, against a golden run
 
@@ -143,7 +145,12 @@ def beside(tap: Tap, candidate: Candidate, golden: Trace, known: Any, packed: al
     kept, full = golden.tables(stored.ROWS), golden.facts.get("letters", {})
     if tap.letter in kept and len(kept[tap.letter]) != full.get(tap.letter):
         theirs = some_rows(theirs, kept[tap.letter], full.get(tap.letter), axis)
-    if candidate.native:
+    if part in candidate.steps:
+        if theirs is not tap.theirs or tap.letter in kept:
+            raise TraceError(f"{candidate.source}: {tap.name} comes step by step, and {golden.path} has some rows "
+                             "only; record the golden run without --rows")
+        found = joined(candidate.steps[part], exact, axis)
+    elif candidate.native:
         rows = candidate.partial.get(part)
         exact = exact if rows is None else np.take(exact, rows, axis)
         found = align.Fitted(theirs, rows=rows) if theirs.shape == exact.shape else None

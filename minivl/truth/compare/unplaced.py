@@ -16,7 +16,7 @@ import numpy as np
 
 from ..trace.format import YARDSTICK, Trace
 from . import align, metrics
-from .guess import Target, agreement, error_at, targets_of
+from .guess import APART, Target, agreement, error_at, targets_of
 from .numbers import meant, real
 from .stored import as_stored, shown
 from .taps import Candidate
@@ -76,12 +76,21 @@ def placed(name: str, array: np.ndarray, golden: Trace, targets: Mapping[str, Ta
     off = agreement(numbers, targets) if numbers.size > 1 else {}
     nearest = sorted(off, key=lambda label: off[label])[:MANY]
     if not nearest and finite:
-        return None
+        return Unplaced(name, array.shape, True, ()) if some_rows(array, targets) else None
+    if not finite:                                         # what is no number has no error: rows that agree say it
+        nearest = [label for label in nearest if off[label] < APART]
     places = tuple((label, error_at(numbers, targets[label])) for label in nearest)
     places = tuple(sorted(places, key=lambda place: place[1]))
     return Unplaced(name, array.shape, finite, places,
                     bool(places) and finite and within(places[0], golden, targets, precision,
                                                             shown(numbers)))
+
+
+def some_rows(array: np.ndarray, targets: Mapping[str, Target]) -> bool:
+    """Whether an array may hold some rows of a stage, as a step of decoding does: rows of its width, fewer
+    than it has. What has one axis only is a vector, of weights as a rule."""
+    return array.ndim > 1 and any(array.shape[-len(shape):] == shape and 0 < array.size < target.array.size
+                                  for target in targets.values() if (shape := target.array.shape[1:]))
 
 
 def whole(name: str, array: np.ndarray, golden: Trace, targets: Mapping[str, Target]) -> Unplaced | None:
