@@ -164,8 +164,9 @@ def test_steps_are_imported_and_read_back(golden, taps, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("tokens", "words"), [
-    ([[0, 40], [40, 41]], None), ([[0, 40], [39, 40]], "each row can come once"), ([[0, 40], [41, 41]], "write the first"),
-    ([[0, 40], "40"], "write the first"), ([[0, 40], [True, 41]], "write the first")])
+    ([[0, 40], [40, 41]], None), ([[0, 40], [39, 40]], "each row can come once"),
+    ([[0, 40], [41, 41]], "write the first"), ([[0, 40], "40"], "write the first"),
+    ([[0, 40], [True, 41]], "write the first")])
 def test_rows_are_said_by_hand(golden, taps, tmp_path, tokens, words):
     np.savez(tmp_path / "d.npz", a=taps["embeds"][:40], b=taps["embeds"][40:41])
     names = {name: {"label": "decoder.place_features", "tokens": one} for name, one in zip("ab", tokens, strict=True)}

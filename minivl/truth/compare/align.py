@@ -132,7 +132,7 @@ def _turned(array: np.ndarray, shape: tuple[int, ...], known: Rows) -> Iterator[
     if small.ndim == 1 and len(shape) > 1 and shape[0] > 1 and small.size == shape[0] * width:
         yield Fitted(small.reshape(shape), (*note, f"numbers in a line taken as {list(shape)}"))
     if small.size == width and shape[0] > 1 and known.last and small.ndim <= 1:
-        yield _last(small.reshape(1, *shape[1:]), shape[0], note)              # a row alone: its row axis
+        yield _last(small.reshape(1, *shape[1:]), shape[0], note)  # a row alone: its row axis
         #                                                                       was dropped as a batch
 
 

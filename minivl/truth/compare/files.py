@@ -94,8 +94,8 @@ def _folder(path: Path) -> dict[str, np.ndarray]:
             arrays |= _consecutive(file, [row])
     left = sorted(set(path.rglob("*.bin")) - read) if read else []
     if left:
-        raise TraceError(f"{left[0]}: is in no list of shapes, so that it would not be compared; add a line "
-                         f"for it ({FORM}), or take it out of the folder")
+        raise TraceError(f"{left[0]}: is in no list of shapes, so that it would not be compared; add a "
+                         f"line for it ({FORM}), or take it out of the folder")
     if not arrays:
         raise TraceError(f"{path}: holds no .npy files, and no .bin files with a {SHAPES[0]} of name, "
                          f"dtype, shape, or a {SHAPES[1]}, where {FORM}")
@@ -106,14 +106,14 @@ def _file_of(folder: Path, row: Row) -> Path:
     """The file of an array: its name, where a slash is a folder or one of the characters that usually
     stand for it."""
     if row.name.startswith(("/", "~")) or ".." in Path(row.name).parts or ":" in row.name[:3]:
-        raise TraceError(f"{row.at}: {row.name!r} leads out of the folder; a name should be that of a file "
-                         "in it, without .bin")
+        raise TraceError(f"{row.at}: {row.name!r} leads out of the folder; a name should be that of a "
+                         "file in it, without .bin")
     stem = row.name.removesuffix(".bin")
     tried = [folder / f"{stem.replace('/', slash)}.bin" for slash in ("/", "_", ".", "__", "-")]
     found = next((file for file in tried if file.is_file()), None)
     if found is None:
-        raise TraceError(f"{row.at}: there is no {tried[0]} for {row.name!r}; name the file as the array is "
-                         "named, with .bin behind it")
+        raise TraceError(f"{row.at}: there is no {tried[0]} for {row.name!r}; name the file as the "
+                         "array is named, with .bin behind it")
     return found
 
 
@@ -154,10 +154,11 @@ def _of_text(path: Path, text: str) -> Iterator[Row]:
         if words:
             at = f"{path}, line {number}"
             name, rest = words[0].rstrip(":,="), words[1:]
-            kinds = [word for word in rest if kind_of(word.strip(",;:")) and not word.strip(",;:").isdecimal()]
+            kinds = [word for word in rest if kind_of(word.strip(",;:"))
+                     and not word.strip(",;:").isdecimal()]
             if len(kinds) != 1:
-                raise TraceError(f"{at}: should have one type among {', '.join(list(NAMES)[:4])}, ... but "
-                                 f"has {', '.join(kinds) or 'none'}: {line.strip()[:80]!r}; {FORM}")
+                raise TraceError(f"{at}: should have one type among {', '.join(list(NAMES)[:4])}, ... "
+                                 f"but has {', '.join(kinds) or 'none'}: {line.strip()[:80]!r}; {FORM}")
             shape = " ".join(word for word in rest if word != kinds[0])
             yield row_of(name, kinds[0].strip(",;:"), shape, at)
 
@@ -170,11 +171,13 @@ def _of_json(path: Path, text: str) -> Iterator[Row]:
         raise TraceError(f"{path}{line}: should be a list of name, dtype and shape, but is no JSON: "
                          f"{problem}") from None
     if isinstance(found, dict) and not {"name", "dtype", "shape"} <= set(found):
-        found = [{"name": name, **(row if isinstance(row, dict) else {"row": row})} for name, row in found.items()]
+        found = [{"name": name, **(row if isinstance(row, dict) else {"row": row})}
+                 for name, row in found.items()]
     for number, row in enumerate(found if isinstance(found, list) else [found], 1):
         at = f"{path}, entry {number}"
         if not isinstance(row, dict) or not {"name", "dtype", "shape"} <= set(row):
-            raise TraceError(f"{at}: should be a list of name, dtype and shape; has {reprlib.repr(row)}: write "
+            raise TraceError(f"{at}: should be a list of name, dtype and shape; has "
+                             f"{reprlib.repr(row)}: write "
                              '{"name": "blk.0/attn_out", "dtype": "fp32", "shape": [1, 80, 512]}')
         yield row_of(row["name"], row["dtype"], row["shape"], at)
 
@@ -183,8 +186,8 @@ def row_of(name: Any, kind: Any, shape: Any, at: str) -> Row:
     """One array of a list. Raises TraceError for a type or a shape that is none."""
     found = kind_of(kind)
     if found is None:
-        raise TraceError(f"{at}: {str(kind)[:40]!r} is no type; it can be {', '.join(NAMES)}, or f32, fp32, "
-                         "bf16, half and the like")
+        raise TraceError(f"{at}: {str(kind)[:40]!r} is no type; it can be {', '.join(NAMES)}, or f32, "
+                         "fp32, bf16, half and the like")
     if not isinstance(name, str) or not name:
         raise TraceError(f"{at}: the name is {reprlib.repr(name)}; it should be a text")
     return Row(name, found, sizes(shape, at), at)
@@ -192,7 +195,9 @@ def row_of(name: Any, kind: Any, shape: Any, at: str) -> Row:
 
 def sizes(shape: Any, at: str) -> tuple[int, ...]:
     """A shape as it is usually written: [1, 80, 512], "1x80x512", "(1, 80, 512)". Raises TraceError."""
-    words = re.split(r"[x×*,;\s]+", shape.strip().strip("[](){}").strip()) if isinstance(shape, str) else shape
+    words = shape
+    if isinstance(shape, str):
+        words = re.split(r"[x×*,;\s]+", shape.strip().strip("[](){}").strip())
     words = [words] if isinstance(words, int) else words
     try:
         found = tuple(int(word) for word in words if word != "")
@@ -200,5 +205,6 @@ def sizes(shape: Any, at: str) -> tuple[int, ...]:
         found = (-1,)
     if any(n < 0 for n in found) or int(np.prod(found, dtype=object)) > MOST \
             or any(isinstance(word, bool | float) for word in words):
-        raise TraceError(f"{at}: {reprlib.repr(shape)} is no shape; write it as [1, 80, 512] or 1x80x512")
+        raise TraceError(f"{at}: {reprlib.repr(shape)} is no shape; write it as "
+                         "[1, 80, 512] or 1x80x512")
     return found

@@ -21,7 +21,8 @@ def junit(found: Comparison, bad: Container[str]) -> str:
     """The document. bad: names of arrays that are worse than the baseline allows."""
     lost = [one for one in found.unplaced if not one.known]
     failed = sum(row.name in bad for row in found.judged) + len(lost)
-    suite = ElementTree.Element("testsuite", name=SUITE, tests=str(len(found.judged) + len(found.unplaced)),
+    suite = ElementTree.Element("testsuite", name=SUITE,
+                                tests=str(len(found.judged) + len(found.unplaced)),
                                 failures=str(failed), errors="0", skipped="0")
     facts = ElementTree.SubElement(suite, "properties")
     for name in ("golden", "candidate", "precision", "first_bad"):
@@ -32,7 +33,8 @@ def junit(found: Comparison, bad: Container[str]) -> str:
         if row.name in bad:
             said = f"{row.word}: error {number(row.measure.error)}, {times(row)}"
             failure = ElementTree.SubElement(case, "failure", type=row.word, message=said)
-            failure.text = clean("\n".join([said, f"rounding alone {number(row.yard.error)}", *row.notes]))
+            failure.text = clean("\n".join([said, f"rounding alone {number(row.yard.error)}",
+                                            *row.notes]))
     for one in found.unplaced:
         case = ElementTree.SubElement(suite, "testcase", classname="no label", name=clean(one.name))
         if one in lost:

@@ -22,8 +22,9 @@ from .unplaced import Unplaced
 from .verdict import SUSPICIOUS, WORDS, WRONG, Judged
 
 COLUMNS = ("stage", "verdict", "error", "rounding", "x limit", "worst row", "cosine", "PCC")
-COLUMNS_SAY = ("error: length of the difference over length of the golden value; rounding: the same of minivl's own "
-               "run in this type; x limit: the error, or the worst row's, over what rounding and storage may do")
+COLUMNS_SAY = ("error: length of the difference over length of the golden value; rounding: the same of "
+               "minivl's own run in this type; x limit: the error, or the worst row's, over what "
+               "rounding and storage may do")
 MANY = 6                                                      # guilty stages, and arrays, that are named
 BLOCK = re.compile(r"(.+\.(?:blocks|layers))\.(\d+)\.(.+)")
 WHOLE = (MOVED, "text")                                       # slices that say all in their text
@@ -43,21 +44,24 @@ def headline(found: Comparison) -> list[str]:
         lines.append(f"each stage on the candidate's own inputs: {len(bad)} guilty: "
                      f"{', '.join(bad[:MANY])}"
                      + f" and {len(bad) - MANY} more" * (len(bad) > MANY))
-    return lines + unplaced_lines(found) + (verdict_lines(found) if found.first_bad
-                                            else ["no difference beyond rounding" + " among the arrays with a label"
-                                                  * found.differs])
+    if found.first_bad:
+        return lines + unplaced_lines(found) + verdict_lines(found)
+    of = " among the arrays with a label" * found.differs
+    return [*lines, *unplaced_lines(found), f"no difference beyond rounding{of}"]
 
 
 def title(found: Comparison) -> str:
     """The answer in a word."""
     if found.first_bad:
         return "different"
-    return "not known to be the same: arrays without a place" if found.differs else "the same within rounding"
+    if found.differs:
+        return "not known to be the same: arrays without a place"
+    return "the same within rounding"
 
 
 def unplaced_lines(found: Comparison) -> list[str]:
-    """Arrays that no label was given for: what they may be, and how far each is off from it; how many there
-    are that can be no stage."""
+    """Arrays that no label was given for: what they may be, and how far each is off from it; how many
+    there are that can be no stage."""
     lines = []
     for one in found.unplaced:
         lines.append(f"no label: {one.name} {list(one.shape)}{unplaced_says(one)}")
@@ -66,7 +70,8 @@ def unplaced_lines(found: Comparison) -> list[str]:
     named = {one.name for one in found.unplaced}
     rest = [name for name in found.unused if name not in named]
     few = ", ".join(rest[:4])
-    return lines + [f"names that mean nothing here, and no stage's shape: {few} ({len(rest)})"] * bool(rest)
+    said = f"names that mean nothing here, and no stage's shape: {few} ({len(rest)})"
+    return [*lines, said] if rest else lines
 
 
 def unplaced_says(one: Unplaced) -> str:
@@ -127,7 +132,8 @@ def where(found: Comparison, key: str) -> list[str]:
     """Where the difference sits in the arrays of one stage."""
     names = {row.name for row in found.judged if row.key == key}
     return [f"  {name}: {row.by}: {row.text}" if row.by in WHOLE else
-            f"  {name}: {row.by}: {row.places} of {row.of} hold nine tenths of the difference: {row.text}"
+            f"  {name}: {row.by}: {row.places} of {row.of} hold nine tenths of the difference: "
+            f"{row.text}"
             for name, rows in found.slices.items() if name in names for row in rows]
 
 

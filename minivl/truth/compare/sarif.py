@@ -1,5 +1,5 @@
-"""A comparison as code hosts read findings: SARIF 2.1.0, one result for each array that is worse than the
-baseline allows.
+"""A comparison as code hosts read findings: SARIF 2.1.0, one result for each array that is worse than
+the baseline allows.
 
 Source: OASIS, Static Analysis Results Interchange Format 2.1.0. Read next: `junit.py`.
 """
@@ -42,7 +42,8 @@ def result(row: Judged, found: Comparison) -> dict[str, Any]:
     if row.key == found.first_bad:
         said += "; the first bad tap, guilty is one of: " + ", ".join(found.suspects[-6:])
     return {**finding(rule, said, row.key, found),
-            "properties": plain({"error": row.measure.error, "rounding": row.yard.error, "times": row.ratio,
+            "properties": plain({"error": row.measure.error, "rounding": row.yard.error,
+                                 "times": row.ratio,
                                  "notes": list(row.notes)})}
 
 

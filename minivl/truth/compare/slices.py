@@ -54,7 +54,8 @@ def slices(candidate: np.ndarray, golden: np.ndarray, axes: str, at: Mapping[str
     return found
 
 
-def moved(candidate: np.ndarray, golden: np.ndarray, letters: Sequence[str], limit: float) -> list[Slice]:
+def moved(candidate: np.ndarray, golden: np.ndarray, letters: Sequence[str],
+          limit: float) -> list[Slice]:
     """Rows that hold what another row should: repeated, or in another order."""
     if not letters or letters[0] not in PLACED or candidate.dtype.kind not in "fV" or len(golden) < 2:
         return []

@@ -126,7 +126,7 @@ def fitted(golden: Trace, candidate: Candidate) -> Iterator[Tap]:
         whole = parts.get(None)
         packed: list[align.Fitted | None] = []
         if whole is not None and len(exact) > 1 and not candidate.native:
-            packed = align.unpack(whole, exact, known("w" if key.startswith("vision.") else "s", stage.label),
+            packed = align.unpack(whole, exact, known(packed_rows(key), stage.label),
                                   packings.get(part_of(key), ""))
         for n, (name, axes, array) in enumerate(zip(stage.arrays, stage.axes, exact, strict=True)):
             theirs = parts.get(n, whole)                                 # its own, or all of them in one
@@ -147,8 +147,8 @@ def beside(tap: Tap, candidate: Candidate, golden: Trace, known: Any, packed: al
         theirs = some_rows(theirs, kept[tap.letter], full.get(tap.letter), axis)
     if part in candidate.steps:
         if theirs is not tap.theirs or tap.letter in kept:
-            raise TraceError(f"{candidate.source}: {tap.name} comes step by step, and {golden.path} has some rows "
-                             "only; record the golden run without --rows")
+            raise TraceError(f"{candidate.source}: {tap.name} comes step by step, and {golden.path} has "
+                             "some rows only; record the golden run without --rows")
         found = joined(candidate.steps[part], exact, axis)
     elif candidate.native:
         rows = candidate.partial.get(part)
@@ -167,12 +167,18 @@ def part_of(key: str) -> str:
     return key.partition(".")[0]
 
 
+def packed_rows(key: str) -> str:
+    """The axis letter of the rows of queries, keys and values."""
+    return "w" if key.startswith("vision.") else "s"
+
+
 def known_rows(golden: Trace) -> Any:
     """(axis letter, label) -> what is known of such rows."""
     at = golden.tables(stored.COORDINATES)
     orders = {letter: align.orders(letter, at) for letter in "pwc"}
     tables = golden.arrays(SCHEDULE) if SCHEDULE in golden.recorded() else ()
-    lengths = dict.fromkeys(tuple((table[:, 1] - table[:, 0]).tolist()) for table in tables if len(table) > 1)
+    lengths = dict.fromkeys(tuple((table[:, 1] - table[:, 0]).tolist()) for table in tables
+                            if len(table) > 1)
     windows = {"w": tuple(lengths),
                "c": tuple(tuple(n // 4 for n in one) for one in lengths if all(n % 4 == 0 for n in one))}
 
@@ -187,7 +193,7 @@ def packed_alike(golden: Trace, candidate: Candidate, known: Any) -> dict[str, s
     for key, parts in candidate.taps.items():
         exact = golden.arrays(key) if key in golden.stages else ()
         if parts.get(None) is not None and len(exact) > 1:
-            rows = known("w" if key.startswith("vision.") else "s", golden.stages[key].label)
+            rows = known(packed_rows(key), golden.stages[key].label)
             first, *rest = align.unpack(parts[None], exact, rows)
             if first is not None:
                 near = all(one is not None and align.in_any_order(one, g, rows.orders) < align.NOWHERE

@@ -1,8 +1,8 @@
 """Arrays that no label was given for: what they could be, and how far they are off from it.
 
 Nothing is dropped on the way to "the same". An array with the shape of a stage, or with numbers that are
-none, may be the broken one; so it counts, until it is known to be a stage as it should be, or is left out
-by hand (`"name": null` in a table of names).
+none, may be the broken one; so it counts, until it is known to be a stage as it should be, or is left
+out by hand (`"name": null` in a table of names).
 
 Read next: `guess.py`, which says where arrays belong; `compare.py`, which asks.
 """
@@ -27,8 +27,8 @@ MANY = 3                                         # places that are named
 
 @dataclass(frozen=True)
 class Unplaced:
-    """One array. places: (label, error) of the stages that it could be, the likeliest first; known: it is
-    the first of them, within rounding."""
+    """One array. places: (label, error) of the stages that it could be, the likeliest first; known: it
+    is the first of them, within rounding."""
     name: str
     shape: tuple[int, ...]
     finite: bool
@@ -50,8 +50,8 @@ def unplaced(golden: Trace, candidate: Candidate, words: Mapping[str, str]) -> l
 
 
 def unheld(golden: Trace, candidate: Candidate) -> Iterator[Unplaced]:
-    """Arrays with a label of which the golden trace holds no array: all that can be seen is whether they are
-    numbers."""
+    """Arrays with a label of which the golden trace holds no array: all that can be seen is whether
+    they are numbers."""
     for key in candidate.unheld(golden):
         for number, array in candidate.taps[key].items():
             if array.size and not all_finite(array):
@@ -77,7 +77,7 @@ def placed(name: str, array: np.ndarray, golden: Trace, targets: Mapping[str, Ta
     nearest = sorted(off, key=lambda label: off[label])[:MANY]
     if not nearest and finite:
         return Unplaced(name, array.shape, True, ()) if some_rows(array, targets) else None
-    if not finite:                                         # what is no number has no error: rows that agree say it
+    if not finite:  # what is no number has no error: rows that agree say it
         nearest = [label for label in nearest if off[label] < APART]
     places = tuple((label, error_at(numbers, targets[label])) for label in nearest)
     places = tuple(sorted(places, key=lambda place: place[1]))
@@ -87,21 +87,23 @@ def placed(name: str, array: np.ndarray, golden: Trace, targets: Mapping[str, Ta
 
 
 def some_rows(array: np.ndarray, targets: Mapping[str, Target]) -> bool:
-    """Whether an array may hold some rows of a stage, as a step of decoding does: rows of its width, fewer
-    than it has. What has one axis only is a vector, of weights as a rule."""
-    return array.ndim > 1 and any(array.shape[-len(shape):] == shape and 0 < array.size < target.array.size
+    """Whether an array may hold some rows of a stage, as a step of decoding does: rows of its width,
+    fewer than it has. What has one axis only is a vector, of weights as a rule."""
+    return array.ndim > 1 and any(array.shape[-len(shape):] == shape
+                                  and 0 < array.size < target.array.size
                                   for target in targets.values() if (shape := target.array.shape[1:]))
 
 
 def whole(name: str, array: np.ndarray, golden: Trace, targets: Mapping[str, Target]) -> Unplaced | None:
-    """An array that holds no floats: it counts where it has the shape of a stage, in two axes or more. What is
-    a line of whole numbers may be ids, lengths or a mask, and says too little."""
+    """An array that holds no floats: it counts where it has the shape of a stage, in two axes or more.
+    What is a line of whole numbers may be ids, lengths or a mask, and says too little."""
     small = np.squeeze(array)
     if small.ndim < 2:
         return None
     tables = [(key, one) for key in golden.recorded() for one in golden.arrays(key)
               if one.dtype.kind in "iub" and one.shape == small.shape and real(small)]
-    places = tuple(sorted(((key, error(small, one)) for key, one in tables), key=lambda place: place[1]))[:MANY]
+    places = tuple(sorted(((key, error(small, one)) for key, one in tables),
+                          key=lambda place: place[1]))[:MANY]
     if places:
         return Unplaced(name, array.shape, True, places, places[0][1] == 0)
     fitting = any(way.padding == 0 and way.rows is None for target in targets.values()

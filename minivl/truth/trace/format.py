@@ -59,8 +59,8 @@ class Stage:
     arrays: tuple[str, ...] = ()
 
     def axes_of(self, name: str) -> str:
-        """The axis letters of one of its arrays, by the name that it has in a file: a trace that was imported
-        may hold some of them only."""
+        """The axis letters of one of its arrays, by the name that it has in a file: a trace that was
+        imported may hold some of them only."""
         number = name[len(self.key) + 1:].partition("@")[0] if name.startswith(f"{self.key}:") else "0"
         return self.axes[int(number)] if number.isdecimal() and int(number) < len(self.axes) else ""
 
