@@ -12,6 +12,7 @@ weight must have.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -240,6 +241,7 @@ def checked_rows(index: np.ndarray, height: int) -> np.ndarray:
     return index
 
 
+@cache                                         # a dtype's name is made anew each time that it is asked for
 def precision(dtype: Any) -> np.dtype:
     """A dtype of activations from a dtype or its name; "bfloat16" is ml_dtypes', which NumPy does not
     know by name.

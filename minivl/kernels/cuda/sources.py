@@ -3,7 +3,7 @@
 CuPy's cache does not see a header that a kernel includes, so a changed header would change nothing. `text`
 therefore puts `minivl.cuh` into the place of its #include; line numbers stay those of the two files.
 
-Read next: `cuda/README.md`, then any `.cu` there.
+Read next: `cuda/gemv.cu`, or any `.cu` beside it.
 """
 
 from __future__ import annotations
