@@ -17,6 +17,7 @@ from minivl.truth.compare.importers import read_arrays, read_candidate
 from minivl.truth.compare.report import headline
 from minivl.truth.trace import record
 from minivl.truth.trace.format import Trace, TraceError
+from minivl.truth.triage.lines import read_lines
 
 PROMPT = 40                                                                     # rows of it, the rest is written
 BROKEN = "vit/blk_2/attn"
@@ -243,3 +244,10 @@ def test_a_table_of_names_that_says_what_cannot_be(golden, tmp_path, entry, word
     np.savez(tmp_path / "d.npz", x=np.ones((49, 640), np.complex64 if isinstance(entry, str) else np.float32))
     with pytest.raises(TraceError, match=words):
         read_candidate(tmp_path / "d.npz", golden, {"x": entry})
+
+
+@pytest.mark.parametrize(("said", "kind"), [("bf16", "bfloat16"), ("torch.float16", "float16"), ("float32", "float32")])
+def test_triage_takes_the_same_names_of_types(tmp_path, said, kind):
+    row = {"prompt": "Hello.", "text": "Hello.", "settings": {"precision": said}}
+    (tmp_path / "c.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    assert read_lines(tmp_path / "c.jsonl")[0].settings["precision"] == kind
