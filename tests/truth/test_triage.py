@@ -165,8 +165,7 @@ def test_options_out_of_range_are_wrong_input(bad, folder):
     assert result.exit_code == 2 and "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("row", [b"{", {**ROW, "ids": [10**6]}, {"messages": [{"role": "user", "content": [
-    {"type": "text", "text": "<|image_pad|>"}]}], "text": "a"}])
+@pytest.mark.parametrize("row", [b"{", {**ROW, "ids": [10**6]}])
 def test_what_cannot_be_compared_is_exit_code_2_in_one_line(row, folder):
     result = CliRunner().invoke(app, ["triage", str(written(folder, row)), "-o", str(folder / "out")])
     assert result.exit_code == 2, result.output
