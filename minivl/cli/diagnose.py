@@ -21,7 +21,7 @@ from ..truth.trace.conversation import conversation
 from ..truth.trace.format import INPUT, Trace, TraceError
 from .console import heading, line, note, print_json, table, working
 from .given import Chosen, open_model
-from .trace import read_names
+from .trace import kind_named, read_names
 
 
 def diagnose(path: Path, golden: Path | None, names: Path | None, precision: str | None,
@@ -33,7 +33,7 @@ def diagnose(path: Path, golden: Path | None, names: Path | None, precision: str
         check_place(page, *PAGES)
     known = read_names(names) if names else None
     with open_model(Chosen(model, kernels="definition")) as vlm, golden_of(path, golden, vlm) as right:
-        theirs = read_candidate(path, right, known, precision)
+        theirs = read_candidate(path, right, known, kind_named(precision))
         with working("trying the known faults"):
             found = examine(vlm, right, theirs)
         if page:
@@ -55,6 +55,8 @@ def golden_of(path: Path, golden: Path | None, vlm: VLM) -> Iterator[Trace]:
             yield named
         return
     from ..truth.trace.record import record
+    if not path.exists():
+        raise TraceError(f"{path}: there is no such file or folder")
     if not is_trace(path):
         raise TraceError(f"{path}: arrays alone do not say what was asked; record that with `minivl "
                          "trace record` and name it with --golden")

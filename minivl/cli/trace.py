@@ -22,12 +22,15 @@ from ..truth.compare.compare import Comparison, compare, computed_in, misfit
 from ..truth.compare.guess import Guess, guess, table_of
 from ..truth.compare.importers import Candidate, is_trace, read_arrays, read_candidate
 from ..truth.compare.junit import junit
+from ..truth.compare.numbers import kind_of
 from ..truth.compare.page import html
 from ..truth.compare.sarif import sarif
 from ..truth.compare.stored import storage_of
+from ..truth.compare.taps import Tap
 from ..truth.compare.thresholds import Baseline, checked, news
 from ..truth.compare.understood import write_understood
-from ..truth.compare.verdict import baseline
+from ..truth.compare.unplaced import unplaced
+from ..truth.compare.verdict import EPS, baseline
 from ..truth.compare.yardstick import WEIGHTS
 from ..truth.trace.format import ROW_LETTERS, YARDSTICK, Trace, TraceError
 from ..truth.trace.prints import new_key, write_prints
@@ -82,8 +85,8 @@ def record(images: Sequence[str], question: str | None, output: Path, source: st
 
 def say_key(key: str) -> None:
     """What a key is for."""
-    note(f"made with --key {key}: other fingerprints of this key can be compared with these. It is as secret as the "
-         "picture")
+    note(f"made with --key {key}: other fingerprints of this key can be compared with these. It is as "
+         "secret as the picture")
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -113,8 +116,8 @@ def show(path: Path, pattern: str, as_json: bool) -> None:
         if as_json:
             return print_json({**trace.facts, "stages": [vars(stage) for stage in kept]})
         weights = f", weights in {trace.facts['weights']}" if "weights" in trace.facts else ""
-        heading(f"{trace.facts.get('producer')}, {trace.precision}{weights}: {len(kept)} of {len(trace.stages)} "
-                "stages")
+        heading(f"{trace.facts.get('producer')}, {trace.precision}{weights}: {len(kept)} of "
+                f"{len(trace.stages)} stages")
         shapes = [[trace.file.tensors[name] for name in stage.arrays] for stage in kept]
         table(("stage", "axes", "arrays"), [
             (stage.key, ", ".join(stage.axes), "  ".join(f"{w.format} {list(w.shape)}" for w in weights))
@@ -132,8 +135,8 @@ def diff(golden: Path, candidate: Path, names: Path | None, guessed: Path | None
             check_place(place, *endings)
     expected = read_baseline(known) if known else {}
     with Trace(golden) as trace:
-        found = by_prints(trace, candidate, key) or by_arrays(trace, candidate, names, guessed, precision, weights,
-                                                         local, model)
+        found = by_prints(trace, candidate, key) or by_arrays(
+            trace, candidate, names, guessed, precision, weights, local, model)
         if page:
             text = html(found, trace, faults=known_faults(found, trace))
             write_whole(page, lambda file: file.write(text.encode()))
@@ -157,31 +160,37 @@ def diff(golden: Path, candidate: Path, names: Path | None, guessed: Path | None
     return 1 if bad or any(not one.known for one in found.unplaced) else 0
 
 
-def by_arrays(trace: Trace, candidate: Path, names: Path | None, guessed: Path | None, precision: str | None,
-              weights: str | None, local: bool, model: str | None) -> Comparison:
+def by_arrays(trace: Trace, candidate: Path, names: Path | None, guessed: Path | None,
+              precision: str | None, weights: str | None, local: bool, model: str | None) -> Comparison:
     """The comparison of whole arrays."""
     if guessed:
         propose(candidate, trace, guessed)
-    table_of_names = read_names(names or guessed) if names or guessed else None          # type: ignore[arg-type]
-    theirs = read_candidate(candidate, trace, table_of_names, precision, weights_of(weights, trace, local))
+    table_of_names = read_names(names or guessed) if names or guessed else None  # type: ignore[arg-type]
+    theirs = read_candidate(candidate, trace, table_of_names, kind_named(precision),
+                            weights_of(weights, trace, local))
     return compare_local(trace, theirs, model) if local else compare(trace, theirs)
 
 
 def by_prints(golden: Trace, candidate: Path, key: str | None) -> Comparison | None:
-    """The comparison where one of the two is fingerprints; None where neither is. Raises TraceError for arrays
-    of others, which cannot be laid beside fingerprints."""
+    """The comparison where one of the two is fingerprints; None where neither is. Raises TraceError
+    for arrays of others, which cannot be laid beside fingerprints."""
     if not is_trace(candidate):
         if has_prints(golden):
-            raise TraceError(f"{candidate}: arrays of others are laid beside whole arrays, and {golden.path} holds "
-                             "fingerprints; import them where the whole golden trace is (`minivl trace import`)")
+            raise TraceError(f"{candidate}: arrays of others are laid beside whole arrays, and "
+                             f"{golden.path} holds fingerprints; import them where the whole golden "
+                             "trace is (`minivl trace import`)")
         return None
     with Trace(candidate) as theirs:
-        return compare_prints(golden, theirs, key or "") if has_prints(golden) or has_prints(theirs) else None
+        if not has_prints(golden) and not has_prints(theirs):
+            return None
+        return compare_prints(golden, theirs, key or "")
 
 
 def fingerprint(path: Path, output: Path, key: str | None) -> None:
     """Write the fingerprints of a trace. Raises TraceError or OSError."""
     check_place(output)
+    if path.exists() and not is_trace(path):
+        raise TraceError(f"{path}: is no trace; read it with `minivl trace import {path}` first")
     with Trace(path) as trace:
         if has_prints(trace):
             raise TraceError(f"{path}: holds fingerprints already")
@@ -196,11 +205,11 @@ def weights_of(weights: str | None, golden: Trace, local: bool) -> str:
     if weights is None:
         return ""
     if weights not in WEIGHTS:
-        raise ArgumentError(f"--weights is {weights!r}; it can be {' or '.join(WEIGHTS)}: weights of 16 bits and "
-                            "more need no word")
+        raise ArgumentError(f"--weights is {weights!r}; it can be {' or '.join(WEIGHTS)}: weights of 16 "
+                            "bits and more need no word")
     if not local and not golden.tables(f"{YARDSTICK}.{weights}"):
-        raise TraceError(f"{golden.path} does not know what weights in {weights} cost: record it with --yardstick "
-                         f"{weights} besides the others, or ask with --local")
+        raise TraceError(f"{golden.path} does not know what weights in {weights} cost: record it with "
+                         f"--yardstick {weights} besides the others, or ask with --local")
     return weights
 
 
@@ -240,22 +249,34 @@ def how(g: Guess) -> str:
     return "by its name" if g.off is None else f"by name and shape; its rows are off by {g.off:.0%}"
 
 
-def import_dump(candidate: Path, output: Path, golden: Path, names: Path | None, precision: str | None) -> None:
+def import_dump(candidate: Path, output: Path, golden: Path, names: Path | None,
+                precision: str | None) -> None:
     """Write a dump as a trace under minivl's labels, and show what was understood. Raises ValueError or
     OSError when nothing is."""
     check_place(output)
     with Trace(golden) as trace:
-        known = read_names(names) if names else None if is_trace(candidate) else propose(candidate, trace, None)
-        theirs = read_candidate(candidate, trace, known, precision)
+        known = read_names(names) if names else None
+        if known is None and not is_trace(candidate):
+            known = propose(candidate, trace, None)
+        theirs = read_candidate(candidate, trace, known, kind_named(precision))
+        if not theirs.taps:
+            raise TraceError(f"{candidate}: holds no arrays of stages, only "
+                             "fingerprints or tables; `minivl diff` compares fingerprints as they are")
         taps = write_understood(trace, theirs, output)
         made = computed_in(trace, theirs, taps)
         table(("stage", "rows", "came as", "stored", "computed", "done"), [
-            (tap.name, tap.letter, str(list(tap.theirs.shape)), "" if tap.found is None else storage_of(tap)
-             if tap.found.array.dtype.kind in "fV" else tap.found.array.dtype.name, made.get(tap.name, ""),
+            (tap.name, tap.letter, str(list(tap.theirs.shape)), came_as(tap), made.get(tap.name, ""),
              "; ".join(tap.found.notes) if tap.found else misfit(tap)) for tap in taps])
     for name in theirs.loose:
         note(f"{name} has no label; it is kept, and `minivl diff` says what it may be")
     note(f"written to {output}, {size(output.stat().st_size)}: `minivl diff {golden} {output}`")
+
+
+def came_as(tap: Tap) -> str:
+    """The type in which an array is stored; "" where it fits in no way."""
+    if tap.found is None:
+        return ""
+    return storage_of(tap) if tap.found.array.dtype.kind in "fV" else tap.found.array.dtype.name
 
 
 def compare_local(golden: Trace, candidate: Candidate, model: str | None) -> Comparison:
@@ -264,16 +285,29 @@ def compare_local(golden: Trace, candidate: Candidate, model: str | None) -> Com
     with open_model(Chosen(model, kernels="definition")) as vlm, \
             working("running each stage on the candidate's values"), \
             local_golden(vlm, golden, candidate) as made:
-        return replace(compare(made, candidate), golden=f"{golden.path}, stage by stage")
+        found = compare(made, candidate)
+        return replace(found, golden=f"{golden.path}, stage by stage",
+                       unplaced=unplaced(golden, candidate, found.words))
 
 
 def read_names(path: Path) -> dict[str, Any]:
     """A table of names: their name -> label or entry. Raises TraceError."""
     found = read_json(path, TraceError)
-    if not all(e is None or isinstance(e, str) or (isinstance(e, dict) and "label" in e) for e in found.values()):
-        raise TraceError(f"{path}: should map their names to labels, to objects with a label, or to null for an "
-                         "array that is left out")
+    if not all(e is None or isinstance(e, str) or (isinstance(e, dict) and "label" in e)
+               for e in found.values()):
+        raise TraceError(f"{path}: should map their names to labels, to objects with a label, or to "
+                         "null for an array that is left out")
     return found
+
+
+def kind_named(precision: str | None) -> str | None:
+    """A candidate's precision by the name that minivl has for it: bf16 is bfloat16. Raises
+    ArgumentError."""
+    kind = kind_of(precision) if precision else None
+    if precision and kind not in EPS:
+        raise ArgumentError(f"--precision must be {', '.join(EPS)}, or a short name such as bf16; got "
+                            f"{precision!r}")
+    return kind
 
 
 def read_baseline(path: Path) -> Baseline:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..api import PRECISIONS
 from ..door.errors import ArgumentError
+from ..truth.compare.numbers import kind_of
 from ..truth.served import Server, ask, plan
 from ..truth.served import write as write_answers
 from ..truth.served.invariance import with_variations
@@ -52,8 +53,9 @@ def triage(candidate: Path, model: str | None, precision: str | None, golden: st
     of questions that were asked twice -> of the first time. Raises ValueError or OSError when nothing
     can be compared."""
     for name, given in (("--precision", precision), ("--golden", golden)):
-        if given is not None and given not in PRECISIONS:
+        if given is not None and kind_of(given) not in PRECISIONS:
             raise ArgumentError(f"{name} is {given}; it can be {', '.join(PRECISIONS)}")
+    precision, golden = (kind_of(given) if given else None for given in (precision, golden))
     lines = read_lines(candidate)
     theirs = precision_of(lines, precision)
     if PRECISIONS.index(golden or FINER[theirs]) > PRECISIONS.index(theirs):

@@ -95,12 +95,13 @@ def distance(array: np.ndarray, target: np.ndarray) -> float:
 
 def ways(array: np.ndarray, shape: tuple[int, ...], known: Rows = NOTHING) -> Iterator[Fitted]:
     """Every way in which an array can be taken for one of `shape`, rows first; the plainest first."""
-    found = False
+    whole = False
     for way in _turned(array, shape, known):
-        found = True
+        # one that leaves rows out may be chance: 2 prompts of 96 rows are as many numbers as 192 rows
+        whole = whole or (way.padding == 0 and way.rows is None)
         yield way
     small = np.squeeze(array)
-    if found or small.ndim < 3 or len(small) > MOST_PROMPTS:
+    if whole or small.ndim < 3 or len(small) > MOST_PROMPTS:
         return
     # several prompts in one array: b s d -> s d
     for n, one in enumerate(small):
@@ -123,11 +124,15 @@ def _turned(array: np.ndarray, shape: tuple[int, ...], known: Rows) -> Iterator[
         if turned.shape == array.shape == shape and not note and plain:
             continue                                             # the one that was given first
         said = note if plain else (*note, f"axes turned {list(order)}")
-        for count in range(1, turned.ndim + 1):                  # how many axes count rows: gh gw d -> p d
+        # of a single row its axis may have been dropped as a batch: a e
+        for count in range(0 if shape[0] == 1 else 1, turned.ndim + 1):
+            # how many axes count rows: gh gw d -> p d
             if turned.size and int(np.prod(turned.shape[count:])) == width:
                 yield from _rows(turned, count, shape, said, known)
-    if small.size == width and (shape[0] == 1 or known.last) and small.ndim <= 1:
-        yield _last(small.reshape(1, *shape[1:]), shape[0], note)              # a row alone: its row axis
+    if small.ndim == 1 and len(shape) > 1 and shape[0] > 1 and small.size == shape[0] * width:
+        yield Fitted(small.reshape(shape), (*note, f"numbers in a line taken as {list(shape)}"))
+    if small.size == width and shape[0] > 1 and known.last and small.ndim <= 1:
+        yield _last(small.reshape(1, *shape[1:]), shape[0], note)  # a row alone: its row axis
         #                                                                       was dropped as a batch
 
 

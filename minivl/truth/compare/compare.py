@@ -31,7 +31,7 @@ from .verdict import EPS, NOTHING, ROUNDING, SUSPICIOUS, WRONG, Judged, Yard
 
 __all__ = ["Comparison", "Tap", "compare", "fitted", "judged_tap", "ordered"]
 BLOCK = re.compile(r"\.(?:blocks|layers)\.(\d+)\.")
-FINER = 1.1                                      # an error of no more than this times what storage takes away
+FINER = 1.1  # an error of no more than this times what storage takes away
 UNLIKE = Measure(float("inf"), float("inf"), 0, float("inf"), float("nan"), float("nan"), 1.0, True)
 
 
@@ -75,8 +75,8 @@ class Comparison:
 def compare(golden: Trace, candidate: Candidate) -> Comparison:
     """Judge every array that both sides have. Raises TraceError when there is none."""
     if candidate.precision not in EPS:
-        raise TraceError(f"{candidate.source}: precision {candidate.precision!r} is none of "
-                         f"{', '.join(EPS)}")
+        raise TraceError(f"{candidate.source}: the precision must be {', '.join(EPS)}, got "
+                         f"{candidate.precision!r}")
     # 1. the candidate's arrays in golden shapes and golden row orders
     taps = laid(golden, candidate)
     if not taps:
@@ -103,13 +103,14 @@ def compare(golden: Trace, candidate: Candidate) -> Comparison:
         warnings=warnings_of(golden, candidate, taps, made),
         # on given values the last stage says nothing of the words
         logits=None if local else logits_of(taps), local=local,
-        slices=slices_of(taps, judged, golden), rows=rows, letters={tap.name: tap.letter for tap in taps},
+        slices=slices_of(taps, judged, golden), rows=rows,
+        letters={tap.name: tap.letter for tap in taps},
         unplaced=unplaced(golden, candidate, words), computed=made)
 
 
 def computed_in(golden: Trace, candidate: Candidate, taps: list[Tap]) -> dict[str, str]:
-    """Name of each array -> the type that it was computed in: as was said, or as the numbers show. A local
-    trace knows."""
+    """Name of each array -> the type that it was computed in: as was said, or as the numbers show. A
+    local trace knows."""
     if "computed" in golden.facts:
         return dict(golden.facts["computed"])
     if candidate.native and not candidate.kept:
@@ -184,7 +185,8 @@ def judged_tap(tap: Tap, yard: np.ndarray | None, precision: str, depth: int,
     limits = verdict.limits(used, exact_type if narrow or exact_type not in verdict.SHORT else "float32",
                             len(norms), kept)
     multiples = np.nan_to_num(errors / limits[1], nan=np.inf, posinf=np.inf)
-    return Judged(name, key, word, ratio, found, used, notes, kept, kind, precision, Yard(*limits)), multiples
+    row = Judged(name, key, word, ratio, found, used, notes, kept, kind, precision, Yard(*limits))
+    return row, multiples
 
 
 def yard_of(distances: np.ndarray, norms: np.ndarray) -> Yard:
@@ -215,9 +217,9 @@ def misfit(tap: Tap) -> str:
 def comparable(tap: Tap, row: Judged, golden: Trace, carried: np.ndarray | None) -> bool:
     """Whether an honest run has the numbers that minivl's own has at a tap of a local trace.
 
-    It has where one stage lies between, where that starts from what the candidate really had, and where the
-    type of the tap is that of its computation. What is as near as its storage allows was computed more
-    finely, and is no fault.
+    It has where one stage lies between, where that starts from what the candidate really had, and
+    where the type of the tap is that of its computation. What is as near as its storage allows was
+    computed more finely, and is no fault.
     """
     if tap.stage.key not in golden.facts.get("single", ()) or row.stored != row.computed:
         return False
@@ -226,7 +228,8 @@ def comparable(tap: Tap, row: Judged, golden: Trace, carried: np.ndarray | None)
     # sixteen bits in the file may be storage alone; in wider numbers they are what was computed
     if not golden.facts.get("told") and (tap.kept.storage or tap.theirs.dtype.itemsize < 4):
         return False
-    return row.measure.error > FINER * yard_of(lost(tap), metrics.row_norms(tap.golden, row_axis(tap.axes))).error
+    norms = metrics.row_norms(tap.golden, row_axis(tap.axes))
+    return row.measure.error > FINER * yard_of(lost(tap), norms).error
 
 
 def beside_ours(row: Judged, tap: Tap, distances: np.ndarray) -> Judged:
@@ -273,7 +276,8 @@ def leaning(judged: list[Judged], leans: Mapping[str, np.ndarray]) -> list[Judge
 def may_lean(row: Judged, leans: Mapping[str, np.ndarray]) -> bool:
     """Whether an array is of those that `leaning` looks at."""
     apart = row.key.endswith((".attend", ".angles", ".cos_sin"))
-    return row.name in leans and row.computed in verdict.SHORT and row.yard.error > verdict.WIDE and not apart
+    told = row.name in leans and row.computed in verdict.SHORT
+    return told and row.yard.error > verdict.WIDE and not apart
 
 
 def said(sure: float) -> str:
@@ -311,7 +315,8 @@ def slices_of(taps: list[Tap], judged: list[Judged], golden: Trace) -> dict[str,
             for t in taps if t.name in bad and t.found}
 
 
-def warnings_of(golden: Trace, candidate: Candidate, taps: list[Tap], made: Mapping[str, str]) -> list[str]:
+def warnings_of(golden: Trace, candidate: Candidate, taps: list[Tap],
+                made: Mapping[str, str]) -> list[str]:
     """What makes the comparison less than it could be."""
     said = []
     if golden.precision != "float64":
@@ -328,4 +333,7 @@ def warnings_of(golden: Trace, candidate: Candidate, taps: list[Tap], made: Mapp
         if other:
             said.append("the two runs had different "
                         f"{'inputs' if what == 'input_hashes' else 'checkpoints'}: {', '.join(other)}")
+    if lacking := [] if golden.facts.get("local") else candidate.unheld(golden):
+        said.append(f"{len(lacking)} stages of the candidate are not compared, for the golden trace "
+                    f"holds no array of them: {', '.join(lacking[:4])}{', ...' * (len(lacking) > 4)}")
     return said + candidate.doubts

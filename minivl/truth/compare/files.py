@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import re
 import reprlib
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,11 +25,11 @@ import numpy as np
 
 from ...checkpoint.safetensors import File
 from ..trace.format import TraceError, read_array
-from .numbers import NAMES, from_bytes, kind_of, size_of
+from .numbers import NAMES, from_bytes, kind_of, plain, size_of
 
 SHAPES = ("shapes.json", "shapes.txt")
 # what NumPy says of damaged files, or of objects to unpickle
-UNREADABLE = (ValueError, EOFError, BadZipFile)
+UNREADABLE = (ValueError, EOFError, BadZipFile, zlib.error, MemoryError, NotImplementedError)
 FORM = "a line is NAME DTYPE SHAPE, as in `blk.0/attn_out fp32 1x80x512`"
 MOST = 2**48                                                       # numbers of one array
 
@@ -47,8 +48,12 @@ class Row(NamedTuple):
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Arrays by name from a file or folder. Nothing is unpickled. Raises TraceError or OSError saying
-    what is wrong."""
+    """Arrays by name from a file or folder, in types of this machine. Nothing is unpickled. Raises
+    TraceError or OSError saying what is wrong."""
+    return {name: plain(array) for name, array in _as_they_lie(path).items()}
+
+
+def _as_they_lie(path: Path) -> dict[str, np.ndarray]:
     if path.is_dir():
         return _folder(path)
     if not path.is_file():
@@ -82,9 +87,15 @@ def _folder(path: Path) -> dict[str, np.ndarray]:
         except UNREADABLE:
             raise TraceError(f"{file}: cannot be read as .npy; it should hold numbers, as np.save "
                              "writes") from None
+    read: set[Path] = set()
     for shapes in (path / name for name in SHAPES if (path / name).is_file()):
         for row in listed(shapes):
-            arrays |= _consecutive(_file_of(path, row), [row])
+            read.add(file := _file_of(path, row))
+            arrays |= _consecutive(file, [row])
+    left = sorted(set(path.rglob("*.bin")) - read) if read else []
+    if left:
+        raise TraceError(f"{left[0]}: is in no list of shapes, so that it would not be compared; add a "
+                         f"line for it ({FORM}), or take it out of the folder")
     if not arrays:
         raise TraceError(f"{path}: holds no .npy files, and no .bin files with a {SHAPES[0]} of name, "
                          f"dtype, shape, or a {SHAPES[1]}, where {FORM}")
@@ -95,14 +106,14 @@ def _file_of(folder: Path, row: Row) -> Path:
     """The file of an array: its name, where a slash is a folder or one of the characters that usually
     stand for it."""
     if row.name.startswith(("/", "~")) or ".." in Path(row.name).parts or ":" in row.name[:3]:
-        raise TraceError(f"{row.at}: {row.name!r} leads out of the folder; a name should be that of a file "
-                         "in it, without .bin")
+        raise TraceError(f"{row.at}: {row.name!r} leads out of the folder; a name should be that of a "
+                         "file in it, without .bin")
     stem = row.name.removesuffix(".bin")
     tried = [folder / f"{stem.replace('/', slash)}.bin" for slash in ("/", "_", ".", "__", "-")]
     found = next((file for file in tried if file.is_file()), None)
     if found is None:
-        raise TraceError(f"{row.at}: there is no {tried[0]} for {row.name!r}; name the file as the array is "
-                         "named, with .bin behind it")
+        raise TraceError(f"{row.at}: there is no {tried[0]} for {row.name!r}; name the file as the "
+                         "array is named, with .bin behind it")
     return found
 
 
@@ -143,10 +154,11 @@ def _of_text(path: Path, text: str) -> Iterator[Row]:
         if words:
             at = f"{path}, line {number}"
             name, rest = words[0].rstrip(":,="), words[1:]
-            kinds = [word for word in rest if kind_of(word.strip(",;:")) and not word.strip(",;:").isdecimal()]
+            kinds = [word for word in rest if kind_of(word.strip(",;:"))
+                     and not word.strip(",;:").isdecimal()]
             if len(kinds) != 1:
-                raise TraceError(f"{at}: should have one type among {', '.join(list(NAMES)[:4])}, ... but "
-                                 f"has {', '.join(kinds) or 'none'}: {line.strip()[:80]!r}; {FORM}")
+                raise TraceError(f"{at}: should have one type among {', '.join(list(NAMES)[:4])}, ... "
+                                 f"but has {', '.join(kinds) or 'none'}: {line.strip()[:80]!r}; {FORM}")
             shape = " ".join(word for word in rest if word != kinds[0])
             yield row_of(name, kinds[0].strip(",;:"), shape, at)
 
@@ -159,11 +171,13 @@ def _of_json(path: Path, text: str) -> Iterator[Row]:
         raise TraceError(f"{path}{line}: should be a list of name, dtype and shape, but is no JSON: "
                          f"{problem}") from None
     if isinstance(found, dict) and not {"name", "dtype", "shape"} <= set(found):
-        found = [{"name": name, **(row if isinstance(row, dict) else {"row": row})} for name, row in found.items()]
+        found = [{"name": name, **(row if isinstance(row, dict) else {"row": row})}
+                 for name, row in found.items()]
     for number, row in enumerate(found if isinstance(found, list) else [found], 1):
         at = f"{path}, entry {number}"
         if not isinstance(row, dict) or not {"name", "dtype", "shape"} <= set(row):
-            raise TraceError(f"{at}: should be a list of name, dtype and shape; has {reprlib.repr(row)}: write "
+            raise TraceError(f"{at}: should be a list of name, dtype and shape; has "
+                             f"{reprlib.repr(row)}: write "
                              '{"name": "blk.0/attn_out", "dtype": "fp32", "shape": [1, 80, 512]}')
         yield row_of(row["name"], row["dtype"], row["shape"], at)
 
@@ -172,8 +186,8 @@ def row_of(name: Any, kind: Any, shape: Any, at: str) -> Row:
     """One array of a list. Raises TraceError for a type or a shape that is none."""
     found = kind_of(kind)
     if found is None:
-        raise TraceError(f"{at}: {str(kind)[:40]!r} is no type; it can be {', '.join(NAMES)}, or f32, fp32, "
-                         "bf16, half and the like")
+        raise TraceError(f"{at}: {str(kind)[:40]!r} is no type; it can be {', '.join(NAMES)}, or f32, "
+                         "fp32, bf16, half and the like")
     if not isinstance(name, str) or not name:
         raise TraceError(f"{at}: the name is {reprlib.repr(name)}; it should be a text")
     return Row(name, found, sizes(shape, at), at)
@@ -181,7 +195,9 @@ def row_of(name: Any, kind: Any, shape: Any, at: str) -> Row:
 
 def sizes(shape: Any, at: str) -> tuple[int, ...]:
     """A shape as it is usually written: [1, 80, 512], "1x80x512", "(1, 80, 512)". Raises TraceError."""
-    words = re.split(r"[x×*,;\s]+", shape.strip().strip("[](){}").strip()) if isinstance(shape, str) else shape
+    words = shape
+    if isinstance(shape, str):
+        words = re.split(r"[x×*,;\s]+", shape.strip().strip("[](){}").strip())
     words = [words] if isinstance(words, int) else words
     try:
         found = tuple(int(word) for word in words if word != "")
@@ -189,5 +205,6 @@ def sizes(shape: Any, at: str) -> tuple[int, ...]:
         found = (-1,)
     if any(n < 0 for n in found) or int(np.prod(found, dtype=object)) > MOST \
             or any(isinstance(word, bool | float) for word in words):
-        raise TraceError(f"{at}: {reprlib.repr(shape)} is no shape; write it as [1, 80, 512] or 1x80x512")
+        raise TraceError(f"{at}: {reprlib.repr(shape)} is no shape; write it as "
+                         "[1, 80, 512] or 1x80x512")
     return found

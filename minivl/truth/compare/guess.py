@@ -5,9 +5,9 @@ columns. Rotation keeps the first and changes the second, so that queries before
 apart.
 
 What a bug has changed has no fingerprint left, and yet seldom is every row of it wrong: text before a
-picture is right whatever the tower did. So what is left over is laid beside the stages row by row, through
-a few random sums of each row (`Sketch`), and goes where most rows agree. Names help: arrays that differ
-by a number alone are one stage of many blocks, and are placed together.
+picture is right whatever the tower did. So what is left over is laid beside the stages row by row,
+through a few random sums of each row (`Sketch`), and goes where most rows agree. Names help: arrays
+that differ by a number alone are one stage of many blocks, and are placed together.
 
 Where two stages hold the same rows (before and after they are put in order) the rows as they stand
 decide. Read next: `align.py` (the layouts that are tried), `importers.py` (which takes the table).
@@ -16,8 +16,9 @@ decide. Read next: `align.py` (the layouts that are tried), `importers.py` (whic
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ import numpy as np
 from ..trace.format import Trace, row_axis
 from . import align
 from .numbers import meant
+from .steps import pieces
 from .taps import known_rows
 
 CLOSE = 0.03                   # fingerprints this near are one array in another rounding
@@ -36,6 +38,7 @@ TIE = 0.004                    # two stages that agree this nearly cannot be tol
 OTHER_BLOCK = 0.05             # what a number in a name counts, that is not the block's
 APART = 0.93                   # rows that agree less than this with a stage say nothing
 TURNED = 1e-3                  # what another order of rows counts
+SEVERAL = 2                    # names of one family, before a name alone says what an array is
 BESIDE = 1.1                   # another stage that is off by so many times as much fits as well
 
 
@@ -61,6 +64,7 @@ class Guess:
     distance: float | None
     instead: tuple[str, ...] = ()
     dtype: str = ""
+    tokens: tuple[int, int] | None = None  # of a step of decoding: the golden rows that it has
     off: float | None = None               # how far its rows are off, 0..1, where fingerprints are gone
 
 
@@ -78,13 +82,34 @@ def guess(arrays: Mapping[str, np.ndarray], golden: Trace) -> list[Guess]:
         if score < CLOSE and name not in chosen and label not in {g.label for g in chosen.values()}:
             near = tuple(other for s, n, other in scored if n == name and other != label
                          and s < DOUBT * score and not same(targets, label, other))
-            chosen[name] = Guess(name, last_alike(floats[name], label, targets, chosen.values()), score, near[:3])
+            chosen[name] = Guess(name, last_alike(floats[name], label, targets, chosen.values()), score,
+                                 near[:3])
     # 3. what a bug has changed beyond recognition: by its name, then by the rows that are still right
+    parts = steps_of(floats, targets, chosen)
+    chosen = {name: g for name, g in chosen.items() if name not in parts and g.label not in
+              {one.label for one in parts.values()}}
+    floats = {name: array for name, array in floats.items() if name not in parts}
     found = [*chosen.values(), *by_name(floats, targets, list(chosen.values()))]
-    found += by_rows(floats, targets, found)
+    # what is no float, or has another shape, and is called like several others: the broken one of them
+    left = {name: array for name, (array, _) in read.items() if name not in parts}
+    found += by_name(left, targets, found, SEVERAL)
+    # a second copy of what is placed already is no other stage
+    copies = {name for score, name, _ in scored if score < CLOSE}
+    found += by_rows({name: array for name, array in floats.items() if name not in copies}, targets,
+                     found)
     place = {label: n for n, label in enumerate(targets)}
-    return [Guess(g.name, g.label, g.distance, g.instead, read[g.name][1], g.off)
-            for g in sorted(found, key=lambda g: place[g.label])]
+    ordered = sorted([*parts.values(), *found], key=lambda g: place[g.label])
+    return [replace(g, dtype=read[g.name][1]) for g in ordered]
+
+
+def steps_of(arrays: Mapping[str, np.ndarray], targets: Mapping[str, Target], chosen: Mapping[str, Guess]
+             ) -> dict[str, Guess]:
+    """Arrays that hold some rows of a stage: those of the prompt, and of each step of decoding."""
+    left = {name: array for name, array in arrays.items()
+            if name not in chosen or array.size < targets[chosen[name].label].array.size}
+    return {name: Guess(name, one.label, one.off if one.off < CLOSE else None,
+                        tokens=(one.first, one.end))
+            for name, one in pieces(left, targets).items()}
 
 
 def table_of(found: Iterable[Guess]) -> dict[str, Any]:
@@ -94,6 +119,8 @@ def table_of(found: Iterable[Guess]) -> dict[str, Any]:
         entry: dict[str, Any] = {"label": g.label}
         if g.dtype:
             entry["dtype"] = g.dtype
+        if g.tokens:
+            entry["tokens"] = list(g.tokens)
         if g.instead:
             entry["instead"] = list(g.instead)
         table[g.name] = entry if len(entry) > 1 else g.label
@@ -133,7 +160,8 @@ def same(targets: Mapping[str, Target], one: str, other: str) -> bool:
     return distance(targets[one].print, targets[other].print) < 1e-12
 
 
-def last_alike(array: np.ndarray, label: str, targets: Mapping[str, Target], chosen: Iterable[Guess]) -> str:
+def last_alike(array: np.ndarray, label: str, targets: Mapping[str, Target],
+               chosen: Iterable[Guess]) -> str:
     """Of stages that hold the same rows in other orders the last, where an array has them in an order of
     none: whoever put them in order is then among those that may be guilty."""
     taken = {g.label for g in chosen}
@@ -144,7 +172,8 @@ def last_alike(array: np.ndarray, label: str, targets: Mapping[str, Target], cho
     plain = {other: error_at(array, targets[other]._replace(rows=align.NOTHING)) for other in alike}
     if min(off.values()) >= align.CLEARLY:
         return alike[-1]
-    # in an order that is in use: of the stages as they stand, or of the first, before anything was ordered
+    # in an order that is in use: of the stages as they stand, or of the first, before anything was
+    # ordered
     stands = min(alike, key=lambda other: plain[other])
     return stands if plain[stands] < align.CLEARLY else next(o for o in alike if off[o] < align.CLEARLY)
 
@@ -213,22 +242,31 @@ def distance(a: Print, b: Print) -> float:
 BLOCK = re.compile(r"(blocks|layers)\.(\d+)\.")
 
 
-def by_name(arrays: Mapping[str, np.ndarray], targets: Mapping[str, Target],
-            known: list[Guess]) -> Iterable[Guess]:
+def by_name(arrays: Mapping[str, np.ndarray], targets: Mapping[str, Target], known: list[Guess],
+            several: int = 0) -> Iterable[Guess]:
     """Arrays that are called like known ones of another block, and have the shape that they then
-    should have."""
+    should have; called like `several` of them, in whatever shape."""
     taken = {g.label for g in known} | {g.name for g in known}
-    for template in sorted({t for g in known for t in templates(g)}):
+    every = [t for g in known for t in templates(g)]
+    alike = Counter((before, after, base, BLOCK.sub(r"\g<1>.*.", label))
+                    for before, after, base, label in every)
+    for template in sorted(set(every)):
         before, after, base, label = template
+        sure = several and alike[before, after, base, BLOCK.sub(r"\g<1>.*.", label)] >= several
         for name, array in arrays.items():
-            alike = name.startswith(before) and name.endswith(after)
-            middle = name[len(before):len(name) - len(after)] if alike else ""
+            same = name.startswith(before) and name.endswith(after)
+            middle = name[len(before):len(name) - len(after)] if same else ""
             wanted = BLOCK.sub(rf"\g<1>.{int(middle) - base}.", label) if middle.isdecimal() else ""
             if wanted not in targets or {name, wanted} & taken:
                 continue
-            if any(align.ways(array, targets[wanted].array.shape, targets[wanted].rows)):
+            if sure or fits(array, targets[wanted]):
                 taken |= {name, wanted}
                 yield Guess(name, wanted, None)
+
+
+def fits(array: np.ndarray, target: Target) -> bool:
+    """Whether an array can be laid on a stage in some way."""
+    return any(align.ways(array, target.array.shape, target.rows))
 
 
 def templates(known: Guess) -> list[tuple[str, str, int, str]]:
@@ -253,7 +291,8 @@ def by_rows(arrays: Mapping[str, np.ndarray], targets: Mapping[str, Target],
     for names in sorted_families(off, taken):
         placed = {g.name for g in found} | {g.label for g in found}
         if placed.isdisjoint([*names, *names.values()]):
-            found += [Guess(name, label, None, rivals(off[name], label, targets, taken), off=off[name][label])
+            found += [Guess(name, label, None, rivals(off[name], label, targets, taken),
+                            off=off[name][label])
                       for name, label in names.items()]
     for name in left:
         free = {label: value for label, value in off[name].items()
@@ -264,8 +303,9 @@ def by_rows(arrays: Mapping[str, np.ndarray], targets: Mapping[str, Target],
 
 
 def best_of(name: str, free: Mapping[str, float], targets: Mapping[str, Target]) -> str:
-    """The stage with which most rows of an array agree, or ""; of those with which as many agree the last:
-    what leads to it has all of the others in it. A number in the name is likely that of the block."""
+    """The stage with which most rows of an array agree, or ""; of those with which as many agree the
+    last: what leads to it has all of the others in it. A number in the name is likely that of the
+    block."""
     numbers = {int(n) for n in re.findall(r"\d+", name)}
 
     def cost(label: str) -> float:
@@ -279,7 +319,8 @@ def best_of(name: str, free: Mapping[str, float], targets: Mapping[str, Target])
     return near[-1] if least < APART or alone else ""
 
 
-def rivals(off: Mapping[str, float], label: str, targets: Mapping[str, Target], taken: set[str]) -> tuple[str, ...]:
+def rivals(off: Mapping[str, float], label: str, targets: Mapping[str, Target],
+           taken: set[str]) -> tuple[str, ...]:
     """Other stages that fit an array nearly as well."""
     near = sorted((value, other) for other, value in off.items()
                   if other != label and other not in taken and value < BESIDE * off[label] + 0.01
@@ -288,8 +329,9 @@ def rivals(off: Mapping[str, float], label: str, targets: Mapping[str, Target], 
 
 
 def sorted_families(off: Mapping[str, Mapping[str, float]], taken: set[str]) -> list[dict[str, str]]:
-    """name -> label for arrays whose names differ by a number, as the same stage of blocks by these numbers,
-    counted from 0 or from 1; the surest first. Where no kind of stage fits better than the next, none."""
+    """name -> label for arrays whose names differ by a number, as the same stage of blocks by these
+    numbers, counted from 0 or from 1; the surest first. Where no kind of stage fits better than the
+    next, none."""
     found: list[tuple[float, dict[str, str]]] = []
     for numbered in numbered_names(off):
         rated = sorted(families(off, numbered, taken), key=lambda one: one[0])
@@ -309,8 +351,8 @@ def numbered_names(off: Mapping[str, Any]) -> list[dict[int, str]]:
 
 def families(off: Mapping[str, Mapping[str, float]], numbered: Mapping[int, str], taken: set[str]
              ) -> Iterator[tuple[float, dict[str, str]]]:
-    """(how far off on average, name -> label) of one family of names, for every kind of stage that its shapes
-    allow."""
+    """(how far off on average, name -> label) of one family of names, for every kind of stage that its
+    shapes allow."""
     kinds = dict.fromkeys(BLOCK.sub(r"\g<1>.*.", label) for one in off.values() for label in one
                           if BLOCK.search(label))
     for kind in kinds:
@@ -343,7 +385,8 @@ def agreement(array: np.ndarray, targets: Mapping[str, Target]) -> dict[str, flo
 
 
 def sketch(array: np.ndarray) -> np.ndarray:
-    """A few random sums of each row, of the same signs for every array of this width: n ... -> n SUMS."""
+    """A few random sums of each row, of the same signs for every array of this width: n ... -> n
+    SUMS."""
     table = array.reshape(len(array), -1)
     signs = np.random.default_rng(table.shape[1]).choice([-1.0, 1.0], (table.shape[1], SUMS))
     with np.errstate(all="ignore"):

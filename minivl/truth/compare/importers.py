@@ -11,10 +11,11 @@ that is left out on purpose; or an object with `label` and what is known of the 
     element     which of several prompts, along the first axis
     axes        the order of axes, as numpy.transpose takes it
     rows        [first, last + 1]: the rows of this prompt
+    tokens      [first, last + 1]: the rows of the golden run that it has, as a step of decoding has one
     instead     other labels that fit as well, as a guess notes them
 
-Files are no matter of this file (`files.py`), nor are layouts and row orders (`align.py`), nor finding the
-names out (`guess.py`).
+Files are no matter of this file (`files.py`), nor are layouts and row orders (`align.py`), nor finding
+the names out (`guess.py`).
 """
 
 from __future__ import annotations
@@ -31,12 +32,13 @@ from ...door.contract import outputs
 from ...door.watch import INDEX, read_dump
 from ..trace.format import NOTE, Trace, TraceError
 from .files import read_arrays
-from .numbers import from_bits, kind_of
+from .numbers import from_bits, kind_of, real
+from .steps import Step
 from .stored import arithmetic, precision_of, rest
 from .taps import Candidate, Kept, Part, laid
 from .verdict import EPS
 
-ENTRY = ("label", "dtype", "precision", "scale", "zero", "element", "axes", "rows", "instead")
+ENTRY = ("label", "dtype", "precision", "scale", "zero", "element", "axes", "rows", "tokens", "instead")
 # of a trace that `understood.py` wrote
 KEPT, KEPT_ROWS, LOOSE, STEPS = "kept", "kept_rows", "loose", "steps"
 Names = Mapping[str, Any]
@@ -114,14 +116,18 @@ def named(source: str, arrays: Mapping[str, np.ndarray], golden: Trace, names: N
     # a table with a misspelt line would compare less than its author believes
     if names is not None and (strange := [n for n in names if n not in found and n not in aside]):
         first = strange[0]
+        if first in arrays and isinstance(names[first], dict) and names[first]["label"] is None:
+            raise TraceError(f"{source}: of --names, {first!r} has no label; write null instead of an "
+                             "object to leave it out")
         what = f"means {_label(names[first])!r}, no label" if first in arrays else "is not in the file"
         raise TraceError(f"{source}: of --names, {first!r} {what}; `minivl trace show` of the "
                          "golden trace lists its labels")
     if not found:
         few = ", ".join(list(arrays)[:3]) or "none"
         raise TraceError(f"{source}: none of its {len(arrays)} names is a label of the golden trace "
-                         f"({few}, ...): give --names FILE.json, or let --guess propose it")
-    taps, kept, doubts = placed(source, arrays, found)
+                         f"({few}, ...): say what they mean with --names FILE.json, or "
+                         "read the file with `minivl trace import`, which guesses")
+    taps, kept, doubts, steps = placed(source, arrays, found)
     used = set(found) | aside | {v for e in found.values() if isinstance(e, dict) for v in e.values()
                                  if isinstance(v, str)}
     loose = {name: array for name, array in arrays.items() if name not in used}
@@ -129,41 +135,67 @@ def named(source: str, arrays: Mapping[str, np.ndarray], golden: Trace, names: N
         doubts.append(f"left out by hand: {', '.join(sorted(aside))}")
     values = [a for parts in taps.values() for a in parts.values()]
     return Candidate(source, "arrays of others", precision or precision_of(values), False, taps,
-                     loose, declared=precision is not None, kept=kept, doubts=doubts)
+                     loose, declared=precision is not None, kept=kept, doubts=doubts, steps=steps)
 
 
 def placed(source: str, arrays: Mapping[str, np.ndarray], found: Mapping[str, Any]
-           ) -> tuple[dict[str, dict[int | None, np.ndarray]], dict[Part, Kept], list[str]]:
-    """Arrays under their labels, with what was said of each, and what is uncertain. Raises TraceError
-    where two have one label."""
+           ) -> tuple[dict[str, dict[int | None, np.ndarray]], dict[Part, Kept], list[str],
+                      dict[Part, list[Step]]]:
+    """Arrays under their labels, with what was said of each, what is uncertain, and the pieces of
+    stages that come step by step. Raises TraceError where two have one label, or one row."""
     taps: dict[str, dict[int | None, np.ndarray]] = {}
     kept: dict[Part, Kept] = {}
-    doubts, owner = [], dict[Part, str]()
+    doubts, owner, steps = [], dict[Part, str](), dict[Part, list[Step]]()
     for name, entry in found.items():
         key, _, number = _label(entry).partition(":")
         part: Part = (key, int(number) if number else None)
-        if part in owner:
-            raise TraceError(f"{source}: {owner[part]!r} and {name!r} both mean {_label(entry)!r}; two arrays "
-                             "cannot be one stage: give one of them another label, or null to leave it out")
+        if isinstance(entry, dict) and "tokens" in entry:
+            array, kept[part] = undone(source, name, arrays, entry)
+            steps.setdefault(part, []).append(step_of(source, name, entry, array, steps.get(part, [])))
+            taps.setdefault(key, {})[part[1]] = array
+            continue
+        if part in owner or part in steps:
+            other = owner.get(part, "a step of decoding")
+            raise TraceError(f"{source}: {other!r} and {name!r} both mean {_label(entry)!r}; two arrays "
+                             "cannot be one stage: give one of them another label, or null to leave it "
+                             "out")
         owner[part] = name
         taps.setdefault(key, {})[part[1]], kept[part] = undone(source, name, arrays, entry)
         if isinstance(entry, dict) and entry.get("instead"):
             doubts.append(f"{name} was taken for {_label(entry)}; {' and '.join(entry['instead'])} fit"
                           f"{'s' if len(entry['instead']) == 1 else ''} nearly as well")
-    return taps, kept, doubts
+    return taps, kept, doubts, steps
+
+
+def step_of(source: str, name: str, entry: Mapping[str, Any], array: np.ndarray,
+            others: list[Step]) -> Step:
+    """An array that holds some rows of a golden one. Raises TraceError for rows that are none, or that
+    another array has."""
+    said = entry["tokens"]
+    at = f"{source}: of --names, {name!r}"
+    if not isinstance(said, list) or [type(n) for n in said] != [int, int] or not 0 <= said[0] < said[1]:
+        raise TraceError(f"{at} has the tokens {reprlib.repr(said)}; write the first golden row and the "
+                         "last + 1, as in [60, 61]")
+    if any(said[0] < other.end and other.first < said[1] for other in others):
+        raise TraceError(f"{at} has the tokens {said}, of which another array of {_label(entry)!r} has "
+                         "some; each row can come once")
+    return Step(said[0], said[1], array)
 
 
 def _label(entry: Any) -> str:
     return str(entry["label"] if isinstance(entry, dict) else entry)
 
 
-def undone(source: str, name: str, arrays: Mapping[str, np.ndarray], entry: Any) -> tuple[np.ndarray, Kept]:
+def undone(source: str, name: str, arrays: Mapping[str, np.ndarray], entry: Any) -> tuple[np.ndarray,
+                                                                                          Kept]:
     """An array as it was meant, and what was said of it. Raises TraceError for an entry that says what
     cannot be."""
-    array = arrays[name]
+    array, at = arrays[name], f"{source}: of --names, {name!r}"
+    if not real(array):
+        raise TraceError(f"{at} is an array of {array.dtype.name}, and a stage holds floats or whole "
+                         "numbers; give its label to another array, or null to leave it out")
     if not isinstance(entry, dict):
         return array, Kept()
-    at = f"{source}: of --names, {name!r}"
     if strange := [word for word in entry if word not in ENTRY]:
         raise TraceError(f"{at} has {strange[0]!r}; an entry can have {', '.join(ENTRY)}")
     array, storage = read_as(at, array, entry)
@@ -184,8 +216,8 @@ def read_as(at: str, array: np.ndarray, entry: Mapping[str, Any]) -> tuple[np.nd
                 else np.ascontiguousarray(array).view(np.float16)), kind
     if array.dtype.kind in "fV" and kind in EPS:
         return array, kind
-    raise TraceError(f"{at} has the dtype {entry['dtype']!r}, and the array is {array.dtype.name}: 16-bit integers "
-                     f"can be bfloat16 or float16, floats can be {', '.join(EPS)}")
+    raise TraceError(f"{at} has the dtype {entry['dtype']!r}, and the array is {array.dtype.name}: "
+                     f"16-bit integers can be bfloat16 or float16, floats can be {', '.join(EPS)}")
 
 
 def scaled(at: str, array: np.ndarray, arrays: Mapping[str, np.ndarray], entry: Mapping[str, Any]
@@ -198,6 +230,9 @@ def scaled(at: str, array: np.ndarray, arrays: Mapping[str, np.ndarray], entry: 
         value = entry.get(word, 0)
         if isinstance(value, str) and value not in arrays:
             raise TraceError(f"{at} has the {word} {value!r}, and there is no such array")
+        if not isinstance(value, str | int | float):
+            raise TraceError(f"{at} has the {word} {reprlib.repr(value)}; write a number, or the name "
+                             "of an array")
         found.append(np.asarray(arrays[value] if isinstance(value, str) else value, np.float32))
     try:
         return (array.astype(np.float32) - found[1]) * found[0], found[0]          # ... x, x -> ... x
@@ -220,7 +255,7 @@ def cut_out(at: str, array: np.ndarray, entry: Mapping[str, Any]) -> np.ndarray:
             array = array[first:end]
     except (ValueError, IndexError, TypeError):
         said = {word: entry[word] for word in ("element", "axes", "rows") if word in entry}
-        raise TraceError(f"{at}: {reprlib.repr(said)} cannot be taken of an array of {list(array.shape)}: "
-                         "element is a number along the first axis, axes an order of all, rows a first one "
-                         "and an end") from None
+        raise TraceError(f"{at}: {reprlib.repr(said)} cannot be taken of an array of "
+                         f"{list(array.shape)}: element is a number along the first axis, axes an order "
+                         "of all, rows a first one and an end") from None
     return array

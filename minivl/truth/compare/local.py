@@ -45,7 +45,7 @@ from .taps import Tap, laid
 from .verdict import EPS, single, stretch
 from .yardstick import coarse, liberties
 
-SHAKE = 0.75                       # of half a last digit: what rounding to a type moves numbers, on average
+SHAKE = 0.75  # of half a last digit: what rounding to a type moves numbers, on average
 
 
 @contextmanager
@@ -59,7 +59,8 @@ def local_golden(vlm: VLM, golden: Trace, candidate: Candidate) -> Iterator[Trac
         path = Path(folder) / "local.safetensors"
         taps = laid(golden, candidate)
         told = candidate.declared or (candidate.native and not candidate.kept)
-        write_local(vlm, golden, taps, computed_alone(golden, taps, candidate), path, candidate.weights, told)
+        write_local(vlm, golden, taps, computed_alone(golden, taps, candidate), path, candidate.weights,
+                    told)
         with Trace(path) as made:
             yield made
 
@@ -70,7 +71,7 @@ def computed_alone(golden: Trace, taps: list[Tap], candidate: Candidate) -> dict
         return {tap.name: candidate.precision for tap in taps}
     declared, tapped = candidate.precision if candidate.declared else "", {tap.stage.key for tap in taps}
     own, both = (arithmetic(golden, taps, declared, alone) for alone in (True, False))
-    through = {key for key in tapped                                      # with the tower in it, or a part of that
+    through = {key for key in tapped  # with the tower in it, or a part of that
                if any(k.startswith("vision.") for k in stretch(key, tapped, golden.stages))}
     return {tap.name: (both if tap.stage.key in through else own)[tap.name] for tap in taps}
 
@@ -85,13 +86,14 @@ def check_checkpoint(vlm: VLM, golden: Trace) -> None:
 
 def write_local(vlm: VLM, golden: Trace, taps: list[Tap], made: Mapping[str, str], path: Path,
                 weights: str = "", told: bool = True) -> None:
-    """The file of `local_golden`. made: the type that each array was computed in; told: somebody said so, and
-    it is no guess."""
+    """The file of `local_golden`. made: the type that each array was computed in; told: somebody said
+    so, and it is no guess."""
     values = whole_stages(golden, taps)
     noted = {**dict.fromkeys(tap.stage.key for tap in taps if runs(tap)), **values}
     with Writer(path, {**{k: v for k, v in golden.facts.items() if not isinstance(v, dict)},
                        "local": True, "computed": dict(made), "told": told,
-                       "single": [key for key in noted if single(key, values.keys(), golden.stages)]}) as out:
+                       "single": [key for key in noted if single(key, values.keys(),
+                                                                 golden.stages)]}) as out:
         copy_what_is_not_run(golden, out)
         # 1. the exact run: what each stage makes of the candidate's values is its golden value
         run_on(vlm, golden, noted, "float64",
@@ -133,19 +135,22 @@ def beside(out: Writer, table: str) -> Callable[[str, tuple], None]:
     """What notes how far a run's arrays are from the exact run's, row by row."""
     def take(key: str, own: tuple) -> None:
         stage = next(stage for stage in out.stages if stage.key == key)
-        for name, axes, ours, value in zip(stage.arrays, stage.axes, own, out.read_back(stage), strict=True):
+        for name, axes, ours, value in zip(stage.arrays, stage.axes, own, out.read_back(stage),
+                                           strict=True):
             if value.dtype.kind == "f":
                 out.table(table, name, row_distances(ours, value, row_axis(axes)))
     return take
 
 
-def shaken_values(taps: list[Tap], values: Mapping[str, tuple], made: Mapping[str, str]) -> dict[str, tuple]:
+def shaken_values(taps: list[Tap], values: Mapping[str, tuple], made: Mapping[str, str]
+                  ) -> dict[str, tuple]:
     """The values of stages that are stored more roughly than they were computed, moved at random by what
     their storage may have taken from them; none where nothing is."""
     random = np.random.default_rng(0)
     rough = {tap.name: tap for tap in taps if tap.found is not None and tap.golden.dtype.kind in "fV"
              and (tap.kept.step is not None or (tap.found.array.dtype.kind in "fV"
-                                                and storage_of(tap) != made[tap.name])) and lost(tap).any()}
+                                                and storage_of(tap) != made[tap.name]))
+                                                and lost(tap).any()}
     found: dict[str, tuple] = {}
     for key, arrays in values.items():
         names = [key] if len(arrays) == 1 else [f"{key}:{n}" for n in range(len(arrays))]

@@ -13,11 +13,13 @@ import numpy as np
 NAMES = {
     "float64": ("f64", "fp64", "double"), "float32": ("f32", "fp32", "float", "single"),
     "float16": ("f16", "fp16", "half"), "bfloat16": ("bf16", "bf"),
-    "int64": ("i64", "long"), "int32": ("i32", "int"), "int16": ("i16", "short"), "int8": ("i8", "char", "s8"),
-    "uint64": ("u64",), "uint32": ("u32",), "uint16": ("u16",), "uint8": ("u8", "byte"), "bool": ("boolean",),
+    "int64": ("i64", "long"), "int32": ("i32", "int"), "int16": ("i16", "short"),
+    "int8": ("i8", "char", "s8"),
+    "uint64": ("u64",), "uint32": ("u32",), "uint16": ("u16",), "uint8": ("u8", "byte"),
+    "bool": ("boolean",),
 }
 KINDS = {alias: name for name, aliases in NAMES.items() for alias in (name, *aliases)}
-LARGE = 2.0**40                                 # numbers of no stage; bits that were taken for others are
+LARGE = 2.0**40  # numbers of no stage; bits that were taken for others are
 
 
 def kind_of(word: object) -> str | None:
@@ -25,7 +27,7 @@ def kind_of(word: object) -> str | None:
     text = str(word).strip().lower().removeprefix("torch.").removeprefix("np.").removeprefix("numpy.")
     if text in KINDS:
         return KINDS[text]
-    found = re.fullmatch(r"[<>=|]?([fiu])([1248])", text)                          # as NumPy writes them: <f4
+    found = re.fullmatch(r"[<>=|]?([fiu])([1248])", text)  # as NumPy writes them: <f4
     name = f"{ {'f': 'float', 'i': 'int', 'u': 'uint'}[found[1]]}{8 * int(found[2])}" if found else ""
     return name if name in NAMES else None
 
@@ -45,6 +47,18 @@ def from_bytes(data: np.ndarray, kind: str) -> np.ndarray:
 def from_bits(bits: np.ndarray) -> np.ndarray:
     """bfloat16 that came as 16-bit integers, as float32: the upper half of its bits."""
     return (np.ascontiguousarray(bits).view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+
+
+def plain(array: np.ndarray) -> np.ndarray:
+    """The same numbers in this machine's byte order, and in float64 where they are wider than that."""
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        return array.astype(np.float64)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def real(array: np.ndarray) -> bool:
+    """Whether an array holds numbers as a stage may: no complex ones, and no text."""
+    return array.dtype.kind in "fiub" or array.dtype.name == "bfloat16"
 
 
 def meant(array: np.ndarray) -> tuple[np.ndarray, str]:

@@ -109,4 +109,5 @@ def where(one: Slice) -> str:
 
 def notes(found: Comparison) -> list[str]:
     """What a reader should know of the comparison itself."""
-    return [*(f"aligned: {note}" for note in found.aligned), *found.warnings, *report.unplaced_lines(found)]
+    return [*(f"aligned: {note}" for note in found.aligned), *found.warnings,
+            *report.unplaced_lines(found)]

@@ -43,8 +43,8 @@ def lines(found: Comparison, golden: Trace) -> list[dict[str, Any]]:
 
 
 def drawn(found: Comparison, name: str) -> dict[str, Any]:
-    """The rows of one array: how many, and each column's error as a multiple of the limit; null is beyond
-    all numbers."""
+    """The rows of one array: how many, and each column's error as a multiple of the limit; null is
+    beyond all numbers."""
     rows, letter = found.rows.get(name), found.letters.get(name, "")
     if rows is None:
         return {"letter": letter, "count": 0, "step": 1, "rows": None}

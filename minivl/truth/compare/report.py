@@ -18,11 +18,13 @@ import numpy as np
 from .compare import UNLIKE, Comparison
 from .metrics import WHY_NOT_PCC
 from .slices import MOVED, ranges
+from .unplaced import Unplaced
 from .verdict import SUSPICIOUS, WORDS, WRONG, Judged
 
 COLUMNS = ("stage", "verdict", "error", "rounding", "x limit", "worst row", "cosine", "PCC")
-COLUMNS_SAY = ("error: length of the difference over length of the golden value; rounding: the same of minivl's own "
-               "run in this type; x limit: the error, or the worst row's, over what rounding and storage may do")
+COLUMNS_SAY = ("error: length of the difference over length of the golden value; rounding: the same of "
+               "minivl's own run in this type; x limit: the error, or the worst row's, over what "
+               "rounding and storage may do")
 MANY = 6                                                      # guilty stages, and arrays, that are named
 BLOCK = re.compile(r"(.+\.(?:blocks|layers))\.(\d+)\.(.+)")
 WHOLE = (MOVED, "text")                                       # slices that say all in their text
@@ -42,33 +44,48 @@ def headline(found: Comparison) -> list[str]:
         lines.append(f"each stage on the candidate's own inputs: {len(bad)} guilty: "
                      f"{', '.join(bad[:MANY])}"
                      + f" and {len(bad) - MANY} more" * (len(bad) > MANY))
-    return lines + unplaced_lines(found) + (verdict_lines(found) if found.first_bad
-                                            else ["no difference beyond rounding" + " among the arrays with a label"
-                                                  * found.differs])
+    if found.first_bad:
+        return lines + unplaced_lines(found) + verdict_lines(found)
+    of = " among the arrays with a label" * found.differs
+    return [*lines, *unplaced_lines(found), f"no difference beyond rounding{of}"]
 
 
 def title(found: Comparison) -> str:
     """The answer in a word."""
     if found.first_bad:
         return "different"
-    return "not known to be the same: arrays without a place" if found.differs else "the same within rounding"
+    if found.differs:
+        return "not known to be the same: arrays without a place"
+    return "the same within rounding"
 
 
 def unplaced_lines(found: Comparison) -> list[str]:
-    """Arrays that no label was given for: what they may be, and how far each is off from it; how many there
-    are that can be no stage."""
+    """Arrays that no label was given for: what they may be, and how far each is off from it; how many
+    there are that can be no stage."""
     lines = []
     for one in found.unplaced:
-        may = "; ".join(f"{label} (error {number(error)})" for label, error in one.places) or "no stage has this shape"
-        none = "" if one.finite else ", holds numbers that are not finite"
-        says = f"is {one.places[0][0]}, within rounding" if one.known else f"may be {may}"
-        lines.append(f"no label: {one.name} {list(one.shape)}{none}: {says}")
+        lines.append(f"no label: {one.name} {list(one.shape)}{unplaced_says(one)}")
     if found.differs and found.unplaced:
         lines.append("  give these a label, or null, with --names")
     named = {one.name for one in found.unplaced}
     rest = [name for name in found.unused if name not in named]
     few = ", ".join(rest[:4])
-    return lines + [f"names that mean nothing here, and no stage's shape: {few} ({len(rest)})"] * bool(rest)
+    said = f"names that mean nothing here, and no stage's shape: {few} ({len(rest)})"
+    return [*lines, said] if rest else lines
+
+
+def unplaced_says(one: Unplaced) -> str:
+    """What is known of an array that has no label."""
+    if one.known:
+        return f": is {one.places[0][0]}, within rounding"
+    near = [f"{label} (error {number(off)})" if one.finite else label for label, off in one.places
+            if off < 1 or not one.finite]
+    may = [f": may be {'; '.join(near)}"] if near else []
+    if 0 in one.shape:
+        return ": holds no numbers, so that nothing can be compared"
+    if not one.finite:
+        return "".join([", holds numbers that are not finite", *may])
+    return may[0] if may else ": may be a stage by its shape, and is like none of that shape"
 
 
 def counted(found: Comparison) -> str:
@@ -93,8 +110,9 @@ def verdict_lines(found: Comparison) -> list[str]:
     sits."""
     key = found.first_bad
     worst = max((row for row in found.judged if row.key == key), key=lambda row: row.ratio)
-    lines = [f"first bad tap: {worst.name} ({worst.word}): error {number(worst.measure.error)}, "
-             f"rounding alone {number(worst.yard.error)}"]
+    off = (times(worst) if worst.measure is UNLIKE else
+           f"error {number(worst.measure.error)}, rounding alone {number(worst.yard.error)}")
+    lines = [f"first bad tap: {worst.name} ({worst.word}): {off}"]
     lines += [f"  {note}" for note in worst.notes]
     if not worst.measure.finite:
         lines.append(f"  it holds numbers that are not finite, first in row {worst.measure.worst_row}")
@@ -114,7 +132,8 @@ def where(found: Comparison, key: str) -> list[str]:
     """Where the difference sits in the arrays of one stage."""
     names = {row.name for row in found.judged if row.key == key}
     return [f"  {name}: {row.by}: {row.text}" if row.by in WHOLE else
-            f"  {name}: {row.by}: {row.places} of {row.of} hold nine tenths of the difference: {row.text}"
+            f"  {name}: {row.by}: {row.places} of {row.of} hold nine tenths of the difference: "
+            f"{row.text}"
             for name, rows in found.slices.items() if name in names for row in rows]
 
 
@@ -154,8 +173,11 @@ def logits_line(found: Comparison) -> list[str]:
 def cells(row: Judged) -> tuple[str, ...]:
     """One array as a row of COLUMNS."""
     m = row.measure
+    # fingerprints know no rows, and what is not finite has no angle
+    known = not (math.isnan(m.cosine) and m.finite)
     return (row.name, row.word, number(m.error), number(row.yard.error), f"{row.ratio:.2g}",
-            f"{number(m.worst)} (row {m.worst_row})", f"{m.cosine:.6f}", f"{m.pcc:.6f}")
+            f"{number(m.worst)} (row {m.worst_row})" if known else "",
+            *("" if math.isnan(x) else f"{x:.6f}" for x in (m.cosine, m.pcc)))
 
 
 def shown(found: Comparison, everything: bool, most: int = 12) -> list[Judged]:

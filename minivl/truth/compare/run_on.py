@@ -53,8 +53,8 @@ def run_on(vlm: VLM, golden: Trace | Inputs, values: Values, precision: str,
     machine: the definitions, or with other weights (`yardstick.coarse`)
 
     Raises TraceError for a trace without whole inputs, ContractError for a value of another shape than
-    its stage makes (ArgumentError for positions), and whatever a fault makes the passes raise; `take` has
-    then been told of every stage that had run.
+    its stage makes (ArgumentError for positions), and whatever a fault makes the passes raise; `take`
+    has then been told of every stage that had run.
     """
     inputs = golden if isinstance(golden, Inputs) else inputs_of(golden, vlm, values)
     own: dict[str, Arrays] = {}

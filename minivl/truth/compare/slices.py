@@ -54,7 +54,8 @@ def slices(candidate: np.ndarray, golden: np.ndarray, axes: str, at: Mapping[str
     return found
 
 
-def moved(candidate: np.ndarray, golden: np.ndarray, letters: Sequence[str], limit: float) -> list[Slice]:
+def moved(candidate: np.ndarray, golden: np.ndarray, letters: Sequence[str],
+          limit: float) -> list[Slice]:
     """Rows that hold what another row should: repeated, or in another order."""
     if not letters or letters[0] not in PLACED or candidate.dtype.kind not in "fV" or len(golden) < 2:
         return []
@@ -113,7 +114,7 @@ def places(held: np.ndarray, table: np.ndarray, patch: int, letter: str) -> list
     found = []
     if letter == "s" and text < len(held):
         of = int((every[:, 0, 0] < 0).sum())
-        found.append(Slice("text", int(text), of, f"{text} of the rows are text"))
+        found.append(Slice("text", int(text), of, f"{text} of these {len(held)} rows are text"))
     for medium in np.unique(cells[cells[:, 0, 0] >= 0][:, 0, 0]).tolist():
         own = cells[cells[:, 0, 0] == medium].reshape(-1, 4)  # cells of this picture: medium, time, y, x
         t0, y0, x0 = (int(n) for n in own[:, 1:].min(axis=0))

@@ -4,10 +4,11 @@ answers.
     shown(array)                  the narrowest type that holds every number of it
     arithmetic(golden, taps)      name of an array -> the type that it was computed in
 
-Bits tell how a tap was stored: sixteen bits in a float32 array leave the low ones zero. What was computed
-is told by all taps of a half (tower, decoder) together. The roughest type that a tap shows is what the
-half may have been computed in. But where a tap lies much nearer to the exact value than a run in that
-type could, all that led there was computed in a finer one, and the narrow taps were only stored so.
+Bits tell how a tap was stored: sixteen bits in a float32 array leave the low ones zero. What was
+computed is told by all taps of a half (tower, decoder) together. The roughest type that a tap shows is
+what the half may have been computed in. But where a tap lies much nearer to the exact value than a run
+in that type could, all that led there was computed in a finer one, and the narrow taps were only
+stored so.
 
 Read next: `compare.py`, which judges each tap by both.
 """
@@ -25,7 +26,7 @@ from . import metrics, verdict
 from .taps import Kept, Part, Tap, part_of
 
 ROUGHEST = ("bfloat16", "float16", "float32", "float64")
-BITS = {"bfloat16": 0xFFFF, "float16": 0x1FFF}             # of a float32 that are zero in a narrower type
+BITS = {"bfloat16": 0xFFFF, "float16": 0x1FFF}  # of a float32 that are zero in a narrower type
 FINE = 0.35                     # a run in some type is never as near as this share of its own rounding
 TOLD = 2.0                      # rounding must be so many times what storage adds, to be told from it
 HANDED_OVER = ("decoder.place_features", "decoder.embed_tokens")    # rows that another half has made
@@ -98,7 +99,8 @@ def floats(taps: Sequence[Tap]) -> list[Tap]:
 
 # ---- what the run was computed in --------------------------------------------------------------
 
-def arithmetic(golden: Trace, taps: Sequence[Tap], declared: str = "", alone: bool = False) -> dict[str, str]:
+def arithmetic(golden: Trace, taps: Sequence[Tap], declared: str = "",
+               alone: bool = False) -> dict[str, str]:
     """Name of each array -> the type in which its half of the run was computed, as far as can be told.
 
     declared: what was said of the whole run by hand; what was said of a single tap stands above it
@@ -113,7 +115,7 @@ def arithmetic(golden: Trace, taps: Sequence[Tap], declared: str = "", alone: bo
         decoder = {name: rougher(kind, before) for name, kind in decoder.items()}
     found = tower | decoder
     for tap in taps:
-        inside = part_of(tap.stage.key) in known                  # what is prepared is float32 in every run
+        inside = part_of(tap.stage.key) in known  # what is prepared is float32 in every run
         kind = found.get(tap.name, rest(found) if inside else "float32")
         found[tap.name] = tap.kept.precision or (declared if declared and inside else kind)
     return found
@@ -134,7 +136,8 @@ def computed(golden: Trace, taps: Sequence[Tap], handed: bool = False) -> dict[s
     shows = {tap.name: storage_of(tap) for tap in taps}
     telling = [tap.name for tap in taps if (handed or tap.stage.key not in HANDED_OVER)
                and tells(tap, shows[tap.name])]
-    kinds = {shows[name] for name in telling} or {max(shows.values(), key=ROUGHEST.index, default="float32")}
+    kinds = {shows[name] for name in telling} or {max(shows.values(), key=ROUGHEST.index,
+                                                      default="float32")}
     roughest = min(kinds, key=ROUGHEST.index)
     # from the roughest type on: is there a tap that a run in it could not have made?
     for kind in (kind for kind in BITS if not finer(roughest, kind)):
@@ -181,8 +184,10 @@ def nearer(golden: Trace, tap: Tap, storage: str, kind: str) -> bool:
 
 
 def said_of(stored: Mapping[str, str], made: Mapping[str, str]) -> list[str]:
-    """How the taps are stored and how the run was computed, in words; nothing where both are one type."""
-    kinds, types = sorted(set(stored.values()), key=ROUGHEST.index), sorted(set(made.values()), key=ROUGHEST.index)
+    """How the taps are stored and how the run was computed, in words; nothing where both are one
+    type."""
+    kinds = sorted(set(stored.values()), key=ROUGHEST.index)
+    types = sorted(set(made.values()), key=ROUGHEST.index)
     if kinds == types and len(kinds) < 2:
         return []
     counts = ", ".join(f"{list(stored.values()).count(kind)} in {kind}" for kind in kinds)

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..trace import format as stored
-from ..trace.format import Stage, Trace, row_axis
+from ..trace.format import Stage, Trace, TraceError, row_axis
 from . import align
+from .steps import Step, joined
 
 LOGITS, SCHEDULE = "decoder.logits", "vision.schedule"
 # stages whose last row alone is what many engines keep
@@ -57,8 +58,14 @@ class Candidate:
     kept: dict[Part, Kept] = field(default_factory=dict)
     doubts: list[str] = field(default_factory=list)
     partial: dict[Part, np.ndarray] = field(default_factory=dict)
+    steps: dict[Part, list[Step]] = field(default_factory=dict)        # stages that come row by row
     weights: str = ""                             # how its matrices are kept, where that costs accuracy
     found: list[Tap] = field(default_factory=list, repr=False)         # by `laid`, against a golden run
+
+    def unheld(self, golden: Trace) -> list[str]:
+        """Keys of the stages that it has and of which the golden trace holds no array."""
+        recorded = set(golden.recorded())
+        return [key for key in self.taps if key not in recorded]
 
     @property
     def unused(self) -> list[str]:
@@ -119,7 +126,7 @@ def fitted(golden: Trace, candidate: Candidate) -> Iterator[Tap]:
         whole = parts.get(None)
         packed: list[align.Fitted | None] = []
         if whole is not None and len(exact) > 1 and not candidate.native:
-            packed = align.unpack(whole, exact, known("w" if key.startswith("vision.") else "s", stage.label),
+            packed = align.unpack(whole, exact, known(packed_rows(key), stage.label),
                                   packings.get(part_of(key), ""))
         for n, (name, axes, array) in enumerate(zip(stage.arrays, stage.axes, exact, strict=True)):
             theirs = parts.get(n, whole)                                 # its own, or all of them in one
@@ -138,7 +145,12 @@ def beside(tap: Tap, candidate: Candidate, golden: Trace, known: Any, packed: al
     kept, full = golden.tables(stored.ROWS), golden.facts.get("letters", {})
     if tap.letter in kept and len(kept[tap.letter]) != full.get(tap.letter):
         theirs = some_rows(theirs, kept[tap.letter], full.get(tap.letter), axis)
-    if candidate.native:
+    if part in candidate.steps:
+        if theirs is not tap.theirs or tap.letter in kept:
+            raise TraceError(f"{candidate.source}: {tap.name} comes step by step, and {golden.path} has "
+                             "some rows only; record the golden run without --rows")
+        found = joined(candidate.steps[part], exact, axis)
+    elif candidate.native:
         rows = candidate.partial.get(part)
         exact = exact if rows is None else np.take(exact, rows, axis)
         found = align.Fitted(theirs, rows=rows) if theirs.shape == exact.shape else None
@@ -155,12 +167,18 @@ def part_of(key: str) -> str:
     return key.partition(".")[0]
 
 
+def packed_rows(key: str) -> str:
+    """The axis letter of the rows of queries, keys and values."""
+    return "w" if key.startswith("vision.") else "s"
+
+
 def known_rows(golden: Trace) -> Any:
     """(axis letter, label) -> what is known of such rows."""
     at = golden.tables(stored.COORDINATES)
     orders = {letter: align.orders(letter, at) for letter in "pwc"}
     tables = golden.arrays(SCHEDULE) if SCHEDULE in golden.recorded() else ()
-    lengths = dict.fromkeys(tuple((table[:, 1] - table[:, 0]).tolist()) for table in tables if len(table) > 1)
+    lengths = dict.fromkeys(tuple((table[:, 1] - table[:, 0]).tolist()) for table in tables
+                            if len(table) > 1)
     windows = {"w": tuple(lengths),
                "c": tuple(tuple(n // 4 for n in one) for one in lengths if all(n % 4 == 0 for n in one))}
 
@@ -175,7 +193,7 @@ def packed_alike(golden: Trace, candidate: Candidate, known: Any) -> dict[str, s
     for key, parts in candidate.taps.items():
         exact = golden.arrays(key) if key in golden.stages else ()
         if parts.get(None) is not None and len(exact) > 1:
-            rows = known("w" if key.startswith("vision.") else "s", golden.stages[key].label)
+            rows = known(packed_rows(key), golden.stages[key].label)
             first, *rest = align.unpack(parts[None], exact, rows)
             if first is not None:
                 near = all(one is not None and align.in_any_order(one, g, rows.orders) < align.NOWHERE

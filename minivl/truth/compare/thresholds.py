@@ -28,11 +28,13 @@ def checked(found: Mapping[str, Any], source: str) -> Baseline:
         if isinstance(entry, str) and entry in WORDS:
             continue
         limits = entry if isinstance(entry, dict) else {}
-        if not limits or any(key not in LIMITS or type(value) not in (int, float) or not 0 <= value < math.inf
+        if not limits or any(key not in LIMITS or type(value) not in (int, float)
+                             or not 0 <= value < math.inf
                              for key, value in limits.items()):
             raise TraceError(f"{source}: {name!r} should be {', '.join(WORDS)}, or an object with "
-                             f"{' or '.join(LIMITS)} and a number from 0 on, but is {str(entry)[:60]!r}: "
-                             "give what --write-baseline wrote, or thresholds by pattern")
+                             f"{' or '.join(LIMITS)} and a number from 0 on, but is "
+                             f"{str(entry)[:60]!r}: give what --write-baseline wrote, or thresholds by "
+                             "pattern")
     return found
 
 
@@ -45,12 +47,12 @@ def entry_of(name: str, known: Baseline) -> Any:
 
 
 def is_news(row: Judged, known: Baseline) -> bool:
-    """Whether an array is worse than its baseline allows. A threshold is the whole verdict: what is above
-    it is bad even where rounding would allow it, and what is below is well."""
+    """Whether an array is worse than its baseline allows. A threshold is the whole verdict: what is
+    above it is bad even where rounding would allow it, and what is below is well."""
     entry = entry_of(row.name, known)
     if isinstance(entry, dict):
-        return bool(row.measure.error > entry.get("error", math.inf) or row.ratio > entry.get("times", math.inf)
-                    or not row.measure.finite)
+        return bool(row.measure.error > entry.get("error", math.inf)
+                    or row.ratio > entry.get("times", math.inf) or not row.measure.finite)
     return row.word in (SUSPICIOUS, WRONG) and WORDS.index(row.word) > WORDS.index(entry or ROUNDING)
 
 

@@ -1,8 +1,8 @@
 """What was understood of a dump, as a trace: `minivl trace import`.
 
 Names, layouts, orders of rows, types of storage and of computation are worked out once, looked at by a
-person, and kept: every array lies under its label as minivl has it, and the manifest says what was done. A
-trace that was written so is compared without names and without guessing.
+person, and kept: every array lies under its label as minivl has it, and the manifest says what was
+done. A trace that was written so is compared without names and without guessing.
 
 Read next: `importers.py` (`of_trace`, which reads it).
 """
@@ -18,6 +18,7 @@ import numpy as np
 from ..trace.format import Trace, Writer
 from .compare import aligned, computed_in
 from .importers import KEPT, KEPT_ROWS, LOOSE, STEPS
+from .numbers import real
 from .stored import rest, storage_of
 from .taps import Candidate, Tap, laid
 
@@ -26,7 +27,8 @@ def write_understood(golden: Trace, candidate: Candidate, path: str | Path) -> l
     """Write the trace; the taps that it holds."""
     taps = laid(golden, candidate)
     made = computed_in(golden, candidate, taps)
-    facts: dict[str, Any] = {"producer": candidate.producer, "precision": rest(made), "imported": candidate.source,
+    facts: dict[str, Any] = {"producer": candidate.producer, "precision": rest(made),
+                             "imported": candidate.source,
                              "aligned": aligned(taps), "doubts": candidate.doubts, KEPT: {}}
     with Writer(path, facts) as out:
         found: dict[str, list[Tap]] = {}
@@ -38,7 +40,11 @@ def write_understood(golden: Trace, candidate: Candidate, path: str | Path) -> l
         for tap in taps:
             describe(out, tap, made[tap.name])
         for name, array in candidate.loose.items():                       # nothing is dropped
-            out.table(LOOSE, name, array)
+            if real(array):
+                out.table(LOOSE, name, array)
+            else:
+                kind = array.dtype.name
+                candidate.doubts.append(f"left out: {name} holds {kind}, which no stage does")
     return taps
 
 
@@ -53,5 +59,6 @@ def describe(out: Writer, tap: Tap, computed: str) -> None:
 
 
 def array_of(tap: Tap) -> np.ndarray:
-    """An array as it is laid; as it came, where it fits in no way: that is told again when it is read."""
+    """An array as it is laid; as it came, where it fits in no way: that is told again when it is
+    read."""
     return tap.theirs if tap.found is None else tap.found.array

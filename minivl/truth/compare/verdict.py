@@ -31,7 +31,7 @@ SHORT = ("float16", "bfloat16")
 WIDE = 2.0**-14  # where minivl's own error in 16 bits is below this, it does not round to 16 bits there
 UNLIKE = 0.45                    # healthy: 0.3 at most, 0.01 as a rule; a GELU by tanh 0.6
 LEANING = 4.5                    # sigmas
-CLEAR = 3.0                      # a right tap clears what is before it when this many limits are less than the fault
+CLEAR = 3.0  # a right tap clears what is before it when this many limits are less than the fault
 LEAST = 4.0                      # errors below so many eps are chance, whatever the yardstick says
 LEAST_16 = 0.5                   # 16 bits round what was summed up in 32: half a last digit
 
@@ -174,7 +174,8 @@ def suspects(key: str, words: Mapping[str, str], stages: Mapping[str, Stage],
         too.
     clear: the right taps in which the fault would have been seen (`clearing`); without it all of them
     """
-    right = {k for k, word in words.items() if local or word in (EXACT, ROUNDING)} if clear is None else set(clear)
+    right = {k for k, word in words.items() if local or word in (EXACT, ROUNDING)}
+    right = right if clear is None else set(clear)
     found = _back(key, stages, right - {key})
     if not local:
         found -= set().union(*(_back(k, stages, set()) for k in right if k not in found)) - TABLES
@@ -182,8 +183,9 @@ def suspects(key: str, words: Mapping[str, str], stages: Mapping[str, Stage],
 
 
 def single(key: str, tapped: Set[str], stages: Mapping[str, Stage]) -> bool:
-    """Whether a tap is one stage away from the taps before it, tables apart: then an honest run rounds the
-    same numbers the same way. Over several stages roundings pile up, and no two runs' are alike."""
+    """Whether a tap is one stage away from the taps before it, tables apart: then an honest run rounds
+    the same numbers the same way. Over several stages roundings pile up, and no two runs' are
+    alike."""
     return not any(not k.endswith(CONSTANT) for k in stretch(key, tapped, stages))
 
 
@@ -193,7 +195,8 @@ def stretch(key: str, tapped: Set[str], stages: Mapping[str, Stage]) -> set[str]
 
 
 # tables: the same in every run of one type
-CONSTANT = (".angles", ".cos_sin", ".spatial_angles", ".angles.order_by_window", ".schedule", ".window_order",
+CONSTANT = (".angles", ".cos_sin", ".spatial_angles", ".angles.order_by_window", ".schedule",
+            ".window_order",
             "positions.mrope", "positions.ticks", "prompt.expand", "prompt.encode", "prompt.render")
 # one array for each block: that a block is right says nothing of another's
 TABLES = frozenset({"vision.schedule"})
@@ -205,7 +208,8 @@ def clearing(key: str, judged: Sequence[Judged]) -> set[str]:
     bad = [row for row in judged if row.key == key]
     found: dict[str, bool] = {}
     for row in judged:
-        fine = any(CLEAR * row.allowed.error <= one.measure.error or CLEAR * row.allowed.worst <= one.measure.worst
+        fine = any(CLEAR * row.allowed.error <= one.measure.error
+                   or CLEAR * row.allowed.worst <= one.measure.worst
                    for one in bad)
         # of a stage with several arrays all must clear it; whole numbers are right or wrong
         found[row.key] = found.get(row.key, True) and not row.bad and (fine or row.word == EXACT)

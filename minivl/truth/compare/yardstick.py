@@ -54,11 +54,13 @@ def add_yardstick(out: Writer, vlm: VLM, inputs: Inputs, precision: str, cut: Cu
     kept = precision in WEIGHTS
     with session(replace={} if kept else liberties(precision), quiet=True) as s:
         s.watchers.append(look)
-        vlm.on("float64" if kept else precision, coarse(precision) if kept else "definition").logits(inputs)
+        vlm.on("float64" if kept else precision, coarse(precision) if kept
+               else "definition").logits(inputs)
 
 
 def coarse(kind: str) -> Interpreter:
-    """The definitions on weights of fewer bits, as `minivl convert` makes them. Biases and norms stay."""
+    """The definitions on weights of fewer bits, as `minivl convert` makes them. Biases and norms
+    stay."""
     def prepare(model: Model) -> Model:
         return _in_steps(model, kind, end_format(kind) or kind)
     return Interpreter(f"definition, weights in {kind}", {}, prepare=prepare)
@@ -77,7 +79,8 @@ def _in_steps(part: Any, kind: str, ends: str) -> Any:
         return part._replace(blocks=blocks, merger=_in_steps(part.merger, ends, ends),
                              patch_embed=_in_steps(part.patch_embed, ends, ends))
     if isinstance(part, Model | Block | MLP | Merger):
-        return part._replace(**{name: _in_steps(own, kind, ends) for name, own in part._asdict().items()})
+        return part._replace(**{name: _in_steps(own, kind, ends)
+                                for name, own in part._asdict().items()})
     return part
 
 

@@ -115,7 +115,8 @@ def akin(taps: Mapping[str, Tapped], right: Own, wrong: Own, bad: Iterable[str])
         sums gives other numbers and errors of the same size. That says something of small errors
         only: large ones are all of the size of the array.
     """
-    pairs = [sizes for key in bad for sizes in sizes_of(taps[key], right.get(key, ()), wrong.get(key, ()))]
+    pairs = [sizes for key in bad for sizes in sizes_of(taps[key], right.get(key, ()),
+                                                        wrong.get(key, ()))]
     sizes = [size for pair in pairs for size in pair]
     if len(pairs) < 2 or max(sizes) > SMALL or min(sizes) <= 0:
         return False

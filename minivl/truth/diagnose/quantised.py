@@ -102,4 +102,5 @@ def quantised(table: np.ndarray, bits: int, group: int | None) -> np.ndarray:
 
 def beyond_cost(base: Mapping[str, float], cost: Cost) -> Multiples:
     """The multiples of rounding, with those that the cost explains within it."""
-    return {key: multiple if key in cost.beyond else min(multiple, 1.0) for key, multiple in base.items()}
+    return {key: multiple if key in cost.beyond else min(multiple, 1.0)
+            for key, multiple in base.items()}

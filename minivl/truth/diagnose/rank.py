@@ -224,8 +224,8 @@ def leaning(run: Replay) -> list[Suspect]:
 
 def possible(passes: Iterable[str], stages: Container[str], config: ModelConfig | None = None
              ) -> list[Fault]:
-    """Exhibits and relatives that may lie in one of these passes, or in one that made the inputs where the trace
-    begins behind it."""
+    """Exhibits and relatives that may lie in one of these passes, or in one that made the inputs where
+    the trace begins behind it."""
     labels = {plain(key) for key in passes}
     labels |= {before for label in labels for before in BEFORE.get(label, ()) if before not in stages}
     labels |= {UNSEEN[label] for label in labels if label in UNSEEN}

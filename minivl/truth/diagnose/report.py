@@ -16,8 +16,8 @@ from .rank import CLEARLY, Diagnosis, Suspect
 
 NONE = "none of the known"
 MANY = 6                                                     # pinned passes that are named
-COLUMNS = ("fault", "parameters", "explains", "incident", "nearer", "wrong taps left", "tap that it explains best",
-           "x rounding: right", "fault")
+COLUMNS = ("fault", "parameters", "explains", "incident", "nearer", "wrong taps left",
+           "tap that it explains best", "x rounding: right", "fault")
 
 
 def headline(found: Diagnosis) -> list[str]:
@@ -25,6 +25,10 @@ def headline(found: Diagnosis) -> list[str]:
     if found.cost is not None and found.healthy:
         return [f"quantised, and no fault beyond it: {found.cost.words}"]
     if found.healthy:
+        lost = [one.name for one in found.comparison.unplaced if not one.known]
+        if lost:
+            return [f"nothing is known of {len(lost)} arrays without a label: {', '.join(lost[:MANY])}",
+                    "no difference beyond rounding in the others; `minivl diff` says what these may be"]
         return [f"{NONE}: no difference beyond rounding, and none that leans the way of a known fault"]
     if not found.known:
         return [f"{NONE}: {where(found.comparison)}", *of_none(found)]
@@ -44,7 +48,8 @@ def of_none(found: Diagnosis) -> list[str]:
     lines = [f"pinned to {len(found.passes)} pass{'es' * several}: {', '.join(found.passes[-MANY:])}"
              + f" and {len(found.passes) - MANY} before" * (len(found.passes) > MANY)]
     if found.cost is not None:
-        worst = max(found.cost.beyond, key=lambda key: found.cost.beyond[key])    # type: ignore[union-attr]
+        worst = max(found.cost.beyond,
+                    key=lambda key: found.cost.beyond[key])    # type: ignore[union-attr]
         lines.append(f"{found.cost.words}; beyond that {len(found.cost.beyond)} taps, most {worst}, "
                      f"{found.cost.beyond[worst]:.0f} times as much")
     nearest = max(found.ranking, key=lambda one: one.explained, default=None)
@@ -67,8 +72,9 @@ def where(found: Comparison) -> str:
     """The first bad tap, and where in it the difference sits."""
     words = found.words[found.first_bad or ""]
     each = [row for one in found.slices.values() for row in one]
-    rows = list(dict.fromkeys(row.text if row.by == "text" else f"{row.by} {row.text}" for row in each))[:2]
-    sits = f", in {'; '.join(rows)}" if rows else ""
+    rows = list(dict.fromkeys(row.text if row.by in report.WHOLE else
+                              f"most of it in {row.by} {row.text}" for row in each))[:2]
+    sits = f": {'; '.join(rows)}" if rows else ""
     return f"the first bad tap is {found.first_bad} ({words}){sits}"
 
 

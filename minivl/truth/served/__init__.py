@@ -5,7 +5,7 @@ whether its answers depend on how they were asked.
     write(rows, Path("candidate.jsonl"))             # then as any other candidate's file: `triage`
 
     plan.py         the questions, at most 60            ask.py          from a plan to lines
-    client.py       one request                          invariance.py   the same question, asked otherwise
+    client.py       one request                       invariance.py   the same question, asked otherwise
 
 Read next: `plan.py`; docs/guide/triage.md.
 """

@@ -94,7 +94,8 @@ class Server:
 
 
 def read_reply(document: Any, where: str) -> Reply:
-    """A reply of `chat/completions`. Raises ServerError where its parts are not those of the protocol."""
+    """A reply of `chat/completions`. Raises ServerError where its parts are not those of the
+    protocol."""
     try:
         choice = document["choices"][0]
         text = choice["message"]["content"] or ""

@@ -49,8 +49,8 @@ def plan(vlm: VLM, most: int = MOST_QUESTIONS, seed: int = 0) -> list[Question]:
         name, build = scenes[number % len(scenes)]
         content = build(rng, WORDS[int(rng.integers(len(WORDS)))])
         found.append(Question(f"{number:02} {name}", [{"role": "user", "content": content}]))
-    step = max(1, first // max(repeated, 1))
-    chosen = [one for one in found[::step] if not one.has_video][:repeated]
+    still = [one for one in found if not one.has_video]
+    chosen = still[::max(1, len(still) // max(repeated, 1))][:repeated]
     return [*found, *(asked_otherwise(one, how) for how in (AGAIN, TOGETHER) for one in chosen)]
 
 

@@ -58,6 +58,12 @@ class Stage:
     parents: tuple[str, ...] = ()
     arrays: tuple[str, ...] = ()
 
+    def axes_of(self, name: str) -> str:
+        """The axis letters of one of its arrays, by the name that it has in a file: a trace that was
+        imported may hold some of them only."""
+        number = name[len(self.key) + 1:].partition("@")[0] if name.startswith(f"{self.key}:") else "0"
+        return self.axes[int(number)] if number.isdecimal() and int(number) < len(self.axes) else ""
+
 
 def row_axis(axes: str) -> int:
     """Which axis of an array counts its rows: the first with a row letter, else the first."""

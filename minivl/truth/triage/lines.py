@@ -24,6 +24,7 @@ from ...door.errors import Error
 from ...door.files import MAX_JSON
 from ...passes.prompt import media_in
 from ...run.messages import one_form
+from ..compare.numbers import kind_of
 
 Triple = tuple[int, int, int]
 FIELDS = ("id", "image", "images", "video", "fps", "prompt", "messages", "text", "ids", "prompt_ids",
@@ -307,8 +308,12 @@ def _settings(row: dict[str, Any], wrong: Wrong) -> dict[str, Any]:
     unknown = [name for name in value if name not in SETTINGS]
     if unknown:
         raise wrong(f"field 'settings' has {unknown[0]!r}; it can have {', '.join(SETTINGS)}")
-    if value.get("precision", PRECISIONS[0]) not in PRECISIONS:
-        raise wrong(f"settings.precision is {value['precision']!r}; it can be {', '.join(PRECISIONS)}")
+    if value.get("precision") is not None:
+        kind = kind_of(value["precision"])                                    # bf16 is bfloat16
+        if kind not in PRECISIONS:
+            raise wrong(f"settings.precision is {value['precision']!r}; it can be {', '.join(PRECISIONS)}, "
+                        "or a short name such as bf16")
+        value = {**value, "precision": kind}
     for name, least in (("temperature", 0), ("repetition_penalty", 1e-6), ("top_p", 0), ("top_k", -1),
                         ("max_new_tokens", 1)):
         number = value.get(name)

@@ -46,7 +46,7 @@ A_TOKEN, AN_ANSWER, A_SHARE = "nats a token", "nats an answer", "share of sample
 UNITS = {LOGPROBS: A_TOKEN, REGRET: AN_ANSWER, OTHER_ANSWERS: A_SHARE, WRONG_ANSWERS: A_SHARE,
          OUTLIERS: A_SHARE, UNEVEN: A_TOKEN}
 EXPLAINS = 2 / 3                         # of the loss beyond rounding, at least
-FEW, ALL = 3, 0.95                       # of fewer samples than FEW nearly ALL: one of many fits one by chance
+FEW, ALL = 3, 0.95  # of fewer samples than FEW nearly ALL: one of many fits one by chance
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,8 @@ def measure(line: Line, inputs: Inputs, scorer: Scorer) -> Sample:
         if line.expected is not None:
             losses[WRONG_ANSWERS] = (float(not right(line.text, line.expected)),
                                      float(not right(own, line.expected)))
-    noise = distance(scorer.score(inputs, same, SAME).logprobs, scorer.score(inputs, same, GOLDEN).logprobs)
+    noise = distance(scorer.score(inputs, same, SAME).logprobs,
+                     scorer.score(inputs, same, GOLDEN).logprobs)
     return Sample(line, inputs.input_ids, inputs.media, tokens, said, mine, losses, found is not None,
                   noise)
 
@@ -169,8 +170,9 @@ def uneven(samples: Sequence[Sample], has: np.ndarray, precision: str) -> Measur
 
 
 def outliers(samples: Sequence[Sample], precision: str) -> np.ndarray:
-    """Which samples are so far off that rounding cannot be the reason, one truth value each. Rounding tips
-    a near tie in few samples, perhaps in none of these, and by no more than it moves log-probabilities."""
+    """Which samples are so far off that rounding cannot be the reason, one truth value each. Rounding
+    tips a near tie in few samples, perhaps in none of these, and by no more than it moves
+    log-probabilities."""
     noise = max((one.noise for one in samples), default=0.0)
     limit = {name: BEYOND * max([LEEWAY[precision] * LEAST[precision], noise, *rounding(samples, name)])
              for name in IN_NATS}

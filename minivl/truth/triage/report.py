@@ -60,7 +60,8 @@ def cause_lines(cause: Cause) -> list[str]:
 def tried_row(one: Tried) -> tuple[str, ...]:
     """One hypothesis as a row under TRIED."""
     return (one.name, one.kind, str(one.samples), number(one.before), number(one.after),
-            f"{one.explained:.0%}", "yes" if one.holds else f"no: {one.against}" if one.against else "no")
+            f"{one.explained:.0%}", "yes" if one.holds else f"no: {one.against}" if one.against
+            else "no")
 
 
 def shared_line(found: Triage) -> str:

@@ -30,7 +30,7 @@ from .lines import Line, LinesError, clean
 from .samplers import OUR_OWN, Choice, Sampler, choice
 
 GOLDEN, SAME = "golden", "same"
-DEFAULT_LENGTH = 128                     # of minivl's own answers, where nobody says how long theirs may be
+DEFAULT_LENGTH = 128  # of minivl's own answers, where nobody says how long theirs may be
 LOST_BYTES = "\ufffd"                    # what a decoder writes for bytes that are no character
 DIGITS = 8                               # significant digits of a score in the cache
 

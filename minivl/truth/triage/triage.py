@@ -109,7 +109,8 @@ def left_out(samples: Sequence[Sample]) -> list[str]:
 
 def refuse_certainties(samples: Sequence[Sample], found: Sequence[Measured]) -> None:
     """Raise LinesError when every log-probability is 0 and minivl is not as sure: a sampler with top_k 1
-    or next to no temperature leaves such numbers, whatever the model's were (vllm-project/vllm#11397)."""
+    or next to no temperature leaves such numbers, whatever the model's were
+    (vllm-project/vllm#11397)."""
     given = [value for one in samples for value in one.line.logprobs or ()]
     lost = any(one.name == LOGPROBS and one.lost for one in found)
     if given and lost and not any(given):
