@@ -29,7 +29,7 @@ from minivl.truth.triage import inputs as beside
 from minivl.truth.triage import report
 from minivl.truth.triage.cache import Cache, digest
 from minivl.truth.triage.cause import Cause, Tried, only_resized, weighed
-from minivl.truth.triage.choosing import by_sampler
+from minivl.truth.triage.choosing import by_sampler, last_decimal
 from minivl.truth.triage.hypotheses import ARITHMETIC, PIXELS, SETTINGS, hypotheses
 from minivl.truth.triage.lines import FIELDS, LinesError, read_lines, told_length
 from minivl.truth.triage.lines import SETTINGS as SETTINGS_OF_A_LINE
@@ -689,3 +689,12 @@ def test_what_follows_a_property_is_no_rounding():
     assert judged(np.where(has, 2.0, 1.0)).lost and not judged(np.where(has, 1.0, 2.0)).lost
     nothing = [SimpleNamespace(losses={MEASURES[0]: (np.nan, np.nan)})] * 200
     assert uneven(nothing, has, "bfloat16") is None
+
+
+def test_numbers_that_were_shortened_are_off_by_their_last_decimal():
+    """Four decimals move a log-probability by 5e-5 at most, which is many times what float32 moves it by."""
+    def scored(*numbers):
+        return SimpleNamespace(line=SimpleNamespace(logprobs=numbers))
+    assert last_decimal([scored(-0.1234, 0.0), scored(-2.5,)]) == pytest.approx(5e-5)
+    assert last_decimal([scored(-0.25,), scored(-1.5,)]) == pytest.approx(5e-3)
+    assert last_decimal([scored(-0.12345678)]) == last_decimal([scored(0.0)]) == last_decimal([scored()]) == 0

@@ -25,6 +25,7 @@ from .statistics import fisher_exact
 OURS = 3                   # times what rounding does, at most, do log-probabilities that are ours differ
 GREEDY = 1e-3                            # the official files say do_sample and a temperature of 1e-6
 USUAL = 0.7                # the lowest temperature that programs have where nobody says one
+DECIMALS = 6                             # of numbers that were shortened when they were written
 SPOILT = 1 / 3                           # of the right samples, at most, may a hypothesis make wrong
 Properties = Mapping[str, Test]
 
@@ -51,9 +52,19 @@ def moved_numbers(sampler: Sampler, bad: Sequence[Sample]) -> str:
     readings = [[distance(one.line.logprobs or (), numbers) for one, numbers in
                  ((one, numbers_of(one, name)) for one in scored)] for name in ("", sampler.name)]
     off = min((float(np.mean(each)) for each in readings if each), default=0.0)
-    if off <= OURS * rounding_of(scored, LOGPROBS):
+    if off <= OURS * rounding_of(scored, LOGPROBS) + last_decimal(scored):
         return ""
     return f"log-probabilities are off by {off:.2g} nats, and no sampler moves those"
+
+
+def last_decimal(scored: Sequence[Sample]) -> float:
+    """Half a unit of the last decimal that log-probabilities are written with: what writing them moves
+    them by, at most. 0 where they have more than DECIMALS, or are all zero."""
+    numbers = np.array([number for one in scored for number in one.line.logprobs or () if number])
+    for decimals in range(1, DECIMALS + 1) if numbers.size else ():
+        if np.allclose(np.round(numbers, decimals), numbers, rtol=0, atol=1e-9):
+            return float(0.5 * 10.0**-decimals)
+    return 0.0
 
 
 def numbers_of(one: Sample, sampler: str) -> np.ndarray:
