@@ -31,6 +31,7 @@ OTHERS = {
     "answers of the model": {"bbox_2d", "point_2d", "x1", "y1", "x2", "y2"},
     "tokenizer.json": {"json", "merges", "Split", "ByteLevel"},
     "minivl and its formulas": {"minivl", "truth", "trace", "torch_recorder", "py", "faults", "incidents"},
+    "CUDA's tools and instructions": {"sanitizer", "memcheck", "racecheck", "initcheck", "synccheck", "mma", "wgmma"},
     "LLVM": {"opt", "bisect", "limit"},
 }
 

@@ -333,7 +333,9 @@ def warnings_of(golden: Trace, candidate: Candidate, taps: list[Tap],
         if other:
             said.append("the two runs had different "
                         f"{'inputs' if what == 'input_hashes' else 'checkpoints'}: {', '.join(other)}")
-    if lacking := [] if golden.facts.get("local") else candidate.unheld(golden):
+    lacking = [key for key in candidate.unheld(golden)         # positions are inputs here, held by their hash
+               if any(array.dtype.kind in "fV" for array in candidate.taps[key].values())]
+    if lacking and not golden.facts.get("local"):
         said.append(f"{len(lacking)} stages of the candidate are not compared, for the golden trace "
                     f"holds no array of them: {', '.join(lacking[:4])}{', ...' * (len(lacking) > 4)}")
     return said + candidate.doubts
