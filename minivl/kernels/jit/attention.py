@@ -134,20 +134,31 @@ def _copies(lanes: int, compile: Compile) -> tuple[Any, Any]:
     return compile(take), compile(widen)
 
 
-def _weigh(lanes: int, compile: Compile) -> Any:
-    """Scores of a block into weights, in place; `shrink` is what earlier sums are worth now."""
-    def weigh(score: Any, count: int, seen: Any, key: int, causal: bool, largest: Any, total: Any,
-              shrink: Any) -> None:
+def largest_so_far(lanes: int, compile: Compile) -> Any:
+    """Steps 2 and 3 but for the exponential: `before` is what a lane's largest score was until now."""
+    def look(score: Any, count: int, seen: Any, key: int, causal: bool, largest: Any,
+             before: Any) -> None:
         if causal:
             for row in range(count):
-                for lane in range(lanes):
-                    if key + row > seen[lane]:
-                        put(score, row * lanes + lane, F32(-np.inf))
+                if key + row > seen[0]:                        # the first lane sees the fewest keys
+                    for lane in range(lanes):
+                        if key + row > seen[lane]:
+                            put(score, row * lanes + lane, F32(-np.inf))
         for lane in range(lanes):
-            shrink[lane] = largest[lane]
+            before[lane] = largest[lane]
         for row in range(count):
             for lane in range(lanes):
                 largest[lane] = max(largest[lane], get(score, row * lanes + lane))
+    return compile(look)
+
+
+def _weigh(lanes: int, compile: Compile) -> Any:
+    """Scores of a block into weights, in place; `shrink` is what earlier sums are worth now."""
+    look = largest_so_far(lanes, compile)
+
+    def weigh(score: Any, count: int, seen: Any, key: int, causal: bool, largest: Any, total: Any,
+              shrink: Any) -> None:
+        look(score, count, seen, key, causal, largest, shrink)
         for lane in range(lanes):
             shrink[lane] = exponential(F32(shrink[lane] - largest[lane]))
             total[lane] = total[lane] * shrink[lane]

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba.extending import register_jitable
 
-from .attention import KEYS
+from .attention import KEYS, largest_so_far
 from .numbers import F32, LOG2_E, U32, get, put
 
 Compile = Callable[[Any], Any]
@@ -207,19 +207,11 @@ def _take(lanes: int, compile: Compile) -> Any:
 def _weigh(lanes: int, compile: Compile) -> Any:
     """Scores of a block into weights, pairs of keys in words; `shrink` is what earlier sums are worth
     now."""
+    look = largest_so_far(lanes, compile)
+
     def weigh(score: Any, count: int, seen: Any, key: int, causal: bool, scale: Any, largest: Any,
               total: Any, shrink: Any, weight: Any) -> None:
-        if causal:
-            for row in range(count):
-                if key + row > seen[0]:
-                    for lane in range(lanes):
-                        if key + row > seen[lane]:
-                            put(score, row * lanes + lane, F32(-np.inf))
-        for lane in range(lanes):
-            shrink[lane] = largest[lane]
-        for row in range(count):
-            for lane in range(lanes):
-                largest[lane] = max(largest[lane], get(score, row * lanes + lane))
+        look(score, count, seen, key, causal, largest, shrink)
         for lane in range(lanes):
             shrink[lane] = power_of_two(F32(F32(shrink[lane] - largest[lane]) * scale))
             total[lane] = total[lane] * shrink[lane]
