@@ -35,7 +35,7 @@ WORDS = {"low": "high", "high": "low", "add": "subtract", "subtract": "add", "mu
          "two": "three", "three": "four", "scales": "zeros", "zeros": "scales", "tile_zero": "tile_load"}
 
 
-COMMUTE = {"min": 0, "max": 0, "multiply_add": 0, "multiply": 0, "add": 0, "dot_bf16": 1}     # from which argument on
+COMMUTE = {"min": 0, "max": 0, "minimum": 0, "multiply_add": 0, "multiply": 0, "add": 0, "dot_bf16": 1}     # from which argument on
 
 
 class Mutant(NamedTuple):
@@ -189,7 +189,7 @@ def attention_in_pairs(tier):
         rng = np.random.default_rng(0)
         shapes = ((37, 6, 6), (71, 3, 6), (71, 3, 6))
         q, k, v = (rng.normal(size=shape).astype(np.float32).astype("bfloat16") for shape in shapes)
-        segments = np.array([[0, 34, 0, 71], [34, 37, 3, 40]])
+        segments = np.array([[0, 33, 0, 71], [33, 34, 0, 71], [34, 37, 3, 40]])
         with running(tier, True, kind=Quick):
             assert jit.in_pairs(q, k, v, segments)
             made = jit.attend(q, k, v, segments, True)
@@ -282,9 +282,10 @@ def noticed(mutant: Mutant) -> str | None:
         checks = {"attention_bf16": BY_PAIRS, "layer": LAYERS}.get(mutant.module, FIRST.get(mutant.where, []))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(build, mutant.module, module)
-            if mutant.module == "few":         # how much memory is the callers' to take
+            for name in ("room_of", "blocks_of_keys"):         # what is called from Python, by those who import it
                 for caller in (jit, decoding):
-                    patch.setattr(caller, "room_of", module.room_of)
+                    if hasattr(module, name) and hasattr(caller, name):
+                        patch.setattr(caller, name, getattr(module, name))
             others = [] if mutant.module in ("attention_bf16", "layer") else EVERY
             for check in [*checks, *(one for one in others if one not in checks)]:
                 check()
