@@ -34,8 +34,8 @@ WORDS = {"low": "high", "high": "low", "add": "subtract", "subtract": "add", "mu
          "more": "first", "many": "one", "min": "max", "max": "min", "signed_byte": "nibble", "one": "two",
          "two": "three", "three": "four", "scales": "zeros", "zeros": "scales", "tile_zero": "tile_load"}
 
-
-COMMUTE = {"min": 0, "max": 0, "minimum": 0, "multiply_add": 0, "multiply": 0, "add": 0, "dot_bf16": 1}     # from which argument on
+# what takes its arguments in any order, from which one on
+COMMUTE = {"min": 0, "max": 0, "minimum": 0, "multiply_add": 0, "multiply": 0, "add": 0, "dot_bf16": 1}
 
 
 class Mutant(NamedTuple):
