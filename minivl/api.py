@@ -45,11 +45,12 @@ from .kernels.stored import stored_as
 from .passes.prompt import load_template
 from .run.cache import KVCache
 from .run.footage import looks_like_video
-from .run.generation import Keeping, Settings, write
+from .run.generation import CONTEXT, Keeping, Settings, write
 from .run.grounding import Grounding, locate
 from .run.inputs import Batch, Inputs, checked_ids
 from .run.messages import as_list
 from .run.prepare import Processor, prepare
+from .run.together import Together
 from .text.gguf_vocabulary import chat_template, tokenizer_json
 from .text.tokenizer import Stream, Tokenizer
 from .text.vocabulary import has_tokenizer
@@ -429,6 +430,19 @@ class VLM:
         answers = [[token for token in column if token is not None]
                    for column in zip(*steps, strict=True)]
         return answers[0] if isinstance(inputs, Inputs) else answers
+
+    def together(self, rows: int = CONTEXT, **keeping: Any) -> Together:
+        """Conversations that are written together, and join and leave while others run: see
+        `run/together.py`.
+
+        rows: tokens of all conversations that are open at a time, for which memory is taken at once
+        keeping: chunk, cache, reuse, context, as for `generate`; a chunk is 512 rows unless said
+        Raises ArgumentError for a number out of range.
+        """
+        if not isinstance(rows, int) or isinstance(rows, bool) or rows < 2:
+            raise ArgumentError(f"rows is {rows!r}; it must be a whole number, at least 2")
+        return Together(self.weights, self.interpreter, self._settings, lambda: self.tokenizer, rows,
+                        Keeping(**keeping))
 
     def _settings(self, max_new_tokens: int, do_sample: bool = False, **options: Any) -> Settings:
         given = self.generation

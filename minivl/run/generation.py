@@ -209,7 +209,7 @@ class Writing:
             prompt = Batch.of(self.conversations, self.model.config, self.model.decoder.dtype)
             ran = [prompt.on(self.machine.to_device), *self.steps]
             cache_size = self.lengths + self.settings.max_new_tokens
-            raise NotFiniteError(_why_not_finite(ran, cache_size, self.model, self.machine, self.chunk))
+            raise NotFiniteError(why_not_finite(ran, cache_size, self.model, self.machine, self.chunk))
         return found
 
     def go_on(self, place: np.ndarray) -> bool:
@@ -255,7 +255,7 @@ def write(conversations: Sequence[Inputs], model: Model, settings: Settings, mac
 
 # -------------------------------------------------------------------------- scores that are no numbers
 
-def _why_not_finite(ran: Sequence[Batch], cache_size: np.ndarray, model: Model,
+def why_not_finite(ran: Sequence[Batch], cache_size: np.ndarray, model: Model,
                     machine: Interpreter, chunk: int) -> str:
     """Run the prompt and all steps once more, looking at every stage, and say which was the first to leave
     the numbers."""

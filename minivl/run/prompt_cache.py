@@ -106,7 +106,7 @@ def common(a: np.ndarray, b: np.ndarray) -> int:
 def known_by(inputs: Inputs, config: ModelConfig) -> np.ndarray:
     """What each row of a conversation is known by: s 6, int64: the token, its three positions, and a hash of
     the picture or video that it belongs to, 0 for text."""
-    import hashlib                           # it takes milliseconds, and most runs keep nothing
+    import hashlib  # it takes milliseconds, and most runs keep nothing
     table = np.zeros((len(inputs.input_ids), 6), np.int64)
     table[:, 0], table[:, 1:4] = inputs.input_ids, inputs.position_ids.T
     for medium, (first, end) in zip(inputs.media, media_rows(inputs, config), strict=True):
