@@ -150,8 +150,8 @@ def check_length(inputs: Inputs, new_tokens: int, config: TextConfig, context: i
     if rows + new_tokens > context:
         fits = f"at most {context - rows:,} new tokens fit: give a smaller max_new_tokens; or " \
             if rows < context else ""
-        raise ArgumentError(f"a prompt of {rows:,} tokens and {new_tokens:,} new ones must fit into a context of "
-                            f"{context:,}: {fits}shorten the prompt, give smaller pictures (max_pixels), or more "
+        raise ArgumentError(f"a prompt of {rows:,} tokens and max_new_tokens, {new_tokens:,}, must fit into a context "
+                            f"of {context:,}: {fits}shorten the prompt, give smaller pictures (max_pixels), or more "
                             f"room (context={rows + new_tokens})")
     last = max(int(inputs.position_ids.max()), int(inputs.position_ids[:, -1].max()) + new_tokens - 1)
     if last >= config.max_position_embeddings:
