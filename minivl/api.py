@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +45,14 @@ from .kernels import Interpreter, interpreter, packer
 from .kernels.stored import stored_as
 from .passes.prompt import load_template
 from .run.cache import KVCache
+from .run.calibrate import key_channels
 from .run.footage import looks_like_video
 from .run.generation import CONTEXT, Keeping, Settings, write
 from .run.grounding import Grounding, locate
 from .run.inputs import Batch, Inputs, checked_ids
 from .run.messages import as_list
 from .run.prepare import Processor, prepare
+from .run.prompt_cache import PromptCache
 from .run.together import Together
 from .text.gguf_vocabulary import chat_template, tokenizer_json
 from .text.tokenizer import Stream, Tokenizer
@@ -246,6 +249,7 @@ class VLM:
         self.folder, self.config, self.generation, self.interpreter = folder, model.config, generation, machine
         self.weights = machine.prepare(model)
         self._model, self._tensors, self._processor = model, tensors, processor
+        self._channels: np.ndarray | None = None
 
     def on(self, precision: str | None = None, kernels: str | Interpreter | None = None) -> VLM:
         """The same checkpoint on another machine: in another precision, under another interpreter, or
@@ -344,7 +348,7 @@ class VLM:
             options.setdefault("do_sample", self.generation.do_sample)
         else:
             options |= {"do_sample": temperature != 0, "temperature": temperature or None}
-        keeping = _keeping(options)
+        keeping = self._keeping(options)
         return self._pieces(self._write([inputs], self._settings(max_new_tokens, **options), keeping))
 
     def _pieces(self, steps: Iterator[list[int | None]]) -> Iterator[str]:
@@ -395,13 +399,14 @@ class VLM:
         chunk, cache: as for `generate`; the prompt is whole unless a chunk is said
         Raises ArgumentError for ids that the vocabulary has not, and for such options.
         """
-        keeping = Keeping(chunk, cache)
+        keeping = self._keeping({"chunk": chunk, "cache": cache})
         batch = Batch.of([_one(inputs)], self.config, self.dtype, every_row=True)
         if len(answer):
             batch = batch.with_answer(checked_ids(answer, self.config))
         batch = batch.on(self.interpreter.to_device)
         stored = stored_as(keeping.cache, self.dtype, self.interpreter.caches)
-        rows = KVCache(self.config.text, batch.lengths, stored, self.interpreter.zeros)
+        rows = KVCache(self.config.text, batch.lengths, stored, self.interpreter.zeros,
+                       channels=keeping.channels)
         with running(self.interpreter):
             parts = forward.prefill(batch, rows, self.weights, keeping.chunk)
             found = [self.interpreter.to_host(part) for part in parts]                # n v of each part
@@ -425,24 +430,25 @@ class VLM:
         conversations = [inputs] if isinstance(inputs, Inputs) else list(map(_one, inputs))
         if not conversations:
             return []
-        keeping = _keeping(options)
+        keeping = self._keeping(options)
         steps = list(self._write(conversations, self._settings(max_new_tokens, do_sample, **options), keeping))
         answers = [[token for token in column if token is not None]
                    for column in zip(*steps, strict=True)]
         return answers[0] if isinstance(inputs, Inputs) else answers
 
-    def together(self, rows: int = CONTEXT, **keeping: Any) -> Together:
+    def together(self, rows: int = CONTEXT, chunk: int | None = None, cache: str | None = None,
+                 reuse: PromptCache | None = None, context: int = CONTEXT) -> Together:
         """Conversations that are written together, and join and leave while others run: see
         `run/together.py`.
 
         rows: tokens of all conversations that are open at a time, for which memory is taken at once
-        keeping: chunk, cache, reuse, context, as for `generate`; a chunk is 512 rows unless said
+        chunk, cache, reuse, context: as for `generate`; a chunk is 512 rows unless said
         Raises ArgumentError for a number out of range.
         """
         if not isinstance(rows, int) or isinstance(rows, bool) or rows < 2:
             raise ArgumentError(f"rows is {rows!r}; it must be a whole number, at least 2")
         return Together(self.weights, self.interpreter, self._settings, lambda: self.tokenizer, rows,
-                        Keeping(**keeping))
+                        self._keeping({"chunk": chunk, "cache": cache, "reuse": reuse, "context": context}))
 
     def _settings(self, max_new_tokens: int, do_sample: bool = False, **options: Any) -> Settings:
         given = self.generation
@@ -465,14 +471,19 @@ class VLM:
         return Settings(max_new_tokens, do_sample, **known | {k: v for k, v in options.items()
                                                               if v is not None})
 
+    def _keeping(self, options: dict[str, Any]) -> Keeping:
+        """Take the options of KEEPING out of all options. The sizes of the keys' channels are found once."""
+        known = {name: found for name in KEEPING if (found := options.pop(name, None)) is not None}
+        keeping = Keeping(**known)
+        if keeping.cache != "int8" or keeping.cache not in self.interpreter.caches:
+            return keeping
+        if self._channels is None:
+            self._channels = key_channels(self.weights, self.interpreter)
+        return replace(keeping, channels=self._channels)
+
     def _write(self, conversations: Sequence[Inputs], settings: Settings, keeping: Keeping | None = None
                ) -> Iterator[list[int | None]]:
         return write(conversations, self.weights, settings, self.interpreter, keeping or Keeping())
-
-
-def _keeping(options: dict[str, Any]) -> Keeping:
-    """Take the options of KEEPING out of all options."""
-    return Keeping(**{name: found for name in KEEPING if (found := options.pop(name, None)) is not None})
 
 
 def _one(inputs: Any) -> Inputs:

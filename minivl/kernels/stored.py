@@ -26,17 +26,19 @@ INT8 = np.dtype(np.int8)
 
 
 class ByteRows:
-    """Rows of heads (..., r, k, e) as bytes, and a float32 scale for each row and head: number = byte x scale.
+    """Rows of heads (..., r, k, e) as bytes, and a float32 scale for each row and head: number = byte x scale,
+    times the size of its channel where there are sizes.
 
     The largest number of a row and head becomes 127, so a number that is read differs from the one that
-    was written by at most half a scale, 1/254 of that largest number.
+    was written by at most half a scale, 1/254 of that largest number, each taken in sizes of its channel.
     codes (..., r, k, e) int8          scales (..., r, k) float32
+    channels: None, or sizes (layers, k, e) float32 of a table of layers, (k, e) of one layer's
     """
 
     dtype = np.dtype(np.float32)               # of what is read
 
-    def __init__(self, codes: np.ndarray, scales: np.ndarray):
-        self.codes, self.scales = codes, scales
+    def __init__(self, codes: np.ndarray, scales: np.ndarray, channels: np.ndarray | None = None):
+        self.codes, self.scales, self.channels = codes, scales, channels
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -50,33 +52,43 @@ class ByteRows:
         return len(self.codes)
 
     def __getitem__(self, key: Any) -> Any:
-        """A view of the same kind; numbers (n, e) where rows and one head of a layer (r, k, e) are named."""
-        part = ByteRows(self.codes[key], self.scales[key])
-        return part.codes * part.scales[..., None] if part.scales.ndim == 1 else part
+        """One layer (r, k, e), or some rows of all, as a view of the same kind; numbers (n, e) where rows and
+        one head of a layer are named."""
+        codes, scales = self.codes[key], self.scales[key]
+        if scales.ndim == 1:                                             # n e, n
+            numbers = codes * scales[:, None]
+            return numbers if self.channels is None else numbers * self.channels[key[1]]
+        one_layer = self.channels is not None and codes.ndim < self.codes.ndim
+        return ByteRows(codes, scales, self.channels[key] if one_layer else self.channels)   # type: ignore[index]
 
     def __setitem__(self, rows: Any, values: Any) -> None:
         """Numbers (n, k, e), rounded to bytes; rows of this kind are taken as they are."""
-        kept = values if isinstance(values, ByteRows) else in_bytes(values)
+        kept = values if isinstance(values, ByteRows) else in_bytes(values, self.channels)
         self.codes[rows], self.scales[rows] = kept.codes, kept.scales
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         """The numbers themselves, for whoever looks at a whole cache."""
-        return (self.codes * self.scales[..., None]).astype(dtype or self.dtype)
+        numbers = self.codes * self.scales[..., None]
+        if self.channels is not None:
+            numbers = numbers * self.channels[..., None, :, :]           # k e -> 1 k e
+        return numbers.astype(dtype or self.dtype)
 
     def copy(self) -> ByteRows:
         """The same in memory of its own."""
-        return ByteRows(self.codes.copy(), self.scales.copy())
+        return ByteRows(self.codes.copy(), self.scales.copy(), self.channels)
 
 
-def in_bytes(values: np.ndarray) -> ByteRows:
-    """Numbers (n, k, e) as bytes. Infinities and NaN come back as NaN, in their row and head alone."""
+def in_bytes(values: np.ndarray, channels: np.ndarray | None = None) -> ByteRows:
+    """Numbers (n, k, e) as bytes, by sizes of channels (k, e). Infinities and NaN come back as NaN, in their
+    row and head alone."""
     numbers = np.asarray(values).astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
+        numbers = numbers if channels is None else numbers / channels
         scales = np.abs(numbers).max(axis=-1, initial=0) / np.float32(MOST)                 # n k e -> n k
         by = np.where(scales > 0, scales, np.float32(1))[..., None]                         # n k -> n k 1
         codes = np.clip(np.rint(numbers / by), -MOST, MOST)
         scales = np.where(np.isfinite(scales), scales, np.float32(np.nan))
-        return ByteRows(np.nan_to_num(codes).astype(np.int8), scales.astype(np.float32))
+        return ByteRows(np.nan_to_num(codes).astype(np.int8), scales.astype(np.float32), channels)
 
 
 def zeros(shape: tuple[int, ...], dtype: np.dtype) -> Any:

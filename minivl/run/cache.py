@@ -43,13 +43,15 @@ class KVCache:
 
     dtype: what rows are stored in; int8 is bytes with scales
     zeros: gives the memory, on whatever machine runs the model
+    channels: sizes of the keys' channels (layers, k, e), by which bytes are measured (`calibrate.py`)
     rows: of the whole arena, for conversations that join later; the sum of the capacities unless said
     .k, .v: one table (r, k, e) a layer         .lengths (conversations,): tokens stored so far
     .rows (s,): where the tokens of this step go       .segments (g, 4): who sees whom in this step
     """
 
     def __init__(self, config: TextConfig, capacities: np.ndarray, dtype: DTypeLike,
-                 zeros: Callable[..., Any] = stored.zeros, rows: int | None = None):
+                 zeros: Callable[..., Any] = stored.zeros, rows: int | None = None,
+                 channels: np.ndarray | None = None):
         self.capacities = np.asarray(capacities, np.int64)
         self.starts = np.cumsum(self.capacities) - self.capacities
         self.lengths = np.zeros_like(self.capacities)
@@ -57,6 +59,8 @@ class KVCache:
         shape = (config.num_hidden_layers, total, config.kv_heads, config.head_dim)
         self.shape, self.dtype = shape, np.dtype(dtype)
         self.k, self.v = zeros(shape, self.dtype), zeros(shape, self.dtype)
+        if isinstance(self.k, stored.ByteRows):
+            self.k.channels = channels
         self.rows, self.segments = np.zeros(0, np.int64), np.zeros((0, 4), np.int64)
 
     @property

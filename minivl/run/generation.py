@@ -124,12 +124,14 @@ class Keeping:
     cache: the type that keys and values are stored in, of `kernels.stored.FORMATS`; None: the activations'
     reuse: where rows of earlier turns are kept, and this one's will be
     context: the most tokens of a conversation, prompt and answer together
+    channels: sizes of the keys' channels, for a cache in bytes (`calibrate.py`)
     Raises ArgumentError when a number is out of its range.
     """
     chunk: int | None = None
     cache: str | None = None
     reuse: PromptCache | None = None
     context: int = CONTEXT
+    channels: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         rules = [("chunk", self.chunk is None or _whole(self.chunk, 1), "a whole number, at least 1"),
@@ -152,7 +154,7 @@ def check_length(inputs: Inputs, new_tokens: int, config: TextConfig, context: i
             if rows < context else ""
         raise ArgumentError(f"a prompt of {rows:,} tokens and max_new_tokens, {new_tokens:,}, must fit into a context "
                             f"of {context:,}: {fits}shorten the prompt, give smaller pictures (max_pixels), or more "
-                            f"room (context={rows + new_tokens})")
+                            f"room (context={rows + new_tokens}, or --context)")
     last = max(int(inputs.position_ids.max()), int(inputs.position_ids[:, -1].max()) + new_tokens - 1)
     if last >= config.max_position_embeddings:
         raise ArgumentError(f"positions must stay below {config.max_position_embeddings:,}, which is as far as "
@@ -175,7 +177,8 @@ class Writing:
         dtype, config = model.decoder.dtype, model.config
         self.lengths = np.array([len(one.input_ids) for one in conversations], np.int64)
         stored = stored_as(keeping.cache, dtype, machine.caches)
-        self.cache = KVCache(config.text, self.lengths + settings.max_new_tokens, stored, machine.zeros)
+        self.cache = KVCache(config.text, self.lengths + settings.max_new_tokens, stored, machine.zeros,
+                             channels=keeping.channels)
         self.reuse = usable(keeping.reuse, model, stored)
         new = [restored(one, j, self.cache, config, machine, self.reuse)
                for j, one in enumerate(conversations)]

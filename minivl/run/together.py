@@ -128,7 +128,7 @@ class Together:
         self.chunk, self.context = keeping.chunk or CHUNK, keeping.context
         stored = stored_as(keeping.cache, model.decoder.dtype, machine.caches)
         self.reuse = usable(keeping.reuse, model, stored)
-        self.cache = KVCache(model.config.text, NONE, stored, machine.zeros, rows)
+        self.cache = KVCache(model.config.text, NONE, stored, machine.zeros, rows, keeping.channels)
         nothing = np.zeros((0, model.config.text.hidden_size), model.decoder.dtype)
         self.no_features = machine.to_device(nothing)
         self.waiting: deque[Talk] = deque()

@@ -48,6 +48,40 @@ def test_zeros_stay_zeros_and_what_is_no_number_spoils_its_own_head():
     assert np.isfinite(back[whole]).all() and (back[whole].ravel()[4:] == 1).all()
 
 
+def test_channels_are_measured_by_their_own_sizes():
+    """A channel a thousand times as large as the others no longer takes their bytes; reading gives numbers again, one
+    head, one layer or all of a table."""
+    x = random((50, 2, 6), "float32")
+    x[:, 0, 3] *= 1000
+    size = np.ones((3, 2, 6), F32)
+    size[1, 0, 3] = 1000
+    rows = zeros((3, 50, 2, 6), INT8)
+    rows.channels = size
+    rows[1][np.arange(50)] = x
+    for head in (0, 1):
+        largest = np.abs(x[:, head] / size[1, head]).max(axis=-1, keepdims=True)          # n 1
+        read = rows[1][:, head]
+        assert (np.abs(read - x[:, head]) <= largest * size[1, head] / 253.9).all()
+        assert np.array_equal(read, np.asarray(rows[1])[:, head]) and np.array_equal(read, np.asarray(rows)[1, :, head])
+    plain = in_bytes(x)
+    apart = [np.delete(np.asarray(kept)[:, 0] - x[:, 0], 3, axis=1) for kept in (rows[1], plain)]
+    assert 100 * np.linalg.norm(apart[0]) < np.linalg.norm(apart[1])
+    part = rows[:, 10:20].copy()
+    assert np.array_equal(np.asarray(part), np.asarray(rows)[:, 10:20]) and np.array_equal(part[1].channels, size[1])
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_compiled_attention_to_keys_measured_by_channels(precision):
+    """Sizes meet the queries: the same products, rounded otherwise."""
+    q, k, v = heads_of(40, 90, 4, 2, 6, "float32")
+    q, segments = q.astype(PRECISIONS[precision]), np.array([[0, 40, 0, 90]])
+    size = np.exp(random((2, 6), "float32", 5))
+    made = jit.attend(q, in_bytes(k, size), in_bytes(v), segments, True)
+    right = definition.attend.definition(q.astype(np.float64), in_bytes(k, size), in_bytes(v), segments, True)
+    assert made.dtype == q.dtype
+    assert np.linalg.norm(made - right) <= np.linalg.norm(right) * (1e-6 if precision == "float32" else 2.0**-8)
+
+
 def test_rows_are_copied_as_they_are():
     x = random((6, 2, 4), "float32")
     rows, other = in_bytes(x), zeros((8, 2, 4), INT8)

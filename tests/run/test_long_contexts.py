@@ -80,8 +80,8 @@ def test_packed_conversations_in_chunks_write_the_same(world, rows):
 @settings(max_examples=15)
 @given(worlds(conversations=2), st.integers(16, 40), st.sampled_from(["float32", "bfloat16"]))
 def test_compiled_chunks_of_float32_are_the_whole_bit_for_bit(world, rows, precision):
-    """A row of a compiled product is the same sum whatever rows are beside it, from 16 on; attention adds blocks of keys
-    in one order. In bfloat16 a block of few queries is multiplied otherwise than one of many."""
+    """A row of a compiled product is the same sum whatever rows are beside it, from 16 on; attention adds blocks of
+    keys in one order. In bfloat16 a block of few queries is multiplied otherwise than one of many."""
     vlm = model(world[0]).on(precision, "jit")
     for inputs in world[1]:
         whole, made = vlm.logits(inputs), vlm.logits(inputs, chunk=rows)
@@ -106,8 +106,8 @@ def peak(vlm, rows, **options):
 def test_memory_of_a_prompt_does_not_grow_with_rows_times_the_widest_pass():
     """A decoder whose MLP is 64 times as wide as its stream: in chunks a row costs what is kept of it."""
     base = world().config
-    text = replace(base.text, hidden_size=24, num_attention_heads=2, num_key_value_heads=1, head_dim=12, num_hidden_layers=1,
-                   intermediate_size=1536)
+    text = replace(base.text, hidden_size=24, num_attention_heads=2, num_key_value_heads=1, head_dim=12,
+                   num_hidden_layers=1, intermediate_size=1536)
     vlm = random_model(replace(base, text=text, vision=replace(base.vision, out_hidden_size=24)))
     widest = 2 * 1536 * 4                                                # bytes of gate and up of a row
     whole, chunked = (peak(vlm, 3000, chunk=chunk) - peak(vlm, 1500, chunk=chunk) for chunk in (3000, 128))
@@ -116,8 +116,8 @@ def test_memory_of_a_prompt_does_not_grow_with_rows_times_the_widest_pass():
 
 # ---- rows in fewer bits --------------------------------------------------------------------------------------------
 
-# Largest error of a stage, relative to the stage: with normal keys and values as here, of heads 6 to 12 wide. A number in
-# bfloat16 is within 1/512 of its size on average half of that; one in a byte within 1/254 of its row's largest.
+# Largest error of a stage, relative to the stage, for random weights: a number in bfloat16 is within 1/512 of its size,
+# one in a byte within 1/254 of its row's largest.
 BOUNDS = {"float32": 1e-6, "bfloat16": 0.02, "int8": 0.04}
 
 
@@ -193,8 +193,8 @@ def test_positions_stay_below_what_the_model_counts():
 
 
 @pytest.mark.parametrize(("options", "words"), [
-    ({"chunk": 0}, "chunk is 0"), ({"chunk": 2.0}, "chunk"), ({"context": 1}, "context"), ({"reuse": {}}, "PromptCache"),
-    ({"cache": "fp8"}, "cache")])
+    ({"chunk": 0}, "chunk is 0"), ({"chunk": 2.0}, "chunk"), ({"context": 1}, "context"),
+    ({"reuse": {}}, "PromptCache"), ({"cache": "fp8"}, "cache")])
 def test_wrong_options_are_refused(options, words):
     vlm = world()
     with pytest.raises(ArgumentError, match=words):
