@@ -32,9 +32,10 @@ def key_channels(model: Model, machine: Interpreter) -> np.ndarray | None:
     config = model.config
     words = np.random.default_rng(0).integers(0, config.text.vocab_size, WORDS)
     words[np.isin(words, (config.image_token_id, config.video_token_id))] = config.vision_end_token_id
-    batch = Batch.of([Inputs.from_ids(words, config)], config, model.decoder.dtype).on(machine.to_device)
-    cache = KVCache(config.text, batch.lengths, model.decoder.dtype, machine.zeros)
     with unwatched(), np.errstate(all="ignore"), running(machine):
+        inputs = Inputs.from_ids(words, config)
+        batch = Batch.of([inputs], config, model.decoder.dtype).on(machine.to_device)
+        cache = KVCache(config.text, batch.lengths, model.decoder.dtype, machine.zeros)
         prefill(batch, cache, model)
     size = np.abs(np.asarray(machine.to_host(cache.k)).astype(np.float32)).max(axis=1)      # l r k e -> l k e
     if not np.isfinite(size).all():

@@ -12,10 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minivl
+from minivl.api import VLM
+from minivl.checkpoint.weight import weight
 from minivl.door.contract import outputs
 from minivl.door.errors import ArgumentError
 from minivl.kernels.stored import FORMATS
 from minivl.run.cache import KVCache
+from minivl.run.calibrate import key_channels
 from minivl.run.inputs import Batch
 from minivl.truth.museum.world import random_model, world
 
@@ -149,6 +152,42 @@ def test_greedy_tokens_part_only_where_two_words_are_nearly_as_likely(cache, wor
     at = next(n for n, (a, b) in enumerate(zip(ours, plain, strict=True)) if a != b)
     exact, rounded = (vlm.logits(inputs, [*plain[:at], 0], **more)[-1] for more in ({}, {"cache": cache}))
     assert exact[plain[at]] - exact[ours[at]] <= 2 * np.abs(exact - rounded).max()
+
+
+def loud(vlm, channel, times):
+    """The same model whose keys have one channel so many times as large, in the first layer's first head."""
+    layer = vlm.weights.decoder.layers[0]
+    at = vlm.config.text.heads * vlm.config.text.head_dim + channel
+    bias = layer.qkv.bias.dense(np.float64).copy()
+    bias[at] += times
+    first = layer._replace(qkv=layer.qkv._replace(bias=weight(bias.astype(np.float32))))
+    decoder = vlm.weights.decoder._replace(layers=(first, *vlm.weights.decoder.layers[1:]))
+    return VLM(vlm.folder, vlm.weights._replace(decoder=decoder), vlm.generation, vlm.processor, None, vlm.interpreter)
+
+
+def test_a_channel_that_is_always_large_does_not_take_the_others_bytes(monkeypatch):
+    """As a large bias of a key makes it. The attention of that layer, with sizes of channels and without."""
+    vlm = loud(world("float64"), 11, 60.0)                               # the pair that turns least
+    inputs = minivl.Inputs.from_ids(np.random.default_rng(0).integers(0, 600, 100), vlm.config)
+
+    def attended(**options):
+        with minivl.session(record="decoder.layers.0.attend") as seen:
+            vlm.logits(inputs, **options)
+        return seen.trace["decoder.layers.0.attend"]
+    exact, sized = attended(), attended(cache="int8")
+    monkeypatch.setattr(vlm, "_channels", np.ones((2, 2, 12), np.float32))
+    assert 2 * apart(sized, exact) < apart(attended(cache="int8"), exact)
+
+
+def test_sizes_of_channels_are_the_models_own_and_no_session_sees_how_they_are_found():
+    vlm = world()
+    with minivl.session(record="*", stop_after="decoder.layers.1.attend", quiet=True) as seen:
+        sizes = key_channels(vlm.weights, vlm.interpreter)
+    assert not seen.trace and sizes.shape == (2, 2, 12) and (sizes > 0).all()
+    assert np.array_equal(sizes, key_channels(vlm.weights, vlm.interpreter))
+    assert key_channels(loud(vlm, 0, np.inf).weights, vlm.interpreter) is None
+    zero = loud(vlm, 0, 0.0)
+    assert np.array_equal(key_channels(zero.weights, zero.interpreter), sizes)
 
 
 def test_interpreters_without_such_a_cache_say_so():

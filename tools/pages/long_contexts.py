@@ -1,7 +1,7 @@
 """The tables of docs/guide/long-contexts.md: what tokens cost in a released size.
 
     python -m tools.pages.long_contexts                   # prints them
-    python -m tools.pages.long_contexts --keys MODEL      # what bytes do to a trained model's attention
+    python -m tools.pages.long_contexts --keys [MODEL]    # what bytes do to a trained model's attention
 
 Every number of the tables is one of `minivl explain`: the program is run by the interpreter that computes
 nothing.
@@ -10,6 +10,7 @@ nothing.
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from minivl.kernels.definition import attend
 from minivl.kernels.jit import INTERPRETER
 from minivl.kernels.stored import in_bytes, stored_as
 from minivl.run.cache import KVCache
+from minivl.run.calibrate import key_channels
 from minivl.run.costs import Costs, costs
 
 LENGTHS = (4_096, 32_768, 131_072)
@@ -78,9 +80,9 @@ TEXT = ("Explain how a bicycle stays upright, and why the sky is blue; then tell
 BLOCK = 32                                     # rows that share a scale where each channel has one
 
 
-def by_row(x: np.ndarray) -> np.ndarray:
-    """Rows (n, k, e) as bytes with a scale for each row and head, and back: what the cache does."""
-    return np.asarray(in_bytes(x)).astype(np.float64)
+def by_row(x: np.ndarray, sizes: np.ndarray | None = None) -> np.ndarray:
+    """Rows (n, k, e) as bytes with a scale for each row and head, and back; sizes (k, e) of channels."""
+    return np.asarray(in_bytes(x, sizes)).astype(np.float64)
 
 
 def by_channel(x: np.ndarray) -> np.ndarray:
@@ -90,28 +92,43 @@ def by_channel(x: np.ndarray) -> np.ndarray:
     return np.concatenate([np.moveaxis(np.asarray(one), -1, 0) for one in turned]).astype(np.float64)
 
 
-def distances(model: str) -> dict[str, float]:
+def distances(model: str | None) -> dict[str, float]:
     """How far attention lies from that to the numbers themselves, relative, on average over the layers."""
     vlm = load(model, "float32", "definition")
     with session(record=["decoder.layers.*.rotate", "decoder.layers.*.project_qkv"]) as seen:
         vlm.logits(vlm.prepare([{"role": "user", "content": TEXT}]))
     found: dict[str, list[float]] = {}
-    for key, (q, k) in ((key, value) for key, value in seen.trace.items() if key.endswith(".rotate")):
+    for sizes, (key, (q, k)) in zip(key_channels(vlm.weights, vlm.interpreter), rotated(seen.trace), strict=True):
         q, k, v = (x.astype(np.float64) for x in (q, k, seen.trace[key.replace("rotate", "project_qkv")][2]))
-        segments = np.array([[0, len(q), 0, len(k)]])
-        exact = attend.definition(q, k, v, segments, True)                 # type: ignore[attr-defined]
-        for name, way in (("row", by_row), ("channel", by_channel)):
-            for part, kept in (("keys", (way(k), v)), ("values", (k, way(v)))):
-                made = attend.definition(q, *kept, segments, True)         # type: ignore[attr-defined]
-                apart = np.linalg.norm(made - exact) / np.linalg.norm(exact)
-                found.setdefault(f"{part}, a scale for each {name}", []).append(float(apart))
+        exact = attended(q, k, v)
+        ways = {"keys, a scale for each row": (by_row(k), v),
+                "keys, the same in sizes of channels (as the cache does)": (by_row(k, sizes), v),
+                f"keys, a scale for each channel of {BLOCK} rows": (by_channel(k), v),
+                "values, a scale for each row (as the cache does)": (k, by_row(v)),
+                f"values, a scale for each channel of {BLOCK} rows": (k, by_channel(v))}
+        for name, kept in ways.items():
+            apart = np.linalg.norm(attended(q, *kept) - exact) / np.linalg.norm(exact)
+            found.setdefault(name, []).append(float(apart))
     return {name: float(np.mean(all_of)) for name, all_of in found.items()}
+
+
+def rotated(trace: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Queries and keys of every layer, by their labels."""
+    return [(key, value) for key, value in trace.items() if key.endswith(".rotate")]
+
+
+def attended(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """n a e, n k e, n k e -> n a e: one conversation."""
+    segments = np.array([[0, len(q), 0, len(k)]])
+    made: np.ndarray = attend.definition(q, k, v, segments, True)          # type: ignore[attr-defined]
+    return made
 
 
 def main() -> None:
     """Print both tables, or the distances of a model."""
     if "--keys" in sys.argv:
-        for name, apart in distances(sys.argv[-1]).items():
+        given = sys.argv[sys.argv.index("--keys") + 1:]
+        for name, apart in distances(given[0] if given else None).items():
             print(f"{name}: {apart:.2%}")
     else:
         print("\n".join([*caches(), "", *prompts()]))
