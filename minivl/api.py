@@ -422,8 +422,8 @@ class VLM:
             What is not said
             is taken from generation_config.json, as the reference does; the penalty applies to greedy
             decoding too. chunk: rows of the prompt that go through the decoder at a time (1024, or 2048
-            of compiled kernels). cache: the type of the KV cache, "float32", "bfloat16" or "int8"; that of
-            the activations unless said. reuse: a `PromptCache`. context: the most tokens of a
+            of compiled kernels). cache: the type of the KV cache, "float32", "bfloat16" or "int8"; that
+            of the activations unless said. reuse: a `PromptCache`. context: the most tokens of a
             conversation, 32,768 unless said. Raises ArgumentError for a number out of range, and for a
             conversation that is too long.
         """
@@ -431,7 +431,8 @@ class VLM:
         if not conversations:
             return []
         keeping = self._keeping(options)
-        steps = list(self._write(conversations, self._settings(max_new_tokens, do_sample, **options), keeping))
+        settings = self._settings(max_new_tokens, do_sample, **options)
+        steps = list(self._write(conversations, settings, keeping))
         answers = [[token for token in column if token is not None]
                    for column in zip(*steps, strict=True)]
         return answers[0] if isinstance(inputs, Inputs) else answers
@@ -448,7 +449,8 @@ class VLM:
         if not isinstance(rows, int) or isinstance(rows, bool) or rows < 2:
             raise ArgumentError(f"rows is {rows!r}; it must be a whole number, at least 2")
         return Together(self.weights, self.interpreter, self._settings, lambda: self.tokenizer, rows,
-                        self._keeping({"chunk": chunk, "cache": cache, "reuse": reuse, "context": context}))
+                        self._keeping({"chunk": chunk, "cache": cache, "reuse": reuse,
+                                       "context": context}))
 
     def _settings(self, max_new_tokens: int, do_sample: bool = False, **options: Any) -> Settings:
         given = self.generation
@@ -472,7 +474,8 @@ class VLM:
                                                               if v is not None})
 
     def _keeping(self, options: dict[str, Any]) -> Keeping:
-        """Take the options of KEEPING out of all options. The sizes of the keys' channels are found once."""
+        """Take the options of KEEPING out of all options. The sizes of the keys' channels are found
+        once."""
         known = {name: found for name in KEEPING if (found := options.pop(name, None)) is not None}
         keeping = Keeping(**known)
         if keeping.cache != "int8" or keeping.cache not in self.interpreter.caches:

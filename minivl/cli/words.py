@@ -157,7 +157,8 @@ def ask(images: Images, question: Question, model: Model = None, precision: Prec
         seed: Annotated[int | None, typer.Option(min=0, metavar="N", show_default=False, help=(
             "For drawing tokens; 0 without it."))] = None,
         stream: Annotated[bool, typer.Option("--stream", help="Print words as they come.")] = False,
-        cache: Cache = None, chunk: Chunk = None, context: Context = 32_768, fault: FaultName = None) -> None:
+        cache: Cache = None, chunk: Chunk = None, context: Context = 32_768,
+        fault: FaultName = None) -> None:
     """Answer a question about pictures or a video: a file, or its frames. The question comes last."""
     from .ask import ask
     from .faults import planted

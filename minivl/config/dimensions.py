@@ -58,8 +58,9 @@ class Yarn:
     """Rotary angles stretched for contexts longer than the trained one (YaRN: Peng et al., 2023), as
     `rope_scaling` of type "yarn" says it.
 
-    factor: how many times as long. Frequencies that turn at least `beta_fast` times within the trained length
-    stay, those that turn at most `beta_slow` times are divided by the factor, and between them lies a ramp.
+    factor: how many times as long. Frequencies that turn at least `beta_fast` times within the
+        trained length stay, those that turn at most `beta_slow` times are divided by the factor,
+        and between them lies a ramp.
     """
     factor: float
     original_max_position_embeddings: int      # the trained length
@@ -72,7 +73,8 @@ class Yarn:
 
     @property
     def attention(self) -> float:
-        """What cosine and sine are multiplied by, so that scores grow by its square: 0.1 ln(factor) + 1."""
+        """What cosine and sine are multiplied by, so that scores grow by its square: 0.1 ln(factor)
+        + 1."""
         if self.attention_factor is not None:
             return self.attention_factor
         if self.mscale and self.mscale_all_dim:

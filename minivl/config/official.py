@@ -61,7 +61,8 @@ def to_nested_json(config: ModelConfig) -> dict[str, Any]:
     del vision["rms_norm_eps"]
     vision["rope_parameters"] = {"rope_type": "axial", "rope_theta": vision.pop("rope_theta")}
     text["rope_parameters"] = {"rope_type": "default", "rope_theta": text.pop("rope_theta"),
-                               "mrope_section": text.pop("mrope_section"), **_stretched(text, "rope_type")}
+                               "mrope_section": text.pop("mrope_section"),
+                               **_stretched(text, "rope_type")}
     text |= {key: ids.pop(key) for key in ("bos_token_id", "eos_token_id")}
     return {"architectures": ["Qwen2_5_VLForConditionalGeneration"], "model_type": "qwen2_5_vl",
             "tie_word_embeddings": config.tie_word_embeddings, **ids,
@@ -70,7 +71,8 @@ def to_nested_json(config: ModelConfig) -> dict[str, Any]:
 
 
 def _stretched(text: dict[str, Any], kind: str) -> dict[str, Any]:
-    """What YaRN adds to the rotary settings, under the files' names; taken out of the decoder's fields."""
+    """What YaRN adds to the rotary settings, under the files' names; taken out of the decoder's
+    fields."""
     yarn = text.pop("yarn")
     said = {key: value for key, value in (yarn or {}).items() if value is not None}
     return {kind: "yarn", **said} if yarn else {}

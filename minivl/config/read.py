@@ -102,18 +102,17 @@ def _yarn(rope: Mapping[str, Any], text: Mapping[str, Any], where: str) -> Yarn 
     that is null is the ratio of the two."""
     kind = rope.get("type") if rope.get("rope_type") is None else rope["rope_type"]
     if kind != "yarn" and rope.get("type") == "yarn":
-        raise ConfigError(f"{where}: type is 'yarn' and rope_type is {kind!r}: the reference goes by rope_type "
-                          "alone and would stretch nothing; say 'yarn' in both, or in none")
+        raise ConfigError(f"{where}: type is 'yarn' and rope_type is {kind!r}: the reference goes by "
+                          "rope_type alone and would stretch nothing; say 'yarn' in both, or in none")
     if kind != "yarn":
         return None
     if "factor" not in rope:
-        raise ConfigError(f"{where}: rope_type or type is 'yarn', and factor is missing: say how many times as "
-                          "long as the trained context, or take YaRN out")
-    longest = text.get("max_position_embeddings")
-    said = {**rope, "original_max_position_embeddings":
-            text.get("original_max_position_embeddings", rope.get("original_max_position_embeddings", longest))}
+        raise ConfigError(f"{where}: rope_type or type is 'yarn', and factor is missing: say how many "
+                          "times as long as the trained context, or take YaRN out")
+    longest, key = text.get("max_position_embeddings"), "original_max_position_embeddings"
+    said = {**rope, key: text.get(key, rope.get(key, longest))}
     if said["factor"] is None:
-        trained = typed("int", said["original_max_position_embeddings"], where, "original_max_position_embeddings")
+        trained = typed("int", said[key], where, key)
         said["factor"] = typed("int", longest, where, "max_position_embeddings") / max(1, trained)
     return check(fill(Yarn, said, where), YARN_RULES, where)
 

@@ -157,7 +157,8 @@ TEXT_RULES = [
          "should divide num_attention_heads"),
     Rule("mrope_section", lambda c: len(c.mrope_section) == 3 and min(c.mrope_section) >= 0,
          "should be three counts: time, row, column"),
-    Rule("rope_theta", lambda c: c.yarn is None or c.rope_theta > 1, "should be above 1 where YaRN stretches"),
+    Rule("rope_theta", lambda c: c.yarn is None or c.rope_theta > 1,
+         "should be above 1 where YaRN stretches"),
     Rule("mrope_section", lambda c: sum(c.mrope_section) * 2 == c.head_dim,
          "should sum to half of hidden_size / num_attention_heads"),
 ]

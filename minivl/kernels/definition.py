@@ -69,8 +69,8 @@ def rms_norm(x: np.ndarray, norm: Norm) -> np.ndarray:
 
 @kernel("n f, _, _ -> n f, n f")
 def cos_sin(angles: np.ndarray, dtype: DTypeLike, factor: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Cosine and sine of the angles, times a factor, rounded to `dtype`. A float64 model is float64 from here
-    on."""
+    """Cosine and sine of the angles, times a factor, rounded to `dtype`. A float64 model is float64 from
+    here on."""
     wide = angles.astype(wide_type(dtype))
     by = wide.dtype.type(factor)
     return narrow(np.cos(wide) * by, dtype), narrow(np.sin(wide) * by, dtype)

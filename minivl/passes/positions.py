@@ -43,11 +43,12 @@ def powers(width: int, theta: float) -> np.ndarray:
 
 
 def text_frequencies(config: TextConfig) -> np.ndarray:
-    """The decoder's frequencies, f, float32: as trained, or stretched for a longer context (YaRN: Peng et
-    al., 2023), step by step as the reference forms them.
+    """The decoder's frequencies, f, float32: as trained, or stretched for a longer context (YaRN:
+    Peng et al., 2023), step by step as the reference forms them.
 
-    A frequency that turns often within the trained length tells near tokens apart and stays; one that has
-    not turned once is interpolated, divided by the factor. Between them lies a ramp over the frequencies.
+    A frequency that turns often within the trained length tells near tokens apart and stays; one
+    that has not turned once is interpolated, divided by the factor. Between them lies a ramp over
+    the frequencies.
     """
     trained = inverse_frequencies(config.head_dim, config.rope_theta)                    # f
     if config.yarn is None:
@@ -55,7 +56,8 @@ def text_frequencies(config: TextConfig) -> np.ndarray:
     low, high = ramp_ends(config.yarn, config.head_dim, config.rope_theta)
     steps = (np.arange(len(trained), dtype=np.float32) - np.float32(low)) / np.float32(high - low)
     stays = np.float32(1) - np.clip(steps, 0, 1).astype(np.float32)                      # f: 1 .. 0
-    divided = np.float32(1) / (np.float32(config.yarn.factor) * powers(config.head_dim, config.rope_theta))
+    factor = np.float32(config.yarn.factor)
+    divided = np.float32(1) / (factor * powers(config.head_dim, config.rope_theta))
     return divided * (np.float32(1) - stays) + trained * stays
 
 
@@ -121,8 +123,10 @@ def cos_sin(angles: np.ndarray, dtype: DTypeLike) -> tuple[np.ndarray, np.ndarra
 
 
 @stage("cos_sin", "n f, _, _ -> n f, n f")
-def cos_sin_for_long(angles: np.ndarray, dtype: DTypeLike, factor: float) -> tuple[np.ndarray, np.ndarray]:
-    """The same times YaRN's attention factor: scores grow by its square, as over more tokens they must."""
+def cos_sin_for_long(angles: np.ndarray, dtype: DTypeLike, factor: float
+                     ) -> tuple[np.ndarray, np.ndarray]:
+    """The same times YaRN's attention factor: scores grow by its square, as over more tokens they
+    must."""
     return kernels.cos_sin(angles, dtype, factor)
 
 

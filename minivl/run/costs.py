@@ -96,8 +96,8 @@ def costs(config: ModelConfig, pictures: PreprocessorConfig, sizes: Sequence[tup
     it.
 
     precision: of activations. model: whose weights count as they are stored; without one they
-        count as bf16, as every release stores them. stored: the type of the cache; that of the activations
-        unless said. chunk: rows of the prompt that run at a time.
+        count as bf16, as every release stores them. stored: the type of the cache; that of the
+        activations unless said. chunk: rows of the prompt that run at a time.
     Raises PictureError for a size that the model does not take, ArgumentError for another type.
     """
     dtype = np.dtype(np.float32) if precision is None else precision

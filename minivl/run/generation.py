@@ -120,8 +120,10 @@ def stood_in_for(stage: Any, machine: Interpreter) -> bool:
 class Keeping:
     """How a run keeps its rows, and how many it may have.
 
-    chunk: rows of the prompt that go through the decoder at a time; None: as many as the interpreter likes
-    cache: the type that keys and values are stored in, of `kernels.stored.FORMATS`; None: the activations'
+    chunk: rows of the prompt that go through the decoder at a time; None: as many as the
+        interpreter likes
+    cache: the type that keys and values are stored in, of `kernels.stored.FORMATS`; None: the
+        activations'
     reuse: where rows of earlier turns are kept, and this one's will be
     context: the most tokens of a conversation, prompt and answer together
     channels: sizes of the keys' channels, for a cache in bytes (`calibrate.py`)
@@ -135,7 +137,8 @@ class Keeping:
 
     def __post_init__(self) -> None:
         rules = [("chunk", self.chunk is None or _whole(self.chunk, 1), "a whole number, at least 1"),
-                 ("reuse", self.reuse is None or isinstance(self.reuse, PromptCache), "a minivl.PromptCache"),
+                 ("reuse", self.reuse is None or isinstance(self.reuse, PromptCache),
+                  "a minivl.PromptCache"),
                  ("context", _whole(self.context, 2), "a whole number, at least 2")]
         for name, holds, rule in rules:
             if not holds:
@@ -146,33 +149,35 @@ AS_IT_COMES = Keeping()
 
 
 def check_length(inputs: Inputs, new_tokens: int, config: TextConfig, context: int) -> None:
-    """Raise ArgumentError for a conversation that would have more tokens than `context`, or positions that
-    the model was not trained for."""
+    """Raise ArgumentError for a conversation that would have more tokens than `context`, or
+    positions that the model was not trained for."""
     rows = len(inputs.input_ids)
     if rows + new_tokens > context:
         fits = f"at most {context - rows:,} new tokens fit: give a smaller max_new_tokens; or " \
             if rows < context else ""
-        raise ArgumentError(f"a prompt of {rows:,} tokens and max_new_tokens, {new_tokens:,}, must fit into a context "
-                            f"of {context:,}: {fits}shorten the prompt, give smaller pictures (max_pixels), or more "
-                            f"room (context={rows + new_tokens}, or --context)")
+        raise ArgumentError(f"a prompt of {rows:,} tokens and max_new_tokens, {new_tokens:,}, must fit into "
+                            f"a context of {context:,}: {fits}shorten the prompt, give smaller pictures "
+                            f"(max_pixels), or more room (context={rows + new_tokens}, or --context)")
     last = max(int(inputs.position_ids.max()), int(inputs.position_ids[:, -1].max()) + new_tokens - 1)
     if last >= config.max_position_embeddings:
-        raise ArgumentError(f"positions must stay below {config.max_position_embeddings:,}, which is as far as "
-                            f"this model counts, and the last one would be {last:,}: shorten the prompt or "
-                            "max_new_tokens; a checkpoint that may count further says so in config.json "
+        raise ArgumentError(f"positions must stay below {config.max_position_embeddings:,}, which is as far "
+                            f"as this model counts, and the last one would be {last:,}: shorten the prompt "
+                            "or max_new_tokens; a checkpoint that may count further says so in config.json "
                             "(max_position_embeddings, and rope_scaling of type yarn)")
 
 
 class Writing:
     """Conversations that are written together: what each has so far, and where its next token stands.
 
-    answers, tokens, going: of each conversation, what it wrote, its newest token, and whether it goes on.
+    answers, tokens, going: of each conversation, what it wrote, its newest token, and whether it
+        goes on.
     whole: rows of each that every layer has stored; a step that was stopped in its midst counts for none
     """
 
     def __init__(self, conversations: Sequence[Inputs], model: Model, settings: Settings,
                  machine: Interpreter, keeping: Keeping):
-        self.conversations, self.model, self.settings, self.machine = conversations, model, settings, machine
+        self.conversations, self.model = conversations, model
+        self.settings, self.machine = settings, machine
         self.chunk = keeping.chunk or machine.chunk
         dtype, config = model.decoder.dtype, model.config
         self.lengths = np.array([len(one.input_ids) for one in conversations], np.int64)
@@ -185,7 +190,7 @@ class Writing:
         self.batch = Batch.of(new, config, dtype).on(machine.to_device)
         self.offsets = self.batch.positions[:, self.batch.asked] - self.lengths + 1             # 3 n
         self.answers = [np.zeros(0, np.int64) for _ in conversations]
-        self.tokens, self.whole = np.zeros(len(conversations), np.int64), np.zeros(len(conversations), np.int64)
+        self.tokens, self.whole = np.zeros_like(self.lengths), np.zeros_like(self.lengths)
         self.going = np.ones(len(conversations), bool)
         self.steps: list[Batch] = []
 
@@ -197,7 +202,7 @@ class Writing:
         scores = ([step(batch, batch.no_features, cache, model)] if number
                   else prefill(batch, cache, model, self.chunk))
         asked = iter(np.flatnonzero(self.going).tolist())
-        for logits in scores:                                            # n v: of those whose prompt ended
+        for logits in scores:  # n v: of those whose prompt ended
             if rows := list(islice(asked, logits.shape[0])):
                 self.tokens[rows] = self.chosen(logits, rows, number)
         self.whole = cache.lengths.copy()
@@ -260,8 +265,8 @@ def write(conversations: Sequence[Inputs], model: Model, settings: Settings, mac
 
 def why_not_finite(ran: Sequence[Batch], cache_size: np.ndarray, model: Model,
                     machine: Interpreter, chunk: int) -> str:
-    """Run the prompt and all steps once more, looking at every stage, and say which was the first to leave
-    the numbers."""
+    """Run the prompt and all steps once more, looking at every stage, and say which was the first
+    to leave the numbers."""
     found: list[Visit] = []
 
     def look(visit: Visit) -> None:
@@ -273,7 +278,8 @@ def why_not_finite(ran: Sequence[Batch], cache_size: np.ndarray, model: Model,
     with np.errstate(all="ignore"), Session(quiet=True) as session:
         session.watchers.append(look)
         for number, batch in enumerate(ran):
-            step(batch, batch.no_features, cache, model) if number else prefill(batch, cache, model, chunk)
+            (step(batch, batch.no_features, cache, model) if number
+             else prefill(batch, cache, model, chunk))
             if found:
                 break
     said = "the scores of the next token are not finite"

@@ -255,7 +255,8 @@ class Batch:
             seen = slice(*np.searchsorted(self.placeholders, [start, stop]).tolist())
             asked = self.asked[(self.asked >= start) & (self.asked < stop)] - start
             yield replace(self, ids=self.ids[start:stop], positions=self.positions[:, start:stop],
-                          placeholders=self.placeholders[seen] - start, lengths=inside, asked=asked, seen=seen)
+                          placeholders=self.placeholders[seen] - start, lengths=inside, asked=asked,
+                          seen=seen)
 
     def on(self, to_device: Callable[[Any], Any]) -> Batch:
         """The same with its numbers in another machine's memory; tables of rows stay with the host."""

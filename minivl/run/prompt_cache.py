@@ -9,7 +9,8 @@ positions, and the content of the pictures and videos among them. So that is wha
 the longest common beginning of a prompt and of something that is kept is taken. Rows lie on the host, in
 the type that the cache has them in, within a limit of bytes; what was used longest ago goes first.
 
-The rows that are taken are bit for bit the ones that were computed, but a token that was decoded alone and
+The rows that are taken are bit for bit the ones that were computed, but a token that was decoded
+alone and
 one that went through in a prompt are summed in another order: scores may differ from those without a
 `PromptCache` by rounding, as those of any other split into chunks do.
 
@@ -45,7 +46,7 @@ class PromptCache:
         if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
             raise ArgumentError(f"limit is {limit!r}; it must be a number of bytes, 0 or more")
         self.limit, self.reused = limit, 0
-        self._kept: list[tuple[np.ndarray, Rows]] = []          # the one that was used last is the last
+        self._kept: list[tuple[np.ndarray, Rows]] = []  # the one that was used last is the last
         self._of: tuple[Any, np.dtype] | None = None
         self._lock = threading.Lock()
 
@@ -68,11 +69,14 @@ class PromptCache:
             if self._of is None:
                 self._of = (model.decoder, dtype)
             if self._of[0] is not model.decoder or self._of[1] != dtype:
-                raise ArgumentError("this PromptCache holds rows of another model, precision or cache type: "
-                                    "make one for each")
+                raise ArgumentError(
+                    "this PromptCache holds rows of another model, precision or cache type: "
+                    "make one for each"
+                )
 
     def longest(self, table: np.ndarray) -> tuple[int, Rows | None]:
-        """How many rows at the beginning of a table are kept, of the entry that has most; and its rows."""
+        """How many rows at the beginning of a table are kept, of the entry that has most; and its
+        rows."""
         with self._lock:
             lengths = [common(table, kept) for kept, _ in self._kept]
             best = max(lengths, default=0)
@@ -83,8 +87,8 @@ class PromptCache:
             return best, entry[1]
 
     def keep(self, table: np.ndarray, rows: Rows) -> None:
-        """Keep a conversation's rows. What is the beginning of it goes; nothing is kept twice, nor what is
-        larger than the limit."""
+        """Keep a conversation's rows. What is the beginning of it goes; nothing is kept twice, nor
+        what is larger than the limit."""
         if table.nbytes + rows.nbytes > self.limit:
             return
         with self._lock:
@@ -104,9 +108,10 @@ def common(a: np.ndarray, b: np.ndarray) -> int:
 
 
 def known_by(inputs: Inputs, config: ModelConfig) -> np.ndarray:
-    """What each row of a conversation is known by: s 6, int64: the token, its three positions, and a hash of
-    the picture or video that it belongs to, 0 for text."""
+    """What each row of a conversation is known by: s 6, int64: the token, its three positions, and
+    a hash of the picture or video that it belongs to, 0 for text."""
     import hashlib  # it takes milliseconds, and most runs keep nothing
+
     table = np.zeros((len(inputs.input_ids), 6), np.int64)
     table[:, 0], table[:, 1:4] = inputs.input_ids, inputs.position_ids.T
     for medium, (first, end) in zip(inputs.media, media_rows(inputs, config), strict=True):
@@ -121,21 +126,27 @@ def continued(table: np.ndarray, answer: np.ndarray, offsets: np.ndarray) -> np.
     """The same with the tokens that were written after it; offsets (3,): from a row to its positions."""
     rows = np.zeros((len(answer), 6), np.int64)
     rows[:, 0] = answer
-    rows[:, 1:4] = len(table) + np.arange(len(answer))[:, None] + offsets                   # n 1, 3 -> n 3
+    rows[:, 1:4] = len(table) + np.arange(len(answer))[:, None] + offsets  # n 1, 3 -> n 3
     return np.concatenate([table, rows])
 
 
 def usable(reuse: PromptCache | None, model: Model, dtype: np.dtype) -> PromptCache | None:
-    """The cache to use in this run: none while a session changes what stages give, whose rows are not the
-    model's."""
+    """The cache to use in this run: none while a session changes what stages give, whose rows are
+    not the model's."""
     if reuse is None or altered():
         return None
     reuse.belongs_to(model, dtype)
     return reuse
 
 
-def restored(inputs: Inputs, j: int, cache: KVCache, config: ModelConfig, machine: Interpreter,
-             reuse: PromptCache | None) -> Inputs:
+def restored(
+    inputs: Inputs,
+    j: int,
+    cache: KVCache,
+    config: ModelConfig,
+    machine: Interpreter,
+    reuse: PromptCache | None,
+) -> Inputs:
     """Put the rows of conversation j that are kept into the cache; what is left to compute. At least one
     row is, which gives the scores, and no picture is cut."""
     if reuse is None:

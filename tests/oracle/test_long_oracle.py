@@ -1,4 +1,5 @@
-"""Long prompts and stretched angles against the reference: the same scores within rounding, and the same tokens.
+"""Long prompts and stretched angles against the reference: the same scores within rounding, and the
+same tokens.
 
 Read next: `test_generate.py`, short prompts; `tests/run/test_long_contexts.py`, what needs no reference.
 """
@@ -32,7 +33,7 @@ def folder_of(case: Case, folder, longest: int = 32_768, flat: bool = False, **r
     config["text_config"]["max_position_embeddings"] = longest
     config["text_config"]["rope_parameters"] |= rope
     make_checkpoint(config, case.seed, folder)
-    if flat:                                             # as the official README says it, in the hub's layout
+    if flat:  # as the official README says it, in the hub's layout
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         text = values.pop("text_config")
         said = text.pop("rope_parameters")
@@ -54,7 +55,8 @@ def last_scores(model, inputs):
 
 
 def as_exact_as_the_reference(folder, case, kernels, **options):
-    """Our error after a long prompt against the reference's own, both from float64; and whether tokens agree."""
+    """Our error after a long prompt against the reference's own, both from float64; and whether
+    tokens agree."""
     vlm, inputs = minivl.load(folder, kernels=kernels), case.inputs()
     ours = minivl_inputs(inputs, vlm.config, "tf5")
     exact, theirs = last_scores(golden(folder), inputs), last_scores(reference(folder), inputs)
@@ -78,7 +80,8 @@ def test_thousands_of_tokens_in_chunks_are_the_references(tokens, kernels, tmp_p
 @pytest.mark.parametrize("flat", [False, True])
 @pytest.mark.parametrize("kernels", ["definition", "jit"])
 def test_stretched_angles_are_the_references(kernels, flat, tmp_path):
-    """Beyond the trained length, with pictures; nested as transformers writes it, flat as the README says it."""
+    """Beyond the trained length, with pictures; nested as transformers writes it, flat as the
+    README says it."""
     case = long_case(1500)
     folder = folder_of(case, tmp_path / "a", 4096, flat, **YARN)
     assert minivl.load(folder).config.text.yarn is not None
@@ -89,19 +92,32 @@ def test_stretched_angles_are_the_references(kernels, flat, tmp_path):
 def rotary():
     from transformers import Qwen2_5_VLConfig
     from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRotaryEmbedding
+
     return lambda config: Qwen2_5_VLRotaryEmbedding(Qwen2_5_VLConfig(**config).text_config)
 
 
-@given(case=cases(patches=8), factor=st.floats(1, 40), trained=st.integers(16, 65536),
-       fast=st.none() | st.floats(4, 64), slow=st.none() | st.floats(0.25, 4), scale=st.none() | st.floats(0.5, 2),
-       truncate=st.none() | st.booleans(),
-       mscales=st.none() | st.tuples(st.floats(0.5, 2), st.floats(0.5, 2)))
-def test_any_yarn_gives_the_references_frequencies_and_factor(case, factor, trained, fast, slow, scale, truncate,
-                                                              mscales):
-    """Within a unit in the last place of each power, which two libraries round differently, times what a ramp keeps."""
+@given(
+    case=cases(patches=8),
+    factor=st.floats(1, 40),
+    trained=st.integers(16, 65536),
+    fast=st.none() | st.floats(4, 64),
+    slow=st.none() | st.floats(0.25, 4),
+    scale=st.none() | st.floats(0.5, 2),
+    truncate=st.none() | st.booleans(),
+    mscales=st.none() | st.tuples(st.floats(0.5, 2), st.floats(0.5, 2)),
+)
+def test_any_yarn_gives_the_references_frequencies_and_factor(
+    case, factor, trained, fast, slow, scale, truncate, mscales
+):
+    """Within a unit in the last place of each power, which two libraries round differently, times
+    what a ramp keeps."""
     said = {"beta_fast": fast, "beta_slow": slow, "attention_factor": scale, "truncate": truncate}
-    rope = {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": trained,
-            **{key: value for key, value in said.items() if value is not None}}
+    rope = {
+        "rope_type": "yarn",
+        "factor": factor,
+        "original_max_position_embeddings": trained,
+        **{key: value for key, value in said.items() if value is not None},
+    }
     if mscales:
         rope |= dict(zip(("mscale", "mscale_all_dim"), mscales, strict=True))
     config = case.config()
@@ -116,9 +132,15 @@ def test_any_yarn_gives_the_references_frequencies_and_factor(case, factor, trai
 def test_models_with_yarn_give_the_references_scores(case, factor, trained):
     import tempfile
     from pathlib import Path
+
     with tempfile.TemporaryDirectory() as where:
-        folder = folder_of(case, Path(where) / "a", rope_type="yarn", factor=factor,
-                           original_max_position_embeddings=trained)
+        folder = folder_of(
+            case,
+            Path(where) / "a",
+            rope_type="yarn",
+            factor=factor,
+            original_max_position_embeddings=trained,
+        )
         as_exact_as_the_reference(folder, case, "definition")
 
 

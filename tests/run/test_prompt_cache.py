@@ -29,12 +29,15 @@ def ran(vlm, inputs, steps=4, **options):
 
 @st.composite
 def turns(draw):
-    """A model, and prompts that begin as an earlier one does: with its answer and more text behind it, with one token
-    changed, with one number of a picture changed, cut off, or all new."""
+    """A model, and prompts that begin as an earlier one does: with its answer and more text behind
+    it, with one token changed, with one number of a picture changed, cut off, or all new."""
     config = draw(configs())
     rng = np.random.default_rng(draw(st.integers(0, 99)))
     first = draw(prompts(config))
-    made, kinds = [first], draw(st.lists(st.sampled_from(["on", "token", "pixel", "new", "same"]), max_size=4))
+    made, kinds = (
+        [first],
+        draw(st.lists(st.sampled_from(["on", "token", "pixel", "new", "same"]), max_size=4)),
+    )
     for kind in kinds:
         base = made[draw(st.integers(0, len(made) - 1))]
         if kind == "new":
@@ -56,16 +59,26 @@ def turns(draw):
 
 def rebuilt(base, config, ids):
     """The same pictures and videos in other ids."""
-    arrays = {name: value for name, value in base.arrays().items() if name not in ("input_ids", "position_ids")}
+    arrays = {
+        name: value for name, value in base.arrays().items() if name not in ("input_ids", "position_ids")
+    }
     return Inputs.from_arrays({**arrays, "input_ids": ids}, config)
 
 
 def same_beginning(a, b):
-    """Rows that two prompts begin with alike, by loops; the patches of a picture are looked at as a whole."""
+    """Rows that two prompts begin with alike, by loops; the patches of a picture are looked at as a
+    whole."""
     at, media = 0, 0
     patches = [[p.patches[m.rows].tobytes() + repr(m.grid).encode() for m in p.media] for p in (a, b)]
-    ends = [[row for row in range(len(p.input_ids)) if p.input_ids[row] in (IMAGE, VIDEO) and
-             (row == 0 or p.input_ids[row - 1] not in (IMAGE, VIDEO))] for p in (a, b)]
+    ends = [
+        [
+            row
+            for row in range(len(p.input_ids))
+            if p.input_ids[row] in (IMAGE, VIDEO)
+            and (row == 0 or p.input_ids[row - 1] not in (IMAGE, VIDEO))
+        ]
+        for p in (a, b)
+    ]
     while at < min(len(a.input_ids), len(b.input_ids)):
         if a.input_ids[at] != b.input_ids[at] or (a.position_ids[:, at] != b.position_ids[:, at]).any():
             return at
@@ -87,14 +100,25 @@ def test_each_turn_writes_what_it_writes_without_and_computes_only_what_is_new(d
         assert tokens == vlm.generate(inputs, 3, stop_ids=())
         alike = max((same_beginning(inputs, other) for other in before), default=0)
         assert kept.reused - known == min(alike, len(inputs.input_ids) - 1)
-        spoken = [] if {IMAGE, VIDEO} & {*tokens} else tokens[:-1]      # a word for a picture is none in a prompt
-        before.append(rebuilt(inputs, config, np.concatenate([inputs.input_ids, np.array(spoken, np.int64)])))
+        spoken = (
+            [] if {IMAGE, VIDEO} & {*tokens} else tokens[:-1]
+        )  # a word for a picture is none in a prompt
+        before.append(
+            rebuilt(inputs, config, np.concatenate([inputs.input_ids, np.array(spoken, np.int64)]))
+        )
 
 
 def test_only_the_new_rows_run_and_pictures_that_are_known_are_not_looked_at():
     vlm, kept = minivl.load(), minivl.PromptCache()
-    talk = [{"role": "user", "content": [{"type": "image", "image": FOLDER / "number.png"},
-                                         {"type": "text", "text": "What number is written?"}]}]
+    talk = [
+        {
+            "role": "user",
+            "content": [
+                {"type": "image", "image": FOLDER / "number.png"},
+                {"type": "text", "text": "What number is written?"},
+            ],
+        }
+    ]
     answer = vlm.chat(talk, reuse=kept)
     talk += [{"role": "assistant", "content": answer}, {"role": "user", "content": "Where is it?"}]
     inputs = vlm.prepare(talk)
@@ -102,20 +126,32 @@ def test_only_the_new_rows_run_and_pictures_that_are_known_are_not_looked_at():
         second = vlm.chat(talk, reuse=kept)
     assert second == vlm.chat(talk) and "vision.embed_patches" not in seen.trace
     assert len(seen.trace["decoder.embed_tokens"]) == len(inputs.input_ids) - kept.reused < 25
-    assert kept.reused > len(vlm.prepare(talk[:1]).input_ids)          # the answer's rows were used as well
-    stream = vlm.chat([*talk, {"role": "assistant", "content": second}, {"role": "user", "content": "And now?"}],
-                      stream=True, reuse=kept)
+    assert kept.reused > len(vlm.prepare(talk[:1]).input_ids)  # the answer's rows were used as well
+    stream = vlm.chat(
+        [*talk, {"role": "assistant", "content": second}, {"role": "user", "content": "And now?"}],
+        stream=True,
+        reuse=kept,
+    )
     next(stream)
     before = len(kept)
-    stream.close()                                                       # what a stream has read is kept when it closes
+    stream.close()  # what a stream has read is kept when it closes
     assert len(kept) >= before and kept.bytes > 0
 
 
-@pytest.mark.parametrize(("precision", "kernels", "cache"), [
-    ("float32", "definition", "int8"), ("float32", "definition", "bfloat16"), ("bfloat16", "definition", None),
-    ("float32", "jit", None), ("float32", "jit", "int8"), ("bfloat16", "jit", "int8")])
+@pytest.mark.parametrize(
+    ("precision", "kernels", "cache"),
+    [
+        ("float32", "definition", "int8"),
+        ("float32", "definition", "bfloat16"),
+        ("bfloat16", "definition", None),
+        ("float32", "jit", None),
+        ("float32", "jit", "int8"),
+        ("bfloat16", "jit", "int8"),
+    ],
+)
 def test_rows_come_back_as_they_were_stored(precision, kernels, cache):
-    """Of two runs of one prompt the second takes all rows but the last: bit for bit those of the first."""
+    """Of two runs of one prompt the second takes all rows but the last: bit for bit those of the
+    first."""
     vlm, kept = world().on(precision, kernels), minivl.PromptCache()
     inputs = Inputs.from_ids(np.random.default_rng(1).integers(0, 600, 60), vlm.config)
     first, rows = ran(vlm, inputs, reuse=kept, cache=cache)
@@ -131,7 +167,7 @@ def test_what_was_used_longest_ago_goes_first():
     one = minivl.PromptCache()
     vlm.generate(prompts_[0], 2, stop_ids=(), reuse=one)
     kept = minivl.PromptCache(limit=2 * one.bytes + 1)
-    for n in (0, 1, 0, 2, 0, 1):                                         # 1 goes for 2, 2 goes for 1
+    for n in (0, 1, 0, 2, 0, 1):  # 1 goes for 2, 2 goes for 1
         vlm.generate(prompts_[n], 2, stop_ids=(), reuse=kept)
         assert kept.bytes <= kept.limit and len(kept) <= 2
     assert kept.reused == 39 * 2
@@ -151,7 +187,8 @@ def test_a_longer_turn_takes_the_place_of_its_beginning():
 
 
 def test_a_picture_is_computed_whole_or_not_at_all():
-    """A prompt that ends in a picture: its last row gives the scores, so the picture runs again, from its first row."""
+    """A prompt that ends in a picture: its last row gives the scores, so the picture runs again,
+    from its first row."""
     vlm, kept = world("float64"), minivl.PromptCache()
     config = vlm.config
     ids = [1, 2, config.vision_start_token_id, *[config.image_token_id] * 6]
@@ -211,6 +248,7 @@ def test_several_threads_use_one():
 
     def work(n):
         found[n] = vlm.generate(prompts_[n], 3, stop_ids=(), reuse=kept)
+
     threads = [threading.Thread(target=work, args=(n,)) for n in range(len(prompts_))]
     for thread in threads:
         thread.start()

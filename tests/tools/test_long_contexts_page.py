@@ -16,7 +16,8 @@ def test_the_tables_are_what_the_command_prints(capsys):
 
 
 def test_bytes_of_a_token_are_the_known_ones():
-    """Keys and values of each layer: in bf16 two bytes a number, in int8 one and four for each row and head."""
+    """Keys and values of each layer: in bf16 two bytes a number, in int8 one and four for each row
+    and head."""
     for name, bf16 in {"3B": 36_864, "7B": 57_344, "72B": 327_680}.items():
         text = official_config(name).text
         assert long_contexts.cache_bytes(name, "bfloat16", 1000) == 1000 * bf16

@@ -186,14 +186,14 @@ def attend(q: Array, k: Array, v: Array, segments: Array, causal: bool) -> Array
     blocks = blocks_of(segments, lanes // (heads // kv_heads))
     if len(blocks) and e:
         pairs = int(((blocks[:, 3] - blocks[:, 2]) * blocks[:, 1]).sum())
-        team().run(function("attention", vectors), flat(meeting(q, k)), *as_stored(k), *as_stored(v), flat(out), blocks,
-                   heads, kv_heads, e, bool(causal), work=4 * pairs * heads * e)
+        team().run(function("attention", vectors), flat(meeting(q, k)), *as_stored(k), *as_stored(v),
+                   flat(out), blocks, heads, kv_heads, e, bool(causal), work=4 * pairs * heads * e)
     return out
 
 
 def meeting(q: Array, k: Any) -> Array:
-    """Queries (n, a, e) times the sizes of the channels that they meet in bytes of keys, so that no key is
-    multiplied: (q c) . byte = q . (c byte)."""
+    """Queries (n, a, e) times the sizes of the channels that they meet in bytes of keys, so that no key
+    is multiplied: (q c) . byte = q . (c byte)."""
     if not isinstance(k, ByteRows) or k.channels is None:
         return q
     return q.astype(np.float32) * np.repeat(k.channels, q.shape[1] // k.shape[1], axis=0)   # k e -> a e

@@ -10,8 +10,8 @@ Lanes are queries, so the softmax of a query never leaves its lane. A block of q
     5. sums    (e, lane)  += v (key, e) . weights (key, lane)
 
 and at the end each lane's sums are divided by the sum of its weights (Milakov and Gimelshein, 2018;
-Dao et al., 2022). Keys and values of 16 bits, or of bytes with scales, are widened a block at a time; all
-sums are float32.
+Dao et al., 2022). Keys and values of 16 bits, or of bytes with scales, are widened a block at a time;
+all sums are float32.
 
 Read next: `rows.py`.
 """
@@ -47,16 +47,16 @@ def attention(inner: Strided, lanes: int, compile: Compile) -> Any:
 
     def share(me: int, team: int, q: Any, k: Any, k_scales: Any, v: Any, v_scales: Any, out: Any,
               blocks: Any, heads: int, kv_heads: int, e: int, causal: bool) -> None:
-        """q, out (s, heads, e), k, v (r, kv_heads, e), each in one piece; scales (r, kv_heads) of bytes, none
-        of floats; blocks (b, 6): first query, how many, first key, end of keys, last key that the first query
-        sees, and one that is not used"""
+        """q, out (s, heads, e), k, v (r, kv_heads, e), each in one piece; scales (r, kv_heads) of bytes,
+        none of floats; blocks (b, 6): first query, how many, first key, end of keys, last key that the
+        first query sees, and one that is not used"""
         memory = (np.empty(e * lanes, F32), np.empty(KEYS * lanes, F32), np.empty(e * lanes, F32),
                   np.empty(lanes, np.int64), np.empty(lanes, F32), np.empty(lanes, F32),
                   np.empty(lanes, F32), np.empty(KEYS * e, F32))
         for task in range(me, len(blocks) * kv_heads, team):   # head by head: its keys stay in a cache
             first, count, k0, k1, last, _ = blocks[task % len(blocks)]
-            block(q, k, k_scales, v, v_scales, out, memory, first, count, k0, k1, last, task // len(blocks),
-                  heads, kv_heads, e, causal)
+            block(q, k, k_scales, v, v_scales, out, memory, first, count, k0, k1, last,
+                  task // len(blocks), heads, kv_heads, e, causal)
     return compile(share)
 
 
