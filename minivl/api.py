@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +42,18 @@ from .config import (
 from .door.errors import ArgumentError, MissingFile
 from .door.stage import running
 from .kernels import Interpreter, interpreter, packer
+from .kernels.stored import stored_as
 from .passes.prompt import load_template
 from .run.cache import KVCache
+from .run.calibrate import key_channels
 from .run.footage import looks_like_video
-from .run.generation import Settings, write
+from .run.generation import CONTEXT, Keeping, Settings, write
 from .run.grounding import Grounding, locate
 from .run.inputs import Batch, Inputs, checked_ids
 from .run.messages import as_list
 from .run.prepare import Processor, prepare
+from .run.prompt_cache import PromptCache
+from .run.together import Together
 from .text.gguf_vocabulary import chat_template, tokenizer_json
 from .text.tokenizer import Stream, Tokenizer
 from .text.vocabulary import has_tokenizer
@@ -58,6 +63,8 @@ NOWHERE = Path("a folder that is not there")               # of a model that was
 # options of `prepare` that `chat` takes
 PREPARING = ("add_vision_id", "add_generation_prompt", "after_video", "continue_final_message",
              "special_tokens")
+# options of `generate` and `chat` that say how rows are kept
+KEEPING = ("chunk", "cache", "reuse", "context")
 PRECISIONS = ("float64", "float32", "float16", "bfloat16")
 
 
@@ -242,6 +249,7 @@ class VLM:
         self.folder, self.config, self.generation, self.interpreter = folder, model.config, generation, machine
         self.weights = machine.prepare(model)
         self._model, self._tensors, self._processor = model, tensors, processor
+        self._channels: np.ndarray | None = None
 
     def on(self, precision: str | None = None, kernels: str | Interpreter | None = None) -> VLM:
         """The same checkpoint on another machine: in another precision, under another interpreter, or
@@ -340,7 +348,8 @@ class VLM:
             options.setdefault("do_sample", self.generation.do_sample)
         else:
             options |= {"do_sample": temperature != 0, "temperature": temperature or None}
-        return self._pieces(self._write([inputs], self._settings(max_new_tokens, **options)))
+        keeping = self._keeping(options)
+        return self._pieces(self._write([inputs], self._settings(max_new_tokens, **options), keeping))
 
     def _pieces(self, steps: Iterator[list[int | None]]) -> Iterator[str]:
         text = Stream(self.tokenizer)
@@ -381,20 +390,27 @@ class VLM:
             patches = self.interpreter.to_device(inputs.patches)
             return self.interpreter.to_host(forward.vision(patches, inputs.grids, self.weights.vision))
 
-    def logits(self, inputs: Inputs, answer: Sequence[int] | np.ndarray = ()) -> np.ndarray:
+    def logits(self, inputs: Inputs, answer: Sequence[int] | np.ndarray = (), chunk: int | None = None,
+               cache: str | None = None) -> np.ndarray:
         """Scores (s, v) of the next token after every token of the prompt, in the model's precision.
 
         answer: ids of k tokens that were written after the prompt; then the scores (k, v) by which
-            each of them was chosen, all in one pass. Raises ArgumentError for ids that the vocabulary
-            has not
+            each of them was chosen, all in one pass
+        chunk, cache: as for `generate`; the prompt is whole unless a chunk is said
+        Raises ArgumentError for ids that the vocabulary has not, and for such options.
         """
+        keeping = self._keeping({"chunk": chunk, "cache": cache})
         batch = Batch.of([_one(inputs)], self.config, self.dtype, every_row=True)
         if len(answer):
             batch = batch.with_answer(checked_ids(answer, self.config))
         batch = batch.on(self.interpreter.to_device)
-        cache = KVCache(self.config.text, batch.lengths, self.dtype, self.interpreter.zeros)
+        stored = stored_as(keeping.cache, self.dtype, self.interpreter.caches)
+        rows = KVCache(self.config.text, batch.lengths, stored, self.interpreter.zeros,
+                       channels=keeping.channels)
         with running(self.interpreter):
-            return self.interpreter.to_host(forward.prefill(batch, cache, self.weights))
+            parts = forward.prefill(batch, rows, self.weights, keeping.chunk)
+            found = [self.interpreter.to_host(part) for part in parts]                # n v of each part
+        return found[0] if len(found) == 1 else np.concatenate(found)
 
     def generate(self, inputs: Inputs | Sequence[Inputs], max_new_tokens: int = 128,
                  do_sample: bool = False,
@@ -405,15 +421,36 @@ class VLM:
         options: temperature, top_k, top_p (used when sampling), repetition_penalty, seed, stop_ids.
             What is not said
             is taken from generation_config.json, as the reference does; the penalty applies to greedy
-            decoding too. Raises ArgumentError for a number out of range.
+            decoding too. chunk: rows of the prompt that go through the decoder at a time (1024, or 2048
+            of compiled kernels). cache: the type of the KV cache, "float32", "bfloat16" or "int8"; that
+            of the activations unless said. reuse: a `PromptCache`. context: the most tokens of a
+            conversation, 32,768 unless said. Raises ArgumentError for a number out of range, and for a
+            conversation that is too long.
         """
         conversations = [inputs] if isinstance(inputs, Inputs) else list(map(_one, inputs))
         if not conversations:
             return []
-        steps = list(self._write(conversations, self._settings(max_new_tokens, do_sample, **options)))
+        keeping = self._keeping(options)
+        settings = self._settings(max_new_tokens, do_sample, **options)
+        steps = list(self._write(conversations, settings, keeping))
         answers = [[token for token in column if token is not None]
                    for column in zip(*steps, strict=True)]
         return answers[0] if isinstance(inputs, Inputs) else answers
+
+    def together(self, rows: int = CONTEXT, chunk: int | None = None, cache: str | None = None,
+                 reuse: PromptCache | None = None, context: int = CONTEXT) -> Together:
+        """Conversations that are written together, and join and leave while others run: see
+        `run/together.py`.
+
+        rows: tokens of all conversations that are open at a time, for which memory is taken at once
+        chunk, cache, reuse, context: as for `generate`; a chunk is 512 rows unless said
+        Raises ArgumentError for a number out of range.
+        """
+        if not isinstance(rows, int) or isinstance(rows, bool) or rows < 2:
+            raise ArgumentError(f"rows is {rows!r}; it must be a whole number, at least 2")
+        return Together(self.weights, self.interpreter, self._settings, lambda: self.tokenizer, rows,
+                        self._keeping({"chunk": chunk, "cache": cache, "reuse": reuse,
+                                       "context": context}))
 
     def _settings(self, max_new_tokens: int, do_sample: bool = False, **options: Any) -> Settings:
         given = self.generation
@@ -425,7 +462,7 @@ class VLM:
         unknown = sorted(set(options) - set(allowed))
         if unknown:
             raise TypeError(f"generate() takes no option {', '.join(unknown)}; it takes "
-                            f"{', '.join(allowed)}")
+                            f"{', '.join((*allowed, *KEEPING))}")
         idle = [name for name in allowed[:3] if options.get(name) is not None and not do_sample]
         if idle:
             raise ArgumentError(f"{', '.join(idle)} has no effect on greedy decoding: say "
@@ -436,8 +473,20 @@ class VLM:
         return Settings(max_new_tokens, do_sample, **known | {k: v for k, v in options.items()
                                                               if v is not None})
 
-    def _write(self, conversations: Sequence[Inputs], settings: Settings) -> Iterator[list[int | None]]:
-        return write(conversations, self.weights, settings, self.interpreter)
+    def _keeping(self, options: dict[str, Any]) -> Keeping:
+        """Take the options of KEEPING out of all options. The sizes of the keys' channels are found
+        once."""
+        known = {name: found for name in KEEPING if (found := options.pop(name, None)) is not None}
+        keeping = Keeping(**known)
+        if keeping.cache != "int8" or keeping.cache not in self.interpreter.caches:
+            return keeping
+        if self._channels is None:
+            self._channels = key_channels(self.weights, self.interpreter)
+        return replace(keeping, channels=self._channels)
+
+    def _write(self, conversations: Sequence[Inputs], settings: Settings, keeping: Keeping | None = None
+               ) -> Iterator[list[int | None]]:
+        return write(conversations, self.weights, settings, self.interpreter, keeping or Keeping())
 
 
 def _one(inputs: Any) -> Inputs:

@@ -4,7 +4,7 @@ from .kernels.definition import wide_type
 from .passes.block import add_attended, add_mlp, attend_backwards, attend_inside, normalise
 from .passes.block import project_qkv, rotate
 from .passes.decoder import embed_tokens, logits, place_features, select_rows
-from .passes.positions import cos_sin, mrope_angles, window_angles
+from .passes.positions import cos_sin, mrope_angles, turns, window_angles
 from .passes.vision import embed_patches, merge_2x2
 from .passes.windows import order_by_window, restore_order, schedule, window_order
 from .door.stage import stage
@@ -32,7 +32,7 @@ def vision_block(i, x, turn, segments, w):
 
 @stage("decoder", "s, 3 s, m, m d, n, _, _ -> n v", composite=True)
 def decoder(ids, positions, placeholders, features, asked, cache, w):
-    turn = cos_sin(mrope_angles(positions, w.config), w.dtype)          # s f, s f
+    turn = turns(mrope_angles(positions, w.config), w.config, w.dtype)  # s f, s f
     x = place_features(embed_tokens(ids, w.embed, w.dtype), placeholders, features)           # s -> s d
     for i, layer in enumerate(w.layers):
         x = decoder_layer(i, x, turn, cache, layer)                     # s d -> s d
@@ -48,9 +48,9 @@ def decoder_layer(i, x, turn, cache, w):
     return add_mlp(x, w.norm2, w.mlp)
 
 
-def prefill(batch, cache, w):
+def prefill(batch, cache, w, chunk=None):
     features = vision(batch.patches, batch.grids, w.vision) if len(batch.grids) else batch.no_features
-    return step(batch, features, cache, w)
+    return [step(part, features[part.seen], cache, w) for part in batch.parts(chunk)]    # n v of each
 
 
 def step(batch, features, cache, w):

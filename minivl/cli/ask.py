@@ -5,21 +5,24 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
+from typing import Any
 
 from .console import clean, working
 from .given import Chosen, check_words, conversation, open_model, say_which
 
 
 def ask(images: Sequence[str], question: str, chosen: Chosen, max_new_tokens: int,
-        temperature: float | None, seed: int | None, stream: bool, fps: float | None = None) -> None:
-    """Print the answer. Raises ValueError or OSError for whatever is wrong with the input."""
+        temperature: float | None, seed: int | None, stream: bool, fps: float | None,
+        keeping: dict[str, Any]) -> None:
+    """Print the answer. keeping: options of `VLM.chat` that say how rows are kept. Raises ValueError or
+    OSError for whatever is wrong with the input."""
     check_words(images, question)
     with open_model(chosen) as vlm:
         messages = conversation(images, question, fps)
         films = any(item["type"] == "video" for item in messages[0]["content"])
         with working("looking at the video" if films else "looking at the picture" if len(images) == 1
                      else f"looking at {len(images)} pictures"):
-            pieces = vlm.chat(messages, max_new_tokens, temperature, stream=True, seed=seed)
+            pieces = vlm.chat(messages, max_new_tokens, temperature, stream=True, seed=seed, **keeping)
             first = next(pieces, "")                      # the long wait: the whole prompt is run for it
         say_which(chosen.model)
         write(chain([first], pieces if stream else finished(pieces)))

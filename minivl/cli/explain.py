@@ -22,7 +22,7 @@ from .console import count, facts, heading, note, print_json, size, table
 
 
 def explain(model: str | None, sizes: Sequence[tuple[int, int]], text_tokens: int, new_tokens: int,
-            precision: str, as_json: bool) -> None:
+            precision: str, as_json: bool, cache: str | None = None, chunk: int | None = None) -> None:
     """Print what a run costs. Raises ArgumentError or OSError for whatever is wrong with the input."""
     config, pictures, name = described(model)
     dtype, weights = dtype_of(precision), "bf16"
@@ -32,7 +32,7 @@ def explain(model: str | None, sizes: Sequence[tuple[int, int]], text_tokens: in
             held, tensors = load_model(find(model), dtype)
             stack.enter_context(tensors)
             weights = formats(held)
-        found = costs(config, pictures, sizes, text_tokens, new_tokens, dtype, held)
+        found = costs(config, pictures, sizes, text_tokens, new_tokens, dtype, held, cache, chunk)
     if as_json:
         return print_json(document(name, precision, weights, found))
     heading(f"{name}: a prompt of {found.tokens} tokens, {found.visual_tokens} of them visual")
@@ -84,9 +84,11 @@ def shapes(row: Cost) -> str:
 
 def summary(found: Costs, weights: str) -> None:
     """What the whole run takes."""
+    per_token = found.cache_bytes // (found.tokens + found.new_tokens)
     facts([("parameters", count(found.parameters)), ("prompt", f"{count(found.prefill_flops)} FLOPs"),
            ("further tokens", f"{found.new_tokens - 1}, together {count(found.decode_flops)} FLOPs"),
-           (f"weights in {weights}", size(found.weight_bytes)), ("KV cache", size(found.cache_bytes)),
+           (f"weights in {weights}", size(found.weight_bytes)),
+           (f"KV cache in {found.cache}", f"{size(found.cache_bytes)}, {size(per_token)} a token"),
            ("memory", f"at least {size(found.peak_bytes)}: weights, cache, and what goes in and out of "
                       "the widest pass")])
     note(f"bytes: weights in {weights}, and every pass's inputs and outputs; a kernel that joins passes moves "

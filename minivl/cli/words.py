@@ -107,6 +107,12 @@ Device = Annotated[str | None, typer.Option("--device", metavar="gpu|runner", sh
     "Where the CUDA kernels run; implies --kernels cuda. runner: on the processor, slowly and exactly."))]
 Length = Annotated[int, typer.Option("--max-new-tokens", min=1, metavar="N",
                                      help="The answer has at most N tokens.")]
+Cache = Annotated[str | None, typer.Option("--cache", metavar="TYPE", show_default=False, help=(
+    "How the KV cache is kept: float32, bfloat16 or int8; as the activations without it."))]
+Chunk = Annotated[int | None, typer.Option("--chunk", min=1, metavar="N", show_default=False, help=(
+    "So many tokens of the prompt run at a time."))]
+Context = Annotated[int, typer.Option("--context", min=2, metavar="N", help=(
+    "The most tokens of prompt and answer together."))]
 FaultName = Annotated[str | None, typer.Option("--fault", metavar="NAME", show_default=False, help=(
     "Run with a known fault in the model; `minivl faults` lists them."))]
 FramesPerSecond = Annotated[float | None, typer.Option("--fps", min=0, metavar="F", show_default=False,
@@ -151,6 +157,7 @@ def ask(images: Images, question: Question, model: Model = None, precision: Prec
         seed: Annotated[int | None, typer.Option(min=0, metavar="N", show_default=False, help=(
             "For drawing tokens; 0 without it."))] = None,
         stream: Annotated[bool, typer.Option("--stream", help="Print words as they come.")] = False,
+        cache: Cache = None, chunk: Chunk = None, context: Context = 32_768,
         fault: FaultName = None) -> None:
     """Answer a question about pictures or a video: a file, or its frames. The question comes last."""
     from .ask import ask
@@ -158,7 +165,7 @@ def ask(images: Images, question: Question, model: Model = None, precision: Prec
     from .given import Chosen
     with planted(fault):
         ask(images, question, Chosen(model, precision, kernels, device), max_new_tokens, temperature, seed,
-            stream, fps)
+            stream, fps, {"cache": cache, "chunk": chunk, "context": context})
 
 
 @app.command()
@@ -281,18 +288,19 @@ def explain(model: Annotated[str | None, typer.Option("--model", metavar="3B|7B|
                                                      help="Tokens of text in the prompt.")] = 32,
             new_tokens: Annotated[int, typer.Option(min=1, metavar="N",
                                                     help="Tokens of the answer.")] = 100,
-            precision: Precision = "float32", as_json: AsJson = False) -> None:
+            precision: Precision = "float32", cache: Cache = None, chunk: Chunk = None,
+            as_json: AsJson = False) -> None:
     """Tell what a run costs. Every pass with its shapes, parameters, operations and bytes; no weights
     are needed.
 
     JSON: model, precision, weights, tokens, visual_tokens, new_tokens, prefill, first, last: [label, contract,
-    shapes, runs, parameters, flops, moved, held], weight_bytes, cache_bytes, peak_bytes,
+    shapes, runs, parameters, flops, moved, held], weight_bytes, cache, cache_bytes, chunk, peak_bytes,
     prefill_flops, decode_flops.
     """
     from .explain import explain
     from .geometry import parse_size
     explain(model, [parse_size(one, "--image") for one in image], text_tokens, new_tokens, precision,
-            as_json)
+            as_json, cache, chunk)
 
 
 @app.command()

@@ -12,6 +12,7 @@ from .dimensions import (
     TextConfig,
     VideoConfig,
     VisionConfig,
+    Yarn,
 )
 from .generation import check_keys, check_used, generation_from, read_generation
 from .official import OFFICIAL, OFFICIAL_PICTURES, official_config, to_flat_json, to_nested_json
@@ -20,7 +21,7 @@ from .read import config_from, read_config
 from .rules import ConfigError
 
 __all__ = ["OFFICIAL", "OFFICIAL_PICTURES", "ConfigError", "GenerationConfig",
-           "ModelConfig", "PreprocessorConfig", "TextConfig", "VideoConfig", "VisionConfig",
+           "ModelConfig", "PreprocessorConfig", "TextConfig", "VideoConfig", "VisionConfig", "Yarn",
            "check_keys", "check_used", "config_from", "generation_from", "official_config",
            "preprocessor_from", "read_config", "read_generation", "read_preprocessor",
            "read_video_preprocessor", "to_flat_json", "to_nested_json"]

@@ -6,6 +6,7 @@ JSON files).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 
@@ -53,6 +54,38 @@ class VisionConfig:
 
 
 @dataclass(frozen=True)
+class Yarn:
+    """Rotary angles stretched for contexts longer than the trained one (YaRN: Peng et al., 2023), as
+    `rope_scaling` of type "yarn" says it.
+
+    factor: how many times as long. Frequencies that turn at least `beta_fast` times within the
+        trained length stay, those that turn at most `beta_slow` times are divided by the factor,
+        and between them lies a ramp.
+    """
+    factor: float
+    original_max_position_embeddings: int      # the trained length
+    attention_factor: float | None = None      # of cosine and sine; None: by the rule
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    mscale: float | None = None
+    mscale_all_dim: float | None = None
+    truncate: bool = True                      # the ramp's ends are whole numbers
+
+    @property
+    def attention(self) -> float:
+        """What cosine and sine are multiplied by, so that scores grow by its square: 0.1 ln(factor)
+        + 1."""
+        if self.attention_factor is not None:
+            return self.attention_factor
+        if self.mscale and self.mscale_all_dim:
+            return self._scale(self.mscale) / self._scale(self.mscale_all_dim)
+        return self._scale(1.0)
+
+    def _scale(self, by: float) -> float:
+        return 0.1 * by * math.log(self.factor) + 1.0 if self.factor > 1 else 1.0
+
+
+@dataclass(frozen=True)
 class TextConfig:
     """The decoder. `mrope_section` counts rotary angles (half a head's width) of time, row and
     column."""
@@ -68,6 +101,7 @@ class TextConfig:
     max_position_embeddings: int
     hidden_act: str = "silu"
     head_dim: int = 0                   # width of one head; 0: hidden_size / num_attention_heads
+    yarn: Yarn | None = None            # for contexts beyond the trained length
 
     def __post_init__(self) -> None:
         _fill_head_dim(self, self.num_attention_heads)

@@ -48,10 +48,10 @@ def to_flat_json(config: ModelConfig) -> dict[str, Any]:
     vision, text = _plain(config.vision), _plain(config.text)
     vision["in_chans"] = vision.pop("in_channels")
     del vision["rope_theta"], vision["rms_norm_eps"]             # not in the hub's files, but fixed
-    section = text.pop("mrope_section")
+    rope = {"type": "mrope", "mrope_section": text.pop("mrope_section"), **_stretched(text, "type")}
     return {"architectures": ["Qwen2_5_VLForConditionalGeneration"], "model_type": "qwen2_5_vl",
             "tie_word_embeddings": config.tie_word_embeddings, **_ids(config), **text,
-            "use_sliding_window": False, "rope_scaling": {"type": "mrope", "mrope_section": section},
+            "use_sliding_window": False, "rope_scaling": rope,
             "vision_config": vision}
 
 
@@ -61,12 +61,21 @@ def to_nested_json(config: ModelConfig) -> dict[str, Any]:
     del vision["rms_norm_eps"]
     vision["rope_parameters"] = {"rope_type": "axial", "rope_theta": vision.pop("rope_theta")}
     text["rope_parameters"] = {"rope_type": "default", "rope_theta": text.pop("rope_theta"),
-                               "mrope_section": text.pop("mrope_section")}
+                               "mrope_section": text.pop("mrope_section"),
+                               **_stretched(text, "rope_type")}
     text |= {key: ids.pop(key) for key in ("bos_token_id", "eos_token_id")}
     return {"architectures": ["Qwen2_5_VLForConditionalGeneration"], "model_type": "qwen2_5_vl",
             "tie_word_embeddings": config.tie_word_embeddings, **ids,
             "text_config": {"model_type": "qwen2_5_vl_text", **text, "use_sliding_window": False},
             "vision_config": {"model_type": "qwen2_5_vl_vision", **vision}}
+
+
+def _stretched(text: dict[str, Any], kind: str) -> dict[str, Any]:
+    """What YaRN adds to the rotary settings, under the files' names; taken out of the decoder's
+    fields."""
+    yarn = text.pop("yarn")
+    said = {key: value for key, value in (yarn or {}).items() if value is not None}
+    return {kind: "yarn", **said} if yarn else {}
 
 
 def _ids(config: ModelConfig) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..door.files import read_json
-from .dimensions import ModelConfig, TextConfig, VisionConfig
+from .dimensions import ModelConfig, TextConfig, VisionConfig, Yarn
 from .rules import (
     FIXED_MODEL,
     FIXED_TEXT,
@@ -27,6 +27,7 @@ from .rules import (
     MODEL_RULES,
     TEXT_RULES,
     VISION_RULES,
+    YARN_RULES,
     ConfigError,
     check,
     check_fixed,
@@ -90,7 +91,30 @@ def _text(values: Mapping[str, Any], where: str) -> TextConfig:
     said = _given(values)
     if values.get("num_key_value_heads", 0) is None:                  # null: one for each query head
         said["num_key_value_heads"] = values.get("num_attention_heads")
-    return check(fill(TextConfig, {**TEXT_LEFT_OUT, **said, **rotary}, where), TEXT_RULES, where)
+    values = {**TEXT_LEFT_OUT, **said, **rotary}
+    values["yarn"] = _yarn(rope, values, f"{where}, rope_scaling or rope_parameters")
+    return check(fill(TextConfig, values, where), TEXT_RULES, where)
+
+
+def _yarn(rope: Mapping[str, Any], text: Mapping[str, Any], where: str) -> Yarn | None:
+    """How angles are stretched; None where they are not. As the reference reads it: the trained length
+    stands beside the decoder's numbers, else in the object, else it is max_position_embeddings; a factor
+    that is null is the ratio of the two."""
+    kind = rope.get("type") if rope.get("rope_type") is None else rope["rope_type"]
+    if kind != "yarn" and rope.get("type") == "yarn":
+        raise ConfigError(f"{where}: type is 'yarn' and rope_type is {kind!r}: the reference goes by "
+                          "rope_type alone and would stretch nothing; say 'yarn' in both, or in none")
+    if kind != "yarn":
+        return None
+    if "factor" not in rope:
+        raise ConfigError(f"{where}: rope_type or type is 'yarn', and factor is missing: say how many "
+                          "times as long as the trained context, or take YaRN out")
+    longest, key = text.get("max_position_embeddings"), "original_max_position_embeddings"
+    said = {**rope, key: text.get(key, rope.get(key, longest))}
+    if said["factor"] is None:
+        trained = typed("int", said[key], where, key)
+        said["factor"] = typed("int", longest, where, "max_position_embeddings") / max(1, trained)
+    return check(fill(Yarn, said, where), YARN_RULES, where)
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:

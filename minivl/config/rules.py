@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
 from ..door.errors import Error
-from .dimensions import ModelConfig, TextConfig, VisionConfig
+from .dimensions import ModelConfig, TextConfig, VisionConfig, Yarn
 
 T = TypeVar("T")
 
@@ -60,6 +60,9 @@ KINDS = {
     "int | tuple[int, ...]": Kind("an integer or a list of integers",
                                   lambda v: _integer(v) or _integers(v),
                                   lambda v: v if isinstance(v, int) else tuple(v)),
+    "float | None": Kind("a finite number or null", lambda v: v is None or _number(v),
+                         lambda v: None if v is None else float(v)),
+    "Yarn | None": Kind("a Yarn", lambda v: v is None or isinstance(v, Yarn), lambda v: v),
     "VisionConfig": Kind("a VisionConfig", lambda v: isinstance(v, VisionConfig), lambda v: v),
     "TextConfig": Kind("a TextConfig", lambda v: isinstance(v, TextConfig), lambda v: v),
 }
@@ -154,8 +157,21 @@ TEXT_RULES = [
          "should divide num_attention_heads"),
     Rule("mrope_section", lambda c: len(c.mrope_section) == 3 and min(c.mrope_section) >= 0,
          "should be three counts: time, row, column"),
+    Rule("rope_theta", lambda c: c.yarn is None or c.rope_theta > 1,
+         "should be above 1 where YaRN stretches"),
     Rule("mrope_section", lambda c: sum(c.mrope_section) * 2 == c.head_dim,
          "should sum to half of hidden_size / num_attention_heads"),
+]
+
+YARN_RULES = [
+    *_between(1, 1 << 20, "factor"), *_between(2, 1 << 31, "original_max_position_embeddings"),
+    *_between(1e-6, 1e6, "beta_fast", "beta_slow"),
+    Rule("beta_fast", lambda c: c.beta_fast >= c.beta_slow, "should be at least beta_slow"),
+    Rule("attention_factor", lambda c: c.attention_factor is None or 0 < c.attention_factor < 1e6,
+         "should be above 0"),
+    Rule("mscale", lambda c: c.mscale is None or 0 <= c.mscale < 1e6, "should be 0 or more"),
+    Rule("mscale_all_dim", lambda c: c.mscale_all_dim is None or 0 <= c.mscale_all_dim < 1e6,
+         "should be 0 or more"),
 ]
 
 TOKENS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
@@ -213,7 +229,7 @@ class Fixed(NamedTuple):
     words: str
 
 
-NO_SCALING = "this rotary scaling is not supported; nor is YaRN, which harms localisation: remove it"
+NO_SCALING = "this rotary scaling is not supported: remove it"
 FIXED_MODEL = [Fixed("model_type", ("qwen2_5_vl",), "this reads Qwen2.5-VL only ('qwen2_5_vl')")]
 FIXED_VISION = [Fixed("model_type", (None, "qwen2_5_vl_vision", "qwen2_5_vl"), "not this vision tower")]
 FIXED_TEXT = [
@@ -222,7 +238,8 @@ FIXED_TEXT = [
           "no release slides windows in the decoder; not supported"),
 ]
 FIXED_VISION_ROPE = [Fixed(key, (None, "axial", "default"), NO_SCALING) for key in ("rope_type", "type")]
-FIXED_TEXT_ROPE = [Fixed(key, (None, "mrope", "default"), NO_SCALING) for key in ("rope_type", "type")]
+FIXED_TEXT_ROPE = [Fixed(key, (None, "mrope", "default", "yarn"), f"{NO_SCALING}, or say 'yarn'")
+                   for key in ("rope_type", "type")]
 # A step whose key is absent is taken; to the reference null means that it is left out, like false.
 FIXED_PREPROCESSOR = [
     *[Fixed(key, (True,), "this step cannot be left out")

@@ -67,11 +67,13 @@ def rms_norm(x: np.ndarray, norm: Norm) -> np.ndarray:
     return narrow(y, x.dtype) * norm.weight.dense(x.dtype)
 
 
-@kernel("n f, _ -> n f, n f")
-def cos_sin(angles: np.ndarray, dtype: DTypeLike) -> tuple[np.ndarray, np.ndarray]:
-    """Cosine and sine of the angles, rounded to `dtype`. A float64 model is float64 from here on."""
+@kernel("n f, _, _ -> n f, n f")
+def cos_sin(angles: np.ndarray, dtype: DTypeLike, factor: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Cosine and sine of the angles, times a factor, rounded to `dtype`. A float64 model is float64 from
+    here on."""
     wide = angles.astype(wide_type(dtype))
-    return narrow(np.cos(wide), dtype), narrow(np.sin(wide), dtype)
+    by = wide.dtype.type(factor)
+    return narrow(np.cos(wide) * by, dtype), narrow(np.sin(wide) * by, dtype)
 
 
 @kernel("n a e, n f, n f -> n a e", flops=lambda x, cos, sin: 3 * x.size)

@@ -47,7 +47,7 @@ def rms_norm(x: Array, norm: Norm) -> Array:
     return blank(*x.shape, dtype=x.dtype)
 
 
-def cos_sin(angles: Array, dtype: DTypeLike) -> tuple[Array, Array]:
+def cos_sin(angles: Array, dtype: DTypeLike, factor: float = 1.0) -> tuple[Array, Array]:
     """n f -> n f, n f"""
     return blank(*angles.shape, dtype=dtype), blank(*angles.shape, dtype=dtype)
 

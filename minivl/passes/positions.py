@@ -16,10 +16,12 @@ Read next: `kernels/definition.py` (`rotate`), `run/inputs.py`, which calls `mro
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..config import TextConfig, VisionConfig
+from ..config import TextConfig, VisionConfig, Yarn
 from ..door.errors import ArgumentError
 from ..door.stage import stage
 from ..kernels import definition as kernels
@@ -31,9 +33,44 @@ AFTER_VIDEO = ("max_plus_one", "tf5")
 
 def inverse_frequencies(width: int, theta: float) -> np.ndarray:
     """theta^(-2i/width) for i < width/2, in float32, formed step by step as the reference forms it."""
+    return np.float32(1) / powers(width, theta)
+
+
+def powers(width: int, theta: float) -> np.ndarray:
+    """theta^(2i/width) for i < width/2, in float32."""
     exponent = np.arange(0, width, 2, dtype=np.float32) / np.float32(width)
-    power = np.power(np.float64(theta), exponent.astype(np.float64)).astype(np.float32)
-    return np.float32(1) / power
+    return np.power(np.float64(theta), exponent.astype(np.float64)).astype(np.float32)
+
+
+def text_frequencies(config: TextConfig) -> np.ndarray:
+    """The decoder's frequencies, f, float32: as trained, or stretched for a longer context (YaRN:
+    Peng et al., 2023), step by step as the reference forms them.
+
+    A frequency that turns often within the trained length tells near tokens apart and stays; one
+    that has not turned once is interpolated, divided by the factor. Between them lies a ramp over
+    the frequencies.
+    """
+    trained = inverse_frequencies(config.head_dim, config.rope_theta)                    # f
+    if config.yarn is None:
+        return trained
+    low, high = ramp_ends(config.yarn, config.head_dim, config.rope_theta)
+    steps = (np.arange(len(trained), dtype=np.float32) - np.float32(low)) / np.float32(high - low)
+    stays = np.float32(1) - np.clip(steps, 0, 1).astype(np.float32)                      # f: 1 .. 0
+    factor = np.float32(config.yarn.factor)
+    divided = np.float32(1) / (factor * powers(config.head_dim, config.rope_theta))
+    return divided * (np.float32(1) - stays) + trained * stays
+
+
+def ramp_ends(yarn: Yarn, width: int, theta: float) -> tuple[float, float]:
+    """The numbers of the last frequency that stays and of the first that is wholly stretched."""
+    def turning(times: float) -> float:
+        return width * math.log(yarn.original_max_position_embeddings / (times * 2 * math.pi)) \
+            / (2 * math.log(theta))
+    low, high = turning(yarn.beta_fast), turning(yarn.beta_slow)
+    if yarn.truncate:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, width - 1)
+    return low, high + 0.001 if low == high else high
 
 
 def patch_coordinates(grids: np.ndarray, merge: int) -> np.ndarray:
@@ -74,7 +111,7 @@ def mrope_angles(positions: np.ndarray, config: TextConfig) -> np.ndarray:
     The official sections are 16, 24, 24 of 64 frequencies, in *chunks*; Qwen3-VL interleaves them.
     Reading the layout wrongly leaves text untouched (Blaizzy/mlx-vlm#576).
     """
-    frequency = inverse_frequencies(config.head_dim, config.rope_theta)                  # f
+    frequency = text_frequencies(config)                                                 # f
     axis = np.repeat(np.arange(3), config.mrope_section)                        # f: 0 0 .. 1 1 .. 2 2 ..
     return positions.astype(np.float32)[axis].T * frequency                           # 3 s -> f s -> s f
 
@@ -83,6 +120,21 @@ def mrope_angles(positions: np.ndarray, config: TextConfig) -> np.ndarray:
 def cos_sin(angles: np.ndarray, dtype: DTypeLike) -> tuple[np.ndarray, np.ndarray]:
     """Cosine and sine of the angles, rounded to `dtype`. A float64 model is float64 from here on."""
     return kernels.cos_sin(angles, dtype)
+
+
+@stage("cos_sin", "n f, _, _ -> n f, n f")
+def cos_sin_for_long(angles: np.ndarray, dtype: DTypeLike, factor: float
+                     ) -> tuple[np.ndarray, np.ndarray]:
+    """The same times YaRN's attention factor: scores grow by its square, as over more tokens they
+    must."""
+    return kernels.cos_sin(angles, dtype, factor)
+
+
+def turns(angles: np.ndarray, config: TextConfig, dtype: DTypeLike) -> tuple[np.ndarray, np.ndarray]:
+    """Cosine and sine of the decoder's angles: s f -> s f, s f."""
+    if config.yarn is None:
+        return cos_sin(angles, dtype)
+    return cos_sin_for_long(angles, dtype, config.yarn.attention)
 
 
 @stage("positions.ticks", "i, _ -> i")

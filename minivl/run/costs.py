@@ -28,6 +28,7 @@ from ..door.listing import BLOCK
 from ..door.stage import Session, running
 from ..door.visit import Visit, Watcher
 from ..kernels import interpreter
+from ..kernels.stored import stored_as
 from ..model import prefill, step
 from ..passes.patches import grid_of
 from ..passes.picture import target_size
@@ -64,7 +65,9 @@ class Costs:
     last: list[Cost]
     parameters: int                          # of the whole model, a tied table once
     weight_bytes: int
+    cache: str                               # the type that keys and values are stored in
     cache_bytes: int
+    chunk: int | None                        # rows of the prompt that run at a time; None: all
 
     @property
     def prefill_flops(self) -> int:
@@ -87,20 +90,23 @@ class Costs:
 
 def costs(config: ModelConfig, pictures: PreprocessorConfig, sizes: Sequence[tuple[int, int]] = (),
           text_tokens: int = TEXT_TOKENS, new_tokens: int = 1,
-          precision: np.dtype | None = None, model: Model | None = None) -> Costs:
+          precision: np.dtype | None = None, model: Model | None = None, stored: str | None = None,
+          chunk: int | None = None) -> Costs:
     """Costs of a prompt with pictures of these sizes (height, width in pixels) and of new_tokens after
     it.
 
-    precision: of activations and cache. model: whose weights count as they are stored; without one they
-        count as bf16, as every release stores them.
-    Raises PictureError for a size that the model does not take.
+    precision: of activations. model: whose weights count as they are stored; without one they
+        count as bf16, as every release stores them. stored: the type of the cache; that of the
+        activations unless said. chunk: rows of the prompt that run at a time.
+    Raises PictureError for a size that the model does not take, ArgumentError for another type.
     """
     dtype = np.dtype(np.float32) if precision is None else precision
     model = model or build(blank_tensors(config), config, dtype)
     inputs = prompt_of(config, pictures, sizes, text_tokens)
     batch = Batch.of([inputs], config, dtype)
-    cache = KVCache(config.text, batch.lengths + new_tokens, dtype, interpreter("shapes").zeros)
-    rows = followed(lambda: prefill(batch, cache, model))
+    kind = stored_as(stored, dtype)
+    cache = KVCache(config.text, batch.lengths + new_tokens, kind, interpreter("shapes").zeros)
+    rows = followed(lambda: prefill(batch, cache, model, chunk))
     going, place = np.ones(1, bool), inputs.position_ids[:, -1:] + 1                          # 1, 3 1
     token = batch.followed_by(np.zeros(1, np.int64), place, going)
     steps = new_tokens - 1
@@ -110,7 +116,7 @@ def costs(config: ModelConfig, pictures: PreprocessorConfig, sizes: Sequence[tup
     cells = len(inputs.patches) // config.vision.spatial_merge_size ** 2
     weights = distinct(model)
     return Costs(len(inputs.input_ids), cells, new_tokens, rows, first, last, sum(map(numbers, weights)),
-                 sum(map(stored_bytes, weights)), size_of(cache.k) + size_of(cache.v))
+                 sum(map(stored_bytes, weights)), kind.name, cache.nbytes, chunk)
 
 
 def prompt_of(config: ModelConfig, pictures: PreprocessorConfig, sizes: Sequence[tuple[int, int]],

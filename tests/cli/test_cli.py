@@ -176,6 +176,15 @@ def test_a_video_file_is_asked_about(picture, tmp_path):
     assert "broken.mp4: not a video that can be read" in refused("ask", str(tmp_path / "broken.mp4"), "What is this?")
 
 
+def test_ask_says_how_rows_are_kept(picture):
+    options = ["--temperature", "0", "--max-new-tokens", "5"]
+    plain = minivl_("ask", picture, "What is this?", *options)[0]
+    assert minivl_("ask", picture, "What is this?", *options, "--chunk", "16", "--cache", "float32")[0] == plain
+    assert minivl_("ask", picture, "What is this?", *options, "--cache", "int8")[0]
+    assert "--context" in refused("ask", picture, "What is this?", "--context", "20")
+    assert "bfloat16, int8" in refused("ask", picture, "What is this?", "--cache", "fp8")
+
+
 def test_ask_gives_the_answer_alone_on_stdout(picture):
     with minivl.load() as vlm:
         wanted = vlm.ask(picture, "Describe the image.", temperature=0), vlm.ask([picture] * 2, "How many?", 3)

@@ -20,6 +20,7 @@ from minivl.config import (
     PreprocessorConfig,
     TextConfig,
     VisionConfig,
+    Yarn,
     check_keys,
     check_used,
     config_from,
@@ -141,7 +142,8 @@ BROKEN = [  # path, value (... removes it), what the message must say beside the
     ("rope_scaling.mrope_section", [4, -2, 1], "three"), ("rope_scaling.mrope_section", "111", "list"),
     ("rope_scaling.mrope_section", [1, 1, 1.0], "list of integers"), ("rope_scaling.mrope_section", ..., "missing"),
     ("rope_scaling", "mrope", "object"),
-    ("rope_scaling.type", "yarn", "YaRN"), ("rope_scaling.rope_type", "yarn", "YaRN"),
+    ("rope_scaling.type", "yarn", "factor"), ("rope_scaling.rope_type", "yarn", "factor"),
+    ("rope_scaling.type", "linear", "remove it"), ("rope_scaling.rope_type", "dynamic", "remove it"),
     ("use_sliding_window", True, "sliding|slides"), ("use_sliding_window", 0, "sliding|slides"),
     ("layer_types", ["full_attention", "sliding_attention", "full_attention"], "full_attention"),
     ("layer_types", "full_attention", "full_attention"), ("head_dim", 8, "num_attention_heads"),
@@ -166,8 +168,8 @@ BROKEN = [  # path, value (... removes it), what the message must say beside the
     ("vision_config.fullatt_block_indexes", [2], "depth"), ("vision_config.fullatt_block_indexes", [-1], "depth"),
     ("vision_config.fullatt_block_indexes", ["1"], "strings"), ("vision_config.fullatt_block_indexes", "1", "list"),
     ("vision_config.fullatt_block_indexes", [1, 1], "twice"), ("vision_config.fullatt_block_indexes", [True], "list"),
-    ("vision_config.rope_parameters", {"rope_type": "yarn"}, "YaRN"),
-    ("vision_config.rope_parameters", {"type": "yarn"}, "YaRN"),
+    ("vision_config.rope_parameters", {"rope_type": "yarn"}, "scaling"),
+    ("vision_config.rope_parameters", {"type": "yarn"}, "scaling"),
     ("vision_config.rope_theta", 0, "should be 1"), ("vision_config.rms_norm_eps", 2, "1e-30"),
 ]
 
@@ -179,6 +181,40 @@ def test_each_broken_value_is_refused_by_name(path, value, words):
     key = {"vision_config.in_chans": "in_channels"}.get(path, path.split(".")[-1])
     assert "somewhere/config.json" in str(error.value) and key in str(error.value)
     assert len(str(error.value)) < 400
+
+
+STRETCHED = {"type": "yarn", "mrope_section": [1, 1, 1], "factor": 4, "original_max_position_embeddings": 32}
+TRAINED = Yarn(factor=4.0, original_max_position_embeddings=32)
+
+
+def stretched(**changes):
+    rope = {key: value for key, value in {**STRETCHED, **changes}.items() if value is not ...}
+    return config_from(edited(CONFIG, "rope_scaling", rope)).text
+
+
+def test_yarn_as_the_official_readme_says_it():
+    """The README's object, each field's default, and what stands elsewhere."""
+    assert stretched().yarn == TRAINED and stretched().mrope_section == (1, 1, 1)
+    assert stretched(type=..., rope_type="yarn") == stretched(rope_type="yarn") == stretched()
+    assert stretched(type="mrope", rope_type="yarn") == stretched()                    # what newer writers call it wins
+    assert stretched(original_max_position_embeddings=...).yarn == Yarn(4.0, 128)
+    assert stretched(factor=None).yarn == TRAINED                                       # 128 / 32
+    beside = edited(edited(CONFIG, "rope_scaling", STRETCHED), "original_max_position_embeddings", 16)
+    assert config_from(beside).text.yarn == replace(TRAINED, original_max_position_embeddings=16)
+    assert stretched(beta_fast=None, attention_factor=None) == stretched()
+    assert TRAINED.attention == pytest.approx(1.1386294361, abs=1e-10)                  # 0.1 ln 4 + 1
+    assert stretched(attention_factor=0.5).yarn.attention == 0.5 and stretched(factor=1).yarn.attention == 1
+    assert stretched(mscale=2.0, mscale_all_dim=1.0).yarn.attention == pytest.approx(1.2772588722 / 1.1386294361)
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"factor": 0.5}, "factor"), ({"factor": "4"}, "factor"), ({"factor": ...}, "factor is missing"),
+    ({"original_max_position_embeddings": 0}, "original_max"), ({"beta_fast": 0.5}, "beta_slow"),
+    ({"beta_slow": 0}, "beta_slow"), ({"attention_factor": 0}, "above 0"), ({"mscale": -1}, "mscale"),
+    ({"truncate": 1}, "true or false"), ({"rope_type": "default"}, "rope_type alone")])
+def test_yarn_that_cannot_be_meant_is_refused(changes, words):
+    with pytest.raises(ConfigError, match=words):
+        stretched(**changes)
 
 
 @pytest.mark.parametrize(("path", "value"), [
@@ -204,8 +240,11 @@ def configs(draw) -> ModelConfig:
                           st.lists(st.integers(0, vocab - 1), min_size=1).map(tuple)))
     vision = VisionConfig(depth, heads * 4 * draw(n), heads, draw(n), draw(n), patch, draw(n), 2,
                           patch * 2 * merged, full, draw(n), width)
+    some = st.floats(0.5, 2) | st.none()
+    yarn = st.builds(Yarn, st.floats(1, 64), st.integers(2, 9999), some, st.floats(2, 64), st.floats(1e-3, 2), some,
+                     some, st.booleans())
     text = TextConfig(width, draw(n), text_heads, kv, draw(n), vocab, draw(st.floats(1e-9, 1e-3)),
-                      draw(st.floats(1.0, 1e7)), section, draw(n))
+                      draw(st.floats(1.5, 1e7)), section, draw(n), yarn=draw(yarn | st.none()))
     return ModelConfig(vision, text, draw(st.booleans()), *ids, draw(st.none() | st.just(0)), ends)
 
 
@@ -219,7 +258,8 @@ anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(10**500),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4), max_leaves=8)
 paths = [*CONFIG, *(f"vision_config.{key}" for key in CONFIG["vision_config"]), "rope_scaling.type",
-         "rope_scaling.mrope_section", "text_config", "layer_types", "head_dim", "rope_parameters"]
+         "rope_scaling.mrope_section", "text_config", "layer_types", "head_dim", "rope_parameters", "rope_scaling",
+         *(f"rope_scaling.{key}" for key in ("factor", "original_max_position_embeddings", "beta_fast"))]
 
 
 @given(st.sampled_from(paths), anything)

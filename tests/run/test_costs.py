@@ -98,3 +98,26 @@ def test_the_command_says_what_it_cannot_take():
     assert said("--image", "12") == (2, "minivl: --image '12': say WIDTHxHEIGHT in pixels, as in 640x480\n")
     assert said("--model", "3b")[0] == 2
     assert "at most 200 times" in said("--model", "3B", "--image", "9000x20")[1]
+
+
+def test_costs_of_chunks_and_of_a_cache_in_bytes():
+    """The same products for the prompt, memory of a chunk, and what `KVCache` really takes."""
+    config = official_config("3B")
+    whole, parts = (costs(config, OFFICIAL_PICTURES, [(720, 1280)], 3000, chunk=chunk) for chunk in (None, 256))
+    assert {row.label: row.flops for row in whole.prefill if not row.label.endswith(("attend", "logits"))} == \
+        {row.label: row.flops for row in parts.prefill if not row.label.endswith(("attend", "logits"))}
+    held = [max(row.held for row in one.prefill if row.label == "decoder.layers.*.add_mlp")
+            for one in (whole, parts)]
+    assert held[1] <= held[0] * 272 / whole.tokens and parts.peak_bytes <= whole.peak_bytes
+    per_row = 2 * config.text.num_hidden_layers * config.text.kv_heads * (128 + 4)
+    assert costs(config, OFFICIAL_PICTURES, (), 100, 29, stored="int8").cache_bytes == 129 * per_row
+
+
+def test_explain_says_how_the_cache_is_kept():
+    run = CliRunner().invoke(app, ["explain", "--model", "7B", "--text-tokens", "1000", "--new-tokens", "24",
+                                   "--cache", "int8", "--chunk", "500", "--json"])
+    found = json.loads(run.stdout)
+    assert (found["cache"], found["chunk"], found["cache_bytes"]) == ("int8", 500, 1024 * 28 * 2 * 4 * 132)
+    text = CliRunner().invoke(app, ["explain", "--model", "3B", "--cache", "bfloat16"]).stdout
+    assert "KV cache in bfloat16" in text and "36 KiB a token" in text
+    assert CliRunner().invoke(app, ["explain", "--model", "3B", "--cache", "int3"]).exit_code != 0

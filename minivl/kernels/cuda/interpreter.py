@@ -37,7 +37,7 @@ def made(device: Device, name: str) -> Interpreter:
         return arrays.zeros(machine, shape, precision(dtype)) if fast else np.zeros(shape, dtype)
 
     return Interpreter(name, functions(machine), lambda tree: uploaded(machine, tree), zeros,
-                       lambda value: arrays.to_device(machine, value), arrays.to_host)
+                       lambda value: arrays.to_device(machine, value), arrays.to_host, caches=())
 
 
 def functions(machine: Launcher) -> dict[Function, Function]:
@@ -49,7 +49,7 @@ def functions(machine: Launcher) -> dict[Function, Function]:
     found = {plain(name): on_device(plain(name), run) for name, run in kernels.items()}
     steps = Steps(machine)
     return found | {
-        plain("cos_sin"): lambda angles, dtype: cos_sin(machine, angles, dtype),
+        plain("cos_sin"): lambda angles, dtype, factor=1.0: cos_sin(machine, angles, dtype, factor),
         plain("embed"): lambda ids, table, dtype: embed(machine, ids, table, dtype),
         model.decoder: steps.decoder,
         sampling.penalise: on_device(stage(sampling.penalise), penalise),
@@ -116,9 +116,9 @@ def put_rows(x: Array, index: np.ndarray, rows: Array) -> Array:
     return out
 
 
-def cos_sin(machine: Launcher, angles: np.ndarray, dtype: DTypeLike) -> tuple[Any, Any]:
+def cos_sin(machine: Launcher, angles: np.ndarray, dtype: DTypeLike, factor: float) -> tuple[Any, Any]:
     """Angles are the host's: a few numbers a row. Their cosine and sine are uploaded."""
-    cos, sin = plain("cos_sin")(angles, dtype)
+    cos, sin = plain("cos_sin")(angles, dtype, factor)
     return arrays.to_device(machine, cos), arrays.to_device(machine, sin)
 
 

@@ -67,7 +67,9 @@ class Step:
         numbers = [ids, cache.rows, cache.segments[:, 2:].reshape(-1)]
         device.write(self.whole, np.concatenate(numbers).astype(np.int32))
         angles = mrope_angles.definition(positions, self.w.config)         # type: ignore[attr-defined]
-        turn = definition.cos_sin.definition(angles, self.w.dtype)         # type: ignore[attr-defined]
+        yarn = self.w.config.yarn
+        by = 1.0 if yarn is None else yarn.attention
+        turn = definition.cos_sin.definition(angles, self.w.dtype, by)     # type: ignore[attr-defined]
         for array, host in zip((self.room.cos, self.room.sin), turn, strict=True):
             device.write(array.raw, np.ascontiguousarray(host).reshape(-1).view(STORED[host.dtype.name]))
 

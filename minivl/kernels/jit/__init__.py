@@ -27,6 +27,7 @@ from ...checkpoint.weight import precision
 from ...config import PreprocessorConfig
 from ...passes import patches, picture
 from .. import definition
+from ..stored import ByteRows
 from .attention import KEYS, blocks_of
 from .attention_bf16 import WIDE, blocks_of_keys
 from .build import Maker, tile_form
@@ -186,9 +187,24 @@ def attend(q: Array, k: Array, v: Array, segments: Array, causal: bool) -> Array
     blocks = blocks_of(segments, lanes // (heads // kv_heads))
     if len(blocks) and e:
         pairs = int(((blocks[:, 3] - blocks[:, 2]) * blocks[:, 1]).sum())
-        team().run(function("attention", vectors), flat(q), flat(k), flat(v), flat(out), blocks, heads,
-                   kv_heads, e, bool(causal), work=4 * pairs * heads * e)
+        team().run(function("attention", vectors), flat(by_channels(q, k)), *as_stored(k), *as_stored(v),
+                   flat(out), blocks, heads, kv_heads, e, bool(causal), work=4 * pairs * heads * e)
     return out
+
+
+def by_channels(q: Array, k: Any) -> Array:
+    """Queries (n, a, e) times the sizes of the channels that they meet in bytes of keys, so that no key
+    is multiplied: (q c) . byte = q . (c byte)."""
+    if not isinstance(k, ByteRows) or k.channels is None:
+        return q
+    return q.astype(np.float32) * np.repeat(k.channels, q.shape[1] // k.shape[1], axis=0)   # k e -> a e
+
+
+def as_stored(rows: Any) -> tuple[Array, Array]:
+    """Keys or values (r, k, e) as they lie, and their scales where they are bytes."""
+    if isinstance(rows, ByteRows):
+        return flat(rows.codes), flat(rows.scales)
+    return flat(rows), np.empty(0, np.float32)
 
 
 def in_pairs(q: Array, k: Array, v: Array, segments: Array) -> bool:

@@ -119,7 +119,8 @@ def room(z: Sizes, dtype: np.dtype, threads: int, format: str) -> Room:
     return found
 
 
-INTERPRETER = Interpreter("jit", {**jit.STAGES, model.decoder_layer: decoder_layer}, prepare=jit.prepare)
+INTERPRETER = Interpreter("jit", {**jit.STAGES, model.decoder_layer: decoder_layer}, prepare=jit.prepare,
+                          chunk=2048)
 
 
 def __getattr__(name: str) -> Any:

@@ -81,13 +81,15 @@ def decoder_layer(product: Any, attend: Any, meet: Any, meet_at_the_end: Any, co
         """x, out (s * d) float32 or bfloat16 bits; w: Weights, stored: Stored, room: Room, sizes: Sizes"""
         s, d, a, k, e, h = sizes
         normed, nothing, wide = room.normed[me], x[:0], (a + 2 * k) * e
+        no_scales = room.sums[me][:0]                          # keys and values are no bytes here
         for row in range(s):
             normalise(x, row * d, w.norm1, eps1, normed, row * d, d)
         product(me, team, met, 1, normed, w.qkv, nothing, room.projected, room.sums, s, d, wide)
         meet(met, team, 1)
         turn_and_keep(me, team, room.projected, room.q, stored, s, a, k, e)
         meet(met, team, 2)
-        attend(me, team, room.q, stored.k, stored.v, room.attended, stored.blocks, a, k, e, True)
+        attend(me, team, room.q, stored.k, no_scales, stored.v, no_scales, room.attended, stored.blocks,
+               a, k, e, True)
         meet(met, team, 3)
         product(me, team, met, 2, room.attended, w.out, x, room.stream, room.sums, s, a * e, d)
         meet(met, team, 4)

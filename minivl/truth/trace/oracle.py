@@ -91,7 +91,7 @@ def _exact_rotary(module: Module, x: torch.Tensor, position_ids: torch.Tensor
                   ) -> tuple[torch.Tensor, torch.Tensor]:
     angles = rotary_angles(module, position_ids).double()
     both = torch.cat([angles, angles], dim=-1)
-    return both.cos(), both.sin()
+    return both.cos() * module.attention_scaling, both.sin() * module.attention_scaling    # YaRN's; else 1
 
 
 def rotary_angles(module: Module, position_ids: torch.Tensor) -> torch.Tensor:
