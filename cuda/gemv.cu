@@ -123,11 +123,20 @@ __device__ __forceinline__ int place(int i) {
   return ((load / WARP * PIECES + piece) * WARP + load % WARP) * vector + i % vector;
 }
 
+// The first bytes of `count` rows of w from `row` on are asked for while the kernel in front of this one still runs.
+#define AHEAD (THREADS / 2 * LINE)                             // bytes, at most: 64 KB a processor with four blocks
+__device__ __forceinline__ void ask_ahead(const weight* w, int row, int count, int pitch) {
+  const size_t row_bytes = (size_t)pitch * WEIGHT / 8;
+  prefetch(reinterpret_cast<const char*>(w) + row * row_bytes, min(count * row_bytes, (size_t)AHEAD));
+}
+
 // ROWS rows of x, each of `length` numbers, a multiple of STRETCH; what lies beyond k is zero. Where has_norm says so,
 // what is multiplied is the RMS norm of the rows (norm.cu) with the weight `norm`: every block forms it anew, which
-// costs less than a launch of its own. `parts`: WARPS floats of shared memory.
+// costs less than a launch of its own. Here is where a kernel waits for the one in front of it. `parts`: WARPS floats of
+// shared memory.
 __device__ __forceinline__ void load_rows(const real* __restrict__ x, real* shared, float* parts, int k, int length,
                                           const float* __restrict__ norm, float eps, int has_norm) {
+  wait_for_former();
   for (int m = 0; m < ROWS; m++) {
     const real* row = x + (size_t)m * k;
     float turn = 1.f;
@@ -283,9 +292,12 @@ gemv_vectorised(const real* __restrict__ x, const weight* __restrict__ w, const 
   int length = (pitch + STRETCH - 1) / STRETCH * STRETCH;
   real* rows_of_x = reinterpret_cast<real*>(shared);
   float* parts = reinterpret_cast<float*>(rows_of_x + ROWS * length);
-  load_rows(x, rows_of_x, parts, k, length, norm, eps, has_norm);
   int warp = threadIdx.x / WARP, pairs = WARPS / slices;       // of rows, that the block works on at a time
-  for (int pair = blockIdx.x * pairs; pair * TWO < n; pair += gridDim.x * pairs) {
+  int begin = blockIdx.x * pairs, step = gridDim.x * pairs;
+  ask_ahead(w, begin * TWO, min(pairs * TWO, n - begin * TWO), pitch);
+  load_rows(x, rows_of_x, parts, k, length, norm, eps, has_norm);
+  for (int pair = begin; pair * TWO < n; pair += step) {
+    if ((pair + step) * TWO >= n) let_next_begin();            // the block's last rows
     int first = (pair + warp / slices) * TWO;
     int row[TWO] = {min(first, n - 1), min(first + 1, n - 1)};       // beyond the last: worked out, not written
     float sum[TWO][ROWS];
@@ -313,9 +325,13 @@ gemv_gate_up(const real* __restrict__ x, const weight* __restrict__ w, const flo
   int length = (pitch + STRETCH - 1) / STRETCH * STRETCH;
   real* rows_of_x = reinterpret_cast<real*>(shared);
   float* parts = reinterpret_cast<float*>(rows_of_x + ROWS * length);
-  load_rows(x, rows_of_x, parts, k, length, norm, eps, has_norm);
   int warp = threadIdx.x / WARP, pairs = WARPS / slices;
-  for (int pair = blockIdx.x * pairs; pair < n; pair += gridDim.x * pairs) {
+  int begin = blockIdx.x * pairs, step = gridDim.x * pairs;
+  ask_ahead(w, begin, min(pairs, n - begin), pitch);
+  ask_ahead(w, n + begin, min(pairs, n - begin), pitch);
+  load_rows(x, rows_of_x, parts, k, length, norm, eps, has_norm);
+  for (int pair = begin; pair < n; pair += step) {
+    if (pair + step >= n) let_next_begin();
     int i = pair + warp / slices, gate_row = min(i, n - 1);
     int row[TWO] = {gate_row, n + gate_row};
     float sum[TWO][ROWS];
@@ -344,9 +360,13 @@ gemv_qkv(const real* __restrict__ x, const weight* __restrict__ w, const float* 
   int length = (pitch + STRETCH - 1) / STRETCH * STRETCH;
   real* rows_of_x = reinterpret_cast<real*>(shared);
   float* parts = reinterpret_cast<float*>(rows_of_x + ROWS * length);
-  load_rows(x, rows_of_x, parts, k, length, norm, eps, has_norm);
   int warp = threadIdx.x / WARP, pairs = WARPS / slices, all = (heads + 2 * kv_heads) * half;
-  for (int pair = blockIdx.x * pairs; pair < all; pair += gridDim.x * pairs) {
+  int begin = blockIdx.x * pairs, step = gridDim.x * pairs, ahead = begin / half * half + begin;
+  ask_ahead(w, ahead, min(pairs, half - begin % half), pitch);
+  ask_ahead(w, ahead + half, min(pairs, half - begin % half), pitch);
+  load_rows(x, rows_of_x, parts, k, length, norm, eps, has_norm);
+  for (int pair = begin; pair < all; pair += step) {
+    if (pair + step >= all) let_next_begin();
     // 1. which two channels these are, and their products
     int mine = pair + warp / slices, p = min(mine, all - 1);
     int head = p / half, i = p % half;

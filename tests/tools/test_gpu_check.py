@@ -24,7 +24,7 @@ def test_the_whole_way_on_the_processor(tmp_path, capsys):
     assert all("found" in part for part in found.values()), found
     assert found["kernels"]["found"]["cases"] > 150 and found["stages in float32"]["found"]["stages"] > 40
     said = capsys.readouterr().out
-    assert "0 wrong" in said and "tokens a second" in said and "| decode_part |" in said
+    assert "0 wrong" in said and "tokens a second" in said and "| decode_attend |" in said
 
 
 @needs_compiler
@@ -33,10 +33,10 @@ def test_every_measured_call_can_be_launched():
     sizes, machine = on_the_processor(), Launcher(Processor())
     wanted = {call.kernel: call for call in plan.calls_of(sizes)}
     assert set(wanted) == set(speed.WORK)
-    for name in ("gemv_qkv", "gemv_gate_up", "decode_part", "add_rms_norm", "best_of_parts", "rotate_into_cache"):
+    for name in ("gemv_qkv", "gemv_gate_up", "decode_attend", "add_rms_norm", "best_of_parts", "rotate_into_cache"):
         speed.work_of(machine, wanted[name])()
     texts = "".join(sources.text(name) for name in sources.names())
-    assert all(re.search(rf"\b{name}\(", texts) for name in [*wanted, "decode_combine", "embed"])
+    assert all(re.search(rf"\b{name}\(", texts) for name in [*wanted, "embed"])
 
 
 @needs_compiler

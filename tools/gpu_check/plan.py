@@ -86,14 +86,13 @@ def step_of(config: ModelConfig, keys: int, kind: str = "bf16") -> list[Call]:
         gemv("gemv_vectorised", d, c.intermediate_size, layers, kind),
         gemv("gemv_vectorised", c.vocab_size, d, 1, "int8" if kind != "bf16" else kind),
         Call(
-            "decode_part",
+            "decode_attend",
             {"keys": keys, "heads": a, "kv_heads": kv, "e": e},
             4 * keys * kv * e,
             4 * keys * a * e,
             calls.decode_shared(a // kv, e, 2),
             layers,
         ),
-        Call("decode_combine", {"heads": a, "e": e}, 2 * a * e, 0, 0, layers),
         Call("best_of_parts", {"v": c.vocab_size}, 2 * c.vocab_size, 2 * c.vocab_size, 64, 1),
         Call("embed", {"d": d}, 4 * d, 0, 0, 1),
     ]
@@ -104,7 +103,7 @@ def calls_of(sizes: Sizes) -> list[Call]:
     config, c, v = sizes.config, sizes.config.text, sizes.config.vision
     d, inner, rows = c.hidden_size, c.intermediate_size, sizes.rows
     patches, window = prod(sizes.picture) * 4, v.window_cells**2 * v.spatial_merge_size**2
-    measured = [call for call in step_of(config, sizes.cached) if call.kernel not in ("decode_combine", "embed")]
+    measured = [call for call in step_of(config, sizes.cached) if call.kernel != "embed"]
     a, kv, e = c.heads, c.kv_heads, c.head_dim
     measured += [gemv(f"gemv_{rung}", inner, d) for rung in ("naive", "warp")]
     measured += [gemv("gemv_vectorised", inner, d)]
@@ -153,10 +152,7 @@ def predicted(config: ModelConfig, keys: int, kind: str = "bf16", card: float = 
 
 def rows(sizes: Sizes, built: list[Built]) -> Iterator[tuple[str, ...]]:
     """A line for each call, in the order of HEADER."""
-    for call in [
-        *calls_of(sizes),
-        *(one for one in step_of(sizes.config, sizes.cached) if one.kernel == "decode_combine"),
-    ]:
+    for call in calls_of(sizes):
         shape = " ".join(f"{key}={value}" for key, value in call.shape.items())
         yield (
             call.kernel,

@@ -23,7 +23,7 @@ FEW = 4                                         # rows that a matrix is multipli
 QUERIES = {"naive": 32, "tiled": 32, "vectorised": 32, "tensor": 64}         # of a block of attention
 WIDTHS = (16, 32, 48, 64, 80, 96, 112, 128)     # heads that attention on tensor cores takes
 KEYS_AT_LEAST = 256                             # of a split of decoding
-MOST_SHARE = 8                                  # query heads of a key-value head in `decode_part`
+MOST_SHARE = 8                                  # query heads of a key-value head in `decode_attend`
 WARPS, TWO = 8, 2                               # of a block of gemv; rows of a warp
 IN_LOAD = {"bf16": 8, "f32": 4, "int8": 16, "int4": 32}
 WEIGHT = {"bf16": 16, "f32": 32, "int8": 8, "int4": 4}
@@ -119,28 +119,27 @@ def decode(q: Array, k: Array, v: Array, segments: np.ndarray, out: Array) -> Ar
     return out
 
 
-def decode_parts(q: Array, splits: int) -> tuple[Raw, Raw, Raw]:
-    """Memory for what the splits give: most, total, sums."""
+def decode_parts(q: Array, splits: int) -> tuple[Raw, Raw, Raw, Raw]:
+    """Memory for what the splits give: most, total, sums; and how many have given theirs: zeros, which each
+    launch leaves as it found them."""
     new, n = q.machine.device.empty, q.shape[0] * q.shape[1] * splits
-    return new(n, np.float32), new(n, np.float32), new(n * q.shape[2], np.float32)
+    arrived = q.machine.device.zeros(q.shape[0] * q.shape[1], np.uint32)
+    return new(n, np.float32), new(n, np.float32), new(n * q.shape[2], np.float32), arrived
 
 
 def decode_shared(share: int, e: int, itemsize: int) -> int:
-    """Bytes of shared memory of `decode_part`."""
-    return 4 * (share * e + 4 * share * (32 + 2 + e)) + 4 * 32 * (e * itemsize + 16)
+    """Bytes of shared memory of `decode_attend`."""
+    return 4 * (share * e + 4 * share * (32 + 2 + e) + 1) + 4 * 32 * (e * itemsize + 16)
 
 
-def decode_into(q: Array, k: Array, v: Array, spans: Raw, splits: int, parts: tuple[Raw, Raw, Raw],
-                out: Array) -> None:
-    """The two kernels of decoding, on memory that is there."""
+def decode_into(q: Array, k: Array, v: Array, spans: Raw, splits: int, parts: tuple[Raw, ...], out: Array
+                ) -> None:
+    """Attention of decoding, on memory that is there (`decode_parts`)."""
     n, heads, e = q.shape
-    kv_heads = k.shape[1]
-    share, known = heads // kv_heads, {"HEAD": e, "BF16": bf16(q), "SHARE": heads // kv_heads}
-    q.machine("decode_attention", "decode_part", (splits, kv_heads, n), 128,
-              (q.flat, k.flat, v.flat, spans, *parts, np.int32(kv_heads), np.float32(e ** -0.5)),
-              decode_shared(share, e, q.dtype.itemsize), **known)
-    q.machine("decode_attention", "decode_combine", (n * heads,), e, (*parts, out.flat, np.int32(splits)),
-              **known)
+    kv_heads, share = k.shape[1], heads // k.shape[1]
+    args = (q.flat, k.flat, v.flat, spans, *parts, out.flat, np.int32(kv_heads), np.float32(e ** -0.5))
+    q.machine("decode_attention", "decode_attend", (splits, kv_heads, n), 128, args,
+              decode_shared(share, e, q.dtype.itemsize), early=True, HEAD=e, BF16=bf16(q), SHARE=share)
 
 
 # ----------------------------------------------------------------------------------------------- products
@@ -167,7 +166,8 @@ def gemv(x: Array, w: Resident, bias: Raw | None = None, residual: Array | None 
         args += [np.int32(slices), *before(machine, norm)]
     else:
         grid, shared = blocks(w.shape[0], THREADS if rung == "naive" else WARPS), 0
-    machine("gemv", f"gemv_{rung}", (grid,), THREADS, args, shared, **gemv_constants(x, w))
+    machine("gemv", f"gemv_{rung}", (grid,), THREADS, args, shared, early=rung == "vectorised",
+            **gemv_constants(x, w))
     return out
 
 
@@ -187,7 +187,7 @@ def gate_up(x: Array, w: Resident, bias: Raw | None = None, slices: int | None =
     args = (x.flat, w.numbers, *tables(w), unread(machine, bias), out.flat, np.int32(inner), np.int32(k),
             np.int32(w.pitch), np.int32(bias is not None), np.int32(slices), *before(machine, norm))
     machine("gemv", "gemv_gate_up", (grid_of(machine, inner * slices, WARPS),), THREADS, args,
-            gemv_shared(x, w), **gemv_constants(x, w))
+            gemv_shared(x, w), early=True, **gemv_constants(x, w))
     return out
 
 
@@ -209,7 +209,7 @@ def qkv(x: Array, w: Resident, bias: Raw | None, turn: tuple[Array, Array], q: A
             np.int32(x.shape[1]), np.int32(w.pitch), np.int32(bias is not None), np.int32(slices),
             *before(machine, norm))
     machine("gemv", "gemv_qkv", (grid_of(machine, pairs * slices, WARPS),), THREADS, args,
-            gemv_shared(x, w), **gemv_constants(x, w))
+            gemv_shared(x, w), early=True, **gemv_constants(x, w))
 
 
 def tables(w: Resident) -> tuple[Raw, Raw]:
