@@ -123,8 +123,10 @@ __device__ __forceinline__ int place(int i) {
   return ((load / WARP * PIECES + piece) * WARP + load % WARP) * vector + i % vector;
 }
 
-// The first bytes of `count` rows of w from `row` on are asked for while the kernel in front of this one still runs.
-#define AHEAD (THREADS / 2 * LINE)                             // bytes, at most: 64 KB a processor with four blocks
+// The first bytes of `count` rows of w from `row` on are asked for while the kernel in front of this one still runs:
+// those that a block works on in its first two rounds.
+#define EARLIEST 2                                             // rounds
+#define AHEAD (THREADS / 2 * LINE)                             // bytes at a time, at most
 __device__ __forceinline__ void ask_ahead(const weight* w, int row, int count, int pitch) {
   const size_t row_bytes = (size_t)pitch * WEIGHT / 8;
   prefetch(reinterpret_cast<const char*>(w) + row * row_bytes, min(count * row_bytes, (size_t)AHEAD));
@@ -294,7 +296,8 @@ gemv_vectorised(const real* __restrict__ x, const weight* __restrict__ w, const 
   float* parts = reinterpret_cast<float*>(rows_of_x + ROWS * length);
   int warp = threadIdx.x / WARP, pairs = WARPS / slices;       // of rows, that the block works on at a time
   int begin = blockIdx.x * pairs, step = gridDim.x * pairs;
-  ask_ahead(w, begin * TWO, min(pairs * TWO, n - begin * TWO), pitch);
+  for (int pair = begin; pair < begin + EARLIEST * step && pair * TWO < n; pair += step)
+    ask_ahead(w, pair * TWO, min(pairs * TWO, n - pair * TWO), pitch);
   load_rows(x, rows_of_x, parts, k, length, norm, eps, has_norm);
   for (int pair = begin; pair * TWO < n; pair += step) {
     if ((pair + step) * TWO >= n) let_next_begin();            // the block's last rows
@@ -327,8 +330,10 @@ gemv_gate_up(const real* __restrict__ x, const weight* __restrict__ w, const flo
   float* parts = reinterpret_cast<float*>(rows_of_x + ROWS * length);
   int warp = threadIdx.x / WARP, pairs = WARPS / slices;
   int begin = blockIdx.x * pairs, step = gridDim.x * pairs;
-  ask_ahead(w, begin, min(pairs, n - begin), pitch);
-  ask_ahead(w, n + begin, min(pairs, n - begin), pitch);
+  for (int pair = begin; pair < begin + EARLIEST * step && pair < n; pair += step) {
+    ask_ahead(w, pair, min(pairs, n - pair), pitch);
+    ask_ahead(w, n + pair, min(pairs, n - pair), pitch);
+  }
   load_rows(x, rows_of_x, parts, k, length, norm, eps, has_norm);
   for (int pair = begin; pair < n; pair += step) {
     if (pair + step >= n) let_next_begin();
@@ -361,9 +366,12 @@ gemv_qkv(const real* __restrict__ x, const weight* __restrict__ w, const float* 
   real* rows_of_x = reinterpret_cast<real*>(shared);
   float* parts = reinterpret_cast<float*>(rows_of_x + ROWS * length);
   int warp = threadIdx.x / WARP, pairs = WARPS / slices, all = (heads + 2 * kv_heads) * half;
-  int begin = blockIdx.x * pairs, step = gridDim.x * pairs, ahead = begin / half * half + begin;
-  ask_ahead(w, ahead, min(pairs, half - begin % half), pitch);
-  ask_ahead(w, ahead + half, min(pairs, half - begin % half), pitch);
+  int begin = blockIdx.x * pairs, step = gridDim.x * pairs;
+  for (int pair = begin; pair < begin + EARLIEST * step && pair < all; pair += step) {
+    int row = pair / half * half + pair, count = min(pairs, half - pair % half);       // of one head
+    ask_ahead(w, row, count, pitch);
+    ask_ahead(w, row + half, count, pitch);
+  }
   load_rows(x, rows_of_x, parts, k, length, norm, eps, has_norm);
   for (int pair = begin; pair < all; pair += step) {
     if (pair + step >= all) let_next_begin();

@@ -22,9 +22,11 @@ THREADS = 256                                   # of a block, where a thread tak
 FEW = 4                                         # rows that a matrix is multiplied by without cuBLAS
 QUERIES = {"naive": 32, "tiled": 32, "vectorised": 32, "tensor": 64}         # of a block of attention
 WIDTHS = (16, 32, 48, 64, 80, 96, 112, 128)     # heads that attention on tensor cores takes
-KEYS_AT_LEAST = 256                             # of a split of decoding
+KEYS_AT_LEAST = 128                             # of a split of decoding: one tile of its four warps
 MOST_SHARE = 8                                  # query heads of a key-value head in `decode_attend`
 WARPS, TWO = 8, 2                               # of a block of gemv; rows of a warp
+RESIDENT = 3                                    # blocks of gemv on a processor at a time, by their registers
+EARLIEST, AHEAD = 2, 16384                      # rounds of gemv whose weights are asked for before, bytes at most
 IN_LOAD = {"bf16": 8, "f32": 4, "int8": 16, "int4": 32}
 WEIGHT = {"bf16": 16, "f32": 32, "int8": 8, "int4": 4}
 
@@ -234,14 +236,14 @@ def gemv_shared(x: Array, w: Resident) -> int:
 
 
 def slices_of(machine: Launcher, rows: int) -> int:
-    """How many warps share two rows of w: as many as give the card 32 warps a processor."""
-    warps = blocks(rows, TWO)
-    return next((slices for slices in (1, 2, 4) if warps * slices >= 32 * machine.device.processors), 8)
+    """How many warps share two rows of w: as many as give the card as many warps as it holds."""
+    warps, wanted = blocks(rows, TWO), RESIDENT * WARPS * machine.device.processors
+    return next((slices for slices in (1, 2, 4) if warps * slices >= wanted), 8)
 
 
 def grid_of(machine: Launcher, work: int, each: int) -> int:
-    """Blocks for so much work, and at most eight a processor: x is read once a block."""
-    return min(blocks(work, each), 8 * machine.device.processors)
+    """Blocks for so much work, and at most those that the card holds: x is read once a block."""
+    return min(blocks(work, each), RESIDENT * machine.device.processors)
 
 
 def fits(x: Array, w: Resident) -> bool:

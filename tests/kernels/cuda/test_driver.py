@@ -17,9 +17,10 @@ DRIVER = """
 #define cuLaunchKernelEx declared_there
 #include <cuda.h>
 #undef cuLaunchKernelEx
-static unsigned shape[7]; static void* stream; static int allowed[3]; static float scale; static long n; static void* x;
+static unsigned shape[7]; static void *stream, *x; static int allowed[3]; static float scale; static long n;
 extern "C" int cuLaunchKernelEx(const CUlaunchConfig* c, CUfunction f, void** args, void** extra) {
-  unsigned seen[7] = {c->gridDimX, c->gridDimY, c->gridDimZ, c->blockDimX, c->blockDimY, c->blockDimZ, c->sharedMemBytes};
+  unsigned seen[7] = {c->gridDimX, c->gridDimY, c->gridDimZ, c->blockDimX, c->blockDimY, c->blockDimZ,
+                      c->sharedMemBytes};
   for (int i = 0; i < 7; i++) shape[i] = seen[i];
   stream = c->hStream;
   allowed[0] = c->numAttrs;
