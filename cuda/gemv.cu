@@ -17,50 +17,27 @@
 // other row of its down matrix begins in the middle. Each row is read from its first number: single ones up to the
 // next 16 bytes, whole vectors, and single ones at the end.
 //
-// -DWEIGHT=16: w is bfloat16, 32: float32, 8: int8 with a scale for each row (w = number * scale), 4: int4, groups of
-// 128 neighbours along k (w = (number - zero) * scale; eight numbers in a word, the lowest k in the lowest bits).
-// int8 rows are padded to 16 numbers, int4 rows to 128: `pitch` is the length of a row in numbers.
-// `residual` may be `y` itself. -DROWS=1..4. scales: (n) for int8, (n, pitch / 128) for int4; zeros: as scales for int4; else both are not read.
+// `residual` may be `y` itself. -DROWS=1..4, -DWEIGHT: how w is kept (weights.cuh).
 #include "minivl.cuh"
-#ifndef WEIGHT
-#define WEIGHT 16
-#endif
+#include "weights.cuh"
 #ifndef ROWS
 #define ROWS 1
 #endif
 
-#define GROUP 128                                              // neighbours along k with one scale in int4
 #define WARPS 8
 #define THREADS (WARPS * WARP)
 #define TWO 2                                                  // rows of w that a warp works on at a time
 
+// Weights in 16 bytes.
 #if WEIGHT == 16
-typedef bf16 weight;
 #define IN_LOAD 8
 #elif WEIGHT == 32
-typedef float weight;
 #define IN_LOAD 4
 #elif WEIGHT == 8
-typedef signed char weight;
 #define IN_LOAD 16
 #else
-typedef unsigned weight;                                       // eight numbers
 #define IN_LOAD 32
 #endif
-
-// One weight as a number.
-__device__ __forceinline__ float number_at(const weight* __restrict__ w, const float* __restrict__ scales,
-                                           const float* __restrict__ zeros, int row, int i, int pitch) {
-#if WEIGHT == 16 || WEIGHT == 32
-  return widen(w[(size_t)row * pitch + i]);
-#elif WEIGHT == 8
-  return (float)w[(size_t)row * pitch + i] * scales[row];
-#else
-  size_t at = (size_t)row * pitch + i;
-  size_t group = (size_t)row * (pitch / GROUP) + i / GROUP;
-  return ((float)(w[at / 8] >> at % 8 * 4 & 15u) - zeros[group]) * scales[group];
-#endif
-}
 
 __device__ __forceinline__ float silu(float x) { return rounded(x / (1.f + __expf(-x))); }
 

@@ -16,7 +16,7 @@ import numpy as np
 from ...door.errors import ArgumentError
 from .arrays import FLOAT32, Array, bf16, copied, empty, integers, rows_of, zeros
 from .device import Launcher, Raw
-from .weights import Resident
+from .weights import WEIGHT, Resident
 
 THREADS = 256                                   # of a block, where a thread takes one number
 FEW = 4                                         # rows that a matrix is multiplied by without cuBLAS
@@ -28,7 +28,6 @@ WARPS, TWO = 8, 2                               # of a block of gemv; rows of a 
 RESIDENT = 3                                    # blocks of gemv on a processor at a time, by their registers
 EARLIEST, AHEAD = 2, 16384                      # rounds of gemv whose weights are asked for before, bytes at most
 IN_LOAD = {"bf16": 8, "f32": 4, "int8": 16, "int4": 32}
-WEIGHT = {"bf16": 16, "f32": 32, "int8": 8, "int4": 4}
 
 
 def blocks(n: int, each: int = THREADS) -> int:
@@ -356,9 +355,9 @@ def take_rows(x: Array, index: np.ndarray) -> Array:
 
 
 def embed_into(ids: Raw, count: int, table: Resident, out: Array) -> None:
-    """Rows of the embedding table; a table of integers is read through its scales on the host."""
-    out.machine("rows", "embed", (count,), 128, (table.numbers, ids, out.flat, np.int32(table.pitch)),
-                TABLE=WEIGHT[table.kind], BF16=bf16(out))
+    """Rows of the embedding table, however it is kept."""
+    args = (table.numbers, *tables(table), ids, out.flat, np.int32(table.shape[1]), np.int32(table.pitch))
+    out.machine("rows", "embed", (count,), 128, args, WEIGHT=WEIGHT[table.kind], BF16=bf16(out))
 
 
 # ----------------------------------------------------------------------------------------------- sampling
@@ -409,14 +408,18 @@ def resize_axis(machine: Launcher, pixels: Raw, shape: tuple[int, int, int], fir
     return out
 
 
-def patchify(machine: Launcher, frames: Raw, levels: np.ndarray, shape: tuple[int, int, int], size: int,
-             pair: int, merge: int) -> Raw:
-    """Frames (t, h, u, 3) of bytes through a table (3, 256) into patches; shape: frames, rows and columns
-    of patches."""
-    n, gh, gw = shape
-    total = blocks(n, pair) * gh * gw * 3 * pair * size * size
-    out = machine.device.empty(total, np.float32)
-    args: tuple[Any, ...] = (frames, machine.device.upload(levels.reshape(-1)), out,
-                             *map(np.int32, (n, gh, gw, size, pair, merge)))
-    machine("pixels", "patchify", (blocks(total),), THREADS, args)
+def standardise(machine: Launcher, pixels: Raw, levels: np.ndarray, frames: int, area: int) -> Raw:
+    """Bytes (frames, area, 3) through a table (3, 256) -> (frames, 3, area) float32."""
+    out = machine.device.empty(frames * 3 * area, np.float32)
+    args = (pixels, machine.device.upload(levels.reshape(-1)), out, np.int64(frames), np.int32(area))
+    machine("pixels", "standardise", (blocks(frames * 3 * area),), THREADS, args)
+    return out
+
+
+def patchify(frames: Array, grid: tuple[int, int, int], size: int, pair: int, merge: int) -> Array:
+    """n 3 h u -> p x; grid: pairs of frames, rows and columns of patches."""
+    (t, gh, gw), machine, x = grid, frames.machine, packed(frames)
+    out = empty(machine, (t * gh * gw, 3 * pair * size * size), FLOAT32)
+    args = (x.flat, out.flat, *map(np.int32, (len(x), gh, gw, size, pair, merge)))
+    machine("pixels", "patchify", (blocks(out.size),), THREADS, args)
     return out

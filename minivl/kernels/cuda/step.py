@@ -142,8 +142,6 @@ class Steps:
                     for m in (layer.qkv, layer.out, layer.mlp.gate_up, layer.mlp.down)]
         if not all(isinstance(m, Resident) for m in (w.embed, *matrices)):
             return False
-        if resident(w.embed).scales is not None:                         # its rows are scaled by the host
-            return False
         rows = [empty_rows(self.machine, n, m.shape[1], w.dtype) for m in matrices]
         return (c.head_dim * cache.k.dtype.itemsize % 16 == 0 and c.head_dim <= 128
                 and c.heads // c.kv_heads <= calls.MOST_SHARE
