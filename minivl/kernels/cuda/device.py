@@ -277,8 +277,8 @@ def has_toolkit() -> bool:
 
 
 def gpu(**options: Any) -> Device:
-    """The first GPU; options are those of `GPU`. Raises NoDevice, which says which of driver, CuPy and toolkit is
-    missing."""
+    """The first GPU; options are those of `GPU`. Raises NoDevice, which says which of driver, CuPy and
+    toolkit is missing."""
     if lacking := missing():
         raise NoDevice('kernels="cuda" needs a GPU, and here there is ' + "; ".join(lacking) +
                        '. Without a GPU the same kernels run on the processor, slowly: kernels="cuda-runner"')

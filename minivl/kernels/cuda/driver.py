@@ -1,12 +1,13 @@
-"""A kernel that begins before the one in front of it has ended: the one launch that CuPy has no word for.
+"""A kernel that begins before the one in front of it has ended: the launch that CuPy has no word for.
 
     launch_early(driver(), kernel.kernel.ptr, Shape((132,), 256, 4096), stream, (x, w, np.int32(n)))
 
-Between two kernels of a stream a card stands still: the last blocks of the first one end, the second one is started,
-and its first loads are on their way. A launch with the attribute of programmatic stream serialization lets the second
-kernel start as soon as all blocks of the first have said so (`let_next_begin` in `minivl.cuh`); it waits for the end of
-the first one itself (`wait_for_former`). Source: CUDA Programming Guide, "Programmatic Dependent Launch and
-Synchronization"; structures: cuda.h of CUDA 12 and 13.
+Between two kernels of a stream a card stands still: the last blocks of the first one end, the second
+one is started, and its first loads are on their way. A launch with the attribute of programmatic stream
+serialization lets the second kernel start as soon as all blocks of the first have said so
+(`let_next_begin` in `minivl.cuh`); it waits for the end of the first one itself (`wait_for_former`).
+Source: CUDA Programming Guide, "Programmatic Dependent Launch and Synchronization"; structures: cuda.h
+of CUDA 12 and 13. On a card it has not run yet.
 
 Read next: `device.py`, who calls this; `cuda/gemv.cu`, what a kernel does before it waits.
 """
@@ -44,7 +45,8 @@ class Attribute(ctypes.Structure):
 class Config(ctypes.Structure):
     """CUlaunchConfig"""
     _fields_ = (*((name, ctypes.c_uint) for name in ("gx", "gy", "gz", "bx", "by", "bz", "shared")),
-                ("stream", ctypes.c_void_p), ("attributes", ctypes.POINTER(Attribute)), ("count", ctypes.c_uint))
+                ("stream", ctypes.c_void_p), ("attributes", ctypes.POINTER(Attribute)),
+                ("count", ctypes.c_uint))
 
 
 def driver() -> Any | None:
@@ -68,8 +70,9 @@ def launch_early(library: Any, function: int, shape: Shape, stream: int, args: S
     config = Config(x, y, z, shape.block, 1, 1, shape.shared, stream, ctypes.pointer(attribute), 1)
     code = library.cuLaunchKernelEx(ctypes.byref(config), ctypes.c_void_p(function), pointers, None)
     if code:
-        raise LaunchRefused(f"cuLaunchKernelEx failed with CUDA error {code}: grid {tuple(shape.grid)}, block "
-                            f"{shape.block}, {shape.shared} bytes of shared memory; cuda.h says what the code means")
+        raise LaunchRefused(f"cuLaunchKernelEx failed with CUDA error {code}: grid {tuple(shape.grid)}, "
+                            f"block {shape.block}, {shape.shared} bytes of shared memory; cuda.h says what "
+                            "the code means")
 
 
 def word(value: Any) -> Any:

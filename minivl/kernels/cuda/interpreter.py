@@ -205,11 +205,12 @@ def uploaded_bytes(machine: Launcher, pixels: np.ndarray) -> Array:
 
 
 def normalise(machine: Launcher, pixels: Any, config: PreprocessorConfig) -> Any:
-    """h u 3 -> 3 h u, and t h u 3 -> t 3 h u: through a table of all levels, which the definition made."""
+    """h u 3 -> 3 h u, and t h u 3 -> t 3 h u: by a table of all levels, which the definition makes."""
     if pixels.dtype != np.uint8 or not all(pixels.shape):
         return picture.standardise(pixels, config)
     held = pixels if isinstance(pixels, Array) else uploaded_bytes(machine, pixels)
-    levels = picture.standardise(np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2), config)
+    every = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)          # 1 256 3
+    levels = picture.standardise(every, config)                                          # -> 3 1 256
     *frames, h, u, _ = pixels.shape
     raw = calls.standardise(machine, held.flat, np.ascontiguousarray(levels), prod(frames), h * u)
     return Array(machine, raw, (*frames, 3, h, u), arrays.FLOAT32)

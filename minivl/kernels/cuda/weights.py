@@ -21,7 +21,7 @@ from .device import Launcher, Raw
 GROUP = 128                                     # neighbours along k with one scale in int4
 FLOAT32 = np.dtype(np.float32)
 MULTIPLE = {"int8": 16, "int4": GROUP}          # to which rows are padded
-WEIGHT = {"bf16": 16, "f32": 32, "int8": 8, "int4": 4}         # a kind in the words of weights.cuh: its bits
+WEIGHT = {"bf16": 16, "f32": 32, "int8": 8, "int4": 4}         # a kind as weights.cuh says it: its bits
 
 
 class Resident:

@@ -34,7 +34,7 @@ from minivl.kernels.cuda.device import Launcher, Processor
 
 from .cases import FILES, Case, wrong
 
-SECONDS = 4                                                # of processor time for a case; 0.7 are the most that one needs
+SECONDS = 4                                                # of processor time for a case, which needs 0.7 at most
 MACHINES = (("check", "random", 1), ("address", "forward", 0), ("plain", "random", 2))
 
 # kind: a pattern, and what stands in its place. The patterns count on how the kernels are written: operators have
