@@ -150,6 +150,34 @@ def calls_of(sizes: Sizes) -> list[Call]:
     ]
 
 
+def small_calls(sizes: Sizes) -> list[Call]:
+    """The kernels that are not measured apart: they move each number once, and few of them."""
+    c, v, rows = sizes.config.text, sizes.config.vision, sizes.rows
+    d, a, e, words = c.hidden_size, c.heads, c.head_dim, c.vocab_size
+    size, patches = v.patch_size, prod(sizes.picture) * 4
+    pixels = patches * size**2  # of a picture
+    number, row, x = rows * d, {"rows": rows, "d": d}, patches * 6 * size**2
+    return [
+        Call("rms_norm_naive", row, 4 * number, 4 * number),
+        Call("rms_norm", row, 4 * number, 4 * number, 32),
+        Call("add", row, 6 * number, number),
+        Call("rotate", {"rows": rows, "heads": a, "e": e}, 4 * rows * a * e, 3 * rows * a * e),
+        Call("take_rows", row, 4 * number, 0),
+        Call("put_rows", row, 4 * number, 0),
+        Call("embed", row, 4 * number, 0),
+        Call("expand", {"n": d, "k": d, "kind": "int4"}, d * d * 5 // 2, 2 * d * d),
+        Call("to_float32", row, 6 * number, 0),
+        Call("to_bfloat16", row, 6 * number, 0),
+        Call("finish", row, 6 * number, number),
+        Call("best_of_row", {"rows": 1}, 8 * 32, 32),
+        Call("penalise", {"v": words}, 10 * words, words),
+        Call("mark", {"ids": rows}, 12 * rows, rows),
+        Call("resize_axis", {"pixels": pixels, "taps": 8}, 6 * pixels, 6 * 8 * pixels),
+        Call("standardise", {"pixels": pixels}, 15 * pixels, 0),
+        Call("patchify", {"pixels": pixels}, 12 * pixels + 4 * x, 0),
+    ]
+
+
 class Prediction(NamedTuple):
     """Of one token: bytes, launches, seconds that the bytes alone take, seconds with assumptions, of these the seconds
     between kernels, and the ratio."""
@@ -178,7 +206,7 @@ def predicted(
 
 def rows(sizes: Sizes, built: list[Built]) -> Iterator[tuple[str, ...]]:
     """A line for each call, in the order of HEADER."""
-    for call in calls_of(sizes):
+    for call in [*calls_of(sizes), *small_calls(sizes)]:
         shape = " ".join(f"{key}={value}" for key, value in call.shape.items())
         yield (
             call.kernel,
