@@ -23,10 +23,12 @@ ADVICE = "advice for the cache and for the next launch: nothing is read, and the
 EQUIVALENT: list[tuple[str, str, str]] = [
     ("attention_tensor.cu", "-> if (lane % 2 == 1) factors[row]", "both lanes of a row hold the row's total"),
     ("attention_tensor.cu", "-> if (!(lane % 2 == 0)) factors[row]", "both lanes of a row hold the same factor"),
-    ("attention_tensor.cu", "-> total = total * keep + part + __shfl_down_sync", "even lanes get what they got before, and "
-     "theirs alone is written"),
-    ("attention.cu", "-> for (int c = 0; c <= PARTS; c++)", "PARTS * 32 >= HEAD, so the condition below is false for it"),
-    ("decode_attention.cu", "-> int tiles = (k1 - k0 + THREADS + 1)", "a tile more at the most, which is empty"),
+    ("attention_tensor.cu", "-> total = total * keep + part + __shfl_down_sync",
+     "even lanes get what they got before, and theirs alone is written"),
+    ("attention.cu", "-> for (int c = 0; c <= PARTS; c++)",
+     "PARTS * 32 >= HEAD: the condition inside is false for c = PARTS"),
+    ("decode_attention.cu", "-> int tiles = (k1 - k0 + THREADS + 1)",
+     "the tiles are shared out otherwise, and each still has one split"),
     ("decode_attention.cu", "-> if (threadIdx.x == 1) {", "any one thread may count, between two barriers"),
     ("sampling.cu", "b.id <= 0) return a.id < 0", "lane 0 alone is written, and id 0 comes to it as a, never as b"),
     ("gemv.cu", "ask_ahead(", ADVICE),
