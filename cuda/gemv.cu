@@ -262,7 +262,7 @@ __device__ __forceinline__ void join_slices(float sum[TWO][ROWS], float* parts, 
 // many blocks as the card holds reads x once a block.
 //   grid min(ceil(n slices / 16), what the card holds), block 256,
 //   shared ROWS length reals (length: k rounded up to STRETCH) and 16 ROWS floats
-extern "C" __global__ void __launch_bounds__(THREADS, 1)
+extern "C" __global__ void __launch_bounds__(THREADS, ROWS == 1 ? 3 : 1)
 gemv_vectorised(const real* __restrict__ x, const weight* __restrict__ w, const float* __restrict__ scales,
                 const float* __restrict__ zeros, const float* __restrict__ bias, const real* residual,
                 real* y, int n, int k, int pitch, int has_bias, int has_residual, int slices,
@@ -297,7 +297,7 @@ gemv_vectorised(const real* __restrict__ x, const weight* __restrict__ w, const 
 // The same for gate and up: the two rows are row i of the gate and row i of up, so that silu(gate) * up is formed
 // where both are. Neither goes through memory.
 //   grid min(ceil(n slices / 8), what the card holds), block 256, shared as above; w (2n, k), bias (2n)
-extern "C" __global__ void __launch_bounds__(THREADS, 1)
+extern "C" __global__ void __launch_bounds__(THREADS, ROWS == 1 ? 3 : 1)
 gemv_gate_up(const real* __restrict__ x, const weight* __restrict__ w, const float* __restrict__ scales,
              const float* __restrict__ zeros, const float* __restrict__ bias, real* y, int n, int k,
              int pitch, int has_bias, int slices, const float* __restrict__ norm, float eps, int has_norm) {
@@ -332,7 +332,7 @@ gemv_gate_up(const real* __restrict__ x, const weight* __restrict__ w, const flo
 // which rotary embedding turns together (rotary.cu). Queries go to q, keys and values to their rows of the cache.
 //   w ((heads + 2 kv_heads) 2 half, k), cos and sin (m, half), rows (m) -> q (m, heads, 2 half), key and value caches
 //   grid min(ceil((heads + 2 kv_heads) half slices / 8), what the card holds), block 256, shared as above
-extern "C" __global__ void __launch_bounds__(THREADS, 1)
+extern "C" __global__ void __launch_bounds__(THREADS, ROWS == 1 ? 3 : 1)
 gemv_qkv(const real* __restrict__ x, const weight* __restrict__ w, const float* __restrict__ scales,
          const float* __restrict__ zeros, const float* __restrict__ bias, const real* __restrict__ cos,
          const real* __restrict__ sin, const int* __restrict__ rows, real* __restrict__ q, real* __restrict__ keys,

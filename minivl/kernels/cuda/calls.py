@@ -25,7 +25,7 @@ WIDTHS = (16, 32, 48, 64, 80, 96, 112, 128)     # heads that attention on tensor
 KEYS_AT_LEAST = 128                             # of a split of decoding: one tile of its four warps
 MOST_SHARE = 8                                  # query heads of a key-value head in `decode_attend`
 WARPS, TWO = 8, 2                               # of a block of gemv; rows of a warp
-RESIDENT = 3                                    # blocks of gemv that a processor holds, by registers
+RESIDENT = 3                                    # blocks of gemv that a processor holds: its launch bounds
 EARLIEST, AHEAD = 2, 16384                      # rounds whose weights gemv asks for early, bytes of each
 IN_LOAD = {"bf16": 8, "f32": 4, "int8": 16, "int4": 32}
 

@@ -63,7 +63,7 @@ CHANGES = [
     ("function", r"\bfmaxf\(", "fminf("), ("function", r"\bmin\(", "max("), ("function", r"\bmax\(", "min("),
     ("function", r"\bexp2?f\(", "("),
 ]
-LATER = re.compile(r"#\s*(?:if|elif|define|include|pragma|line|error)|static_assert|^\s*template")
+LATER = re.compile(r"#\s*(?:if|elif|define|include|pragma|line|error)|static_assert|^\s*template|__launch_bounds__")
 
 
 class Mutant(NamedTuple):
