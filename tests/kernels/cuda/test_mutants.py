@@ -29,6 +29,8 @@ EQUIVALENT: list[tuple[str, str, str]] = [
      "PARTS * 32 >= HEAD: the condition inside is false for c = PARTS"),
     ("decode_attention.cu", "-> int tiles = (k1 - k0 + THREADS + 1)",
      "the tiles are shared out otherwise, and each still has one split"),
+    ("decode_attention.cu", "each = (tiles + gridDim.x + 1) / gridDim.x",
+     "the tiles are shared out otherwise, and each still has one split"),
     ("decode_attention.cu", "-> if (threadIdx.x == 1) {", "any one thread may count, between two barriers"),
     ("sampling.cu", "b.id <= 0) return a.id < 0", "lane 0 alone is written, and id 0 comes to it as a, never as b"),
     ("gemv.cu", "ask_ahead(", ADVICE),
@@ -67,6 +69,7 @@ def test_a_sweep_of_mistakes_is_noticed(tmp_path):
              for part in range(2)]
     lines = [line for part in parts for line in part.communicate()[0].splitlines()]
     assert all(part.returncode == 0 for part in parts) and len(lines) == SWEEP
-    able = [line for line in lines if not line.startswith("unable") and not harmless(line)]
+    able = [line for line in lines if not line.startswith("unable")]
+    able = [line for line in able if not (line.startswith("LIVES") and harmless(line))]
     live = [line for line in able if line.startswith("LIVES")]
     assert len(able) >= 300 and len(live) <= (1 - LEAST) * len(able), "\n".join(live)
