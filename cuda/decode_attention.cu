@@ -1,13 +1,15 @@
 // Attention of one new token of each conversation over its rows in the cache: split along the keys, because one token
-// has too few heads to fill a card, and combined by a second kernel.
+// has too few heads to fill a card, and combined by the split that is ready last.
 //
 //   q (n, heads, HEAD), k and v (r, kv_heads, HEAD), spans (n, 2): rows k0 .. k1 of the cache of each conversation
 //   -> parts: most and total (n, heads, splits), sums (n, heads, splits, HEAD) float32 -> o (n, heads, HEAD)
+//   arrived (n, kv_heads): zeros before and after, how many splits have left their parts
 //
 // A block takes one split of one key-value head of one conversation, and all SHARE query heads that read it: each key
 // and value is read from memory once, not once a query head. Its four warps take 32 keys each at a time. A warp loads
 // its keys 16 bytes a lane into shared memory; in a score lanes are keys, in the weighted sum they are channels, four
-// neighbours each, read from memory as they lie.
+// neighbours each, read from memory as they lie. Which block is the last one is known by a counter: a block makes its
+// parts visible to the card (__threadfence), then counts itself; who counts the last one sees the parts of all.
 //
 // Operations: 4 HEAD a key and query head. Bytes: the conversation's rows of k and v, once: the time.
 // Compile with -DHEAD, -DBF16, -DSHARE (query heads of a key-value head, 1 to 8).
@@ -36,12 +38,29 @@ __device__ __forceinline__ void four(const float* from, float* to) {
   to[0] = x.x, to[1] = x.y, to[2] = x.z, to[3] = x.w;
 }
 
+// The parts of all splits together, for the SHARE heads from `first_head` on. A split without keys has the total 0.
+__device__ __forceinline__ void combine(const float* part_most, const float* part_total, const float* part_sum, real* o,
+                                        size_t first_head, int splits) {
+  for (int i = threadIdx.x; i < SHARE * HEAD; i += THREADS) {
+    size_t head = first_head + i / HEAD;
+    float largest = NEVER, all = 0.f, whole = 0.f;
+    for (int s = 0; s < splits; s++) largest = fmaxf(largest, part_most[head * splits + s]);
+    for (int s = 0; s < splits; s++) {
+      float keep = __expf(part_most[head * splits + s] - largest);
+      all += keep * part_total[head * splits + s];
+      whole += keep * part_sum[(head * splits + s) * HEAD + i % HEAD];
+    }
+    o[head * HEAD + i % HEAD] = narrow(all > 0.f ? whole / all : 0.f);
+  }
+}
+
 // grid (splits, kv_heads, n), block 128; rows of q, k and v begin at 16 bytes.
-// shared: SHARE HEAD + WARPS SHARE (KEYS + 2 + HEAD) floats, and WARPS KEYS PITCH reals
+// shared: SHARE HEAD + WARPS SHARE (KEYS + 2 + HEAD) + 1 floats, and WARPS KEYS PITCH reals
+// Parts are written and read by other blocks here: their pointers are neither const nor __restrict__.
 extern "C" __global__ void __launch_bounds__(THREADS, 3)
-decode_part(const real* __restrict__ q, const real* __restrict__ k, const real* __restrict__ v,
-            const int* __restrict__ spans, float* __restrict__ part_most, float* __restrict__ part_total,
-            float* __restrict__ part_sum, int kv_heads, float scale) {
+decode_attend(const real* __restrict__ q, const real* __restrict__ k, const real* __restrict__ v,
+              const int* __restrict__ spans, float* part_most, float* part_total, float* part_sum, unsigned* arrived,
+              real* __restrict__ o, int kv_heads, float scale) {
   extern __shared__ uint4 shared[];
   int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, kv = blockIdx.y, one = blockIdx.z;
   real* keys = reinterpret_cast<real*>(shared) + warp * KEYS * PITCH;               // of this warp: KEYS PITCH
@@ -50,8 +69,11 @@ decode_part(const real* __restrict__ q, const real* __restrict__ k, const real* 
   float* mosts = weights + WARPS * SHARE * KEYS;                                    // WARPS SHARE
   float* totals = mosts + WARPS * SHARE;                                            // WARPS SHARE
   float* sums = totals + WARPS * SHARE;                                             // WARPS SHARE HEAD
+  unsigned* before_me = reinterpret_cast<unsigned*>(sums + WARPS * SHARE * HEAD);   // 1
   // 1. the queries of this key-value head, times the scale
   size_t first_head = ((size_t)one * kv_heads + kv) * SHARE;
+  let_next_begin();
+  wait_for_former();
   for (int i = threadIdx.x; i < SHARE * HEAD; i += THREADS) queries[i] = widen(q[first_head * HEAD + i]) * scale;
   __syncthreads();
   // 2. this split's keys: whole tiles of 128, shared out as evenly as they go
@@ -136,19 +158,13 @@ decode_part(const real* __restrict__ q, const real* __restrict__ k, const real* 
     part_sum[part * HEAD + i % HEAD] = whole;
     if (i % HEAD == 0) part_most[part] = largest, part_total[part] = all;
   }
-}
-
-// The splits together. A split without keys has the total 0. grid n heads, block HEAD
-extern "C" __global__ void __launch_bounds__(HEAD)
-decode_combine(const float* __restrict__ part_most, const float* __restrict__ part_total,
-               const float* __restrict__ part_sum, real* __restrict__ o, int splits) {
-  size_t head = blockIdx.x;
-  float largest = NEVER, all = 0.f, whole = 0.f;
-  for (int s = 0; s < splits; s++) largest = fmaxf(largest, part_most[head * splits + s]);
-  for (int s = 0; s < splits; s++) {
-    float keep = __expf(part_most[head * splits + s] - largest);
-    all += keep * part_total[head * splits + s];
-    whole += keep * part_sum[(head * splits + s) * HEAD + threadIdx.x];
+  // 8. who comes last combines; the counter is zero again
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    __threadfence();                                           // the block's parts, before the count
+    *before_me = atomicInc(arrived + (size_t)one * kv_heads + kv, gridDim.x - 1);
+    __threadfence();                                           // the count, before the parts of the others
   }
-  o[head * HEAD + threadIdx.x] = narrow(all > 0.f ? whole / all : 0.f);
+  __syncthreads();
+  if (*before_me == gridDim.x - 1) combine(part_most, part_total, part_sum, o, first_head, gridDim.x);
 }

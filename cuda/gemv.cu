@@ -17,50 +17,27 @@
 // other row of its down matrix begins in the middle. Each row is read from its first number: single ones up to the
 // next 16 bytes, whole vectors, and single ones at the end.
 //
-// -DWEIGHT=16: w is bfloat16, 32: float32, 8: int8 with a scale for each row (w = number * scale), 4: int4, groups of
-// 128 neighbours along k (w = (number - zero) * scale; eight numbers in a word, the lowest k in the lowest bits).
-// int8 rows are padded to 16 numbers, int4 rows to 128: `pitch` is the length of a row in numbers.
-// `residual` may be `y` itself. -DROWS=1..4. scales: (n) for int8, (n, pitch / 128) for int4; zeros: as scales for int4; else both are not read.
+// `residual` may be `y` itself. -DROWS=1..4, -DWEIGHT: how w is kept (weights.cuh).
 #include "minivl.cuh"
-#ifndef WEIGHT
-#define WEIGHT 16
-#endif
+#include "weights.cuh"
 #ifndef ROWS
 #define ROWS 1
 #endif
 
-#define GROUP 128                                              // neighbours along k with one scale in int4
 #define WARPS 8
 #define THREADS (WARPS * WARP)
 #define TWO 2                                                  // rows of w that a warp works on at a time
 
+// Weights in 16 bytes.
 #if WEIGHT == 16
-typedef bf16 weight;
 #define IN_LOAD 8
 #elif WEIGHT == 32
-typedef float weight;
 #define IN_LOAD 4
 #elif WEIGHT == 8
-typedef signed char weight;
 #define IN_LOAD 16
 #else
-typedef unsigned weight;                                       // eight numbers
 #define IN_LOAD 32
 #endif
-
-// One weight as a number.
-__device__ __forceinline__ float number_at(const weight* __restrict__ w, const float* __restrict__ scales,
-                                           const float* __restrict__ zeros, int row, int i, int pitch) {
-#if WEIGHT == 16 || WEIGHT == 32
-  return widen(w[(size_t)row * pitch + i]);
-#elif WEIGHT == 8
-  return (float)w[(size_t)row * pitch + i] * scales[row];
-#else
-  size_t at = (size_t)row * pitch + i;
-  size_t group = (size_t)row * (pitch / GROUP) + i / GROUP;
-  return ((float)(w[at / 8] >> at % 8 * 4 & 15u) - zeros[group]) * scales[group];
-#endif
-}
 
 __device__ __forceinline__ float silu(float x) { return rounded(x / (1.f + __expf(-x))); }
 
@@ -123,11 +100,22 @@ __device__ __forceinline__ int place(int i) {
   return ((load / WARP * PIECES + piece) * WARP + load % WARP) * vector + i % vector;
 }
 
+// The first bytes of `count` rows of w from `row` on are asked for while the kernel in front of this one still runs:
+// those that a block works on in its first two rounds.
+#define EARLIEST 2                                             // rounds
+#define AHEAD (THREADS / 2 * LINE)                             // bytes at a time, at most
+__device__ __forceinline__ void ask_ahead(const weight* w, int row, int count, int pitch) {
+  const size_t row_bytes = (size_t)pitch * WEIGHT / 8;
+  prefetch(reinterpret_cast<const char*>(w) + row * row_bytes, min(count * row_bytes, (size_t)AHEAD));
+}
+
 // ROWS rows of x, each of `length` numbers, a multiple of STRETCH; what lies beyond k is zero. Where has_norm says so,
 // what is multiplied is the RMS norm of the rows (norm.cu) with the weight `norm`: every block forms it anew, which
-// costs less than a launch of its own. `parts`: WARPS floats of shared memory.
+// costs less than a launch of its own. Here is where a kernel waits for the one in front of it. `parts`: WARPS floats of
+// shared memory.
 __device__ __forceinline__ void load_rows(const real* __restrict__ x, real* shared, float* parts, int k, int length,
                                           const float* __restrict__ norm, float eps, int has_norm) {
+  wait_for_former();
   for (int m = 0; m < ROWS; m++) {
     const real* row = x + (size_t)m * k;
     float turn = 1.f;
@@ -274,7 +262,7 @@ __device__ __forceinline__ void join_slices(float sum[TWO][ROWS], float* parts, 
 // many blocks as the card holds reads x once a block.
 //   grid min(ceil(n slices / 16), what the card holds), block 256,
 //   shared ROWS length reals (length: k rounded up to STRETCH) and 16 ROWS floats
-extern "C" __global__ void __launch_bounds__(THREADS, 1)
+extern "C" __global__ void __launch_bounds__(THREADS, ROWS == 1 ? 3 : 1)
 gemv_vectorised(const real* __restrict__ x, const weight* __restrict__ w, const float* __restrict__ scales,
                 const float* __restrict__ zeros, const float* __restrict__ bias, const real* residual,
                 real* y, int n, int k, int pitch, int has_bias, int has_residual, int slices,
@@ -283,9 +271,13 @@ gemv_vectorised(const real* __restrict__ x, const weight* __restrict__ w, const 
   int length = (pitch + STRETCH - 1) / STRETCH * STRETCH;
   real* rows_of_x = reinterpret_cast<real*>(shared);
   float* parts = reinterpret_cast<float*>(rows_of_x + ROWS * length);
-  load_rows(x, rows_of_x, parts, k, length, norm, eps, has_norm);
   int warp = threadIdx.x / WARP, pairs = WARPS / slices;       // of rows, that the block works on at a time
-  for (int pair = blockIdx.x * pairs; pair * TWO < n; pair += gridDim.x * pairs) {
+  int begin = blockIdx.x * pairs, step = gridDim.x * pairs;
+  for (int pair = begin; pair < begin + EARLIEST * step && pair * TWO < n; pair += step)
+    ask_ahead(w, pair * TWO, min(pairs * TWO, n - pair * TWO), pitch);
+  load_rows(x, rows_of_x, parts, k, length, norm, eps, has_norm);
+  for (int pair = begin; pair * TWO < n; pair += step) {
+    if ((pair + step) * TWO >= n) let_next_begin();            // the block's last rows
     int first = (pair + warp / slices) * TWO;
     int row[TWO] = {min(first, n - 1), min(first + 1, n - 1)};       // beyond the last: worked out, not written
     float sum[TWO][ROWS];
@@ -305,7 +297,7 @@ gemv_vectorised(const real* __restrict__ x, const weight* __restrict__ w, const 
 // The same for gate and up: the two rows are row i of the gate and row i of up, so that silu(gate) * up is formed
 // where both are. Neither goes through memory.
 //   grid min(ceil(n slices / 8), what the card holds), block 256, shared as above; w (2n, k), bias (2n)
-extern "C" __global__ void __launch_bounds__(THREADS, 1)
+extern "C" __global__ void __launch_bounds__(THREADS, ROWS == 1 ? 3 : 1)
 gemv_gate_up(const real* __restrict__ x, const weight* __restrict__ w, const float* __restrict__ scales,
              const float* __restrict__ zeros, const float* __restrict__ bias, real* y, int n, int k,
              int pitch, int has_bias, int slices, const float* __restrict__ norm, float eps, int has_norm) {
@@ -313,9 +305,15 @@ gemv_gate_up(const real* __restrict__ x, const weight* __restrict__ w, const flo
   int length = (pitch + STRETCH - 1) / STRETCH * STRETCH;
   real* rows_of_x = reinterpret_cast<real*>(shared);
   float* parts = reinterpret_cast<float*>(rows_of_x + ROWS * length);
-  load_rows(x, rows_of_x, parts, k, length, norm, eps, has_norm);
   int warp = threadIdx.x / WARP, pairs = WARPS / slices;
-  for (int pair = blockIdx.x * pairs; pair < n; pair += gridDim.x * pairs) {
+  int begin = blockIdx.x * pairs, step = gridDim.x * pairs;
+  for (int pair = begin; pair < begin + EARLIEST * step && pair < n; pair += step) {
+    ask_ahead(w, pair, min(pairs, n - pair), pitch);
+    ask_ahead(w, n + pair, min(pairs, n - pair), pitch);
+  }
+  load_rows(x, rows_of_x, parts, k, length, norm, eps, has_norm);
+  for (int pair = begin; pair < n; pair += step) {
+    if (pair + step >= n) let_next_begin();
     int i = pair + warp / slices, gate_row = min(i, n - 1);
     int row[TWO] = {gate_row, n + gate_row};
     float sum[TWO][ROWS];
@@ -334,7 +332,7 @@ gemv_gate_up(const real* __restrict__ x, const weight* __restrict__ w, const flo
 // which rotary embedding turns together (rotary.cu). Queries go to q, keys and values to their rows of the cache.
 //   w ((heads + 2 kv_heads) 2 half, k), cos and sin (m, half), rows (m) -> q (m, heads, 2 half), key and value caches
 //   grid min(ceil((heads + 2 kv_heads) half slices / 8), what the card holds), block 256, shared as above
-extern "C" __global__ void __launch_bounds__(THREADS, 1)
+extern "C" __global__ void __launch_bounds__(THREADS, ROWS == 1 ? 3 : 1)
 gemv_qkv(const real* __restrict__ x, const weight* __restrict__ w, const float* __restrict__ scales,
          const float* __restrict__ zeros, const float* __restrict__ bias, const real* __restrict__ cos,
          const real* __restrict__ sin, const int* __restrict__ rows, real* __restrict__ q, real* __restrict__ keys,
@@ -344,9 +342,16 @@ gemv_qkv(const real* __restrict__ x, const weight* __restrict__ w, const float* 
   int length = (pitch + STRETCH - 1) / STRETCH * STRETCH;
   real* rows_of_x = reinterpret_cast<real*>(shared);
   float* parts = reinterpret_cast<float*>(rows_of_x + ROWS * length);
-  load_rows(x, rows_of_x, parts, k, length, norm, eps, has_norm);
   int warp = threadIdx.x / WARP, pairs = WARPS / slices, all = (heads + 2 * kv_heads) * half;
-  for (int pair = blockIdx.x * pairs; pair < all; pair += gridDim.x * pairs) {
+  int begin = blockIdx.x * pairs, step = gridDim.x * pairs;
+  for (int pair = begin; pair < begin + EARLIEST * step && pair < all; pair += step) {
+    int row = pair / half * half + pair, count = min(pairs, half - pair % half);       // of one head
+    ask_ahead(w, row, count, pitch);
+    ask_ahead(w, row + half, count, pitch);
+  }
+  load_rows(x, rows_of_x, parts, k, length, norm, eps, has_norm);
+  for (int pair = begin; pair < all; pair += step) {
+    if (pair + step >= all) let_next_begin();
     // 1. which two channels these are, and their products
     int mine = pair + warp / slices, p = min(mine, all - 1);
     int head = p / half, i = p % half;

@@ -62,6 +62,40 @@ __device__ __forceinline__ float warp_max(float x) {
   return x;
 }
 
+// ---- kernels that overlap: one may begin before the one in front of it has ended, where the launch says so
+// (programmatic dependent launch, cards from sm_90 on; elsewhere these do nothing, and kernels follow each other)
+
+// Called by every block: the next kernel may begin as soon as there is room.
+__device__ __forceinline__ void let_next_begin() {
+#if !defined(MINIVL_CPU) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
+// All kernels in front have ended, and what they wrote is seen. Nothing of an argument is touched before this, and
+// every thread comes here: then whoever waits for this kernel has waited for those in front of it, too.
+__device__ __forceinline__ void wait_for_former() {
+#ifdef MINIVL_CPU
+  cuda_host::wait_for_former();
+#elif __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+#define LINE 128                                               // bytes that come from memory at a time
+
+// Ask for `bytes` bytes to be brought into the card's second cache, a line for each of the first threads: while a kernel
+// waits, its first weights are on their way. This is advice: nothing is read.
+__device__ __forceinline__ void prefetch(const void* from, size_t bytes) {
+  const char* line = static_cast<const char*>(from) + (size_t)threadIdx.x * LINE;
+  if ((size_t)threadIdx.x * LINE >= bytes) return;
+#ifdef MINIVL_CPU
+  cuda_host::before_prefetch(line, 1);
+#elif __CUDA_ARCH__ >= 900
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(line));
+#endif
+}
+
 // ---- vectors of 16 bytes: 8 bfloat16 or 4 float32
 
 #define IN_VECTOR (16 / (int)sizeof(real))

@@ -87,7 +87,7 @@ CUDA_HOST_INLINE int __syncthreads_or(int p, CUDA_HOST_CALLER) {
 CUDA_HOST_INLINE void __syncwarp(unsigned mask = 0xffffffffu, CUDA_HOST_CALLER) {
   cuda_host::meet_warp("__syncwarp", CUDA_HOST_AT, mask, true, nullptr, nullptr, nullptr);
 }
-inline void __threadfence() {}
+CUDA_HOST_INLINE void __threadfence() { cuda_host::fence(); }
 inline void __threadfence_block() {}
 
 // ---- 4. values from lane to lane

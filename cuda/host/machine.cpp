@@ -87,6 +87,7 @@ static void entry() {
   __sanitizer_finish_switch_fiber(nullptr, &machine.main_bottom, &machine.main_size);
 #endif
   machine.run(machine.arguments);
+  if (!current->waited) fail(TOO_EARLY);                  // so the next one waits for this one alone
   current->state = DONE;
   to_scheduler();
   __builtin_trap();
@@ -136,6 +137,8 @@ int meet_block(const char* what, Place at, Vote vote, int predicate) {
   wait(AT_BLOCK, what, at);                               // so that nobody overwrites before all have counted
   return vote == COUNT ? count : vote == AND ? count == (int)machine.threads : count > 0;
 }
+
+void wait_for_former() { current->waited = true; }
 
 unsigned whole_warp() {
   unsigned left = machine.threads - current->warp * 32;
@@ -282,6 +285,7 @@ static void begin() {
     f.thread = {i % b.x, i / b.x % b.y, i / (b.x * b.y)};
     memset(f.clock, 0, sizeof f.clock);
     f.clock[f.lane] = 1;
+    f.fence_epoch = 0, f.heard = 0, f.waited = !machine.launch->early;
     f.stack_pointer = primed(f.stack + STACK, entry);
   }
 }
@@ -400,5 +404,7 @@ extern "C" unsigned cuda_host_launch_bytes() { return sizeof(Launch); }
 namespace cuda_host {
 void begin_launch(const Launch&) {}
 void before_atomic(void*, unsigned, bool) {}
+void fence() {}
+void before_prefetch(const void*, unsigned) {}
 }
 #endif

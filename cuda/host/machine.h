@@ -42,12 +42,15 @@ void meet_warp(const char* what, Place at, unsigned mask, bool fence, Exchange e
 
 unsigned whole_warp();                                  // the mask of all lanes that the warp was born with
 void before_atomic(void* address, unsigned bytes, bool reads);      // told to the checks (memory.cpp)
+void fence();                                           // __threadfence, told to the checks too
+void wait_for_former();                                 // what a kernel that began early does before it touches memory
+void before_prefetch(const void* address, unsigned bytes);     // advice for the cache: it must lie inside an array
 [[noreturn]] void trap(const char* what, Place at);     // assert, __trap
 
 // ---- what Python reads and writes (minivl/kernels/cuda/machine.py mirrors these)
 
 enum Kind { FINE, DEADLOCK, NOT_IN_MASK, OUT_OF_BOUNDS, WILD, RACE, UNINITIALISED, MISALIGNED, UNDEFINED, TRAP,
-            READ_ONLY };
+            READ_ONLY, TOO_EARLY };
 
 struct Group { char what[40], file[200]; int line; unsigned mask, threads; Index first; };
 
@@ -64,10 +67,12 @@ struct Report {
 // A piece of memory that a kernel may touch. kind: 0 an argument, 1 dynamic, 2 static shared memory
 struct Region { uint64_t start, bytes; int kind, read_only; };
 
+// early: the kernel may begin before the one in front of it has ended (programmatic dependent launch).
 struct Launch {
   Index grid, block;
   uint64_t shared, seed;
   int schedule, regions;                                // 0 forward, 1 reverse, 2 random
+  int early, unused;
   const Region* region;
 };
 

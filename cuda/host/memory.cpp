@@ -6,8 +6,9 @@
 //
 // Races are found by happens-before, not by luck of a schedule: two accesses of one byte by two threads,
 // one of them a write, must have a barrier of the block between them (the epoch), or a __syncwarp (a
-// vector clock over the lanes of a warp). A shuffle orders no memory. Threads of two blocks are never
-// ordered, but for atomics: those may meet each other.
+// vector clock over the lanes of a warp). A shuffle orders no memory. Atomics may meet each other. Threads of two
+// blocks are ordered where one made a __threadfence and then an atomic, and the other an atomic on the same place
+// and then a __threadfence: what was before the one fence is seen after the other.
 //
 // Memory is watched in words of 4 bytes; a word in which a smaller access falls is watched byte by byte
 // from then on.
@@ -27,6 +28,17 @@ struct Access {                  // who touched it; block 0 is nobody
 };
 struct Cell { Access write, read, other; };              // the last write, the last reader, one of another warp
 struct Word { Cell whole; Cell* bytes; };
+
+// What a thread of a block made known by an atomic at `place`: all that its block did before the barrier that opened
+// `epoch`, and what its warp's clocks say.
+struct Release { uintptr_t place; uint32_t block, epoch, clock[32]; uint16_t thread; };
+// That the block which runs has heard of one: since the fence of this thread in this epoch.
+struct Heard { int release; uint32_t epoch; uint16_t thread; };
+constexpr int MOST_RELEASES = 1 << 12;                    // atomics after a fence in one launch; later ones order nothing
+Release released[MOST_RELEASES];
+Heard heard[MOST_RELEASES];
+int releases = 0, hearings = 0;
+uint32_t hearing_block = 0;                               // whose `heard` is
 
 struct Watched { Region region; Word* words; };
 constexpr int MOST = 256;
@@ -69,10 +81,23 @@ Cell* split(Word& word) {
   return word.bytes;
 }
 
+// Does the current thread know of an access of another block?
+bool known(const Access& o, const Access& me) {
+  if (hearing_block != me.block) return false;
+  for (int i = 0; i < hearings; i++) {
+    const Heard& h = heard[i];
+    const Release& r = released[h.release];
+    if (r.block != o.block) continue;
+    if (!(me.thread == h.thread || me.epoch > h.epoch)) continue;
+    if (o.epoch < r.epoch || (o.thread / 32 == r.thread / 32 && o.clock <= r.clock[o.thread & 31])) return true;
+  }
+  return false;
+}
+
 // Did this access happen before what the current thread does now?
 bool before(const Access& o, const Access& me) {
   if (o.block == 0) return true;
-  if (o.block != me.block) return false;
+  if (o.block != me.block) return known(o, me);
   if (o.thread == me.thread || o.epoch < me.epoch) return true;
   return o.thread / 32 == me.thread / 32 && o.clock <= current->clock[o.thread & 31];
 }
@@ -163,6 +188,12 @@ void check(uintptr_t p, unsigned n, bool writes, bool atomic, bool reads, void* 
             static_cast<uint16_t>(current->number), atomic, writes};
   if (region < 0) return outside(me, p, n);
   const Region& r = watched[region].region;
+  if (!current->waited && !r.kind) {
+    Report* report = fail(TOO_EARLY);
+    describe(report, me, r, p, n);
+    report->region = region;
+    leave();
+  }
   if (writes && r.read_only) {
     Report* report = fail(READ_ONLY);
     describe(report, me, r, p, n);
@@ -198,6 +229,7 @@ void begin_launch(const Launch& launch) {
     if (watched[i].words) munmap(watched[i].words, words_of(watched[i].region) * sizeof(Word));
   if (pool) munmap(pool, pool_bytes);
   regions = last = 0, pool_used = pool_bytes = 0;
+  releases = hearings = 0, hearing_block = 0;
   for (int i = 0; i < launch.regions && i < MOST; i++) {
     Region region = launch.region[i];
     if (region.kind == 1) region.start = reinterpret_cast<uint64_t>(machine.dynamic);
@@ -210,6 +242,37 @@ void begin_launch(const Launch& launch) {
 __attribute__((noinline)) void before_atomic(void* p, unsigned n, bool reads) {
   uintptr_t a = reinterpret_cast<uintptr_t>(p);
   check(a, n, true, true, reads, __builtin_return_address(0));
+  if (!current || machine.failed) return;
+  current->heard = releases;                              // what was released there so far, once a fence follows
+  current->heard_at = a;
+  if (!current->fence_epoch || releases == MOST_RELEASES) return;
+  Release& mine = released[releases++];
+  mine.place = a, mine.block = machine.block_number + 1, mine.epoch = current->fence_epoch;
+  mine.thread = static_cast<uint16_t>(current->number);
+  memcpy(mine.clock, current->fence_clock, sizeof mine.clock);
+}
+
+void before_prefetch(const void* address, unsigned bytes) {
+  uintptr_t a = reinterpret_cast<uintptr_t>(address);
+  if (!current || machine.failed || region_of(a, bytes) >= 0) return;
+  outside(Access{machine.block_number + 1, machine.epoch, 0,
+                 static_cast<uint32_t>(reinterpret_cast<uintptr_t>(__builtin_return_address(0)) - image_start),
+                 static_cast<uint16_t>(current->number), 0, 0}, a, bytes);
+}
+
+void fence() {
+  if (!current) return;
+  // 1. for others: what is before this fence is known to who hears of the next atomic
+  current->fence_epoch = machine.epoch;
+  memcpy(current->fence_clock, current->clock, sizeof current->clock);
+  current->clock[current->lane]++;
+  // 2. of others: what they had made known where the last atomic was
+  const uint32_t block = machine.block_number + 1;
+  if (hearing_block != block) hearing_block = block, hearings = 0;
+  for (int i = 0; i < current->heard && hearings < MOST_RELEASES; i++)
+    if (released[i].place == current->heard_at && released[i].block != block)
+      heard[hearings++] = {i, machine.epoch, static_cast<uint16_t>(current->number)};
+  current->heard = 0;
 }
 }  // namespace cuda_host
 

@@ -20,6 +20,10 @@ struct Fiber {
   void* answer;
   int predicate;
   uint32_t clock[32];            // vector clock over the lanes of the warp: what this lane has seen of each
+  uint32_t fence_epoch, fence_clock[32];      // what was before the last __threadfence; epoch 0: there was none
+  uintptr_t heard_at;            // where the last atomic was, and how many releases it could hear of; 0 after a fence
+  int heard;
+  bool waited;                   // for the kernels in front of this one
   void* fake_stack;              // AddressSanitizer's
 };
 

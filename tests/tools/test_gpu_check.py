@@ -12,7 +12,7 @@ from minivl.kernels.cuda import sources
 from minivl.kernels.cuda.device import Launcher, Processor
 from tests.kernels.cuda.machines import needs_compiler
 from tools.gpu_check import __main__ as gpu_check
-from tools.gpu_check import parity, plan, speed
+from tools.gpu_check import cubins, parity, plan, speed
 from tools.gpu_check.sizes import on_a_card, on_the_processor
 
 
@@ -24,7 +24,7 @@ def test_the_whole_way_on_the_processor(tmp_path, capsys):
     assert all("found" in part for part in found.values()), found
     assert found["kernels"]["found"]["cases"] > 150 and found["stages in float32"]["found"]["stages"] > 40
     said = capsys.readouterr().out
-    assert "0 wrong" in said and "tokens a second" in said and "| decode_part |" in said
+    assert "0 wrong" in said and "tokens a second" in said and "| decode_attend |" in said
 
 
 @needs_compiler
@@ -33,10 +33,11 @@ def test_every_measured_call_can_be_launched():
     sizes, machine = on_the_processor(), Launcher(Processor())
     wanted = {call.kernel: call for call in plan.calls_of(sizes)}
     assert set(wanted) == set(speed.WORK)
-    for name in ("gemv_qkv", "gemv_gate_up", "decode_part", "add_rms_norm", "best_of_parts", "rotate_into_cache"):
+    for name in ("gemv_qkv", "gemv_gate_up", "decode_attend", "add_rms_norm", "best_of_parts", "rotate_into_cache"):
         speed.work_of(machine, wanted[name])()
+    assert set(wanted) | {call.kernel for call in plan.small_calls(sizes)} == set(cubins.CEILINGS)
     texts = "".join(sources.text(name) for name in sources.names())
-    assert all(re.search(rf"\b{name}\(", texts) for name in [*wanted, "decode_combine", "embed"])
+    assert all(re.search(rf"\b{name}\(", texts) for name in [*wanted, "embed"])
 
 
 @needs_compiler
@@ -67,6 +68,7 @@ def test_what_fails_is_told_and_the_next_part_runs(monkeypatch):
             "speed": list,
             "ours": fails,
             "torch": fails,
+            "not early": fails,
         },
     )
     found = gpu_check.run(Processor(), on_the_processor(), tell=lambda said: None)
@@ -98,6 +100,16 @@ def test_the_planned_bytes_of_a_token_are_the_models_weights():
     cache = 4 * 2048 * c.kv_heads * c.head_dim * c.num_hidden_layers
     one = plan.predicted(config, 2048)
     assert weights + cache < one.bytes < 1.005 * (weights + cache)
-    assert one.launches == 6 * c.num_hidden_layers + 3 and 0.7 < one.share < 0.85
+    assert one.launches == 5 * c.num_hidden_layers + 3 and 0.85 < one.share < plan.STREAMED
     assert plan.predicted(config, 2048, "int4").bytes < 0.35 * one.bytes
-    assert len(list(plan.rows(on_a_card(), []))) > 20
+    assert len(list(plan.rows(on_a_card(), []))) > 40
+
+
+def test_what_is_asked_for_early_fills_gaps_and_no_more():
+    """Without it every gap is lost; with it at most all of them are filled, and a token's bytes stay the same."""
+    config = official_config("3B")
+    for kind in ("bf16", "int8", "int4"):
+        late, early = (plan.predicted(config, 2048, kind, early=early) for early in (False, True))
+        assert late.bytes == early.bytes and late.between == late.launches * plan.GAP
+        assert 0 < early.between < late.between and late.share < early.share
+    assert all(call.ahead <= call.bytes for call in plan.step_of(config, 2048))

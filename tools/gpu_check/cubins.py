@@ -28,8 +28,7 @@ CEILINGS = {
     "attend_tiled": 128,
     "attend_vectorised": 168,
     "attend_tensor": 255,
-    "decode_part": 160,
-    "decode_combine": 64,
+    "decode_attend": 160,
     "gemv_naive": 64,
     "gemv_warp": 80,
     "gemv_vectorised": 200,
@@ -46,6 +45,7 @@ CEILINGS = {
     "take_rows": 48,
     "put_rows": 48,
     "embed": 48,
+    "expand": 48,
     "to_float32": 32,
     "to_bfloat16": 32,
     "finish": 40,
@@ -54,6 +54,7 @@ CEILINGS = {
     "penalise": 32,
     "mark": 32,
     "resize_axis": 64,
+    "standardise": 48,
     "patchify": 64,
 }
 
@@ -110,8 +111,9 @@ def variants() -> list[Variant]:
     ]
     found += [variant("rotary", HEAD=e, TURN=t, BF16=b) for e, t, b in ((48, 32, 0), (80, 32, 1), (128, 16, 1))]
     found += [
-        variant(file, BF16=b) for file in ("norm", "swiglu", "gelu", "rows", "convert", "sampling") for b in (0, 1)
+        variant(file, BF16=b) for file in ("norm", "swiglu", "gelu", "convert", "sampling") for b in (0, 1)
     ]
+    found += [variant("rows", WEIGHT=w, BF16=b) for w, b in ((16, 0), (16, 1), (32, 0), (8, 1), (4, 1))]
     return [*found, variant("pixels")]
 
 

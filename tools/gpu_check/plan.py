@@ -5,8 +5,15 @@ decoding.
 
 No GPU is needed, and nothing is measured: bytes and operations follow from the shapes, registers and shared memory
 from the compiler and the launches. Two numbers are assumptions, and are named: `STREAMED`, the share of its nominal
-bandwidth that a card gives a kernel which only reads, and `GAP`, the seconds from one kernel of a graph to the next
-that depends on it. `python -m tools.gpu_check` on a card measures both sides.
+bandwidth that a card gives a kernel which only reads, and `GAP`, the seconds in which nothing is loaded between two
+kernels of a graph, one of which depends on the other (the end of the first, the start of the second, its first loads).
+
+A kernel that begins early (`cuda/minivl.cuh`) asks for its first weights while it waits, so that of its gap only what
+these bytes do not fill is lost: gap - min(gap, bytes asked for ahead / bandwidth). That this helps is known
+(ggml-org/llama.cpp#22522: ten per cent of a token beside CUDA graphs is not unusual), how much on which card is not:
+the model is an upper bound. The best that was published for a step of a small model on an H100 is 78 % of the
+bandwidth, in one kernel for all layers (Spector and others, "Look Ma, No Bubbles!", Hazy Research, 2025).
+`python -m tools.gpu_check` on a card measures it.
 
 Read next: `cuda/gemv.cu`, where the time goes.
 """
@@ -15,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from minivl.config import ModelConfig
@@ -24,13 +32,14 @@ from .cubins import Built, all_built, have_nvcc
 from .sizes import Sizes, on_a_card
 
 CARD = 4.8e12  # bytes a second: the card of the prediction
-STREAMED = 0.92  # of them, that a kernel which only reads is given
+PROCESSORS = 132  # of it
+STREAMED = 0.92  # of the bandwidth, that a kernel which only reads is given
 GAP = 1.5e-6  # seconds between two kernels of a graph
 
 
 class Call(NamedTuple):
     """One launch: the kernel, its shapes, bytes of memory, operations, bytes of shared memory; how often a step of
-    decoding has it (0: it is no part of one)."""
+    decoding has it (0: it is no part of one); bytes that it asks for before it waits for the kernel in front."""
 
     kernel: str
     shape: dict[str, Any]
@@ -38,6 +47,20 @@ class Call(NamedTuple):
     flops: int
     shared: int = 0
     times: int = 0
+    ahead: int = 0
+
+
+def asked_ahead(kernel: str, n: int, k: int, kind: str) -> int:
+    """Bytes of weights that the blocks which a card holds ask for (`ask_ahead` in gemv.cu)."""
+    if kernel in ("gemv_naive", "gemv_warp"):
+        return 0
+    card: Any = SimpleNamespace(device=SimpleNamespace(processors=PROCESSORS))
+    rows = 2 * n if kernel == "gemv_gate_up" else n
+    two = 1 if kernel == "gemv_vectorised" else 2  # rows that lie apart
+    slices = calls.slices_of(card, rows)
+    of_round = min(2 * calls.WARPS // slices * k * calls.WEIGHT[kind] // 8, two * calls.AHEAD)
+    asked = calls.grid_of(card, rows * slices, 2 * calls.WARPS) * calls.EARLIEST * of_round
+    return min(asked, rows * k * calls.WEIGHT[kind] // 8)
 
 
 def gemv(kernel: str, n: int, k: int, times: int = 0, kind: str = "bf16") -> Call:
@@ -53,7 +76,7 @@ def gemv(kernel: str, n: int, k: int, times: int = 0, kind: str = "bf16") -> Cal
         else 0
     )
     shape: dict[str, Any] = {"n": n, "k": k} | ({} if kind == "bf16" else {"kind": kind})
-    return Call(kernel, shape, weights + 2 * (k + n), 2 * rows * k, shared, times)
+    return Call(kernel, shape, weights + 2 * (k + n), 2 * rows * k, shared, times, asked_ahead(kernel, n, k, kind))
 
 
 def attention(kernel: str, rows: int, heads: int, kv_heads: int, e: int, segment: int, causal: bool) -> Call:
@@ -77,7 +100,7 @@ def step_of(config: ModelConfig, keys: int, kind: str = "bf16") -> list[Call]:
     c, d, layers = config.text, config.text.hidden_size, config.text.num_hidden_layers
     a, kv, e = c.heads, c.kv_heads, c.head_dim
     heads = (a + 2 * kv) * e
-    qkv = gemv("gemv_vectorised", heads, d, layers, kind)._replace(kernel="gemv_qkv")
+    qkv = gemv("gemv_qkv", heads, d, layers, kind)
     qkv = qkv._replace(shape=qkv.shape | {"heads": a, "kv_heads": kv}, bytes=qkv.bytes + 2 * heads)
     return [
         qkv,
@@ -86,14 +109,13 @@ def step_of(config: ModelConfig, keys: int, kind: str = "bf16") -> list[Call]:
         gemv("gemv_vectorised", d, c.intermediate_size, layers, kind),
         gemv("gemv_vectorised", c.vocab_size, d, 1, "int8" if kind != "bf16" else kind),
         Call(
-            "decode_part",
+            "decode_attend",
             {"keys": keys, "heads": a, "kv_heads": kv, "e": e},
             4 * keys * kv * e,
             4 * keys * a * e,
             calls.decode_shared(a // kv, e, 2),
             layers,
         ),
-        Call("decode_combine", {"heads": a, "e": e}, 2 * a * e, 0, 0, layers),
         Call("best_of_parts", {"v": c.vocab_size}, 2 * c.vocab_size, 2 * c.vocab_size, 64, 1),
         Call("embed", {"d": d}, 4 * d, 0, 0, 1),
     ]
@@ -104,7 +126,7 @@ def calls_of(sizes: Sizes) -> list[Call]:
     config, c, v = sizes.config, sizes.config.text, sizes.config.vision
     d, inner, rows = c.hidden_size, c.intermediate_size, sizes.rows
     patches, window = prod(sizes.picture) * 4, v.window_cells**2 * v.spatial_merge_size**2
-    measured = [call for call in step_of(config, sizes.cached) if call.kernel not in ("decode_combine", "embed")]
+    measured = [call for call in step_of(config, sizes.cached) if call.kernel != "embed"]
     a, kv, e = c.heads, c.kv_heads, c.head_dim
     measured += [gemv(f"gemv_{rung}", inner, d) for rung in ("naive", "warp")]
     measured += [gemv("gemv_vectorised", inner, d)]
@@ -128,35 +150,63 @@ def calls_of(sizes: Sizes) -> list[Call]:
     ]
 
 
+def small_calls(sizes: Sizes) -> list[Call]:
+    """The kernels that are not measured apart: they move each number once, and few of them."""
+    c, v, rows = sizes.config.text, sizes.config.vision, sizes.rows
+    d, a, e, words = c.hidden_size, c.heads, c.head_dim, c.vocab_size
+    size, patches = v.patch_size, prod(sizes.picture) * 4
+    pixels = patches * size**2  # of a picture
+    number, row, x = rows * d, {"rows": rows, "d": d}, patches * 6 * size**2
+    return [
+        Call("rms_norm_naive", row, 4 * number, 4 * number),
+        Call("rms_norm", row, 4 * number, 4 * number, 32),
+        Call("add", row, 6 * number, number),
+        Call("rotate", {"rows": rows, "heads": a, "e": e}, 4 * rows * a * e, 3 * rows * a * e),
+        Call("take_rows", row, 4 * number, 0),
+        Call("put_rows", row, 4 * number, 0),
+        Call("embed", row, 4 * number, 0),
+        Call("expand", {"n": d, "k": d, "kind": "int4"}, d * d * 5 // 2, 2 * d * d),
+        Call("to_float32", row, 6 * number, 0),
+        Call("to_bfloat16", row, 6 * number, 0),
+        Call("finish", row, 6 * number, number),
+        Call("best_of_row", {"rows": 1}, 8 * 32, 32),
+        Call("penalise", {"v": words}, 10 * words, words),
+        Call("mark", {"ids": rows}, 12 * rows, rows),
+        Call("resize_axis", {"pixels": pixels, "taps": 8}, 6 * pixels, 6 * 8 * pixels),
+        Call("standardise", {"pixels": pixels}, 15 * pixels, 0),
+        Call("patchify", {"pixels": pixels}, 12 * pixels + 4 * x, 0),
+    ]
+
+
 class Prediction(NamedTuple):
-    """Of one token: bytes, launches, seconds that the bytes alone take, seconds with assumptions, and their ratio."""
+    """Of one token: bytes, launches, seconds that the bytes alone take, seconds with assumptions, of these the seconds
+    between kernels, and the ratio."""
 
     bytes: int
     launches: int
     least: float
     predicted: float
+    between: float
 
     @property
     def share(self) -> float:
         return self.least / self.predicted
 
 
-def predicted(config: ModelConfig, keys: int, kind: str = "bf16", card: float = CARD) -> Prediction:
-    """A step of decoding on a card of so many bytes a second."""
-    step = step_of(config, keys, kind)
-    moved, launches = (
-        sum(values) for values in zip(*((one.bytes * one.times, one.times) for one in step), strict=True)
-    )
-    least = moved / card
-    return Prediction(moved, launches, least, least / STREAMED + launches * GAP)
+def predicted(
+    config: ModelConfig, keys: int, kind: str = "bf16", card: float = CARD, gap: float = GAP, early: bool = True
+) -> Prediction:
+    """A step of decoding on a card of so many bytes a second. early: kernels overlap."""
+    step = [one for one in step_of(config, keys, kind) if one.times]
+    moved, launches = sum(one.bytes * one.times for one in step), sum(one.times for one in step)
+    filled = sum(one.times * min(gap, one.ahead / (card * STREAMED)) for one in step) if early else 0.0
+    least, between = moved / card, launches * gap - filled
+    return Prediction(moved, launches, least, least / STREAMED + between, between)
 
 
 def rows(sizes: Sizes, built: list[Built]) -> Iterator[tuple[str, ...]]:
     """A line for each call, in the order of HEADER."""
-    for call in [
-        *calls_of(sizes),
-        *(one for one in step_of(sizes.config, sizes.cached) if one.kernel == "decode_combine"),
-    ]:
+    for call in [*calls_of(sizes), *small_calls(sizes)]:
         shape = " ".join(f"{key}={value}" for key, value in call.shape.items())
         yield (
             call.kernel,
@@ -203,6 +253,15 @@ def main() -> int:
         print(
             f"  {kind}: {one.bytes / 1e9:.2f} GB in {one.launches} launches; {one.least * 1e3:.2f} ms for the bytes "
             f"alone, {one.predicted * 1e3:.2f} ms predicted ({STREAMED:.0%} of the bandwidth, {GAP * 1e6:g} us "
-            f"between two kernels): {one.share:.0%} of the roofline"
+            f"between two kernels, {one.between * 1e3:.2f} ms of them unfilled): {one.share:.0%} of the roofline"
         )
+    print("\nThe same with other gaps between two kernels, and without an early begin:")
+    for kind in ("bf16", "int8", "int4"):
+        shares = [
+            f"{gap * 1e6:g} us {predicted(sizes.config, sizes.cached, kind, gap=gap, early=early).share:.0%}"
+            f"{'' if early else ' (not early)'}"
+            for early in (True, False)
+            for gap in (1e-6, 1.5e-6)
+        ]
+        print(f"  {kind}: {', '.join(shares)}")
     return 0

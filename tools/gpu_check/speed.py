@@ -209,7 +209,7 @@ WORK: dict[str, Callable[..., Callable[[], Any]]] = {
     "attend_tiled": attend_work("tiled"),
     "attend_vectorised": attend_work("vectorised"),
     "attend_tensor": attend_work("tensor"),
-    "decode_part": decode_work,
+    "decode_attend": decode_work,
     "add_rms_norm": norm_work,
     "rotate_into_cache": rotate_work,
     "swiglu": swiglu_work,

@@ -28,7 +28,7 @@ class Array:
     """A view of a device's memory.
 
     raw: the whole memory; at: where the first number lies; strides: numbers from one to the next along
-    each axis. dtype: what the numbers mean, float32 or bfloat16
+    each axis. dtype: what the numbers mean, float32 or bfloat16; or a picture's bytes, for pixels.cu alone
     """
 
     __array_ufunc__ = None                     # takes no part in NumPy's arithmetic
@@ -83,11 +83,15 @@ class Array:
         return Array(self.machine, source.raw, tuple(map(int, wanted)), self.dtype, source.at)
 
     def __getitem__(self, key: Any) -> Array:
-        """Whole numbers and slices of step 1, from the first axis on."""
+        """Whole numbers, slices of step 1, and None for an axis of 1, from the first axis on."""
         at, shape, strides = self.at, list(self.shape), list(self.strides)
         axis = 0
         for one in key if isinstance(key, tuple) else (key,):
-            if isinstance(one, slice):
+            if one is None:
+                shape.insert(axis, 1)
+                strides.insert(axis, 0)
+                axis += 1
+            elif isinstance(one, slice):
                 start, stop, step = one.indices(shape[axis])
                 if step != 1:
                     raise TypeError("a device's array is sliced in steps of 1")

@@ -16,17 +16,18 @@ import numpy as np
 from ...door.errors import ArgumentError
 from .arrays import FLOAT32, Array, bf16, copied, empty, integers, rows_of, zeros
 from .device import Launcher, Raw
-from .weights import Resident
+from .weights import WEIGHT, Resident
 
 THREADS = 256                                   # of a block, where a thread takes one number
 FEW = 4                                         # rows that a matrix is multiplied by without cuBLAS
 QUERIES = {"naive": 32, "tiled": 32, "vectorised": 32, "tensor": 64}         # of a block of attention
 WIDTHS = (16, 32, 48, 64, 80, 96, 112, 128)     # heads that attention on tensor cores takes
-KEYS_AT_LEAST = 256                             # of a split of decoding
-MOST_SHARE = 8                                  # query heads of a key-value head in `decode_part`
+KEYS_AT_LEAST = 128                             # of a split of decoding: one tile of its four warps
+MOST_SHARE = 8                                  # query heads of a key-value head in `decode_attend`
 WARPS, TWO = 8, 2                               # of a block of gemv; rows of a warp
+RESIDENT = 3                                    # blocks of gemv that a processor holds: its launch bounds
+EARLIEST, AHEAD = 2, 16384                      # rounds whose weights gemv asks for early, bytes of each
 IN_LOAD = {"bf16": 8, "f32": 4, "int8": 16, "int4": 32}
-WEIGHT = {"bf16": 16, "f32": 32, "int8": 8, "int4": 4}
 
 
 def blocks(n: int, each: int = THREADS) -> int:
@@ -119,28 +120,27 @@ def decode(q: Array, k: Array, v: Array, segments: np.ndarray, out: Array) -> Ar
     return out
 
 
-def decode_parts(q: Array, splits: int) -> tuple[Raw, Raw, Raw]:
-    """Memory for what the splits give: most, total, sums."""
+def decode_parts(q: Array, splits: int) -> tuple[Raw, Raw, Raw, Raw]:
+    """Memory for what the splits give: most, total, sums; and how many have given theirs: zeros, which each
+    launch leaves as it found them."""
     new, n = q.machine.device.empty, q.shape[0] * q.shape[1] * splits
-    return new(n, np.float32), new(n, np.float32), new(n * q.shape[2], np.float32)
+    arrived = q.machine.device.zeros(q.shape[0] * q.shape[1], np.uint32)
+    return new(n, np.float32), new(n, np.float32), new(n * q.shape[2], np.float32), arrived
 
 
 def decode_shared(share: int, e: int, itemsize: int) -> int:
-    """Bytes of shared memory of `decode_part`."""
-    return 4 * (share * e + 4 * share * (32 + 2 + e)) + 4 * 32 * (e * itemsize + 16)
+    """Bytes of shared memory of `decode_attend`."""
+    return 4 * (share * e + 4 * share * (32 + 2 + e) + 1) + 4 * 32 * (e * itemsize + 16)
 
 
-def decode_into(q: Array, k: Array, v: Array, spans: Raw, splits: int, parts: tuple[Raw, Raw, Raw],
-                out: Array) -> None:
-    """The two kernels of decoding, on memory that is there."""
+def decode_into(q: Array, k: Array, v: Array, spans: Raw, splits: int, parts: tuple[Raw, ...], out: Array
+                ) -> None:
+    """Attention of decoding, on memory that is there (`decode_parts`)."""
     n, heads, e = q.shape
-    kv_heads = k.shape[1]
-    share, known = heads // kv_heads, {"HEAD": e, "BF16": bf16(q), "SHARE": heads // kv_heads}
-    q.machine("decode_attention", "decode_part", (splits, kv_heads, n), 128,
-              (q.flat, k.flat, v.flat, spans, *parts, np.int32(kv_heads), np.float32(e ** -0.5)),
-              decode_shared(share, e, q.dtype.itemsize), **known)
-    q.machine("decode_attention", "decode_combine", (n * heads,), e, (*parts, out.flat, np.int32(splits)),
-              **known)
+    kv_heads, share = k.shape[1], heads // k.shape[1]
+    args = (q.flat, k.flat, v.flat, spans, *parts, out.flat, np.int32(kv_heads), np.float32(e ** -0.5))
+    q.machine("decode_attention", "decode_attend", (splits, kv_heads, n), 128, args,
+              decode_shared(share, e, q.dtype.itemsize), early=True, HEAD=e, BF16=bf16(q), SHARE=share)
 
 
 # ----------------------------------------------------------------------------------------------- products
@@ -167,7 +167,8 @@ def gemv(x: Array, w: Resident, bias: Raw | None = None, residual: Array | None 
         args += [np.int32(slices), *before(machine, norm)]
     else:
         grid, shared = blocks(w.shape[0], THREADS if rung == "naive" else WARPS), 0
-    machine("gemv", f"gemv_{rung}", (grid,), THREADS, args, shared, **gemv_constants(x, w))
+    machine("gemv", f"gemv_{rung}", (grid,), THREADS, args, shared, early=rung == "vectorised",
+            **gemv_constants(x, w))
     return out
 
 
@@ -187,7 +188,7 @@ def gate_up(x: Array, w: Resident, bias: Raw | None = None, slices: int | None =
     args = (x.flat, w.numbers, *tables(w), unread(machine, bias), out.flat, np.int32(inner), np.int32(k),
             np.int32(w.pitch), np.int32(bias is not None), np.int32(slices), *before(machine, norm))
     machine("gemv", "gemv_gate_up", (grid_of(machine, inner * slices, WARPS),), THREADS, args,
-            gemv_shared(x, w), **gemv_constants(x, w))
+            gemv_shared(x, w), early=True, **gemv_constants(x, w))
     return out
 
 
@@ -209,7 +210,7 @@ def qkv(x: Array, w: Resident, bias: Raw | None, turn: tuple[Array, Array], q: A
             np.int32(x.shape[1]), np.int32(w.pitch), np.int32(bias is not None), np.int32(slices),
             *before(machine, norm))
     machine("gemv", "gemv_qkv", (grid_of(machine, pairs * slices, WARPS),), THREADS, args,
-            gemv_shared(x, w), **gemv_constants(x, w))
+            gemv_shared(x, w), early=True, **gemv_constants(x, w))
 
 
 def tables(w: Resident) -> tuple[Raw, Raw]:
@@ -234,14 +235,14 @@ def gemv_shared(x: Array, w: Resident) -> int:
 
 
 def slices_of(machine: Launcher, rows: int) -> int:
-    """How many warps share two rows of w: as many as give the card 32 warps a processor."""
-    warps = blocks(rows, TWO)
-    return next((slices for slices in (1, 2, 4) if warps * slices >= 32 * machine.device.processors), 8)
+    """How many warps share two rows of w: as many as give the card as many warps as it holds."""
+    warps, wanted = blocks(rows, TWO), RESIDENT * WARPS * machine.device.processors
+    return next((slices for slices in (1, 2, 4) if warps * slices >= wanted), 8)
 
 
 def grid_of(machine: Launcher, work: int, each: int) -> int:
-    """Blocks for so much work, and at most eight a processor: x is read once a block."""
-    return min(blocks(work, each), 8 * machine.device.processors)
+    """Blocks for so much work, and at most those that the card holds: x is read once a block."""
+    return min(blocks(work, each), RESIDENT * machine.device.processors)
 
 
 def fits(x: Array, w: Resident) -> bool:
@@ -354,9 +355,9 @@ def take_rows(x: Array, index: np.ndarray) -> Array:
 
 
 def embed_into(ids: Raw, count: int, table: Resident, out: Array) -> None:
-    """Rows of the embedding table; a table of integers is read through its scales on the host."""
-    out.machine("rows", "embed", (count,), 128, (table.numbers, ids, out.flat, np.int32(table.pitch)),
-                TABLE=WEIGHT[table.kind], BF16=bf16(out))
+    """Rows of the embedding table, however it is kept."""
+    args = (table.numbers, *tables(table), ids, out.flat, np.int32(table.shape[1]), np.int32(table.pitch))
+    out.machine("rows", "embed", (count,), 128, args, WEIGHT=WEIGHT[table.kind], BF16=bf16(out))
 
 
 # ----------------------------------------------------------------------------------------------- sampling
@@ -407,14 +408,18 @@ def resize_axis(machine: Launcher, pixels: Raw, shape: tuple[int, int, int], fir
     return out
 
 
-def patchify(machine: Launcher, frames: Raw, levels: np.ndarray, shape: tuple[int, int, int], size: int,
-             pair: int, merge: int) -> Raw:
-    """Frames (t, h, u, 3) of bytes through a table (3, 256) into patches; shape: frames, rows and columns
-    of patches."""
-    n, gh, gw = shape
-    total = blocks(n, pair) * gh * gw * 3 * pair * size * size
-    out = machine.device.empty(total, np.float32)
-    args: tuple[Any, ...] = (frames, machine.device.upload(levels.reshape(-1)), out,
-                             *map(np.int32, (n, gh, gw, size, pair, merge)))
-    machine("pixels", "patchify", (blocks(total),), THREADS, args)
+def standardise(machine: Launcher, pixels: Raw, levels: np.ndarray, frames: int, area: int) -> Raw:
+    """Bytes (frames, area, 3) through a table (3, 256) -> (frames, 3, area) float32."""
+    out = machine.device.empty(frames * 3 * area, np.float32)
+    args = (pixels, machine.device.upload(levels.reshape(-1)), out, np.int64(frames), np.int32(area))
+    machine("pixels", "standardise", (blocks(frames * 3 * area),), THREADS, args)
+    return out
+
+
+def patchify(frames: Array, grid: tuple[int, int, int], size: int, pair: int, merge: int) -> Array:
+    """n 3 h u -> p x; grid: pairs of frames, rows and columns of patches."""
+    (t, gh, gw), machine, x = grid, frames.machine, packed(frames)
+    out = empty(machine, (t * gh * gw, 3 * pair * size * size), FLOAT32)
+    args = (x.flat, out.flat, *map(np.int32, (len(x), gh, gw, size, pair, merge)))
+    machine("pixels", "patchify", (blocks(out.size),), THREADS, args)
     return out

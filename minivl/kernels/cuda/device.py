@@ -22,6 +22,7 @@ from numpy.typing import DTypeLike
 
 from ...door.errors import Error
 from . import sources
+from .driver import Shape, driver, launch_early
 
 Raw = Any                                       # memory of a device: an array of one axis
 BESIDE = 48 * 1024                              # bytes of shared memory that a kernel has unasked
@@ -50,6 +51,8 @@ class Device(Protocol):
     def write(self, raw: Raw, flat: np.ndarray) -> None: ...
     def recorded(self, launches: Callable[[], None]) -> Callable[[], None]: ...
     def compiled(self, file: str, defines: tuple[tuple[str, int], ...]) -> Any: ...
+    def launch(self, kernel: Any, grid: tuple[int, ...], block: int, args: tuple[Any, ...], shared: int,
+               early: bool) -> None: ...
     def product(self, x: Raw, w: Raw, n: int, k: int) -> Raw: ...
 
 
@@ -64,14 +67,15 @@ class Launcher:
         return self.device.compiled(file, defines).get_function(name)
 
     def __call__(self, file: str, name: str, grid: Sequence[int], block: int, args: Sequence[Any],
-                 shared: int = 0, **defines: int) -> None:
-        """Launch one kernel. args: raw memory, and whole numbers and floats of NumPy's exact types."""
+                 shared: int = 0, early: bool = False, **defines: int) -> None:
+        """Launch one kernel. args: raw memory, and whole numbers and floats of NumPy's exact types. early:
+        it may begin before the kernel in front of it has ended, and waits for that itself."""
         if min(grid) < 1:
             return
         kernel = self._kernel(file, name, tuple(sorted(defines.items())))
         if shared > BESIDE and hasattr(kernel, "max_dynamic_shared_size_bytes"):
             kernel.max_dynamic_shared_size_bytes = shared
-        kernel(tuple(map(int, grid)), (block,), tuple(args), shared_mem=shared)
+        self.device.launch(kernel, tuple(map(int, grid)), block, tuple(args), shared, early)
 
 
 # -------------------------------------------------------------------------------------- the processor
@@ -125,6 +129,11 @@ class Processor:
         return RawModule(self.text(f"{file}.cu"), build=self.build, schedule=self.schedule, seed=self.seed,
                          options=options, name=f"{file}.cu")
 
+    def launch(self, kernel: Any, grid: tuple[int, ...], block: int, args: tuple[Any, ...], shared: int,
+               early: bool) -> None:
+        """One kernel, to its end; of one that begins early it is checked that it waits."""
+        kernel(grid, (block,), args, shared_mem=shared, early=early)
+
     def product(self, x: Raw, w: Raw, n: int, k: int) -> Raw:
         """m k, n k -> m n, float32."""
         return (widened(x).reshape(-1, k) @ widened(w).reshape(n, k).T).reshape(-1)
@@ -157,17 +166,20 @@ AS_IT_IS, TURNED = 0, 1
 
 
 class GPU:
-    """Kernels on the first GPU, by CuPy. Raw memory comes from CuPy's pool."""
+    """Kernels on the first GPU, by CuPy. Raw memory comes from CuPy's pool. early: kernels of a step overlap,
+    where the card is of sm_90 or later."""
 
     name = "gpu"
 
-    def __init__(self) -> None:
+    def __init__(self, early: bool = True) -> None:
         import cupy
         self.cupy = cupy
         facts = cupy.cuda.Device().attributes
         self.processors = int(facts["MultiProcessorCount"])
         self.shared = int(facts["MaxSharedMemoryPerBlockOptin"])
-        self.tensor = int(facts["ComputeCapabilityMajor"]) >= 8
+        major = int(facts["ComputeCapabilityMajor"])
+        self.tensor = major >= 8
+        self.driver = driver() if major >= 9 and early else None
         self.one, self.nothing = np.ones(1, np.float32), np.zeros(1, np.float32)
 
     def empty(self, size: int, dtype: DTypeLike) -> Raw:
@@ -201,6 +213,15 @@ class GPU:
     def compiled(self, file: str, defines: tuple[tuple[str, int], ...]) -> Any:
         options = ("-std=c++17", *(f"-D{key}={value}" for key, value in defines))
         return self.cupy.RawModule(code=sources.text(f"{file}.cu"), options=options)
+
+    def launch(self, kernel: Any, grid: tuple[int, ...], block: int, args: tuple[Any, ...], shared: int,
+               early: bool) -> None:
+        """One kernel, into CuPy's stream of this thread; early where the card can (`driver.py`)."""
+        if early and self.driver is not None:
+            stream = self.cupy.cuda.get_current_stream().ptr
+            launch_early(self.driver, kernel.kernel.ptr, Shape(grid, block, shared), stream, args)
+        else:
+            kernel(grid, (block,), args, shared_mem=shared)
 
     def product(self, x: Raw, w: Raw, n: int, k: int) -> Raw:
         """m k, n k -> m n: both of one type, bits of bfloat16 or float32; summed up in float32.
@@ -255,12 +276,13 @@ def has_toolkit() -> bool:
     return True
 
 
-def gpu() -> Device:
-    """The first GPU. Raises NoDevice, which says which of driver, CuPy and toolkit is missing."""
+def gpu(**options: Any) -> Device:
+    """The first GPU; options are those of `GPU`. Raises NoDevice, which says which of driver, CuPy and
+    toolkit is missing."""
     if lacking := missing():
         raise NoDevice('kernels="cuda" needs a GPU, and here there is ' + "; ".join(lacking) +
                        '. Without a GPU the same kernels run on the processor, slowly: kernels="cuda-runner"')
-    return GPU()
+    return GPU(**options)
 
 
 OPEN: dict[str, Callable[..., Device]] = {"gpu": gpu, "runner": on_processor}

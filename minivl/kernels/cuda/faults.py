@@ -160,6 +160,15 @@ def read_only(report: Report, context: Context) -> str:
     return f"{actor(report, context)} {element(report, context)}, and that array is read-only"
 
 
+def too_early(report: Report, context: Context) -> str:
+    """A kernel that was launched early, and did not wait for the one in front of it."""
+    if not report.bytes:
+        return (f"{who(report.thread, report.block, context)} ends without waiting for the kernel in front of this "
+                "one, which may still run: call wait_for_former in every thread")
+    return (f"{actor(report, context)} {element(report, context)} before it has waited for the kernel in front of "
+            "this one, which may still write there: call wait_for_former first")
+
+
 def undefined(report: Report, context: Context) -> str:
     """What C++ leaves open."""
     return f"{who(report.thread, report.block, context)}: {report.what.decode()}"
@@ -197,7 +206,7 @@ def standing(group: Group, context: Context) -> str:
 WORDS: dict[str, Any] = {
     "deadlock": deadlock, "not in mask": not_in_mask, "out of bounds": out_of_bounds, "wild": wild, "race": race,
     "uninitialised": uninitialised, "misaligned": misaligned, "undefined": undefined, "trap": undefined,
-    "read-only": read_only}
+    "read-only": read_only, "too early": too_early}
 
 
 # ---- the last words of a process

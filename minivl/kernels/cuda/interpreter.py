@@ -8,7 +8,9 @@ Read next: `calls.py`, the kernels; `step.py`, a whole step of decoding.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,8 @@ from numpy.typing import DTypeLike
 from ... import model
 from ...checkpoint.tree import MLP, Linear, Norm, Weight
 from ...checkpoint.weight import precision
-from ...passes import picture, sampling
+from ...config import PreprocessorConfig
+from ...passes import patches, picture, sampling, video
 from .. import Interpreter, definition
 from . import arrays, calls
 from .arrays import Array
@@ -52,9 +55,12 @@ def functions(machine: Launcher) -> dict[Function, Function]:
         plain("cos_sin"): lambda angles, dtype, factor=1.0: cos_sin(machine, angles, dtype, factor),
         plain("embed"): lambda ids, table, dtype: embed(machine, ids, table, dtype),
         model.decoder: steps.decoder,
-        sampling.penalise: on_device(stage(sampling.penalise), penalise),
+        sampling.penalise: on_device(stage(sampling.penalise), Seen().penalise),
         sampling.most_likely: on_device(stage(sampling.most_likely), most_likely),
-        picture.resize: lambda pixels, size: resize(machine, pixels, size)}
+        picture.resize: lambda pixels, size: resize(machine, pixels, size),
+        picture.normalise: lambda pixels, config: normalise(machine, pixels, config),
+        video.normalise_frames: lambda frames, config: normalise(machine, frames, config),
+        patches.patchify: on_device(stage(patches.patchify), patchify)}
 
 
 def plain(name: str) -> Function:
@@ -123,12 +129,10 @@ def cos_sin(machine: Launcher, angles: np.ndarray, dtype: DTypeLike, factor: flo
 
 
 def embed(machine: Launcher, ids: np.ndarray, table: Weight, dtype: DTypeLike) -> Any:
-    """s -> s d; rows of a table of integers are scaled by the host."""
+    """s -> s d"""
     wanted = precision(dtype)
     if not isinstance(table, Resident) or wanted.name not in arrays.STORED:
         return plain("embed")(ids, table, dtype)
-    if table.scales is not None:
-        return arrays.to_device(machine, table.rows(ids, wanted))
     out = arrays.empty(machine, (len(ids), table.shape[1]), wanted)
     calls.embed_into(arrays.integers(machine, ids), len(ids), table, out)
     return out
@@ -136,15 +140,36 @@ def embed(machine: Launcher, ids: np.ndarray, table: Weight, dtype: DTypeLike) -
 
 # ----------------------------------------------------------------------------------------------- stages
 
-def penalise(scores: Array, prompts: tuple[np.ndarray, ...], answers: tuple[np.ndarray, ...],
-             penalty: float) -> Array:
-    """n v, _, _, _ -> n v"""
-    machine, (n, v) = scores.machine, scores.shape
-    seen = machine.device.zeros(n * v, np.int32)
-    known = [np.concatenate(pair) for pair in zip(prompts, answers, strict=True)]
-    rows = np.repeat(np.arange(n), [len(ids) for ids in known])
-    calls.mark(machine, rows, np.concatenate(known), seen, v)
-    return calls.penalise(scores, seen, penalty)
+class Seen:
+    """Which ids each conversation knows, on the device: uploaded once, and then what was written since."""
+
+    def __init__(self) -> None:
+        self.counts: Raw = None                                        # n v int32
+        self.shape: tuple[int, ...] = ()
+        self.known: list[np.ndarray] = []
+        self.lock = threading.Lock()
+
+    def penalise(self, scores: Array, prompts: tuple[np.ndarray, ...], answers: tuple[np.ndarray, ...],
+                 penalty: float) -> Array:
+        """n v, _, _, _ -> n v"""
+        known = [np.concatenate(pair) for pair in zip(prompts, answers, strict=True)]
+        with self.lock:
+            self._mark(scores, known)
+            return calls.penalise(scores, self.counts, penalty)
+
+    def _mark(self, scores: Array, known: list[np.ndarray]) -> None:
+        if not self.goes_on(scores, known):
+            self.shape, self.known = scores.shape, [ids[:0] for ids in known]
+            self.counts = scores.machine.device.zeros(scores.size, np.int32)
+        new = [ids[len(old):] for ids, old in zip(known, self.known, strict=True)]
+        rows = np.repeat(np.arange(len(new)), [len(ids) for ids in new])
+        calls.mark(scores.machine, rows, np.concatenate(new), self.counts, self.shape[1])
+        self.known = known
+
+    def goes_on(self, scores: Array, known: list[np.ndarray]) -> bool:
+        """Whether these are the conversations of the last call, each with the same ids or more."""
+        return scores.shape == self.shape and all(
+            np.array_equal(ids[:len(old)], old) for ids, old in zip(known, self.known, strict=True))
 
 
 def most_likely(scores: Array) -> np.ndarray:
@@ -152,12 +177,16 @@ def most_likely(scores: Array) -> np.ndarray:
     return scores.machine.device.download(calls.most_likely(scores)).astype(np.int64)
 
 
-def resize(machine: Launcher, pixels: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """y b 3, 2 -> h u 3: there and back, because what follows is the host's."""
+# ------------------------------------------------------------------------------------------------ pixels
+
+BYTES = np.dtype(np.uint8)
+
+
+def resize(machine: Launcher, pixels: np.ndarray, size: np.ndarray) -> Any:
+    """y b 3, 2 -> h u 3, bytes that stay on the device."""
     if pixels.dtype != np.uint8 or min(size) < 1:
         return picture.bicubic(pixels, size)
-    shape = list(pixels.shape)
-    raw = machine.device.upload(np.ascontiguousarray(pixels).reshape(-1))
+    shape, raw = list(pixels.shape), uploaded_bytes(machine, pixels).raw
     for axis in (0, 1) if picture.height_first(pixels.shape, size) else (1, 0):
         if shape[axis] == size[axis]:
             continue
@@ -166,4 +195,31 @@ def resize(machine: Launcher, pixels: np.ndarray, size: np.ndarray) -> np.ndarra
         raw = calls.resize_axis(machine, raw, (outer, shape[axis], inner), first,
                                 picture.fixed_point(weights))
         shape[axis] = int(size[axis])
-    return machine.device.download(raw).reshape(shape)
+    return Array(machine, raw, tuple(shape), BYTES)
+
+
+def uploaded_bytes(machine: Launcher, pixels: np.ndarray) -> Array:
+    """A host's pixels on the device."""
+    flat = np.ascontiguousarray(pixels).reshape(-1)
+    return Array(machine, machine.device.upload(flat), pixels.shape, BYTES)
+
+
+def normalise(machine: Launcher, pixels: Any, config: PreprocessorConfig) -> Any:
+    """h u 3 -> 3 h u, and t h u 3 -> t 3 h u: by a table of all levels, which the definition makes."""
+    if pixels.dtype != np.uint8 or not all(pixels.shape):
+        return picture.standardise(pixels, config)
+    held = pixels if isinstance(pixels, Array) else uploaded_bytes(machine, pixels)
+    every = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)          # 1 256 3
+    levels = picture.standardise(every, config)                                          # -> 3 1 256
+    *frames, h, u, _ = pixels.shape
+    raw = calls.standardise(machine, held.flat, np.ascontiguousarray(levels), prod(frames), h * u)
+    return Array(machine, raw, (*frames, 3, h, u), arrays.FLOAT32)
+
+
+def patchify(frames: Array, config: PreprocessorConfig) -> np.ndarray:
+    """t 3 h u -> p x, back on the host: rows of all pictures become the inputs of a conversation there."""
+    t, gh, gw = map(int, patches.grid_of(frames.shape, config))
+    cut = calls.patchify(frames, (t, gh, gw), config.patch_size, config.temporal_patch_size,
+                         config.merge_size)
+    made: np.ndarray = arrays.to_host(cut)
+    return made

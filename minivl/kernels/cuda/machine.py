@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from ...door.errors import Error
 
 KINDS = ("fine", "deadlock", "not in mask", "out of bounds", "wild", "race", "uninitialised", "misaligned",
-         "undefined", "trap", "read-only")
+         "undefined", "trap", "read-only", "too early")
 SCHEDULES = ("forward", "reverse", "random")
 ARGUMENT, DYNAMIC, STATIC = 0, 1, 2                        # kinds of regions
 
@@ -53,7 +53,8 @@ class Region(ctypes.Structure):
 class Launch(ctypes.Structure):
     """A launch, but for the kernel and its arguments."""
     _fields_ = (("grid", Index), ("block", Index), ("shared", ctypes.c_uint64), ("seed", ctypes.c_uint64),
-                ("schedule", ctypes.c_int), ("regions", ctypes.c_int), ("region", ctypes.POINTER(Region)))
+                ("schedule", ctypes.c_int), ("regions", ctypes.c_int), ("early", ctypes.c_int),
+                ("unused", ctypes.c_int), ("region", ctypes.POINTER(Region)))
 
 
 class Parameter(ctypes.Structure):

@@ -96,13 +96,15 @@ class RawKernel:
                 "max_dynamic_shared_size_bytes": self.max_dynamic_shared_size_bytes}
 
     def __call__(self, grid: Sequence[int], block: Sequence[int], args: Sequence[Any], *, shared_mem: int = 0,
-                 stream: Any = None) -> None:
-        """Run it to its end. Raises ArgumentError for what a launch may not be, KernelFault for what the
-        kernel may not do."""
+                 stream: Any = None, early: bool = False) -> None:
+        """Run it to its end. early: on a GPU it would begin before the kernel in front of it has ended, so
+        it must wait for that before it touches memory. Raises ArgumentError for what a launch may not be,
+        KernelFault for what the kernel may not do."""
         shape = self.shape_of(grid, block, shared_mem)
         values = checked(self.name, self.parameters, args)
         memory = Memory(self.parameters, values, apart=self.module.build == "check" and self.module.server is None)
         launch, arrays = self.launch_of(shape, shared_mem, memory)
+        launch.early = early
         context = Context(self.module.path, self.name, arrays, shape[1], shape[0])
         if self.module.server is not None:
             report = self.module.server.run(launch, memory, values, context)
@@ -140,7 +142,7 @@ class RawKernel:
                   for one in module.symbols]
         regions = (machine.Region * len(named))(*(region for region, _ in named))
         launch = machine.Launch(machine.Index(*shape[0]), machine.Index(*shape[1]), shared, module.seed + 1,
-                                machine.SCHEDULES.index(module.schedule), len(named),
+                                machine.SCHEDULES.index(module.schedule), len(named), 0, 0,
                                 ctypes.cast(regions, ctypes.POINTER(machine.Region)))
         return launch, [array for _, array in named]
 

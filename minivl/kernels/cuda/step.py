@@ -3,10 +3,11 @@
     ids -> rows of the table -> for each layer: (norm, q k v, turned, into the cache), attention in splits,
     out onto the stream, (norm, gate and up), down onto the stream -> (norm, scores)
 
-Six launches a layer (what stands in brackets is one; attention is two), and nothing of it waits for the
-host: what changes from token to token (ids, positions, rows of the cache) lies in memory that is written
-before the step. So on a GPU the step is recorded once, as one graph, and replayed. `decoder` of
-`model.py` says what it means; the door runs that as soon as somebody looks inside.
+Five launches a layer (what stands in brackets is one), each of which begins before the one in front of it
+has ended where the card can, and nothing of it waits for the host: what changes from token to token
+(ids, positions, rows of the cache) lies in memory that is written before the step. So on a GPU the step
+is recorded once, as one graph, and replayed. `decoder` of `model.py` says what it means; the door runs
+that as soon as somebody looks inside.
 
 Read next: `cuda/gemv.cu`, where the time goes.
 """
@@ -142,8 +143,6 @@ class Steps:
         matrices = [m.weight for layer in w.layers[:1]
                     for m in (layer.qkv, layer.out, layer.mlp.gate_up, layer.mlp.down)]
         if not all(isinstance(m, Resident) for m in (w.embed, *matrices)):
-            return False
-        if resident(w.embed).scales is not None:                         # its rows are scaled by the host
             return False
         rows = [empty_rows(self.machine, n, m.shape[1], w.dtype) for m in matrices]
         return (c.head_dim * cache.k.dtype.itemsize % 16 == 0 and c.head_dim <= 128

@@ -21,6 +21,7 @@ from .device import Launcher, Raw
 GROUP = 128                                     # neighbours along k with one scale in int4
 FLOAT32 = np.dtype(np.float32)
 MULTIPLE = {"int8": 16, "int4": GROUP}          # to which rows are padded
+WEIGHT = {"bf16": 16, "f32": 32, "int8": 8, "int4": 4}         # a kind as weights.cuh says it: its bits
 
 
 class Resident:
@@ -77,12 +78,13 @@ class Resident:
         wanted = "bf16" if dtype.name == "bfloat16" else "f32"
         if self.kind == wanted:
             return self.numbers
-        if self.kind == "bf16":
-            out = self.machine.device.empty(self.numbers.size, np.float32)
-            args = (self.numbers, out, np.int64(self.numbers.size))
-            self.machine("convert", "to_float32", (-(-self.numbers.size // 256),), 256, args)
-            return out
-        return self.machine.device.upload(bits_of(self.weight, wanted).reshape(-1))
+        (n, k), machine = self.shape, self.machine
+        out = machine.device.empty(n * k, np.uint16 if wanted == "bf16" else np.float32)
+        scales, zeros = (machine.nothing if one is None else one for one in (self.scales, self.zeros))
+        args = (self.numbers, scales, zeros, out, np.int32(n), np.int32(k), np.int32(self.pitch))
+        machine("rows", "expand", (-(-n * k // 128),), 128, args, WEIGHT=WEIGHT[self.kind],
+                BF16=int(wanted == "bf16"))
+        return out
 
     def __repr__(self) -> str:
         return f"Resident({self.kind} {list(self.shape)})"

@@ -3,10 +3,13 @@
     python -m tests.kernels.cuda.mutants            # how many there are
     python -m tests.kernels.cuda.mutants gemv 20    # would the cases of gemv.cu notice 20 of them?
 
-What is changed: barriers left out, bounds and numbers by one, operators swapped, conditions turned round, an
-atomic that is none, a shuffle's mask and distance, a store to shared memory left out, a rounding, a vector that
+What is changed: barriers and fences left out, bounds and numbers by one, operators swapped, conditions turned round,
+an atomic that is none, a shuffle's mask and distance, a store to shared memory left out, a rounding, a vector that
 begins one element too late, a shared array that is too small. The questions are the kernels' own `cases`; a mutant
 runs in a process of its own, which may crash or never end.
+
+A mutant is asked little: the cases of kernels that reach the changed line, in the build that sees most; other kernels
+are left out of its text. Only what lives through that is asked in the other builds.
 
 Read next: `cases/__init__.py`; `test_mutants.py`, how many must be noticed, and which need not be.
 """
@@ -20,21 +23,25 @@ import re
 import resource
 import sys
 from collections.abc import Iterator
+from functools import cache
+from time import process_time
 from typing import NamedTuple
 
 from minivl.kernels.cuda import sources
 from minivl.kernels.cuda.build import COMMENT, BuildError, blanked
+from minivl.kernels.cuda.build import machine as compiled_machine
 from minivl.kernels.cuda.device import Launcher, Processor
 
-from .cases import FILES, wrong
+from .cases import FILES, Case, wrong
 
-SECONDS = 60                                               # of processor time for a mutant's cases
+SECONDS = 4                                                # of processor time for a case, which needs 0.7 at most
 MACHINES = (("check", "random", 1), ("address", "forward", 0), ("plain", "random", 2))
 
 # kind: a pattern, and what stands in its place. The patterns count on how the kernels are written: operators have
 # blanks around them, those of templates and pointers have none.
 CHANGES = [
-    ("barrier", r"__sync(?:threads|warp)\(\);", ";"),
+    ("barrier", r"__sync(?:threads|warp)\(\);", ";"), ("barrier", r"\bwait_for_former\(\);", ";"),
+    ("fence", r"__threadfence\(\);", ";"),
     ("bound", r" < ", " <= "), ("bound", r" <= ", " < "), ("bound", r" >= ", " > "), ("bound", r" > ", " >= "),
     ("condition", r" == ", " != "), ("condition", r" != ", " == "), ("condition", r" && ", " || "),
     ("condition", r" \|\| ", " && "),
@@ -56,7 +63,7 @@ CHANGES = [
     ("function", r"\bfmaxf\(", "fminf("), ("function", r"\bmin\(", "max("), ("function", r"\bmax\(", "min("),
     ("function", r"\bexp2?f\(", "("),
 ]
-LATER = re.compile(r"#\s*(?:if|elif|define|include|pragma|line|error)|static_assert|^\s*template")
+LATER = re.compile(r"#\s*(?:if|elif|define|include|pragma|line|error)|static_assert|^\s*template|__launch_bounds__")
 
 
 class Mutant(NamedTuple):
@@ -95,13 +102,102 @@ def chosen(count: int, seed: int) -> list[Mutant]:
     return random.Random(seed).sample(every, min(count, len(every)))
 
 
+# ------------------------------------------------------------------------------------ who reaches a line
+
+class Function(NamedTuple):
+    """A function of a .cu file: its lines (from 1 on, the last one too), its text, whether it is a kernel."""
+    name: str
+    first: int
+    last: int
+    body: str
+    kernel: bool
+
+
+def functions(bare: str) -> list[Function]:
+    """All of a text without comments: a body ends with a brace at the begin of a line, or in its first line."""
+    found = []
+    for start in re.finditer(r'(?m)^(extern "C" __global__|__device__)', bare):
+        opened = bare.index("{", start.end())
+        one_line = bare[opened:bare.index("\n", opened)].rstrip().endswith("}")
+        end = bare.index("\n", opened) if one_line else bare.index("\n}\n", opened) + 2
+        head = bare[start.start():opened]
+        name = re.findall(r"(\w+)\(", head.replace("__launch_bounds__(", ""))[0]
+        first, last = (bare.count("\n", 0, at) + 1 for at in (start.start(), end))
+        found.append(Function(name, first, last, bare[opened:end], start[1].startswith("extern")))
+    return found
+
+
+def reached_from(every: list[Function], line: int) -> set[str]:
+    """The kernels that a change of a line may show in: those that call the function of the line; all for a line that
+    belongs to none."""
+    changed = {one.name for one in every if one.first <= line <= one.last}
+    if not changed:
+        return {one.name for one in every if one.kernel}
+    while more := {one.name for one in every if one.name not in changed
+                   and any(re.search(rf"\b{name}\(", one.body) for name in changed)}:
+        changed |= more
+    return {one.name for one in every if one.kernel and one.name in changed}
+
+
+def without(text: str, every: list[Function], kept: set[str], shift: int) -> str:
+    """A text without the kernels that are not asked; lines stay where they are."""
+    lines = text.splitlines(keepends=True)
+    for one in every:
+        if one.kernel and one.name not in kept:
+            for number in range(one.first - 1 + shift, one.last + shift):
+                lines[number] = "\n"
+    return "".join(lines)
+
+
+class Listening:
+    """A device that computes nothing and notes which kernels are called."""
+    name, tensor, shared, processors = "listening", True, 99 * 1024, 2
+
+    def __init__(self) -> None:
+        self.called: set[str] = set()
+
+    def __getattr__(self, name: str):
+        return getattr(Processor(), name)                  # memory is the processor's
+
+    def compiled(self, file: str, defines: tuple[tuple[str, int], ...]):
+        return self
+
+    def get_function(self, name: str):
+        self.called.add(name)
+        return self
+
+    def launch(self, *known: object) -> None:
+        """Nothing."""
+
+
+@cache
+def asked(file: str) -> list[tuple[Case, frozenset[str]]]:
+    """The cases of a file, and the kernels that each calls."""
+    found = []
+    for case in FILES[file]():
+        device = Listening()
+        case.run(Launcher(device))
+        found.append((case, frozenset(device.called)))
+    return found
+
+
+# ----------------------------------------------------------------------------------------- would it be noticed
+
 def noticed(mutant: Mutant) -> str | None:
     """What notices a mutant first; None when every machine finds all cases right."""
+    code = (sources.folder() / f"{mutant.file}.cu").read_text(encoding="utf-8")
+    every = functions(COMMENT.sub(blanked, code))
+    kernels = reached_from(every, mutant.line)
+    small = without(mutant.text, every, kernels, mutant.text.count("\n") - code.count("\n"))
+
     def text(file: str) -> str:
-        return mutant.text if file == f"{mutant.file}.cu" else sources.text(file)
+        return small if file == f"{mutant.file}.cu" else sources.text(file)
     for build, schedule, seed in MACHINES:
         machine = Launcher(Processor(build=build, schedule=schedule, seed=seed, text=text))
-        for case in FILES[mutant.file]():
+        for case, calls in asked(mutant.file):
+            if not calls & kernels:
+                continue
+            resource.setrlimit(resource.RLIMIT_CPU, (int(process_time()) + SECONDS, resource.RLIM_INFINITY))
             try:
                 if said := wrong(case, machine):
                     return f"{build}: {said}"
@@ -113,13 +209,15 @@ def noticed(mutant: Mutant) -> str | None:
 
 
 def tried(mutant: Mutant) -> str | None:
-    """The same in a process of its own."""
+    """The same in a process of its own, in a folder for compiled code that goes with it."""
+    for build, _, _ in MACHINES:
+        compiled_machine(build)                            # once, for all processes
+    asked(mutant.file)
     read, write = os.pipe()
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
         with contextlib.suppress(BaseException):
-            resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 5))
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             said = noticed(mutant)
             os.write(write, (said or "-").encode()[:2000])

@@ -154,3 +154,29 @@ extern "C" __global__ void two_places(float* y, int bug) {
     __syncthreads();
   }
 }
+
+// Numbers of each block, summed up by the block that counts itself last.
+extern "C" __global__ void handed_on(const float* x, float* parts, unsigned* count, float* y, int bug) {
+  __shared__ unsigned before_me;
+  parts[blockIdx.x * 64 + threadIdx.x] = 2.f * x[blockIdx.x * 64 + threadIdx.x];
+  if (bug != 27) __syncthreads();
+  if (threadIdx.x == 0) {
+    if (bug != 28) __threadfence();
+    if (bug == 29) parts[blockIdx.x * 64] = 2.f * x[blockIdx.x * 64];
+    before_me = atomicInc(count, gridDim.x - 1);
+    if (bug != 30) __threadfence();
+  }
+  __syncthreads();
+  if (before_me != gridDim.x - 1) return;
+  float sum = 0.f;
+  for (unsigned b = 0; b < gridDim.x; b++) sum += parts[b * 64 + threadIdx.x];
+  y[threadIdx.x] = sum;
+}
+
+// Launched early: it waits for the kernel in front of it before it touches memory, in every thread.
+extern "C" __global__ void hasty(const float* x, float* y, int bug) {
+  float one = bug == 31 ? x[threadIdx.x] : 1.f;
+  if (bug != 32 || threadIdx.x != 5) cuda_host::wait_for_former();
+  else return;
+  y[threadIdx.x] = x[threadIdx.x] * (bug == 31 ? 1.f : one);
+}

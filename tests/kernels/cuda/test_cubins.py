@@ -1,5 +1,6 @@
 """Every kernel for every generation of cards: no spills, no stack frame, registers under a ceiling; and once through
-the compiler that CuPy calls."""
+the compiler that CuPy calls. `make test` compiles each file with the constants that the released models need most; the
+others are for `make test-full` and `python -m tools.gpu_check cubins`."""
 
 from __future__ import annotations
 
@@ -10,10 +11,28 @@ from tools.gpu_check import cubins
 
 needs_nvcc = pytest.mark.skipif(not cubins.have_nvcc(), reason=f"needs nvcc: a CUDA toolkit, or {compilers.INSTALL}")
 ONE_OF_EACH = {one.file: one for one in reversed(cubins.variants())}
+MOST = {
+    cubins.variant("attention", HEAD=128, BF16=1),
+    cubins.variant("attention_tensor", HEAD=128, BF16=1),
+    cubins.variant("decode_attention", HEAD=128, SHARE=8, BF16=1),
+    cubins.variant("gemv", WEIGHT=4, ROWS=4, BF16=0),  # of all products the one with most registers
+    cubins.variant("rotary", HEAD=128, TURN=16, BF16=1),
+    *(one for one in cubins.variants() if one.file in ("norm", "swiglu", "gelu", "convert", "sampling") and
+      one.defines == (("BF16", 1),)),
+    cubins.variant("rows", WEIGHT=4, BF16=1),
+    cubins.variant("pixels"),
+}
+
+
+def test_each_file_is_compiled_in_every_run():
+    assert {one.file for one in MOST} == set(ONE_OF_EACH) and set(cubins.variants()) >= MOST
 
 
 @needs_nvcc
-@pytest.mark.parametrize("one", cubins.variants(), ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "one",
+    [pytest.param(one, id=one.name, marks=() if one in MOST else pytest.mark.full) for one in cubins.variants()],
+)
 def test_nothing_is_spilled_and_registers_stay_under_their_ceiling(one):
     rows = cubins.built(one)
     archs = {arch for arch in cubins.ARCHS if one.file != "attention_tensor" or arch >= cubins.TENSOR_FROM}

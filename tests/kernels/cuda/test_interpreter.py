@@ -10,7 +10,7 @@ from minivl.checkpoint.packed import packed
 from minivl.checkpoint.weight import precision
 from minivl.cli.given import placed
 from minivl.kernels import definition
-from minivl.kernels.cuda import arrays, device, interpreter, step
+from minivl.kernels.cuda import arrays, calls, device, interpreter, step
 from minivl.kernels.cuda.arrays import Array
 from minivl.kernels.cuda.device import Launcher, Processor
 from minivl.run.generation import NotFiniteError
@@ -126,6 +126,46 @@ def test_packed_weights_are_multiplied_as_they_are(models, format):
         assert np.linalg.norm(found - exact) < 1e-6 * np.linalg.norm(exact)
 
 
+@pytest.mark.parametrize("format", ["int8", "int4"])
+def test_a_converted_model_decodes_on_the_device(models, tmp_path, monkeypatch, format):
+    """Weights of whole numbers, the tied table too: expanded for a prompt and multiplied as they are in a step, where
+    they lie. After loading, nothing as large as a matrix is uploaded."""
+    minivl.convert(None, tmp_path / format, weights=format)
+    right = minivl.load(tmp_path / format, precision="float32", kernels="definition")
+    ours, ran, uploads = right.on("float32", "cuda-runner"), [], []
+    launch, upload = step.Step.launch, Processor.upload
+    monkeypatch.setattr(step.Step, "launch", lambda self: (ran.append(self.n), launch(self))[1])
+    monkeypatch.setattr(Processor, "upload", lambda self, flat: (uploads.append(flat.nbytes), upload(self, flat))[1])
+    inputs = right.prepare(asked(False))
+    assert ours.generate(inputs, 4, stop_ids=()) == right.generate(inputs, 4, stop_ids=())
+    assert ran == [1, 1, 1] and max(uploads) <= inputs.patches.nbytes
+
+
+@pytest.mark.parametrize("video", [False, True], ids=["picture", "video"])
+def test_pixels_become_patches_on_the_device(models, monkeypatch, video):
+    """From bytes to patches; what comes back is the patches alone, with the definitions' bits."""
+    ours, right = models["float32"]
+    launched, run = [], Launcher.__call__
+    monkeypatch.setattr(
+        Launcher, "__call__", lambda self, file, name, *args, **known: (launched.append(name), run(
+            self, file, name, *args, **known))[1])
+    found = ours.prepare(asked(video))
+    assert np.array_equal(found.patches, right.prepare(asked(video)).patches)
+    assert launched.count("standardise") == launched.count("patchify") == 1
+    assert ("resize_axis" in launched) != video              # a video's frames are resized by the host, one by one
+
+
+def test_what_was_written_is_marked_once(models, monkeypatch):
+    """The penalty: the ids of the prompt are uploaded for the first token, after that the new one alone."""
+    ours, right = models["float32"]
+    inputs, sizes, mark = right.prepare(asked(False)), [], calls.mark
+    monkeypatch.setattr(calls, "mark", lambda machine, rows, ids, *others: (
+        sizes.append(len(ids)), mark(machine, rows, ids, *others))[1])
+    options = {"stop_ids": (), "repetition_penalty": 1.3}
+    assert ours.generate(inputs, 4, **options) == right.generate(inputs, 4, **options)
+    assert sizes == [len(inputs.input_ids), 1, 1, 1]
+
+
 def test_scores_that_are_no_numbers_are_told(models):
     ours, right = models["float32"]
 
@@ -167,6 +207,8 @@ def test_views_are_numpys():
         lambda x: x[-1],
         lambda x: x[:, :2].reshape(5, -1),
         lambda x: x[3:3],
+        lambda x: x[None],
+        lambda x: x[1, None, 2:],
         lambda x: x.astype(np.float32),
     ):
         found = take(far)

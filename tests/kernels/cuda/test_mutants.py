@@ -18,10 +18,25 @@ SEED, SWEEP = 2026, 320
 LEAST = 0.98                                   # of the sweep, which the cases have to notice
 ROOT = Path(__file__).parents[3]
 
-# Changes that are no mistakes: file, words of the changed line, and why nothing can notice.
+# Changes that are no mistakes: file, words of the line before or after the change, and why nothing can notice.
+ADVICE = "advice for the cache and for the next launch: nothing is read, and the runner holds that it lies in the array"
 EQUIVALENT: list[tuple[str, str, str]] = [
     ("attention_tensor.cu", "-> if (lane % 2 == 1) factors[row]", "both lanes of a row hold the row's total"),
-    ("decode_attention.cu", "-> int tiles = (k1 - k0 + THREADS + 1)", "a tile more at the most, which is empty"),
+    ("attention_tensor.cu", "-> if (!(lane % 2 == 0)) factors[row]", "both lanes of a row hold the same factor"),
+    ("attention_tensor.cu", "-> total = total * keep + part + __shfl_down_sync",
+     "even lanes get what they got before, and theirs alone is written"),
+    ("attention.cu", "-> for (int c = 0; c <= PARTS; c++)",
+     "PARTS * 32 >= HEAD: the condition inside is false for c = PARTS"),
+    ("decode_attention.cu", "-> int tiles = (k1 - k0 + THREADS + 1)",
+     "the tiles are shared out otherwise, and each still has one split"),
+    ("decode_attention.cu", "each = (tiles + gridDim.x + 1) / gridDim.x",
+     "the tiles are shared out otherwise, and each still has one split"),
+    ("decode_attention.cu", "-> if (threadIdx.x == 1) {", "any one thread may count, between two barriers"),
+    ("sampling.cu", "b.id <= 0) return a.id < 0", "lane 0 alone is written, and id 0 comes to it as a, never as b"),
+    ("gemv.cu", "ask_ahead(", ADVICE),
+    ("gemv.cu", "EARLIEST * step", ADVICE),
+    ("gemv.cu", "let_next_begin()", ADVICE),
+    ("gemv.cu", "prefetch(", ADVICE),
 ]
 
 
@@ -54,6 +69,7 @@ def test_a_sweep_of_mistakes_is_noticed(tmp_path):
              for part in range(2)]
     lines = [line for part in parts for line in part.communicate()[0].splitlines()]
     assert all(part.returncode == 0 for part in parts) and len(lines) == SWEEP
-    able = [line for line in lines if not line.startswith("unable") and not harmless(line)]
+    able = [line for line in lines if not line.startswith("unable")]
+    able = [line for line in able if not (line.startswith("LIVES") and harmless(line))]
     live = [line for line in able if line.startswith("LIVES")]
     assert len(able) >= 300 and len(live) <= (1 - LEAST) * len(able), "\n".join(live)

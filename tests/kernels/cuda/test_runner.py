@@ -55,6 +55,9 @@ LAUNCHES = {
     "own_array": (1, 32, lambda: [nan(32)], 0, lambda: np.arange(32) % 4),
     "asserted": (1, 32, lambda: [nan(32)], 0, ones),
     "two_places": (1, 64, lambda: [nan(64)], 0, lambda: ones(64)),
+    "handed_on": (3, 64, lambda: [V[:192].copy(), nan(192), np.zeros(1, np.uint32), nan(64)], 3,
+                  lambda: 2 * V[:192].reshape(3, 64).sum(0)),
+    "hasty": (1, 32, lambda: [X[:32].copy(), nan(32)], 1, lambda: X[:32]),
 }
 
 
@@ -65,7 +68,7 @@ def run(kernel, bug, build, schedule="forward", seed=0, isolated=True):
     grid = grid if isinstance(grid, tuple) else (grid,)
     shared = 4 * block if kernel == "dynamic" else 0
     found = module(build, schedule, seed, isolated).get_function(kernel)
-    found(grid, (block,), (*args, i32(bug)), shared_mem=shared)
+    found(grid, (block,), (*args, i32(bug)), shared_mem=shared, early=kernel == "hasty")
     return bool(np.allclose(args[which], right(), rtol=1e-5, atol=1e-4))
 
 
@@ -85,14 +88,18 @@ CHECKED = {
     ("counted", 20): ("uninitialised shared memory", "atomicAdd(&total"), ("counted", 21):
     ("undefined behaviour", "bug == 21"), ("constant", 22): ("read-only", "const_cast"),
     ("far_away", 23): ("out of bounds", "p[threadIdx.x] = 1.f"), ("own_array", 24): ("out of bounds", "bug == 24"),
-    ("asserted", 25): ("trap", "bug != 25"), ("two_places", 26): ("deadlock", "")}
+    ("asserted", 25): ("trap", "bug != 25"), ("two_places", 26): ("deadlock", ""),
+    ("handed_on", 27): ("race", "sum += parts[b"), ("handed_on", 28): ("race", "sum += parts[b"),
+    ("handed_on", 29): ("race", "sum += parts[b"), ("handed_on", 30): ("race", "sum += parts[b"),
+    ("hasty", 31): ("too early", "bug == 31 ? x"), ("hasty", 32): ("too early", "")}
 # What AddressSanitizer and UndefinedBehaviorSanitizer see by other means than the checks.
 ADDRESSED = {("tiles", 3): "out of bounds", ("vector_load", 7): "misaligned", ("shifted", 11): "out of bounds",
              ("copied", 14): "out of bounds", ("dynamic", 16): "out of bounds", ("counted", 21): "undefined behaviour",
              ("own_array", 24): "out of bounds"}
 # What no order of threads can hide from any build.
 ALWAYS = {("branch", 8): "deadlock", ("half_warp", 9): "deadlock", ("stranger", 15): "wrong mask",
-          ("asserted", 25): "trap", ("two_places", 26): "deadlock", ("endless", 19): "endless"}
+          ("asserted", 25): "trap", ("two_places", 26): "deadlock", ("endless", 19): "endless",
+          ("hasty", 32): "too early"}
 
 
 @pytest.mark.parametrize("kernel, bug", CHECKED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minivl.kernels.cuda import arrays, calls
-from minivl.kernels.cuda.interpreter import penalise
+from minivl.kernels.cuda.interpreter import Seen
 from minivl.passes import sampling
 
 from . import BFLOAT16, FLOAT32, TYPES, Case, U, drawn, sent, wide
@@ -29,15 +29,21 @@ def planted(scores: np.ndarray, places: list[tuple[int, int]], value: float) -> 
 
 
 def penalise_case(dtype: np.dtype, n: int, v: int, seed: int) -> Case:
-    """Ids that come again and again count once."""
+    """Ids that come again and again count once; the last ones come by a second call."""
     rng = np.random.default_rng(seed)
     scores = drawn(rng, (n, v), dtype)
     prompts = tuple(rng.integers(0, v, 40 + i) for i in range(n))
     answers = tuple(rng.integers(0, v, 5) if i % 2 else np.zeros(0, np.int64) for i in range(n))
     right = sampling.penalise.definition(scores, prompts, answers, 1.3)
+
+    def run(machine):
+        seen, given = Seen(), sent(machine, scores)
+        seen.penalise(given, prompts, tuple(ids[:2] for ids in answers), 1.3)
+        return arrays.to_host(seen.penalise(given, prompts, answers, 1.3))
+
     return Case(
         f"penalise {dtype.name} {n} {v}",
-        lambda machine: arrays.to_host(penalise(sent(machine, scores), prompts, answers, 1.3)),
+        run,
         wide(right),
         2 * U * np.abs(wide(right)),
     )
