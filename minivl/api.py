@@ -49,6 +49,7 @@ from .run.grounding import Grounding, locate
 from .run.inputs import Batch, Inputs, checked_ids
 from .run.messages import as_list
 from .run.prepare import Processor, prepare
+from .run.streaming import reader_of, streaming
 from .text.gguf_vocabulary import chat_template, tokenizer_json
 from .text.tokenizer import Stream, Tokenizer
 from .text.vocabulary import has_tokenizer
@@ -62,7 +63,8 @@ PRECISIONS = ("float64", "float32", "float16", "bfloat16")
 
 
 def load(path_or_name: str | os.PathLike[str] | None = None, precision: str = "float32",
-         kernels: str | Interpreter = "auto", revision: str | None = None) -> VLM:
+         kernels: str | Interpreter = "auto", revision: str | None = None,
+         memory: str | int | None = None) -> VLM:
     """Load a checkpoint in the official layout: a folder, or a name on the hub, which is downloaded into
     the hub's cache where it is not there (`pip install "minivl[hub]"`); or a .gguf file of llama.cpp,
     with the mmproj file beside it. revision: of a name, a branch, tag or commit; `NAME@REVISION` says
@@ -75,7 +77,10 @@ def load(path_or_name: str | os.PathLike[str] | None = None, precision: str = "f
         no numbers: for shapes and operation counts, its answers mean nothing; or "auto": "jit" for a
         model of 50 million parameters or more where Numba is installed, else "definition".
         `vlm.interpreter.name` says which. A folder that `convert` made is loaded like any other.
-    Raises MissingFile, ConfigError or CheckpointError saying what is missing or wrong.
+    memory: such as "8GiB", for a model that is larger: its weights stay in their file and are read as the
+        run comes to them (`run/streaming.py`).
+    Raises MissingFile, ConfigError or CheckpointError saying what is missing or wrong, and ArgumentError for
+    less memory than that needs.
     """
     interpreter(kernels)                         # a wrong name is refused before anything is read
     folder = find(path_or_name, revision)
@@ -87,7 +92,10 @@ def load(path_or_name: str | os.PathLike[str] | None = None, precision: str = "f
         except MissingFile as missing:               # scores need neither: said when one is prepared
             processor = missing
         generation = generation_of(folder, weights.config)
-        return VLM(folder, weights, generation, processor, tensors, interpreter(kernels, weights))
+        machine = interpreter(kernels, weights)
+        if memory is not None:
+            machine = streaming(machine, weights, memory)
+        return VLM(folder, weights, generation, processor, tensors, machine)
     except BaseException:
         tensors.close()                        # a map that stays open keeps the file from being replaced
         raise
@@ -258,6 +266,8 @@ class VLM:
     def close(self) -> None:
         """Let go of the mapped files, so that they can be replaced (Windows refuses that while a map
         is open)."""
+        if (reader := reader_of(self.weights)) is not None:
+            reader.close()
         if self._tensors is not None:
             self._tensors.close()
 
