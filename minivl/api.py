@@ -43,6 +43,7 @@ from .door.stage import running
 from .kernels import Interpreter, interpreter, packer
 from .passes.prompt import load_template
 from .run.cache import KVCache
+from .run.cut.job import Joined, joined
 from .run.footage import looks_like_video
 from .run.generation import Settings, write
 from .run.grounding import Grounding, locate
@@ -64,7 +65,7 @@ PRECISIONS = ("float64", "float32", "float16", "bfloat16")
 
 def load(path_or_name: str | os.PathLike[str] | None = None, precision: str = "float32",
          kernels: str | Interpreter = "auto", revision: str | None = None,
-         memory: str | int | None = None) -> VLM:
+         memory: str | int | None = None, parallel: str | Joined | None = None) -> VLM:
     """Load a checkpoint in the official layout: a folder, or a name on the hub, which is downloaded into
     the hub's cache where it is not there (`pip install "minivl[hub]"`); or a .gguf file of llama.cpp,
     with the mmproj file beside it. revision: of a name, a branch, tag or commit; `NAME@REVISION` says
@@ -79,12 +80,15 @@ def load(path_or_name: str | os.PathLike[str] | None = None, precision: str = "f
         `vlm.interpreter.name` says which. A folder that `convert` made is loaded like any other.
     memory: such as "8GiB", for a model that is larger: its weights stay in their file and are read as the
         run comes to them (`run/streaming.py`).
+    parallel: such as "tensor=2,pipeline=2", in a program that `mpirun` has started on as many ranks: each has
+        its share of the weights (`run/cut/`), and all give the same.
     Raises MissingFile, ConfigError or CheckpointError saying what is missing or wrong, and ArgumentError for
     less memory than that needs.
     """
     interpreter(kernels)                         # a wrong name is refused before anything is read
     folder = find(path_or_name, revision)
-    weights, tensors = load_model(folder, dtype_of(precision))
+    rank = None if parallel is None else joined(parallel)(config_of(folder))
+    weights, tensors = load_model(folder, dtype_of(precision), place=rank and rank.place())
     try:
         processor: Processor | MissingFile
         try:
@@ -93,6 +97,8 @@ def load(path_or_name: str | os.PathLike[str] | None = None, precision: str = "f
             processor = missing
         generation = generation_of(folder, weights.config)
         machine = interpreter(kernels, weights)
+        if rank is not None:
+            weights, machine = rank.marked(weights), rank.on(machine)
         if memory is not None:
             machine = streaming(machine, weights, memory)
         return VLM(folder, weights, generation, processor, tensors, machine)
