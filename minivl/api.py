@@ -44,6 +44,7 @@ from .kernels import Interpreter, interpreter, packer
 from .passes.prompt import load_template
 from .run.cache import KVCache
 from .run.cut.job import Joined, joined
+from .run.cut.machine import Rank
 from .run.footage import looks_like_video
 from .run.generation import Settings, write
 from .run.grounding import Grounding, locate
@@ -101,7 +102,7 @@ def load(path_or_name: str | os.PathLike[str] | None = None, precision: str = "f
             weights, machine = rank.marked(weights), rank.on(machine)
         if memory is not None:
             machine = streaming(machine, weights, memory)
-        return VLM(folder, weights, generation, processor, tensors, machine)
+        return VLM(folder, weights, generation, processor, tensors, machine, rank)
     except BaseException:
         tensors.close()                        # a map that stays open keeps the file from being replaced
         raise
@@ -248,13 +249,13 @@ def _at_home(path: str | os.PathLike[str]) -> Path:
 
 class VLM:
     """A loaded model. `.config`, `.weights` (the tree that the passes walk), `.interpreter` (what runs
-    them), `.tokenizer`, `.processor`, `.folder`."""
+    them), `.rank` (of a job that shares them), `.tokenizer`, `.processor`, `.folder`."""
 
     def __init__(self, folder: Path, model: Model, generation: GenerationConfig,
                  processor: Processor | MissingFile | None,
-                 tensors: Tensors | None, machine: Interpreter):
+                 tensors: Tensors | None, machine: Interpreter, rank: Rank | None = None):
         self.folder, self.config, self.generation, self.interpreter = folder, model.config, generation, machine
-        self.weights = machine.prepare(model)
+        self.weights, self.rank = machine.prepare(model), rank
         self._model, self._tensors, self._processor = model, tensors, processor
 
     def on(self, precision: str | None = None, kernels: str | Interpreter | None = None) -> VLM:
@@ -267,7 +268,9 @@ class VLM:
         dtype = self.dtype if precision is None else dtype_of(precision)
         model = self._model.in_precision(dtype)
         machine = self.interpreter if kernels is None else interpreter(kernels, model)
-        return VLM(self.folder, model, self.generation, self._processor, None, machine)
+        if self.rank is not None and kernels is not None:
+            machine = self.rank.on(machine)
+        return VLM(self.folder, model, self.generation, self._processor, None, machine, self.rank)
 
     def close(self) -> None:
         """Let go of the mapped files, so that they can be replaced (Windows refuses that while a map

@@ -20,7 +20,7 @@ Not here: who sums (`run/cut/`). Read next: `names.py`, whose `build` takes `pla
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -69,7 +69,8 @@ def sharing(config: ModelConfig, shard: int, of: int, here: Callable[[str], bool
 
     here: whether a place of the tree is on this rank at all; what is not is Absent, and takes nothing.
     """
-    names = {name: (place, i) for place, sources in wanted(config).items() for i, name in enumerate(sources)}
+    table = wanted(config)                                             # made once: it has a row for every tensor
+    names = {name: (place, i) for place, sources in table.items() for i, name in enumerate(sources)}
     names |= {place: (place, -1) for place in place_shapes(config)}
 
     def place(name: str, weight: Weight) -> Weight:
@@ -77,15 +78,23 @@ def sharing(config: ModelConfig, shard: int, of: int, here: Callable[[str], bool
         if not here(where):
             return Absent(weight.shape, f"{where} lies on another rank of this job; a tool that looks inside of all "
                           "layers needs a job without pipeline stages")
-        return share(where, source, weight, config, shard, of)
+        return share(where, weight, stacks(where, config, table[where], source), shard, of)
     return place
 
 
-def share(where: str, source: int, weight: Weight, config: ModelConfig, shard: int, of: int) -> Weight:
-    """A rank's share of one tensor. source: which of the tensors of its place it is, -1: all of them in one.
+def stacks(where: str, config: ModelConfig, sources: Mapping[str, tuple[int, ...]], source: int) -> list[int]:
+    """Heights of the matrices that stand one above the other in a tensor, each of which is cut by itself.
 
-    Raises CheckpointError for a kind of weight that cannot be cut, or not there.
+    sources: the tensors of its place, with their shapes; source: which of them it is, -1: all of them in one
     """
+    if where.startswith("vision.blocks") and ".qkv." in where:
+        return [config.vision.hidden_size] * 3
+    heights = [shape[0] for shape in sources.values()]
+    return heights if source < 0 else heights[source:source + 1]
+
+
+def share(where: str, weight: Weight, heights: Sequence[int], shard: int, of: int) -> Weight:
+    """A rank's share of one tensor. Raises CheckpointError for a kind of weight that cannot be cut, or not there."""
     rows, columns = (where.endswith(ends) for ends in (BY_ROWS, BY_COLUMNS))
     if of == 1 or not (rows or columns):
         return weight
@@ -94,9 +103,6 @@ def share(where: str, source: int, weight: Weight, config: ModelConfig, shard: i
                               "(minivl convert), and cut that")
     if columns:
         return columns_of(weight, part(weight.shape[1], shard, of), where)
-    heights = stacks(where, config)
-    if len(heights) == len(wanted(config)[where]) > 1 and source >= 0:       # q alone, of q, k and v
-        heights = heights[source:source + 1]
     starts = np.cumsum([0, *heights]).tolist()
     spans = [(start + a, start + b) for start, height in zip(starts, heights, strict=False)
              for a, b in [part(height, shard, of)]]
@@ -106,13 +112,6 @@ def share(where: str, source: int, weight: Weight, config: ModelConfig, shard: i
 def part(size: int, shard: int, of: int) -> Span:
     """The range of rank `shard` out of `of` equal ones."""
     return size * shard // of, size * (shard + 1) // of
-
-
-def stacks(where: str, config: ModelConfig) -> list[int]:
-    """Heights of the matrices that stand one above the other at a place, each of which is cut by itself."""
-    if where.startswith("vision.blocks") and ".qkv." in where:
-        return [config.vision.hidden_size] * 3
-    return [shape[0] for shape in wanted(config)[where].values()]
 
 
 # ------------------------------------------------------------------------------------------ kinds of parts

@@ -18,13 +18,18 @@ from ..checkpoint.read import load_model
 from ..config import OFFICIAL, OFFICIAL_PICTURES, ModelConfig, PreprocessorConfig, official_config
 from ..door.errors import MissingFile
 from ..run.costs import Cost, Costs, costs
+from ..run.cut.plan import cut_from
 from .console import count, facts, heading, note, print_json, size, table
+from .costs import explain_cut
 
 
 def explain(model: str | None, sizes: Sequence[tuple[int, int]], text_tokens: int, new_tokens: int,
-            precision: str, as_json: bool) -> None:
+            precision: str, as_json: bool, parallel: str | None = None) -> None:
     """Print what a run costs. Raises ArgumentError or OSError for whatever is wrong with the input."""
     config, pictures, name = described(model)
+    if parallel is not None:
+        return explain_cut(name, config, pictures, cut_from(parallel), sizes, text_tokens, new_tokens, precision,
+                           as_json)
     dtype, weights = dtype_of(precision), "bf16"
     with ExitStack() as stack:
         held = None

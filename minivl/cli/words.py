@@ -105,6 +105,10 @@ Kernels = Annotated[str, typer.Option("--kernels", metavar="NAME", help=(
     "cuda (a GPU), or shapes (no numbers, for any size)."))]
 Device = Annotated[str | None, typer.Option("--device", metavar="gpu|runner", show_default=False, help=(
     "Where the CUDA kernels run; implies --kernels cuda. runner: on the processor, slowly and exactly."))]
+Memory = Annotated[str | None, typer.Option("--memory", metavar="SIZE", show_default=False, help=(
+    "Run in so much memory, as in 8GiB: weights stay in their file, and are read as the run comes to them."))]
+Parallel = Annotated[str | None, typer.Option("--parallel", metavar="tensor=N,pipeline=N", show_default=False, help=(
+    "Cut the model into N shards times N stages; mpirun starts as many ranks. A rank has its share of the weights."))]
 Length = Annotated[int, typer.Option("--max-new-tokens", min=1, metavar="N",
                                      help="The answer has at most N tokens.")]
 FaultName = Annotated[str | None, typer.Option("--fault", metavar="NAME", show_default=False, help=(
@@ -151,14 +155,18 @@ def ask(images: Images, question: Question, model: Model = None, precision: Prec
         seed: Annotated[int | None, typer.Option(min=0, metavar="N", show_default=False, help=(
             "For drawing tokens; 0 without it."))] = None,
         stream: Annotated[bool, typer.Option("--stream", help="Print words as they come.")] = False,
+        memory: Memory = None, parallel: Parallel = None,
+        show_costs: Annotated[bool, typer.Option("--costs", help=(
+            "With --memory: where the time went. With --parallel: what each rank holds and has sent."))] = False,
         fault: FaultName = None) -> None:
     """Answer a question about pictures or a video: a file, or its frames. The question comes last."""
     from .ask import ask
+    from .costs import in_a_job
     from .faults import planted
     from .given import Chosen
-    with planted(fault):
-        ask(images, question, Chosen(model, precision, kernels, device), max_new_tokens, temperature, seed,
-            stream, fps)
+    with in_a_job(parallel, _explained), planted(fault):
+        ask(images, question, Chosen(model, precision, kernels, device, memory, parallel), max_new_tokens, temperature,
+            seed, stream, fps, show_costs)
 
 
 @app.command()
@@ -281,10 +289,12 @@ def explain(model: Annotated[str | None, typer.Option("--model", metavar="3B|7B|
                                                      help="Tokens of text in the prompt.")] = 32,
             new_tokens: Annotated[int, typer.Option(min=1, metavar="N",
                                                     help="Tokens of the answer.")] = 100,
-            precision: Precision = "float32", as_json: AsJson = False) -> None:
+            precision: Precision = "float32", parallel: Parallel = None, as_json: AsJson = False) -> None:
     """Tell what a run costs. Every pass with its shapes, parameters, operations and bytes; no weights
-    are needed.
+    are needed. With --parallel: what each rank of a job would hold and send.
 
+    JSON with --parallel: model, parallel, precision, tokens, ranks: [rank, stage, shard, layers, weights,
+    cache, prompt, token], prompt, token; bytes, those of the last four by kind.
     JSON: model, precision, weights, tokens, visual_tokens, new_tokens, prefill, first, last: [label, contract,
     shapes, runs, parameters, flops, moved, held], weight_bytes, cache_bytes, peak_bytes,
     prefill_flops, decode_flops.
@@ -292,7 +302,7 @@ def explain(model: Annotated[str | None, typer.Option("--model", metavar="3B|7B|
     from .explain import explain
     from .geometry import parse_size
     explain(model, [parse_size(one, "--image") for one in image], text_tokens, new_tokens, precision,
-            as_json)
+            as_json, parallel)
 
 
 @app.command()

@@ -17,15 +17,27 @@ Not here: several machines (`cut/`). Read next: `checkpoint/streamed.py`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from math import prod
-from typing import Any, NamedTuple
+from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 
 from ..checkpoint.names import weights_of
 from ..checkpoint.packed import Packed, packed
-from ..checkpoint.streamed import Part, Reader, Span, Streamed, read_through, spans_of, streamed
+from ..checkpoint.streamed import (
+    PIECE,
+    Part,
+    Reader,
+    Span,
+    Streamed,
+    Times,
+    give_back,
+    read_through,
+    spans_of,
+    streamed,
+)
 from ..checkpoint.tree import MLP, Block, Linear, Model, Weight
 from ..checkpoint.weight import Absent
 from ..door.errors import ArgumentError
@@ -36,7 +48,7 @@ from ..kernels.definition import wide_type
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 PROCESS = 256 << 20                            # bytes of Python, NumPy and compiled code
 SHARE = 8                                      # one part in so many is left for cache, pictures, activations
-PROBED = 512 << 20                             # bytes of a plain read that the reader is held against
+LEAST_PROBE, PROBED = 16 << 20, 512 << 20      # bytes of plain reads that the reader is held against: of one, of all
 NO_WEIGHT = "the weights of this model are streamed, and this one is not read here"
 
 
@@ -177,9 +189,9 @@ def packing(machine: Interpreter) -> dict[Function, Function]:
 # ---------------------------------------------------------------------------------------- where time went
 
 class Spent(NamedTuple):
-    """Where the time of a streamed run went, part by part. plain: bytes a second of a plain read of the same file,
-    `reached`: bytes a second that the reader's thread had"""
-    rows: list[tuple[str, bool, int, Any]]
+    """Where the time of a streamed run went. rows: of each part its name, whether it is kept, its bytes, its times;
+    plain: bytes a second of a plain read of the same file; reached: bytes a second that the reader's thread had"""
+    rows: list[tuple[str, bool, int, Times]]
     plain: float
     reached: float
 
@@ -190,27 +202,24 @@ def reader_of(model: Model) -> Reader | None:
     return found
 
 
-def spent(reader: Reader, probe: Callable[[Reader], float] | None = None) -> Spent:
+def spent(reader: Reader) -> Spent:
     """Where the time went so far; the speed of the disk is measured beside it."""
     reader.pause()
     rows = [(part.name, part.kept, part.bytes, times) for part, times in zip(reader.parts, reader.times, strict=True)]
     read, seconds = (sum(getattr(times, name) for times in reader.times) for name in ("bytes", "read"))
-    return Spent(rows, (probe or plain_speed)(reader), read / seconds if seconds else 0.0)
+    return Spent(rows, plain_speed(reader), read / seconds if seconds else 0.0)
 
 
 def plain_speed(reader: Reader) -> float:
-    """Bytes a second of a plain sequential read, of parts that are in no cache."""
-    from time import perf_counter
-
-    from ..checkpoint.streamed import PIECE, give_back
-    room, count, began = memoryview(bytearray(PIECE)), 0, 0.0
-    for part in reader.parts:
-        if part.kept or count >= PROBED:
-            continue
-        for span in part.spans:
-            with span.file.path.open("rb", buffering=0) as file:
-                give_back(span, file)
-                start = perf_counter()
-                count += read_through(file, span.start, span.size, room)
-                began += perf_counter() - start
-    return count / began if began else 0.0
+    """Bytes a second of plain sequential reads of parts that are in no cache: the fastest of them; 0 where parts are
+    too small to tell."""
+    room, count, best = memoryview(bytearray(PIECE)), 0, 0.0
+    for span in (span for part in reader.parts if not part.kept for span in part.spans if span.size >= LEAST_PROBE):
+        if count >= PROBED:
+            break
+        with span.file.path.open("rb", buffering=0) as file:
+            give_back(span, file)
+            start = perf_counter()
+            read = read_through(file, span.start, span.size, room)
+            best, count = max(best, read / (perf_counter() - start)), count + read
+    return best

@@ -83,7 +83,7 @@ def report(name: str, found: dict[str, Any]) -> None:
     print(f"{name}: {found['kernels']}, loaded in {found['load_seconds']:.2f} s, first token after "
           f"{found['first_seconds']:.2f} s, then {found['token_seconds']:.2f} s each; peak of anonymous memory "
           f"{found['peak_anonymous'] / GIB:.2f} GiB")
-    if "plain" in found:
+    if found.get("plain"):
         plain, reached = found["plain"] / 1e9, found["reached"] / 1e9
         print(f"  read at {reached:.2f} GB/s, {reached / plain:.0%} of a plain read ({plain:.2f} GB/s)")
 

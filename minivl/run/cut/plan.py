@@ -82,35 +82,18 @@ def seats(config: ModelConfig, cut: Cut) -> list[Seat]:
 
 
 def stages(config: ModelConfig, count: int) -> list[tuple[int, int]]:
-    """The layers of each stage, so that the stage with most numbers has as few as can be: the first stage has the
-    tower and the words as well, the last one the head."""
+    """The layers of each stage, so that all have about as many numbers: the first stage has the tower and the words
+    as well, the last one the head. Each has a layer at least."""
     layer, first, last = numbers_of(config)
-    total, layers = first + last + layer * config.text.num_hidden_layers, config.text.num_hidden_layers
-    best: list[tuple[int, int]] = []
-    least, most = total // count, total
-    while least <= most:                               # the smallest room into which `count` stages go
-        room = (least + most) // 2
-        found = filled(room, layers, count, (layer, first, last))
-        if found:
-            best, most = found, room - 1
-        else:
-            least = room + 1
-    return best
-
-
-def filled(room: int, layers: int, count: int, sizes: tuple[int, int, int]) -> list[tuple[int, int]]:
-    """Stages of at most `room` numbers, filled one after the other, each with a layer at least; none where they do
-    not go in."""
-    layer, first, last = sizes
-    found, start = [], 0
+    layers, found, start = config.text.num_hidden_layers, list[tuple[int, int]](), 0
     for stage in range(count):
-        free = room - first * (stage == 0) - last * (stage == count - 1)
-        here = min(max(0, free) // layer, layers - start - (count - 1 - stage))
-        if here < 1:
-            return []
+        behind = count - 1 - stage
+        rest = first * (stage == 0) + layer * (layers - start) + last
+        fair = round((rest / (behind + 1) - first * (stage == 0) - last * (behind == 0)) / layer)
+        here = min(max(1, fair), layers - start - behind) if behind else layers - start
         found.append((start, start + here))
         start += here
-    return found if start == layers else []
+    return found
 
 
 def numbers_of(config: ModelConfig) -> tuple[int, int, int]:
