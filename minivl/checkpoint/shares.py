@@ -1,8 +1,8 @@
 """Which part of each tensor a rank has, when several ranks run one layer together.
 
-A matrix is cut in one of two ways. By *rows*, each rank makes some of the results from all of the input; by
-*columns*, each rank makes a part of every result from some of the input, and the parts must be summed. One after
-the other, rows and then columns, they need one sum for two matrices:
+A matrix is cut in one of two ways. By *rows*, each rank makes some of the results from all of the input;
+by *columns*, each rank makes a part of every result from some of the input, and the parts must be
+summed. One after the other, rows and then columns, they need one sum for two matrices:
 
 | place | cut by | so a rank has |
 |---|---|---|
@@ -39,11 +39,14 @@ from .weight import Absent, CheckpointError, Joined, Stored, let_go
 Span = tuple[int, int]
 Array = np.ndarray
 BY_ROWS = ("qkv.weight", "qkv.bias", "gate_up.weight", "gate_up.bias", "inner.weight", "inner.bias", "embed", "head")
+ELSEWHERE = ("this weight lies on another rank of this job; a tool that looks inside of all layers needs a job "
+             "without pipeline stages")
 BY_COLUMNS = ("out.weight", "down.weight", "outer.weight")
 
 
 def check_divides(config: ModelConfig, of: int) -> None:
-    """Raises ArgumentError that names every size of a model which cannot be cut into so many equal parts."""
+    """Raises ArgumentError that names every size of a model which cannot be cut into so many equal
+    parts."""
     v, t = config.vision, config.text
     sizes = {"the decoder's heads": t.heads, "its key heads": t.kv_heads, "its inner width": t.intermediate_size,
              "the vocabulary": t.vocab_size}
@@ -76,16 +79,17 @@ def sharing(config: ModelConfig, shard: int, of: int, here: Callable[[str], bool
     def place(name: str, weight: Weight) -> Weight:
         where, source = names[name]
         if not here(where):
-            return Absent(weight.shape, f"{where} lies on another rank of this job; a tool that looks inside of all "
-                          "layers needs a job without pipeline stages")
+            return Absent(weight.shape, ELSEWHERE)
         return share(where, weight, stacks(where, config, table[where], source), shard, of)
     return place
 
 
 def stacks(where: str, config: ModelConfig, sources: Mapping[str, tuple[int, ...]], source: int) -> list[int]:
-    """Heights of the matrices that stand one above the other in a tensor, each of which is cut by itself.
+    """Heights of the matrices that stand one above the other in a tensor, each of which is cut by
+    itself.
 
-    sources: the tensors of its place, with their shapes; source: which of them it is, -1: all of them in one
+    sources: the tensors of its place, with their shapes; source: which of them it is, -1: all of them in
+        one
     """
     if where.startswith("vision.blocks") and ".qkv." in where:
         return [config.vision.hidden_size] * 3
@@ -94,7 +98,8 @@ def stacks(where: str, config: ModelConfig, sources: Mapping[str, tuple[int, ...
 
 
 def share(where: str, weight: Weight, heights: Sequence[int], shard: int, of: int) -> Weight:
-    """A rank's share of one tensor. Raises CheckpointError for a kind of weight that cannot be cut, or not there."""
+    """A rank's share of one tensor. Raises CheckpointError for a kind of weight that cannot be cut, or
+    not there."""
     rows, columns = (where.endswith(ends) for ends in (BY_ROWS, BY_COLUMNS))
     if of == 1 or not (rows or columns):
         return weight
@@ -133,8 +138,9 @@ class Columns(Stored):
 
 
 def rows_of(weight: Stored | Packed, spans: Sequence[Span], where: str) -> Weight:
-    """Some ranges of rows, one above the other: of a file's tensor mapped as before, of tiles in memory of their
-    own where there are several ranges. Raises CheckpointError where tiles cannot be cut there."""
+    """Some ranges of rows, one above the other: of a file's tensor mapped as before, of tiles in memory
+    of their own where there are several ranges. Raises CheckpointError where tiles cannot be cut
+    there."""
     if isinstance(weight, Packed):
         return tiles_of(weight, [(check(a, COLUMNS, weight.shape[0], where), check(b, COLUMNS, weight.shape[0], where))
                                  for a, b in spans])
@@ -152,7 +158,8 @@ def mapped_rows(weight: Stored, span: Span) -> Stored:
 
 
 def columns_of(weight: Stored | Packed, span: Span, where: str) -> Weight:
-    """Some columns: of tiles in memory of their own. Raises CheckpointError where tiles cannot be cut there."""
+    """Some columns: of tiles in memory of their own. Raises CheckpointError where tiles cannot be cut
+    there."""
     if not isinstance(weight, Packed):
         return Columns(weight, span)
     unit = depth(weight.format)
@@ -177,7 +184,8 @@ def tiles_of(weight: Packed, spans: Sequence[Span]) -> Packed:
 
 
 def in_memory(parts: Sequence[Array]) -> Array:
-    """Tiles one after the other, as they lie where there is one piece, else copied to the beginning of a line."""
+    """Tiles one after the other, as they lie where there is one piece, else copied to the beginning of a
+    line."""
     if len(parts) == 1 and parts[0].flags.c_contiguous:
         return parts[0]
     shape = (sum(map(len, parts)), *parts[0].shape[1:])

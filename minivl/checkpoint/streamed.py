@@ -1,12 +1,14 @@
-"""Weights that stay in their file: each block is read ahead while the block before it computes, and given back
-when the next one begins.
+"""Weights that stay in their file: each block is read ahead while the block before it computes, and
+given back when the next one begins.
 
-A model larger than memory runs so at the speed of the disk. Nobody asks for a block: the first weight of it that
-a kernel reads says that the block has begun. One thread reads the file ahead, in order and with plain reads, into
-the system's cache of pages, which is where the mapped weights find it. (`madvise(WILLNEED)` would be the word for
-it, but Linux cuts what it reads ahead down to a megabyte a call.)
+A model larger than memory runs so at the speed of the disk. Nobody asks for a block: the first weight of
+it that a kernel reads says that the block has begun. One thread reads the file ahead, in order and with
+plain reads, into the system's cache of pages, which is where the mapped weights find it.
+(`madvise(WILLNEED)` would be the word for it, but Linux cuts what it reads ahead down to a megabyte a
+call.)
 
-Not here: how much memory a model may take (`run/streaming.py`). Read next: `safetensors.py`, the mapped file.
+Not here: how much memory a model may take (`run/streaming.py`). Read next: `safetensors.py`, the mapped
+    file.
 """
 
 from __future__ import annotations
@@ -39,9 +41,9 @@ class Span(NamedTuple):
 
 @dataclass
 class Times:
-    """What happened to one block so far. read: seconds in which the disk was read, by the thread; wait: seconds
-    for which the model stood still; compute: seconds of its own work; runs: how often it ran; bytes: that were
-    read"""
+    """What happened to one block so far. read: seconds in which the disk was read, by the thread; wait:
+    seconds for which the model stood still; compute: seconds of its own work; runs: how often it ran;
+    bytes: that were read"""
     read: float = 0.0
     wait: float = 0.0
     compute: float = 0.0
@@ -50,8 +52,8 @@ class Times:
 
 
 class Part(NamedTuple):
-    """One block, with all that it weighs. kept: whether its pages stay once they were read; part: of the model,
-    the tower's blocks or the decoder's, which run again for every token."""
+    """One block, with all that it weighs. kept: whether its pages stay once they were read; part: of the
+    model, the tower's blocks or the decoder's, which run again for every token."""
     name: str
     part: str
     spans: tuple[Span, ...]
@@ -64,7 +66,8 @@ class Part(NamedTuple):
 
 
 class Reader:
-    """Reads parts ahead in their order; the last one is followed by the first of the same part of the model.
+    """Reads parts ahead in their order; the last one is followed by the first of the same part of the
+    model.
 
     .times: what happened to each part. `close` ends the thread.
     """
@@ -81,8 +84,8 @@ class Reader:
         self._thread.start()
 
     def arrive(self, at: int) -> None:
-        """A weight of part `at` is about to be read: called before every read, so what is not the first of a
-        part costs a comparison. Raises OSError when the file cannot be read."""
+        """A weight of part `at` is about to be read: called before every read, so what is not the first
+        of a part costs a comparison. Raises OSError when the file cannot be read."""
         if at == self._at:
             return
         began = perf_counter()
@@ -97,7 +100,8 @@ class Reader:
         self.times[at].runs += 1
 
     def pause(self) -> None:
-        """The model has nothing to do with the weights for now: what follows is not the last part's work."""
+        """The model has nothing to do with the weights for now: what follows is not the last part's
+        work."""
         self._leave(perf_counter())
 
     def after(self, at: int) -> int:
@@ -154,8 +158,8 @@ class Reader:
 
 
 def read_through(file: BinaryIO, start: int, size: int, room: memoryview) -> int:
-    """Read bytes of a file and throw them away: afterwards they are in the system's cache. Gives how many there
-    were."""
+    """Read bytes of a file and throw them away: afterwards they are in the system's cache. Gives how
+    many there were."""
     file.seek(start)
     left = size
     while left:

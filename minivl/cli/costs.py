@@ -1,5 +1,5 @@
-"""What a run has cost that did not fit into one memory: where the time of a streamed one went, and what the ranks of
-a job hold and have sent. Also the same of a job that was never run.
+"""What a run has cost that did not fit into one memory: where the time of a streamed one went, and what
+the ranks of a job hold and have sent. Also the same of a job that was never run.
 
 Read next: `run/streaming.py` and `run/cut/volume.py` of the package, which do the work.
 """
@@ -101,7 +101,8 @@ def anonymous() -> int:
 def explain_cut(name: str, config: ModelConfig, pictures: PreprocessorConfig, cut: Cut,
                 sizes: Sequence[tuple[int, int]], text_tokens: int, new_tokens: int, precision: str,
                 as_json: bool) -> None:
-    """Print what each rank of a job would hold and send. Raises ArgumentError for a model that cannot be cut so."""
+    """Print what each rank of a job would hold and send. Raises ArgumentError for a model that cannot be
+    cut so."""
     dtype = dtype_of(precision)
     found = shares(config, pictures, cut, sizes, text_tokens, new_tokens, dtype)
     inputs = prompt_of(config, pictures, sizes, text_tokens)

@@ -1,15 +1,15 @@
-"""A model that is larger than memory: its weights stay in the checkpoint's file and are read, block by block, as
-the run comes to them.
+"""A model that is larger than memory: its weights stay in the checkpoint's file and are read, block by
+block, as the run comes to them.
 
     vlm = minivl.load(folder, memory="8GiB")
 
-As many blocks of the decoder as fit are kept; the others are read again for every token, while the block before
-them computes. So a token takes as long as the disk needs for what is not kept, or as the computation does,
-whichever is more. Nothing of this shows in the model: a block's weights say when they are read
-(`checkpoint/streamed.py`), and this file puts them into the tree.
+As many blocks of the decoder as fit are kept; the others are read again for every token, while the block
+before them computes. So a token takes as long as the disk needs for what is not kept, or as the
+computation does, whichever is more. Nothing of this shows in the model: a block's weights say when they
+are read (`checkpoint/streamed.py`), and this file puts them into the tree.
 
-Packed folders (`minivl convert`) are best: their tiles are multiplied where they lie. Of other checkpoints the
-compiled interpreter packs each matrix when it comes to it, and the definitions widen it.
+Packed folders (`minivl convert`) are best: their tiles are multiplied where they lie. Of other
+checkpoints the compiled interpreter packs each matrix when it comes to it, and the definitions widen it.
 
 Not here: several machines (`cut/`). Read next: `checkpoint/streamed.py`.
 """
@@ -53,7 +53,8 @@ NO_WEIGHT = "the weights of this model are streamed, and this one is not read he
 
 
 def bytes_of(memory: str | int) -> int:
-    """A size in bytes from "8GiB", "8G", "500MiB" or a number. Raises ArgumentError for anything else."""
+    """A size in bytes from "8GiB", "8G", "500MiB" or a number. Raises ArgumentError for anything
+    else."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?\s*", str(memory).upper())
     if found is None or not float(found[1]):
         raise ArgumentError(f"memory must be a size such as 8GiB or 500MiB, got {memory!r}")
@@ -61,10 +62,11 @@ def bytes_of(memory: str | int) -> int:
 
 
 def streaming(machine: Interpreter, model: Model, memory: str | int) -> Interpreter:
-    """The interpreter that runs a model in so much memory: the same functions, over weights that are read ahead.
+    """The interpreter that runs a model in so much memory: the same functions, over weights that are
+    read ahead.
 
-    Raises ArgumentError for an interpreter that needs all weights in a memory of its own, and for memory that is
-    less than two blocks and what one matrix needs while it is multiplied.
+    Raises ArgumentError for an interpreter that needs all weights in a memory of its own, and for memory
+    that is less than two blocks and what one matrix needs while it is multiplied.
     """
     limit, tiles = bytes_of(memory), all_in_tiles(model)
     if machine.name not in ("definition", "jit") and not (machine.name == "jit-int8" and tiles):
@@ -86,8 +88,8 @@ def all_in_tiles(model: Model) -> bool:
 # ------------------------------------------------------------------------------------------------ memory
 
 def working_bytes(machine: Interpreter, model: Model, tiles: bool) -> int:
-    """Bytes that the largest matrix takes beside its file while it is multiplied: none in tiles, a packed copy for
-    the compiled interpreter, a widened copy for the definitions."""
+    """Bytes that the largest matrix takes beside its file while it is multiplied: none in tiles, a
+    packed copy for the compiled interpreter, a widened copy for the definitions."""
     largest = max(prod(weight.shape) for weight in weights_of(model).values())
     if machine.name == "definition":
         return largest * 2 * wide_type(model.decoder.dtype).itemsize
@@ -95,8 +97,8 @@ def working_bytes(machine: Interpreter, model: Model, tiles: bool) -> int:
 
 
 def kept_blocks(model: Model, limit: int, working: int) -> frozenset[int]:
-    """Which layers of the decoder stay in memory: as many as fit, spread evenly, so that the disk is never idle
-    for long. Raises ArgumentError when not even two blocks fit."""
+    """Which layers of the decoder stay in memory: as many as fit, spread evenly, so that the disk is
+    never idle for long. Raises ArgumentError when not even two blocks fit."""
     sizes = [sum(span.size for one in of_block(layer) for span in spans_of(one)) for layer in model.decoder.layers]
     largest = max([*sizes, sum(span.size for span in spans_of(model.decoder.head.weight))])
     rest = limit - limit // SHARE - PROCESS - working - 2 * largest
@@ -119,7 +121,8 @@ def of_block(block: Block) -> Iterator[Weight]:
 
 
 def in_parts(machine: Interpreter, model: Model, keeping: frozenset[int]) -> Model:
-    """The tree over streamed weights: blocks of the tower, layers of the decoder, and its head, each a part."""
+    """The tree over streamed weights: blocks of the tower, layers of the decoder, and its head, each a
+    part."""
     vision, decoder = model.vision, model.decoder
     blocks = [("vision.blocks", i, tuple(of_block(block))) for i, block in enumerate(vision.blocks)]
     blocks += [("decoder.layers", i, tuple(of_block(layer))) for i, layer in enumerate(decoder.layers)]
@@ -189,8 +192,10 @@ def packing(machine: Interpreter) -> dict[Function, Function]:
 # ---------------------------------------------------------------------------------------- where time went
 
 class Spent(NamedTuple):
-    """Where the time of a streamed run went. rows: of each part its name, whether it is kept, its bytes, its times;
-    plain: bytes a second of a plain read of the same file; reached: bytes a second that the reader's thread had"""
+    """Where the time of a streamed run went. rows: of each part its name, whether it is kept, its bytes,
+    its times;
+    plain: bytes a second of a plain read of the same file; reached: bytes a second that the reader's
+    thread had"""
     rows: list[tuple[str, bool, int, Times]]
     plain: float
     reached: float
@@ -211,8 +216,8 @@ def spent(reader: Reader) -> Spent:
 
 
 def plain_speed(reader: Reader) -> float:
-    """Bytes a second of plain sequential reads of parts that are in no cache: the fastest of them; 0 where parts are
-    too small to tell."""
+    """Bytes a second of plain sequential reads of parts that are in no cache: the fastest of them; 0
+    where parts are too small to tell."""
     room, count, best = memoryview(bytearray(PIECE)), 0, 0.0
     for span in (span for part in reader.parts if not part.kept for span in part.spans if span.size >= LEAST_PROBE):
         if count >= PROBED:

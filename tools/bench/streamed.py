@@ -1,11 +1,13 @@
-"""What a streamed model costs: memory that only its process has, seconds, how much of the disk's speed is reached,
-and whether it writes the same tokens as one in memory.
+"""What a streamed model costs: memory that only its process has, seconds, how much of the disk's speed
+is reached, and whether it writes the same tokens as one in memory.
 
     python -m tools.checkpoints.make_checkpoint 3B /tmp/minivl-3b
     python -m tools.bench.streamed /tmp/minivl-3b --memory 3GiB
-    python -m tools.bench.streamed /tmp/minivl-7b-of-4 --make 7B --layers 4         # makes the checkpoint first
+    python -m tools.bench.streamed /tmp/minivl-7b-of-4 --make 7B --layers 4         # makes the
+    checkpoint first
 
-Each run is a process of its own; the checkpoint's pages are dropped from the system's cache before. Linux only.
+Each run is a process of its own; the checkpoint's pages are dropped from the system's cache before.
+Linux only.
 Read next: `minivl/run/streaming.py`.
 """
 

@@ -1,11 +1,13 @@
 """Ranks that talk to each other: posting and taking arrays, and what is made of these two.
 
-A sum is made in the order of the ranks, whichever message comes first, so that a run gives the same numbers every
-time: each rank gets one piece from everybody, adds the pieces in order, and hands the result to everybody. That is
+A sum is made in the order of the ranks, whichever message comes first, so that a run gives the same
+numbers every
+time: each rank gets one piece from everybody, adds the pieces in order, and hands the result to
+    everybody. That is
 as much traffic as a ring needs: twice the array, but for each rank's own piece.
 
-Here are the counting, and ranks that are threads of one process, for tests and lessons. Read next: `mpi.py`, the
-same over MPI; `machine.py`, which asks for all this.
+Here are the counting, and ranks that are threads of one process, for tests and lessons. Read next:
+`mpi.py`, the same over MPI; `machine.py`, which asks for all this.
 """
 
 from __future__ import annotations
@@ -62,7 +64,8 @@ class Group:
         self.sent[kind] += bytes
 
     def swap(self, parts: Sequence[Array], shapes: Sequence[tuple[int, ...]], kind: str) -> list[Array]:
-        """Part j goes to rank j; what comes from rank j has shape j. Gives all of them in the order of ranks."""
+        """Part j goes to rank j; what comes from rank j has shape j. Gives all of them in the order of
+        ranks."""
         others = [(self.rank + step) % self.size for step in range(1, self.size)]
         for other in others:
             self.count(parts[other].nbytes, kind)
@@ -134,8 +137,8 @@ class Threads(Group):
 
 
 def in_threads(size: int, run: Callable[[Callable[..., Group], int], Any]) -> list[Any]:
-    """Run a function once a rank, each in a thread, and give what they return, in order. It gets a maker of groups,
-    `make(members)`, and its rank. Raises what the first rank that failed has raised."""
+    """Run a function once a rank, each in a thread, and give what they return, in order. It gets a maker
+    of groups, `make(members)`, and its rank. Raises what the first rank that failed has raised."""
     hall, found, errors = Hall(size), [None] * size, dict[int, BaseException]()
 
     def one(rank: int) -> None:

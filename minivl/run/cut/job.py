@@ -31,8 +31,8 @@ def seated(make: Make, rank: int, seat: Seat, config: ModelConfig) -> Rank:
 
 
 def by_mpi(text: str) -> Joined:
-    """This process's rank of the job that `mpirun` has started. Raises ArgumentError when it has started another
-    number of processes."""
+    """This process's rank of the job that `mpirun` has started. Raises ArgumentError when it has started
+    another number of processes."""
     from .mpi import started
     cut = cut_from(text)
     make, rank, size = started()
@@ -43,13 +43,14 @@ def by_mpi(text: str) -> Joined:
 
 
 def joined(parallel: str | Joined) -> Joined:
-    """What `load` is given as `parallel=`: a text means MPI. Raises ArgumentError for one that means nothing."""
+    """What `load` is given as `parallel=`: a text means MPI. Raises ArgumentError for one that means
+    nothing."""
     return by_mpi(parallel) if isinstance(parallel, str) else parallel
 
 
 def in_one_process(cut: Cut, run: Callable[[Joined], Any]) -> list[Any]:
-    """Run a function once a rank, in threads: it gets what `load` takes as `parallel=`. Gives all results in the
-    order of ranks; raises what the first rank that failed has raised."""
+    """Run a function once a rank, in threads: it gets what `load` takes as `parallel=`. Gives all
+    results in the order of ranks; raises what the first rank that failed has raised."""
     def one(make: Make, rank: int) -> Any:
         return run(lambda config: seated(make, rank, seats(config, cut)[rank], config))
     return in_threads(cut.ranks, one)

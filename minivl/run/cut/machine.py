@@ -1,10 +1,11 @@
-"""The interpreter of one rank: another interpreter's functions over this rank's share of the weights, with what the
-ranks must tell each other in between.
+"""The interpreter of one rank: another interpreter's functions over this rank's share of the weights,
+with what the ranks must tell each other in between.
 
-A layer needs two sums. Whatever is cut by rows (heads, inner columns) goes on by itself up to a matrix that is cut
-by columns; there each rank has a part of every result, and the parts are summed. So the sum belongs to a matrix,
-not to a pass: the tree says which (`Summed`), and `linear` looks at it. Parts are summed in the wide type, and
-rounded once, as the definition rounds.
+A layer needs two sums. Whatever is cut by rows (heads, inner columns) goes on by itself up to a matrix
+that is cut by columns; there each rank has a part of every result, and the parts are summed. So the sum
+belongs to a matrix,
+not to a pass: the tree says which (`Summed`), and `linear` looks at it. Parts are summed in the wide
+type, and rounded once, as the definition rounds.
 
 A stage of a pipeline runs its own layers; the rows come from the stage before and go to the next.
 
@@ -21,8 +22,8 @@ from numpy.typing import DTypeLike
 
 from ... import model as program
 from ...checkpoint.names import Place
-from ...checkpoint.shares import share_of_heads, sharing
-from ...checkpoint.tree import MLP, Block, Linear, Model, Weight
+from ...checkpoint.shares import ELSEWHERE, share_of_heads, sharing
+from ...checkpoint.tree import MLP, Block, Linear, Merger, Model, Vision, Weight
 from ...checkpoint.weight import Absent
 from ...config import ModelConfig
 from ...door.errors import ArgumentError
@@ -47,8 +48,8 @@ class Gathered(Linear):
 
 
 class Rank:
-    """One rank of a job. shards: the ranks that share its matrices; world: all ranks, in order; `.sent` counts
-    bytes by kind, of this rank alone. steps: how often the decoder ran"""
+    """One rank of a job. shards: the ranks that share its matrices; world: all ranks, in order; `.sent`
+    counts bytes by kind, of this rank alone. steps: how often the decoder ran"""
 
     def __init__(self, seat: Seat, config: ModelConfig, shards: Group, world: Group, sent: Counter[str]):
         self.seat, self.config, self.shards, self.world, self.sent = seat, config, shards, world, sent
@@ -62,15 +63,23 @@ class Rank:
         return sharing(self.config, self.seat.shard, of, here(self.seat, self.config))
 
     def marked(self, model: Model) -> Model:
-        """The tree of this rank's weights: heads as it has them, matrices whose results are parts marked, and
-        nothing of the layers of other stages."""
-        vision, decoder, (first, last) = model.vision, model.decoder, self.seat.layers
-        merger = vision.merger._replace(outer=Summed(*vision.merger.outer))
-        seeing = tuple(self.block(one) if self.seat.first else elsewhere(one) for one in vision.blocks)
-        speaking = tuple(self.block(one) if first <= i < last else elsewhere(one)
-                         for i, one in enumerate(decoder.layers))
-        return model._replace(vision=vision._replace(merger=merger, blocks=seeing),
-                              decoder=decoder._replace(layers=speaking, head=Gathered(*decoder.head)))
+        """The tree of this rank's weights: heads as it has them, matrices whose results are parts
+        marked, and nothing of the layers of other stages."""
+        (first, last), decoder = self.seat.layers, model.decoder
+        speaking = tuple(self.block(layer) if first <= i < last else elsewhere(layer)
+                         for i, layer in enumerate(decoder.layers))
+        decoder = decoder._replace(layers=speaking, head=Gathered(*decoder.head))
+        return model._replace(vision=self.tower(model.vision), decoder=decoder)
+
+    def tower(self, vision: Vision) -> Vision:
+        """The first stage's tower; its shapes alone on the others."""
+        inner, outer = vision.merger.inner, vision.merger.outer
+        if self.seat.first:
+            return vision._replace(merger=vision.merger._replace(outer=Summed(*outer)),
+                                   blocks=tuple(map(self.block, vision.blocks)))
+        norm = vision.merger.norm._replace(weight=gap(vision.merger.norm.weight))
+        return vision._replace(patch_embed=without(vision.patch_embed), blocks=tuple(map(elsewhere, vision.blocks)),
+                               merger=Merger(norm, without(inner), without(outer)))
 
     def block(self, block: Block) -> Block:
         """A block of this rank's heads."""
@@ -80,14 +89,14 @@ class Rank:
     def zeros(self, machine: Interpreter, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
         """Memory of a KV cache, for this rank's layers and key heads: L r k e."""
         first, last = self.seat.layers
-        layers, rows, heads, width = shape
+        rows, heads, width = shape[1:]
         return Own(machine.zeros((last - first, rows, heads // self.seat.cut.tensor, width), dtype), first)
 
     # ---- the interpreter
 
     def on(self, machine: Interpreter) -> Interpreter:
-        """This rank's interpreter: `machine`, and the talk. Raises ArgumentError for one that keeps its arrays
-        somewhere else."""
+        """This rank's interpreter: `machine`, and the talk. Raises ArgumentError for one that keeps its
+        arrays somewhere else."""
         if machine.name not in TAKEN:
             raise ArgumentError(f"parallel= runs on {', '.join(TAKEN)}, got kernels={machine.name!r}")
         functions = dict(machine.functions)
@@ -121,7 +130,8 @@ class Rank:
         return narrow(whole if w.bias is None else whole + wide(w.bias.dense(x.dtype)), x.dtype)
 
     def embed(self, look_up: Function, ids: Array, table: Weight, dtype: DTypeLike) -> Array:
-        """s -> s d: each rank looks up the words that it has, and zeros for the others; their sum is exact"""
+        """s -> s d: each rank looks up the words that it has, and zeros for the others; their sum is
+        exact"""
         self.steps += 1
         if not self.seat.first:
             return np.broadcast_to(np.zeros((), dtype), (len(ids), table.shape[1]))
@@ -134,7 +144,8 @@ class Rank:
     # ---- stages of a pipeline
 
     def layer(self, i: int, x: Array, turn: Any, cache: Any, w: Block) -> Array:
-        """s d -> s d: this stage's layers run; the rows come before the first of them and leave after the last"""
+        """s d -> s d: this stage's layers run; the rows come before the first of them and leave after
+        the last"""
         first, last = self.seat.layers
         if not first <= i < last:
             return x
@@ -186,18 +197,23 @@ def products(multiply: Function | None, x: Array, weight: Weight) -> Array:
 
 def elsewhere(block: Block) -> Block:
     """A block of another rank: its shapes, and no numbers."""
-    def gap(weight: Weight) -> Weight:
-        part = getattr(weight, "parts", (weight,))[0]
-        return Absent(weight.shape, getattr(part, "why", "this layer lies on another rank"))
+    return block._replace(norm1=block.norm1._replace(weight=gap(block.norm1.weight)), qkv=without(block.qkv),
+                          norm2=block.norm2._replace(weight=gap(block.norm2.weight)), out=without(block.out),
+                          mlp=MLP(without(block.mlp.gate_up), without(block.mlp.down)))
 
-    def one(linear: Linear) -> Linear:
-        return Linear(gap(linear.weight), None if linear.bias is None else gap(linear.bias))
-    return block._replace(norm1=block.norm1._replace(weight=gap(block.norm1.weight)), qkv=one(block.qkv),
-                          out=one(block.out), norm2=block.norm2._replace(weight=gap(block.norm2.weight)),
-                          mlp=MLP(one(block.mlp.gate_up), one(block.mlp.down)))
+
+def without(linear: Linear) -> Linear:
+    """A matrix of another rank."""
+    return Linear(gap(linear.weight), None if linear.bias is None else gap(linear.bias))
+
+
+def gap(weight: Weight) -> Weight:
+    """The place of a weight of another rank."""
+    return Absent(weight.shape, ELSEWHERE)
 
 
 def likeliest(logits: Array) -> Array:
-    """n v -> n: the likeliest token of each row; -1 for a row with numbers that are none, as the loop wants it"""
+    """n v -> n: the likeliest token of each row; -1 for a row with numbers that are none, as the loop
+    wants it"""
     tokens = defined(sampling.most_likely)(logits)
     return np.where(np.isfinite(logits).all(axis=-1), tokens, -1)

@@ -1,7 +1,7 @@
 """Ranks over MPI, through mpi4py: processes that `mpirun` has started, on one machine or many.
 
-Arrays travel as bytes, straight from NumPy's memory. What fails on one rank ends the job on all of them: a rank that
-waits for another one would wait for ever.
+Arrays travel as bytes, straight from NumPy's memory. What fails on one rank ends the job on all of them:
+a rank that waits for another one would wait for ever.
 
 Read next: `group.py`, whose counting and sums these groups share.
 """
@@ -55,8 +55,9 @@ def as_bytes(x: Array) -> Array:
 
 
 def started() -> tuple[Callable[..., Group], int, int]:
-    """A maker of groups, this process's rank, and how many there are. From here on an error that nobody catches ends
-    the whole job. Raises MissingExtra without mpi4py, or without the library that it stands on."""
+    """A maker of groups, this process's rank, and how many there are. From here on an error that nobody
+    catches ends the whole job. Raises MissingExtra without mpi4py, or without the library that it stands
+    on."""
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
@@ -89,8 +90,9 @@ def end(world: Any, text: str, code: int) -> None:
 
 @contextmanager
 def one_voice(explained: Callable[[Exception], tuple[str, int]]) -> Iterator[bool]:
-    """The command line of a job: rank 0 speaks, the others are silent unless they alone fail. Whatever fails ends
-    the job, with the words and the exit code that `explained` gives. Gives whether this is rank 0."""
+    """The command line of a job: rank 0 speaks, the others are silent unless they alone fail. Whatever
+    fails ends the job, with the words and the exit code that `explained` gives. Gives whether this is
+    rank 0."""
     _, rank, size = started()
     from mpi4py import MPI
     if rank:

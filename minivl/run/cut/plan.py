@@ -1,6 +1,8 @@
-"""Who has what: ranks in a grid of pipeline stages by shards of a matrix, and which layers lie on which stage.
+"""Who has what: ranks in a grid of pipeline stages by shards of a matrix, and which layers lie on which
+stage.
 
-Rank r is shard r % tensor of stage r // tensor: ranks that must talk most are neighbours, on one machine.
+Rank r is shard r % tensor of stage r // tensor: ranks that must talk most are neighbours, on one
+machine.
 
 Read next: `machine.py`.
 """
@@ -60,7 +62,8 @@ class Seat(NamedTuple):
 
 
 def cut_from(text: str) -> Cut:
-    """`"tensor=2,pipeline=2"` as a Cut; what is left out is 1. Raises ArgumentError for anything else."""
+    """`"tensor=2,pipeline=2"` as a Cut; what is left out is 1. Raises ArgumentError for anything
+    else."""
     found: dict[str, int] = {}
     for word in text.split(","):
         name, _, number = word.strip().partition("=")
@@ -82,8 +85,8 @@ def seats(config: ModelConfig, cut: Cut) -> list[Seat]:
 
 
 def stages(config: ModelConfig, count: int) -> list[tuple[int, int]]:
-    """The layers of each stage, so that all have about as many numbers: the first stage has the tower and the words
-    as well, the last one the head. Each has a layer at least."""
+    """The layers of each stage, so that all have about as many numbers: the first stage has the tower
+    and the words as well, the last one the head. Each has a layer at least."""
     layer, first, last = numbers_of(config)
     layers, found, start = config.text.num_hidden_layers, list[tuple[int, int]](), 0
     for stage in range(count):
@@ -97,7 +100,8 @@ def stages(config: ModelConfig, count: int) -> list[tuple[int, int]]:
 
 
 def numbers_of(config: ModelConfig) -> tuple[int, int, int]:
-    """Numbers of a layer, of what the first stage has beside its layers, and of what the last one has."""
+    """Numbers of a layer, of what the first stage has beside its layers, and of what the last one
+    has."""
     layer = first = last = 0
     for place, shape in place_shapes(config).items():
         if (found := LAYER.match(place)):

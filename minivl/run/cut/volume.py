@@ -1,7 +1,7 @@
 """How much the ranks of a job tell each other: by a formula, and on paper.
 
-For a run of `s` tokens, `p` patches in `c` cells, and scores of `n` rows, with t ranks a stage and P stages, all ranks
-together send
+For a run of `s` tokens, `p` patches in `c` cells, and scores of `n` rows, with t ranks a stage and P
+stages, all ranks together send
 
 | kind | bytes |
 |---|---|
@@ -11,9 +11,10 @@ together send
 | rows | (P - 1) t b s H |
 | tokens | (t P - 1) 8 n |
 
-H is the decoder's width, L its layers, N the vocabulary; V the tower's width, B its blocks; b the bytes of a number,
-w those of the wide type that sums are formed in. A sum of X numbers costs 2 (t - 1) X: each rank sends all pieces but
-its own, and its own piece, summed, to all others. Nothing of it depends on what the numbers are.
+H is the decoder's width, L its layers, N the vocabulary; V the tower's width, B its blocks; b the bytes
+of a number, w those of the wide type that sums are formed in. A sum of X numbers costs 2 (t - 1) X: each
+rank sends all pieces but its own, and its own piece, summed, to all others. Nothing of it depends on
+what the numbers are.
 
 Read next: `group.py`, which counts what is really sent.
 """
@@ -51,7 +52,8 @@ class Run(NamedTuple):
 
 
 def volume(config: ModelConfig, cut: Cut, run: Run, dtype: np.dtype) -> Counter[str]:
-    """Bytes that all ranks send together in one run, by kind: the formula above. The token is counted, too."""
+    """Bytes that all ranks send together in one run, by kind: the formula above. The token is counted,
+    too."""
     v, h = config.vision, config.text.hidden_size
     item, wide, others = dtype.itemsize, wide_type(dtype).itemsize, cut.tensor - 1
     cells = run.patches // v.spatial_merge_size ** 2
@@ -72,8 +74,8 @@ def volume_of_answer(config: ModelConfig, cut: Cut, tokens: int, patches: int, s
 
 
 class Share(NamedTuple):
-    """What one rank holds and sends. weights: bytes; cache: bytes; sent: bytes by kind, for the prompt, then for each
-    further token"""
+    """What one rank holds and sends. weights: bytes; cache: bytes; sent: bytes by kind, for the prompt,
+    then for each further token"""
     seat: Seat
     weights: int
     cache: int
@@ -83,9 +85,11 @@ class Share(NamedTuple):
 
 def shares(config: ModelConfig, pictures: PreprocessorConfig, cut: Cut, sizes: Sequence[tuple[int, int]] = (),
            text_tokens: int = TEXT_TOKENS, new_tokens: int = 1, dtype: np.dtype | None = None) -> list[Share]:
-    """Every rank of a cut on paper: the program itself runs over shapes, once a stage, with weights in bf16.
+    """Every rank of a cut on paper: the program itself runs over shapes, once a stage, with weights in
+    bf16.
 
-    sizes: (height, width) of pictures in the prompt. Raises ArgumentError for a model that cannot be cut so.
+    sizes: (height, width) of pictures in the prompt. Raises ArgumentError for a model that cannot be cut
+        so.
     """
     kind = np.dtype(np.float32) if dtype is None else dtype
     inputs = prompt_of(config, pictures, sizes, text_tokens)
