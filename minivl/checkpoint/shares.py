@@ -29,7 +29,7 @@ import numpy as np
 
 from ..config import ModelConfig, TextConfig, VisionConfig
 from ..door.errors import ArgumentError
-from .layout import COLUMNS, aligned, depth
+from .layout import COLUMNS, aligned, depth, pack, tile_shape, unpack_rows
 from .names import place_shapes, wanted
 from .packed import Packed
 from .safetensors import ITEM, Mapped
@@ -39,6 +39,7 @@ from .weight import Absent, CheckpointError, Joined, Stored, let_go
 Span = tuple[int, int]
 Array = np.ndarray
 BY_ROWS = ("qkv.weight", "qkv.bias", "gate_up.weight", "gate_up.bias", "inner.weight", "inner.bias", "embed", "head")
+AT_ONCE = 64 * COLUMNS                         # rows that are put into tiles anew at a time
 ELSEWHERE = ("this weight lies on another rank of this job; a tool that looks inside of all layers needs a job "
              "without pipeline stages")
 BY_COLUMNS = ("out.weight", "down.weight", "outer.weight")
@@ -111,7 +112,7 @@ def share(where: str, weight: Weight, heights: Sequence[int], shard: int, of: in
     starts = np.cumsum([0, *heights]).tolist()
     spans = [(start + a, start + b) for start, height in zip(starts, heights, strict=False)
              for a, b in [part(height, shard, of)]]
-    return rows_of(weight, spans, where)
+    return rows_of(weight, spans)
 
 
 def part(size: int, shard: int, of: int) -> Span:
@@ -137,15 +138,17 @@ class Columns(Stored):
         let_go(self.weight)
 
 
-def rows_of(weight: Stored | Packed, spans: Sequence[Span], where: str) -> Weight:
-    """Some ranges of rows, one above the other: of a file's tensor mapped as before, of tiles in memory
-    of their own where there are several ranges. Raises CheckpointError where tiles cannot be cut
-    there."""
-    if isinstance(weight, Packed):
-        return tiles_of(weight, [(check(a, COLUMNS, weight.shape[0], where), check(b, COLUMNS, weight.shape[0], where))
-                                 for a, b in spans])
-    found = [mapped_rows(weight, span) for span in spans]
-    return found[0] if len(found) == 1 else Joined(found)
+def rows_of(weight: Stored | Packed, spans: Sequence[Span]) -> Weight:
+    """Some ranges of rows, one above the other: of a file's tensor mapped as before, of tiles in memory of
+    their own unless it is one range that begins and ends with a block."""
+    if not isinstance(weight, Packed):
+        found = [mapped_rows(weight, span) for span in spans]
+        return found[0] if len(found) == 1 else Joined(found)
+    if any(at % COLUMNS and at != weight.shape[0] for span in spans for at in span) \
+            or any((b - a) % COLUMNS for a, b in spans[:-1]):
+        index = np.concatenate([np.arange(a, b) for a, b in spans])
+        return tiled_anew(weight, index, (0, weight.shape[1]))
+    return blocks_of(weight, spans)
 
 
 def mapped_rows(weight: Stored, span: Span) -> Stored:
@@ -154,47 +157,61 @@ def mapped_rows(weight: Stored, span: Span) -> Stored:
     if not isinstance(weight, Mapped):
         return Stored(weight.stored[start:stop], weight.format)
     row = prod(weight.shape[1:]) * ITEM[weight.format.upper()]
-    return Mapped(weight.file, weight.format, (stop - start, *weight.shape[1:]), weight.start + start * row)
+    shape = (stop - start, *weight.shape[1:])
+    return Mapped(weight.file, weight.format, shape, weight.start + start * row)
 
 
 def columns_of(weight: Stored | Packed, span: Span, where: str) -> Weight:
-    """Some columns: of tiles in memory of their own. Raises CheckpointError where tiles cannot be cut
-    there."""
+    """Some columns: of tiles in memory of their own. Raises CheckpointError for four bits that would be cut
+    inside of a group."""
     if not isinstance(weight, Packed):
         return Columns(weight, span)
-    unit = depth(weight.format)
-    first, last = (-(-check(at, unit, weight.shape[1], where) // unit) for at in span)
-    tiles = in_memory([weight.tiles[:, first:last]])
-    if weight.format == "int4":                                        # a scale and a zero for each step
-        tables = [np.ascontiguousarray(table[:, first:last]) for table in (weight.scales, weight.zeros)]
-    else:
-        tables = [np.array(weight.scales), np.array(weight.zeros)]
-    return Packed(tiles, (weight.shape[0], span[1] - span[0]), weight.format, *tables)
+    if weight.format == "int4" and any(at % depth("int4") and at != weight.shape[1] for at in span):
+        raise CheckpointError(f"{where} would be cut at {span[0]} and {span[1]}, inside of a group of "
+                              f"{depth('int4')} numbers that share a scale: take fewer shards, or pack the "
+                              "checkpoint as int8 or bf16")
+    return tiled_anew(weight, np.arange(weight.shape[0]), span)
 
 
-def tiles_of(weight: Packed, spans: Sequence[Span]) -> Packed:
-    """Ranges of rows of a weight in tiles; one range stays where it lies."""
+def blocks_of(weight: Packed, spans: Sequence[Span]) -> Packed:
+    """Ranges of whole blocks of rows; a single one stays where it lies."""
     blocks = [slice(a // COLUMNS, -(-b // COLUMNS)) for a, b in spans]
     of_row = [slice(one.start * COLUMNS, one.stop * COLUMNS) for one in blocks]
+    cuts = of_row if weight.format == "int8" else blocks          # what a table of scales is counted in
     shape = (sum(b - a for a, b in spans), weight.shape[1])
-    cuts = of_row if weight.format == "int8" else blocks               # what a table of scales is counted in
     tables = [np.concatenate([table[cut] for cut in cuts]) if len(table) else table
               for table in (weight.scales, weight.zeros)]
-    return Packed(in_memory([weight.tiles[one] for one in blocks]), shape, weight.format, *tables)
+    tiles = weight.tiles[blocks[0]]
+    if len(blocks) > 1:
+        tiles = aligned(tile_shape(*shape, weight.format), np.uint32)
+        np.concatenate([weight.tiles[one] for one in blocks], out=tiles)
+    return Packed(tiles, shape, weight.format, *tables)
 
 
-def in_memory(parts: Sequence[Array]) -> Array:
-    """Tiles one after the other, as they lie where there is one piece, else copied to the beginning of a
-    line."""
-    if len(parts) == 1 and parts[0].flags.c_contiguous:
-        return parts[0]
-    shape = (sum(map(len, parts)), *parts[0].shape[1:])
-    return np.concatenate(parts, out=aligned(shape, np.uint32))
+def tiled_anew(weight: Packed, index: Array, span: Span) -> Packed:
+    """Rows `index` and a range of columns in tiles of their own: the very numbers, with their scales."""
+    (first, last), format = span, weight.format
+    shape = (len(index), last - first)
+    tiles = aligned(tile_shape(*shape, format), np.uint32)
+    for start in range(0, len(index), AT_ONCE):
+        numbers = unpack_rows(weight.tiles, format, index[start:start + AT_ONCE], weight.shape[1])
+        blocks = slice(start // COLUMNS, -(-min(start + AT_ONCE, len(index)) // COLUMNS))
+        pack(np.ascontiguousarray(numbers[:, first:last]), format, tiles[blocks])
+    padded = len(tiles) * COLUMNS
+    if format == "int8":
+        scales = np.zeros(padded, np.float32)
+        scales[:len(index)] = weight.scales[index]
+        return Packed(tiles, shape, format, scales)
+    if format == "int4":
+        return Packed(tiles, shape, format, *(groups_of(table, index, span, padded)
+                                              for table in (weight.scales, weight.zeros)))
+    return Packed(tiles, shape, format)
 
 
-def check(at: int, unit: int, size: int, where: str) -> int:
-    """A place where tiles can be cut. Raises CheckpointError for one inside of a tile."""
-    if at % unit and at != size:
-        raise CheckpointError(f"{where} would be cut at {at}, inside of a tile of {unit}: take fewer parts, or the "
-                              "checkpoint that was packed")
-    return at
+def groups_of(table: Array, index: Array, span: Span, padded: int) -> Array:
+    """Scales or zeros of four bits for rows `index` and the groups of a range of columns: blocks steps 32."""
+    steps = slice(span[0] // depth("int4"), -(-span[1] // depth("int4")))
+    of_row = table.transpose(0, 2, 1).reshape(-1, table.shape[1])[index, steps]          # row step
+    whole = np.zeros((padded, of_row.shape[1]), np.float32)
+    whole[:len(index)] = of_row
+    return np.ascontiguousarray(whole.reshape(-1, COLUMNS, of_row.shape[1]).transpose(0, 2, 1))

@@ -134,7 +134,7 @@ def in_parts(machine: Interpreter, model: Model, keeping: frozenset[int]) -> Mod
     ends = prepared_ends(machine, model)
     seeing = tuple(streamed_block(block, reader, i) for i, block in enumerate(vision.blocks))
     speaking = tuple(streamed_block(layer, reader, towers + i) for i, layer in enumerate(decoder.layers))
-    head = Linear(streamed(decoder.head.weight, reader, len(parts) - 1), None)
+    head = decoder.head._replace(weight=streamed(decoder.head.weight, reader, len(parts) - 1))
     return ends._replace(vision=ends.vision._replace(blocks=seeing),
                          decoder=ends.decoder._replace(layers=speaking, embed=decoder.embed, head=head))
 
@@ -160,8 +160,8 @@ def prepared_ends(machine: Interpreter, model: Model) -> Model:
 def streamed_block(block: Block, reader: Reader, at: int) -> Block:
     """A block whose weights say when they are read."""
     def one(linear: Linear) -> Linear:
-        return Linear(streamed(linear.weight, reader, at),
-                      None if linear.bias is None else streamed(linear.bias, reader, at))
+        bias = None if linear.bias is None else streamed(linear.bias, reader, at)
+        return linear._replace(weight=streamed(linear.weight, reader, at), bias=bias)
     norms = [norm._replace(weight=streamed(norm.weight, reader, at)) for norm in (block.norm1, block.norm2)]
     return block._replace(norm1=norms[0], norm2=norms[1], qkv=one(block.qkv), out=one(block.out),
                           mlp=MLP(one(block.mlp.gate_up), one(block.mlp.down)))
@@ -169,9 +169,6 @@ def streamed_block(block: Block, reader: Reader, at: int) -> Block:
 
 def packing(machine: Interpreter) -> dict[Function, Function]:
     """Compiled products of matrices that are packed when they are met, and forgotten."""
-    plain, composite = defined(kernels.linear), defined(kernels.gated_mlp)
-    multiply, gated = machine.functions[plain], machine.functions[composite]
-
     def met(w: Linear, dtype: np.dtype) -> Linear:
         if not isinstance(w.weight, Streamed) or dtype.name not in ("float32", "bfloat16"):
             return w
@@ -179,14 +176,13 @@ def packing(machine: Interpreter) -> dict[Function, Function]:
         wide = "bf16" if dtype.name == "bfloat16" else "f32"
         return w._replace(weight=packed(w.weight.weight, None, packer(), wide))
 
-    def linear(x: np.ndarray, w: Linear) -> np.ndarray:
-        found: np.ndarray = multiply(x, met(w, x.dtype))
-        return found
+    def met_mlp(w: MLP, dtype: np.dtype) -> MLP:
+        return MLP(met(w.gate_up, dtype), met(w.down, dtype))
 
-    def gated_mlp(x: np.ndarray, w: MLP) -> np.ndarray:
-        found: np.ndarray = gated(x, MLP(met(w.gate_up, x.dtype), met(w.down, x.dtype)))
-        return found
-    return {plain: linear, composite: gated_mlp}
+    def after(function: Function, ready: Function) -> Function:
+        return lambda x, w: function(x, ready(w, x.dtype))
+    kinds = {defined(kernels.linear): met, defined(kernels.gated_mlp): met_mlp}
+    return {key: after(machine.functions[key], ready) for key, ready in kinds.items() if key in machine.functions}
 
 
 # ---------------------------------------------------------------------------------------- where time went

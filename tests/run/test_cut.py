@@ -12,13 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minivl
+from minivl.checkpoint.convert import convert
 from minivl.checkpoint.weight import CheckpointError
 from minivl.config import OFFICIAL, OFFICIAL_PICTURES, official_config
 from minivl.door.errors import ArgumentError
 from minivl.run.costs import prompt_of
 from minivl.run.cut.group import RankLost, in_threads
+from minivl.run.cut.job import in_one_process
 from minivl.run.cut.plan import Cut, cut_from, numbers_of, seats, stages
 from minivl.run.cut.volume import KINDS, Run, held, shares, volume, volume_of_answer
+from minivl.run.streaming import reader_of
 from tests.properties.worlds import prompts
 from tests.run.cut_models import config, cuts, on_all_ranks, tensors, vlm_of
 
@@ -109,6 +112,38 @@ def test_a_session_sees_every_pass_of_a_rank_and_labels_are_those_of_the_whole_m
     assert first["decoder.layers.1.attend"][1] == made.text.heads // 2
     with pytest.raises(CheckpointError, match="lies on another rank"):
         on_all_ranks(made, Cut(1, 2), found, np.dtype(np.float64), run)
+
+
+@pytest.mark.parametrize(("kernels", "weights"), [("definition", None), ("jit", None), ("jit", "bf16")])
+def test_a_rank_may_stream_its_share(tmp_path, kernels, weights):
+    """The embedded model in two shards of two stages, each of which reads its layers as it comes to them."""
+    if kernels == "jit":
+        pytest.importorskip("numba")
+    path = None if weights is None else convert(minivl.api.TINY, tmp_path / "packed", weights)
+    with minivl.load(path, kernels=kernels) as whole:
+        inputs = minivl.Inputs.from_ids([5, 6, 7, 8], whole.config)
+        right, tokens = whole.logits(inputs), whole.generate(inputs, 5)
+
+    def run(rank):
+        with minivl.load(path, kernels=kernels, parallel=rank, memory="400MiB") as vlm:
+            return vlm.logits(inputs), vlm.generate(inputs, 5), [part.bytes for part in reader_of(vlm.weights).parts]
+    results = in_one_process(Cut(2, 2), run)
+    for scores, answer, sizes in results:
+        assert error(scores, right) < 1e-5 and answer == tokens
+        assert any(sizes) and not all(sizes)                          # the other stage's parts weigh nothing
+
+
+def test_a_packed_checkpoint_is_cut_too(tmp_path):
+    path = convert(minivl.api.TINY, tmp_path / "packed", "int8")
+    with minivl.load(path, kernels="definition") as whole:
+        inputs = minivl.Inputs.from_ids([5, 6, 7, 8], whole.config)
+        right, tokens = whole.logits(inputs), whole.generate(inputs, 5)
+
+    def run(rank):
+        with minivl.load(path, kernels="definition", parallel=rank) as vlm:
+            return vlm.logits(inputs), vlm.generate(inputs, 5)
+    for scores, answer in in_one_process(Cut(2, 1), run):
+        assert error(scores, right) < 1e-5 and answer == tokens
 
 
 # ---- who has what --------------------------------------------------------------------------------------
