@@ -818,7 +818,7 @@ def doctor(as_json: AsJson = False,
     JSON: usable, minivl, python, executable, platform, machine, cores, memory, blas, resize, packages,
     embedded_model, hub, lessons: {missing, install}, kernels: [installed, compiled_from, tier, because,
     needs: {tier: what it needs}, threads, cache, cached, cache_bytes], cuda: {cxx, nvcc, nvrtc, cupy,
-    driver, gpu: {found or missing}}. With --measure: bandwidth, peaks,
+    driver, gpu: {found or missing}}, mpi: {library, launcher}. With --measure: bandwidth, peaks,
     weights, threads, lacking, edge, parts.
     """
     if measure or output is not None:
