@@ -89,7 +89,8 @@ def load(path_or_name: str | os.PathLike[str] | None = None, precision: str = "f
     interpreter(kernels)                         # a wrong name is refused before anything is read
     folder = find(path_or_name, revision)
     rank = None if parallel is None else joined(parallel)(config_of(folder))
-    weights, tensors = load_model(folder, dtype_of(precision), place=rank and rank.place())
+    place = None if rank is None else rank.place()
+    weights, tensors = load_model(folder, dtype_of(precision), place=place)
     try:
         processor: Processor | MissingFile
         try:

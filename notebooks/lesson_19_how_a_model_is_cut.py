@@ -45,8 +45,9 @@ print("rows of this prompt:", len(inputs.input_ids), "  width:", text.hidden_siz
 # %% [markdown]
 # ## 1. Two ways to cut a product
 #
-# Take a linear map $y = W x$ with $W$ of shape (out, in), and two machines. Each machine that takes part is a **rank of
-# the job**, in short a rank, with a number from 0 on; what it has of an array is its **shard**. There are two ways to cut a matrix:
+# Take a linear map $y = W x$ with $W$ of shape (out, in), and two machines. Each machine that takes part is a
+# **rank of the job**, in short a rank, with a number from 0 on; what it has of an array is its **shard**. There are
+# two ways to cut a matrix:
 #
 # - *by rows*: a rank has some rows of $W$. It needs all of $x$, and gives some numbers of $y$, finished.
 # - *by columns*: a rank has some columns of $W$. It needs only the numbers of $x$ that meet them, and gives *all*
@@ -76,9 +77,10 @@ plt.show()
 #
 # ## 2. Rows, then columns: one sum for three matrices
 #
-# The gated MLP of lesson 7 is $\mathrm{down}(\mathrm{silu}(\mathrm{gate}\,x) \cdot \mathrm{up}\,x)$. Cut gate and up by
-# rows, *the same rows of both*: then a rank has some of the inner numbers, of gate and of up, and multiplies them without
-# asking anybody. Cut down by columns: those inner numbers are just what it needs. Only at the end must parts be added.
+# The gated MLP of lesson 7 is $\mathrm{down}(\mathrm{silu}(\mathrm{gate}\,x) \cdot \mathrm{up}\,x)$. Cut gate and
+# up by rows, *the same rows of both*: then a rank has some of the inner numbers, of gate and of up, and multiplies
+# them without asking anybody. Cut down by columns: those inner numbers are just what it needs. Only at the end must
+# parts be added.
 
 # %%
 gate, up = np.split(layer.mlp.gate_up.weight.dense(np.float32), 2)  # stored one above the other
@@ -115,12 +117,13 @@ for ranks in (1, 2, 4, 8):
 # ## 3. Heads
 #
 # Attention has such a seam too. Heads do not look at each other (lesson 4): they stand side by side, and the output
-# matrix mixes them. So a rank gets some *heads*: the rows of $q$, of $k$ and of $v$ that make them, and the columns of
-# the output matrix that take them. In between a rank is alone, and the KV cache is cut as well: it holds the keys of its
-# own heads.
+# matrix mixes them. So a rank gets some *heads*: the rows of $q$, of $k$ and of $v$ that make them, and the columns
+# of the output matrix that take them. In between a rank is alone, and the KV cache is cut as well: it holds the
+# keys of its own heads.
 #
-# With grouped heads (lesson 11) a rank needs whole groups: query head $a$ looks at key head $\lfloor a / g \rfloor$. So
-# the number of ranks must divide the number of *key* heads, which is small: 4 in the 7B, 8 in the 72B.
+# With grouped heads (lesson 11) a rank needs whole groups: query head $a$ looks at key head
+# $\lfloor a / g \rfloor$. So the number of ranks must divide the number of *key* heads, which is small: 4 in the
+# 7B, 8 in the 72B.
 
 # %%
 q, k = seen["rotate"]  # s a e, s k e: turned by their positions
@@ -137,8 +140,8 @@ whole = kernels.linear.definition(seen["attend"].reshape(len(q), -1), layer.out)
 print("largest difference of the sum from the model:", np.abs(sum(added) - whole).max())
 
 # %% [markdown]
-# In memory q, k and v lie one above the other in *one* matrix. Whoever cuts that matrix in the middle gives rank 0 most
-# of the queries and rank 1 all of the values. Each of the three must be cut by itself:
+# In memory q, k and v lie one above the other in *one* matrix. Whoever cuts that matrix in the middle gives rank 0
+# most of the queries and rank 1 all of the values. Each of the three must be cut by itself:
 
 # %%
 heights = [text.heads * text.head_dim, *[text.kv_heads * text.head_dim] * 2]  # q, k, v
@@ -154,8 +157,8 @@ for axis, (name, who) in zip(axes, (("each by itself", owner), ("in the middle: 
     for start in starts[1:-1]:
         axis.axvline(start - 0.5, color="white", lw=2)
 axes[1].set(xlabel="rows of the joined matrix: q, then k, then v (white lines)")
-figure.set_label("Rows of q, k and v side by side. Cut each by itself, both ranks have half of q, half of k and half of v. "
-                 "Cut in the middle, rank 0 has most of q, and rank 1 the rest of it with all keys and values.")
+figure.set_label("Rows of q, k and v side by side. Cut each by itself, both ranks have half of q, half of k and half "
+                 "of v. Cut in the middle, rank 0 has most of q, and rank 1 the rest of it with all keys and values.")
 plt.show()
 
 # %% [markdown]
@@ -207,8 +210,8 @@ for ranks in (2, 4, 8, 64):
     print(f"{ranks:5d} {sent:12,d} {2 * (ranks - 1) * total.nbytes:12,d} {sent // ranks:10,d}")
 
 # %% [markdown]
-# Note the order of the additions. If a rank added pieces as they come in, a late message would change the rounding, and
-# the same question could get another answer tomorrow. Here they are added in the order of ranks, always.
+# Note the order of the additions. If a rank added pieces as they come in, a late message would change the rounding,
+# and the same question could get another answer tomorrow. Here they are added in the order of ranks, always.
 #
 # ## 5. The vocabulary
 #
@@ -231,9 +234,9 @@ print("scores side by side are those of the whole table:", np.allclose(beside, l
 # %% [markdown]
 # ## 6. The whole model, on ranks that are threads
 #
-# All of this is an interpreter (lesson 17 had one that rounds weights): it stands around another one, and its `linear`
-# sums where a matrix is cut by columns. No pass of the model knows of it. Over MPI a rank is a process, on this machine
-# or another:
+# All of this is an interpreter (lesson 17 had one that rounds weights): it stands around another one, and its
+# `linear` sums where a matrix is cut by columns. No pass of the model knows of it. Over MPI a rank is a process, on
+# this machine or another:
 #
 #     mpirun -n 4 minivl ask photo.png "What is this?" --parallel tensor=2,pipeline=2 --costs
 #
@@ -273,17 +276,19 @@ prompt = 2 * text.num_hidden_layers * s * h + 2 * vision.depth * p * vision.hidd
 told = 2 * (t - 1) * 4 * (prompt + steps * 2 * text.num_hidden_layers * h)
 counted = sum(sent["sums"] for _, sent, _, _ in results[Cut(2, 1)])
 print(f"sums of tensor=2: by the formula {told:,} bytes, counted {counted:,}")
-print("the package's own formula:", f"{volume(vlm.config, Cut(2, 1), Run(s, p), vlm.dtype)['sums']:,}", "for the prompt")
+package = volume(vlm.config, Cut(2, 1), Run(s, p), vlm.dtype)
+print(f"the package's own formula: {package['sums']:,} for the prompt")
 
 # %% [markdown]
 # ## 7. A pipeline, and its bubbles
 #
-# The other way to cut a model is along its layers: rank 0 has the first ones, rank 1 the next. What goes from one to the
-# other is the residual stream, once, $s H$ numbers: almost nothing. Ranks in such a row are stages of a **pipeline**.
-# The price is that they wait. A row of one conversation is on one stage at a time, and all others are idle.
+# The other way to cut a model is along its layers: rank 0 has the first ones, rank 1 the next. What goes from one
+# to the other is the residual stream, once, $s H$ numbers: almost nothing. Ranks in such a row are stages of a
+# **pipeline**. The price is that they wait. A row of one conversation is on one stage at a time, and all others are
+# idle.
 #
-# If there is more to do, it can be filled: cut the work into batches and let batch 2 begin on stage 0 while batch 1 is on
-# stage 1. What stays idle, at the beginning and at the end, is the **bubble**.
+# If there is more to do, it can be filled: cut the work into batches and let batch 2 begin on stage 0 while batch 1
+# is on stage 1. What stays idle, at the beginning and at the end, is the **bubble**.
 
 # %%
 def schedule(stages, batches):
@@ -301,8 +306,8 @@ for axis, batches in zip(axes, (1, 4, 12), strict=True):
     axis.set(title=f"{batches} batches: {idle:.0%} idle", xlabel="step", ylabel="stage", xlim=(0, length),
              yticks=range(4))
     axis.invert_yaxis()
-figure.set_label("Which stage works when, for 1, 4 and 12 batches on four stages: a staircase, with idle corners at both "
-                 "ends that matter less the more batches there are.")
+figure.set_label("Which stage works when, for 1, 4 and 12 batches on four stages: a staircase, with idle corners at "
+                 "both ends that matter less the more batches there are.")
 plt.show()
 
 # %% [markdown]
@@ -349,15 +354,16 @@ for cut in (Cut(8, 2), Cut(4, 4), Cut(2, 8), Cut(1, 16)):
           f"{1e3 * (reading + sending + words * message):8.1f} ms")
 
 # %% [markdown]
-# The last line reads as long as one machine would, if one could hold it: a pipeline alone makes nothing faster. With
-# eight shards reading takes an eighth, and what is then felt is not the *volume* of the messages but their *number*: 320
-# short ones for a token. That is why ranks of a layer belong on one machine, or on a network that answers quickly.
+# The last line reads as long as one machine would, if one could hold it: a pipeline alone makes nothing faster.
+# With eight shards reading takes an eighth, and what is then felt is not the *volume* of the messages but their
+# *number*: 320 short ones for a token. That is why ranks of a layer belong on one machine, or on a network that
+# answers quickly.
 #
 # ## 9. Now break it
 #
-# Faults of people who cut a model for the first time. **Predict** which ones give an error, which ones nonsense, and
-# which one only *slightly* other numbers, so that a test with a tolerance lets it through. (The MLP of section 2, with a
-# bias at its end as the tower's has, on four ranks.)
+# Faults of people who cut a model for the first time. **Predict** which ones give an error, which ones nonsense,
+# and which one only *slightly* other numbers, so that a test with a tolerance lets it through. (The MLP of section
+# 2, with a bias at its end as the tower's has, on four ranks.)
 
 # %%
 bias = (0.1 * rng.standard_normal(len(down))).astype(np.float32)
@@ -399,15 +405,16 @@ for name, got in faults.items():
 #
 # ## Exercise 19.1: whose rows (about 15 minutes)
 #
-# Write `rows_of_rank(heads, key_heads, width, rank, ranks)`: the numbers of the rows of the joined matrix (q above k above
-# v) that a rank has, as a list or an array of whole numbers, in ascending order. A head is `width` rows. `ranks` divides
-# both numbers of heads.
+# Write `rows_of_rank(heads, key_heads, width, rank, ranks)`: the numbers of the rows of the joined matrix (q above
+# k above v) that a rank has, as a list or an array of whole numbers, in ascending order. A head is `width` rows.
+# `ranks` divides both numbers of heads.
 #
 # <details><summary>Hint 1</summary>How high are q, k and v? Where does each of them begin?</details>
 # <details><summary>Hint 2</summary>A rank has heads / ranks query heads; of the keys, and of the values, key_heads /
 # ranks heads.</details>
 # <details><summary>Hint 3</summary>For each (start, heads) of (0, heads), (heads * width, key_heads), ((heads +
-# key_heads) * width, key_heads): range(start + rank * n, start + (rank + 1) * n) with n = heads // ranks * width.</details>
+# key_heads) * width, key_heads): range(start + rank * n, start + (rank + 1) * n) with n = heads // ranks *
+# width.</details>
 
 # %%
 def rows_of_rank(heads, key_heads, width, rank, ranks):
@@ -427,9 +434,9 @@ minivl.check("19.1", rows_of_rank)
 # %% [markdown]
 # ## Exercise 19.2: what a layer sends (about 15 minutes)
 #
-# Write `sent_by_rank(tokens, width, ranks, size)`: the bytes that *one* rank sends for one layer, when `ranks` ranks
-# share it, `tokens` rows of `width` numbers go through, and a number takes `size` bytes. The sums are made from pieces, as
-# in section 4. With one rank nothing is sent.
+# Write `sent_by_rank(tokens, width, ranks, size)`: the bytes that *one* rank sends for one layer, when `ranks`
+# ranks share it, `tokens` rows of `width` numbers go through, and a number takes `size` bytes. The sums are made
+# from pieces, as in section 4. With one rank nothing is sent.
 #
 # <details><summary>Hint 1</summary>How many sums has a layer, and of what shape?</details>
 # <details><summary>Hint 2</summary>In a sum a rank sends ranks - 1 pieces of the array, twice; a piece is the array's

@@ -30,7 +30,7 @@ import numpy as np
 from ..config import ModelConfig, TextConfig, VisionConfig
 from ..door.errors import ArgumentError
 from .layout import COLUMNS, aligned, depth, pack, tile_shape, unpack_rows
-from .names import place_shapes, wanted
+from .names import Place, place_shapes, wanted
 from .packed import Packed
 from .safetensors import ITEM, Mapped
 from .tree import Weight
@@ -38,10 +38,11 @@ from .weight import Absent, CheckpointError, Joined, Stored, let_go
 
 Span = tuple[int, int]
 Array = np.ndarray
-BY_ROWS = ("qkv.weight", "qkv.bias", "gate_up.weight", "gate_up.bias", "inner.weight", "inner.bias", "embed", "head")
+BY_ROWS = ("qkv.weight", "qkv.bias", "gate_up.weight", "gate_up.bias", "inner.weight", "inner.bias",
+           "embed", "head")
 AT_ONCE = 64 * COLUMNS                         # rows that are put into tiles anew at a time
-ELSEWHERE = ("this weight lies on another rank of this job; a tool that looks inside of all layers needs a job "
-             "without pipeline stages")
+ELSEWHERE = ("this weight lies on another rank of this job; a tool that looks inside of all layers needs "
+             "a job without pipeline stages")
 BY_COLUMNS = ("out.weight", "down.weight", "outer.weight")
 
 
@@ -49,15 +50,15 @@ def check_divides(config: ModelConfig, of: int) -> None:
     """Raises ArgumentError that names every size of a model which cannot be cut into so many equal
     parts."""
     v, t = config.vision, config.text
-    sizes = {"the decoder's heads": t.heads, "its key heads": t.kv_heads, "its inner width": t.intermediate_size,
-             "the vocabulary": t.vocab_size}
+    sizes = {"the decoder's heads": t.heads, "its key heads": t.kv_heads,
+             "its inner width": t.intermediate_size, "the vocabulary": t.vocab_size}
     if v.depth:
         sizes |= {"the tower's heads": v.heads, "its inner width in the tower": v.intermediate_size,
                   "the merger's width": v.hidden_size * v.spatial_merge_size ** 2}
     odd = [f"{name} ({count})" for name, count in sizes.items() if count % of]
     if odd:
-        raise ArgumentError(f"tensor={of} does not divide {', '.join(odd)}: give a number that divides all of them, "
-                            "and more pipeline stages instead")
+        raise ArgumentError(f"tensor={of} does not divide {', '.join(odd)}: give a number that divides "
+                            "all of them, and more pipeline stages instead")
 
 
 def share_of_heads(part: Any, of: int) -> Any:
@@ -68,12 +69,12 @@ def share_of_heads(part: Any, of: int) -> Any:
     return replace(part, num_attention_heads=part.heads // of, num_key_value_heads=part.kv_heads // of)
 
 
-def sharing(config: ModelConfig, shard: int, of: int, here: Callable[[str], bool]) -> Callable[[str, Weight], Weight]:
+def sharing(config: ModelConfig, shard: int, of: int, here: Callable[[str], bool]) -> Place:
     """The `place=` of `names.build` for rank `shard` of `of`.
 
     here: whether a place of the tree is on this rank at all; what is not is Absent, and takes nothing.
     """
-    table = wanted(config)                                             # made once: it has a row for every tensor
+    table = wanted(config)                                # made once: it has a row for every tensor
     names = {name: (place, i) for place, sources in table.items() for i, name in enumerate(sources)}
     names |= {place: (place, -1) for place in place_shapes(config)}
 
@@ -85,7 +86,8 @@ def sharing(config: ModelConfig, shard: int, of: int, here: Callable[[str], bool
     return place
 
 
-def stacks(where: str, config: ModelConfig, sources: Mapping[str, tuple[int, ...]], source: int) -> list[int]:
+def stacks(where: str, config: ModelConfig, sources: Mapping[str, tuple[int, ...]],
+           source: int) -> list[int]:
     """Heights of the matrices that stand one above the other in a tensor, each of which is cut by
     itself.
 
@@ -105,8 +107,8 @@ def share(where: str, weight: Weight, heights: Sequence[int], shard: int, of: in
     if of == 1 or not (rows or columns):
         return weight
     if not isinstance(weight, Stored | Packed):
-        raise CheckpointError(f"{where} is kept as {weight.format}, which cannot be cut: pack the checkpoint first "
-                              "(minivl convert), and cut that")
+        raise CheckpointError(f"{where} is kept as {weight.format}, which cannot be cut: pack the "
+                              "checkpoint first (minivl convert), and cut that")
     if columns:
         return columns_of(weight, part(weight.shape[1], shard, of), where)
     starts = np.cumsum([0, *heights]).tolist()
@@ -120,7 +122,7 @@ def part(size: int, shard: int, of: int) -> Span:
     return size * shard // of, size * (shard + 1) // of
 
 
-# ------------------------------------------------------------------------------------------ kinds of parts
+# ------------------------------------------------------------------------------------- kinds of parts
 
 class Columns(Stored):
     """Some columns of a stored weight; not copied."""
@@ -139,8 +141,8 @@ class Columns(Stored):
 
 
 def rows_of(weight: Stored | Packed, spans: Sequence[Span]) -> Weight:
-    """Some ranges of rows, one above the other: of a file's tensor mapped as before, of tiles in memory of
-    their own unless it is one range that begins and ends with a block."""
+    """Some ranges of rows, one above the other: of a file's tensor mapped as before, of tiles in memory
+    of their own unless it is one range that begins and ends with a block."""
     if not isinstance(weight, Packed):
         found = [mapped_rows(weight, span) for span in spans]
         return found[0] if len(found) == 1 else Joined(found)
@@ -162,14 +164,14 @@ def mapped_rows(weight: Stored, span: Span) -> Stored:
 
 
 def columns_of(weight: Stored | Packed, span: Span, where: str) -> Weight:
-    """Some columns: of tiles in memory of their own. Raises CheckpointError for four bits that would be cut
-    inside of a group."""
+    """Some columns: of tiles in memory of their own. Raises CheckpointError for four bits that would be
+    cut inside of a group."""
     if not isinstance(weight, Packed):
         return Columns(weight, span)
     if weight.format == "int4" and any(at % depth("int4") and at != weight.shape[1] for at in span):
         raise CheckpointError(f"{where} would be cut at {span[0]} and {span[1]}, inside of a group of "
-                              f"{depth('int4')} numbers that share a scale: take fewer shards, or pack the "
-                              "checkpoint as int8 or bf16")
+                              f"{depth('int4')} numbers that share a scale: take fewer shards, or pack "
+                              "the checkpoint as int8 or bf16")
     return tiled_anew(weight, np.arange(weight.shape[0]), span)
 
 
@@ -209,7 +211,8 @@ def tiled_anew(weight: Packed, index: Array, span: Span) -> Packed:
 
 
 def groups_of(table: Array, index: Array, span: Span, padded: int) -> Array:
-    """Scales or zeros of four bits for rows `index` and the groups of a range of columns: blocks steps 32."""
+    """Scales or zeros of four bits for rows `index` and the groups of a range of columns: blocks steps
+    32."""
     steps = slice(span[0] // depth("int4"), -(-span[1] // depth("int4")))
     of_row = table.transpose(0, 2, 1).reshape(-1, table.shape[1])[index, steps]          # row step
     whole = np.zeros((padded, of_row.shape[1]), np.float32)

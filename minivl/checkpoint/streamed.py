@@ -29,7 +29,7 @@ from .packed import Packed
 from .safetensors import MappedFile
 from .tree import Weight
 
-PIECE = 4 << 20                                # bytes of one read: a disk is at its fastest from 1 MiB on
+PIECE = 16 << 20                               # bytes of one read: a disk is fast from 1 MiB on
 
 
 class Span(NamedTuple):
@@ -138,8 +138,9 @@ class Reader:
             began = perf_counter()
             try:
                 for span in self.parts[at].spans:
-                    self.times[at].bytes += read_through(self._file(span.file.path), span.start, span.size, room)
-            except OSError as problem:                     # told by the next `arrive`, in the model's own thread
+                    file = self._file(span.file.path)
+                    self.times[at].bytes += read_through(file, span.start, span.size, room)
+            except OSError as problem:             # told by the next `arrive`, in the model's own thread
                 self._failed = problem
             self.times[at].read += perf_counter() - began
             self._there[at].set()

@@ -15,11 +15,12 @@ from .given import Chosen, check_words, conversation, open_model, say_which
 def ask(images: Sequence[str], question: str, chosen: Chosen, max_new_tokens: int,
         temperature: float | None, seed: int | None, stream: bool, fps: float | None = None,
         show_costs: bool = False) -> None:
-    """Print the answer, and what it cost where that is asked for. Raises ValueError or OSError for whatever is wrong with the input."""
+    """Print the answer, and what it cost where that is asked for. Raises ValueError or OSError for whatever is
+    wrong with the input."""
     check_words(images, question)
     if show_costs and not (chosen.memory or chosen.parallel):
-        raise ArgumentError("--costs tells of a run with --memory or --parallel; minivl explain tells what any run "
-                            "costs, minivl run --profile where its time goes")
+        raise ArgumentError("--costs tells of a run with --memory or --parallel; minivl explain tells what any "
+                            "run costs, minivl run --profile where its time goes")
     with open_model(chosen) as vlm:
         messages = conversation(images, question, fps)
         films = any(item["type"] == "video" for item in messages[0]["content"])

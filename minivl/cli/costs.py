@@ -42,7 +42,7 @@ def tell_costs(vlm: VLM, inputs: Inputs) -> None:
         timeline(spent(reader))
 
 
-# ------------------------------------------------------------------------------------------- a streamed run
+# --------------------------------------------------------------------------------------- a streamed run
 
 def timeline(found: Spent) -> None:
     """Every part of a streamed model as a bar: # it computed, . it waited for the disk."""
@@ -53,16 +53,18 @@ def timeline(found: Spent) -> None:
         bar = "#" * round(BAR * times.compute / most) + "." * round(BAR * times.wait / most)
         seconds = (f"{value:.2f}" for value in (times.read, times.wait, times.compute))
         rows.append((name, "kept" if kept else "", size(bytes), times.runs, *seconds, bar))
-    sums = [sum(getattr(times, name) for *_, times in found.rows) for name in ("read", "wait", "compute", "bytes")]
+    sums = [sum(getattr(times, name) for *_, times in found.rows)
+            for name in ("read", "wait", "compute", "bytes")]
     rows.append(("together", "", size(sums[3]), "", *(f"{value:.2f}" for value in sums[:3]), ""))
     table(("part", "", "bytes", "runs", "read s", "wait s", "compute s", ""), rows,
           right=("bytes", "runs", "read s", "wait s", "compute s"))
     if found.plain:
-        note(f"read at {found.reached / 1e9:.2f} GB/s, {found.reached / found.plain:.0%} of a plain read of the same "
-             f"file ({found.plain / 1e9:.2f} GB/s)")
+        share = found.reached / found.plain
+        note(f"read at {found.reached / 1e9:.2f} GB/s, {share:.0%} of a plain read of the same file "
+             f"({found.plain / 1e9:.2f} GB/s)")
 
 
-# ------------------------------------------------------------------------------------------ ranks of a job
+# --------------------------------------------------------------------------------------- ranks of a job
 
 def ranks(vlm: VLM, rank: Rank, inputs: Inputs) -> None:
     """What each rank holds and has sent, and the sum beside the formula's."""
@@ -73,8 +75,8 @@ def ranks(vlm: VLM, rank: Rank, inputs: Inputs) -> None:
     heading(f"what each rank holds, and has sent for {rank.steps} tokens")
     table(("rank", "stage", "shard", "weights", "memory of its own", *KINDS), rows)
     sent = Counter(dict(zip(KINDS, everybody[:, 2:].sum(axis=0).tolist(), strict=True)))
-    told = volume_of_answer(vlm.config, rank.seat.cut, len(inputs.input_ids), len(inputs.patches), rank.steps,
-                            vlm.dtype)
+    told = volume_of_answer(vlm.config, rank.seat.cut, len(inputs.input_ids), len(inputs.patches),
+                            rank.steps, vlm.dtype)
     beside(sent, told)
 
 
@@ -82,8 +84,9 @@ def beside(sent: Mapping[str, int], told: Mapping[str, int]) -> None:
     """Bytes that were counted beside those of the formula, by kind."""
     heading("bytes sent by all ranks, and by the formula")
     table(("kind", "counted", "formula", ""),
-          [(kind, f"{sent[kind]:,}", f"{told[kind]:,}", "equal" if sent[kind] == told[kind] else "DIFFERENT")
-           for kind in KINDS], right=("counted", "formula"))
+          [(kind, f"{sent[kind]:,}", f"{told[kind]:,}",
+            "equal" if sent[kind] == told[kind] else "DIFFERENT") for kind in KINDS],
+          right=("counted", "formula"))
 
 
 def anonymous() -> int:
@@ -96,7 +99,7 @@ def anonymous() -> int:
     return int(found[0]) * 1024 if found else 0
 
 
-# ------------------------------------------------------------------------------------------------ on paper
+# --------------------------------------------------------------------------------------------- on paper
 
 def explain_cut(name: str, config: ModelConfig, pictures: PreprocessorConfig, cut: Cut,
                 sizes: Sequence[tuple[int, int]], text_tokens: int, new_tokens: int, precision: str,
@@ -110,18 +113,24 @@ def explain_cut(name: str, config: ModelConfig, pictures: PreprocessorConfig, cu
     token = volume(config, cut, Run(1), dtype)
     if as_json:
         return print_json({"model": name, "parallel": str(cut), "precision": precision,
-                           "tokens": len(inputs.input_ids), "ranks": [one_rank(share) for share in found],
-                           "prompt": prompt, "token": token})
+                           "tokens": len(inputs.input_ids), "prompt": prompt, "token": token,
+                           "ranks": [one_rank(share) for share in found]})
     heading(f"{name}, {cut}: {cut.ranks} ranks, a prompt of {len(inputs.input_ids)} tokens")
-    table(("rank", "stage", "shard", "layers", "weights", "cache", "sent for the prompt", "for each further token"),
-          [(*list(one_rank(share).values())[:3], f"{share.seat.layers[0]}..{share.seat.layers[1] - 1}",
-            size(share.weights), size(share.cache), size(share.prompt.total()), size(share.token.total()))
-           for share in found])
+    columns = ("rank", "stage", "shard", "layers", "weights", "cache", "sent for the prompt",
+               "for each further token")
+    table(columns, [(*list(one_rank(share).values())[:3], layers_of(share), size(share.weights),
+                     size(share.cache), size(share.prompt.total()), size(share.token.total()))
+                    for share in found])
     line()
     beside(sum((share.prompt for share in found), Counter()), prompt)
     facts([("weights", size(sum(share.weights for share in found))),
            ("prompt", f"{size(prompt.total())} between the ranks"),
            ("each further token", f"{size(token.total())} between the ranks")])
+
+
+def layers_of(share: Share) -> str:
+    """The layers of a rank's stage, the last one named."""
+    return f"{share.seat.layers[0]}..{share.seat.layers[1] - 1}"
 
 
 def one_rank(share: Share) -> dict[str, Any]:

@@ -28,8 +28,8 @@ def explain(model: str | None, sizes: Sequence[tuple[int, int]], text_tokens: in
     """Print what a run costs. Raises ArgumentError or OSError for whatever is wrong with the input."""
     config, pictures, name = described(model)
     if parallel is not None:
-        return explain_cut(name, config, pictures, cut_from(parallel), sizes, text_tokens, new_tokens, precision,
-                           as_json)
+        return explain_cut(name, config, pictures, cut_from(parallel), sizes, text_tokens, new_tokens,
+                           precision, as_json)
     dtype, weights = dtype_of(precision), "bf16"
     with ExitStack() as stack:
         held = None

@@ -61,8 +61,8 @@ def open_model(chosen: Chosen, answers: bool = True) -> api.VLM:
                             "without weights")
     folder = chosen.model and api.find(chosen.model)          # a download shows its own progress
     with working("loading the model"):
-        vlm = api.load(folder, chosen.precision, placed(chosen.kernels, chosen.device), memory=chosen.memory,
-                       parallel=chosen.parallel)
+        vlm = api.load(folder, chosen.precision, placed(chosen.kernels, chosen.device),
+                       memory=chosen.memory, parallel=chosen.parallel)
     if is_packed(vlm.folder):
         note(f"{vlm.folder}: packed weights, in {formats(vlm.weights)}")
     return vlm

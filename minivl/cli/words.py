@@ -108,7 +108,8 @@ Device = Annotated[str | None, typer.Option("--device", metavar="gpu|runner", sh
 Memory = Annotated[str | None, typer.Option("--memory", metavar="SIZE", show_default=False, help=(
     "Run in so much memory, as in 8GiB: weights stay in their file, and are read as the run comes to them."))]
 Parallel = Annotated[str | None, typer.Option("--parallel", metavar="tensor=N,pipeline=N", show_default=False, help=(
-    "Cut the model into N shards times N stages; mpirun starts as many ranks. A rank has its share of the weights."))]
+    "Cut the model into N shards times N stages; mpirun starts as many ranks, each with its share of the "
+    "weights."))]
 Length = Annotated[int, typer.Option("--max-new-tokens", min=1, metavar="N",
                                      help="The answer has at most N tokens.")]
 FaultName = Annotated[str | None, typer.Option("--fault", metavar="NAME", show_default=False, help=(

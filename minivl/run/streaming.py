@@ -47,8 +47,8 @@ from ..kernels.definition import wide_type
 
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 PROCESS = 256 << 20                            # bytes of Python, NumPy and compiled code
-SHARE = 8                                      # one part in so many is left for cache, pictures, activations
-LEAST_PROBE, PROBED = 16 << 20, 512 << 20      # bytes of plain reads that the reader is held against: of one, of all
+SHARE = 8                                      # one part in so many is left for cache and activations
+LEAST_PROBE, PROBED = 16 << 20, 512 << 20      # bytes of plain reads to compare with: of one, of all
 NO_WEIGHT = "the weights of this model are streamed, and this one is not read here"
 
 
@@ -70,9 +70,10 @@ def streaming(machine: Interpreter, model: Model, memory: str | int) -> Interpre
     """
     limit, tiles = bytes_of(memory), all_in_tiles(model)
     if machine.name not in ("definition", "jit") and not (machine.name == "jit-int8" and tiles):
-        hint = "pack the checkpoint first: minivl convert --weights int8" if machine.name == "jit-int8" else \
-            "use definition or jit"
-        raise ArgumentError(f"memory= streams weights for kernels definition and jit, got {machine.name!r}: {hint}")
+        int8 = machine.name == "jit-int8"
+        hint = "pack the checkpoint first: minivl convert --weights int8" if int8 else "use one of these"
+        raise ArgumentError("memory= streams weights for kernels definition and jit, got "
+                            f"{machine.name!r}: {hint}")
     keeping = kept_blocks(model, limit, working_bytes(machine, model, tiles))
     functions = dict(machine.functions)
     if machine.name == "jit" and not tiles:
@@ -82,7 +83,8 @@ def streaming(machine: Interpreter, model: Model, memory: str | int) -> Interpre
 
 def all_in_tiles(model: Model) -> bool:
     """Whether every matrix of a block lies in tiles already."""
-    return all(isinstance(weight, Packed) for weight in weights_of(model).values() if len(weight.shape) == 2)
+    matrices = [weight for weight in weights_of(model).values() if len(weight.shape) == 2]
+    return all(isinstance(weight, Packed) for weight in matrices)
 
 
 # ------------------------------------------------------------------------------------------------ memory
@@ -99,14 +101,15 @@ def working_bytes(machine: Interpreter, model: Model, tiles: bool) -> int:
 def kept_blocks(model: Model, limit: int, working: int) -> frozenset[int]:
     """Which layers of the decoder stay in memory: as many as fit, spread evenly, so that the disk is
     never idle for long. Raises ArgumentError when not even two blocks fit."""
-    sizes = [sum(span.size for one in of_block(layer) for span in spans_of(one)) for layer in model.decoder.layers]
+    sizes = [sum(span.size for one in of_block(layer) for span in spans_of(one))
+             for layer in model.decoder.layers]
     largest = max([*sizes, sum(span.size for span in spans_of(model.decoder.head.weight))])
     rest = limit - limit // SHARE - PROCESS - working - 2 * largest
     if rest < 0:
         least = (limit - rest) * SHARE // (SHARE - 1)
-        raise ArgumentError(f"this model needs at least {least / 2**30:.2f} GiB: two blocks, what the largest matrix "
-                            f"takes while it is multiplied, and the process; got {limit / 2**30:.2f} GiB. A packed "
-                            "folder (minivl convert) needs least")
+        raise ArgumentError(f"this model needs at least {least / 2**30:.2f} GiB: two blocks, what the "
+                            "largest matrix takes while it is multiplied, and the process; got "
+                            f"{limit / 2**30:.2f} GiB. A packed folder (minivl convert) needs least")
     count = min(len(sizes), rest // max(max(sizes), 1))
     return frozenset(i * len(sizes) // count for i in range(count))
 
@@ -150,11 +153,12 @@ def prepared_ends(machine: Interpreter, model: Model) -> Model:
     def gap(weight: Weight) -> Weight:
         return Absent(weight.shape, NO_WEIGHT)
     decoder = model.decoder
-    if machine.name == "jit-int8":                                     # it looks at the formats of all blocks
+    if machine.name == "jit-int8":                              # it looks at the formats of all blocks
         machine.prepare(model)
+    head = Linear(gap(decoder.head.weight), None)
     return machine.prepare(model._replace(
         vision=model.vision._replace(blocks=()),
-        decoder=decoder._replace(layers=(), embed=gap(decoder.embed), head=Linear(gap(decoder.head.weight), None))))
+        decoder=decoder._replace(layers=(), embed=gap(decoder.embed), head=head)))
 
 
 def streamed_block(block: Block, reader: Reader, at: int) -> Block:
@@ -162,8 +166,9 @@ def streamed_block(block: Block, reader: Reader, at: int) -> Block:
     def one(linear: Linear) -> Linear:
         bias = None if linear.bias is None else streamed(linear.bias, reader, at)
         return linear._replace(weight=streamed(linear.weight, reader, at), bias=bias)
-    norms = [norm._replace(weight=streamed(norm.weight, reader, at)) for norm in (block.norm1, block.norm2)]
-    return block._replace(norm1=norms[0], norm2=norms[1], qkv=one(block.qkv), out=one(block.out),
+    norm1, norm2 = (norm._replace(weight=streamed(norm.weight, reader, at))
+                    for norm in (block.norm1, block.norm2))
+    return block._replace(norm1=norm1, norm2=norm2, qkv=one(block.qkv), out=one(block.out),
                           mlp=MLP(one(block.mlp.gate_up), one(block.mlp.down)))
 
 
@@ -181,11 +186,12 @@ def packing(machine: Interpreter) -> dict[Function, Function]:
 
     def after(function: Function, ready: Function) -> Function:
         return lambda x, w: function(x, ready(w, x.dtype))
-    kinds = {defined(kernels.linear): met, defined(kernels.gated_mlp): met_mlp}
-    return {key: after(machine.functions[key], ready) for key, ready in kinds.items() if key in machine.functions}
+    kinds: dict[Function, Function] = {defined(kernels.linear): met, defined(kernels.gated_mlp): met_mlp}
+    return {key: after(machine.functions[key], ready) for key, ready in kinds.items()
+            if key in machine.functions}
 
 
-# ---------------------------------------------------------------------------------------- where time went
+# ------------------------------------------------------------------------------------ where time went
 
 class Spent(NamedTuple):
     """Where the time of a streamed run went. rows: of each part its name, whether it is kept, its bytes,
@@ -206,21 +212,22 @@ def reader_of(model: Model) -> Reader | None:
 def spent(reader: Reader) -> Spent:
     """Where the time went so far; the speed of the disk is measured beside it."""
     reader.pause()
-    rows = [(part.name, part.kept, part.bytes, times) for part, times in zip(reader.parts, reader.times, strict=True)]
+    rows = [(part.name, part.kept, part.bytes, times)
+            for part, times in zip(reader.parts, reader.times, strict=True)]
     read, seconds = (sum(getattr(times, name) for times in reader.times) for name in ("bytes", "read"))
     return Spent(rows, plain_speed(reader), read / seconds if seconds else 0.0)
 
 
 def plain_speed(reader: Reader) -> float:
-    """Bytes a second of plain sequential reads of parts that are in no cache: the fastest of them; 0
-    where parts are too small to tell."""
-    room, count, best = memoryview(bytearray(PIECE)), 0, 0.0
-    for span in (span for part in reader.parts if not part.kept for span in part.spans if span.size >= LEAST_PROBE):
-        if count >= PROBED:
-            break
+    """Bytes a second of plain sequential reads of parts that are in no cache; 0 where parts are too
+    small to tell."""
+    room, count, seconds = memoryview(bytearray(PIECE)), 0, 0.0
+    for span in (span for part in reader.parts if not part.kept for span in part.spans):
+        if span.size < LEAST_PROBE or count >= PROBED:
+            continue
         with span.file.path.open("rb", buffering=0) as file:
             give_back(span, file)
             start = perf_counter()
-            read = read_through(file, span.start, span.size, room)
-            best, count = max(best, read / (perf_counter() - start)), count + read
-    return best
+            count += read_through(file, span.start, span.size, room)
+            seconds += perf_counter() - start
+    return count / seconds if seconds else 0.0

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from minivl.checkpoint.awq import FourBit
 from minivl.checkpoint.layout import COLUMNS, depth
+from minivl.checkpoint.names import wanted
 from minivl.checkpoint.packed import packed
 from minivl.checkpoint.safetensors import File
 from minivl.checkpoint.shares import columns_of, part, rows_of, share, stacks
 from minivl.checkpoint.weight import CheckpointError, weight
 from minivl.config import official_config
-from minivl.checkpoint.names import wanted
 from tests.checkpoint.checkpoint_files import safetensors
 from tests.run.cut_models import config
 
@@ -35,7 +35,8 @@ def test_parts_are_equal_and_cover_everything(seed, of, unit, blocks):
 @settings(max_examples=60)
 @given(st.integers(0, 99), st.sampled_from(FORMATS), st.integers(1, 150), st.integers(1, 300), st.data())
 def test_tiles_are_cut_anywhere(seed, format, n, k, data):
-    """Numbers of a part are those of the whole, to the bit, whether it begins with a block or within one."""
+    """Numbers of a part are those of the whole, to the bit, whether it begins with a block or within
+    one."""
     whole = packed(table(seed, n, k), format)
     right = whole.dense(np.float32)
     edge = st.one_of(st.integers(0, n), st.sampled_from(range(0, n + 1, COLUMNS)))

@@ -18,7 +18,8 @@ GREEDY = GenerationConfig(False, 1.0, 0, 1.0, 1.0, (STOP,), 0)
 
 
 def config(tensor=2, layers=3, depth=2, kv=1, group=2, half=6, head=8, inner=5, seen=7, tied=True) -> ModelConfig:
-    """Sizes that `tensor` divides. kv, inner, seen: key heads, inner widths of decoder and tower of one shard."""
+    """Sizes that `tensor` divides. kv, inner, seen: key heads, inner widths of decoder and tower of one
+    shard."""
     heads, width = tensor * kv * group, tensor * kv * group * 2 * half
     vision = VisionConfig(depth=depth, hidden_size=tensor * head, num_heads=tensor, intermediate_size=tensor * seen,
                           in_channels=3, patch_size=14, temporal_patch_size=2, spatial_merge_size=2, window_size=56,

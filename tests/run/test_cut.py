@@ -116,7 +116,8 @@ def test_a_session_sees_every_pass_of_a_rank_and_labels_are_those_of_the_whole_m
 
 @pytest.mark.parametrize(("kernels", "weights"), [("definition", None), ("jit", None), ("jit", "bf16")])
 def test_a_rank_may_stream_its_share(tmp_path, kernels, weights):
-    """The embedded model in two shards of two stages, each of which reads its layers as it comes to them."""
+    """The embedded model in two shards of two stages, each of which reads its layers as it comes to
+    them."""
     if kernels == "jit":
         pytest.importorskip("numba")
     path = None if weights is None else convert(minivl.api.TINY, tmp_path / "packed", weights)

@@ -27,7 +27,7 @@ FOLDER = ROOT / "docs" / "teaching"
 PAGES = sorted(FOLDER.glob("*.md"))
 TEXT = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
 EXAMS = {"exam-6-weeks": 60, "exam-12-weeks": 100}
-LEFT_OUT = {"syllabus-6-weeks": {14, 16, 17, 18, 19}, "syllabus-12-weeks": {17, 18, 19}}      # as the heads of the pages say
+LEFT_OUT = {"syllabus-6-weeks": {14, 16, 17, 18, 19}, "syllabus-12-weeks": {17, 18, 19}}  # as the pages say
 FOR_MORE = {"11.3", "14.3", "16.2", "17.1", "17.2", "17.3", "18.1", "18.2", "18.3", "19.1", "19.2",
             "19.3"}                                                        # exercises in no syllabus
 WRITTEN = {int(path.name.split("_")[1]) for path in (ROOT / "notebooks").glob("lesson_*.py")}

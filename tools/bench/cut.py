@@ -1,11 +1,12 @@
-"""A model over several ranks on this machine: the same tokens as one process, what each rank holds, and what it sends
-beside the formula.
+"""A model over several ranks on this machine: the same tokens as one process, what each rank holds, and
+what it sends beside the formula.
 
-    python -m tools.bench.streamed /tmp/minivl-7b-of-4 --make 7B --layers 4        # 7B's width, four layers
-    python -m tools.bench.cut /tmp/minivl-7b-of-4 tensor=2 tensor=2,pipeline=2
+    python -m tools.bench.streamed /tmp/minivl-7b-of-4 --make 7B --layers 4        # 7B's width, four
+    layers python -m tools.bench.cut /tmp/minivl-7b-of-4 tensor=2 tensor=2,pipeline=2
 
-Each cut is one job of mpirun. A rank's memory is its own (RssAnon) at its most, less what a rank of the embedded
-model takes; its share is what its weights and its cache weigh. Read next: `minivl/run/cut/volume.py`.
+Each cut is one job of mpirun. A rank's memory is its own (RssAnon) at its most, less what a rank of the
+embedded model takes; its share is what its weights and its cache weigh. Read next:
+`minivl/run/cut/volume.py`.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def report(name: str, found: dict[str, Any], right: list[int]) -> bool:
     for kind, count in found.get("formula", {}).items():
         equal = found["sent"][kind] == count
         good &= equal
-        print(f"  {kind:7} {found['sent'][kind]:>14,} bytes, {'as' if equal else 'NOT AS'} the formula says ({count:,})")
+        print(f"  {kind:7} {found['sent'][kind]:>14,} bytes, {'as' if equal else 'NOT AS'} the formula says")
     return good
 
 

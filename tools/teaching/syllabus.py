@@ -146,8 +146,8 @@ TWELVE = Course("syllabus-12-weeks", f"""# Twelve weeks
 
 One session of 90 minutes a week; at home an hour or less in the first weeks, two hours and more in the last ones. For
 students who have used NumPy in one course before. All lessons but 17 to 19, on kernels and on several machines, which
-are for those who want more; the project is [your own minivl](project-own-minivl.md), which grows from the exercises, so it begins in week 3.
-The exam takes 120 minutes and is held after the last week.
+are for those who want more; the project is [your own minivl](project-own-minivl.md), which grows from the exercises, so
+it begins in week 3. The exam takes 120 minutes and is held after the last week.
 
 {HOW}
 """, 90, (

@@ -24,7 +24,7 @@ from numpy.typing import DTypeLike
 from ...door.errors import Error
 
 Array = np.ndarray
-PATIENCE = 0.05                                # seconds between two looks at whether the others still live
+PATIENCE = 0.05                                # seconds between two looks at whether others failed
 
 
 class RankLost(Error):
@@ -104,7 +104,7 @@ class Group:
         return x
 
 
-# ------------------------------------------------------------------------------------- ranks in one process
+# ------------------------------------------------------------------------------ ranks in one process
 
 class Hall:
     """Where ranks of one process meet: a queue from each to each, and whether one of them has failed."""
@@ -132,8 +132,8 @@ class Threads(Group):
                 return queue.get(timeout=PATIENCE)
             except Empty:
                 if self.hall.failed.is_set():
-                    raise RankLost(f"rank {self.members[source]} does not answer: a rank of this job has failed; "
-                                   "its own message says why") from None
+                    raise RankLost(f"rank {self.members[source]} does not answer: a rank of this job "
+                                   "has failed; its own message says why") from None
 
 
 def in_threads(size: int, run: Callable[[Callable[..., Group], int], Any]) -> list[Any]:
@@ -168,10 +168,11 @@ class Paper(Group):
 
     def swap(self, parts: Sequence[Array], shapes: Sequence[tuple[int, ...]], kind: str) -> list[Array]:
         self.count(sum(part.nbytes for j, part in enumerate(parts) if j != self.rank), kind)
-        return [parts[j] if j == self.rank else self.take(shapes[j], parts[j].dtype, j) for j in range(self.size)]
+        return [part if j == self.rank else self.take(shapes[j], part.dtype, j)
+                for j, part in enumerate(parts)]
 
     def sum(self, x: Array, kind: str = "sums") -> Array:
-        mine = len(np.array_split(np.broadcast_to(np.zeros((), np.int8), (x.size,)), self.size)[self.rank])
+        mine = len(np.array_split(np.broadcast_to(np.int8(0), (x.size,)), self.size)[self.rank])
         self.count((x.size - mine + mine * (self.size - 1)) * x.dtype.itemsize, kind)
         return x
 

@@ -37,8 +37,8 @@ def by_mpi(text: str) -> Joined:
     cut = cut_from(text)
     make, rank, size = started()
     if size != cut.ranks:
-        raise ArgumentError(f"parallel {cut} needs {cut.ranks} ranks, this job has {size}: start it with mpirun -n "
-                            f"{cut.ranks} minivl ...")
+        raise ArgumentError(f"parallel {cut} needs {cut.ranks} ranks, this job has {size}: start it "
+                            f"with mpirun -n {cut.ranks} minivl ...")
     return lambda config: seated(make, rank, seats(config, cut)[rank], config)
 
 

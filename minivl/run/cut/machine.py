@@ -78,19 +78,22 @@ class Rank:
             return vision._replace(merger=vision.merger._replace(outer=Summed(*outer)),
                                    blocks=tuple(map(self.block, vision.blocks)))
         norm = vision.merger.norm._replace(weight=gap(vision.merger.norm.weight))
-        return vision._replace(patch_embed=without(vision.patch_embed), blocks=tuple(map(elsewhere, vision.blocks)),
+        return vision._replace(patch_embed=without(vision.patch_embed),
+                               blocks=tuple(map(elsewhere, vision.blocks)),
                                merger=Merger(norm, without(inner), without(outer)))
 
     def block(self, block: Block) -> Block:
         """A block of this rank's heads."""
-        return block._replace(out=Summed(*block.out), mlp=MLP(block.mlp.gate_up, Summed(*block.mlp.down)),
-                              config=share_of_heads(block.config, self.seat.cut.tensor))
+        mlp = MLP(block.mlp.gate_up, Summed(*block.mlp.down))
+        config = share_of_heads(block.config, self.seat.cut.tensor)
+        return block._replace(out=Summed(*block.out), mlp=mlp, config=config)
 
     def zeros(self, machine: Interpreter, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
         """Memory of a KV cache, for this rank's layers and key heads: L r k e."""
         first, last = self.seat.layers
         rows, heads, width = shape[1:]
-        return Own(machine.zeros((last - first, rows, heads // self.seat.cut.tensor, width), dtype), first)
+        mine = (last - first, rows, heads // self.seat.cut.tensor, width)
+        return Own(machine.zeros(mine, dtype), first)
 
     # ---- the interpreter
 
@@ -100,9 +103,10 @@ class Rank:
         if machine.name not in TAKEN:
             raise ArgumentError(f"parallel= runs on {', '.join(TAKEN)}, got kernels={machine.name!r}")
         functions = dict(machine.functions)
-        functions.pop(defined(kernels.gated_mlp), None)            # its second matrix is summed: kernel by kernel
+        functions.pop(defined(kernels.gated_mlp), None)  # its second matrix is summed
         functions |= {defined(key): function for key, function in self.functions(machine).items()}
-        return machine._replace(functions=functions, zeros=lambda shape, dtype: self.zeros(machine, shape, dtype))
+        return machine._replace(functions=functions,
+                                zeros=lambda shape, dtype: self.zeros(machine, shape, dtype))
 
     def functions(self, machine: Interpreter) -> dict[Any, Function]:
         """What stands in for kernels and stages on this rank."""
@@ -197,8 +201,8 @@ def products(multiply: Function | None, x: Array, weight: Weight) -> Array:
 
 def elsewhere(block: Block) -> Block:
     """A block of another rank: its shapes, and no numbers."""
-    return block._replace(norm1=block.norm1._replace(weight=gap(block.norm1.weight)), qkv=without(block.qkv),
-                          norm2=block.norm2._replace(weight=gap(block.norm2.weight)), out=without(block.out),
+    norm1, norm2 = (norm._replace(weight=gap(norm.weight)) for norm in (block.norm1, block.norm2))
+    return block._replace(norm1=norm1, norm2=norm2, qkv=without(block.qkv), out=without(block.out),
                           mlp=MLP(without(block.mlp.gate_up), without(block.mlp.down)))
 
 

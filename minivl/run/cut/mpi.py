@@ -14,6 +14,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from time import sleep
 from types import TracebackType
 from typing import Any
@@ -96,7 +97,7 @@ def one_voice(explained: Callable[[Exception], tuple[str, int]]) -> Iterator[boo
     _, rank, size = started()
     from mpi4py import MPI
     if rank:
-        sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")       # noqa: SIM115, PTH123 - till the end
+        sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     try:
         yield rank == 0
     except Exception as error:

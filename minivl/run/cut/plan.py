@@ -68,8 +68,8 @@ def cut_from(text: str) -> Cut:
     for word in text.split(","):
         name, _, number = word.strip().partition("=")
         if name not in Cut._fields or name in found or not re.fullmatch(r"[1-9]\d{0,4}", number):
-            raise ArgumentError(f"parallel must be such as tensor=2,pipeline=2, each a whole number from 1 on, got "
-                                f"{text!r}")
+            raise ArgumentError("parallel must be such as tensor=2,pipeline=2, each a whole number from "
+                                f"1 on, got {text!r}")
         found[name] = int(number)
     return Cut(**found)
 
@@ -122,7 +122,8 @@ def here(seat: Seat, config: ModelConfig) -> Callable[[str], bool]:
             return seat.layers[0] <= int(layer[1]) < seat.layers[1]
         if place == "decoder.norm":
             return True
-        if place == "decoder.head" or (place == "decoder.embed" and config.tie_word_embeddings and seat.last):
+        if place == "decoder.head":
             return seat.last
-        return seat.first
+        tied = place == "decoder.embed" and config.tie_word_embeddings         # then the head, too
+        return seat.first or (seat.last and tied)
     return found

@@ -66,11 +66,12 @@ def volume(config: ModelConfig, cut: Cut, run: Run, dtype: np.dtype) -> Counter[
                     "tokens": (cut.ranks - 1) * 8 * run.asked})
 
 
-def volume_of_answer(config: ModelConfig, cut: Cut, tokens: int, patches: int, steps: int, dtype: np.dtype
-                     ) -> Counter[str]:
+def volume_of_answer(config: ModelConfig, cut: Cut, tokens: int, patches: int, steps: int,
+                     dtype: np.dtype) -> Counter[str]:
     """Bytes that all ranks send for an answer: the prompt, then one token in each further step."""
     once = volume(config, cut, Run(1), dtype)
-    return volume(config, cut, Run(tokens, patches), dtype) + Counter({k: n * (steps - 1) for k, n in once.items()})
+    further = Counter({kind: count * (steps - 1) for kind, count in once.items()})
+    return volume(config, cut, Run(tokens, patches), dtype) + further
 
 
 class Share(NamedTuple):
@@ -83,8 +84,9 @@ class Share(NamedTuple):
     token: Counter[str]
 
 
-def shares(config: ModelConfig, pictures: PreprocessorConfig, cut: Cut, sizes: Sequence[tuple[int, int]] = (),
-           text_tokens: int = TEXT_TOKENS, new_tokens: int = 1, dtype: np.dtype | None = None) -> list[Share]:
+def shares(config: ModelConfig, pictures: PreprocessorConfig, cut: Cut,
+           sizes: Sequence[tuple[int, int]] = (), text_tokens: int = TEXT_TOKENS, new_tokens: int = 1,
+           dtype: np.dtype | None = None) -> list[Share]:
     """Every rank of a cut on paper: the program itself runs over shapes, once a stage, with weights in
     bf16.
 
@@ -96,7 +98,7 @@ def shares(config: ModelConfig, pictures: PreprocessorConfig, cut: Cut, sizes: S
     batch = Batch.of([inputs], config, kind)
     token = batch.followed_by(np.zeros(1, np.int64), inputs.position_ids[:, -1:] + 1, np.ones(1, bool))
     found: list[Share] = []
-    for rank in on_paper(config, cut)[::cut.tensor]:           # all ranks of a stage hold and send the same ...
+    for rank in on_paper(config, cut)[::cut.tensor]:  # all ranks of a stage hold and send the same ...
         model = rank.marked(build(blank_tensors(config), config, kind, rank.place()))
         machine = rank.on(interpreter("shapes"))
         cache = KVCache(config.text, batch.lengths + new_tokens, kind, machine.zeros)
@@ -105,8 +107,9 @@ def shares(config: ModelConfig, pictures: PreprocessorConfig, cut: Cut, sizes: S
             prompt = taken(rank)
             step(token, token.no_features, cache, model)
         one = Share(rank.seat, held(model), size_of(cache.k) + size_of(cache.v), prompt, taken(rank))
-        found += [one._replace(seat=rank.seat._replace(rank=rank.seat.rank + j)) for j in range(cut.tensor)]
-    chosen = Counter({"tokens": 8 * (cut.ranks - 1)})             # ... but for rank 0, which says what was chosen
+        seats = [rank.seat._replace(rank=rank.seat.rank + j) for j in range(cut.tensor)]
+        found += [one._replace(seat=seat) for seat in seats]
+    chosen = Counter({"tokens": 8 * (cut.ranks - 1)})        # ... but rank 0, which says what was chosen
     found[0] = found[0]._replace(prompt=found[0].prompt + chosen, token=found[0].token + chosen)
     return found
 

@@ -15,10 +15,12 @@ from .filing import Trial, array, number, trials
 def whole_numbers(value: Any, wanted: Any) -> np.ndarray:
     """Row numbers as one array. AssertionError for other things."""
     found = np.asarray(value)
-    assert found.ndim == 1, f"one row of numbers should come out, yours has the shape {list(found.shape)}"
-    assert found.size == 0 or found.dtype.kind in "iu", f"row numbers are whole numbers, yours are {found.dtype}"
-    assert found.shape == np.shape(wanted), (f"this rank has {len(wanted)} rows: a share of q, one of k and one of v; "
-                                             f"yours are {found.size}")
+    assert found.ndim == 1, ("one row of numbers should come out, yours has the shape "
+                             f"{list(found.shape)}")
+    assert found.size == 0 or found.dtype.kind in "iu", ("row numbers are whole numbers, yours are "
+                                                         f"{found.dtype}")
+    assert found.shape == np.shape(wanted), (f"this rank has {len(wanted)} rows: a share of q, one of k "
+                                             f"and one of v; yours are {found.size}")
     return array(found, np.asarray(wanted))
 
 
@@ -43,9 +45,11 @@ def shares_of_rows(heads: int, key_heads: int, width: int, rank: int, ranks: int
         "the joined matrix is cut as one: the last rank gets all values; cut q, k and v each by itself":
             list(range(rows * rank // ranks, rows * (rank + 1) // ranks)),
         "yours has every so many-th head; a rank has neighbours, or its query heads miss their key head":
-            [head * width + i for head in range(heads + 2 * key_heads) if head % ranks == rank for i in range(width)],
+            [head * width + i for head in range(heads + 2 * key_heads) if head % ranks == rank
+             for i in range(width)],
         "k begins behind all rows of q, and v behind all rows of k": [
-            row - (heads - heads // ranks) * width * (n >= heads // ranks * width) for n, row in enumerate(wanted)]}
+            row - (heads - heads // ranks) * width * (n >= heads // ranks * width)
+            for n, row in enumerate(wanted)]}
     told = {remark: np.array(mistake) for remark, mistake in mistakes.items()
             if len(mistake) == len(wanted) and mistake != wanted}
     return Trial((heads, key_heads, width, rank, ranks), np.array(wanted), differing, told, near=(0, 0))
@@ -70,13 +74,14 @@ def sendings(tokens: int, width: int, ranks: int, size: int) -> Trial:
         wanted += sum(pieces[1:])                          # what the others add
         wanted += (ranks - 1) * pieces[0]                  # what this one has added
     mistakes = {
-        "a layer has two sums, and in each of them pieces go two ways: to who adds them, and back": wanted / 2,
+        "a layer has two sums, and in each of them pieces go two ways: to who adds them, and back":
+            wanted / 2,
         "that is what all ranks send together; asked is one of them": wanted * ranks,
         "that is every array to everybody; in pieces it is less": 2.0 * (ranks - 1) * whole,
         "a rank sends nothing to itself: ranks - 1 pieces": 4.0 * whole,
         "a number takes `size` bytes": wanted / size}
-    return Trial((tokens, width, ranks, size), wanted, "should be {wanted}, yours is {got}",
-                 {remark: value for remark, value in mistakes.items() if abs(value - wanted) > 1e-6 * wanted + 1e-12})
+    told = {remark: value for remark, value in mistakes.items() if not np.isclose(value, wanted)}
+    return Trial((tokens, width, ranks, size), wanted, "should be {wanted}, yours is {got}", told)
 
 
 @trials("19.2", "one number, in bytes", number)
@@ -90,14 +95,16 @@ def sent_by_rank() -> Iterator[Trial]:
 
 def two_numbers(value: Any, wanted: Any) -> np.ndarray:
     """Steps and bubble as one array."""
-    assert isinstance(value, tuple | list) and len(value) == 2, "two numbers should come out: steps, bubble"
+    two = isinstance(value, tuple | list) and len(value) == 2
+    assert two, "two numbers should come out: steps, bubble"
     return array(value, np.asarray(wanted, float))
 
 
 @trials("19.3", "steps and bubble", two_numbers)
 def steps_of() -> Iterator[Trial]:
     yield Trial((4, 4), [7, 3 / 7], "should be {wanted}, yours is {got}", {
-        "the last stage begins when the batch has passed all stages before it: stages - 1 steps later": [8, 0.5],
+        "the last stage begins when the batch has passed all stages before it: stages - 1 steps later":
+            [8, 0.5],
         "that is the share of the busy places; asked is that of the idle ones": [7, 4 / 7],
         "batches follow each other: a stage takes the next one while the others still work": [16, 0.75]})
     yield Trial((3, 1), [3, 2 / 3], "should be {wanted}, yours is {got}")
