@@ -22,9 +22,9 @@ import pytest
 
 from minivl.checkpoint import layout
 from minivl.kernels import definition, jit
-from minivl.kernels.jit import build, int8
+from minivl.kernels.jit import build, decoding, int8
 
-from .compiled import Quick, assert_exact_enough, drawn, guarded, meant, running
+from .compiled import Quick, assert_exact_enough, drawn, drawn_layer, guarded, meant, running, steps_of
 from .laws import laws_of_packers, laws_of_packing, laws_of_tiles, laws_of_words
 
 OTHER = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.FloorDiv: ast.Mod, ast.Mod: ast.FloorDiv,
@@ -209,6 +209,17 @@ def bytes_product(height, n, k, threads=1):
     return check
 
 
+def layer(precision, format="bf16"):
+    """A decoder layer in one call, against its kernels one by one."""
+    def check():
+        with running("avx512-bf16", True, kind=Quick):
+            for sizes, conversations in (((6, 3, 3, 33, 40), [70, 3]), ((2, 1, 4, 40, 70), [2])):
+                made = drawn_layer(*sizes, format, seed=3)
+                given = made, sizes[3], conversations, precision
+                assert steps_of(*given, True) == steps_of(*given, False)
+    return check
+
+
 TILES = [product("amx", "float32", "bf16", 64, 40, 100), product("amx", "bfloat16", "bf16", 70, 40, 70)]
 PAIRS = [product("avx512-bf16", "bfloat16", "bf16", 13, 40, 70)]
 VECTORS = [product("portable", "float32", "bf16", 9, 34, 70), product("avx512", "float32", "bf16", 13, 40, 33)]
@@ -224,6 +235,10 @@ SHARED = [product("amx", "float32", "bf16", 130, 200, 33, threads=3), product("a
           product("amx", "float32", "int4", 70, 200, 140, threads=2, bias=False)]
 BYTES = [bytes_product(70, 40, 150, threads=2), bytes_product(33, 40, 4200)]
 BY_PAIRS = [attention_in_pairs("avx512-bf16"), attention_in_pairs("amx")]
+BYTES_BY_PAIRS = [product("avx512-bf16", "bfloat16", format, height, 40, k) for format, height, k in
+                  (("int8", 3, 70), ("int4", 2, 300), ("int8", 1, 129), ("int4", 4, 133), ("int4", 1, 70))]
+LAYERS = [layer("float32"), layer("bfloat16"), layer("bfloat16", "int4")]
+MODULES = ("products", "drivers", "few", "layer", "layout", "attention_bf16")
 FIRST = {"configure": TILES, "release": TILES, "tiles_bf16": TILES, "split_in_three": [laws_of_packers],
          "pairs_bf16": PAIRS, "widened": [*VECTORS, *FLOATS], "matrix_vector": FEW, "_number": FEW,
          "grouped_vector": FEW, "_in_turn": FEW, "_one_step": FEW, "_together": FEW, "strided": [attention],
@@ -231,9 +246,12 @@ FIRST = {"configure": TILES, "release": TILES, "tiles_bf16": TILES, "split_in_th
          "_corners": [*TILES, *BYTES],
          "pack_for_tiles": [laws_of_packers], "pack_for_vectors": [laws_of_packers], "expanded_product": WHOLE,
          "tiles_s8": BYTES, "pack_bytes": BYTES, "_expanded_group": WHOLE, "_few": FEW, "_few_grouped": FEW,
-         "_expander": WHOLE, "_add_scaled": WHOLE, "_pairs": WHOLE, "_finish": TILES[:1], "matrix_product": SHARED[:1],
-         "shared": SHARED, "_panel": VECTORS}
-EVERY = [*BYTES, *TILES, *PAIRS, *VECTORS, *FLOATS, *FEW, *WHOLE, *SHARED, laws_of_packers, attention, *BY_PAIRS]
+         "nibbles_by_pairs": BYTES_BY_PAIRS, "grouped_pairs": BYTES_BY_PAIRS, "_one_step_by_pairs": BYTES_BY_PAIRS,
+         "_scaled": FEW, "_widen": FEW, "_pair": BYTES_BY_PAIRS, "_add_up": FEW, "to_the_end": FEW, "piece": FEW,
+         "room_of": FEW, "_expander": WHOLE, "_add_scaled": WHOLE, "_pairs": WHOLE, "finish_row": TILES[:1],
+         "matrix_product": SHARED[:1], "shared": SHARED, "_panel": VECTORS}
+EVERY = [*BYTES, *TILES, *PAIRS, *VECTORS, *FLOATS, *FEW, *BYTES_BY_PAIRS, *WHOLE, *SHARED,
+         laws_of_packers, attention, *BY_PAIRS]
 
 
 def noticed(mutant: Mutant) -> str | None:
@@ -250,10 +268,13 @@ def noticed(mutant: Mutant) -> str | None:
                 made = module.aligned((size, 3), np.uint16)
                 assert made.shape == (size, 3) and made.ctypes.data % 64 == 0
             return None
-        checks = BY_PAIRS if mutant.module == "attention_bf16" else FIRST.get(mutant.where, [])
+        checks = {"attention_bf16": BY_PAIRS, "layer": LAYERS}.get(mutant.module, FIRST.get(mutant.where, []))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(build, mutant.module, module)
-            others = [] if mutant.module == "attention_bf16" else EVERY
+            if mutant.module == "few":         # how much memory is the callers' to take
+                for caller in (jit, decoding):
+                    patch.setattr(caller, "room_of", module.room_of)
+            others = [] if mutant.module in ("attention_bf16", "layer") else EVERY
             for check in [*checks, *(one for one in others if one not in checks)]:
                 check()
     except Exception as error:
@@ -262,5 +283,5 @@ def noticed(mutant: Mutant) -> str | None:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or ("products", "drivers", "layout", "attention_bf16"):
+    for name in sys.argv[1:] or MODULES:
         print(name, len(list(mutants(name))))

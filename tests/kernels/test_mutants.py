@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from .mutants import EVERY, mutants, noticed
+from .mutants import EVERY, MODULES, mutants, noticed
 
 SEED, SWEEP, FEW = 2026, 300, 30
 LEAST = 0.98                                   # of the sweep, which an emulator has to notice
@@ -15,8 +15,8 @@ LEAST = 0.98                                   # of the sweep, which an emulator
 # Changes that are no mistakes: where, what the changed line has, and why nothing can notice.
 CACHE = "how much stays in a cache changes no result"
 ZEROS, LAST = "zeros that are written over", "bits that are shifted out"
-PRODUCT, EXPANDED, VECTOR = (f"drivers.{name}" for name in ("matrix_product", "expanded_product", "matrix_vector"))
-GROUP, FOUR = "drivers._expanded_group", "drivers._few"
+PRODUCT, EXPANDED = (f"drivers.{name}" for name in ("matrix_product", "expanded_product"))
+VECTOR, GROUP, FOUR = "few.matrix_vector", "drivers._expanded_group", "few._few"
 TILES, VECTORS = "drivers.pack_for_tiles", "drivers.pack_for_vectors"
 EQUIVALENT = [
     *((where, f"in_strip = {what}", CACHE) for where in (PRODUCT, EXPANDED)
@@ -63,7 +63,7 @@ def reason(mutant):
 
 @pytest.fixture(scope="module")
 def every():
-    return [mutant for module in ("products", "drivers", "layout", "attention_bf16") for mutant in mutants(module)]
+    return [mutant for module in MODULES for mutant in mutants(module)]
 
 
 def drawn_from(every, count, seed=SEED):
