@@ -15,7 +15,7 @@
 # decoder.layers.0.add_attended                                the first sum         <== you are here
 # decoder.layers.0.add_mlp                                     sections 1, 2: the second sum
 # decoder.layers.1.normalise ...                               section 7: layers on other machines
-# decoder.logits                                               section 5 again
+# decoder.normalise   decoder.logits                           section 5 again
 # ```
 
 # %%

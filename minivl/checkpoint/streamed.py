@@ -29,7 +29,7 @@ from .packed import Packed
 from .safetensors import MappedFile
 from .tree import Weight
 
-PIECE = 16 << 20                               # bytes of one read: a disk is fast from 1 MiB on
+PIECE = 4 << 20                                # bytes of one read: a disk is fast from 1 MiB on
 
 
 class Span(NamedTuple):
@@ -78,14 +78,14 @@ class Reader:
         self._asked: set[int] = set()
         self._wanted: SimpleQueue[int | None] = SimpleQueue()
         self._files: dict[Path, BinaryIO] = {}
-        self._failed: OSError | None = None
+        self._failed: Exception | None = None
         self._at, self._since = -1, perf_counter()
         self._thread = threading.Thread(target=self._read_on, name="reads weights ahead", daemon=True)
         self._thread.start()
 
     def arrive(self, at: int) -> None:
         """A weight of part `at` is about to be read: called before every read, so what is not the first
-        of a part costs a comparison. Raises OSError when the file cannot be read."""
+        of a part costs a comparison. Raises what the thread has met: OSError when the file cannot be read."""
         if at == self._at:
             return
         began = perf_counter()
@@ -140,7 +140,7 @@ class Reader:
                 for span in self.parts[at].spans:
                     file = self._file(span.file.path)
                     self.times[at].bytes += read_through(file, span.start, span.size, room)
-            except OSError as problem:             # told by the next `arrive`, in the model's own thread
+            except Exception as problem:           # told by the next `arrive`, in the model's own thread
                 self._failed = problem
             self.times[at].read += perf_counter() - began
             self._there[at].set()

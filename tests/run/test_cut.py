@@ -13,12 +13,16 @@ from hypothesis import strategies as st
 
 import minivl
 from minivl.checkpoint.convert import convert
-from minivl.checkpoint.weight import CheckpointError
+from minivl.checkpoint.shares import columns_of, part
+from minivl.checkpoint.tree import Linear
+from minivl.checkpoint.weight import CheckpointError, weight
 from minivl.config import OFFICIAL, OFFICIAL_PICTURES, official_config
 from minivl.door.errors import ArgumentError
+from minivl.kernels import definition as kernels
 from minivl.run.costs import prompt_of
 from minivl.run.cut.group import RankLost, in_threads
 from minivl.run.cut.job import in_one_process
+from minivl.run.cut.machine import Rank, Summed
 from minivl.run.cut.plan import Cut, cut_from, numbers_of, seats, stages
 from minivl.run.cut.volume import KINDS, Run, held, shares, volume, volume_of_answer
 from minivl.run.streaming import reader_of
@@ -68,16 +72,34 @@ def test_in_bfloat16_a_cut_is_no_further_from_float64_than_twice_the_whole(drawn
         assert error(scores, right) <= 2 * whole + 2 ** -8
 
 
-@settings(max_examples=5)
-@given(st.data())
-def test_compiled_kernels_are_cut_too(data):
-    made, cut = config(2, kv=2, half=8, head=16, inner=40, seen=24), Cut(1, 2)
+@settings(max_examples=6)
+@given(st.sampled_from([Cut(2, 1), Cut(1, 2), Cut(2, 3)]), st.data())
+def test_compiled_kernels_are_cut_too(cut, data):
+    made = config(2, kv=2, half=8, head=16, inner=40, seen=24)
     inputs, found = data.draw(prompts(made)), tensors(made, 3)
     whole = vlm_of(made, found, np.dtype(np.float32), "jit")
     right, tokens = whole.logits(inputs), whole.generate(inputs, 3)
     for scores, answer in on_all_ranks(made, cut, found, np.dtype(np.float32),
                                        lambda vlm: (vlm.logits(inputs), vlm.generate(inputs, 3)), "jit"):
         assert error(scores, right) < 1e-5 and answer == tokens
+
+
+@given(st.integers(0, 99), st.sampled_from([2, 4]))
+def test_parts_are_summed_wide_and_rounded_once(seed, of):
+    """Whole numbers, so that no sum is rounded in float32: the bits are those of the definition, bias and all."""
+    rng = np.random.default_rng(seed)
+    rows, table = (weight(rng.integers(-60, 61, shape).astype(BF16)) for shape in ((5, 8 * of), (7, 8 * of)))
+    bias, x = weight((rng.integers(-99, 100, 7) / 64).astype(BF16)), rows.dense(BF16)
+    right = kernels.linear(x, Linear(table, bias))
+    made = config(of)
+
+    def run(make, rank):
+        group, (a, b) = make(list(range(of))), part(8 * of, rank, of)
+        one = Rank(seats(made, Cut(of, 1))[rank], made, group, group, Counter())
+        mine = one.linear(None, x[:, a:b], Summed(columns_of(table, (a, b), "table"), bias))
+        return mine.view(np.uint16)
+    for bits in in_threads(of, run):
+        assert np.array_equal(bits, right.view(np.uint16))
 
 
 def test_drawn_tokens_are_the_same_on_all_ranks():

@@ -102,8 +102,8 @@ class Rank:
         arrays somewhere else."""
         if machine.name not in TAKEN:
             raise ArgumentError(f"parallel= runs on {', '.join(TAKEN)}, got kernels={machine.name!r}")
-        functions = dict(machine.functions)
-        functions.pop(defined(kernels.gated_mlp), None)  # its second matrix is summed
+        # what stands in for several kernels at once would pass the sums by
+        functions = {key: function for key, function in machine.functions.items() if not of_several(key)}
         functions |= {defined(key): function for key, function in self.functions(machine).items()}
         return machine._replace(functions=functions,
                                 zeros=lambda shape, dtype: self.zeros(machine, shape, dtype))
@@ -179,6 +179,11 @@ class Rank:
     def decided(self, tokens: Array) -> Array:
         """n: rank 0's choice, on every rank"""
         return self.world.from_first(np.ascontiguousarray(tokens, np.int64))
+
+
+def of_several(definition: Function) -> bool:
+    """Whether a kernel or stage is made of others."""
+    return bool(getattr(definition, "composite", False))
 
 
 class Own:
