@@ -141,7 +141,7 @@ print("largest difference of the sum from the model:", np.abs(sum(added) - whole
 
 # %% [markdown]
 # In memory q, k and v lie one above the other in *one* matrix. Whoever cuts that matrix in the middle gives rank 0
-# most of the queries and rank 1 all of the values. Each of the three must be cut by itself:
+# nothing but queries, and rank 1 all keys and values. Each of the three must be cut by itself:
 
 # %%
 heights = [text.heads * text.head_dim, *[text.kv_heads * text.head_dim] * 2]  # q, k, v
@@ -158,7 +158,7 @@ for axis, (name, who) in zip(axes, (("each by itself", owner), ("in the middle: 
         axis.axvline(start - 0.5, color="white", lw=2)
 axes[1].set(xlabel="rows of the joined matrix: q, then k, then v (white lines)")
 figure.set_label("Rows of q, k and v side by side. Cut each by itself, both ranks have half of q, half of k and half "
-                 "of v. Cut in the middle, rank 0 has most of q, and rank 1 the rest of it with all keys and values.")
+                 "of v. Cut in the middle, rank 0 has rows of q alone, and rank 1 has all keys and values.")
 plt.show()
 
 # %% [markdown]
@@ -303,7 +303,7 @@ for axis, batches in zip(axes, (1, 4, 12), strict=True):
         axis.barh(stage, 1, left=times, color=[plot.COLOURS[n % len(plot.COLOURS)] for n in range(batches)], height=0.8)
     length = int(when.max()) + 1
     idle = 1 - batches / length
-    axis.set(title=f"{batches} batches: {idle:.0%} idle", xlabel="step", ylabel="stage", xlim=(0, length),
+    axis.set(title=f"{batches} batch{'es' * (batches > 1)}: {idle:.0%} idle", xlabel="step", ylabel="stage", xlim=(0, length),
              yticks=range(4))
     axis.invert_yaxis()
 figure.set_label("Which stage works when, for 1, 4 and 12 batches on four stages: a staircase, with idle corners at "
