@@ -240,7 +240,7 @@ BYTES_BY_PAIRS = [product("avx512-bf16", "bfloat16", format, height, 40, k) for 
 LAYERS = [layer("float32"), layer("bfloat16"), layer("bfloat16", "int4")]
 MODULES = ("products", "drivers", "few", "layer", "layout", "attention_bf16")
 FIRST = {"configure": TILES, "release": TILES, "tiles_bf16": TILES, "split_in_three": [laws_of_packers],
-         "pairs_bf16": PAIRS, "widened": [*VECTORS, *FLOATS], "matrix_vector": FEW, "_number": FEW,
+         "pairs_bf16": PAIRS, "widened": [*VECTORS, *FLOATS], "matrix_vector": [*FEW, *BYTES_BY_PAIRS], "_number": FEW,
          "grouped_vector": FEW, "_in_turn": FEW, "_one_step": FEW, "_together": FEW, "strided": [attention],
          "short_pairs": BY_PAIRS, "short_tiles": BY_PAIRS, "_column": VECTORS, "_totals": VECTORS, "_put": VECTORS,
          "_corners": [*TILES, *BYTES],

@@ -6,7 +6,8 @@ Weights stay in 16 bits and are packed once (`checkpoint/layout.py`); products r
 instructions that the processor has (`tiers.py`). float32 rows are multiplied as exactly as float32 is,
 on every tier; bfloat16 rows as bfloat16. Other precisions run by the definitions.
 
-Not here: what a kernel means (`../definition.py`). Read next: `products.py`, the innermost loops.
+Not here: what a kernel means (`../definition.py`), and the interpreter itself, which has whole layers
+as well (`decoding.py`). Read next: `products.py`, the innermost loops.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ...checkpoint.tree import MLP, Block, Linear, Model, Norm, Weight
 from ...checkpoint.weight import precision
 from ...config import PreprocessorConfig
 from ...passes import patches, picture
-from .. import Interpreter, definition
+from .. import definition
 from .attention import KEYS, blocks_of
 from .attention_bf16 import WIDE, blocks_of_keys
 from .build import Maker, tile_form
@@ -386,8 +387,3 @@ def block_in_tiles(block: Block, format: str | None,
     matrices = (block.qkv, block.out, block.mlp.gate_up, block.mlp.down)
     qkv, out, gate_up, down = (w._replace(weight=tiles(w.weight, format)) for w in matrices)
     return block._replace(qkv=qkv, out=out, mlp=block.mlp._replace(gate_up=gate_up, down=down))
-
-
-from .decoding import STEPS  # noqa: E402  it is made of what stands above
-
-INTERPRETER = Interpreter("jit", {**STAGES, **STEPS}, prepare=prepare)

@@ -1,4 +1,5 @@
-"""A step of decoding: the stand-in for a decoder layer where each conversation adds one token.
+"""The compiled interpreter, and its step of decoding: the stand-in for a decoder layer where each
+conversation adds one token.
 
 The layer is then one call of the team (`layer.py`), and its keys and values are written into the cache by
 the threads that turn them. Everything else (a prompt, more than four rows, weights of mixed formats, a
@@ -23,7 +24,7 @@ import numpy as np
 from ... import model
 from ...checkpoint.packed import Packed
 from ...checkpoint.tree import Block, Linear
-from .. import jit
+from .. import Interpreter, jit
 from .attention import blocks_of
 from .few import FEW, Table, room_of
 from .layer import Room, Sizes, Stored, Weights
@@ -118,4 +119,9 @@ def room(z: Sizes, dtype: np.dtype, threads: int, format: str) -> Room:
     return found
 
 
-STEPS: dict[Callable[..., Any], Callable[..., Any]] = {model.decoder_layer: decoder_layer}
+INTERPRETER = Interpreter("jit", {**jit.STAGES, model.decoder_layer: decoder_layer}, prepare=jit.prepare)
+
+
+def __getattr__(name: str) -> Any:
+    """The kernels are those of `jit`."""
+    return getattr(jit, name)
