@@ -303,8 +303,8 @@ for axis, batches in zip(axes, (1, 4, 12), strict=True):
         axis.barh(stage, 1, left=times, color=[plot.COLOURS[n % len(plot.COLOURS)] for n in range(batches)], height=0.8)
     length = int(when.max()) + 1
     idle = 1 - batches / length
-    axis.set(title=f"{batches} batch{'es' * (batches > 1)}: {idle:.0%} idle", xlabel="step", ylabel="stage", xlim=(0, length),
-             yticks=range(4))
+    axis.set(title=f"{batches} batch{'es' * (batches > 1)}: {idle:.0%} idle", xlabel="step", ylabel="stage",
+             xlim=(0, length), yticks=range(4))
     axis.invert_yaxis()
 figure.set_label("Which stage works when, for 1, 4 and 12 batches on four stages: a staircase, with idle corners at "
                  "both ends that matter less the more batches there are.")

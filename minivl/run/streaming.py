@@ -109,7 +109,8 @@ def kept_blocks(model: Model, limit: int, working: int) -> frozenset[int]:
         least = (limit - rest) * SHARE // (SHARE - 1)
         raise ArgumentError(f"this model needs at least {least / 2**30:.2f} GiB: two blocks, what the "
                             "largest matrix takes while it is multiplied, and the process; got "
-                            f"{limit / 2**30:.2f} GiB. A packed folder (minivl convert) needs least")
+                            f"{limit / 2**30:.2f} GiB"
+                            + ". A packed folder (minivl convert) needs less" * bool(working))
     count = min(len(sizes), rest // max(max(sizes), 1))
     return frozenset(i * len(sizes) // count for i in range(count))
 

@@ -25,6 +25,7 @@ from minivl.run.cut.job import in_one_process
 from minivl.run.cut.machine import Rank, Summed
 from minivl.run.cut.plan import Cut, cut_from, numbers_of, seats, stages
 from minivl.run.cut.volume import KINDS, Run, held, shares, volume, volume_of_answer
+from minivl.run.generation import NotFiniteError
 from minivl.run.streaming import reader_of
 from tests.properties.worlds import prompts
 from tests.run.cut_models import config, cuts, on_all_ranks, tensors, vlm_of
@@ -241,6 +242,22 @@ def test_arrays_of_another_device_are_refused():
     with pytest.raises(ArgumentError, match="parallel= runs on definition, jit"):
         on_all_ranks(made, Cut(2, 1), tensors(made), np.dtype(np.float32), lambda vlm: None,
                      minivl.kernels.Interpreter("elsewhere"))
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+@pytest.mark.parametrize(("cut", "said"), [(Cut(2, 1), "is the first stage that gives such numbers"),
+                                           (Cut(1, 2), "run the same without pipeline stages"),
+                                           (Cut(2, 3), "run the same without pipeline stages")])
+def test_scores_that_are_no_numbers_are_told_on_every_rank(cut, said, sampled):
+    made, found = config(2), tensors(config(2))
+    norm = found["model.layers.2.input_layernorm.weight"].stored
+    norm[0] = np.nan
+    inputs = minivl.Inputs.from_ids([3, 1, 4], made)
+
+    def run(vlm):
+        with pytest.raises(NotFiniteError, match=said):
+            vlm.generate(inputs, 3, do_sample=sampled)
+    on_all_ranks(made, cut, found, np.dtype(np.float32), run)
 
 
 # ---- ranks that talk -----------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from ...kernels import definition as kernels
 from ...kernels.definition import narrow, wide, wide_type
 from ...passes import decoder as ends
 from ...passes import sampling
+from ..generation import NotFiniteError
 from .group import Group
 from .plan import Seat, here
 
@@ -161,14 +162,19 @@ class Rank:
         return x
 
     def logits(self, x: Array, head: Linear) -> Array:
-        """n d -> n v: the last stage's scores, on every rank"""
+        """n d -> n v: the last stage's scores, on every rank. Raises NotFiniteError for scores that are none:
+        no rank of a pipeline could look for the first stage that gives them."""
         cut = self.seat.cut
-        if not self.seat.last:
+        if self.seat.last:
+            scores: Array = defined(ends.logits)(x, head)
+            for stage in range(cut.pipeline - 1):
+                self.world.send(scores, stage * cut.tensor + self.seat.shard, "scores")
+        else:
             shape = (len(x), self.config.text.vocab_size)
-            return self.world.take(shape, x.dtype, (cut.pipeline - 1) * cut.tensor + self.seat.shard)
-        scores: Array = defined(ends.logits)(x, head)
-        for stage in range(cut.pipeline - 1):
-            self.world.send(scores, stage * cut.tensor + self.seat.shard, "scores")
+            scores = self.world.take(shape, x.dtype, (cut.pipeline - 1) * cut.tensor + self.seat.shard)
+        if not np.isfinite(scores).all():
+            raise NotFiniteError("the scores of the next token are not finite: run the same without pipeline "
+                                 "stages to learn which stage is the first to give such numbers")
         return scores
 
     def unseen(self, patches: Array, grids: Array, w: Any) -> Array:
