@@ -110,6 +110,13 @@ def made_here(tier, name, *args):
     return Maker(tiers.TIERS[tier]).made(name, *args)
 
 
+def spoilt(name, shape, dtype):
+    """`jit.workspace`, in which anything may stand: every number of it is NaN, or -1."""
+    memory = np.empty(shape, dtype)
+    memory.view(np.uint8)[...] = 255
+    return memory
+
+
 @contextlib.contextmanager
 def running(tier, emulated, threads=1, small=False, kind=Emulator):
     """`minivl.kernels.jit` works on this tier until the end. small: with SmallCaches, on the emulator alone."""
@@ -118,6 +125,8 @@ def running(tier, emulated, threads=1, small=False, kind=Emulator):
         make = (SmallCaches if small else Maker)(about, kind(about.lanes) if emulated else None)
         patch.setattr(jit, "maker", lambda: make)
         patch.setattr(jit, "function", functools.cache(make.made) if emulated else functools.partial(made_here, tier))
+        if emulated:
+            patch.setattr(jit, "workspace", spoilt)
         crew = (InTurn if emulated else AtOnce)(threads)
         patch.setattr(jit, "team", lambda: crew)
         if small:

@@ -59,10 +59,10 @@ def matrix_vector(format: str, products: tuple[Any, ...], columns: int, pairs: b
         rows = room[me, FEW * (COLUMNS + steps):]
         widen(x, rows, below, height, wide, steps)
         blocks = table.tiles.size // (steps * PAIR)
-        begin, number, mine = 0, 0, claim(met, which)
-        while begin < blocks:                  # every thread counts all pieces, and does those it claimed
+        begin, mine = 0, claim(met, which)
+        for number in range(blocks):           # every thread counts all pieces, and does those it claimed
             end = begin + piece(blocks - begin, team)
-            if number == mine:
+            if number == mine and begin < end:
                 for n in range(begin, end):
                     if grouped:
                         multiply(rows, table.tiles, n * steps * PAIR, table.scales, table.zeros,
@@ -77,7 +77,7 @@ def matrix_vector(format: str, products: tuple[Any, ...], columns: int, pairs: b
                             for i in range(row * width + first, row * width + last):
                                 put(out, i, get(out, i) + get(onto, i))
                 mine = claim(met, which)
-            begin, number = end, number + 1
+            begin = end
     return compile(share)
 
 
@@ -94,7 +94,7 @@ def to_the_end(product: Any, meet: Any, compile: Compile) -> Any:
 def piece(blocks: int, team: int) -> int:
     """How many of the blocks that are left are one thread's next piece: large ones first, because memory
     is read best in one go, small ones last, so that all end at the same time."""
-    return blocks if team == 1 else max(1, blocks // (2 * team))
+    return blocks if team == 1 else min(blocks, max(1, blocks // (2 * team)))
 
 
 def _widen(depth: int, grouped: bool, compile: Compile) -> Any:
