@@ -46,6 +46,8 @@ from .kernels.stored import stored_as
 from .passes.prompt import load_template
 from .run.cache import KVCache
 from .run.calibrate import key_channels
+from .run.cut.job import Joined, joined
+from .run.cut.machine import Rank
 from .run.footage import looks_like_video
 from .run.generation import CONTEXT, Keeping, Settings, write
 from .run.grounding import Grounding, locate
@@ -53,6 +55,7 @@ from .run.inputs import Batch, Inputs, checked_ids
 from .run.messages import as_list
 from .run.prepare import Processor, prepare
 from .run.prompt_cache import PromptCache
+from .run.streaming import reader_of, streaming
 from .run.together import Together
 from .text.gguf_vocabulary import chat_template, tokenizer_json
 from .text.tokenizer import Stream, Tokenizer
@@ -69,7 +72,8 @@ PRECISIONS = ("float64", "float32", "float16", "bfloat16")
 
 
 def load(path_or_name: str | os.PathLike[str] | None = None, precision: str = "float32",
-         kernels: str | Interpreter = "auto", revision: str | None = None) -> VLM:
+         kernels: str | Interpreter = "auto", revision: str | None = None,
+         memory: str | int | None = None, parallel: str | Joined | None = None) -> VLM:
     """Load a checkpoint in the official layout: a folder, or a name on the hub, which is downloaded into
     the hub's cache where it is not there (`pip install "minivl[hub]"`); or a .gguf file of llama.cpp,
     with the mmproj file beside it. revision: of a name, a branch, tag or commit; `NAME@REVISION` says
@@ -82,11 +86,18 @@ def load(path_or_name: str | os.PathLike[str] | None = None, precision: str = "f
         no numbers: for shapes and operation counts, its answers mean nothing; or "auto": "jit" for a
         model of 50 million parameters or more where Numba is installed, else "definition".
         `vlm.interpreter.name` says which. A folder that `convert` made is loaded like any other.
-    Raises MissingFile, ConfigError or CheckpointError saying what is missing or wrong.
+    memory: such as "8GiB", for a model that is larger: its weights stay in their file and are read as the
+        run comes to them (`run/streaming.py`).
+    parallel: such as "tensor=2,pipeline=2", in a program that `mpirun` has started on as many ranks: each has
+        its share of the weights (`run/cut/`), and all give the same.
+    Raises MissingFile, ConfigError or CheckpointError saying what is missing or wrong, and ArgumentError for
+    less memory than that needs.
     """
     interpreter(kernels)                         # a wrong name is refused before anything is read
     folder = find(path_or_name, revision)
-    weights, tensors = load_model(folder, dtype_of(precision))
+    rank = None if parallel is None else joined(parallel)(config_of(folder))
+    place = None if rank is None else rank.place()
+    weights, tensors = load_model(folder, dtype_of(precision), place=place)
     try:
         processor: Processor | MissingFile
         try:
@@ -94,7 +105,12 @@ def load(path_or_name: str | os.PathLike[str] | None = None, precision: str = "f
         except MissingFile as missing:               # scores need neither: said when one is prepared
             processor = missing
         generation = generation_of(folder, weights.config)
-        return VLM(folder, weights, generation, processor, tensors, interpreter(kernels, weights))
+        machine = interpreter(kernels, weights)
+        if rank is not None:
+            weights, machine = rank.marked(weights), rank.on(machine)
+        if memory is not None:
+            machine = streaming(machine, weights, memory)
+        return VLM(folder, weights, generation, processor, tensors, machine, rank)
     except BaseException:
         tensors.close()                        # a map that stays open keeps the file from being replaced
         raise
@@ -241,13 +257,13 @@ def _at_home(path: str | os.PathLike[str]) -> Path:
 
 class VLM:
     """A loaded model. `.config`, `.weights` (the tree that the passes walk), `.interpreter` (what runs
-    them), `.tokenizer`, `.processor`, `.folder`."""
+    them), `.rank` (of a job that shares them), `.tokenizer`, `.processor`, `.folder`."""
 
     def __init__(self, folder: Path, model: Model, generation: GenerationConfig,
                  processor: Processor | MissingFile | None,
-                 tensors: Tensors | None, machine: Interpreter):
+                 tensors: Tensors | None, machine: Interpreter, rank: Rank | None = None):
         self.folder, self.config, self.generation, self.interpreter = folder, model.config, generation, machine
-        self.weights = machine.prepare(model)
+        self.weights, self.rank = machine.prepare(model), rank
         self._model, self._tensors, self._processor = model, tensors, processor
         self._channels: np.ndarray | None = None
 
@@ -261,11 +277,15 @@ class VLM:
         dtype = self.dtype if precision is None else dtype_of(precision)
         model = self._model.in_precision(dtype)
         machine = self.interpreter if kernels is None else interpreter(kernels, model)
-        return VLM(self.folder, model, self.generation, self._processor, None, machine)
+        if self.rank is not None and kernels is not None:
+            machine = self.rank.on(machine)
+        return VLM(self.folder, model, self.generation, self._processor, None, machine, self.rank)
 
     def close(self) -> None:
         """Let go of the mapped files, so that they can be replaced (Windows refuses that while a map
         is open)."""
+        if (reader := reader_of(self.weights)) is not None:
+            reader.close()
         if self._tensors is not None:
             self._tensors.close()
 

@@ -7,16 +7,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
+from ..door.errors import ArgumentError
 from .console import clean, working
+from .costs import tell_costs
 from .given import Chosen, check_words, conversation, open_model, say_which
 
 
 def ask(images: Sequence[str], question: str, chosen: Chosen, max_new_tokens: int,
         temperature: float | None, seed: int | None, stream: bool, fps: float | None,
-        keeping: dict[str, Any]) -> None:
-    """Print the answer. keeping: options of `VLM.chat` that say how rows are kept. Raises ValueError or
-    OSError for whatever is wrong with the input."""
+        keeping: dict[str, Any], show_costs: bool = False) -> None:
+    """Print the answer, and what it cost where that is asked for. keeping: options of `VLM.chat` that say
+    how rows are kept. Raises ValueError or OSError for whatever is wrong with the input."""
     check_words(images, question)
+    if show_costs and not (chosen.memory or chosen.parallel):
+        raise ArgumentError("--costs tells of a run with --memory or --parallel; minivl explain tells what any "
+                            "run costs, minivl run --profile where its time goes")
     with open_model(chosen) as vlm:
         messages = conversation(images, question, fps)
         films = any(item["type"] == "video" for item in messages[0]["content"])
@@ -26,6 +31,8 @@ def ask(images: Sequence[str], question: str, chosen: Chosen, max_new_tokens: in
             first = next(pieces, "")                      # the long wait: the whole prompt is run for it
         say_which(chosen.model)
         write(chain([first], pieces if stream else finished(pieces)))
+        if show_costs:
+            tell_costs(vlm, vlm.prepare(messages))
 
 
 def finished(pieces: Iterator[str]) -> list[str]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Callable
 from importlib import import_module, metadata
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -23,6 +25,7 @@ OPTIONAL = {
     "tokenizers": "fast text to ids; else our own, slower",
     "ml_dtypes": "precision bfloat16",
     "numba": "compiled kernels: minivl[jit]",
+    "mpi4py": "several processes: minivl[mpi]",
     "matplotlib": "plots: minivl[plot]",
     "jupytext": "writing lessons: minivl[lessons]",
     "nbgrader": "a gradebook for teachers: minivl[teacher]",
@@ -51,6 +54,7 @@ def examine() -> dict[str, Any]:
             "executable": sys.executable, "platform": platform.platform(), "machine": platform.machine(),
             "cores": cores(), "memory": tried(memory), "blas": tried(blas),
             "kernels": tried(kernels.examine), "cuda": tried(cuda.examine),
+            "mpi": tried(mpi),
             "resize": tried(resize_probe),
             "packages": packages, "embedded_model": answer, "hub": tried(hub),
             "lessons": tried(lessons)}
@@ -145,6 +149,17 @@ def hub() -> dict[str, Any]:
             "checkpoints": [name.removeprefix("models--").replace("--", "/") for name in there]}
 
 
+def mpi() -> dict[str, Any]:
+    """The MPI library that mpi4py finds, and the program that starts ranks; None for what is not here."""
+    here = str(Path(sys.executable).parent)
+    launcher = shutil.which("mpirun") or shutil.which("mpirun", path=here)
+    if version("mpi4py") is None:
+        return {"library": None, "launcher": launcher}
+    import_module("mpi4py").rc.initialize = False                     # asked for its name, not begun
+    library = import_module("mpi4py.MPI").Get_library_version()
+    return {"library": " ".join(library.replace("\0", "").split()[:3]), "launcher": launcher}
+
+
 def lessons() -> dict[str, Any]:
     """What the lessons need and is not here, and the command that brings it."""
     from ..teach.course.lessons import INSTALL, missing
@@ -160,6 +175,7 @@ def show(found: dict[str, Any]) -> None:
            ("memory", said(found["memory"], lambda n: size(n) if n else "unknown")),
            *kernels.rows(found["kernels"]), *cuda.rows(found["cuda"]),
            ("BLAS", said(found["blas"], blas_words)), ("resize", said(found["resize"], resize_words)),
+           ("MPI", said(found["mpi"], mpi_words)),
            ("hub checkpoints", said(found["hub"], hub_words)),
            ("lessons", said(found["lessons"], lessons_words)),
            ("embedded model", said(found["embedded_model"], answer_words))])
@@ -191,6 +207,11 @@ def resize_words(probe: dict[str, Any]) -> str:
 
 def hub_words(hub: dict[str, Any]) -> str:
     return f"{hub['folder']}: " + (", ".join(hub["checkpoints"]) or "none of this family")
+
+
+def mpi_words(found: dict[str, Any]) -> str:
+    library = found["library"] or 'no mpi4py: pip install "minivl[mpi]" mpich'
+    return f"{library}; started by {found['launcher'] or 'no mpirun: there is none here'}"
 
 
 def lessons_words(found: dict[str, Any]) -> str:

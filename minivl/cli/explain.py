@@ -16,15 +16,24 @@ from ..checkpoint.names import formats
 from ..checkpoint.packed_folder import is_packed
 from ..checkpoint.read import load_model
 from ..config import OFFICIAL, OFFICIAL_PICTURES, ModelConfig, PreprocessorConfig, official_config
-from ..door.errors import MissingFile
+from ..door.errors import ArgumentError, MissingFile
 from ..run.costs import Cost, Costs, costs
+from ..run.cut.plan import cut_from
 from .console import count, facts, heading, note, print_json, size, table
+from .costs import explain_cut
 
 
 def explain(model: str | None, sizes: Sequence[tuple[int, int]], text_tokens: int, new_tokens: int,
-            precision: str, as_json: bool, cache: str | None = None, chunk: int | None = None) -> None:
+            precision: str, as_json: bool, cache: str | None = None, chunk: int | None = None,
+            parallel: str | None = None) -> None:
     """Print what a run costs. Raises ArgumentError or OSError for whatever is wrong with the input."""
     config, pictures, name = described(model)
+    if parallel is not None and (cache or chunk):
+        raise ArgumentError("--parallel tells of a cache in the type of the activations and of a prompt that "
+                            "runs at once: leave --cache and --chunk out")
+    if parallel is not None:
+        return explain_cut(name, config, pictures, cut_from(parallel), sizes, text_tokens, new_tokens,
+                           precision, as_json)
     dtype, weights = dtype_of(precision), "bf16"
     with ExitStack() as stack:
         held = None

@@ -29,11 +29,13 @@ EMBEDDED = f"the embedded model was trained on {WORLD}; what it says about other
 
 class Chosen(NamedTuple):
     """Which checkpoint is run (None: the embedded one), in which precision and under which
-    interpreter."""
+    interpreter, in how much memory (None: all of it is loaded) and cut how (None: not)."""
     model: str | None
     precision: str = "float32"
     kernels: str = "auto"
     device: str | None = None
+    memory: str | None = None
+    parallel: str | None = None
 
 
 def placed(kernels: str, device: str | None) -> str:
@@ -59,7 +61,8 @@ def open_model(chosen: Chosen, answers: bool = True) -> api.VLM:
                             "without weights")
     folder = chosen.model and api.find(chosen.model)          # a download shows its own progress
     with working("loading the model"):
-        vlm = api.load(folder, chosen.precision, placed(chosen.kernels, chosen.device))
+        vlm = api.load(folder, chosen.precision, placed(chosen.kernels, chosen.device),
+                       memory=chosen.memory, parallel=chosen.parallel)
     if is_packed(vlm.folder):
         note(f"{vlm.folder}: packed weights, in {formats(vlm.weights)}")
     return vlm

@@ -105,6 +105,11 @@ Kernels = Annotated[str, typer.Option("--kernels", metavar="NAME", help=(
     "cuda (a GPU), or shapes (no numbers, for any size)."))]
 Device = Annotated[str | None, typer.Option("--device", metavar="gpu|runner", show_default=False, help=(
     "Where the CUDA kernels run; implies --kernels cuda. runner: on the processor, slowly and exactly."))]
+Memory = Annotated[str | None, typer.Option("--memory", metavar="SIZE", show_default=False, help=(
+    "Run in so much memory, as in 8GiB: weights stay in their file, and are read as the run comes to them."))]
+Parallel = Annotated[str | None, typer.Option("--parallel", metavar="tensor=N,pipeline=N", show_default=False, help=(
+    "Cut the model into N shards times N stages; mpirun starts as many ranks, each with its share of the "
+    "weights."))]
 Length = Annotated[int, typer.Option("--max-new-tokens", min=1, metavar="N",
                                      help="The answer has at most N tokens.")]
 Cache = Annotated[str | None, typer.Option("--cache", metavar="TYPE", show_default=False, help=(
@@ -158,14 +163,18 @@ def ask(images: Images, question: Question, model: Model = None, precision: Prec
             "For drawing tokens; 0 without it."))] = None,
         stream: Annotated[bool, typer.Option("--stream", help="Print words as they come.")] = False,
         cache: Cache = None, chunk: Chunk = None, context: Context = 32_768,
+        memory: Memory = None, parallel: Parallel = None,
+        show_costs: Annotated[bool, typer.Option("--costs", help=(
+            "With --memory: where the time went. With --parallel: what each rank holds and has sent."))] = False,
         fault: FaultName = None) -> None:
     """Answer a question about pictures or a video: a file, or its frames. The question comes last."""
     from .ask import ask
+    from .costs import in_a_job
     from .faults import planted
     from .given import Chosen
-    with planted(fault):
-        ask(images, question, Chosen(model, precision, kernels, device), max_new_tokens, temperature, seed,
-            stream, fps, {"cache": cache, "chunk": chunk, "context": context})
+    with in_a_job(parallel, _explained), planted(fault):
+        ask(images, question, Chosen(model, precision, kernels, device, memory, parallel), max_new_tokens, temperature,
+            seed, stream, fps, {"cache": cache, "chunk": chunk, "context": context}, show_costs)
 
 
 @app.command()
@@ -288,11 +297,13 @@ def explain(model: Annotated[str | None, typer.Option("--model", metavar="3B|7B|
                                                      help="Tokens of text in the prompt.")] = 32,
             new_tokens: Annotated[int, typer.Option(min=1, metavar="N",
                                                     help="Tokens of the answer.")] = 100,
-            precision: Precision = "float32", cache: Cache = None, chunk: Chunk = None,
+            precision: Precision = "float32", cache: Cache = None, chunk: Chunk = None, parallel: Parallel = None,
             as_json: AsJson = False) -> None:
     """Tell what a run costs. Every pass with its shapes, parameters, operations and bytes; no weights
-    are needed.
+    are needed. With --parallel: what each rank of a job would hold and send.
 
+    JSON with --parallel: model, parallel, precision, tokens, ranks: [rank, stage, shard, layers, weights,
+    cache, prompt, token], prompt, token; bytes, those of the last four by kind.
     JSON: model, precision, weights, tokens, visual_tokens, new_tokens, prefill, first, last: [label, contract,
     shapes, runs, parameters, flops, moved, held], weight_bytes, cache, cache_bytes, chunk, peak_bytes,
     prefill_flops, decode_flops.
@@ -300,7 +311,7 @@ def explain(model: Annotated[str | None, typer.Option("--model", metavar="3B|7B|
     from .explain import explain
     from .geometry import parse_size
     explain(model, [parse_size(one, "--image") for one in image], text_tokens, new_tokens, precision,
-            as_json, cache, chunk)
+            as_json, cache, chunk, parallel)
 
 
 @app.command()
@@ -816,7 +827,7 @@ def doctor(as_json: AsJson = False,
     JSON: usable, minivl, python, executable, platform, machine, cores, memory, blas, resize, packages,
     embedded_model, hub, lessons: {missing, install}, kernels: [installed, compiled_from, tier, because,
     needs: {tier: what it needs}, threads, cache, cached, cache_bytes], cuda: {cxx, nvcc, nvrtc, cupy,
-    driver, gpu: {found or missing}}. With --measure: bandwidth, peaks,
+    driver, gpu: {found or missing}}, mpi: {library, launcher}. With --measure: bandwidth, peaks,
     weights, threads, lacking, edge, parts.
     """
     if measure or output is not None:

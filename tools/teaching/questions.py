@@ -23,6 +23,8 @@ from minivl.kernels.cuda import calls
 from minivl.passes import answer as answers
 from minivl.passes import decoder, patches, picture, positions, prompt, sampling, vision, windows
 from minivl.passes.video import seconds_per_grid
+from minivl.run.cut.plan import Cut
+from minivl.run.cut.volume import Run, volume
 from minivl.run.roofline import Part, Roof
 from minivl.show.samples import overlap
 from minivl.teach import gpu_ladder
@@ -413,3 +415,15 @@ def _() -> Any:
 @concept("64")
 def _() -> Any:
     return gpu_ladder.QUERIES["tiled"] // gpu_ladder.QUERIES["naive"]
+
+
+@concept("65")
+def _() -> Any:
+    config, cut = official_config("72B"), Cut(8, 1)
+    sums = volume(config, cut, Run(1), np.dtype(np.float32))["sums"]
+    return sums // cut.ranks // config.text.num_hidden_layers
+
+
+@concept("66")
+def _() -> Any:
+    return [100 * (stages - 1) / (batches + stages - 1) for stages, batches in ((4, 12), (4, 1))]

@@ -111,7 +111,7 @@ out; it asks for what its lessons' exercises have practised, under another rule 
 SIX = Course("syllabus-6-weeks", f"""# Six weeks
 
 Two sessions of 90 minutes a week, and one to three hours at home. For students who know NumPy well. Lessons 14 and
-16 to 18 are not needed for the exam; give them to those who ask for more. The project is [port a stage, or find a
+16 to 19 are not needed for the exam; give them to those who ask for more. The project is [port a stage, or find a
 fault](project-port-or-fault.md); the larger one fits into twelve weeks.
 
 {HOW}
@@ -145,9 +145,9 @@ fault](project-port-or-fault.md); the larger one fits into twelve weeks.
 TWELVE = Course("syllabus-12-weeks", f"""# Twelve weeks
 
 One session of 90 minutes a week; at home an hour or less in the first weeks, two hours and more in the last ones. For
-students who have used NumPy in one course before. All lessons but 17 and 18, on kernels, which are for those who want
-more; the project is [your own minivl](project-own-minivl.md), which grows from the exercises, so it begins in week 3.
-The exam takes 120 minutes and is held after the last week.
+students who have used NumPy in one course before. All lessons but 17 to 19, on kernels and on several machines, which
+are for those who want more; the project is [your own minivl](project-own-minivl.md), which grows from the exercises, so
+it begins in week 3. The exam takes 120 minutes and is held after the last week.
 
 {HOW}
 """, 90, (

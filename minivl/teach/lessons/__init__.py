@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from . import (  # noqa: F401 - they file their exercises
     answers,
+    cutting,
     hunting,
     numbers,
     pictures,
