@@ -186,6 +186,41 @@ def ground(image: Image, question: Question,
 
 
 @app.command()
+def serve(model: Model = None, precision: Precision = "float32", kernels: Kernels = "auto", device: Device = None,
+          name: Annotated[str | None, typer.Option("--name", metavar="NAME", show_default=False, help=(
+              "What the model is called; without it as its folder."))] = None,
+          host: Annotated[str, typer.Option(metavar="ADDRESS", help=(
+              "Where to listen. Another than 127.0.0.1 lets other machines in, and needs a key in "
+              "MINIVL_SERVER_KEY."))] = "127.0.0.1",
+          port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="0: one that is free.")] = 8000,
+          allow_urls: Annotated[list[str], typer.Option(metavar="HOST", help=(
+              "Fetch pictures from this host. May be given again; without it nothing is fetched."))] = [],  # noqa: B006
+          allow_files: Annotated[list[Path], typer.Option(metavar="FOLDER", help=(
+              "Open pictures in this folder. May be given again; without it no file is opened."))] = [],  # noqa: B006
+          allow_host: Annotated[list[str], typer.Option(metavar="NAME", help=(
+              "A name of this server in the Host header, besides addresses and localhost."))] = [],  # noqa: B006
+          max_body: Annotated[int, typer.Option(min=1024, metavar="BYTES", help="Of a request.")] = 33_554_432,
+          max_pixels: Annotated[int, typer.Option(min=784, metavar="N", help=(
+              "Of all pictures of a request, as they came and as the model sees them."))] = 33_554_432,
+          max_prompt_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures included.")] = 8192,
+          max_new_tokens: Annotated[int, typer.Option(min=1, metavar="N", help=(
+              "Of an answer; a request may ask for fewer."))] = 1024,
+          max_waiting: Annotated[int, typer.Option(min=0, metavar="N", help=(
+              "Requests that wait while one is answered."))] = 8,
+          max_seconds: Annotated[float, typer.Option(min=1, metavar="S", help=(
+              "From a request to the end of its reply."))] = 300) -> None:
+    """Answer programs over HTTP. The protocol is that of OpenAI's chat completions, for this machine alone unless
+    --host says else. Ctrl-C stops it, with exit code 0.
+    """
+    from .given import Chosen
+    from .serve.command import serve
+    from .serve.limits import Limits
+    limits = Limits(body=max_body, pixels=max_pixels, prompt_tokens=max_prompt_tokens, new_tokens=max_new_tokens,
+                    waiting=max_waiting, seconds=max_seconds)
+    serve(Chosen(model, precision, kernels, device), name, host, port, (allow_urls, allow_files), allow_host, limits)
+
+
+@app.command()
 def passes(image: Annotated[str | None, typer.Argument(metavar="[IMAGE]", show_default=False, help=(
                "Without it: a sample picture."))] = None,
            question: Annotated[str | None, typer.Argument(metavar="[QUESTION]",
