@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -72,7 +72,8 @@ def application(vlm: VLM, name: str, worker: Worker, limits: Limits | None = Non
 async def refusal(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
     await drained(request)
-    return JSONResponse(error.document, error.status, error.headers)
+    rest = {} if request.scope.get(HEARD) else {"connection": "close"}          # what is left of it is no request
+    return JSONResponse(error.document, error.status, {**error.headers, **rest})
 
 
 async def no_such_thing(request: Request, error: Exception) -> Response:
@@ -278,6 +279,8 @@ async def body_of(request: Request, limits: Limits) -> bytes:
                     raise too_large
     except TimeoutError:
         raise Refused(f"the body did not arrive within {limits.reading:g} seconds", 408, code="too_slow") from None
+    except ClientDisconnect:
+        raise hung_up() from None
     return bytes(found)
 
 

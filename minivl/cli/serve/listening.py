@@ -90,10 +90,13 @@ def protocol(limits: Limits) -> type[H11Protocol]:
 
         def send_400_response(self, msg: str) -> None:
             """What is no HTTP is refused in the protocol's form too."""
-            document = Refused(msg, code="invalid_http").document
+            if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):             # a reply is under way
+                return self.transport.abort()
+            body = json.dumps(Refused(msg, code="invalid_http").document).encode()
             head = h11.Response(status_code=400, reason=b"Bad Request", headers=[
-                (b"content-type", b"application/json"), (b"connection", b"close")])
-            for part in (head, h11.Data(data=json.dumps(document).encode()), h11.EndOfMessage()):
+                (b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()),
+                (b"connection", b"close")])
+            for part in (head, h11.Data(data=body), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(part) or b"")
             self.transport.close()
     return Impatient

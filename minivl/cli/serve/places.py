@@ -60,6 +60,8 @@ class Places:
             if not path.is_absolute() or not any(real.is_relative_to(folder) for folder in self.folders):
                 raise refusal
             return _read_file(real, limit)
+        except Refused:                                          # a ValueError too
+            raise
         except (OSError, ValueError, RuntimeError):             # not there, no path at all, links in a circle:
             raise refusal from None                              # what lies elsewhere is nobody's business
 
@@ -73,6 +75,8 @@ class Places:
                           "picture itself, as a data: URL", 403, code="url_not_allowed")
         try:
             return _fetched(parts, limit)
+        except Refused:                                          # a ValueError too
+            raise
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise Refused(f"the picture at {parts.hostname} could not be fetched ({type(error).__name__}); send it as "
                           "a data: URL", code="url_not_fetched") from None
