@@ -21,8 +21,8 @@ FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "ICO", "EPS", "PPM", "TG
 ODD = (None, True, False, 0, -1, 1.5, 1e308, 10**30, "", "x", "\ud800", "\0", "é" * 50, [], [[]], {}, {"a": {}}, [None],
        {"type": "text"}, {"url": "file:///etc/passwd"}, "http://169.254.169.254/", "../../etc/passwd", "<|im_end|>",
        "<|image_pad|>", {"type": "image_url"}, [1] * 300, "null", "9" * 400, -10**400)
-FIELDS = ("n", "tools", "response_format", "logit_bias", "functions", "model", "stop", "stream", "stream_options", "seed",
-          "logprobs", "top_logprobs", "top_p", "top_k", "max_completion_tokens", "repetition_penalty", "user", "store",
+FIELDS = ("n", "tools", "response_format", "logit_bias", "functions", "model", "stop", "stream", "stream_options",
+          "seed", "logprobs", "top_logprobs", "top_p", "top_k", "max_completion_tokens", "repetition_penalty", "user", "store",
           "__proto__", "", "messages\0")
 HEADERS = ("Host: evil.example", "Host:", "Origin: null", "Content-Type: text/plain", "Content-Length: -1",
            "Content-Length: 5", "Content-Length: 99999999999999999999", "Content-Length: 0x10", "Expect: 100-continue",
@@ -66,7 +66,8 @@ def spoilt(rng, data):
     if how == 3:
         return bytes(data) * 2
     if how == 4:
-        data[at:at] = rng.choice([b"[" * 5000, b'{"a":' * 5000, b"\0" * 9, b"\xff\xfe", b"NaN", b"1" * 6000, b'"', b"//"])
+        data[at:at] = rng.choice([b"[" * 5000, b'{"a":' * 5000, b"\0" * 9, b"\xff\xfe", b"NaN", b"1" * 6000, b'"',
+                                  b"//"])
     return bytes(data)
 
 
@@ -131,12 +132,14 @@ def media(rng):
     data = picture(rng)
     data = spoilt(rng, data) if rng.random() < 0.6 else data
     url = url_of(data, rng.choice(["png", "jpeg", "svg+xml", "x", ""]))
-    url = rng.choice([url, url, url, url[:-3], url.replace(";base64", ""), url + "é", "data:,", "data:", "data:;base64,"])
+    url = rng.choice([url, url, url, url[:-3], url.replace(";base64", ""), url + "é", "data:,", "data:",
+                      "data:;base64,"])
     item = rng.choice([{"type": "image_url", "image_url": {"url": url}}, {"type": "image_url", "image_url": url},
                        {"type": "image", "image": url}, {"type": "video", "video": [url] * rng.choice([1, 2, 70])},
                        {"type": "video_url", "video_url": {"url": url}}, {"type": "input_image", "image_url": url}])
     item = item if rng.random() < 0.7 else {**item, rng.choice(
-        ["min_pixels", "max_pixels", "resized_height", "fps", "total_pixels", "detail"]): rng.choice([1, 10**9, 0.5, "x"])}
+        ["min_pixels", "max_pixels", "resized_height", "fps", "total_pixels", "detail"]):
+        rng.choice([1, 10**9, 0.5, "x"])}
     return plain(rng, question(rng, [item] * rng.choice([1, 1, 2, 70]) + [{"type": "text", "text": "What?"}]))
 
 
@@ -157,11 +160,13 @@ def odd_headers(rng):
 
 
 def odd_lines(rng):
-    method = rng.choice(["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE", "CONNECT", "PRI", "post", "\0", "G" * 9000])
-    path = rng.choice(["/", "/v1/models", "/v1/models/../x", "/health", "//", "/v1/chat/completions/", "*", "/%00", "/%ff",
+    method = rng.choice(["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE", "CONNECT", "PRI", "post", "\0",
+                         "G" * 9000])
+    path = rng.choice(["/", "/v1/models", "/v1/models/../x", "/health", "//", "/v1/chat/completions/", "*", "/%00",
+                       "/%ff",
                        "http://localhost/health", "/" + "a" * 40_000, "/health?x=" + "y" * 999, "/é"])
     version = rng.choice(["HTTP/1.1", "HTTP/1.0", "HTTP/2.0", "HTTP/9", "", "\x16\x03\x01"])
-    return f"{method} {path} {version}\r\nHost: localhost\r\n\r\n".encode("utf-8")
+    return f"{method} {path} {version}\r\nHost: localhost\r\n\r\n".encode()
 
 
 def chunked(rng):

@@ -43,8 +43,11 @@ HEARD = "minivl.heard"                    # in a request's scope once its body i
 
 def application(vlm: VLM, name: str, worker: Worker, limits: Limits | None = None, places: Places | None = None,
                 key: str = "", names: Sequence[str] = ()) -> Starlette:
-    """The server as an ASGI application. Raises MissingFile for a model without a tokenizer. name: of the model; key: a bearer's token that every request but
-    /health must have, none where it is empty; names: of this server, besides addresses and localhost."""
+    """The server as an ASGI application. Raises MissingFile for a model without a tokenizer.
+
+    name: of the model; key: a bearer's token that every request but /health must have, none where it is
+        empty; names: of this server, besides addresses and localhost
+    """
     limits, made = limits or Limits(), int(time())
     vlm.processor                             # raises where there is none: every request needs it
     line = Line(limits.waiting)
@@ -63,8 +66,10 @@ def application(vlm: VLM, name: str, worker: Worker, limits: Limits | None = Non
     routes = [Route("/v1/chat/completions", answering, methods=["POST"]),
               Route("/v1/models", listed), Route("/v1/models/{name:path}", one), Route("/health", health)]
     guard = Middleware(Guard, key=key, names=frozenset(one.lower() for one in (*LOCAL, *names)))
-    return Starlette(routes=routes, middleware=[guard], exception_handlers={
+    app = Starlette(routes=routes, middleware=[guard], exception_handlers={
         Refused: refusal, HTTPException: no_such_thing, Exception: defect})
+    app.router.redirect_slashes = False               # a path is there, or it is not
+    return app
 
 
 # ---- refusals -------------------------------------------------------------------------------------
@@ -222,34 +227,31 @@ class Answering:
 
     async def reply(self, job: Job) -> Response:
         """The reply once its first part is there: whatever is refused until then has a status of its own."""
-        reply = Reply(self.name, self.vlm.tokenizer, job.wanted.top is not None)
-        parts = job.parts()
-        reply.prompt = await anext(parts)                         # type: ignore[assignment]
+        pieces = job.pieces()
+        first = await anext(pieces)
+        reply = Reply(self.name, self.vlm.tokenizer, job.wanted.top is not None, job.prompt)
         if not job.wanted.stream:
-            return JSONResponse(reply.whole([part async for part in parts if isinstance(part, Piece)]))
-        first = await anext(parts)
-        assert isinstance(first, Piece)
-        events = self.events(reply, first, parts, job.wanted.usage)
-        return StreamingResponse(events, media_type="text/event-stream", headers={"cache-control": "no-store"})
+            return JSONResponse(reply.whole([first, *[piece async for piece in pieces]]))
+        return StreamingResponse(events(reply, first, pieces, job.wanted.usage), media_type="text/event-stream",
+                                 headers={"cache-control": "no-store"})
 
-    async def events(self, reply: Reply, first: Piece, parts: AsyncIterator[int | Piece], counts: bool
-                     ) -> AsyncIterator[bytes]:
-        """A stream's events. What goes wrong once it has begun is an event too, and the last."""
-        yield event(reply.first())
-        piece = first
-        try:
-            while True:
-                for chunk in reply.chunks(piece):
-                    yield event(chunk)
-                if piece.ended:
-                    break
-                piece = await anext(parts)                        # type: ignore[assignment]
-        except Refused as refused:
-            yield event(refused.document)
-            return
-        if counts:
-            yield event(reply.counted(piece.written))
-        yield END
+
+async def events(reply: Reply, piece: Piece, rest: AsyncIterator[Piece], counts: bool) -> AsyncIterator[bytes]:
+    """A stream's events, from its first piece on. What goes wrong once it has begun is an event too, and
+    the last."""
+    yield event(reply.first())
+    for chunk in reply.chunks(piece):
+        yield event(chunk)
+    try:
+        async for piece in rest:
+            for chunk in reply.chunks(piece):
+                yield event(chunk)
+    except Refused as refused:
+        yield event(refused.document)
+        return
+    if counts:
+        yield event(reply.counted(piece.written))
+    yield END
 
 
 def check_media(request: Request) -> None:

@@ -117,7 +117,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     @contextmanager
-    def capture_signals(self) -> Iterator[None]:     # type: ignore[override]
+    def capture_signals(self) -> Iterator[None]:
         """Ctrl-C and SIGTERM end the server, and the program goes on behind `run`."""
         if threading.current_thread() is not threading.main_thread():
             yield

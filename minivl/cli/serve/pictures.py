@@ -13,12 +13,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ...config import PreprocessorConfig
 from ...door.errors import Error
 from ...passes.picture import PictureError, check_size, target_size
 from ...passes.prompt import is_file
+from ...run.inputs import Inputs
 from ...run.messages import one_form
 from ...run.open_picture import as_frames, open_source
 from ...run.prepare import Processor
@@ -155,9 +154,8 @@ def _bytes_of(source: Any, places: Places, limits: Limits) -> bytes:
     return places.read(source, limits.body)
 
 
-def tokens_of(inputs_ids: np.ndarray, limits: Limits) -> int:
-    """How many tokens a prepared prompt has. Raises Refused for more than are taken."""
-    if len(inputs_ids) > limits.prompt_tokens:
-        raise Refused(f"the prompt has {len(inputs_ids):,} tokens, at most {limits.prompt_tokens:,} are taken; shorten "
-                      "it, or shrink its pictures", 400, "messages", "context_length_exceeded")
-    return len(inputs_ids)
+def check_length(inputs: Inputs, limits: Limits) -> None:
+    """Raise Refused for a prepared prompt of more tokens than are taken."""
+    if (count := len(inputs.input_ids)) > limits.prompt_tokens:
+        raise Refused(f"the prompt has {count:,} tokens, at most {limits.prompt_tokens:,} are taken; shorten it, or "
+                      "shrink its pictures", 400, "messages", "context_length_exceeded")

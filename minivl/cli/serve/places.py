@@ -84,7 +84,7 @@ class Places:
 
 def _path_of(name: str) -> Path | None:
     """The path in a name; None for a `file:` URL of another machine."""
-    if not name[:5].lower() == "file:":
+    if name[:5].lower() != "file:":
         return Path(name)
     try:
         parts = urlsplit(name)
@@ -98,7 +98,7 @@ def _read_file(real: Path, limit: int) -> bytes:
     # a link put there after `resolve` is not followed, and a pipe is not waited for
     opened = os.open(real, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
                      | getattr(os, "O_BINARY", 0))
-    with open(opened, "rb") as file:
+    with os.fdopen(opened, "rb") as file:
         if not stat.S_ISREG(os.fstat(opened).st_mode) or real.resolve(strict=True) != real:
             raise OSError("not a regular file, or moved")
         data = file.read(limit + 1)

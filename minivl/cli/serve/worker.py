@@ -18,16 +18,18 @@ from ...door.errors import Error
 from ...run.generation import NotFiniteError
 from .fields import Wanted
 from .limits import Limits
+from .pictures import check_length
 from .refused import Refused
 from .writing import Piece, answer
 
 
 class Job:
-    """One request that waits for its answer. Made in the event loop that takes the answer."""
+    """One request that waits for its answer. Made in the event loop that takes the answer. prompt: how many
+    tokens it has, known once a piece is there."""
 
     def __init__(self, wanted: Wanted, messages: list[dict[str, Any]], limits: Limits):
         self.wanted, self.messages, self.limits = wanted, messages, limits
-        self.end = monotonic() + limits.seconds
+        self.end, self.prompt = monotonic() + limits.seconds, 0
         self._loop, self._out = asyncio.get_running_loop(), asyncio.Queue[Any]()
         self._stopped: Refused | None = None
 
@@ -50,9 +52,9 @@ class Job:
         except RuntimeError:                                     # the loop is closed: nobody is there to listen
             self._stopped = self._stopped or hung_up()
 
-    async def parts(self) -> AsyncIterator[int | Piece]:
-        """The prompt's number of tokens, then the pieces, the last of which says why it ended. Raises what
-        the answer ended with, and Refused when its time is over."""
+    async def pieces(self) -> AsyncIterator[Piece]:
+        """Pieces of the answer, the last of which says why it ended. Raises what it ended with instead, and
+        Refused when its time is over."""
         while True:
             try:
                 async with asyncio.timeout(max(0.0, self.end - monotonic())):
@@ -63,7 +65,7 @@ class Job:
             if isinstance(part, BaseException):
                 raise part
             yield part
-            if isinstance(part, Piece) and part.ended:
+            if part.ended:
                 return
 
 
@@ -100,8 +102,11 @@ class Worker:
         while (job := self._jobs.get()) is not None:
             try:
                 job.goes()
-                for part in answer(self.vlm, job.wanted, job.messages, self.limits, job.goes):
-                    job.tell(part)
+                inputs = self.vlm.prepare(job.messages)
+                check_length(inputs, self.limits)
+                job.prompt = len(inputs.input_ids)
+                for piece in answer(self.vlm, job.wanted, inputs, job.goes):
+                    job.tell(piece)
             except Refused as refused:
                 job.tell(refused)
             except NotFiniteError as error:
@@ -109,7 +114,8 @@ class Worker:
             except Error as error:
                 job.tell(Refused(str(error), code="invalid_value"))
             except MemoryError:
-                job.tell(Refused("out of memory; send smaller pictures, or a shorter prompt", 503, code="out_of_memory"))
+                job.tell(Refused("out of memory; send smaller pictures, or a shorter prompt", 503,
+                                 code="out_of_memory"))
             except Exception as error:                           # a defect: the reply says no more than that
                 job.tell(error)
             job = None                                           # its pictures go before the next one is waited for

@@ -18,10 +18,9 @@ from ...api import VLM
 from ...door.contract import outputs
 from ...door.stage import Session, Wrap
 from ...kernels.definition import log_softmax
+from ...run.inputs import Inputs
 from ...text.tokenizer import Stream
 from .fields import Wanted
-from .limits import Limits
-from .pictures import tokens_of
 
 LOGITS = "decoder.logits"
 Goes = Callable[[], None]                 # raises where a request has come to its end before its answer
@@ -46,13 +45,8 @@ class Piece:
     ended: str | None = None
 
 
-def answer(vlm: VLM, wanted: Wanted, messages: list[dict[str, Any]], limits: Limits, goes: Goes
-           ) -> Iterator[int | Piece]:
-    """The number of tokens of the prompt, then pieces as they are written. Raises Refused and Error, and
-    whatever `goes` raises."""
-    inputs = vlm.prepare(messages)
-    yield tokens_of(inputs.input_ids, limits)
-    goes()
+def answer(vlm: VLM, wanted: Wanted, inputs: Inputs, goes: Goes) -> Iterator[Piece]:
+    """Pieces of the answer as they are written. Raises Error, and whatever `goes` raises."""
     steps = vlm.tokens(inputs, wanted.max_new_tokens, wanted.temperature, **_options(vlm, wanted))
     text, until = Stream(vlm.tokenizer), Until(wanted.stop)
     written = 0
