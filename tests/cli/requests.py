@@ -22,7 +22,8 @@ ODD = (None, True, False, 0, -1, 1.5, 1e308, 10**30, "", "x", "\ud800", "\0", "Ã
        {"type": "text"}, {"url": "file:///etc/passwd"}, "http://169.254.169.254/", "../../etc/passwd", "<|im_end|>",
        "<|image_pad|>", {"type": "image_url"}, [1] * 300, "null", "9" * 400, -10**400)
 FIELDS = ("n", "tools", "response_format", "logit_bias", "functions", "model", "stop", "stream", "stream_options",
-          "seed", "logprobs", "top_logprobs", "top_p", "top_k", "max_completion_tokens", "repetition_penalty", "user", "store",
+          "seed", "logprobs", "top_logprobs", "top_p", "top_k", "max_completion_tokens", "repetition_penalty",
+          "user", "store",
           "__proto__", "", "messages\0")
 HEADERS = ("Host: evil.example", "Host:", "Origin: null", "Content-Type: text/plain", "Content-Length: -1",
            "Content-Length: 5", "Content-Length: 99999999999999999999", "Content-Length: 0x10", "Expect: 100-continue",

@@ -27,6 +27,6 @@ def serving(vlm, limits=None, places=None, key="", name="tiny", names=()):
             yield f"http://127.0.0.1:{opened.getsockname()[1]}"
         finally:
             server.should_exit = True
-            thread.join(20)
-            worker.join(20)
+            thread.join(120)
+            worker.join(120)
             assert not thread.is_alive()
