@@ -19,12 +19,13 @@ from .door.stage import Session, Stopped, session, until, using
 from .door.version import VERSION
 from .door.watch import read_dump
 from .run.inputs import Inputs
+from .run.prompt_cache import PromptCache
 from .run.provenance import provenance, where_pixel, where_token
 from .teach.check import check
 
 __version__ = VERSION
 
-__all__ = ["AXES", "VLM", "ContractError", "Error", "Inputs", "Session", "Stopped", "check",
+__all__ = ["AXES", "VLM", "ContractError", "Error", "Inputs", "PromptCache", "Session", "Stopped", "check",
            "convert", "explorer", "faults", "load",
            "plot", "provenance", "read_dump", "session", "until", "using", "where_pixel", "where_token"]
 

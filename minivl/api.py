@@ -41,14 +41,16 @@ from .config import (
 from .door.errors import ArgumentError, MissingFile
 from .door.stage import running
 from .kernels import Interpreter, interpreter, packer
+from .kernels.stored import stored_as
 from .passes.prompt import load_template
 from .run.cache import KVCache
 from .run.footage import looks_like_video
-from .run.generation import Settings, write
+from .run.generation import CONTEXT, Keeping, Settings, write
 from .run.grounding import Grounding, locate
 from .run.inputs import Batch, Inputs, checked_ids
 from .run.messages import as_list
 from .run.prepare import Processor, prepare
+from .run.together import Together
 from .text.gguf_vocabulary import chat_template, tokenizer_json
 from .text.tokenizer import Stream, Tokenizer
 from .text.vocabulary import has_tokenizer
@@ -58,6 +60,8 @@ NOWHERE = Path("a folder that is not there")               # of a model that was
 # options of `prepare` that `chat` takes
 PREPARING = ("add_vision_id", "add_generation_prompt", "after_video", "continue_final_message",
              "special_tokens")
+# options of `generate` and `chat` that say how rows are kept
+KEEPING = ("chunk", "cache", "reuse", "context")
 PRECISIONS = ("float64", "float32", "float16", "bfloat16")
 
 
@@ -344,7 +348,8 @@ class VLM:
             options.setdefault("do_sample", self.generation.do_sample)
         else:
             options |= {"do_sample": temperature != 0, "temperature": temperature or None}
-        steps = self._write([_one(inputs)], self._settings(max_new_tokens, **options))
+        keeping = _keeping(options)
+        steps = self._write([_one(inputs)], self._settings(max_new_tokens, **options), keeping)
         return (token for (token,) in steps if token is not None)
 
     def _answer(self, inputs: Inputs, max_new_tokens: int, temperature: float | None,
@@ -390,20 +395,26 @@ class VLM:
             patches = self.interpreter.to_device(inputs.patches)
             return self.interpreter.to_host(forward.vision(patches, inputs.grids, self.weights.vision))
 
-    def logits(self, inputs: Inputs, answer: Sequence[int] | np.ndarray = ()) -> np.ndarray:
+    def logits(self, inputs: Inputs, answer: Sequence[int] | np.ndarray = (), chunk: int | None = None,
+               cache: str | None = None) -> np.ndarray:
         """Scores (s, v) of the next token after every token of the prompt, in the model's precision.
 
         answer: ids of k tokens that were written after the prompt; then the scores (k, v) by which
-            each of them was chosen, all in one pass. Raises ArgumentError for ids that the vocabulary
-            has not
+            each of them was chosen, all in one pass
+        chunk, cache: as for `generate`; the prompt is whole unless a chunk is said
+        Raises ArgumentError for ids that the vocabulary has not, and for such options.
         """
+        keeping = Keeping(chunk, cache)
         batch = Batch.of([_one(inputs)], self.config, self.dtype, every_row=True)
         if len(answer):
             batch = batch.with_answer(checked_ids(answer, self.config))
         batch = batch.on(self.interpreter.to_device)
-        cache = KVCache(self.config.text, batch.lengths, self.dtype, self.interpreter.zeros)
+        stored = stored_as(keeping.cache, self.dtype, self.interpreter.caches)
+        rows = KVCache(self.config.text, batch.lengths, stored, self.interpreter.zeros)
         with running(self.interpreter):
-            return self.interpreter.to_host(forward.prefill(batch, cache, self.weights))
+            parts = forward.prefill(batch, rows, self.weights, keeping.chunk)
+            found = [self.interpreter.to_host(part) for part in parts]                # n v of each part
+        return found[0] if len(found) == 1 else np.concatenate(found)
 
     def generate(self, inputs: Inputs | Sequence[Inputs], max_new_tokens: int = 128,
                  do_sample: bool = False,
@@ -414,15 +425,33 @@ class VLM:
         options: temperature, top_k, top_p (used when sampling), repetition_penalty, seed, stop_ids.
             What is not said
             is taken from generation_config.json, as the reference does; the penalty applies to greedy
-            decoding too. Raises ArgumentError for a number out of range.
+            decoding too. chunk: rows of the prompt that go through the decoder at a time (1024, or 2048
+            of compiled kernels). cache: the type of the KV cache, "float32", "bfloat16" or "int8"; that of
+            the activations unless said. reuse: a `PromptCache`. context: the most tokens of a
+            conversation, 32,768 unless said. Raises ArgumentError for a number out of range, and for a
+            conversation that is too long.
         """
         conversations = [inputs] if isinstance(inputs, Inputs) else list(map(_one, inputs))
         if not conversations:
             return []
-        steps = list(self._write(conversations, self._settings(max_new_tokens, do_sample, **options)))
+        keeping = _keeping(options)
+        steps = list(self._write(conversations, self._settings(max_new_tokens, do_sample, **options), keeping))
         answers = [[token for token in column if token is not None]
                    for column in zip(*steps, strict=True)]
         return answers[0] if isinstance(inputs, Inputs) else answers
+
+    def together(self, rows: int = CONTEXT, **keeping: Any) -> Together:
+        """Conversations that are written together, and join and leave while others run: see
+        `run/together.py`.
+
+        rows: tokens of all conversations that are open at a time, for which memory is taken at once
+        keeping: chunk, cache, reuse, context, as for `generate`; a chunk is 512 rows unless said
+        Raises ArgumentError for a number out of range.
+        """
+        if not isinstance(rows, int) or isinstance(rows, bool) or rows < 2:
+            raise ArgumentError(f"rows is {rows!r}; it must be a whole number, at least 2")
+        return Together(self.weights, self.interpreter, self._settings, lambda: self.tokenizer, rows,
+                        Keeping(**keeping))
 
     def _settings(self, max_new_tokens: int, do_sample: bool = False, **options: Any) -> Settings:
         given = self.generation
@@ -434,7 +463,7 @@ class VLM:
         unknown = sorted(set(options) - set(allowed))
         if unknown:
             raise TypeError(f"generate() takes no option {', '.join(unknown)}; it takes "
-                            f"{', '.join(allowed)}")
+                            f"{', '.join((*allowed, *KEEPING))}")
         idle = [name for name in allowed[:3] if options.get(name) is not None and not do_sample]
         if idle:
             raise ArgumentError(f"{', '.join(idle)} has no effect on greedy decoding: say "
@@ -445,8 +474,14 @@ class VLM:
         return Settings(max_new_tokens, do_sample, **known | {k: v for k, v in options.items()
                                                               if v is not None})
 
-    def _write(self, conversations: Sequence[Inputs], settings: Settings) -> Iterator[list[int | None]]:
-        return write(conversations, self.weights, settings, self.interpreter)
+    def _write(self, conversations: Sequence[Inputs], settings: Settings, keeping: Keeping | None = None
+               ) -> Iterator[list[int | None]]:
+        return write(conversations, self.weights, settings, self.interpreter, keeping or Keeping())
+
+
+def _keeping(options: dict[str, Any]) -> Keeping:
+    """Take the options of KEEPING out of all options."""
+    return Keeping(**{name: found for name in KEEPING if (found := options.pop(name, None)) is not None})
 
 
 def _one(inputs: Any) -> Inputs:

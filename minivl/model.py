@@ -48,9 +48,9 @@ def decoder_layer(i, x, turn, cache, w):
     return add_mlp(x, w.norm2, w.mlp)
 
 
-def prefill(batch, cache, w):
+def prefill(batch, cache, w, chunk=None):
     features = vision(batch.patches, batch.grids, w.vision) if len(batch.grids) else batch.no_features
-    return step(batch, features, cache, w)
+    return [step(part, features[part.seen], cache, w) for part in batch.parts(chunk)]    # n v of each
 
 
 def step(batch, features, cache, w):

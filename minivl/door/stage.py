@@ -480,6 +480,12 @@ def running(machine: Machine) -> AbstractContextManager[Session | None]:
     return Session(machine=machine)                    # over whatever machine the code around it runs on
 
 
+def altered() -> bool:
+    """Whether an open session changes what stages give: what is made meanwhile is not the model's own."""
+    session = _session.get()
+    return session is not None and any(one.replace or one.put or one.given for one in session.chain)
+
+
 @contextmanager
 def unwatched() -> Iterator[None]:
     """Run stages as plain functions, unseen by any open session: for tools that borrow a pass."""

@@ -14,13 +14,11 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from ..checkpoint.names import parameters
 from ..checkpoint.packed import Packer
 from ..checkpoint.tree import Model
 from ..door.errors import ArgumentError, MissingExtra
-from . import definition
+from . import definition, stored
 
 Function = Callable[..., Any]
 NAMES = tuple(name for name, value in vars(definition).items()
@@ -43,16 +41,20 @@ class Interpreter(NamedTuple):
         that stands in for a stage made of others (a whole block) changes the cache itself where that
         one does; the door takes the definition instead as soon as somebody looks inside
     prepare: weights into this machine's layout, once, when the model is loaded; it gives a new tree
-    zeros: memory of the KV cache, `zeros(shape, dtype)`
+    zeros: memory of the KV cache, `zeros(shape, dtype)`; int8 is bytes with scales (`stored.py`)
+    caches: the types, beside that of the activations, in which it can keep rows of the cache
+    chunk: rows of a prompt that go through the decoder at a time, unless somebody says otherwise
     to_device, to_host: an array's way to this machine's memory and back. What `to_host` gives nobody
         writes to any more: a machine that reuses its buffers gives a copy
     """
     name: str
     functions: Mapping[Function, Function] = {}
     prepare: Callable[[Model], Model] = same
-    zeros: Callable[..., Any] = np.zeros
+    zeros: Callable[..., Any] = stored.zeros
     to_device: Callable[[Any], Any] = same
     to_host: Callable[[Any], Any] = same
+    caches: tuple[str, ...] = stored.FORMATS
+    chunk: int = 1024
 
 
 def interpreter(name: str | Interpreter, model: Model | None = None) -> Interpreter:

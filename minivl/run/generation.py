@@ -11,22 +11,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
 from ..checkpoint.tree import Model, Weight
+from ..config import TextConfig
 from ..door.contract import outputs
 from ..door.errors import ArgumentError, Error
 from ..door.stage import Session, running
 from ..door.visit import Visit
 from ..kernels import Interpreter
+from ..kernels.stored import stored_as
 from ..model import prefill, step
 from ..passes.positions import advance
 from ..passes.sampling import draw, most_likely, narrow_choice, penalise
 from .cache import KVCache
 from .inputs import Batch, Inputs
+from .prompt_cache import PromptCache, continued, known_by, restored, usable
 
 # what holds numbers that a precision does not
 WIDER = {
@@ -34,6 +38,7 @@ WIDER = {
     "bfloat16": ("float64", "float64 holds numbers up to 1.8e308, bfloat16 up to 3.4e38"),
     "float32": ("float64", "float64 holds numbers up to 1.8e308, float32 up to 3.4e38"),
 }
+CONTEXT = 32_768                  # tokens of a conversation, unless somebody asks for more
 LEAST, MOST = 1e-6, 1e6           # scores of a float32 divided by the one or times the other stay finite
 
 
@@ -111,48 +116,149 @@ def stood_in_for(stage: Any, machine: Interpreter) -> bool:
     return stage.definition in machine.functions
 
 
-def write(conversations: Sequence[Inputs], model: Model, settings: Settings, machine: Interpreter
-          ) -> Iterator[list[int | None]]:
+@dataclass(frozen=True)
+class Keeping:
+    """How a run keeps its rows, and how many it may have.
+
+    chunk: rows of the prompt that go through the decoder at a time; None: as many as the interpreter likes
+    cache: the type that keys and values are stored in, of `kernels.stored.FORMATS`; None: the activations'
+    reuse: where rows of earlier turns are kept, and this one's will be
+    context: the most tokens of a conversation, prompt and answer together
+    Raises ArgumentError when a number is out of its range.
+    """
+    chunk: int | None = None
+    cache: str | None = None
+    reuse: PromptCache | None = None
+    context: int = CONTEXT
+
+    def __post_init__(self) -> None:
+        rules = [("chunk", self.chunk is None or _whole(self.chunk, 1), "a whole number, at least 1"),
+                 ("reuse", self.reuse is None or isinstance(self.reuse, PromptCache), "a minivl.PromptCache"),
+                 ("context", _whole(self.context, 2), "a whole number, at least 2")]
+        for name, holds, rule in rules:
+            if not holds:
+                raise ArgumentError(f"{name} is {getattr(self, name)!r}; it must be {rule}")
+
+
+AS_IT_COMES = Keeping()
+
+
+def check_length(inputs: Inputs, new_tokens: int, config: TextConfig, context: int) -> None:
+    """Raise ArgumentError for a conversation that would have more tokens than `context`, or positions that
+    the model was not trained for."""
+    rows = len(inputs.input_ids)
+    if rows + new_tokens > context:
+        fits = f"at most {context - rows:,} new tokens fit: give a smaller max_new_tokens; or " \
+            if rows < context else ""
+        raise ArgumentError(f"a prompt of {rows:,} tokens and {new_tokens:,} new ones must fit into a context of "
+                            f"{context:,}: {fits}shorten the prompt, give smaller pictures (max_pixels), or more "
+                            f"room (context={rows + new_tokens})")
+    last = max(int(inputs.position_ids.max()), int(inputs.position_ids[:, -1].max()) + new_tokens - 1)
+    if last >= config.max_position_embeddings:
+        raise ArgumentError(f"positions must stay below {config.max_position_embeddings:,}, which is as far as "
+                            f"this model counts, and the last one would be {last:,}: shorten the prompt or "
+                            "max_new_tokens; a checkpoint that may count further says so in config.json "
+                            "(max_position_embeddings, and rope_scaling of type yarn)")
+
+
+class Writing:
+    """Conversations that are written together: what each has so far, and where its next token stands.
+
+    answers, tokens, going: of each conversation, what it wrote, its newest token, and whether it goes on.
+    whole: rows of each that every layer has stored; a step that was stopped in its midst counts for none
+    """
+
+    def __init__(self, conversations: Sequence[Inputs], model: Model, settings: Settings,
+                 machine: Interpreter, keeping: Keeping):
+        self.conversations, self.model, self.settings, self.machine = conversations, model, settings, machine
+        self.chunk = keeping.chunk or machine.chunk
+        dtype, config = model.decoder.dtype, model.config
+        self.lengths = np.array([len(one.input_ids) for one in conversations], np.int64)
+        stored = stored_as(keeping.cache, dtype, machine.caches)
+        self.cache = KVCache(config.text, self.lengths + settings.max_new_tokens, stored, machine.zeros)
+        self.reuse = usable(keeping.reuse, model, stored)
+        new = [restored(one, j, self.cache, config, machine, self.reuse)
+               for j, one in enumerate(conversations)]
+        self.batch = Batch.of(new, config, dtype).on(machine.to_device)
+        self.offsets = self.batch.positions[:, self.batch.asked] - self.lengths + 1             # 3 n
+        self.answers = [np.zeros(0, np.int64) for _ in conversations]
+        self.tokens, self.whole = np.zeros(len(conversations), np.int64), np.zeros(len(conversations), np.int64)
+        self.going = np.ones(len(conversations), bool)
+        self.steps: list[Batch] = []
+
+    def run(self, number: int) -> None:
+        """Run the prompt, or step `number`, and choose the next token of each conversation."""
+        batch, cache, model = self.batch, self.cache, self.model
+        if number:
+            self.steps.append(batch)
+        scores = ([step(batch, batch.no_features, cache, model)] if number
+                  else prefill(batch, cache, model, self.chunk))
+        asked = iter(np.flatnonzero(self.going).tolist())
+        for logits in scores:                                            # n v: of those whose prompt ended
+            if rows := list(islice(asked, logits.shape[0])):
+                self.tokens[rows] = self.chosen(logits, rows, number)
+        self.whole = cache.lengths.copy()
+
+    def chosen(self, logits: Any, rows: list[int], number: int) -> np.ndarray:
+        """The tokens of some conversations, whose scores these are: n v -> n."""
+        prompts = tuple(self.conversations[n].input_ids for n in rows)
+        answers = tuple(self.answers[n] for n in rows)
+        found = chosen_on(self.machine, logits, prompts, answers, self.settings, number)
+        if found is None:
+            self.reuse = None
+            prompt = Batch.of(self.conversations, self.model.config, self.model.decoder.dtype)
+            ran = [prompt.on(self.machine.to_device), *self.steps]
+            cache_size = self.lengths + self.settings.max_new_tokens
+            raise NotFiniteError(why_not_finite(ran, cache_size, self.model, self.machine, self.chunk))
+        return found
+
+    def go_on(self, place: np.ndarray) -> bool:
+        """Take up the tokens, which stand at `place` (3, n), as the next step; whether there is one."""
+        self.answers = [np.append(a, token) if on else a
+                        for a, token, on in zip(self.answers, self.tokens, self.going, strict=True)]
+        self.going &= ~np.isin(self.tokens, self.settings.stop_ids)
+        self.batch = self.batch.followed_by(self.tokens, place, self.going)
+        return bool(self.going.any())
+
+    def keep(self) -> None:
+        """Hand the rows of all conversations to whoever keeps them for later."""
+        for j, one in enumerate(self.conversations if self.reuse is not None else ()):
+            assert self.reuse is not None
+            table = continued(known_by(one, self.model.config), self.answers[j], self.offsets[:, j])
+            n = min(int(self.whole[j]), len(table))
+            if n:
+                self.reuse.keep(table[:n], self.cache.taken(j, n, self.machine))
+
+
+def write(conversations: Sequence[Inputs], model: Model, settings: Settings, machine: Interpreter,
+          keeping: Keeping = AS_IT_COMES) -> Iterator[list[int | None]]:
     """Yield one list for each step: the new token of every conversation, None where it has stopped.
 
     A stop id is yielded too, as the last one. The model runs on `machine`. Raises NotFiniteError when
-    the scores are no numbers.
+    the scores are no numbers, ArgumentError for a conversation that is too long.
     """
-    dtype = model.decoder.dtype
-    batch = Batch.of(conversations, model.config, dtype).on(machine.to_device)
-    cache_size = batch.lengths + settings.max_new_tokens
-    cache = KVCache(model.config.text, cache_size, dtype, machine.zeros)
-    answers = [np.zeros(0, np.int64) for _ in conversations]
-    rows, offsets = batch.lengths, batch.positions[:, batch.asked] - batch.lengths + 1        # n, 3 n
-    going = np.ones(len(conversations), bool)
-    tokens = np.zeros(len(conversations), np.int64)
-    ran: list[Batch] = []
-    for number in range(settings.max_new_tokens):
-        ran.append(batch)
-        with running(machine):
-            logits = step(batch, batch.no_features, cache, model) if number else prefill(batch, cache, model)
-            asked = np.flatnonzero(going).tolist()
-            chosen = chosen_on(machine, logits, tuple(conversations[n].input_ids for n in asked),
-                               tuple(answers[n] for n in asked), settings, number)
-            if chosen is None:
-                raise NotFiniteError(_why_not_finite(ran, cache_size, model, machine))
-            tokens[going] = chosen
-            place = advance(rows + number, offsets)
-        yield [int(token) if on else None for token, on in zip(tokens, going, strict=True)]
-        answers = [np.append(a, token) if on else a for a, token, on in zip(answers, tokens, going,
-                                                                            strict=True)]
-        going &= ~np.isin(tokens, settings.stop_ids)
-        if not going.any():
-            return
-        batch = batch.followed_by(tokens, place, going)
+    for one in conversations:
+        check_length(one, settings.max_new_tokens, model.config.text, keeping.context)
+    writing = Writing(conversations, model, settings, machine, keeping)
+    try:
+        for number in range(settings.max_new_tokens):
+            with running(machine):
+                writing.run(number)
+                place = advance(writing.lengths + number, writing.offsets)
+            yield [int(token) if on else None
+                   for token, on in zip(writing.tokens, writing.going, strict=True)]
+            if not writing.go_on(place):
+                return
+    finally:
+        writing.keep()
 
 
 # -------------------------------------------------------------------------- scores that are no numbers
 
-def _why_not_finite(ran: Sequence[Batch], cache_size: np.ndarray, model: Model,
-                    machine: Interpreter) -> str:
-    """Run what has run once more, looking at every stage, and say which was the first to leave the
-    numbers."""
+def why_not_finite(ran: Sequence[Batch], cache_size: np.ndarray, model: Model,
+                    machine: Interpreter, chunk: int) -> str:
+    """Run the prompt and all steps once more, looking at every stage, and say which was the first to leave
+    the numbers."""
     found: list[Visit] = []
 
     def look(visit: Visit) -> None:
@@ -164,7 +270,7 @@ def _why_not_finite(ran: Sequence[Batch], cache_size: np.ndarray, model: Model,
     with np.errstate(all="ignore"), Session(quiet=True) as session:
         session.watchers.append(look)
         for number, batch in enumerate(ran):
-            step(batch, batch.no_features, cache, model) if number else prefill(batch, cache, model)
+            step(batch, batch.no_features, cache, model) if number else prefill(batch, cache, model, chunk)
             if found:
                 break
     said = "the scores of the next token are not finite"

@@ -10,8 +10,8 @@ Read next: `prepare.py` (which makes Inputs from messages), `model.py` (which ta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from .media import Medium, in_prompt_order, patches_of, seconds_of
 PICTURES = ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw",
             "second_per_grid_ts")
 NAMES = ("input_ids", "position_ids", *PICTURES)            # the reference's, of everything that goes in
+LEAST = 16                   # rows of a part of a prompt: a machine may multiply fewer in another order
 
 
 @dataclass(frozen=True)
@@ -183,13 +184,30 @@ def placeholders(ids: np.ndarray, config: ModelConfig) -> np.ndarray:
     return np.flatnonzero(np.isin(ids, (config.image_token_id, config.video_token_id)))
 
 
+def media_rows(inputs: Inputs, config: ModelConfig) -> list[tuple[int, int]]:
+    """The rows of a conversation that each of its pictures and videos takes: first and end."""
+    at, cells = placeholders(inputs.input_ids, config), config.vision.spatial_merge_size ** 2
+    ends = np.cumsum([m.patches // cells for m in inputs.media], dtype=np.int64)
+    firsts = at[ends - [m.patches // cells for m in inputs.media]] if len(ends) else ends
+    return [(int(first), int(at[end - 1]) + 1) for first, end in zip(firsts, ends, strict=True)]
+
+
+def after(inputs: Inputs, rows: int, config: ModelConfig) -> Inputs:
+    """What follows the first `rows` tokens of a conversation, which end in no picture or video."""
+    left = [first >= rows for first, _ in media_rows(inputs, config)]
+    media = [m for m, stays in zip(inputs.media, left, strict=True) if stays]
+    start = media[0].first_patch if media else len(inputs.patches)
+    return Inputs(inputs.input_ids[rows:], inputs.position_ids[:, rows:], inputs.patches[start:],
+                  tuple(replace(m, first_patch=m.first_patch - start) for m in media))
+
+
 @dataclass(frozen=True)
 class Batch:
     """Conversations packed one after the other: what one run of the model takes.
 
     ids (s,), positions (3, s), placeholders (m,): rows that visual tokens take,
     lengths (conversations,), asked (n,): rows whose logits are wanted, patches (p, 1176),
-    grids (i, 3), no_features (0, d)
+    grids (i, 3), no_features (0, d), seen: which of all features (m, d) belong to these rows
     """
     ids: np.ndarray
     positions: np.ndarray
@@ -199,6 +217,7 @@ class Batch:
     patches: np.ndarray
     grids: np.ndarray
     no_features: np.ndarray
+    seen: slice = field(default_factory=lambda: slice(None))
 
     @classmethod
     def of(cls, conversations: Sequence[Inputs], config: ModelConfig, dtype: DTypeLike,
@@ -223,6 +242,21 @@ class Batch:
                        positions=np.concatenate([self.positions, place], axis=1),
                        asked=np.arange(start - 1, start + len(given)))
 
+    def parts(self, rows: int | None) -> Iterator[Batch]:
+        """The same in parts of so many rows, one after the other, or whole for None. A part's logits are
+        those of the asked rows in it; the features of all pictures are formed once, and a part takes its
+        own. A rest of fewer than LEAST rows joins the part before it.
+        """
+        total, ends = len(self.ids), np.cumsum(self.lengths)
+        rows = max(1, total) if rows is None else rows
+        starts = range(0, max(1, total - min(rows, LEAST) + 1), rows)
+        for start, stop in zip(starts, [*starts[1:], total], strict=True):
+            inside = np.clip(ends, start, stop) - np.clip(ends - self.lengths, start, stop)
+            seen = slice(*np.searchsorted(self.placeholders, [start, stop]).tolist())
+            asked = self.asked[(self.asked >= start) & (self.asked < stop)] - start
+            yield replace(self, ids=self.ids[start:stop], positions=self.positions[:, start:stop],
+                          placeholders=self.placeholders[seen] - start, lengths=inside, asked=asked, seen=seen)
+
     def on(self, to_device: Callable[[Any], Any]) -> Batch:
         """The same with its numbers in another machine's memory; tables of rows stay with the host."""
         return replace(self, patches=to_device(self.patches), no_features=to_device(self.no_features))
@@ -234,4 +268,4 @@ class Batch:
         return replace(self, ids=tokens[going], positions=positions[:, going], placeholders=none,
                        lengths=going.astype(np.int64), asked=np.arange(going.sum()),
                        patches=self.patches[:0],
-                       grids=self.grids[:0])
+                       grids=self.grids[:0], seen=slice(0, 0))

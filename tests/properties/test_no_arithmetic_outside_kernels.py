@@ -43,7 +43,7 @@ def test_a_model_too_big_to_hold_runs_without_numbers(name):
     batch = minivl.run.inputs.Batch.of([inputs], config, np.float32)
     tracemalloc.start()
     with minivl.session(profile=True, record="*") as s, running(interpreter("shapes")):
-        logits = prefill(batch, GhostCache(config.text), weights)
+        (logits,) = prefill(batch, GhostCache(config.text), weights)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert logits.shape == (1, config.text.vocab_size)

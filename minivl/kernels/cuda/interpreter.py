@@ -37,7 +37,7 @@ def made(device: Device, name: str) -> Interpreter:
         return arrays.zeros(machine, shape, precision(dtype)) if fast else np.zeros(shape, dtype)
 
     return Interpreter(name, functions(machine), lambda tree: uploaded(machine, tree), zeros,
-                       lambda value: arrays.to_device(machine, value), arrays.to_host)
+                       lambda value: arrays.to_device(machine, value), arrays.to_host, caches=())
 
 
 def functions(machine: Launcher) -> dict[Function, Function]:

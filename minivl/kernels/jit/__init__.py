@@ -26,6 +26,7 @@ from ...checkpoint.weight import precision
 from ...config import PreprocessorConfig
 from ...passes import patches, picture
 from .. import Interpreter, definition
+from ..stored import ByteRows
 from .attention import KEYS, blocks_of
 from .attention_bf16 import WIDE, blocks_of_keys
 from .build import Maker, tile_form
@@ -180,9 +181,16 @@ def attend(q: Array, k: Array, v: Array, segments: Array, causal: bool) -> Array
     blocks = blocks_of(segments, lanes // (heads // kv_heads))
     if len(blocks) and e:
         pairs = int(((blocks[:, 3] - blocks[:, 2]) * blocks[:, 1]).sum())
-        team().run(function("attention", vectors), flat(q), flat(k), flat(v), flat(out), blocks, heads,
-                   kv_heads, e, bool(causal), work=4 * pairs * heads * e)
+        team().run(function("attention", vectors), flat(q), *as_stored(k), *as_stored(v), flat(out), blocks,
+                   heads, kv_heads, e, bool(causal), work=4 * pairs * heads * e)
     return out
+
+
+def as_stored(rows: Any) -> tuple[Array, Array]:
+    """Keys or values (r, k, e) as they lie, and their scales where they are bytes."""
+    if isinstance(rows, ByteRows):
+        return flat(rows.codes), flat(rows.scales)
+    return flat(rows), np.empty(0, np.float32)
 
 
 def in_pairs(q: Array, k: Array, v: Array, segments: Array) -> bool:
@@ -375,4 +383,4 @@ def block_in_tiles(block: Block, format: str | None,
     return block._replace(qkv=qkv, out=out, mlp=block.mlp._replace(gate_up=gate_up, down=down))
 
 
-INTERPRETER = Interpreter("jit", STAGES, prepare=prepare)
+INTERPRETER = Interpreter("jit", STAGES, prepare=prepare, chunk=2048)

@@ -10,7 +10,8 @@ Lanes are queries, so the softmax of a query never leaves its lane. A block of q
     5. sums    (e, lane)  += v (key, e) . weights (key, lane)
 
 and at the end each lane's sums are divided by the sum of its weights (Milakov and Gimelshein, 2018;
-Dao et al., 2022). Keys and values of 16 bits are widened a block at a time; all sums are float32.
+Dao et al., 2022). Keys and values of 16 bits, or of bytes with scales, are widened a block at a time; all
+sums are float32.
 
 Read next: `rows.py`.
 """
@@ -44,17 +45,18 @@ def attention(inner: Strided, lanes: int, compile: Compile) -> Any:
     """This thread's share of all blocks: `lanes` queries of one key head's group each."""
     block = _block(inner, lanes, compile)
 
-    def share(me: int, team: int, q: Any, k: Any, v: Any, out: Any, blocks: Any, heads: int,
-              kv_heads: int, e: int, causal: bool) -> None:
-        """q, out (s, heads, e), k, v (r, kv_heads, e), each in one piece; blocks (b, 6): first query,
-        how many, first key, end of keys, last key that the first query sees, and one that is not used"""
+    def share(me: int, team: int, q: Any, k: Any, k_scales: Any, v: Any, v_scales: Any, out: Any,
+              blocks: Any, heads: int, kv_heads: int, e: int, causal: bool) -> None:
+        """q, out (s, heads, e), k, v (r, kv_heads, e), each in one piece; scales (r, kv_heads) of bytes, none
+        of floats; blocks (b, 6): first query, how many, first key, end of keys, last key that the first query
+        sees, and one that is not used"""
         memory = (np.empty(e * lanes, F32), np.empty(KEYS * lanes, F32), np.empty(e * lanes, F32),
                   np.empty(lanes, np.int64), np.empty(lanes, F32), np.empty(lanes, F32),
                   np.empty(lanes, F32), np.empty(KEYS * e, F32))
         for task in range(me, len(blocks) * kv_heads, team):   # head by head: its keys stay in a cache
             first, count, k0, k1, last, _ = blocks[task % len(blocks)]
-            block(q, k, v, out, memory, first, count, k0, k1, last, task // len(blocks), heads, kv_heads,
-                  e, causal)
+            block(q, k, k_scales, v, v_scales, out, memory, first, count, k0, k1, last, task // len(blocks),
+                  heads, kv_heads, e, causal)
     return compile(share)
 
 
@@ -63,8 +65,9 @@ def _block(inner: Strided, lanes: int, compile: Compile) -> Any:
     multiply, weigh = _multiply(inner, lanes, compile), _weigh(lanes, compile)
     take, widen = _copies(lanes, compile)
 
-    def block(q: Any, k: Any, v: Any, out: Any, memory: Any, first: int, count: int, k0: int, k1: int,
-              last: int, head: int, heads: int, kv_heads: int, e: int, causal: bool) -> None:
+    def block(q: Any, k: Any, k_scales: Any, v: Any, v_scales: Any, out: Any, memory: Any, first: int,
+              count: int, k0: int, k1: int, last: int, head: int, heads: int, kv_heads: int, e: int,
+              causal: bool) -> None:
         """`count` queries from row `first`, the first of which sees keys up to `last` when causal"""
         group = heads // kv_heads
         query, score, sums, seen, largest, total, shrink, wide = memory
@@ -76,13 +79,13 @@ def _block(inner: Strided, lanes: int, compile: Compile) -> Any:
         end = min(k1, last + count) if causal else k1
         for key in range(k0, end, KEYS):
             rows_here = min(KEYS, end - key)
-            widen(k, key, rows_here, head, kv_heads, e, wide)
+            widen(k, k_scales, key, rows_here, head, kv_heads, e, wide)
             multiply(wide, 0, 4, 4 * e, query, score, rows_here, e, False)
             weigh(score, rows_here, seen, key, causal, largest, total, shrink)
             for i in range(e):
                 for lane in range(lanes):
                     put(sums, i * lanes + lane, get(sums, i * lanes + lane) * shrink[lane])
-            widen(v, key, rows_here, head, kv_heads, e, wide)
+            widen(v, v_scales, key, rows_here, head, kv_heads, e, wide)
             multiply(wide, 0, 4 * e, 4, score, sums, e, rows_here, True)
         for lane in range(count * group):
             at = ((first + lane // group) * heads + head * group + lane % group) * e
@@ -125,12 +128,17 @@ def _copies(lanes: int, compile: Compile) -> tuple[Any, Any]:
             for i in range(e):
                 put(query, i * lanes + lane, get(q, at + i) * scale)
 
-    def widen(x: Any, first: int, count: int, head: int, heads: int, e: int, out: Any) -> None:
+    def widen(x: Any, scales: Any, first: int, count: int, head: int, heads: int, e: int,
+              out: Any) -> None:
         """Rows of one head, side by side: -> out (count, e)"""
         for row in range(count):
             at = ((first + row) * heads + head) * e
             for i in range(e):
                 put(out, row * e + i, get(x, at + i))
+            if len(scales):
+                scale = scales[(first + row) * heads + head]
+                for i in range(e):
+                    put(out, row * e + i, get(out, row * e + i) * scale)
     return compile(take), compile(widen)
 
 

@@ -98,7 +98,7 @@ def prepare_int8(model: Model) -> Model:
 
 
 INTERPRETER = Interpreter("jit-int8", {**STAGES, definition.linear: linear,
-                                       definition.gated_mlp: gated_mlp}, prepare=prepare_int8)
+                                       definition.gated_mlp: gated_mlp}, prepare=prepare_int8, chunk=2048)
 
 
 def __getattr__(name: str) -> Any:

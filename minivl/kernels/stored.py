@@ -1,0 +1,108 @@
+"""How rows of a KV cache are kept: as numbers of a type, or as bytes with scales.
+
+    keys = zeros((layers, rows, kv_heads, width), INT8)
+    keys[layer][index] = k                       # n k e, rounded to bytes
+    keys[layer][a:b, head]                       # b-a e, float32 again
+
+A cache is storage. Who reads it says which rows and which head, and gets numbers; a compiled kernel takes
+the bytes and the scales as they lie. Nothing else of the model knows how rows are kept.
+
+Read next: `run/cache.py`, which owns the rows; `definition.py`, `attend`, which reads them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ..checkpoint.weight import precision
+from ..door.errors import ArgumentError
+
+FORMATS = ("float32", "bfloat16", "int8")
+MOST = 127                                     # of a byte: -127 to 127, so that both signs reach equally far
+INT8 = np.dtype(np.int8)
+
+
+class ByteRows:
+    """Rows of heads (..., r, k, e) as bytes, and a float32 scale for each row and head: number = byte x scale.
+
+    The largest number of a row and head becomes 127, so a number that is read differs from the one that
+    was written by at most half a scale, 1/254 of that largest number.
+    codes (..., r, k, e) int8          scales (..., r, k) float32
+    """
+
+    dtype = np.dtype(np.float32)               # of what is read
+
+    def __init__(self, codes: np.ndarray, scales: np.ndarray):
+        self.codes, self.scales = codes, scales
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.codes.shape
+
+    @property
+    def nbytes(self) -> int:
+        return self.codes.nbytes + self.scales.nbytes
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, key: Any) -> Any:
+        """A view of the same kind; numbers (n, e) where rows and one head of a layer (r, k, e) are named."""
+        part = ByteRows(self.codes[key], self.scales[key])
+        return part.codes * part.scales[..., None] if part.scales.ndim == 1 else part
+
+    def __setitem__(self, rows: Any, values: Any) -> None:
+        """Numbers (n, k, e), rounded to bytes; rows of this kind are taken as they are."""
+        kept = values if isinstance(values, ByteRows) else in_bytes(values)
+        self.codes[rows], self.scales[rows] = kept.codes, kept.scales
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
+        """The numbers themselves, for whoever looks at a whole cache."""
+        return (self.codes * self.scales[..., None]).astype(dtype or self.dtype)
+
+    def copy(self) -> ByteRows:
+        """The same in memory of its own."""
+        return ByteRows(self.codes.copy(), self.scales.copy())
+
+
+def in_bytes(values: np.ndarray) -> ByteRows:
+    """Numbers (n, k, e) as bytes. Infinities and NaN come back as NaN, in their row and head alone."""
+    numbers = np.asarray(values).astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        scales = np.abs(numbers).max(axis=-1, initial=0) / np.float32(MOST)                 # n k e -> n k
+        by = np.where(scales > 0, scales, np.float32(1))[..., None]                         # n k -> n k 1
+        codes = np.clip(np.rint(numbers / by), -MOST, MOST)
+        scales = np.where(np.isfinite(scales), scales, np.float32(np.nan))
+        return ByteRows(np.nan_to_num(codes).astype(np.int8), scales.astype(np.float32))
+
+
+def zeros(shape: tuple[int, ...], dtype: np.dtype) -> Any:
+    """Memory for rows (..., r, k, e) in the host's memory: an array of a float type, or bytes for int8."""
+    if dtype == INT8:
+        return ByteRows(np.zeros(shape, np.int8), np.zeros(shape[:-1], np.float32))
+    return np.zeros(shape, dtype)
+
+
+def stored_as(name: str | None, activations: np.dtype, kept: tuple[str, ...] = FORMATS) -> np.dtype:
+    """The type that rows are kept in: one of FORMATS by name, that of the activations without one.
+
+    kept: the types that the machine can keep beside that. Raises ArgumentError for another name.
+    """
+    if name is None or name == activations.name:
+        return activations
+    if name not in FORMATS:
+        raise ArgumentError(f"cache is {name!r}; it can be {', '.join(FORMATS)}, or None: the type of the "
+                            "activations")
+    if name not in kept:
+        raise ArgumentError(f"cache is {name!r}, and this interpreter keeps rows in the type of the activations, "
+                            f"{activations.name}, alone: leave it out, or load with kernels='jit' or 'definition'")
+    return INT8 if name == "int8" else precision(name)
+
+
+def stored_bytes(shape: tuple[int, ...], dtype: np.dtype) -> int:
+    """Bytes that rows of this shape (..., e) take, scales with them, without making them."""
+    rows = int(np.prod(shape[:-1], dtype=np.int64))
+    return rows * (shape[-1] * dtype.itemsize + (4 if dtype == INT8 else 0))
