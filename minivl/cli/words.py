@@ -186,6 +186,27 @@ def ground(image: Image, question: Question,
 
 
 @app.command()
+def chat(images: Annotated[list[str] | None, typer.Argument(metavar="[IMAGE]", show_default=False, help=(
+             "Pictures and videos for the first question."))] = None,
+         model: Model = None, precision: Precision = "float32", kernels: Kernels = "auto", device: Device = None,
+         max_new_tokens: Length = 512,
+         temperature: Annotated[float | None, typer.Option(min=0, metavar="T", show_default=False, help=(
+             "0 is greedy; without it the checkpoint decides."))] = None,
+         seed: Annotated[int, typer.Option(min=0, metavar="N", help="For drawing tokens.")] = 0,
+         system: Annotated[str, typer.Option(metavar="TEXT", show_default=False, help=(
+             "What the model is told before the first question."))] = "") -> None:
+    """Talk with the model in the terminal. Pictures by path or paste, answers as they come; /help lists commands.
+
+    Without a terminal, lines are read from stdin; exit code 2 when one of them was refused.
+    """
+    from .chat.command import chat
+    from .chat.talk import Way
+    from .given import Chosen
+    raise typer.Exit(chat(images or [], Chosen(model, precision, kernels, device), system,
+                          Way(max_new_tokens, temperature, seed)))
+
+
+@app.command()
 def serve(model: Model = None, precision: Precision = "float32", kernels: Kernels = "auto", device: Device = None,
           name: Annotated[str | None, typer.Option("--name", metavar="NAME", show_default=False, help=(
               "What the model is called; without it as its folder."))] = None,
