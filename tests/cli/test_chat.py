@@ -76,8 +76,8 @@ def test_paths_before_a_question_are_pictures(tmp_path):
     assert paths_first(odd.as_uri() + "  is it?") == ([odd.as_uri()], "is it?")
     data = "data:image/png;base64,AAAA"
     assert paths_first(f"{data} is it?") == ([data], "is it?")
-    for line in ("what is a.png?", f"{tmp_path}/notes.txt says?", f"{tmp_path} has?", "it's", "'open", "a\0b", "x" * 9000,
-                 f"what is {PICTURE}"):
+    for line in ("what is a.png?", f"{tmp_path}/notes.txt says?", f"{tmp_path} has?", "it's", "'open", "a\0b",
+                 "x" * 9000, f"what is {PICTURE}"):
         assert paths_first(line) == ([], line)
 
 
@@ -122,8 +122,8 @@ def test_a_video_is_shown(vlm, tmp_path):
         out.mux(stream.encode())
     out, err = chat(f"{path} What happens?")
     assert "6 frames" in err
-    film = {"role": "user", "content": [{"type": "video", "video": str(path)}, {"type": "text", "text": "What happens?"}]}
-    assert out == vlm.chat([film], temperature=0) + "\n"
+    film = [{"type": "video", "video": str(path)}, {"type": "text", "text": "What happens?"}]
+    assert out == vlm.chat([{"role": "user", "content": film}], temperature=0) + "\n"
 
 
 def test_what_is_refused_ends_nothing(vlm, tmp_path):
@@ -132,7 +132,8 @@ def test_what_is_refused_ends_nothing(vlm, tmp_path):
                     f"/load {tmp_path}/none.json", f"{tmp_path}/bad.png is it?", f"/explore {tmp_path}/a.html",
                     "How many?", code=2)
     assert out == vlm.chat([user("How many?")], temperature=0) + "\n"
-    for said in ("no command /nothing", "/picture needs", "none.png", "no turn", "/save needs", ".json", "not a picture"):
+    for said in ("no command /nothing", "/picture needs", "none.png", "no turn", "/save needs", ".json",
+                 "not a picture"):
         assert said in err, said
     assert err.count("minivl: ") == 9
     assert "/explore" in chat("/help")[1] and chat("/quit", "How many?")[0] == ""
@@ -167,17 +168,20 @@ def test_in_a_terminal_ctrl_c_ends_no_program_and_ctrl_d_does():
         os.execv(sys.executable, [sys.executable, "-m", "minivl.cli", "chat", "--temperature", "0"])
     said = b""
 
-    def until(words):
+    def until(words, typed=b""):
+        """Wait for words, typing again each second: a key that comes while the line is set up is lost."""
         nonlocal said
         end = time.monotonic() + 120
         while words not in said:
             assert time.monotonic() < end, said
             if select.select([terminal], [], [], 1)[0]:
                 said += os.read(terminal, 4096)
+            elif typed:
+                os.write(terminal, typed)
         said = said.partition(words)[2]
     until(b"Ctrl-D ends"), until(b"> ")
     os.write(terminal, b"half a line\x03")
-    until(b"/quit"), until(b"> ")
+    until(b"/quit", b"\x03"), until(b"> ")
     os.write(terminal, f"{PICTURE} Describe the image.\n".encode())
     until(b"A pink cross."), until(b"> ")
     os.write(terminal, b"\x04")

@@ -80,7 +80,8 @@ def follow(vlm: VLM, messages: Sequence[Mapping[str, Any]], max_new_tokens: int 
            **options: Any) -> Run:
     """Answer and keep what every stage gives. Open sessions hold: your own passes are shown.
 
-    options: of `VLM.generate`; without them the answer is greedy. Raises ArgumentError for a conversation without picture or video.
+    options: of `VLM.generate`; without them the answer is greedy.
+    Raises ArgumentError for a conversation without picture or video.
     """
     with session(record="*") as s:
         inputs = vlm.prepare(messages)
