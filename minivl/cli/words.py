@@ -186,6 +186,31 @@ def ground(image: Image, question: Question,
 
 
 @app.command()
+def parse(image: Image,
+          form: Annotated[str, typer.Option("--format", metavar="html|markdown|json", help=(
+              "What the page becomes. JSON: the lines of text and their boxes, unless --question asks for else."))]
+          = "html",
+          question: Annotated[str | None, typer.Option("--question", metavar="TEXT", show_default=False, help=(
+              "Asked in place of the words that official models know."))] = None,
+          schema: Annotated[Path | None, typer.Option("--schema", metavar="FILE", show_default=False, help=(
+              "With --format json: a JSON Schema that the answer must fit."))] = None,
+          output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", show_default=False, help=(
+              "Where the document goes; without it to stdout."))] = None,
+          model: Model = None, precision: Precision = "float32", kernels: Kernels = "auto", device: Device = None,
+          max_new_tokens: Length = 2048, as_json: AsJson = False) -> None:
+    """Read a picture of a page, form or screen. Boxes are in pixels of the picture as it came; greedily.
+
+    Exit code 0: a whole document; 1: the answer is none (cut short, no HTML or JSON, not as the schema says),
+    and nothing is written; 2: wrong input. JSON: image, format, valid, problems, notes, document, elements:
+    [kind, box, text], answer.
+    """
+    from .given import Chosen
+    from .parse import parse
+    raise typer.Exit(parse(image, form, question, schema, output, Chosen(model, precision, kernels, device),
+                           max_new_tokens, as_json))
+
+
+@app.command()
 def chat(images: Annotated[list[str] | None, typer.Argument(metavar="[IMAGE]", show_default=False, help=(
              "Pictures and videos for the first question."))] = None,
          model: Model = None, precision: Precision = "float32", kernels: Kernels = "auto", device: Device = None,
