@@ -20,19 +20,20 @@ from .given import Chosen, check_words, named, open_model, say_which
 
 FORMATS = ("html", "markdown", "json")
 # QwenLM/Qwen2.5-VL, cookbooks/document_parsing.ipynb, and cookbooks/ocr.ipynb
-SYSTEM = ("You are an AI specialized in recognizing and extracting text from images. Your mission is to analyze the "
-          "image document and generate the result in QwenVL Document Parser HTML format using specified tags while "
-          "maintaining user privacy and data integrity.")
+SYSTEM = ("You are an AI specialized in recognizing and extracting text from images. Your mission is to "
+          "analyze the image document and generate the result in QwenVL Document Parser HTML format "
+          "using specified tags while maintaining user privacy and data integrity.")
 PAGE = "QwenVL HTML"
 LINES = "Spotting all the text in the image with line-level, and output in JSON format."
 
 
-def parse(image: str, form: str, question: str | None, schema: Path | None, output: Path | None, chosen: Chosen,
+def parse(image: str, form: str, question: str | None, schema: Path | None, output: Path | None,
+          chosen: Chosen,
           max_new_tokens: int, as_json: bool) -> int:
     """Print the document, or write it, and give the exit code: 0, or 1 when the answer is none.
 
-    Raises ArgumentError or OSError for whatever is wrong with the input, before the model is loaded where it
-    can be known.
+    Raises ArgumentError or OSError for whatever is wrong with the input, before the model is loaded
+    where it can be known.
     """
     known = checked(form, schema)
     check_words([image])
@@ -52,7 +53,8 @@ def parse(image: str, form: str, question: str | None, schema: Path | None, outp
     found = read_json(answer, seen.size, seen.source_size, known) if form == "json" \
         else read_page(answer, seen.size, seen.source_size)
     if not ended:
-        found.notes.append(f"the answer has {len(tokens)} tokens and did not end there: --max-new-tokens allows more")
+        found.notes.append(f"the answer has {len(tokens)} tokens and did not end there: "
+                           "--max-new-tokens allows more")
     text = written(found, form)
     if as_json:
         print_json(facts(image, form, answer, found))
@@ -83,7 +85,8 @@ def conversation(pixels: Any, form: str, question: str | None) -> list[dict[str,
     """What the model is asked: the words that official models were trained on, or the user's own."""
     asked = question or (LINES if form == "json" else PAGE)
     system = [{"role": "system", "content": SYSTEM}] if form != "json" and question is None else []
-    return [*system, {"role": "user", "content": [{"type": "image", "image": pixels}, {"type": "text", "text": asked}]}]
+    return [*system, {"role": "user", "content": [{"type": "image", "image": pixels},
+                                                  {"type": "text", "text": asked}]}]
 
 
 def written(found: Parsed, form: str) -> str | None:
@@ -99,7 +102,8 @@ def written(found: Parsed, form: str) -> str | None:
 def facts(image: str, form: str, answer: str, found: Parsed) -> dict[str, Any]:
     """What `--json` prints."""
     document = written(found, form) if form != "json" else found.document
-    return {"image": named(image), "format": form, "valid": not found.problems, "problems": found.problems,
+    return {"image": named(image), "format": form, "valid": not found.problems,
+            "problems": found.problems,
             "notes": found.notes, "document": document, "elements": found.elements, "answer": answer}
 
 
@@ -111,5 +115,5 @@ def report(found: Parsed, answer: str) -> None:
         note(f"not what was asked for: {words}")
     if found.problems:
         said = " ".join(clean(answer).split())
-        note(f"nothing is written. The answer was: {said[:300] or '(nothing)'}" + "..." * (len(said) > 300)
-             + "  (--json has all of it)")
+        said = said[:300] + "..." * (len(said) > 300) or "(nothing)"
+        note(f"nothing is written. The answer was: {said}  (--json has all of it)")

@@ -94,7 +94,8 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], Any], mode: int = 0o644
 
 # --------------------------------------------------------------------------------------------- reading
 
-def parse_json(data: bytes, where: str, error: type[Error] = Error, limit: int = MAX_JSON) -> dict[str, Any]:
+def parse_json(data: bytes, where: str, error: type[Error] = Error, limit: int = MAX_JSON
+               ) -> dict[str, Any]:
     """A JSON object as a dict. Refuses, with `error`: other encodings than UTF-8, a key given twice,
     NaN, infinity, absurd nesting, more than `limit` bytes, anything that is no object.
     """

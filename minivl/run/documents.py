@@ -26,13 +26,16 @@ from .answers import Said
 from .brackets import LEVELS, NUMBERS
 from .grounding import settle
 
-ELEMENTS = frozenset("h1 h2 h3 h4 h5 h6 p div span table caption thead tbody tfoot tr th td ul ol li b i u s "
-                     "em strong sub sup code pre blockquote br hr img a figure figcaption".split())
+ELEMENTS = frozenset((
+    "h1", "h2", "h3", "h4", "h5", "h6", "p", "div", "span", "a", "br", "hr", "pre", "code", "blockquote",
+    "table", "caption", "thead", "tbody", "tfoot", "tr", "th", "td", "ul", "ol", "li", "img", "figure",
+    "figcaption", "b", "strong", "i", "em", "u", "s", "sub", "sup"))
 EMPTY = frozenset(("br", "hr", "img"))                     # elements that have no end
-AROUND = frozenset(("html", "body"))                       # the report's own example closes them the wrong way round
-HOLDERS = frozenset(("", "table", "thead", "tbody", "tfoot", "tr", "ul", "ol", "div"))        # blanks in them say nothing
+AROUND = frozenset(("html", "body"))  # the report's own example closes them the wrong way round
+# blanks in them say nothing
+HOLDERS = frozenset(("", "table", "thead", "tbody", "tfoot", "tr", "ul", "ol", "div"))
 UNSHOWN = frozenset(("style", "script", "head", "title"))  # what they hold is no text of the page
-KEPT = ("class", "colspan", "rowspan", "format")           # attributes besides data-bbox and data-polygon
+KEPT = ("class", "colspan", "rowspan", "format")  # attributes besides data-bbox and data-polygon
 FENCE = re.compile(r"\s*```[\w-]*[ \t]*\n(.*?)\n?[ \t]*```\s*", re.DOTALL)
 OPENED = re.compile(r"\s*```[\w-]*[ \t]*\n")
 Size = tuple[int, int]
@@ -42,8 +45,8 @@ Size = tuple[int, int]
 class Parsed:
     """What an answer comes to. document: HTML text, or a value of JSON; None where there are problems.
 
-    elements: what has a place, in order: {"kind", "box", "text"}; boxes are x0, y0, x1, y1 in pixels of the
-        picture as it came; a point is a box of two numbers
+    elements: what has a place, in order: {"kind", "box", "text"}; boxes are x0, y0, x1, y1 in pixels of
+        the picture as it came; a point is a box of two numbers
     notes: what was mended or left out; problems: why it is not what was asked for
     """
     document: Any = None
@@ -81,7 +84,8 @@ def read_page(answer: str, size: Size, source_size: Size) -> Parsed:
     page = Page(text, Places(size, source_size, found), found)
     found.elements = [{"kind": node.name, "box": box, "text": node.text} for node, box in page.placed]
     if not found.problems and not any(isinstance(part, Node) for part in page.root.parts):
-        found.problems.append("the answer must hold elements of a page, such as <p data-bbox=...>; it says: "
+        found.problems.append("the answer must hold elements of a page, such as <p data-bbox=...>; it "
+                              "says: "
                               + shown(answer))
     if not found.problems:
         body = "".join(map(_written, page.root.parts)).strip()
@@ -95,7 +99,7 @@ def unfenced(answer: str, found: Parsed) -> str:
     if block := FENCE.fullmatch(answer):
         return block[1]
     if (start := OPENED.match(answer)) and "```" not in answer[start.end():]:
-        return answer[start.end():]                          # its end is missing: what it holds shows whether it was cut
+        return answer[start.end():]  # its end is missing: what it holds shows whether it was cut
     return answer.strip()
 
 
@@ -106,7 +110,8 @@ def shown(answer: str) -> str:
 
 
 class Places:
-    """Boxes and points of an answer in pixels of the picture as it came; what lies nowhere is a problem."""
+    """Boxes and points of an answer in pixels of the picture as it came; what lies nowhere is a
+    problem."""
 
     def __init__(self, size: Size, source_size: Size, found: Parsed):
         self.size, self.source_size, self.found = size, source_size, found
@@ -139,8 +144,8 @@ class Page(HTMLParser):
         self.close()
         still = [node.name for node in self.open[1:]] + self.unshown
         if still or (tail and ">" not in tail and re.match(r"<[/!a-zA-Z]?", tail)):
-            inside = f" inside of {' in '.join(f'<{name}>' for name in reversed(still))}" if still else " within a tag"
-            found.problems.append(f"the answer ends{inside}: it was cut short")
+            inside = " in ".join(f"<{name}>" for name in reversed(still)) or "a tag"
+            found.problems.append(f"the answer ends inside of {inside}: it was cut short")
 
     # ---- what the parser meets
 
@@ -211,7 +216,8 @@ class Page(HTMLParser):
     def _points(self, numbers: list[float], tag: str) -> list[float]:
         """The corners of a polygon, x y after x y."""
         if len(numbers) < 6 or len(numbers) % 2:
-            self._problem(f"data-polygon of <{tag}> has {len(numbers)} numbers; it takes 3 corners of 2 or more")
+            self._problem(f"data-polygon of <{tag}> has {len(numbers)} numbers; it takes 3 corners of 2 "
+                          "or more")
             return []
         pairs = [self.places.placed(numbers[n:n + 2], tag) for n in range(0, len(numbers), 2)]
         return [] if None in pairs else [n for pair in pairs if pair for n in pair]

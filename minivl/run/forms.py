@@ -1,6 +1,6 @@
-"""JSON that the model has written, with boxes in pixels of the picture as it came, held against a schema.
+"""JSON that the model has written, held against a schema, its boxes in pixels of the picture as it came.
 
-    found = read_json('```json\\n[{"bbox_2d": [10, 12, 90, 30], "text_content": "Total"},]\\n```', size, source)
+    found = read_json(answer, size, source_size)      # [{"bbox_2d": [10, 12, 90, 30], "label": "x"},]
     found.document          # the same list, the box in the picture's own pixels; the comma is noted
 
 Mended is what can mean one thing alone: a fence around it, words before or after it, a comma before a
@@ -31,11 +31,12 @@ SCHEMAS = 'a schema needs the package jsonschema: pip install "minivl[schema]"'
 
 
 def read_json(answer: str, size: Size, source_size: Size, schema: Any = None) -> Parsed:
-    """An answer about a picture of `source_size`, seen at `size` (both height, width), as a value of JSON.
+    """An answer about a picture of `source_size`, seen at `size` (both height, width), as a value of
+    JSON.
 
-    Under keys such as bbox_2d and point_2d, four numbers are a box and two a point. schema: a JSON Schema
-    that the value, with these boxes, must fit. Raises ArgumentError for a schema that is none, and
-    MissingExtra without the package jsonschema; whatever the answer is, nothing is raised.
+    Under keys such as bbox_2d and point_2d, four numbers are a box and two a point. schema: a JSON
+    Schema that the value, with these boxes, must fit. Raises ArgumentError for a schema that is none,
+    and MissingExtra without the package jsonschema; whatever the answer is, nothing is raised.
     """
     check = checker(schema) if schema is not None else None
     found = Parsed()
@@ -54,14 +55,16 @@ def _bracketed(answer: str, found: Parsed) -> str:
     """The part of an answer that is its JSON: what stands in brackets, when it is one piece."""
     blocks = FENCED.findall(answer)
     if len(blocks) > 1:
-        found.problems.append(f"the answer must be one piece of JSON; it has {len(blocks)} blocks of code")
+        found.problems.append(f"the answer must be one piece of JSON; it has {len(blocks)} blocks of "
+                              "code")
         return ""
     text = blocks[0] if blocks else unfenced(answer, found)
     pieces, whole = outermost(text)
     if not pieces:
         found.problems.append(f"the answer must be JSON, an object or a list; it says: {shown(answer)}")
     elif not whole:
-        found.problems.append("the answer ends before its brackets and quotes are closed: it was cut short")
+        found.problems.append("the answer ends before its brackets and quotes are closed: it was cut "
+                              "short")
     elif len(pieces) > 1:
         found.problems.append(f"the answer must be one piece of JSON; it has {len(pieces)}")
     if found.problems:
@@ -73,8 +76,8 @@ def _bracketed(answer: str, found: Parsed) -> str:
 
 
 def outermost(text: str) -> tuple[list[tuple[int, int]], bool]:
-    """Where each outermost pair of brackets begins and ends, and whether the last is closed. Quotes count
-    inside of brackets alone: around them is prose."""
+    """Where each outermost pair of brackets begins and ends, and whether the last is closed. Quotes
+    count inside of brackets alone: around them is prose."""
     pieces: list[tuple[int, int]] = []
     at = 0
     while first := OPEN.search(text, at):
@@ -115,7 +118,8 @@ def _value(text: str, found: Parsed) -> Any:
 
 
 def _pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object. Raises ValueError for a key that is given twice: readers disagree on which one counts."""
+    """An object. Raises ValueError for a key that is given twice: readers disagree on which one
+    counts."""
     if len(found := dict(items)) < len(items):
         raise ArgumentError("a key is given twice in one object")
     return found
@@ -139,8 +143,10 @@ def _placed(value: Any, places: Places, found: Parsed) -> Any:
         return [_placed(one, places, found) for one in value]
     if not isinstance(value, dict):
         return value
-    label = next((value[key] for key in value if plain(key) in LABELS and isinstance(value[key], str)), "")
-    return {key: _place(one, key, label, places, found) if plain(key) in PLACES else _placed(one, places, found)
+    label = next((value[key] for key in value if plain(key) in LABELS and isinstance(value[key], str)),
+                 "")
+    return {key: _place(one, key, label, places, found) if plain(key) in PLACES
+            else _placed(one, places, found)
             for key, one in value.items()}
 
 
@@ -163,8 +169,8 @@ def _place(value: Any, key: str, label: str, places: Places, found: Parsed) -> A
 # ---- a schema --------------------------------------------------------------------------------------
 
 def checker(schema: Any) -> Any:
-    """What gives the violations of a schema, as lines. Nothing is fetched: a schema that refers to another
-    place is refused when that is met. Raises ArgumentError and MissingExtra."""
+    """What gives the violations of a schema, as lines. Nothing is fetched: a schema that refers to
+    another place is refused when that is met. Raises ArgumentError and MissingExtra."""
     try:
         from jsonschema.exceptions import SchemaError
         from jsonschema.validators import validator_for
@@ -179,13 +185,15 @@ def checker(schema: Any) -> Any:
         kind.check_schema(schema)
     except SchemaError as error:
         raise ArgumentError(f"the schema is none: {error.message} (at {error.json_path})") from None
-    registry: Any = Registry()                       # an empty one, or jsonschema would fetch what is referred to
+    registry: Any = Registry()  # an empty one, or jsonschema would fetch what is referred to
 
     def violations(value: Any) -> list[str]:
         try:
-            errors = sorted(kind(schema, registry=registry).iter_errors(value), key=lambda one: one.json_path)
+            errors = sorted(kind(schema, registry=registry).iter_errors(value),
+                            key=lambda one: one.json_path)
         except Unresolvable as error:
-            raise ArgumentError(f"the schema refers to {error.ref}, which is not in it; put it under $defs") from None
+            raise ArgumentError(f"the schema refers to {error.ref}, which is not in it; put it under "
+                                "$defs") from None
         told = [f"{error.json_path}: {shown(error.message)}" for error in errors[:MOST_SHOWN]]
         more = len(errors) - len(told)
         return told + [f"and {more} more"] * bool(more)

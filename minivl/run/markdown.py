@@ -1,5 +1,5 @@
-"""A page that was read (`documents.py`) as Markdown: headings, paragraphs, lists, tables, code, and a comment
-where a picture stands.
+"""A page that was read (`documents.py`) as Markdown: headings, paragraphs, lists, tables, code, and a
+comment where a picture stands.
 
 What Markdown has no form for is written as its text. Read next: `documents.py`.
 """
@@ -12,6 +12,7 @@ from .documents import Node
 
 SIGNS = re.compile(r"([\\`*_<>\[\]|#])")
 BEGINS = re.compile(r"^(\s*)([-+]|\d+[.)])(?=\s)")            # what would begin a list
+INLINE = ("b", "strong", "i", "em", "s", "code", "span", "a", "sub", "sup", "u", "br")
 AROUND = {"b": "**", "strong": "**", "i": "*", "em": "*", "s": "~~", "code": "`"}
 
 
@@ -25,7 +26,7 @@ def _blocks(node: Node) -> list[str]:
     found: list[str] = []
     line = ""
     for part in node.parts:
-        if isinstance(part, str) or part.name in AROUND or part.name in ("span", "a", "sub", "sup", "u", "br"):
+        if isinstance(part, str) or part.name in INLINE:
             line += _inline(part)
         else:
             found += [*_plain(line), *_block(part)]
@@ -52,15 +53,16 @@ def _block(node: Node) -> list[str]:
     if node.name == "hr":
         return ["---"]
     blocks = _blocks(node)
-    return ["> " + line.replace("\n", "\n> ") for line in blocks] if node.name == "blockquote" else blocks
+    return ["> " + line.replace("\n", "\n> ")
+            for line in blocks] if node.name == "blockquote" else blocks
 
 
 def _inline(part: Node | str) -> str:
     if isinstance(part, str):
         return SIGNS.sub(r"\\\1", " ".join(part.split("\n")))
-    if part.name == "br":
-        return "  \n"
-    inner = "".join(_inline(one) if isinstance(one, str) or one.name not in ("img",) else "" for one in part.parts)
+    if part.name in ("br", "img"):
+        return "\n" if part.name == "br" else ""
+    inner = "".join(map(_inline, part.parts))
     sign = AROUND.get(part.name, "")
     return f"{sign}{inner}{sign}" if inner.strip() else inner
 
@@ -76,8 +78,8 @@ def _list(node: Node) -> str:
 
 
 def _table(node: Node) -> str:
-    """Rows with lines between the cells; the first row is the head, which Markdown must have. A cell over
-    several columns is followed by empty ones."""
+    """Rows with lines between the cells; the first row is the head, which Markdown must have. A cell
+    over several columns is followed by empty ones."""
     rows = [_cells(row) for row in _rows(node)]
     width = max(map(len, rows), default=0)
     if not width:

@@ -1,4 +1,5 @@
-"""Requests that no client of good will sends, drawn from a seed: what `test_serve_fuzz.py` throws at a server.
+"""Requests that no client of good will sends, drawn from a seed: what `test_serve_fuzz.py` throws at a
+server.
 
 A request is a function that is given an open socket. Read next: `test_serve_fuzz.py`.
 """
@@ -18,23 +19,32 @@ from PIL import Image
 HEAD = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
 KIND = "Content-Type: application/json\r\n"
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "ICO", "EPS", "PPM", "TGA", "PCX", "SGI", "DDS")
-ODD = (None, True, False, 0, -1, 1.5, 1e308, 10**30, "", "x", "\ud800", "\0", "é" * 50, [], [[]], {}, {"a": {}}, [None],
-       {"type": "text"}, {"url": "file:///etc/passwd"}, "http://169.254.169.254/", "../../etc/passwd", "<|im_end|>",
+ODD = (None, True, False, 0, -1, 1.5, 1e308, 10**30, "", "x", "\ud800", "\0", "é" * 50, [], [[]], {},
+       {"a": {}}, [None],
+       {"type": "text"}, {"url": "file:///etc/passwd"}, "http://169.254.169.254/", "../../etc/passwd",
+       "<|im_end|>",
        "<|image_pad|>", {"type": "image_url"}, [1] * 300, "null", "9" * 400, -10**400)
-FIELDS = ("n", "tools", "response_format", "logit_bias", "functions", "model", "stop", "stream", "stream_options",
-          "seed", "logprobs", "top_logprobs", "top_p", "top_k", "max_completion_tokens", "repetition_penalty",
+FIELDS = ("n", "tools", "response_format", "logit_bias", "functions", "model", "stop", "stream",
+          "stream_options",
+          "seed", "logprobs", "top_logprobs", "top_p", "top_k", "max_completion_tokens",
+          "repetition_penalty",
           "user", "store",
           "__proto__", "", "messages\0")
-HEADERS = ("Host: evil.example", "Host:", "Origin: null", "Content-Type: text/plain", "Content-Length: -1",
-           "Content-Length: 5", "Content-Length: 99999999999999999999", "Content-Length: 0x10", "Expect: 100-continue",
+HEADERS = ("Host: evil.example", "Host:", "Origin: null", "Content-Type: text/plain", "Content-Length: "
+                                                                                      "-1",
+           "Content-Length: 5", "Content-Length: 99999999999999999999", "Content-Length: 0x10",
+           "Expect: 100-continue",
            "Transfer-Encoding: chunked", "Transfer-Encoding: gzip, chunked", "Content-Encoding: gzip",
-           "Connection: upgrade\r\nUpgrade: websocket", "Connection: close", "X: " + "y" * 40_000, "X: \x00", "é: é",
-           "Authorization: Basic x", "Range: bytes=0-", " folded: header", "Cookie: " + "a=b; " * 500, "no colon")
+           "Connection: upgrade\r\nUpgrade: websocket", "Connection: close", "X: " + "y" * 40_000,
+           "X: \x00", "é: é",
+           "Authorization: Basic x", "Range: bytes=0-", " folded: header", "Cookie: " + "a=b; " * 500,
+           "no colon")
 
 
 def question(rng, content=None):
     """A body that is in order."""
-    return {"messages": [{"role": "user", "content": content or "How many?"}], "max_tokens": rng.randint(1, 4),
+    return {"messages": [{"role": "user", "content": content or "How many?"}],
+            "max_tokens": rng.randint(1, 4),
             "temperature": rng.choice([0, 1, 2]), "stream": rng.random() < 0.3}
 
 
@@ -48,7 +58,7 @@ def picture(rng):
     height, width = rng.choice([(30, 40), (1, 1), (60, 3), (1, 300), (90, 90)])
     file = io.BytesIO()
     pixels = np.random.default_rng(rng.randint(0, 99)).integers(0, 256, (height, width, 3), np.uint8)
-    with suppress(Exception):                                  # of many pairs of format and mode there is none
+    with suppress(Exception):  # of many pairs of format and mode there is none
         Image.fromarray(pixels).convert(mode).save(file, rng.choice(FORMATS))
     return file.getvalue() or bytes(pixels)
 
@@ -67,7 +77,8 @@ def spoilt(rng, data):
     if how == 3:
         return bytes(data) * 2
     if how == 4:
-        data[at:at] = rng.choice([b"[" * 5000, b'{"a":' * 5000, b"\0" * 9, b"\xff\xfe", b"NaN", b"1" * 6000, b'"',
+        data[at:at] = rng.choice([b"[" * 5000, b'{"a":' * 5000, b"\0" * 9, b"\xff\xfe", b"NaN",
+                                  b"1" * 6000, b'"',
                                   b"//"])
     return bytes(data)
 
@@ -83,7 +94,8 @@ def replaced(rng, value):
     return rng.choice(ODD)
 
 
-# ---- the kinds ---------------------------------------------------------------------------------------------
+# ---- the kinds
+# ---------------------------------------------------------------------------------------------
 
 def plain(rng, body, head=HEAD, kind=KIND):
     """The bytes of a request with this body."""
@@ -112,7 +124,8 @@ def wrong_types(rng):
 def nested(rng):
     depth, (left, right) = rng.choice([10, 900, 50_000]), rng.choice([("[", "]"), ('{"a":', "}")])
     inner = left * depth + "1" + right * depth
-    return plain(rng, rng.choice(['{"messages":%s}', '{"messages":[{"role":"user","content":%s}]}', "%s"])
+    return plain(rng, rng.choice(['{"messages":%s}', '{"messages":[{"role":"user","content":%s}]}',
+                                  "%s"])
                  .replace("%s", inner).encode())
 
 
@@ -135,13 +148,17 @@ def media(rng):
     url = url_of(data, rng.choice(["png", "jpeg", "svg+xml", "x", ""]))
     url = rng.choice([url, url, url, url[:-3], url.replace(";base64", ""), url + "é", "data:,", "data:",
                       "data:;base64,"])
-    item = rng.choice([{"type": "image_url", "image_url": {"url": url}}, {"type": "image_url", "image_url": url},
-                       {"type": "image", "image": url}, {"type": "video", "video": [url] * rng.choice([1, 2, 70])},
-                       {"type": "video_url", "video_url": {"url": url}}, {"type": "input_image", "image_url": url}])
+    item = rng.choice([{"type": "image_url", "image_url": {"url": url}},
+                       {"type": "image_url", "image_url": url},
+                       {"type": "image", "image": url},
+                       {"type": "video", "video": [url] * rng.choice([1, 2, 70])},
+                       {"type": "video_url", "video_url": {"url": url}},
+                       {"type": "input_image", "image_url": url}])
     item = item if rng.random() < 0.7 else {**item, rng.choice(
         ["min_pixels", "max_pixels", "resized_height", "fps", "total_pixels", "detail"]):
         rng.choice([1, 10**9, 0.5, "x"])}
-    return plain(rng, question(rng, [item] * rng.choice([1, 1, 2, 70]) + [{"type": "text", "text": "What?"}]))
+    return plain(rng, question(rng, [item] * rng.choice([1, 1, 2, 70]) + [{"type": "text",
+                                                                           "text": "What?"}]))
 
 
 def bomb(rng):
@@ -149,21 +166,24 @@ def bomb(rng):
     side = rng.choice([3_000, 9_000, 12_000])
     Image.new("1", (side, side)).save(file, "PNG")
     data = bytearray(file.getvalue())
-    if rng.random() < 0.5:                                       # the header says more than any picture has
+    if rng.random() < 0.5:  # the header says more than any picture has
         data[16:24] = b"\x7f\xff\xff\xff" * 2
     return plain(rng, question(rng, [{"type": "image_url", "image_url": {"url": url_of(data)}}]))
 
 
 def odd_headers(rng):
     lines = "".join(f"{rng.choice(HEADERS)}\r\n" for _ in range(rng.randint(1, 3)))
-    head = rng.choice([HEAD, HEAD, "POST /v1/chat/completions HTTP/1.1\r\n", "POST /v1/chat/completions HTTP/1.0\r\n"])
+    head = rng.choice([HEAD, HEAD, "POST /v1/chat/completions HTTP/1.1\r\n", "POST /v1/chat/completions "
+                                                                             "HTTP/1.0\r\n"])
     return plain(rng, question(rng), head + lines, rng.choice([KIND, ""]))
 
 
 def odd_lines(rng):
-    method = rng.choice(["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE", "CONNECT", "PRI", "post", "\0",
+    method = rng.choice(["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE", "CONNECT", "PRI", "post",
+                         "\0",
                          "G" * 9000])
-    path = rng.choice(["/", "/v1/models", "/v1/models/../x", "/health", "//", "/v1/chat/completions/", "*", "/%00",
+    path = rng.choice(["/", "/v1/models", "/v1/models/../x", "/health", "//", "/v1/chat/completions/",
+                       "*", "/%00",
                        "/%ff",
                        "http://localhost/health", "/" + "a" * 40_000, "/health?x=" + "y" * 999, "/é"])
     version = rng.choice(["HTTP/1.1", "HTTP/1.0", "HTTP/2.0", "HTTP/9", "", "\x16\x03\x01"])
@@ -184,11 +204,12 @@ def pipelined(rng):
     return b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3 + in_order(rng) + garbage(rng)
 
 
-KINDS = (in_order, malformed, malformed, wrong_types, wrong_types, wrong_types, nested, huge, media, media, media, bomb,
+KINDS = (in_order, malformed, malformed, wrong_types, wrong_types, wrong_types, nested, huge, media,
+         media, media, bomb,
          odd_headers, odd_headers, odd_lines, chunked, garbage, pipelined)
 
 
-UNSURE = (odd_headers, odd_lines, chunked, garbage, pipelined)           # the server may wait for more of them
+UNSURE = (odd_headers, odd_lines, chunked, garbage, pipelined)  # the server may wait for more of them
 
 
 def drawn(seed):
@@ -200,11 +221,11 @@ def drawn(seed):
 
 
 def send(port, data, how, seconds, seed):
-    """What came back; None where the request was never whole, or nobody listened. Raises TimeoutError where
-    nothing came in time."""
+    """What came back; None where the request was never whole, or nobody listened. Raises TimeoutError
+    where nothing came in time."""
     rng = random.Random(seed)
     with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
-        with suppress(ConnectionError):                     # the server may have had enough before it is all sent
+        with suppress(ConnectionError):  # the server may have had enough before it is all sent
             if how == "cut off":
                 return client.sendall(data[:rng.randrange(len(data))])
             parts = [data[:9], data[9:30], data[30:31], data[31:]] if how == "slow" else [data]

@@ -1,4 +1,5 @@
-"""`minivl chat`: lines of a script go in, answers come out, and the turns are those that `vlm.chat` would have.
+"""`minivl chat`: lines of a script go in, answers come out, and the turns are those that `vlm.chat`
+would have.
 """
 
 import base64
@@ -41,13 +42,15 @@ def assistant(text):
 
 def chat(*lines, words=(), code=0):
     """(stdout, stderr) of a script."""
-    result = CliRunner().invoke(cli.app, ["chat", "--temperature", "0", *words], input="".join(f"{x}\n" for x in lines))
+    result = CliRunner().invoke(cli.app, ["chat", "--temperature", "0", *words],
+                                input="".join(f"{x}\n" for x in lines))
     assert result.exit_code == code, (result.exit_code, result.stdout, result.stderr)
     assert "Traceback" not in result.stderr
     return result.stdout, result.stderr
 
 
-# ---- lines -------------------------------------------------------------------------------------------------
+# ---- lines
+# -------------------------------------------------------------------------------------------------
 
 def read(*lines):
     left = list(lines)
@@ -76,27 +79,32 @@ def test_paths_before_a_question_are_pictures(tmp_path):
     assert paths_first(odd.as_uri() + "  is it?") == ([odd.as_uri()], "is it?")
     data = "data:image/png;base64,AAAA"
     assert paths_first(f"{data} is it?") == ([data], "is it?")
-    for line in ("what is a.png?", f"{tmp_path}/notes.txt says?", f"{tmp_path} has?", "it's", "'open", "a\0b",
+    for line in ("what is a.png?", f"{tmp_path}/notes.txt says?", f"{tmp_path} has?", "it's", "'open",
+                 "a\0b",
                  "x" * 9000, f"what is {PICTURE}"):
         assert paths_first(line) == ([], line)
 
 
-# ---- turns -------------------------------------------------------------------------------------------------
+# ---- turns
+# -------------------------------------------------------------------------------------------------
 
 def test_a_script_is_answered_turn_by_turn(vlm):
     first = vlm.chat([user(Path(PICTURE), "Describe the image.")], temperature=0)
     before = [user(Path(PICTURE), "Describe the image."), assistant(first)]
     second = vlm.chat([*before, user("What colour is it?")], temperature=0)
     third = vlm.chat([user("How many?")], temperature=0)
-    out, err = chat(f"/picture {PICTURE}", "Describe the image.", "What colour is it?", "/reset", "How many?")
+    out, err = chat(f"/picture {PICTURE}", "Describe the image.", "What colour is it?", "/reset",
+                    "How many?")
     assert out == f"{first}\n{second}\n{third}\n" and "203 x 150" in err
-    assert chat("Describe the image.", words=[PICTURE])[0] == chat(f"{PICTURE} Describe the image.")[0] == f"{first}\n"
+    assert chat("Describe the image.", words=[PICTURE])[0] == f"{first}\n"
+    assert chat(f"{PICTURE} Describe the image.")[0] == f"{first}\n"
 
 
 def test_rows_of_earlier_turns_are_reused_and_change_nothing(vlm):
     talk = Talk(vlm, Way(24, 0))
     talk.show(PICTURE)
-    said = ["".join(talk.ask(question)) for question in ("Describe the image.", "What colour is it?", "How many?")]
+    said = ["".join(talk.ask(question)) for question in ("Describe the image.", "What colour is it?",
+                                                         "How many?")]
     assert talk.known.reused > len(vlm.prepare(talk.messages[:1]).input_ids)
     for n, answer in enumerate(said):
         assert vlm.chat(talk.messages[:2 * n + 1], 24, temperature=0) == answer
@@ -128,8 +136,10 @@ def test_a_video_is_shown(vlm, tmp_path):
 
 def test_what_is_refused_ends_nothing(vlm, tmp_path):
     (tmp_path / "bad.png").write_text("not a picture")
-    out, err = chat("/nothing", "/picture", "/picture none.png", "/trace a.safetensors", "/save", "/save a.txt",
-                    f"/load {tmp_path}/none.json", f"{tmp_path}/bad.png is it?", f"/explore {tmp_path}/a.html",
+    out, err = chat("/nothing", "/picture", "/picture none.png", "/trace a.safetensors", "/save",
+                    "/save a.txt",
+                    f"/load {tmp_path}/none.json", f"{tmp_path}/bad.png is it?",
+                    f"/explore {tmp_path}/a.html",
                     "How many?", code=2)
     assert out == vlm.chat([user("How many?")], temperature=0) + "\n"
     for said in ("no command /nothing", "/picture needs", "none.png", "no turn", "/save needs", ".json",
@@ -152,7 +162,8 @@ def test_ctrl_c_stops_the_answer_alone(vlm, monkeypatch):
     monkeypatch.setattr(minivl.VLM, "tokens", stopped)
     out, err = chat(f"{PICTURE} Describe the image.", "What colour is it?")
     first, second, end = out.split("\n")
-    assert first and whole.startswith(first) and first != whole and second and end == "" and "stopped" in err
+    assert first and whole.startswith(first) and first != whole
+    assert second and end == "" and "stopped" in err
     monkeypatch.undo()
     turn = [user(Path(PICTURE), "Describe the image."), assistant(first), user("What colour is it?")]
     assert second == vlm.chat(turn, temperature=0)
@@ -169,7 +180,8 @@ def test_in_a_terminal_ctrl_c_ends_no_program_and_ctrl_d_does():
     said = b""
 
     def until(words, typed=b""):
-        """Wait for words, typing again each second: a key that comes while the line is set up is lost."""
+        """Wait for words, typing again each second: a key that comes while the line is set up is
+        lost."""
         nonlocal said
         end = time.monotonic() + 120
         while words not in said:
@@ -189,7 +201,8 @@ def test_in_a_terminal_ctrl_c_ends_no_program_and_ctrl_d_does():
     os.close(terminal)
 
 
-# ---- the last turn, and files ------------------------------------------------------------------------------
+# ---- the last turn, and files
+# ------------------------------------------------------------------------------
 
 def test_the_last_turn_becomes_a_trace_and_a_page(vlm, tmp_path):
     trace, page = tmp_path / "turn.safetensors", tmp_path / "turn.html"
@@ -197,7 +210,8 @@ def test_the_last_turn_becomes_a_trace_and_a_page(vlm, tmp_path):
     first, answer, _ = out.split("\n")
     with Trace(trace) as found:
         ids = found.arrays("prompt.expand")[0]
-    turns = [user("How many?"), assistant(first), user(Path(PICTURE), "Describe the image."), assistant(answer)]
+    turns = [user("How many?"), assistant(first), user(Path(PICTURE), "Describe the image."),
+             assistant(answer)]
     assert np.array_equal(ids, vlm.prepare(turns).input_ids)
     assert answer.split()[-1] in page.read_text(encoding="utf-8")
 
@@ -211,7 +225,8 @@ def test_a_page_of_drawn_tokens_has_the_tokens_that_were_drawn(vlm, tmp_path, mo
     for question in ("Describe the image.", "Describe it otherwise.", "Again."):
         "".join(talk.ask(question))
         assert talk.explore(tmp_path / "a.html") is None and runs[-1].written == talk.written
-    assert talk.messages[3]["content"] != vlm.chat(talk.messages[:3], 10, temperature=0)      # drawn, not the likeliest
+    # drawn, not the likeliest
+    assert talk.messages[3]["content"] != vlm.chat(talk.messages[:3], 10, temperature=0)
     talk.written[1] += 1
     assert talk.explore(tmp_path / "a.html") == 1
 
@@ -228,7 +243,8 @@ def test_a_saved_conversation_goes_on_as_if_nothing_had_been(vlm, tmp_path):
 @pytest.mark.parametrize("text", [
     "", "[]", "{}", '{"messages": []}', '{"messages": [{"role": "user", "content": "a"}], "more": 1}',
     '{"messages": [{"role": "user", "content": [{"type": "image", "image": "/etc/passwd"}]}]}',
-    '{"messages": [{"role": "user", "content": [{"type": "image", "image": "data:image/png;base64,AAAA"}]}]}'])
+    '{"messages": [{"role": "user", "content": [{"type": "image", "image": '
+    '"data:image/png;base64,AAAA"}]}]}'])
 def test_a_file_that_save_did_not_write_is_refused(vlm, tmp_path, text):
     (tmp_path / "talk.json").write_text(text)
     talk = Talk(vlm, Way(4, 0))

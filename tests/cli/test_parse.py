@@ -1,4 +1,5 @@
-"""`minivl parse`, end to end: the embedded model's own answers, and answers written here in its place."""
+"""`minivl parse`, end to end: the embedded model's own answers, and answers written here in its
+place."""
 
 import json
 
@@ -46,12 +47,14 @@ def test_the_embedded_model_is_asked_whatever_it_says():
 
 
 def test_each_form_is_printed_and_asked_for_in_the_official_words(says):
-    asked = says('<p data-bbox="0 0 196 140">Hello <b>you</b></p>')        # the whole picture, as the model sees it
+    # the whole picture, as the model sees it
+    asked = says('<p data-bbox="0 0 196 140">Hello <b>you</b></p>')
     assert '<p data-bbox="0 0 203 150">Hello <b>you</b></p>' in parse(PICTURE)[0]
     assert parse(PICTURE, "--format", "markdown")[0] == "Hello **you**\n"
     assert all(PAGE in one and SYSTEM in one for one in asked)
     says('[{"bbox_2d": [0, 0, 196, 140], "text_content": "é"}]')
-    assert json.loads(parse(PICTURE, "--format", "json")[0]) == [{"bbox_2d": [0, 0, 203, 150], "text_content": "é"}]
+    assert json.loads(parse(PICTURE, "--format", "json")[0]) == [{"bbox_2d": [0, 0, 203, 150],
+                                                                  "text_content": "é"}]
     assert LINES in asked[-1] and SYSTEM not in asked[-1]
     parse(PICTURE, "--format", "json", "--question", "Something else?")
     assert "Something else?" in asked[-1] and LINES not in asked[-1]
@@ -60,10 +63,13 @@ def test_each_form_is_printed_and_asked_for_in_the_official_words(says):
 def test_a_cut_answer_writes_nothing_and_says_so(says, tmp_path):
     says('[{"bbox_2d": [0, 0, 196, 140], "text_con', ended=False)
     out, err = parse(PICTURE, "--format", "json", "-o", tmp_path / "a.json", code=1)
-    assert out == "" and "cut short" in err and "--max-new-tokens" in err and not list(tmp_path.iterdir())
+    assert out == "" and "cut short" in err and "--max-new-tokens" in err
+    assert not list(tmp_path.iterdir())
     document = json.loads(parse(PICTURE, "--format", "json", "--json", code=1)[0])
-    assert document["valid"] is False and document["document"] is None and document["answer"].startswith('[{"bbox_2d"')
-    assert document.keys() == {"image", "format", "valid", "problems", "notes", "document", "elements", "answer"}
+    assert document["valid"] is False and document["document"] is None
+    assert document["answer"].startswith('[{"bbox_2d"')
+    assert document.keys() == {"image", "format", "valid", "problems", "notes", "document", "elements",
+                               "answer"}
 
 
 def test_a_file_is_written_and_a_schema_held(says, tmp_path):
@@ -81,8 +87,10 @@ def test_wrong_words_are_refused_before_the_model_is_asked(monkeypatch, tmp_path
     monkeypatch.setattr(minivl.VLM, "tokens", None)
     (tmp_path / "a.json").write_text("{")
     (tmp_path / "b.json").write_text('{"type": 5}')
-    for words in (["--format", "pdf"], ["--schema", tmp_path / "b.json"], ["--format", "json", "--schema", tmp_path / "a.json"],
-                  ["--format", "json", "--schema", tmp_path / "b.json"], ["-o", tmp_path / "none" / "a.html"],
+    for words in (["--format", "pdf"], ["--schema", tmp_path / "b.json"],
+                  ["--format", "json", "--schema", tmp_path / "a.json"],
+                  ["--format", "json", "--schema", tmp_path / "b.json"],
+                  ["-o", tmp_path / "none" / "a.html"],
                   ["--format", "json", "--schema", tmp_path / "none.json"]):
         out, err = parse(PICTURE, *words, code=2)
         assert out == "" and err.count("\n") == 1

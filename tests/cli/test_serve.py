@@ -1,6 +1,8 @@
-"""`minivl serve`: its test is the official client of the protocol, and the client that `minivl triage --url` asks with.
+"""`minivl serve`: its test is the official client of the protocol, and the client that `minivl triage
+--url` asks with.
 
-Expected answers are those of `vlm.generate` and of scores in one pass; a server must change nothing of them.
+Expected answers are those of `vlm.generate` and of scores in one pass; a server must change nothing of
+them.
 """
 
 import base64
@@ -69,21 +71,25 @@ def greedy(vlm, question, most=32):
 
 
 def ask(client, messages, **options):
-    return client.chat.completions.create(model="tiny", messages=messages, **{"temperature": 0, **options})
+    return client.chat.completions.create(model="tiny", messages=messages,
+                                          **{"temperature": 0, **options})
 
 
-# ---- answers -----------------------------------------------------------------------------------------------
+# ---- answers
+# -----------------------------------------------------------------------------------------------
 
 def test_an_answer_is_the_models_own_with_its_scores(client, vlm):
     inputs, ids, text = greedy(vlm, "Describe the image.")
     found = ask(client, about("Describe the image."), logprobs=True, top_logprobs=3)
     choice, stop = found.choices[0], vlm.generation.eos_token_ids
-    assert choice.message.content == text and choice.message.role == "assistant" and choice.finish_reason == "stop"
-    assert found.usage.prompt_tokens == len(inputs.input_ids) and found.usage.completion_tokens == len(ids)
+    assert choice.message.content == text and choice.message.role == "assistant"
+    assert choice.finish_reason == "stop" and found.usage.completion_tokens == len(ids)
+    assert found.usage.prompt_tokens == len(inputs.input_ids)
     rows = log_softmax(vlm.on("float64", "definition").logits(inputs, ids).astype(np.float64))
     said = [(bytes(one.bytes), one.logprob) for one in choice.logprobs.content]
     assert [data for data, _ in said] == [vlm.tokenizer.bytes_of(id) for id in ids if id not in stop]
-    np.testing.assert_allclose([n for _, n in said], [row[id] for row, id in zip(rows, ids, strict=True)][:len(said)],
+    np.testing.assert_allclose([n for _, n in said],
+                               [row[id] for row, id in zip(rows, ids, strict=True)][:len(said)],
                                atol=1e-3)
     for one, row in zip(choice.logprobs.content, rows, strict=False):
         best = np.sort(row)[::-1][:3]
@@ -92,14 +98,16 @@ def test_an_answer_is_the_models_own_with_its_scores(client, vlm):
 
 def test_a_stream_is_the_same_answer_in_pieces_and_then_counted(client, vlm):
     _, ids, text = greedy(vlm, "Describe the image.")
-    chunks = list(ask(client, about("Describe the image."), stream=True, stream_options={"include_usage": True},
+    chunks = list(ask(client, about("Describe the image."), stream=True,
+                      stream_options={"include_usage": True},
                       logprobs=True))
     *parts, last = chunks
     assert "".join(one.choices[0].delta.content or "" for one in parts) == text and len(parts) > 3
     assert parts[0].choices[0].delta.role == "assistant" and parts[-1].choices[0].finish_reason == "stop"
     assert last.choices == [] and last.usage.completion_tokens == len(ids)
     assert len({one.id for one in chunks}) == 1 and not any(one.usage for one in parts)
-    tokens = [token for one in parts if one.choices[0].logprobs for token in one.choices[0].logprobs.content]
+    tokens = [token for one in parts if one.choices[0].logprobs
+              for token in one.choices[0].logprobs.content]
     assert b"".join(bytes(one.bytes) for one in tokens).decode() == text
     assert all(one.usage is None for one in ask(client, about("Describe the image."), stream=True))
 
@@ -107,9 +115,11 @@ def test_a_stream_is_the_same_answer_in_pieces_and_then_counted(client, vlm):
 def test_an_answer_is_cut_at_its_length_and_at_a_stop(client, vlm):
     _, _, text = greedy(vlm, "Describe the image.")
     found = ask(client, about("Describe the image."), max_tokens=2)
-    assert found.choices[0].finish_reason == "length" and text.startswith(found.choices[0].message.content)
+    assert found.choices[0].finish_reason == "length"
+    assert text.startswith(found.choices[0].message.content)
     assert found.usage.completion_tokens == 2 and len(found.choices[0].message.content) < len(text)
-    assert ask(client, about("Describe the image."), max_completion_tokens=2).usage.completion_tokens == 2
+    assert ask(client, about("Describe the image."),
+               max_completion_tokens=2).usage.completion_tokens == 2
     for stop in (text[4:7], [text[4:7], "never said"]):
         found = ask(client, about("Describe the image."), stop=stop)
         assert found.choices[0].message.content == text[:4] and found.choices[0].finish_reason == "stop"
@@ -139,7 +149,8 @@ def test_history_and_several_pictures_go_in(client, vlm):
 
 
 def test_models_and_health(client, url):
-    assert [one.id for one in client.models.list()] == ["tiny"] and client.models.retrieve("tiny").id == "tiny"
+    assert [one.id for one in client.models.list()] == ["tiny"]
+    assert client.models.retrieve("tiny").id == "tiny"
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("gpt")
     assert json.loads(call(url, "GET", "/health")[1]) == {"status": "ok", "asked": 0}
@@ -151,10 +162,11 @@ def test_the_triage_of_its_answers_says_healthy(url, tmp_path):
     result = CliRunner().invoke(cli.app, words)
     assert result.exit_code == 0, result.output
     rows = [json.loads(line) for line in (tmp_path / "served.jsonl").read_text().splitlines()]
-    assert len(rows) == 10 and all("logprobs" in row for row in rows)       # the question with a video too
+    assert len(rows) == 10 and all("logprobs" in row for row in rows)  # the question with a video too
 
 
-# ---- refusals ----------------------------------------------------------------------------------------------
+# ---- refusals
+# ----------------------------------------------------------------------------------------------
 
 def call(url, method, path, body=b"", headers=None, port=None):
     """(status, body) of a request by hand."""
@@ -178,25 +190,32 @@ def refused(url, status, code=None, **fields):
 
 
 @pytest.mark.parametrize(("field", "value"), [
-    ("n", 2), ("n", True), ("response_format", {"type": "json_object"}), ("tools", [{}]), ("logit_bias", {"1": 1}),
-    ("frequency_penalty", 0.5), ("functions", []), ("reasoning_effort", "low"), ("audio", {}), ("anything", 1)])
+    ("n", 2), ("n", True), ("response_format", {"type": "json_object"}), ("tools", [{}]),
+    ("logit_bias", {"1": 1}),
+    ("frequency_penalty", 0.5), ("functions", []), ("reasoning_effort", "low"), ("audio", {}),
+    ("anything", 1)])
 def test_what_is_not_done_is_refused_by_name(url, field, value):
     assert field in refused(url, 400, **{field: value})
 
 
 @pytest.mark.parametrize("fields", [
-    {"n": 1}, {"response_format": {"type": "text"}}, {"frequency_penalty": 0.0}, {"logit_bias": {}}, {"user": "me"},
-    {"stop": None}, {"tools": []}, {"seed": 0}, {"temperature": 0, "top_p": 0.5}, {"model": "tiny"}, {"top_k": 3}])
+    {"n": 1}, {"response_format": {"type": "text"}}, {"frequency_penalty": 0.0}, {"logit_bias": {}},
+    {"user": "me"},
+    {"stop": None}, {"tools": []}, {"seed": 0}, {"temperature": 0, "top_p": 0.5}, {"model": "tiny"},
+    {"top_k": 3}])
 def test_what_asks_for_nothing_is_taken(url, fields):
     body = {"messages": [{"role": "user", "content": "How many?"}], "max_tokens": 1, **fields}
     assert call(url, "POST", "/v1/chat/completions", json.dumps(body).encode())[0] == 200
 
 
 @pytest.mark.parametrize(("field", "value"), [
-    ("max_tokens", 0), ("max_tokens", 5000), ("max_tokens", 1.5), ("max_tokens", "1"), ("temperature", -1),
-    ("temperature", 1e-9), ("temperature", True), ("temperature", 10**400), ("top_p", 0), ("top_p", 1.5), ("seed", -1),
+    ("max_tokens", 0), ("max_tokens", 5000), ("max_tokens", 1.5), ("max_tokens", "1"),
+    ("temperature", -1),
+    ("temperature", 1e-9), ("temperature", True), ("temperature", 10**400), ("top_p", 0), ("top_p", 1.5),
+    ("seed", -1),
     ("stop", ""), ("stop", ["a"] * 9), ("stop", 5), ("stream", 1), ("logprobs", 3), ("top_logprobs", 2),
-    ("stream_options", {"include_usage": True}), ("stream_options", []), ("messages", []), ("messages", "hello"),
+    ("stream_options", {"include_usage": True}), ("stream_options", []), ("messages", []),
+    ("messages", "hello"),
     ("messages", [[]]), ("messages", [{"role": "user", "content": "a", "name": "b"}]),
     ("messages", [{"role": "nobody", "content": "a"}]), ("max_completion_tokens", 2)])
 def test_what_is_out_of_range_is_refused_by_name(url, field, value):
@@ -251,7 +270,8 @@ def test_a_long_prompt_is_refused_before_it_runs(url):
 
 
 def test_who_may_ask(url):
-    for host in ("evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "a@127.0.0.1", "[::1", "", "1:x"):
+    for host in ("evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "a@127.0.0.1",
+                 "[::1", "", "1:x"):
         assert call(url, "GET", "/v1/models", headers={"Host": host})[0] == 403, host
     for host in ("localhost", "localhost:1", "127.0.0.1", "[::1]:80", "LOCALHOST"):
         assert call(url, "GET", "/v1/models", headers={"Host": host})[0] == 200, host
@@ -265,17 +285,20 @@ def test_who_may_ask(url):
 
 def test_a_key_is_asked_for(vlm):
     with serving(vlm, key="a-key-of-16-characters", names=["vision.example"]) as url:
-        for given in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic a-key-of-16-characters"},
+        for given in ({}, {"Authorization": "Bearer wrong"},
+                      {"Authorization": "Basic a-key-of-16-characters"},
                       {"Authorization": "Bearer é"}):
             assert call(url, "GET", "/v1/models", headers=given)[0] == 401
         right = {"Authorization": "Bearer a-key-of-16-characters", "Host": "vision.example:80"}
-        assert call(url, "GET", "/v1/models", headers=right)[0] == 200 and call(url, "GET", "/health")[0] == 200
+        assert call(url, "GET", "/v1/models", headers=right)[0] == 200 and call(url, "GET",
+                                                                                "/health")[0] == 200
         client = openai.OpenAI(base_url=f"{url}/v1", api_key="wrong", max_retries=0)
         with pytest.raises(openai.AuthenticationError):
             client.models.list()
 
 
-# ---- what is allowed ---------------------------------------------------------------------------------------
+# ---- what is allowed
+# ---------------------------------------------------------------------------------------
 
 def test_files_of_a_folder_and_no_others(vlm, tmp_path):
     inside, outside = tmp_path / "inside", tmp_path / "outside"
@@ -294,9 +317,11 @@ def test_files_of_a_folder_and_no_others(vlm, tmp_path):
         good = inside / "deep" / "a b.png"
         assert status(str(good))[0] == status(good.as_uri())[0] == status(f"file://{good}")[0] == 200
         assert status(str(inside / "deep" / ".." / "deep" / "a b.png"))[0] == 200
-        for name in ("link.png", "folder/a b.png", "../outside/a b.png", "none.png", "deep", "pipe.png", "a\0b"):
+        for name in ("link.png", "folder/a b.png", "../outside/a b.png", "none.png", "deep", "pipe.png",
+                     "a\0b"):
             assert status(f"{inside}/{name}") == (403, "file_not_allowed"), name
-        for name in (outside / "a b.png", f"file://other/{good}", f"{inside}2/a.png", "deep/a b.png", "file://%2e%2e"):
+        for name in (outside / "a b.png", f"file://other/{good}", f"{inside}2/a.png", "deep/a b.png",
+                     "file://%2e%2e"):
             assert status(str(name)) == (403, "file_not_allowed"), name
         assert status(str(inside / "note.png")) == (400, "invalid_image")
     with serving(vlm, Limits(body=400), Places.of([], [inside])) as url:
@@ -313,7 +338,8 @@ class Pictures(BaseHTTPRequestHandler):
         self.send_response(200)
         self.end_headers()
         with suppress(OSError):
-            self.wfile.write(PICTURE.read_bytes() if self.path.startswith("/a.png") else b"x" * 2_000_000)
+            self.wfile.write(PICTURE.read_bytes() if self.path.startswith("/a.png")
+                             else b"x" * 2_000_000)
 
     def log_message(self, *words):
         pass
@@ -332,8 +358,10 @@ def test_urls_of_a_host_and_no_others(vlm):
         assert status(f"http://{host}/elsewhere") == (400, "url_not_fetched")
         assert status(f"http://{host}/large") == (413, "too_large")
         known = len(pictures.asked)
-        for name in (f"http://localhost:{host[-5:]}/", "http://127.0.0.1/", f"http://me:x@{host}/", f"ftp://{host}/",
-                     f"https://{host}.evil.example/", f"http://evil.example/@{host}/", f"http://{host}:1/",
+        for name in (f"http://localhost:{host[-5:]}/", "http://127.0.0.1/", f"http://me:x@{host}/",
+                     f"ftp://{host}/",
+                     f"https://{host}.evil.example/", f"http://evil.example/@{host}/",
+                     f"http://{host}:1/",
                      f"http://{host}\\@evil.example/", f"http://{host}/a\nb"):
             assert status(name)[0] == 403, name
         assert len(pictures.asked) == known
@@ -347,15 +375,18 @@ def test_a_name_that_leads_into_a_private_network_is_not_asked(monkeypatch):
     threading.Thread(target=pictures.serve_forever, daemon=True).start()
     port = pictures.server_address[1]
     found = socket.getaddrinfo
-    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *rest, **named: found("127.0.0.1", *rest, **named))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *rest,
+                        **named: found("127.0.0.1", *rest, **named))
     allowed = Places.of([f"pictures.example:{port}", f"localhost:{port}"], [])
     with pytest.raises(places.Refused, match="could not be fetched"):
         allowed.fetch(f"http://pictures.example:{port}/a.png", 1 << 20)
-    assert pictures.asked == [] and allowed.fetch(f"http://localhost:{port}/a.png", 1 << 20) == PICTURE.read_bytes()
+    assert pictures.asked == [] and allowed.fetch(f"http://localhost:{port}/a.png",
+                                                  1 << 20) == PICTURE.read_bytes()
     pictures.shutdown(), pictures.server_close()
 
 
-# ---- many, slow, and gone ----------------------------------------------------------------------------------
+# ---- many, slow, and gone
+# ----------------------------------------------------------------------------------
 
 class Slow:
     """A model whose every layer takes a while, and counts, and which never comes to an end."""
@@ -363,7 +394,8 @@ class Slow:
     def __init__(self, vlm, seconds):
         self.blocks, self.seconds = 0, seconds
         self.table = {f"decoder.layers.{n}": self.wrap for n in range(vlm.config.text.num_hidden_layers)}
-        self.table["sampling.most_likely"] = lambda choose: lambda logits: np.array([vlm.tokenizer.id("a")])
+        again = np.array([vlm.tokenizer.id("a")])
+        self.table["sampling.most_likely"] = lambda choose: lambda logits: again
 
     def wrap(self, block):
         def slow(*args):
@@ -394,7 +426,8 @@ BODY = json.dumps({"messages": [{"role": "user", "content": "How many?"}], "max_
 def test_beyond_the_line_requests_are_turned_away(vlm, slow):
     with serving(vlm, Limits(waiting=1, seconds=3)) as url:
         found = []
-        threads = [threading.Thread(target=lambda: found.append(call(url, "POST", "/v1/chat/completions", BODY)))
+        threads = [threading.Thread(target=lambda: found.append(call(url, "POST", "/v1/chat/completions",
+                                                                     BODY)))
                    for _ in range(4)]
         for thread in threads:
             thread.start()
@@ -433,7 +466,8 @@ def test_a_client_that_hangs_up_stops_the_model(vlm, slow, stream):
         where = urlsplit(url)
         body = json.dumps({**json.loads(BODY), "stream": stream}).encode()
         with socket.create_connection((where.hostname, where.port)) as client:
-            client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json"
+            client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+                           b"application/json"
                            b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
             while slow.blocks < 3:
                 time.sleep(0.01)
@@ -474,10 +508,12 @@ def test_headers_that_do_not_come_are_not_waited_for(vlm, monkeypatch):
         assert call(url, "GET", "/health")[0] == 200
 
 
-# ---- the command -------------------------------------------------------------------------------------------
+# ---- the command
+# -------------------------------------------------------------------------------------------
 
 def test_what_the_command_refuses(tmp_path):
-    for words, said in ((["--host", "0.0.0.0"], "MINIVL_SERVER_KEY"), (["--host", "example.org"], "address"),
+    for words, said in ((["--host", "0.0.0.0"], "MINIVL_SERVER_KEY"),
+                        (["--host", "example.org"], "address"),
                         (["--allow-files", str(tmp_path / "none")], "no folder"),
                         (["--allow-urls", "http://a/"], "host"), (["--port", "-1"], "--port")):
         result = CliRunner().invoke(cli.app, ["serve", *words], env={"MINIVL_SERVER_KEY": ""})
@@ -497,7 +533,7 @@ def test_ctrl_c_ends_it_cleanly(how):
             if line.startswith("http://"):
                 break
         url = line.split("/v1")[0]
-        with socket.create_connection(("127.0.0.1", urlsplit(url).port)):     # a client that says nothing
+        with socket.create_connection(("127.0.0.1", urlsplit(url).port)):  # a client that says nothing
             assert call(url, "GET", "/health")[0] == 200
             server.send_signal(how)
             assert server.wait(30) == 0

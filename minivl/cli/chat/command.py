@@ -19,8 +19,8 @@ from .talk import Talk, Way
 
 PROMPT = "> "
 HELP = """
-a question is sent as it is; pictures and videos that a line begins with are shown to the model, also when a
-file is dragged here, or a data: URL pasted
+a question is sent as it is; pictures and videos that a line begins with are shown to the model, also
+when a file is dragged here, or a data: URL pasted
   /picture PATH ...   show pictures or videos with the next question
   /paste              show the picture on the clipboard
   /trace FILE         record every stage of the last turn, for minivl trace show and minivl diff
@@ -28,8 +28,8 @@ file is dragged here, or a data: URL pasted
   /reset              forget all that was said
   /save FILE.json     keep the conversation            /load FILE.json    go on with one
   /help               this text                        /quit              the end, as is Ctrl-D
-a line that ends with a backslash goes on; three quotes alone on a line begin and end a message of several
-lines; Ctrl-C stops an answer, which is kept as far as it came"""
+a line that ends with a backslash goes on; three quotes alone on a line begin and end a message of
+several lines; Ctrl-C stops an answer, which is kept as far as it came"""
 
 
 def chat(images: Sequence[str], chosen: Chosen, system: str, way: Way) -> int:
@@ -90,7 +90,7 @@ def _answer(talk: Talk, question: str) -> None:
     pieces = talk.ask(question)
     try:
         with working("looking"):
-            piece = next(pieces, None)                               # the whole prompt is run for the first
+            piece = next(pieces, None)  # the whole prompt is run for the first
         while piece is not None:
             sys.stdout.write(clean(piece))
             sys.stdout.flush()
@@ -114,10 +114,11 @@ def _named(argument: str, command: str, what: str) -> Path:
 
 def _picture(talk: Talk, argument: str) -> None:
     paths, rest = paths_first(argument)
-    if rest and not paths:                                           # one whose name says nothing, or with blanks
+    if rest and not paths:  # one whose name says nothing, or with blanks
         paths, rest = [argument.strip("'\"")], ""
     if not paths or rest:
-        raise ArgumentError("/picture needs the paths of pictures or videos" + (f"; {rest} is none" if rest else ""))
+        raise ArgumentError("/picture needs the paths of pictures or videos" + (f"; {rest} is none"
+                                                                                if rest else ""))
     for path in paths:
         note(talk.show(path))
 
@@ -128,7 +129,8 @@ def _paste(talk: Talk, argument: str) -> None:
     try:
         found = ImageGrab.grabclipboard()
     except (NotImplementedError, OSError, ValueError) as error:
-        raise ArgumentError(f"the clipboard cannot be read ({error}); save the picture, and give its path") from None
+        raise ArgumentError(f"the clipboard cannot be read ({error}); save the picture, and give its "
+                            "path") from None
     if isinstance(found, list):                                      # files that were copied
         for name in found:
             note(talk.show(str(name)))
@@ -152,8 +154,8 @@ def _explore(talk: Talk, argument: str) -> None:
     with working("running the turn again"):
         other = talk.explore(path)
     note(f"written to {path}; open it in a browser" + ("" if other is None else (
-        f". Run again, with nothing kept from earlier turns, token {other} of the answer is another: the two were "
-        "nearly as likely")))
+        f". Run again, with nothing kept from earlier turns, token {other} of the answer is another: "
+        "the two were nearly as likely")))
 
 
 def _reset(talk: Talk, argument: str) -> None:

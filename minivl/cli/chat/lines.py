@@ -16,18 +16,19 @@ from pathlib import Path
 from ...run.footage import looks_like_video
 from ..explore import PICTURE
 
-BLOCK = '"""'                                     # alone on a line: a message of several lines begins or ends
-# a dragged file comes in quotes, or with a backslash before each blank; on Windows a backslash is part of a path
+BLOCK = '"""'  # alone on a line: a message of several lines begins or ends
+# a dragged file comes in quotes, or with a backslash before each blank; on Windows a backslash is part
+# of a path
 BARE = r"[^\s]+" if os.name == "nt" else r"(?:\\.|[^\s\\])+"
 WORD = re.compile(rf"""\s*(?:'([^']+)'|"([^"]+)"|({BARE}))(?:\s+|$)""")
 
 
 def typed(prompt: str) -> Callable[[], str]:
-    """What gives the next line, without its end: from a terminal with a prompt and a history, else from a
-    pipe or a file. It raises EOFError at the end."""
+    """What gives the next line, without its end: from a terminal with a prompt and a history, else from
+    a pipe or a file. It raises EOFError at the end."""
     if not sys.stdin.isatty():
         return _piped
-    with suppress(ImportError):                               # Windows has none, and edits lines by itself
+    with suppress(ImportError):  # Windows has none, and edits lines by itself
         import readline  # noqa: F401 - `input` uses it once it is there: arrows, history, pasted lines
     return lambda: input(prompt)
 
@@ -40,8 +41,8 @@ def _piped() -> str:
 
 
 def messages(next_line: Callable[[], str]) -> Iterator[str]:
-    """Messages of one line or several: a backslash at its end joins a line with the next, and all between
-    two lines of three quotes is one message. Ends where the lines do."""
+    """Messages of one line or several: a backslash at its end joins a line with the next, and all
+    between two lines of three quotes is one message. Ends where the lines do."""
     while True:
         try:
             line = next_line()
@@ -65,7 +66,8 @@ def paths_first(line: str) -> tuple[list[str], str]:
     """The pictures and videos that a line begins with, and the rest of it."""
     paths, at = [], 0
     while found := WORD.match(line, at):
-        name = found[1] or found[2] or (found[3] if os.name == "nt" else re.sub(r"\\(.)", r"\1", found[3]))
+        name = found[1] or found[2] or (found[3] if os.name == "nt"
+                                        else re.sub(r"\\(.)", r"\1", found[3]))
         if not is_medium(name):
             break
         paths.append(name)
@@ -74,13 +76,15 @@ def paths_first(line: str) -> tuple[list[str], str]:
 
 
 def is_medium(name: str) -> bool:
-    """Whether a word is a picture or a video: a data: URL of one, or a file that is there and called so."""
+    """Whether a word is a picture or a video: a data: URL of one, or a file that is there and called
+    so."""
     if name[:11].lower() == "data:image/":
         return True
     path = path_of(name)
     try:
-        return bool(PICTURE.fullmatch(path.name.replace(" ", "_")) or looks_like_video(path)) and path.is_file()
-    except (OSError, ValueError):                                    # no path at all: too long, a NUL in it
+        return bool(PICTURE.fullmatch(path.name.replace(" ", "_"))
+                    or looks_like_video(path)) and path.is_file()
+    except (OSError, ValueError):  # no path at all: too long, a NUL in it
         return False
 
 

@@ -1,7 +1,7 @@
 """A conversation with the model: turns, what was given to look at, and the last turn for tools.
 
-The last turn is looked into by running it again: a trace with the answer as part of the prompt, a page by
-the same seed and temperature. Rows of earlier turns are reused while talking, and never for tools. A
+The last turn is looked into by running it again: a trace with the answer as part of the prompt, a page
+by the same seed and temperature. Rows of earlier turns are reused while talking, and never for tools. A
 picture is kept as the bytes that it had when it was given. Read next: `command.py`.
 """
 
@@ -66,8 +66,8 @@ class Talk:
         return f"picture {name}, {width} x {height}"
 
     def ask(self, question: str) -> Iterator[str]:
-        """Pieces of the answer as they come. Whatever ends it, it is part of the conversation as far as it
-        came; where nothing came, the question is not either. Raises Error."""
+        """Pieces of the answer as they come. Whatever ends it, it is part of the conversation as far as
+        it came; where nothing came, the question is not either. Raises Error."""
         asked = {"role": "user", "content": [*self.given, {"type": "text", "text": question}]}
         start = [] if self.messages or not self.system else [{"role": "system", "content": self.system}]
         messages = [*start, *self.messages, asked]
@@ -99,23 +99,24 @@ class Talk:
     # ---- the last turn, for tools
 
     def trace(self, path: Path) -> None:
-        """Record the last turn, question and answer, as `minivl trace record` does. Raises ArgumentError or
-        OSError."""
+        """Record the last turn, question and answer, as `minivl trace record` does. Raises ArgumentError
+        or OSError."""
         from ...truth.trace.record import record
         check_place(path)
         self._check_turn()
         record(self.vlm, self.messages, path)
 
     def explore(self, path: Path) -> int | None:
-        """Write the last turn as a page. It is run again for that: gives the number of the first token that
-        comes out otherwise, None where none does. Raises ArgumentError or OSError."""
+        """Write the last turn as a page. It is run again for that: gives the number of the first token
+        that comes out otherwise, None where none does. Raises ArgumentError or OSError."""
         from ...show import explorer
         check_place(path, *PAGES)
         self._check_turn()
         temperature = self.way.temperature
         draws = self.vlm.generation.do_sample if temperature is None else temperature != 0
         drawing = {"temperature": temperature} if draws and temperature else {}
-        run = explorer.follow(self.vlm, self.messages[:-1], len(self.written), path.stem, do_sample=draws,
+        run = explorer.follow(self.vlm, self.messages[:-1], len(self.written), path.stem,
+                              do_sample=draws,
                               seed=self.drawn, **drawing)
         explorer.save(path, run)
         pairs = enumerate(zip(run.written, self.written, strict=False))
@@ -139,8 +140,8 @@ class Talk:
         with path.open("rb") as file:
             found = parse_json(file.read(LARGEST + 1), str(path), ArgumentError, LARGEST)
         if found.keys() != {"messages"}:
-            raise ArgumentError(f"{path} must be what /save writes, an object with messages and nothing else; "
-                                f"it has the keys {', '.join(map(str, found)) or 'none'}")
+            raise ArgumentError(f"{path} must be what /save writes, an object with messages and nothing "
+                                f"else; it has the keys {', '.join(map(str, found)) or 'none'}")
         messages = one_form(found["messages"], self.vlm.processor.template)
         messages = [_with_bytes(one) for one in messages]
         self.reset()
@@ -161,20 +162,22 @@ def _with_urls(message: Mapping[str, Any]) -> dict[str, Any]:
             return one
         return {**one, "image": f"data:;base64,{base64.b64encode(one['image']).decode()}"}
     content = message["content"]
-    return {**message, "content": content if isinstance(content, str) else [item(one) for one in content]}
+    return {**message, "content": content if isinstance(content, str)
+            else [item(one) for one in content]}
 
 
 def _with_bytes(message: Mapping[str, Any]) -> dict[str, Any]:
-    """The way back. A video is its path, both ways. Raises ArgumentError for a picture that is no data: URL,
-    PictureError for one that cannot be read."""
+    """The way back. A video is its path, both ways. Raises ArgumentError for a picture that is no data:
+    URL, PictureError for one that cannot be read."""
     def item(one: Item) -> Item:
         if "image" not in one:
             return one
         if not isinstance(one["image"], str) or one["image"][:5].lower() != "data:":
-            raise ArgumentError("pictures of a saved conversation must be data: URLs, as /save writes them; found "
-                                "another")
+            raise ArgumentError("pictures of a saved conversation must be data: URLs, as /save writes "
+                                "them; found another")
         data = open_source(one["image"])[1].getvalue()
         load_picture(data)
         return {**one, "image": data}
     content = message["content"]
-    return {**message, "content": content if isinstance(content, str) else [item(one) for one in content]}
+    return {**message, "content": content if isinstance(content, str)
+            else [item(one) for one in content]}

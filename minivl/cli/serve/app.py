@@ -1,7 +1,7 @@
 """From a request to a reply: who may ask, in which order, and what goes back.
 
     guard       Host, Origin and key, before anything else is looked at
-    Answering   POST /v1/chat/completions: a place in the line, the body, its fields, its pictures, the job
+    Answering   POST /v1/chat/completions: a place in the line, the body, its fields and pictures, the job
     others      GET /v1/models, GET /v1/models/NAME, GET /health
 
 Starlette routes and parses; whatever is refused goes out in the protocol's form. Read next: `fields.py`,
@@ -41,7 +41,8 @@ LOCAL = ("localhost",)                    # names that lead here and nowhere els
 HEARD = "minivl.heard"                    # in a request's scope once its body is read to the end
 
 
-def application(vlm: VLM, name: str, worker: Worker, limits: Limits | None = None, places: Places | None = None,
+def application(vlm: VLM, name: str, worker: Worker, limits: Limits | None = None,
+                places: Places | None = None,
                 key: str = "", names: Sequence[str] = ()) -> Starlette:
     """The server as an ASGI application. Raises MissingFile for a model without a tokenizer.
 
@@ -57,14 +58,16 @@ def application(vlm: VLM, name: str, worker: Worker, limits: Limits | None = Non
 
     async def one(request: Request) -> Response:
         if request.path_params["name"] != name:
-            raise Refused(f"there is no such model here; this server has {name!r}", 404, "model", "model_not_found")
+            raise Refused(f"there is no such model here; this server has {name!r}", 404, "model",
+                          "model_not_found")
         return JSONResponse(model(name, made))
 
     async def health(request: Request) -> Response:
         return JSONResponse({"status": "ok", "asked": line.taken})
     answering = Answering(vlm, name, worker, limits, places or Places(), line)
     routes = [Route("/v1/chat/completions", answering, methods=["POST"]),
-              Route("/v1/models", listed), Route("/v1/models/{name:path}", one), Route("/health", health)]
+              Route("/v1/models", listed), Route("/v1/models/{name:path}", one),
+              Route("/health", health)]
     guard = Middleware(Guard, key=key, names=frozenset(one.lower() for one in (*LOCAL, *names)))
     app = Starlette(routes=routes, middleware=[guard], exception_handlers={
         Refused: refusal, HTTPException: no_such_thing, Exception: defect})
@@ -77,7 +80,8 @@ def application(vlm: VLM, name: str, worker: Worker, limits: Limits | None = Non
 async def refusal(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
     await drained(request)
-    rest = {} if request.scope.get(HEARD) else {"connection": "close"}          # what is left of it is no request
+    # what is left of it is no request
+    rest = {} if request.scope.get(HEARD) else {"connection": "close"}
     return JSONResponse(error.document, error.status, {**error.headers, **rest})
 
 
@@ -85,14 +89,16 @@ async def no_such_thing(request: Request, error: Exception) -> Response:
     """A path or a method that is not there."""
     assert isinstance(error, HTTPException)
     refused = Refused("there are POST /v1/chat/completions, GET /v1/models and GET /health; found "
-                      f"{request.method[:16]} {request.scope['path'][:64]}", error.status_code, code="not_found")
+                      f"{request.method[:16]} {request.scope['path'][:64]}", error.status_code,
+                      code="not_found")
     response = await refusal(request, refused)
     response.headers.update(error.headers or {})
     return response
 
 
 async def defect(request: Request, error: Exception) -> Response:
-    refused = Refused("this is a defect of the server; its operator sees what it was", 500, code="internal")
+    refused = Refused("this is a defect of the server; its operator sees what it was", 500,
+                      code="internal")
     return JSONResponse(refused.document, refused.status, refused.headers)
 
 
@@ -143,21 +149,23 @@ class Guard:
         """Raise Refused for a request that is not answered."""
         hosts = request.headers.getlist("host")
         if len(hosts) != 1 or not self.known(hosts[0]):
-            raise Refused("the Host header must be an address, localhost, or a name given with --allow-host when the "
-                          "server was started", 403, code="host_not_allowed")
+            raise Refused("the Host header must be an address, localhost, or a name given with "
+                          "--allow-host when the server was started", 403, code="host_not_allowed")
         if "origin" in request.headers:
             raise Refused("requests of web pages are not answered: Origin must not be sent", 403,
                           code="origin_not_allowed")
         if self.key and request.scope["path"] != "/health":
             kind, _, given = request.headers.get("authorization", "").partition(" ")
-            if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), self.key):
-                raise Refused("a key is needed: send it as `Authorization: Bearer KEY`", 401, code="invalid_api_key")
+            if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"),
+                                                                   self.key):
+                raise Refused("a key is needed: send it as `Authorization: Bearer KEY`", 401,
+                              code="invalid_api_key")
 
     def known(self, host: str) -> bool:
         try:
             parts = urlsplit(f"//{host}")
             name = parts.hostname or ""
-            parts.port                                           # raises ValueError for what is no number
+            parts.port  # raises ValueError for what is no number
         except ValueError:
             return False
         return parts.netloc == host and "@" not in host and (name in self.names or is_address(name))
@@ -181,7 +189,8 @@ class Line:
     def place(self) -> Iterator[None]:
         """A place while the body runs. Raises Refused where there is none."""
         if self.taken >= self.most:
-            raise Refused(f"{self.taken} requests are being answered or wait; try again later", 429, code="queue_full")
+            raise Refused(f"{self.taken} requests are being answered or wait; try again later", 429,
+                          code="queue_full")
         self.taken += 1
         try:
             yield
@@ -192,8 +201,8 @@ class Line:
 # ---- a question ------------------------------------------------------------------------------------
 
 class Answering:
-    """POST /v1/chat/completions, as an ASGI application of its own: it holds a place in the line until the
-    last byte of its reply is out."""
+    """POST /v1/chat/completions, as an ASGI application of its own: it holds a place in the line until
+    the last byte of its reply is out."""
 
     def __init__(self, vlm: VLM, name: str, worker: Worker, limits: Limits, places: Places, line: Line):
         self.vlm, self.name, self.worker = vlm, name, worker
@@ -226,17 +235,20 @@ class Answering:
         return wanted, opened(wanted.messages, self.vlm.processor, self.places, self.limits)
 
     async def reply(self, job: Job) -> Response:
-        """The reply once its first part is there: whatever is refused until then has a status of its own."""
+        """The reply once its first part is there: whatever is refused until then has a status of its
+        own."""
         pieces = job.pieces()
         first = await anext(pieces)
         reply = Reply(self.name, self.vlm.tokenizer, job.wanted.top is not None, job.prompt)
         if not job.wanted.stream:
             return JSONResponse(reply.whole([first, *[piece async for piece in pieces]]))
-        return StreamingResponse(events(reply, first, pieces, job.wanted.usage), media_type="text/event-stream",
+        return StreamingResponse(events(reply, first, pieces, job.wanted.usage),
+                                 media_type="text/event-stream",
                                  headers={"cache-control": "no-store"})
 
 
-async def events(reply: Reply, piece: Piece, rest: AsyncIterator[Piece], counts: bool) -> AsyncIterator[bytes]:
+async def events(reply: Reply, piece: Piece, rest: AsyncIterator[Piece],
+                 counts: bool) -> AsyncIterator[bytes]:
     """A stream's events, from its first piece on. What goes wrong once it has begun is an event too, and
     the last."""
     yield event(reply.first())
@@ -262,12 +274,14 @@ def check_media(request: Request) -> None:
         raise Refused("the body must be JSON, with the header `Content-Type: application/json`", 415,
                       code="unsupported_media_type")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise Refused("a compressed body is not read; send it as it is", 415, code="unsupported_media_type")
+        raise Refused("a compressed body is not read; send it as it is", 415,
+                      code="unsupported_media_type")
 
 
 async def body_of(request: Request, limits: Limits) -> bytes:
     """The body, counted while it is read. Raises Refused for one that is too large or too slow."""
-    too_large = Refused(f"the body has more than {limits.body:,} bytes; send smaller pictures, or fewer", 413,
+    too_large = Refused(f"the body has more than {limits.body:,} bytes; send smaller pictures, or fewer",
+                        413,
                         code="too_large")
     said = request.headers.get("content-length", "0")
     if said.isdecimal() and int(said[:20]) > limits.body:
@@ -280,7 +294,8 @@ async def body_of(request: Request, limits: Limits) -> bytes:
                 if len(found) > limits.body:
                     raise too_large
     except TimeoutError:
-        raise Refused(f"the body did not arrive within {limits.reading:g} seconds", 408, code="too_slow") from None
+        raise Refused(f"the body did not arrive within {limits.reading:g} seconds", 408,
+                      code="too_slow") from None
     except ClientDisconnect:
         raise hung_up() from None
     return bytes(found)

@@ -21,19 +21,22 @@ SHORTEST = 16                            # characters of a key where others reac
 EMBEDDED = "minivl-tiny"
 
 
-def serve(chosen: Chosen, name: str | None, host: str, port: int, places: tuple[Sequence[str], Sequence[Path]],
+def serve(chosen: Chosen, name: str | None, host: str, port: int,
+          places: tuple[Sequence[str], Sequence[Path]],
           names: Sequence[str], limits: Limits) -> None:
-    """Serve until Ctrl-C. Raises ArgumentError or OSError for whatever is wrong with the input, before the
-    model is loaded, and MissingExtra without the packages of the extra `serve`."""
+    """Serve until Ctrl-C. Raises ArgumentError or OSError for whatever is wrong with the input, before
+    the model is loaded, and MissingExtra without the packages of the extra `serve`."""
     try:
         from .listening import is_local, listen
     except ImportError as error:
-        raise MissingExtra(f"minivl serve needs the packages starlette and uvicorn ({error.name} is missing): "
+        raise MissingExtra(f"minivl serve needs the packages starlette and uvicorn ({error.name} is "
+                           "missing): "
                            'pip install "minivl[serve]"') from None
     key, allowed = os.environ.get(KEY, ""), Places.of(*places)
     if not is_local(host) and len(key) < SHORTEST:
-        raise ArgumentError(f"--host {host} lets other machines in, and they need a key: set {KEY} to at least "
-                            f"{SHORTEST} characters that nobody can guess, or serve 127.0.0.1 alone")
+        raise ArgumentError(f"--host {host} lets other machines in, and they need a key: set {KEY} to "
+                            f"at least {SHORTEST} characters that nobody can guess, or serve 127.0.0.1 "
+                            "alone")
     if not key.isascii():
         raise ArgumentError(f"{KEY} must be of ASCII characters, as a header of HTTP holds them")
     with listen(host, port) as opened, open_model(chosen) as vlm:
@@ -46,7 +49,8 @@ def serve(chosen: Chosen, name: str | None, host: str, port: int, places: tuple[
     note("stopped")
 
 
-def run(vlm: VLM, name: str, opened: object, limits: Limits, places: Places, key: str, names: Sequence[str]) -> None:
+def run(vlm: VLM, name: str, opened: object, limits: Limits, places: Places, key: str,
+        names: Sequence[str]) -> None:
     """Answer on a socket until the server is stopped."""
     from .app import application
     from .listening import Server

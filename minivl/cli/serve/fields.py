@@ -16,11 +16,13 @@ from ...passes.prompt import brief
 from .limits import LONGEST_STOP, MOST_STOPS, MOST_TOP, MOST_VALUES, Limits
 from .refused import Refused
 
-UNDERSTOOD = ("messages", "model", "max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k",
-              "repetition_penalty", "seed", "stop", "stream", "stream_options", "logprobs", "top_logprobs")
+UNDERSTOOD = ("messages", "model", "max_tokens", "max_completion_tokens", "temperature", "top_p",
+              "top_k", "repetition_penalty", "seed", "stop", "stream", "stream_options", "logprobs",
+              "top_logprobs")
 # taken with the values that ask for nothing, refused with others
 NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "n": (1,), "frequency_penalty": (0,), "presence_penalty": (0,), "logit_bias": ({},), "store": (False,),
+    "n": (1,), "frequency_penalty": (0,), "presence_penalty": (0,), "logit_bias": ({},),
+    "store": (False,),
     "response_format": ({"type": "text"},), "modalities": (["text"],), "tools": ([],),
     "tool_choice": ("none", "auto"), "service_tier": ("auto", "default")}
 NOTES = ("user", "metadata", "safety_identifier")               # say who asks; nothing depends on them
@@ -30,7 +32,8 @@ OF_A_MESSAGE = ("role", "content")
 @dataclass(frozen=True)
 class Wanted:
     """What a request asks for. temperature: None leaves the choice to the checkpoint, 0 is greedy. seed:
-    None draws a new one. top: None without log-probabilities, else how many beside the chosen token's."""
+    None draws a new one. top: None without log-probabilities, else how many beside the chosen
+    token's."""
     messages: list[dict[str, Any]]
     max_new_tokens: int
     temperature: float | None = None
@@ -68,9 +71,11 @@ def _check_names(given: Mapping[str, Any]) -> None:
     """Refuse a field that is not understood, and one that asks for what is not done."""
     for name, value in given.items():
         if name in NEUTRAL:
-            if not any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in NEUTRAL[name]):
+            if not any(value == one and isinstance(value, bool) == isinstance(one, bool)
+                       for one in NEUTRAL[name]):
                 allowed = " or ".join(json.dumps(one) for one in NEUTRAL[name])
-                raise Refused(f"{name} is {brief(value)}, and this server knows {allowed} alone; leave it out",
+                raise Refused(f"{name} is {brief(value)}, and this server knows {allowed} alone; leave "
+                              "it out",
                               param=name, code="unsupported_value")
         elif name not in UNDERSTOOD and name not in NOTES:
             raise Refused(f"the field {brief(name)} is not supported; leave it out. Understood are "
@@ -80,7 +85,8 @@ def _check_names(given: Mapping[str, Any]) -> None:
 def _check_model(given: Mapping[str, Any], model: str) -> None:
     named = given.get("model", model)
     if named != model:
-        raise Refused(f"model is {brief(named)}; this server has {model!r} alone", 404, "model", "model_not_found")
+        raise Refused(f"model is {brief(named)}; this server has {model!r} alone", 404, "model",
+                      "model_not_found")
 
 
 def _messages(given: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -96,11 +102,13 @@ def _messages(given: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _message(n: int, message: Any) -> dict[str, Any]:
     where = f"messages[{n}]"
     if not isinstance(message, dict):
-        raise Refused(f"{where} must be an object with role and content, found {brief(message)}", param=where)
+        raise Refused(f"{where} must be an object with role and content, found {brief(message)}",
+                      param=where)
     kept = {key: value for key, value in message.items() if value is not None}
     if other := next((key for key in kept if key not in OF_A_MESSAGE), None):
-        raise Refused(f"{where} has the key {brief(other)}, which the model would not be shown; leave it out. "
-                      "A message has role and content", param=f"{where}.{other[:64]}", code="unsupported_parameter")
+        raise Refused(f"{where} has the key {brief(other)}, which the model would not be shown; leave "
+                      "it out. A message has role and content", param=f"{where}.{other[:64]}",
+                      code="unsupported_parameter")
     return {**kept, "role": "system"} if kept.get("role") == "developer" else kept
 
 
@@ -109,8 +117,8 @@ def _length(given: Mapping[str, Any], limits: Limits) -> int:
     names = [name for name in ("max_completion_tokens", "max_tokens") if name in given]
     values = [_whole(given, name, 1, limits.new_tokens) for name in names]
     if len(set(values)) > 1:
-        raise Refused(f"max_tokens is {values[1]} and max_completion_tokens is {values[0]}: both say how long the "
-                      "answer may be; give one", param="max_tokens")
+        raise Refused(f"max_tokens is {values[1]} and max_completion_tokens is {values[0]}: both say "
+                      "how long the answer may be; give one", param="max_tokens")
     return values[0] if values and values[0] is not None else limits.new_tokens
 
 
@@ -120,8 +128,8 @@ def _stops(given: Mapping[str, Any]) -> tuple[str, ...]:
     good = isinstance(stops, list) and len(stops) <= MOST_STOPS and all(
         isinstance(one, str) and 0 < len(one) <= LONGEST_STOP for one in stops)
     if not good:
-        raise Refused(f"stop is {brief(stop)}; it must be a text, or at most {MOST_STOPS} of them, of 1 to "
-                      f"{LONGEST_STOP} characters each", param="stop")
+        raise Refused(f"stop is {brief(stop)}; it must be a text, or at most {MOST_STOPS} of them, of 1 "
+                      f"to {LONGEST_STOP} characters each", param="stop")
     return tuple(stops)
 
 
@@ -130,8 +138,8 @@ def _usage(given: Mapping[str, Any]) -> bool:
     options = given.get("stream_options", {})
     known = isinstance(options, dict) and options.keys() <= {"include_usage"}
     if not known or not isinstance(options.get("include_usage", False), bool):
-        raise Refused(f"stream_options is {brief(options)}; it must be an object that holds include_usage, true or "
-                      "false, and nothing else", param="stream_options")
+        raise Refused(f"stream_options is {brief(options)}; it must be an object that holds "
+                      "include_usage, true or false, and nothing else", param="stream_options")
     if options and not given.get("stream"):
         raise Refused("stream_options is given without stream; say stream: true, or leave it out",
                       param="stream_options")
@@ -158,7 +166,8 @@ def _whole(given: Mapping[str, Any], name: str, least: int, most: int) -> int | 
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise Refused(f"{name} is {brief(value)}; it must be a whole number from {least} to {most}", param=name)
+        raise Refused(f"{name} is {brief(value)}; it must be a whole number from {least} to {most}",
+                      param=name)
     return value
 
 
@@ -168,5 +177,6 @@ def _number(given: Mapping[str, Any], name: str, least: float, most: float) -> f
         return None
     good = isinstance(value, int | float) and not isinstance(value, bool)
     if not good or not least <= value <= most:
-        raise Refused(f"{name} is {brief(value)}; it must be a number from {least:g} to {most:g}", param=name)
+        raise Refused(f"{name} is {brief(value)}; it must be a number from {least:g} to {most:g}",
+                      param=name)
     return float(value)

@@ -37,8 +37,8 @@ def is_local(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        raise ArgumentError(f"--host is {host!r}; it must be an address such as 127.0.0.1, or 0.0.0.0 for every "
-                            "network that this machine is on") from None
+        raise ArgumentError(f"--host is {host!r}; it must be an address such as 127.0.0.1, or 0.0.0.0 "
+                            "for every network that this machine is on") from None
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -48,15 +48,16 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((address, port), family=family, backlog=CONNECTIONS)
     except OSError as error:
-        raise ArgumentError(f"cannot listen on {host}, port {port}: {error.strerror}; give another --port") from None
+        raise ArgumentError(f"cannot listen on {host}, port {port}: {error.strerror}; give another "
+                            "--port") from None
 
 
 def protocol(limits: Limits) -> type[H11Protocol]:
     """uvicorn's protocol, with an end to patience."""
 
     class Impatient(H11Protocol):
-        """A connection that is closed when headers do not come, when a request takes longer than any may,
-        and when there are too many connections."""
+        """A connection that is closed when headers do not come, when a request takes longer than any
+        may, and when there are too many connections."""
         _watch: asyncio.TimerHandle | None = None
         _busy = False
 
@@ -86,11 +87,12 @@ def protocol(limits: Limits) -> type[H11Protocol]:
             """The connection may go on so long; None: without a clock."""
             if self._watch is not None:
                 self._watch.cancel()
-            self._watch = None if seconds is None else self.loop.call_later(seconds, self.transport.abort)
+            self._watch = None if seconds is None else self.loop.call_later(seconds,
+                                                                            self.transport.abort)
 
         def send_400_response(self, msg: str) -> None:
             """What is no HTTP is refused in the protocol's form too."""
-            if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):             # a reply is under way
+            if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):  # a reply is under way
                 return self.transport.abort()
             body = json.dumps(Refused(msg, code="invalid_http").document).encode()
             head = h11.Response(status_code=400, reason=b"Bad Request", headers=[
@@ -122,7 +124,8 @@ class Server(uvicorn.Server):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before: dict[int, Any] = {one: signal.signal(one, self.handle_exit) for one in (signal.SIGINT, signal.SIGTERM)}
+        before: dict[int, Any] = {one: signal.signal(one, self.handle_exit)
+                                  for one in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:

@@ -28,9 +28,10 @@ from .refused import Refused
 if TYPE_CHECKING:
     from PIL import Image
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")           # of Pillow's many: each is a decoder in native code
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")  # of Pillow's many: each is a decoder in native code
 KEYS = {"image": ("min_pixels", "max_pixels"), "video": ("fps", "min_pixels", "max_pixels")}
 Message = dict[str, Any]
+Size = tuple[int, int]                    # height, width in pixels
 
 
 def opened(messages: list[Message], parts: Processor, places: Places, limits: Limits) -> list[Message]:
@@ -61,8 +62,9 @@ def _check_text(messages: list[Message], limits: Limits) -> None:
     texts = (text for message in messages for text in _texts(message["content"]))
     most = limits.prompt_tokens * CHARACTERS_A_TOKEN
     if (count := sum(map(len, texts))) > most:
-        raise Refused(f"the texts have {count:,} characters, at most {most:,} are read for {limits.prompt_tokens:,} "
-                      "tokens; shorten them", 400, "messages", "context_length_exceeded")
+        raise Refused(f"the texts have {count:,} characters, at most {most:,} are read for "
+                      f"{limits.prompt_tokens:,} tokens; shorten them", 400, "messages",
+                      "context_length_exceeded")
 
 
 def _texts(content: Any) -> Iterator[str]:
@@ -79,7 +81,7 @@ class Budget:
         self.limits = limits
         self.pictures = self.pixels = self.seen = self.tokens = 0
 
-    def take(self, sizes: list[tuple[int, int]], seen: tuple[int, int], tokens: int) -> None:
+    def take(self, sizes: list[Size], seen: Size, tokens: int) -> None:
         """Count pictures of these (height, width), all shown at the size `seen`. Raises Refused."""
         self.pictures += len(sizes)
         self.pixels += sum(height * width for height, width in sizes)
@@ -90,8 +92,8 @@ class Budget:
                                   ("pixels, as the model would see them", self.seen, self.limits.pixels),
                                   ("tokens of pictures", self.tokens, self.limits.prompt_tokens)):
             if count > most:
-                raise Refused(f"the request has {count:,} {name} or more; at most {most:,} are taken. Shrink the "
-                              "pictures, or send fewer", 413, code="too_many_pixels")
+                raise Refused(f"the request has {count:,} {name} or more; at most {most:,} are taken. "
+                              "Shrink the pictures, or send fewer", 413, code="too_many_pixels")
 
 
 def _open(item: Message, parts: Processor, places: Places, budget: Budget) -> None:
@@ -103,7 +105,8 @@ def _open(item: Message, parts: Processor, places: Places, budget: Budget) -> No
     config = parts.settings(kind)
     config = replace(config, **{key: item[key] for key in ("min_pixels", "max_pixels") if key in item})
     if kind == "video" and is_file(item["video"]):
-        raise Refused("video files are not taken; send the frames that the model should see, as a list of pictures",
+        raise Refused("video files are not taken; send the frames that the model should see, as a list "
+                      "of pictures",
                       code="unsupported_value")
     given = as_frames(item["video"]) if kind == "video" else [item["image"]]
     if len(given) + budget.pictures > budget.limits.pictures:
@@ -115,7 +118,7 @@ def _open(item: Message, parts: Processor, places: Places, budget: Budget) -> No
     item[kind] = pictures if kind == "video" else pictures[0]
 
 
-def _seen(kind: str, sizes: list[tuple[int, int]], config: PreprocessorConfig) -> tuple[tuple[int, int], int]:
+def _seen(kind: str, sizes: list[Size], config: PreprocessorConfig) -> tuple[Size, int]:
     """(height, width) at which pictures are shown, and how many tokens that is: a token for each cell of
     each picture, or of two frames of a video."""
     for height, width in sizes:
@@ -132,17 +135,17 @@ def _picture(source: Any, places: Places, limits: Limits) -> Image.Image:
     data = _bytes_of(source, places, limits)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)       # `Budget` has the last word
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `Budget` has the last word
             return Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
         raise Refused("a picture has more pixels than are ever decoded; shrink it", 413,
                       code="too_many_pixels") from None
-    except Exception:                            # decoders raise nearly every type there is on a damaged file
+    except Exception:  # decoders raise nearly every type there is on a damaged file
         raise PictureError(f"not a picture that can be read; {', '.join(FORMATS)} are taken") from None
 
 
 def _bytes_of(source: Any, places: Places, limits: Limits) -> bytes:
-    if isinstance(source, Mapping) and source.keys() == {"url"}:          # a frame as an image_url has it
+    if isinstance(source, Mapping) and source.keys() == {"url"}:  # a frame as an image_url has it
         source = source["url"]
     if not isinstance(source, str):
         raise PictureError("a picture is a data: URL, as a text")
@@ -157,5 +160,5 @@ def _bytes_of(source: Any, places: Places, limits: Limits) -> bytes:
 def check_length(inputs: Inputs, limits: Limits) -> None:
     """Raise Refused for a prepared prompt of more tokens than are taken."""
     if (count := len(inputs.input_ids)) > limits.prompt_tokens:
-        raise Refused(f"the prompt has {count:,} tokens, at most {limits.prompt_tokens:,} are taken; shorten it, or "
-                      "shrink its pictures", 400, "messages", "context_length_exceeded")
+        raise Refused(f"the prompt has {count:,} tokens, at most {limits.prompt_tokens:,} are taken; "
+                      "shorten it, or shrink its pictures", 400, "messages", "context_length_exceeded")

@@ -39,20 +39,22 @@ class Places:
         folder."""
         for host in hosts:
             if not re.fullmatch(r"[\w.-]+(:\d{1,5})?|\[[0-9a-fA-F:.]+\](:\d{1,5})?", host):
-                raise ArgumentError(f"--allow-urls is {host!r}; it should be a host such as images.example.org, "
-                                    "with :PORT where it is not the usual one")
+                raise ArgumentError(f"--allow-urls is {host!r}; it should be a host such as "
+                                    "images.example.org, with :PORT where it is not the usual one")
         for folder in folders:
             if not folder.is_dir():
-                raise ArgumentError(f"--allow-files is {folder}, which is no folder; name one that is there")
-        return cls(frozenset(host.lower() for host in hosts), tuple(folder.resolve() for folder in folders))
+                raise ArgumentError(f"--allow-files is {folder}, which is no folder; name one that is "
+                                    "there")
+        return cls(frozenset(host.lower() for host in hosts),
+                   tuple(folder.resolve() for folder in folders))
 
     # ---- files
 
     def read(self, name: str, limit: int) -> bytes:
         """The bytes of a file by its path, or by a `file:` URL of this machine. Raises Refused."""
         path = _path_of(name)
-        refusal = Refused("this server opens no files but those in the folders that it was started with; send the "
-                          "picture itself, as a data: URL", 403, code="file_not_allowed")
+        refusal = Refused("this server opens no files but those in the folders that it was started "
+                          "with; send the picture itself, as a data: URL", 403, code="file_not_allowed")
         if not self.folders or path is None:
             raise refusal
         try:
@@ -62,8 +64,8 @@ class Places:
             return _read_file(real, limit)
         except Refused:                                          # a ValueError too
             raise
-        except (OSError, ValueError, RuntimeError):             # not there, no path at all, links in a circle:
-            raise refusal from None                              # what lies elsewhere is nobody's business
+        except (OSError, ValueError, RuntimeError):  # not there, no path at all, links in a circle:
+            raise refusal from None  # what lies elsewhere is nobody's business
 
     # ---- URLs
 
@@ -71,15 +73,16 @@ class Places:
         """The bytes at a URL. Raises Refused."""
         parts = _parts_of(url)
         if parts is None or not _host_names(parts) & self.hosts:
-            raise Refused("this server fetches no URLs but from the hosts that it was started with; send the "
-                          "picture itself, as a data: URL", 403, code="url_not_allowed")
+            raise Refused("this server fetches no URLs but from the hosts that it was started with; "
+                          "send the picture itself, as a data: URL", 403, code="url_not_allowed")
         try:
             return _fetched(parts, limit)
         except Refused:                                          # a ValueError too
             raise
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise Refused(f"the picture at {parts.hostname} could not be fetched ({type(error).__name__}); send it as "
-                          "a data: URL", code="url_not_fetched") from None
+            raise Refused(f"the picture at {parts.hostname} could not be fetched "
+                          f"({type(error).__name__}); send it as a data: URL",
+                          code="url_not_fetched") from None
 
 
 def _path_of(name: str) -> Path | None:
@@ -111,7 +114,7 @@ def _parts_of(url: str) -> SplitResult | None:
     """The parts of a URL that names a host and nobody's password, else None."""
     try:
         parts = urlsplit(url)
-        parts.port                                               # raises ValueError for what is no number
+        parts.port  # raises ValueError for what is no number
     except ValueError:
         return None
     good = parts.scheme in PORTS and parts.hostname and "@" not in parts.netloc
@@ -136,7 +139,8 @@ def _fetched(parts: SplitResult, limit: int) -> bytes:
         connection.request("GET", target, headers={"accept": "image/*"})
         reply = connection.getresponse()
         if reply.status != 200:                                  # a redirect too: it leads elsewhere
-            raise Refused(f"{parts.hostname} answers {reply.status}, where 200 must come; redirects are not followed",
+            raise Refused(f"{parts.hostname} answers {reply.status}, where 200 must come; redirects are "
+                          "not followed",
                           code="url_not_fetched")
         data = b""
         while len(data) <= limit and (part := reply.read(CHUNK)):

@@ -13,10 +13,11 @@ KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_
 
 
 class Refused(Error):
-    """A request that is not answered. The reply's `error.message` says what must hold, what was found and
-    what to do; `param` names the field, `code` the reason in one word, for programs."""
+    """A request that is not answered. The reply's `error.message` says what must hold, what was found
+    and what to do; `param` names the field, `code` the reason in one word, for programs."""
 
-    def __init__(self, message: str, status: int = 400, param: str | None = None, code: str | None = None):
+    def __init__(self, message: str, status: int = 400, param: str | None = None,
+                 code: str | None = None):
         super().__init__(message)
         self.status, self.param, self.code = status, param, code
 

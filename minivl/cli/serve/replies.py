@@ -20,7 +20,8 @@ Document = dict[str, Any]
 
 @dataclass
 class Reply:
-    """What is said of one request. shows: whether log-probabilities were asked for; prompt: its tokens."""
+    """What is said of one request. shows: whether log-probabilities were asked for; prompt: its
+    tokens."""
     model: str
     tokenizer: Tokenizer
     shows: bool
@@ -34,7 +35,8 @@ class Reply:
         tokens = [token for one in pieces for token in one.tokens]
         choice = {"index": 0, "message": message, "logprobs": self._logprobs(tokens),
                   "finish_reason": pieces[-1].ended}
-        return {**self._head("chat.completion"), "choices": [choice], "usage": self.usage(pieces[-1].written)}
+        return {**self._head("chat.completion"), "choices": [choice],
+                "usage": self.usage(pieces[-1].written)}
 
     def first(self) -> Document:
         """The chunk that begins a stream: who speaks."""
@@ -52,7 +54,8 @@ class Reply:
         return {**self._head("chat.completion.chunk"), "choices": [], "usage": self.usage(written)}
 
     def usage(self, written: int) -> Document:
-        return {"prompt_tokens": self.prompt, "completion_tokens": written, "total_tokens": self.prompt + written}
+        return {"prompt_tokens": self.prompt, "completion_tokens": written,
+                "total_tokens": self.prompt + written}
 
     def _head(self, kind: str) -> Document:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
@@ -66,7 +69,8 @@ class Reply:
         if not self.shows:
             return None
         return {"content": [{**self._scored(one.id, one.logprob),
-                             "top_logprobs": [self._scored(*other) for other in one.top]} for one in tokens],
+                             "top_logprobs": [self._scored(*other) for other in one.top]}
+                            for one in tokens],
                 "refusal": None}
 
     def _scored(self, id: int, logprob: float) -> Document:

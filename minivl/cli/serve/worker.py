@@ -1,7 +1,9 @@
-"""The one thread that writes. Jobs wait in order; what is written goes to the event loop that waits for it.
+"""The one thread that writes. Jobs wait in order; what is written goes to the event loop that waits for
+it.
 
-The model is touched by this thread alone. A job whose client hung up, or whose time is over, is stopped at
-the next block of the model, and costs nothing when it has not begun. Read next: `writing.py`; `app.py`.
+The model is touched by this thread alone. A job whose client hung up, or whose time is over, is stopped
+at the next block of the model, and costs nothing when it has not begun. Read next: `writing.py`;
+`app.py`.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ from .writing import Piece, answer
 
 
 class Job:
-    """One request that waits for its answer. Made in the event loop that takes the answer. prompt: how many
-    tokens it has, known once a piece is there."""
+    """One request that waits for its answer. Made in the event loop that takes the answer. prompt: how
+    many tokens it has, known once a piece is there."""
 
     def __init__(self, wanted: Wanted, messages: list[dict[str, Any]], limits: Limits):
         self.wanted, self.messages, self.limits = wanted, messages, limits
@@ -49,12 +51,12 @@ class Job:
         """Hand on a part of the answer, or what was raised, from any thread."""
         try:
             self._loop.call_soon_threadsafe(self._out.put_nowait, what)
-        except RuntimeError:                                     # the loop is closed: nobody is there to listen
+        except RuntimeError:  # the loop is closed: nobody is there to listen
             self._stopped = self._stopped or hung_up()
 
     async def pieces(self) -> AsyncIterator[Piece]:
-        """Pieces of the answer, the last of which says why it ended. Raises what it ended with instead, and
-        Refused when its time is over."""
+        """Pieces of the answer, the last of which says why it ended. Raises what it ended with instead,
+        and Refused when its time is over."""
         while True:
             try:
                 async with asyncio.timeout(max(0.0, self.end - monotonic())):
@@ -116,14 +118,14 @@ class Worker:
             except MemoryError:
                 job.tell(Refused("out of memory; send smaller pictures, or a shorter prompt", 503,
                                  code="out_of_memory"))
-            except Exception as error:                           # a defect: the reply says no more than that
+            except Exception as error:  # a defect: the reply says no more than that
                 job.tell(error)
-            job = None                                           # its pictures go before the next one is waited for
+            job = None  # its pictures go before the next one is waited for
 
 
 def too_slow(limits: Limits) -> Refused:
-    return Refused(f"there was no answer within {limits.seconds:g} seconds, waiting included; ask for fewer tokens, or "
-                   "when the server has less to do", 504, code="timeout")
+    return Refused(f"there was no answer within {limits.seconds:g} seconds, waiting included; ask for "
+                   "fewer tokens, or when the server has less to do", 504, code="timeout")
 
 
 def hung_up() -> Refused:

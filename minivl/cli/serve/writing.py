@@ -37,8 +37,8 @@ class Token:
 
 @dataclass(frozen=True)
 class Piece:
-    """More of an answer. text may be empty; ended: "stop" or "length" with the last piece; written: tokens
-    so far, the one that ends the answer too."""
+    """More of an answer. text may be empty; ended: "stop" or "length" with the last piece; written:
+    tokens so far, the one that ends the answer too."""
     text: str
     tokens: tuple[Token, ...]
     written: int
@@ -82,7 +82,7 @@ def _through_the_door(steps: Iterator[int], vlm: VLM, top: int | None, goes: Goe
             id = next(steps, None)
         if id is None:
             return
-        guards = {}                      # a step of one token is short: asking between two of them is enough
+        guards = {}  # a step of one token is short: asking between two of them is enough
         yield _token(id, s.trace.get(LOGITS), top)
 
 
@@ -93,7 +93,8 @@ def _guards(vlm: VLM, goes: Goes) -> dict[str, Wrap]:
             goes()
             return block(*args)
         return asked
-    towers = (("vision.blocks", vlm.config.vision.depth), ("decoder.layers", vlm.config.text.num_hidden_layers))
+    towers = (("vision.blocks", vlm.config.vision.depth),
+              ("decoder.layers", vlm.config.text.num_hidden_layers))
     # whole labels, no patterns: what is fused inside a block stays fused
     return {f"{name}.{n}": wrap for name, depth in towers for n in range(depth)}
 
@@ -114,7 +115,7 @@ class Until:
     def __init__(self, stops: tuple[str, ...]):
         self.stops = stops
         self.held = ""                                          # text that is not given out
-        self.tokens: list[tuple[int, Token]] = []               # those not given out, and where in `held` each begins
+        self.tokens: list[tuple[int, Token]] = []  # those not given out, and where in `held` each begins
 
     def push(self, text: str, token: Token, written: int) -> Piece:
         """What can be given out once a token has added this text; its last piece where a stop string is
