@@ -297,7 +297,7 @@ async def body_of(request: Request, limits: Limits) -> bytes:
         raise Refused(f"the body did not arrive within {limits.reading:g} seconds", 408,
                       code="too_slow") from None
     except ClientDisconnect:
-        raise hung_up() from None
+        raise Refused("the client hung up", 499, code="hung_up") from None
     return bytes(found)
 
 

@@ -52,56 +52,59 @@ def listen(host: str, port: int) -> socket.socket:
                             "--port") from None
 
 
-def protocol(limits: Limits) -> type[H11Protocol]:
-    """uvicorn's protocol, with an end to patience."""
+class Impatient(H11Protocol):
+    """uvicorn's protocol, with an end to patience: a connection is closed when headers do not come, when a
+    request takes longer than any may, and when there are too many connections."""
+    seconds = 0.0                          # from the headers of a request to the last byte of its reply
+    _watch: asyncio.TimerHandle | None = None
+    _busy = False
 
-    class Impatient(H11Protocol):
-        """A connection that is closed when headers do not come, when a request takes longer than any
-        may, and when there are too many connections."""
-        _watch: asyncio.TimerHandle | None = None
-        _busy = False
+    def connection_made(self, transport: asyncio.Transport) -> None:         # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > CONNECTIONS:
+            transport.abort()
+        self._allow(HEADING)
 
-        def connection_made(self, transport: asyncio.Transport) -> None:         # type: ignore[override]
-            super().connection_made(transport)
-            if len(self.connections) > CONNECTIONS:
-                transport.abort()
-            self._allow(HEADING)
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._allow(None)
+        super().connection_lost(exc)
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._allow(None)
-            super().connection_lost(exc)
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        busy = self.cycle is not None and not self.cycle.response_complete
+        if busy and not self._busy:
+            self._allow(self.seconds)
+        self._busy = busy
 
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            busy = self.cycle is not None and not self.cycle.response_complete
-            if busy and not self._busy:
-                self._allow(limits.seconds + 3 * limits.reading)
-            self._busy = busy
+    def on_response_complete(self) -> None:
+        self._busy = False
+        self._allow(HEADING)
+        super().on_response_complete()
 
-        def on_response_complete(self) -> None:
-            self._busy = False
-            self._allow(HEADING)
-            super().on_response_complete()
+    def _allow(self, seconds: float | None) -> None:
+        """The connection may go on so long; None: without a clock."""
+        if self._watch is not None:
+            self._watch.cancel()
+        self._watch = None
+        if seconds is not None:
+            self._watch = self.loop.call_later(seconds, self.transport.abort)
 
-        def _allow(self, seconds: float | None) -> None:
-            """The connection may go on so long; None: without a clock."""
-            if self._watch is not None:
-                self._watch.cancel()
-            self._watch = None if seconds is None else self.loop.call_later(seconds,
-                                                                            self.transport.abort)
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP is refused in the protocol's form too."""
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):         # a reply is under way
+            return self.transport.abort()
+        body = json.dumps(Refused(msg, code="invalid_http").document).encode()
+        head = h11.Response(status_code=400, reason=b"Bad Request", headers=[
+            (b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close")])
+        for part in (head, h11.Data(data=body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(part) or b"")
+        self.transport.close()
 
-        def send_400_response(self, msg: str) -> None:
-            """What is no HTTP is refused in the protocol's form too."""
-            if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):  # a reply is under way
-                return self.transport.abort()
-            body = json.dumps(Refused(msg, code="invalid_http").document).encode()
-            head = h11.Response(status_code=400, reason=b"Bad Request", headers=[
-                (b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()),
-                (b"connection", b"close")])
-            for part in (head, h11.Data(data=body), h11.EndOfMessage()):
-                self.transport.write(self.conn.send(part) or b"")
-            self.transport.close()
-    return Impatient
+
+def protocol(limits: Limits) -> type[Impatient]:
+    """The protocol of a server with these limits: reading, waiting, answering, and a slow client."""
+    return type("Impatient", (Impatient,), {"seconds": limits.seconds + 3 * limits.reading})
 
 
 class Server(uvicorn.Server):
