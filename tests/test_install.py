@@ -191,7 +191,7 @@ def test_the_package_imports_nothing_that_is_not_declared():
                 "numba", "llvmlite",                                              # the extra jit; numba brings llvmlite
                 "cupy", "av", "huggingface_hub",                                  # the extras cuda, video, hub
                 "starlette", "uvicorn", "h11",                                    # the extra serve; uvicorn brings h11
-                "jsonschema", "referencing"}                                      # the extra schema; it brings the other
+                "jsonschema", "referencing"}                                      # the extra schema brings both
     declared = {IMPORTED_AS.get(name, name) for name in CORE} | optional | set(sys.stdlib_module_names)
     adapter = PACKAGE / "truth" / "trace" / "oracle.py"
     child = PACKAGE / "teach" / "course" / "child.py"                  # a script of its own: its imports are absolute
