@@ -96,6 +96,19 @@ def test_an_answer_is_the_models_own_with_its_scores(client, vlm):
         np.testing.assert_allclose([other.logprob for other in one.top_logprobs], best, atol=1e-3)
 
 
+def test_scores_of_a_prompt_that_goes_through_in_chunks(client, vlm):
+    words = "one two " * 250                                              # more rows than one chunk has
+    inputs = vlm.prepare([{"role": "user", "content": words}])
+    assert len(inputs.input_ids) > 1100
+    found = ask(client, [{"role": "user", "content": words}], logprobs=True, max_tokens=2)
+    ids = vlm.generate(inputs, 2)
+    rows = log_softmax(vlm.logits(inputs, ids).astype(np.float64))
+    said = found.choices[0].logprobs.content
+    np.testing.assert_allclose([one.logprob for one in said],
+                               [row[id] for row, id in zip(rows, ids, strict=True)][:len(said)], atol=1e-3)
+    assert found.usage.prompt_tokens == len(inputs.input_ids) and said
+
+
 def test_a_stream_is_the_same_answer_in_pieces_and_then_counted(client, vlm):
     _, ids, text = greedy(vlm, "Describe the image.")
     chunks = list(ask(client, about("Describe the image."), stream=True,
@@ -408,7 +421,7 @@ class Slow:
 
 @pytest.fixture
 def slow(vlm, monkeypatch):
-    """Every session of the server runs a slow model."""
+    """Every step of the server runs a slow model."""
     from minivl.cli.serve import writing
     made = Slow(vlm, 0.05)
 
@@ -417,6 +430,7 @@ def slow(vlm, monkeypatch):
         found.replace += replace.items()                       # the server's own guards, outermost
         return found
     monkeypatch.setattr(writing, "Session", session)
+    monkeypatch.setattr(writing, "nullcontext", lambda: session({}, quiet=True))
     return made
 
 

@@ -8,14 +8,14 @@ Both are sessions of one token, held in the thread that writes. Read next: `work
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ...api import VLM
-from ...door.contract import outputs
 from ...door.stage import Session, Wrap
 from ...kernels.definition import log_softmax
 from ...run.inputs import Inputs
@@ -78,12 +78,14 @@ def _through_the_door(steps: Iterator[int], vlm: VLM, top: int | None, goes: Goe
     guards = _guards(vlm, goes)
     while True:
         goes()
-        with Session(replace=guards, record=() if top is None else LOGITS, quiet=True) as s:
+        watched = top is not None
+        asked = Session(replace=guards, record=LOGITS if watched else (), quiet=True)
+        with asked if guards or watched else nullcontext():
             id = next(steps, None)
         if id is None:
             return
         guards = {}  # a step of one token is short: asking between two of them is enough
-        yield _token(id, s.trace.get(LOGITS), top)
+        yield _token(id, asked.trace, top)
 
 
 def _guards(vlm: VLM, goes: Goes) -> dict[str, Wrap]:
@@ -99,11 +101,12 @@ def _guards(vlm: VLM, goes: Goes) -> dict[str, Wrap]:
     return {f"{name}.{n}": wrap for name, depth in towers for n in range(depth)}
 
 
-def _token(id: int, logits: Any, top: int | None) -> Token:
-    """logits: (1, v) of the step that chose the token."""
-    if top is None or logits is None:
+def _token(id: int, trace: Mapping[str, Any], top: int | None) -> Token:
+    """trace: logits of the runs that chose the token. Of a prompt that went through in chunks only the last
+    has a row."""
+    if top is None:
         return Token(id, 0.0, ())
-    (row,) = log_softmax(outputs(logits)[0].astype(np.float64))                    # 1 v -> v
+    (row,) = log_softmax(np.concatenate(list(trace.values())).astype(np.float64))       # 1 v -> v
     best = np.argsort(-row, kind="stable")[:top]                                        # v -> top
     return Token(id, float(row[id]), tuple((int(n), float(row[n])) for n in best))
 
