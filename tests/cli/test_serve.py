@@ -144,8 +144,8 @@ def test_a_seed_draws_the_same_and_without_one_it_is_drawn(client, monkeypatch):
     from minivl.cli.serve import writing
 
     def drawn(**options):
-        return ask(client, about("Describe the image."), temperature=2, top_p=1, top_k=0, max_tokens=12,
-                   **options).choices[0].message.content
+        return ask(client, about("Describe the image."), temperature=2, top_p=1, max_tokens=12,
+                   extra_body={"top_k": 0}, **options).choices[0].message.content
     answers = [drawn(seed=n) for n in range(8)]
     assert len(set(answers)) > 2 and drawn(seed=3) == answers[3]
     seeds = iter([3, 4])

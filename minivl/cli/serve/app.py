@@ -29,7 +29,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...api import VLM
 from .fields import Wanted, read
-from .limits import DRAINED, DRAINING, Limits
+from .limits import DRAINED, DRAINING, PARSED, Limits
 from .pictures import opened
 from .places import Places
 from .refused import Refused
@@ -207,6 +207,7 @@ class Answering:
     def __init__(self, vlm: VLM, name: str, worker: Worker, limits: Limits, places: Places, line: Line):
         self.vlm, self.name, self.worker = vlm, name, worker
         self.limits, self.places, self.line = limits, places, line
+        self.parsing = asyncio.Semaphore(PARSED)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -214,7 +215,8 @@ class Answering:
         with self.line.place():
             raw = await body_of(request, self.limits)
             # beside the event loop: a body of many bytes takes a while to parse
-            wanted, messages = await asyncio.to_thread(self.understood, raw)
+            async with self.parsing:
+                wanted, messages = await asyncio.to_thread(self.understood, raw)
             del raw
             job = Job(wanted, messages, self.limits)
             self.worker.submit(job)

@@ -10,8 +10,9 @@ MOST_TOP = 20  # log-probabilities shown beside that of the chosen token
 CHARACTERS_A_TOKEN = 64          # a text with more of them for each token allowed is not even encoded
 CONNECTIONS = 64                 # sockets that are open at a time; a further one is closed at once
 HEADING = 10.0  # seconds that a request's headers, and the next request, may take to come
+PARSED = 3  # bodies that are parsed at a time: while that lasts, one takes several times its size
 DRAINED = 64 << 20  # bytes of a refused body that are read and thrown away, so that the reply arrives
-DRAINING = 2.0                   # seconds that this may take
+DRAINING = 10.0                  # seconds that this may take
 
 
 @dataclass(frozen=True)
