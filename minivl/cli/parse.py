@@ -11,7 +11,7 @@ from typing import Any
 
 from ..door.errors import ArgumentError
 from ..door.files import check_place, parse_json, write_whole
-from ..run.documents import Parsed, read_page
+from ..run.documents import ReadDocument, read_page
 from ..run.forms import checker, read_json
 from ..run.markdown import markdown
 from ..run.open_picture import load_picture
@@ -89,7 +89,7 @@ def conversation(pixels: Any, form: str, question: str | None) -> list[dict[str,
                                                   {"type": "text", "text": asked}]}]
 
 
-def written(found: Parsed, form: str) -> str | None:
+def written(found: ReadDocument, form: str) -> str | None:
     """The document as a text; None where there is none."""
     if found.problems:
         return None
@@ -99,7 +99,7 @@ def written(found: Parsed, form: str) -> str | None:
     return markdown(found.page) if form == "markdown" else str(found.document)
 
 
-def facts(image: str, form: str, answer: str, found: Parsed) -> dict[str, Any]:
+def facts(image: str, form: str, answer: str, found: ReadDocument) -> dict[str, Any]:
     """What `--json` prints."""
     document = written(found, form) if form != "json" else found.document
     return {"image": named(image), "format": form, "valid": not found.problems,
@@ -107,7 +107,7 @@ def facts(image: str, form: str, answer: str, found: Parsed) -> dict[str, Any]:
             "notes": found.notes, "document": document, "elements": found.elements, "answer": answer}
 
 
-def report(found: Parsed, answer: str) -> None:
+def report(found: ReadDocument, answer: str) -> None:
     """On stderr: what was mended, and why there is no document."""
     for words in found.notes:
         note(words)

@@ -260,8 +260,8 @@ def serve(model: Model = None, precision: Precision = "float32", kernels: Kernel
     """
     from .given import Chosen
     from .serve.command import serve
-    from .serve.limits import Limits
-    limits = Limits(body=max_body, pixels=max_pixels, prompt_tokens=max_prompt_tokens, new_tokens=max_new_tokens,
+    from .serve.limits import ServerLimits
+    limits = ServerLimits(body=max_body, pixels=max_pixels, prompt_tokens=max_prompt_tokens, new_tokens=max_new_tokens,
                     waiting=max_waiting, seconds=max_seconds)
     serve(Chosen(model, precision, kernels, device), name, host, port, (allow_urls, allow_files), allow_host, limits)
 

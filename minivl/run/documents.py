@@ -42,7 +42,7 @@ Size = tuple[int, int]
 
 
 @dataclass
-class Parsed:
+class ReadDocument:
     """What an answer comes to. document: HTML text, or a value of JSON; None where there are problems.
 
     elements: what has a place, in order: {"kind", "box", "text"}; boxes are x0, y0, x1, y1 in pixels of
@@ -76,12 +76,12 @@ def _texts(node: Node) -> Iterator[str]:
         yield " "
 
 
-def read_page(answer: str, size: Size, source_size: Size) -> Parsed:
+def read_page(answer: str, size: Size, source_size: Size) -> ReadDocument:
     """An answer about a picture of `source_size`, seen at `size` (both height, width), as HTML. Whatever
     the answer is, nothing is raised."""
-    found = Parsed()
+    found = ReadDocument()
     text = unfenced(answer, found)
-    page = Page(text, Places(size, source_size, found), found)
+    page = PageReader(text, Placing(size, source_size, found), found)
     found.elements = [{"kind": node.name, "box": box, "text": node.text} for node, box in page.placed]
     if not found.problems and not any(isinstance(part, Node) for part in page.root.parts):
         found.problems.append("the answer must hold elements of a page, such as <p data-bbox=...>; it "
@@ -94,7 +94,7 @@ def read_page(answer: str, size: Size, source_size: Size) -> Parsed:
     return found
 
 
-def unfenced(answer: str, found: Parsed) -> str:
+def unfenced(answer: str, found: ReadDocument) -> str:
     """An answer without the fence of a block of code, when all of it stands in one."""
     if block := FENCE.fullmatch(answer):
         return block[1]
@@ -109,11 +109,11 @@ def shown(answer: str) -> str:
     return (said[:120] + "..." if len(said) > 120 else said) or "(nothing)"
 
 
-class Places:
+class Placing:
     """Boxes and points of an answer in pixels of the picture as it came; what lies nowhere is a
     problem."""
 
-    def __init__(self, size: Size, source_size: Size, found: Parsed):
+    def __init__(self, size: Size, source_size: Size, found: ReadDocument):
         self.size, self.source_size, self.found = size, source_size, found
 
     def placed(self, numbers: Sequence[float], name: str) -> list[float] | None:
@@ -129,10 +129,10 @@ class Places:
         return [round(n, 2) for n in row[:len(numbers)]]
 
 
-class Page(HTMLParser):
+class PageReader(HTMLParser):
     """The elements of a page. `root.parts` are those at the top."""
 
-    def __init__(self, text: str, places: Places, found: Parsed):
+    def __init__(self, text: str, places: Placing, found: ReadDocument):
         super().__init__()
         self.places, self.found = places, found
         self.root = Node("", {})

@@ -18,7 +18,7 @@ from typing import Any
 from ..door.errors import ArgumentError, MissingExtra
 from .answers import LABELS, PLACES
 from .brackets import plain
-from .documents import Parsed, Places, Size, shown, unfenced
+from .documents import Placing, ReadDocument, Size, shown, unfenced
 
 STRING = r'"(?:[^"\\]|\\.)*+"'
 COMMA = re.compile(rf"({STRING})|,(?=\s*+[\]}}])", re.DOTALL)
@@ -30,7 +30,7 @@ MOST_SHOWN = 20                          # violations of a schema that are told
 SCHEMAS = 'a schema needs the package jsonschema: pip install "minivl[schema]"'
 
 
-def read_json(answer: str, size: Size, source_size: Size, schema: Any = None) -> Parsed:
+def read_json(answer: str, size: Size, source_size: Size, schema: Any = None) -> ReadDocument:
     """An answer about a picture of `source_size`, seen at `size` (both height, width), as a value of
     JSON.
 
@@ -39,11 +39,11 @@ def read_json(answer: str, size: Size, source_size: Size, schema: Any = None) ->
     and MissingExtra without the package jsonschema; whatever the answer is, nothing is raised.
     """
     check = checker(schema) if schema is not None else None
-    found = Parsed()
+    found = ReadDocument()
     value = _value(_bracketed(answer, found), found)
     if found.problems:
         return found
-    value = _placed(value, Places(size, source_size, found), found)
+    value = _placed(value, Placing(size, source_size, found), found)
     found.problems += check(value) if check and not found.problems else []
     found.document = None if found.problems else value
     return found
@@ -51,7 +51,7 @@ def read_json(answer: str, size: Size, source_size: Size, schema: Any = None) ->
 
 # ---- from the answer to one value ------------------------------------------------------------------
 
-def _bracketed(answer: str, found: Parsed) -> str:
+def _bracketed(answer: str, found: ReadDocument) -> str:
     """The part of an answer that is its JSON: what stands in brackets, when it is one piece."""
     blocks = FENCED.findall(answer)
     if len(blocks) > 1:
@@ -100,7 +100,7 @@ def _closed(text: str, start: int) -> int:
     return 0
 
 
-def _value(text: str, found: Parsed) -> Any:
+def _value(text: str, found: ReadDocument) -> Any:
     """A value of JSON; None, with a problem, where it is none."""
     if found.problems:
         return None
@@ -137,7 +137,7 @@ def _float(text: str) -> float:
 
 # ---- places ---------------------------------------------------------------------------------------
 
-def _placed(value: Any, places: Places, found: Parsed) -> Any:
+def _placed(value: Any, places: Placing, found: ReadDocument) -> Any:
     """The value with boxes and points in the picture's own pixels."""
     if isinstance(value, list):
         return [_placed(one, places, found) for one in value]
@@ -150,7 +150,7 @@ def _placed(value: Any, places: Places, found: Parsed) -> Any:
             for key, one in value.items()}
 
 
-def _place(value: Any, key: str, label: str, places: Places, found: Parsed) -> Any:
+def _place(value: Any, key: str, label: str, places: Placing, found: ReadDocument) -> Any:
     """What stands under a key of places: one, or a list of them; anything else as it is, with a note."""
     if isinstance(value, list) and value and all(isinstance(one, list) for one in value):
         return [_place(one, key, label, places, found) for one in value]

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 import minivl
 from minivl.cli import words as cli
 from minivl.cli.chat.lines import messages, paths_first
-from minivl.cli.chat.talk import Talk, Way
+from minivl.cli.chat.talk import Conversation, Way
 from minivl.show.samples import load_samples
 from minivl.truth.trace.format import Trace
 
@@ -101,7 +101,7 @@ def test_a_script_is_answered_turn_by_turn(vlm):
 
 
 def test_rows_of_earlier_turns_are_reused_and_change_nothing(vlm):
-    talk = Talk(vlm, Way(24, 0))
+    talk = Conversation(vlm, Way(24, 0))
     talk.show(PICTURE)
     said = ["".join(talk.ask(question)) for question in ("Describe the image.", "What colour is it?",
                                                          "How many?")]
@@ -111,7 +111,7 @@ def test_rows_of_earlier_turns_are_reused_and_change_nothing(vlm):
 
 
 def test_a_system_prompt_comes_once_and_first(vlm):
-    talk = Talk(vlm, Way(4, 0), "Be brief.")
+    talk = Conversation(vlm, Way(4, 0), "Be brief.")
     "".join(talk.ask("How many?")), "".join(talk.ask("And now?"))
     assert [one["role"] for one in talk.messages] == ["system", "user", "assistant", "user", "assistant"]
     talk.reset()
@@ -220,7 +220,7 @@ def test_a_page_of_drawn_tokens_has_the_tokens_that_were_drawn(vlm, tmp_path, mo
     from minivl.show import explorer
     runs = []
     monkeypatch.setattr(explorer, "save", lambda path, run: runs.append(run))
-    talk = Talk(vlm, Way(10, 1.5, seed=5))
+    talk = Conversation(vlm, Way(10, 1.5, seed=5))
     talk.show(PICTURE)
     for question in ("Describe the image.", "Describe it otherwise.", "Again."):
         "".join(talk.ask(question))
@@ -247,7 +247,7 @@ def test_a_saved_conversation_goes_on_as_if_nothing_had_been(vlm, tmp_path):
     '"data:image/png;base64,AAAA"}]}]}'])
 def test_a_file_that_save_did_not_write_is_refused(vlm, tmp_path, text):
     (tmp_path / "talk.json").write_text(text)
-    talk = Talk(vlm, Way(4, 0))
+    talk = Conversation(vlm, Way(4, 0))
     "".join(talk.ask("How many?"))
     before = list(talk.messages)
     with pytest.raises(minivl.Error):

@@ -28,8 +28,8 @@ from typer.testing import CliRunner
 
 import minivl
 from minivl.cli import words as cli
-from minivl.cli.serve.limits import Limits
-from minivl.cli.serve.places import Places
+from minivl.cli.serve.limits import ServerLimits
+from minivl.cli.serve.places import AllowedPlaces
 from minivl.kernels.definition import log_softmax
 from minivl.show.samples import load_samples
 
@@ -105,7 +105,8 @@ def test_scores_of_a_prompt_that_goes_through_in_chunks(client, vlm):
     rows = log_softmax(vlm.logits(inputs, ids).astype(np.float64))
     said = found.choices[0].logprobs.content
     np.testing.assert_allclose([one.logprob for one in said],
-                               [row[id] for row, id in zip(rows, ids, strict=True)][:len(said)], atol=1e-3)
+                               [row[id] for row, id in zip(rows, ids, strict=True)][:len(said)],
+                               atol=1e-3)
     assert found.usage.prompt_tokens == len(inputs.input_ids) and said
 
 
@@ -328,7 +329,7 @@ def test_files_of_a_folder_and_no_others(vlm, tmp_path):
     (inside / "folder").symlink_to(outside)
     (inside / "note.png").write_text("not a picture")
     os.mkfifo(inside / "pipe.png")
-    with serving(vlm, places=Places.of([], [inside])) as url:
+    with serving(vlm, places=AllowedPlaces.of([], [inside])) as url:
         def status(name):
             body = {"messages": image(name), "max_tokens": 1}
             found, raw = call(url, "POST", "/v1/chat/completions", json.dumps(body).encode())
@@ -343,7 +344,7 @@ def test_files_of_a_folder_and_no_others(vlm, tmp_path):
                      "file://%2e%2e"):
             assert status(str(name)) == (403, "file_not_allowed"), name
         assert status(str(inside / "note.png")) == (400, "invalid_image")
-    with serving(vlm, Limits(body=400), Places.of([], [inside])) as url:
+    with serving(vlm, ServerLimits(body=400), AllowedPlaces.of([], [inside])) as url:
         assert status(str(good)) == (413, "too_large")
 
 
@@ -368,7 +369,7 @@ def test_urls_of_a_host_and_no_others(vlm):
     pictures = HTTPServer(("127.0.0.1", 0), Pictures)
     pictures.asked, host = [], f"127.0.0.1:{pictures.server_address[1]}"
     threading.Thread(target=pictures.serve_forever, daemon=True).start()
-    with serving(vlm, Limits(body=1_000_000), Places.of([host], [])) as url:
+    with serving(vlm, ServerLimits(body=1_000_000), AllowedPlaces.of([host], [])) as url:
         def status(name):
             body = {"messages": image(name), "max_tokens": 1}
             found, raw = call(url, "POST", "/v1/chat/completions", json.dumps(body).encode())
@@ -396,7 +397,7 @@ def test_a_name_that_leads_into_a_private_network_is_not_asked(monkeypatch):
     found = socket.getaddrinfo
     monkeypatch.setattr(socket, "getaddrinfo", lambda host, *rest,
                         **named: found("127.0.0.1", *rest, **named))
-    allowed = Places.of([f"pictures.example:{port}", f"localhost:{port}"], [])
+    allowed = AllowedPlaces.of([f"pictures.example:{port}", f"localhost:{port}"], [])
     with pytest.raises(places.Refused, match="could not be fetched"):
         allowed.fetch(f"http://pictures.example:{port}/a.png", 1 << 20)
     assert pictures.asked == [] and allowed.fetch(f"http://localhost:{port}/a.png",
@@ -444,7 +445,7 @@ BODY = json.dumps({"messages": [{"role": "user", "content": "How many?"}], "max_
 
 
 def test_beyond_the_line_requests_are_turned_away(vlm, slow):
-    with serving(vlm, Limits(waiting=1, seconds=3)) as url:
+    with serving(vlm, ServerLimits(waiting=1, seconds=3)) as url:
         found = []
         threads = [threading.Thread(target=lambda: found.append(call(url, "POST", "/v1/chat/completions",
                                                                      BODY)))
@@ -470,7 +471,7 @@ def still(slow):
 
 
 def test_a_request_that_takes_too_long_stops_the_model(vlm, slow):
-    with serving(vlm, Limits(seconds=1)) as url:
+    with serving(vlm, ServerLimits(seconds=1)) as url:
         status, raw = call(url, "POST", "/v1/chat/completions", BODY)
         assert status == 504 and json.loads(raw)["error"]["code"] == "timeout"
         assert slow.blocks and still(slow)
@@ -497,7 +498,7 @@ def test_a_client_that_hangs_up_stops_the_model(vlm, slow, stream):
 
 def test_what_comes_too_slowly_or_is_too_large_is_cut_off(vlm):
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    with serving(vlm, Limits(body=1000, reading=0.5)) as url:
+    with serving(vlm, ServerLimits(body=1000, reading=0.5)) as url:
         where = urlsplit(url)
 
         def sent(data):

@@ -100,7 +100,7 @@ def test_what_can_mean_several_things_is_a_problem(answer, said):
 def test_what_is_left_out_is_noted_and_never_runs(answer, kept):
     found = page(answer)
     assert found.problems == [] and kept in found.document.replace("\n", ""), found
-    whole = ("<p>", "<P>", "<!--", "<p class", "<p data-poly")                # nothing of these is left out
+    whole = ("<p>", "<P>", "<!--", "<p class", "<p data-poly")  # nothing of these is left out
     assert found.notes or answer.strip("`\nhtml ").startswith(whole)
 
 

@@ -15,7 +15,7 @@ from ...door.errors import ArgumentError, Error
 from ..console import clean, note, working
 from ..given import Chosen, open_model, say_which
 from .lines import messages, paths_first, typed
-from .talk import Talk, Way
+from .talk import Conversation, Way
 
 PROMPT = "> "
 HELP = """
@@ -37,7 +37,7 @@ def chat(images: Sequence[str], chosen: Chosen, system: str, way: Way) -> int:
     ValueError or OSError for whatever is wrong with the input."""
     with open_model(chosen) as vlm:
         say_which(chosen.model)
-        talk = Talk(vlm, way, system)
+        talk = Conversation(vlm, way, system)
         for image in images:
             note(talk.show(image))
         if sys.stdin.isatty():
@@ -45,7 +45,7 @@ def chat(images: Sequence[str], chosen: Chosen, system: str, way: Way) -> int:
         return _lines(talk)
 
 
-def _lines(talk: Talk) -> int:
+def _lines(talk: Conversation) -> int:
     """All lines of a user; a refused one ends nothing."""
     next_line, refused = typed(PROMPT), 0
     while True:
@@ -61,7 +61,7 @@ def _lines(talk: Talk) -> int:
             note("\nCtrl-D, or /quit, ends; /help says what else there is")
 
 
-def _one(talk: Talk, message: str) -> int:
+def _one(talk: Conversation, message: str) -> int:
     """What one line asks for; 2 where it is refused, else 0."""
     try:
         _obey(talk, message)
@@ -72,7 +72,7 @@ def _one(talk: Talk, message: str) -> int:
     return 0
 
 
-def _obey(talk: Talk, message: str) -> None:
+def _obey(talk: Conversation, message: str) -> None:
     paths, rest = paths_first(message)
     word, _, argument = rest.partition(" ")
     if word in COMMANDS and not paths:
@@ -85,7 +85,7 @@ def _obey(talk: Talk, message: str) -> None:
         _answer(talk, rest)
 
 
-def _answer(talk: Talk, question: str) -> None:
+def _answer(talk: Conversation, question: str) -> None:
     """Print an answer as it comes; Ctrl-C ends the answer alone."""
     pieces = talk.ask(question)
     try:
@@ -112,7 +112,7 @@ def _named(argument: str, command: str, what: str) -> Path:
     return Path(argument.strip("'\"")).expanduser()
 
 
-def _picture(talk: Talk, argument: str) -> None:
+def _picture(talk: Conversation, argument: str) -> None:
     paths, rest = paths_first(argument)
     if rest and not paths:  # one whose name says nothing, or with blanks
         paths, rest = [argument.strip("'\"")], ""
@@ -123,7 +123,7 @@ def _picture(talk: Talk, argument: str) -> None:
         note(talk.show(path))
 
 
-def _paste(talk: Talk, argument: str) -> None:
+def _paste(talk: Conversation, argument: str) -> None:
     """The clipboard is read by Pillow: on Linux through wl-paste or xclip, where one is installed."""
     from PIL import ImageGrab
     try:
@@ -142,14 +142,14 @@ def _paste(talk: Talk, argument: str) -> None:
         note(talk.show_bytes(file.getvalue(), "from the clipboard"))
 
 
-def _trace(talk: Talk, argument: str) -> None:
+def _trace(talk: Conversation, argument: str) -> None:
     path = _named(argument, "/trace", "a file such as turn.safetensors")
     with working("running the turn again"):
         talk.trace(path)
     note(f"written to {path}: the last turn, its answer as part of the prompt")
 
 
-def _explore(talk: Talk, argument: str) -> None:
+def _explore(talk: Conversation, argument: str) -> None:
     path = _named(argument, "/explore", "a file such as turn.html")
     with working("running the turn again"):
         other = talk.explore(path)
@@ -158,26 +158,26 @@ def _explore(talk: Talk, argument: str) -> None:
         "the two were nearly as likely")))
 
 
-def _reset(talk: Talk, argument: str) -> None:
+def _reset(talk: Conversation, argument: str) -> None:
     talk.reset()
     note("all is forgotten")
 
 
-def _save(talk: Talk, argument: str) -> None:
+def _save(talk: Conversation, argument: str) -> None:
     path = _named(argument, "/save", "a file such as talk.json")
     talk.save(path)
     note(f"written to {path}: {len(talk.messages)} messages")
 
 
-def _load(talk: Talk, argument: str) -> None:
+def _load(talk: Conversation, argument: str) -> None:
     path = _named(argument, "/load", "a file such as talk.json")
     note(f"{talk.load(path)} messages of {path}; go on")
 
 
-def _help(talk: Talk, argument: str) -> None:
+def _help(talk: Conversation, argument: str) -> None:
     note(HELP.strip("\n"))
 
 
-COMMANDS: dict[str, Callable[[Talk, str], None]] = {
+COMMANDS: dict[str, Callable[[Conversation, str], None]] = {
     "/picture": _picture, "/paste": _paste, "/trace": _trace, "/explore": _explore, "/reset": _reset,
     "/save": _save, "/load": _load, "/help": _help}

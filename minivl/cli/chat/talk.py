@@ -37,7 +37,7 @@ class Way:
 
 
 @dataclass
-class Talk:
+class Conversation:
     """messages: all turns so far, in the official form; given: pictures and videos for the next one."""
     vlm: VLM
     way: Way = field(default_factory=Way)

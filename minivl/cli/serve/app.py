@@ -1,7 +1,7 @@
 """From a request to a reply: who may ask, in which order, and what goes back.
 
-    guard       Host, Origin and key, before anything else is looked at
-    Answering   POST /v1/chat/completions: a place in the line, the body, its fields and pictures, the job
+    Gate        Host, Origin and key, before anything else is looked at
+    Answering   POST /v1/chat/completions: a place in the line, body, fields, pictures, the job
     others      GET /v1/models, GET /v1/models/NAME, GET /health
 
 Starlette routes and parses; whatever is refused goes out in the protocol's form. Read next: `fields.py`,
@@ -29,29 +29,29 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...api import VLM
 from .fields import Wanted, read
-from .limits import DRAINED, DRAINING, PARSED, Limits
+from .limits import DRAINED, DRAINING, PARSED, ServerLimits
 from .pictures import opened
-from .places import Places
+from .places import AllowedPlaces
 from .refused import Refused
-from .replies import END, Reply, event, model, models
+from .replies import END, Completion, event, model, models
 from .worker import Job, Worker, hung_up
-from .writing import Piece
+from .writing import AnswerPart
 
 LOCAL = ("localhost",)                    # names that lead here and nowhere else
 HEARD = "minivl.heard"                    # in a request's scope once its body is read to the end
 
 
-def application(vlm: VLM, name: str, worker: Worker, limits: Limits | None = None,
-                places: Places | None = None,
+def application(vlm: VLM, name: str, worker: Worker, limits: ServerLimits | None = None,
+                places: AllowedPlaces | None = None,
                 key: str = "", names: Sequence[str] = ()) -> Starlette:
     """The server as an ASGI application. Raises MissingFile for a model without a tokenizer.
 
     name: of the model; key: a bearer's token that every request but /health must have, none where it is
         empty; names: of this server, besides addresses and localhost
     """
-    limits, made = limits or Limits(), int(time())
+    limits, made = limits or ServerLimits(), int(time())
     vlm.processor                             # raises where there is none: every request needs it
-    line = Line(limits.waiting)
+    line = WaitingLine(limits.waiting)
 
     async def listed(request: Request) -> Response:
         return JSONResponse(models(name, made))
@@ -64,12 +64,12 @@ def application(vlm: VLM, name: str, worker: Worker, limits: Limits | None = Non
 
     async def health(request: Request) -> Response:
         return JSONResponse({"status": "ok", "asked": line.taken})
-    answering = Answering(vlm, name, worker, limits, places or Places(), line)
+    answering = Answering(vlm, name, worker, limits, places or AllowedPlaces(), line)
     routes = [Route("/v1/chat/completions", answering, methods=["POST"]),
               Route("/v1/models", listed), Route("/v1/models/{name:path}", one),
               Route("/health", health)]
-    guard = Middleware(Guard, key=key, names=frozenset(one.lower() for one in (*LOCAL, *names)))
-    app = Starlette(routes=routes, middleware=[guard], exception_handlers={
+    gate = Middleware(Gate, key=key, names=frozenset(one.lower() for one in (*LOCAL, *names)))
+    app = Starlette(routes=routes, middleware=[gate], exception_handlers={
         Refused: refusal, HTTPException: no_such_thing, Exception: defect})
     app.router.redirect_slashes = False               # a path is there, or it is not
     return app
@@ -117,7 +117,7 @@ async def drained(request: Request) -> None:
 
 # ---- who may ask ----------------------------------------------------------------------------------
 
-class Guard:
+class Gate:
     """Refuses requests that a page of somebody else's made a browser send, and those without the key.
 
     A name that is not this server's in `Host` is how such a page reaches a server on the reader's own
@@ -179,7 +179,7 @@ def is_address(name: str) -> bool:
     return True
 
 
-class Line:
+class WaitingLine:
     """One request is answered, some wait, further ones are turned away before their body is read."""
 
     def __init__(self, waiting: int):
@@ -204,7 +204,8 @@ class Answering:
     """POST /v1/chat/completions, as an ASGI application of its own: it holds a place in the line until
     the last byte of its reply is out."""
 
-    def __init__(self, vlm: VLM, name: str, worker: Worker, limits: Limits, places: Places, line: Line):
+    def __init__(self, vlm: VLM, name: str, worker: Worker, limits: ServerLimits,
+                 places: AllowedPlaces, line: WaitingLine):
         self.vlm, self.name, self.worker = vlm, name, worker
         self.limits, self.places, self.line = limits, places, line
         self.parsing = asyncio.Semaphore(PARSED)
@@ -241,7 +242,7 @@ class Answering:
         own."""
         pieces = job.pieces()
         first = await anext(pieces)
-        reply = Reply(self.name, self.vlm.tokenizer, job.wanted.top is not None, job.prompt)
+        reply = Completion(self.name, self.vlm.tokenizer, job.wanted.top is not None, job.prompt)
         if not job.wanted.stream:
             return JSONResponse(reply.whole([first, *[piece async for piece in pieces]]))
         return StreamingResponse(events(reply, first, pieces, job.wanted.usage),
@@ -249,7 +250,7 @@ class Answering:
                                  headers={"cache-control": "no-store"})
 
 
-async def events(reply: Reply, piece: Piece, rest: AsyncIterator[Piece],
+async def events(reply: Completion, piece: AnswerPart, rest: AsyncIterator[AnswerPart],
                  counts: bool) -> AsyncIterator[bytes]:
     """A stream's events, from its first piece on. What goes wrong once it has begun is an event too, and
     the last."""
@@ -280,7 +281,7 @@ def check_media(request: Request) -> None:
                       code="unsupported_media_type")
 
 
-async def body_of(request: Request, limits: Limits) -> bytes:
+async def body_of(request: Request, limits: ServerLimits) -> bytes:
     """The body, counted while it is read. Raises Refused for one that is too large or too slow."""
     too_large = Refused(f"the body has more than {limits.body:,} bytes; send smaller pictures, or fewer",
                         413,

@@ -13,8 +13,8 @@ from ...api import VLM
 from ...door.errors import ArgumentError, MissingExtra
 from ..console import note
 from ..given import Chosen, open_model, say_which
-from .limits import Limits
-from .places import Places
+from .limits import ServerLimits
+from .places import AllowedPlaces
 
 KEY = "MINIVL_SERVER_KEY"                # of the environment: a command line can be read by everybody
 SHORTEST = 16                            # characters of a key where others reach the server
@@ -23,7 +23,7 @@ EMBEDDED = "minivl-tiny"
 
 def serve(chosen: Chosen, name: str | None, host: str, port: int,
           places: tuple[Sequence[str], Sequence[Path]],
-          names: Sequence[str], limits: Limits) -> None:
+          names: Sequence[str], limits: ServerLimits) -> None:
     """Serve until Ctrl-C. Raises ArgumentError or OSError for whatever is wrong with the input, before
     the model is loaded, and MissingExtra without the packages of the extra `serve`."""
     try:
@@ -32,7 +32,7 @@ def serve(chosen: Chosen, name: str | None, host: str, port: int,
         raise MissingExtra(f"minivl serve needs the packages starlette and uvicorn ({error.name} is "
                            "missing): "
                            'pip install "minivl[serve]"') from None
-    key, allowed = os.environ.get(KEY, ""), Places.of(*places)
+    key, allowed = os.environ.get(KEY, ""), AllowedPlaces.of(*places)
     if not is_local(host) and len(key) < SHORTEST:
         raise ArgumentError(f"--host {host} lets other machines in, and they need a key: set {KEY} to "
                             f"at least {SHORTEST} characters that nobody can guess, or serve 127.0.0.1 "
@@ -49,13 +49,13 @@ def serve(chosen: Chosen, name: str | None, host: str, port: int,
     note("stopped")
 
 
-def run(vlm: VLM, name: str, opened: object, limits: Limits, places: Places, key: str,
+def run(vlm: VLM, name: str, opened: object, limits: ServerLimits, places: AllowedPlaces, key: str,
         names: Sequence[str]) -> None:
     """Answer on a socket until the server is stopped."""
     from .app import application
-    from .listening import Server
+    from .listening import Listening
     from .worker import Worker
     worker = Worker(vlm, limits)
-    server = Server(application(vlm, name, worker, limits, places, key, names), limits, worker.stop)
+    server = Listening(application(vlm, name, worker, limits, places, key, names), limits, worker.stop)
     server.run(sockets=[opened])                                             # type: ignore[list-item]
     worker.join(limits.reading)

@@ -13,7 +13,7 @@ from typing import Any
 from ...door.errors import Error
 from ...door.files import parse_json
 from ...passes.prompt import brief
-from .limits import LONGEST_STOP, MOST_STOPS, MOST_TOP, MOST_VALUES, Limits
+from .limits import LONGEST_STOP, MOST_STOPS, MOST_TOP, MOST_VALUES, ServerLimits
 from .refused import Refused
 
 UNDERSTOOD = ("messages", "model", "max_tokens", "max_completion_tokens", "temperature", "top_p",
@@ -47,7 +47,7 @@ class Wanted:
     top: int | None = None
 
 
-def read(raw: bytes, model: str, limits: Limits) -> Wanted:
+def read(raw: bytes, model: str, limits: ServerLimits) -> Wanted:
     """The request in a body. model: the one that is served. Raises Refused."""
     if sum(raw.count(sign) for sign in b",:[{") > MOST_VALUES:
         raise Refused(f"the body has more than {MOST_VALUES:,} values; send a smaller one", 413,
@@ -112,7 +112,7 @@ def _message(n: int, message: Any) -> dict[str, Any]:
     return {**kept, "role": "system"} if kept.get("role") == "developer" else kept
 
 
-def _length(given: Mapping[str, Any], limits: Limits) -> int:
+def _length(given: Mapping[str, Any], limits: ServerLimits) -> int:
     """How many tokens an answer may have; as many as are allowed where nothing is said."""
     names = [name for name in ("max_completion_tokens", "max_tokens") if name in given]
     values = [_whole(given, name, 1, limits.new_tokens) for name in names]

@@ -16,7 +16,7 @@ DRAINING = 10.0                  # seconds that this may take
 
 
 @dataclass(frozen=True)
-class Limits:
+class ServerLimits:
     """Of one request, but for `waiting`: so many wait while one is answered."""
     body: int = 33_554_432               # bytes
     pictures: int = 64                   # frames of videos counted too

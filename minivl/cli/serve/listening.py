@@ -22,7 +22,7 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ...door.errors import ArgumentError
-from .limits import CONNECTIONS, HEADING, Limits
+from .limits import CONNECTIONS, HEADING, ServerLimits
 from .refused import Refused
 
 STOPPING = 3.0                         # seconds that replies may take to end when the server is stopped
@@ -53,8 +53,8 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class Impatient(H11Protocol):
-    """uvicorn's protocol, with an end to patience: a connection is closed when headers do not come, when a
-    request takes longer than any may, and when there are too many connections."""
+    """uvicorn's protocol, with an end to patience: a connection is closed when headers do not come, when
+    a request takes longer than any may, and when there are too many connections."""
     seconds = 0.0                          # from the headers of a request to the last byte of its reply
     _watch: asyncio.TimerHandle | None = None
     _busy = False
@@ -102,15 +102,15 @@ class Impatient(H11Protocol):
         self.transport.close()
 
 
-def protocol(limits: Limits) -> type[Impatient]:
+def protocol(limits: ServerLimits) -> type[Impatient]:
     """The protocol of a server with these limits: reading, waiting, answering, and a slow client."""
     return type("Impatient", (Impatient,), {"seconds": limits.seconds + 3 * limits.reading})
 
 
-class Server(uvicorn.Server):
+class Listening(uvicorn.Server):
     """uvicorn's server, which tells when it stops and ends without raising its signals anew."""
 
-    def __init__(self, app: Starlette, limits: Limits, stopping: Callable[[], None]):
+    def __init__(self, app: Starlette, limits: ServerLimits, stopping: Callable[[], None]):
         super().__init__(uvicorn.Config(
             app, http=protocol(limits), ws="none", lifespan="off", log_config=None, log_level="error",
             access_log=False, proxy_headers=False, server_header=False, timeout_keep_alive=int(HEADING),

@@ -21,8 +21,8 @@ from ...run.inputs import Inputs
 from ...run.messages import one_form
 from ...run.open_picture import as_frames, open_source
 from ...run.prepare import Processor
-from .limits import CHARACTERS_A_TOKEN, Limits
-from .places import Places
+from .limits import CHARACTERS_A_TOKEN, ServerLimits
+from .places import AllowedPlaces
 from .refused import Refused
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ Message = dict[str, Any]
 Size = tuple[int, int]                    # height, width in pixels
 
 
-def opened(messages: list[Message], parts: Processor, places: Places, limits: Limits) -> list[Message]:
+def opened(messages: list[Message], parts: Processor, places: AllowedPlaces,
+           limits: ServerLimits) -> list[Message]:
     """The messages in the one form, with opened pictures (undecoded) for whatever named them. Raises
     Refused, saying which item, for what is too much, not allowed or no picture."""
     try:
@@ -42,7 +43,7 @@ def opened(messages: list[Message], parts: Processor, places: Places, limits: Li
     except Error as error:
         raise Refused(str(error), param="messages") from None
     _check_text(checked, limits)
-    budget = Budget(limits)
+    budget = PictureBudget(limits)
     for n, message in enumerate(checked):
         items = message["content"] if isinstance(message["content"], list) else []
         for m, item in enumerate(items):
@@ -58,7 +59,7 @@ def opened(messages: list[Message], parts: Processor, places: Places, limits: Li
     return checked
 
 
-def _check_text(messages: list[Message], limits: Limits) -> None:
+def _check_text(messages: list[Message], limits: ServerLimits) -> None:
     texts = (text for message in messages for text in _texts(message["content"]))
     most = limits.prompt_tokens * CHARACTERS_A_TOKEN
     if (count := sum(map(len, texts))) > most:
@@ -74,10 +75,10 @@ def _texts(content: Any) -> Iterator[str]:
         yield from (item["text"] for item in content if "text" in item)
 
 
-class Budget:
+class PictureBudget:
     """What is left of the limits while a request's pictures are opened."""
 
-    def __init__(self, limits: Limits):
+    def __init__(self, limits: ServerLimits):
         self.limits = limits
         self.pictures = self.pixels = self.seen = self.tokens = 0
 
@@ -96,7 +97,7 @@ class Budget:
                               "Shrink the pictures, or send fewer", 413, code="too_many_pixels")
 
 
-def _open(item: Message, parts: Processor, places: Places, budget: Budget) -> None:
+def _open(item: Message, parts: Processor, places: AllowedPlaces, budget: PictureBudget) -> None:
     """Put opened pictures in place of what an item names, and count them."""
     kind = item["type"]
     if other := next((key for key in item if key not in ("type", kind, *KEYS[kind])), None):
@@ -129,13 +130,13 @@ def _seen(kind: str, sizes: list[Size], config: PreprocessorConfig) -> tuple[Siz
     return (height, width), times * (height // config.factor) * (width // config.factor)
 
 
-def _picture(source: Any, places: Places, limits: Limits) -> Image.Image:
+def _picture(source: Any, places: AllowedPlaces, limits: ServerLimits) -> Image.Image:
     """A picture whose header is read and whose pixels are not. Raises PictureError or Refused."""
     from PIL import Image
     data = _bytes_of(source, places, limits)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `Budget` has the last word
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the budget has
             return Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
         raise Refused("a picture has more pixels than are ever decoded; shrink it", 413,
@@ -144,7 +145,7 @@ def _picture(source: Any, places: Places, limits: Limits) -> Image.Image:
         raise PictureError(f"not a picture that can be read; {', '.join(FORMATS)} are taken") from None
 
 
-def _bytes_of(source: Any, places: Places, limits: Limits) -> bytes:
+def _bytes_of(source: Any, places: AllowedPlaces, limits: ServerLimits) -> bytes:
     if isinstance(source, Mapping) and source.keys() == {"url"}:  # a frame as an image_url has it
         source = source["url"]
     if not isinstance(source, str):
@@ -157,7 +158,7 @@ def _bytes_of(source: Any, places: Places, limits: Limits) -> bytes:
     return places.read(source, limits.body)
 
 
-def check_length(inputs: Inputs, limits: Limits) -> None:
+def check_length(inputs: Inputs, limits: ServerLimits) -> None:
     """Raise Refused for a prepared prompt of more tokens than are taken."""
     if (count := len(inputs.input_ids)) > limits.prompt_tokens:
         raise Refused(f"the prompt has {count:,} tokens, at most {limits.prompt_tokens:,} are taken; "

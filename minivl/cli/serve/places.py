@@ -28,13 +28,13 @@ PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True)
-class Places:
+class AllowedPlaces:
     """hosts: names, with `:PORT` where it is not the usual one; folders: resolved."""
     hosts: frozenset[str] = frozenset()
     folders: tuple[Path, ...] = ()
 
     @classmethod
-    def of(cls, hosts: Sequence[str], folders: Sequence[Path]) -> Places:
+    def of(cls, hosts: Sequence[str], folders: Sequence[Path]) -> AllowedPlaces:
         """What `--allow-urls` and `--allow-files` name. Raises ArgumentError for what is no host or no
         folder."""
         for host in hosts:

@@ -13,13 +13,13 @@ from time import time
 from typing import Any
 
 from ...text.tokenizer import Tokenizer
-from .writing import Piece, Token
+from .writing import AnswerPart, Token
 
 Document = dict[str, Any]
 
 
 @dataclass
-class Reply:
+class Completion:
     """What is said of one request. shows: whether log-probabilities were asked for; prompt: its
     tokens."""
     model: str
@@ -29,7 +29,7 @@ class Reply:
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time()))
 
-    def whole(self, pieces: Sequence[Piece]) -> Document:
+    def whole(self, pieces: Sequence[AnswerPart]) -> Document:
         """The answer in one document."""
         message = {"role": "assistant", "content": "".join(one.text for one in pieces), "refusal": None}
         tokens = [token for one in pieces for token in one.tokens]
@@ -42,7 +42,7 @@ class Reply:
         """The chunk that begins a stream: who speaks."""
         return self._chunk({"role": "assistant", "content": ""}, (), None)
 
-    def chunks(self, piece: Piece) -> Iterable[Document]:
+    def chunks(self, piece: AnswerPart) -> Iterable[Document]:
         """The chunks of a piece: its text, then why it ended, if it did."""
         if piece.text or piece.tokens:
             yield self._chunk({"content": piece.text}, piece.tokens, None)

@@ -19,17 +19,17 @@ from ...api import VLM
 from ...door.errors import Error
 from ...run.generation import NotFiniteError
 from .fields import Wanted
-from .limits import Limits
+from .limits import ServerLimits
 from .pictures import check_length
 from .refused import Refused
-from .writing import Piece, answer
+from .writing import AnswerPart, answer
 
 
 class Job:
     """One request that waits for its answer. Made in the event loop that takes the answer. prompt: how
     many tokens it has, known once a piece is there."""
 
-    def __init__(self, wanted: Wanted, messages: list[dict[str, Any]], limits: Limits):
+    def __init__(self, wanted: Wanted, messages: list[dict[str, Any]], limits: ServerLimits):
         self.wanted, self.messages, self.limits = wanted, messages, limits
         self.end, self.prompt = monotonic() + limits.seconds, 0
         self._loop, self._out = asyncio.get_running_loop(), asyncio.Queue[Any]()
@@ -54,7 +54,7 @@ class Job:
         except RuntimeError:  # the loop is closed: nobody is there to listen
             self._stopped = self._stopped or hung_up()
 
-    async def pieces(self) -> AsyncIterator[Piece]:
+    async def pieces(self) -> AsyncIterator[AnswerPart]:
         """Pieces of the answer, the last of which says why it ended. Raises what it ended with instead,
         and Refused when its time is over."""
         while True:
@@ -74,7 +74,7 @@ class Job:
 class Worker:
     """The thread, its queue, and the model."""
 
-    def __init__(self, vlm: VLM, limits: Limits):
+    def __init__(self, vlm: VLM, limits: ServerLimits):
         self.vlm, self.limits = vlm, limits
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._there: set[Job] = set()
@@ -123,7 +123,7 @@ class Worker:
             job = None  # its pictures go before the next one is waited for
 
 
-def too_slow(limits: Limits) -> Refused:
+def too_slow(limits: ServerLimits) -> Refused:
     return Refused(f"there was no answer within {limits.seconds:g} seconds, waiting included; ask for "
                    "fewer tokens, or when the server has less to do", 504, code="timeout")
 

@@ -36,7 +36,7 @@ class Token:
 
 
 @dataclass(frozen=True)
-class Piece:
+class AnswerPart:
     """More of an answer. text may be empty; ended: "stop" or "length" with the last piece; written:
     tokens so far, the one that ends the answer too."""
     text: str
@@ -45,7 +45,7 @@ class Piece:
     ended: str | None = None
 
 
-def answer(vlm: VLM, wanted: Wanted, inputs: Inputs, goes: Goes) -> Iterator[Piece]:
+def answer(vlm: VLM, wanted: Wanted, inputs: Inputs, goes: Goes) -> Iterator[AnswerPart]:
     """Pieces of the answer as they are written. Raises Error, and whatever `goes` raises."""
     steps = vlm.tokens(inputs, wanted.max_new_tokens, wanted.temperature, **_options(vlm, wanted))
     text, until = Stream(vlm.tokenizer), Until(wanted.stop)
@@ -102,8 +102,8 @@ def _guards(vlm: VLM, goes: Goes) -> dict[str, Wrap]:
 
 
 def _token(id: int, trace: Mapping[str, Any], top: int | None) -> Token:
-    """trace: logits of the runs that chose the token. Of a prompt that went through in chunks only the last
-    has a row."""
+    """trace: logits of the runs that chose the token. Of a prompt that went through in chunks only the
+    last has a row."""
     if top is None:
         return Token(id, 0.0, ())
     (row,) = log_softmax(np.concatenate(list(trace.values())).astype(np.float64))       # 1 v -> v
@@ -120,7 +120,7 @@ class Until:
         self.held = ""                                          # text that is not given out
         self.tokens: list[tuple[int, Token]] = []  # those not given out, and where in `held` each begins
 
-    def push(self, text: str, token: Token, written: int) -> Piece:
+    def push(self, text: str, token: Token, written: int) -> AnswerPart:
         """What can be given out once a token has added this text; its last piece where a stop string is
         complete."""
         self.tokens.append((len(self.held), token))
@@ -128,24 +128,24 @@ class Until:
         found = [at for stop in self.stops if (at := self.held.find(stop)) >= 0]
         if found:
             kept = tuple(token for at, token in self.tokens if at < min(found))
-            return Piece(self.held[:min(found)], kept, written, "stop")
+            return AnswerPart(self.held[:min(found)], kept, written, "stop")
         return self._out(len(self.held) - self._begun(), written)
 
-    def last(self, text: str, written: int, ended: str) -> Piece:
+    def last(self, text: str, written: int, ended: str) -> AnswerPart:
         """The rest."""
-        return Piece(self.held + text, tuple(token for _, token in self.tokens), written, ended)
+        return AnswerPart(self.held + text, tuple(token for _, token in self.tokens), written, ended)
 
     def _begun(self) -> int:
         """How many of the last characters may begin a stop string."""
         lengths = (n for stop in self.stops for n in range(1, len(stop)) if self.held.endswith(stop[:n]))
         return max(lengths, default=0)
 
-    def _out(self, upto: int, written: int) -> Piece:
+    def _out(self, upto: int, written: int) -> AnswerPart:
         """The held text up to a place, with the tokens that begin before it; with none of them while no
         text goes out."""
         if not upto:
-            return Piece("", (), written)
+            return AnswerPart("", (), written)
         given = tuple(token for at, token in self.tokens if at < upto)
         self.tokens = [(at - upto, token) for at, token in self.tokens if at >= upto]
         text, self.held = self.held[:upto], self.held[upto:]
-        return Piece(text, given, written)
+        return AnswerPart(text, given, written)
