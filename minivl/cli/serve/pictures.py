@@ -136,7 +136,8 @@ def _picture(source: Any, places: AllowedPlaces, limits: ServerLimits) -> Image.
     data = _bytes_of(source, places, limits)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the budget has
+            # `PictureBudget` has the last word
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             return Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
         raise Refused("a picture has more pixels than are ever decoded; shrink it", 413,
