@@ -360,21 +360,30 @@ class VLM:
         pieces = self._answer(inputs, max_new_tokens, temperature, options)
         return pieces if stream else "".join(pieces)
 
-    def _answer(self, inputs: Inputs, max_new_tokens: int, temperature: float | None,
-                options: dict[str, Any]
-                ) -> Iterator[str]:
+    def tokens(self, inputs: Inputs, max_new_tokens: int = 128, temperature: float | None = None,
+               **options: Any) -> Iterator[int]:
+        """Ids of the answer to one conversation as they are chosen, the stop id included.
+
+        temperature and options: as for `chat`, and refused when this is called. A session that is to see
+        how a token comes about must be open while that token is taken.
+        """
         if temperature is None:
             check_keys(self.generation, ["do_sample"] if "do_sample" not in options else [])
             options.setdefault("do_sample", self.generation.do_sample)
         else:
             options |= {"do_sample": temperature != 0, "temperature": temperature or None}
         keeping = self._keeping(options)
-        return self._pieces(self._write([inputs], self._settings(max_new_tokens, **options), keeping))
+        steps = self._write([_one(inputs)], self._settings(max_new_tokens, **options), keeping)
+        return (token for (token,) in steps if token is not None)
 
-    def _pieces(self, steps: Iterator[list[int | None]]) -> Iterator[str]:
+    def _answer(self, inputs: Inputs, max_new_tokens: int, temperature: float | None,
+                options: dict[str, Any]
+                ) -> Iterator[str]:
+        return self._pieces(self.tokens(inputs, max_new_tokens, temperature, **options))
+
+    def _pieces(self, tokens: Iterator[int]) -> Iterator[str]:
         text = Stream(self.tokenizer)
-        for (token,) in steps:
-            assert token is not None
+        for token in tokens:
             if piece := text.push(token):
                 yield piece
         if piece := text.flush():

@@ -189,7 +189,9 @@ def test_the_package_imports_nothing_that_is_not_declared():
     """The adapter that listens to the reference is the one file that may know PyTorch, and nothing loads it unasked."""
     optional = {"matplotlib", "hypothesis", "nbgrader", "traitlets",              # the last two: the extra teacher
                 "numba", "llvmlite",                                              # the extra jit; numba brings llvmlite
-                "cupy", "av", "huggingface_hub", "mpi4py"}                        # the extras cuda, video, hub, mpi
+                "cupy", "av", "huggingface_hub", "mpi4py",                        # the extras cuda, video, hub, mpi
+                "starlette", "uvicorn", "h11",                                    # the extra serve; uvicorn brings h11
+                "jsonschema", "referencing"}                                      # the extra schema brings both
     declared = {IMPORTED_AS.get(name, name) for name in CORE} | optional | set(sys.stdlib_module_names)
     adapter = PACKAGE / "truth" / "trace" / "oracle.py"
     child = PACKAGE / "teach" / "course" / "child.py"                  # a script of its own: its imports are absolute

@@ -202,6 +202,87 @@ def ground(image: Image, question: Question,
 
 
 @app.command()
+def parse(image: Image,
+          form: Annotated[str, typer.Option("--format", metavar="html|markdown|json", help=(
+              "What the page becomes. JSON: the lines of text and their boxes, unless --question asks for else."))]
+          = "html",
+          question: Annotated[str | None, typer.Option("--question", metavar="TEXT", show_default=False, help=(
+              "Asked in place of the words that official models know."))] = None,
+          schema: Annotated[Path | None, typer.Option("--schema", metavar="FILE", show_default=False, help=(
+              "With --format json: a JSON Schema that the answer must fit."))] = None,
+          output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", show_default=False, help=(
+              "Where the document goes; without it to stdout."))] = None,
+          model: Model = None, precision: Precision = "float32", kernels: Kernels = "auto", device: Device = None,
+          max_new_tokens: Length = 2048, as_json: AsJson = False) -> None:
+    """Read a picture of a page, form or screen. Boxes are in pixels of the picture as it came; greedily.
+
+    Exit code 0: a whole document; 1: the answer is none (cut short, no HTML or JSON, not as the schema says),
+    and nothing is written; 2: wrong input. JSON: image, format, valid, problems, notes, document, elements:
+    [kind, box, text], answer.
+    """
+    from .given import Chosen
+    from .parse import parse
+    raise typer.Exit(parse(image, form, question, schema, output, Chosen(model, precision, kernels, device),
+                           max_new_tokens, as_json))
+
+
+@app.command()
+def chat(images: Annotated[list[str] | None, typer.Argument(metavar="[IMAGE]", show_default=False, help=(
+             "Pictures and videos for the first question."))] = None,
+         model: Model = None, precision: Precision = "float32", kernels: Kernels = "auto", device: Device = None,
+         max_new_tokens: Length = 512,
+         temperature: Annotated[float | None, typer.Option(min=0, metavar="T", show_default=False, help=(
+             "0 is greedy; without it the checkpoint decides."))] = None,
+         seed: Annotated[int, typer.Option(min=0, metavar="N", help="For drawing tokens.")] = 0,
+         system: Annotated[str, typer.Option(metavar="TEXT", show_default=False, help=(
+             "What the model is told before the first question."))] = "") -> None:
+    """Talk with the model in the terminal. Pictures by path or paste, answers as they come; /help lists commands.
+
+    Without a terminal, lines are read from stdin; exit code 2 when one of them was refused.
+    """
+    from .chat.command import chat
+    from .chat.talk import Way
+    from .given import Chosen
+    raise typer.Exit(chat(images or [], Chosen(model, precision, kernels, device), system,
+                          Way(max_new_tokens, temperature, seed)))
+
+
+@app.command()
+def serve(model: Model = None, precision: Precision = "float32", kernels: Kernels = "auto", device: Device = None,
+          name: Annotated[str | None, typer.Option("--name", metavar="NAME", show_default=False, help=(
+              "What the model is called; without it as its folder."))] = None,
+          host: Annotated[str, typer.Option(metavar="ADDRESS", help=(
+              "Where to listen. Another than 127.0.0.1 lets other machines in, and needs a key in "
+              "MINIVL_SERVER_KEY."))] = "127.0.0.1",
+          port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="0: one that is free.")] = 8000,
+          allow_urls: Annotated[list[str], typer.Option(metavar="HOST", help=(
+              "Fetch pictures from this host. May be given again; without it nothing is fetched."))] = [],  # noqa: B006
+          allow_files: Annotated[list[Path], typer.Option(metavar="FOLDER", help=(
+              "Open pictures in this folder. May be given again; without it no file is opened."))] = [],  # noqa: B006
+          allow_host: Annotated[list[str], typer.Option(metavar="NAME", help=(
+              "A name of this server in the Host header, besides addresses and localhost."))] = [],  # noqa: B006
+          max_body: Annotated[int, typer.Option(min=1024, metavar="BYTES", help="Of a request.")] = 33_554_432,
+          max_pixels: Annotated[int, typer.Option(min=784, metavar="N", help=(
+              "Of all pictures of a request, as they came and as the model sees them."))] = 33_554_432,
+          max_prompt_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures included.")] = 8192,
+          max_new_tokens: Annotated[int, typer.Option(min=1, metavar="N", help=(
+              "Of an answer; a request may ask for fewer."))] = 1024,
+          max_waiting: Annotated[int, typer.Option(min=0, metavar="N", help=(
+              "Requests that wait while one is answered."))] = 8,
+          max_seconds: Annotated[float, typer.Option(min=1, metavar="S", help=(
+              "From a request to the end of its reply."))] = 300) -> None:
+    """Answer programs over HTTP. The protocol is that of OpenAI's chat completions, for this machine alone unless
+    --host says else. Ctrl-C stops it, with exit code 0.
+    """
+    from .given import Chosen
+    from .serve.command import serve
+    from .serve.limits import ServerLimits
+    limits = ServerLimits(body=max_body, pixels=max_pixels, prompt_tokens=max_prompt_tokens, new_tokens=max_new_tokens,
+                    waiting=max_waiting, seconds=max_seconds)
+    serve(Chosen(model, precision, kernels, device), name, host, port, (allow_urls, allow_files), allow_host, limits)
+
+
+@app.command()
 def passes(image: Annotated[str | None, typer.Argument(metavar="[IMAGE]", show_default=False, help=(
                "Without it: a sample picture."))] = None,
            question: Annotated[str | None, typer.Argument(metavar="[QUESTION]",

@@ -94,12 +94,13 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], Any], mode: int = 0o644
 
 # --------------------------------------------------------------------------------------------- reading
 
-def parse_json(data: bytes, where: str, error: type[Error] = Error) -> dict[str, Any]:
+def parse_json(data: bytes, where: str, error: type[Error] = Error, limit: int = MAX_JSON
+               ) -> dict[str, Any]:
     """A JSON object as a dict. Refuses, with `error`: other encodings than UTF-8, a key given twice,
-    NaN, infinity, absurd nesting, more than MAX_JSON bytes, anything that is no object.
+    NaN, infinity, absurd nesting, more than `limit` bytes, anything that is no object.
     """
-    if len(data) > MAX_JSON:
-        raise error(f"{where}: {len(data)} bytes of JSON; at most {MAX_JSON} are read")
+    if len(data) > limit:
+        raise error(f"{where}: {len(data)} bytes of JSON; at most {limit} are read")
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(items)                              # readers disagree on which of two values counts

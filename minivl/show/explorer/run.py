@@ -76,16 +76,17 @@ class Run:
         return {**at, "s": np.concatenate([at["s"], text])}
 
 
-def follow(vlm: VLM, messages: Sequence[Mapping[str, Any]], max_new_tokens: int = 64, name: str = ""
-           ) -> Run:
-    """Answer greedily and keep what every stage gives. Open sessions hold: your own passes are shown.
+def follow(vlm: VLM, messages: Sequence[Mapping[str, Any]], max_new_tokens: int = 64, name: str = "",
+           **options: Any) -> Run:
+    """Answer and keep what every stage gives. Open sessions hold: your own passes are shown.
 
+    options: of `VLM.generate`; without them the answer is greedy.
     Raises ArgumentError for a conversation without picture or video.
     """
     with session(record="*") as s:
         inputs = vlm.prepare(messages)
         _check_media(inputs)
-        vlm.generate(inputs, max_new_tokens)
+        vlm.generate(inputs, max_new_tokens, **options)
     return _checked(Run(s.trace, inputs, vlm, name))
 
 

@@ -1,0 +1,98 @@
+"""What a user types, pastes or drags into the terminal: several lines as one message, and the paths of
+pictures before a question.
+
+Read next: `command.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from ...run.footage import looks_like_video
+from ..explore import PICTURE
+
+BLOCK = '"""'  # alone on a line: a message of several lines begins or ends
+# a dragged file comes in quotes, or with a backslash before each blank; on Windows a backslash is part
+# of a path
+BARE = r"[^\s]+" if os.name == "nt" else r"(?:\\.|[^\s\\])+"
+WORD = re.compile(rf"""\s*(?:'([^']+)'|"([^"]+)"|({BARE}))(?:\s+|$)""")
+
+
+def typed(prompt: str) -> Callable[[], str]:
+    """What gives the next line, without its end: from a terminal with a prompt and a history, else from
+    a pipe or a file. It raises EOFError at the end."""
+    if not sys.stdin.isatty():
+        return _piped
+    with suppress(ImportError):  # Windows has none, and edits lines by itself
+        import readline  # noqa: F401 - `input` uses it once it is there: arrows, history, pasted lines
+    return lambda: input(prompt)
+
+
+def _piped() -> str:
+    line = sys.stdin.readline()
+    if not line:
+        raise EOFError
+    return line.rstrip("\r\n")
+
+
+def messages(next_line: Callable[[], str]) -> Iterator[str]:
+    """Messages of one line or several: a backslash at its end joins a line with the next, and all
+    between two lines of three quotes is one message. Ends where the lines do."""
+    while True:
+        try:
+            line = next_line()
+        except EOFError:
+            return
+        parts: list[str] = []
+        with suppress(EOFError):
+            if line.strip() == BLOCK:
+                while (line := next_line()).strip() != BLOCK:
+                    parts.append(line)
+                line = ""
+            while line.endswith("\\"):
+                parts.append(line[:-1])
+                line = next_line()
+            parts.append(line)
+        if message := "\n".join(parts).strip():
+            yield message
+
+
+def paths_first(line: str) -> tuple[list[str], str]:
+    """The pictures and videos that a line begins with, and the rest of it."""
+    paths, at = [], 0
+    while found := WORD.match(line, at):
+        name = found[1] or found[2] or (found[3] if os.name == "nt"
+                                        else re.sub(r"\\(.)", r"\1", found[3]))
+        if not is_medium(name):
+            break
+        paths.append(name)
+        at = found.end()
+    return paths, line[at:].strip()
+
+
+def is_medium(name: str) -> bool:
+    """Whether a word is a picture or a video: a data: URL of one, or a file that is there and called
+    so."""
+    if name[:11].lower() == "data:image/":
+        return True
+    path = path_of(name)
+    try:
+        return bool(PICTURE.fullmatch(path.name.replace(" ", "_"))
+                    or looks_like_video(path)) and path.is_file()
+    except (OSError, ValueError):  # no path at all: too long, a NUL in it
+        return False
+
+
+def path_of(name: str) -> Path:
+    """The path of a dragged name: some terminals give a `file:` URL; `~` is the user's home."""
+    if name[:7].lower() == "file://":
+        from urllib.parse import unquote
+        name = unquote(name[7:])
+    with suppress(RuntimeError):                                     # no home
+        return Path(name).expanduser()
+    return Path(name)
