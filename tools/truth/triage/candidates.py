@@ -151,4 +151,5 @@ MORE = (
               told={}),
     Candidate("nearest pixel", "pixels", RESIZED, pillow(Image.Resampling.NEAREST)),
 )
+DRAWN_OTHERWISE = MORE[1:3]
 CANDIDATES = {one.name: one for one in (*TEN, *MORE)}
