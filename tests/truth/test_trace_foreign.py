@@ -151,6 +151,24 @@ def test_one_tap_in_another_order_is_a_bug_and_no_style(golden, tmp_path):  # no
     assert found.words[odd] == "wrong" and set(found.words.values()) == {"wrong", "exact"} and found.first_bad == odd
 
 
+def test_one_tap_that_is_filled_up_otherwise_is_a_bug_and_no_style(golden, tmp_path):  # noqa: F811
+    """And a broken tap is not laid by windows because chance brings it nearer so."""
+    table = golden.arrays("vision.schedule")[0]
+    lengths = np.diff(table[:, :2]).ravel()
+    spare = len(lengths) * max(lengths) - lengths.sum()
+    assert spare > 0 and len(lengths) > 1
+    arrays = {key: np.pad(golden.arrays(key)[0], ((spare, 0), (0, 0)), constant_values=0.3)
+              for key in golden.recorded(["vision.blocks.*.add_mlp"])}
+    for odd, (there, said) in enumerate([(slice(0, -spare), "wrong"), (slice(spare, None), "exact")]):
+        key = f"vision.blocks.{DEPTH - 1 - odd}.add_mlp"
+        arrays[key] = np.full_like(arrays[key], 0.3)
+        arrays[key][there] = golden.arrays(key)[0]
+        np.savez(tmp_path / "odd.npz", **arrays)
+        found = compare(golden, read_candidate(tmp_path / "odd.npz", golden, {name: name for name in arrays}))
+        assert found.words[key] == said
+        assert found.aligned == [f"{spare} rows of padding before left out"]
+
+
 # ---- files ----------------------------------------------------------------------------------------------------
 
 KEYS = ("vision.merge_2x2", "decoder.layers.0.attend", "decoder.logits")
