@@ -113,7 +113,7 @@ def tell_forms(samples: Sequence[Reading], folder: Path, precision: str, share: 
     return 0 if sum(right) >= share * len(right) else 1
 
 
-def tell_few(samples: Sequence[Reading], folder: Path, vlm: minivl.VLM, precision: str, times: int = 4) -> int:
+def tell_few(samples: Sequence[Reading], folder: Path, vlm: minivl.VLM, precision: str, times: int = 2) -> int:
     """The table of a few samples at a time, and whether settings are hardly ever said wrongly."""
     cache, rows, kinds = Cache(folder / "cache-few.jsonl"), {}, {}
     for one in [CANDIDATES[HEALTHY], *TEN, *DRAWN_OTHERWISE]:
@@ -125,11 +125,14 @@ def tell_few(samples: Sequence[Reading], folder: Path, vlm: minivl.VLM, precisio
     def ask(form: Form, path: Path) -> Triage:
         return triage(read_lines(path), vlm, precision, cache=cache,
                       max_new_tokens=None if form.declared else MOST_TOKENS)
-    found = list(draws(rows, kinds, ask, folder / "few.jsonl", times))
-    print("\n".join(table(found)), flush=True)
+    found = []
+    for one in draws(rows, kinds, ask, folder / "few.jsonl", times):
+        found.append(one)
+        if one.said != one.truth:
+            print(f"{one.candidate}, {one.form.name}: {one.bad} bad, said {one.said} for {one.truth}; {one.because}",
+                  file=sys.stderr, flush=True)
     wrong = wrongly_settings(found)
-    for one in wrong:
-        print(f"{one.candidate}, {one.form.name}: {one.bad} bad, {one.because}", file=sys.stderr)
+    print("\n".join(table(found)), flush=True)
     print(f"\nSettings are said wrongly in {len(wrong)} of {len(found)} draws; {len(samples)} samples, {precision}.")
     return 0 if len(wrong) <= 0.01 * len(found) else 1
 

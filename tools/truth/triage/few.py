@@ -22,7 +22,7 @@ from minivl.truth.triage.triage import Triage
 
 from .forms import FORMS, REFUSED, SAME, Form, Row
 
-DRAWN = (1, 2, 3, 4, 6, 9, 12)                  # samples at a time
+DRAWN = (1, 2, 3, 4, 6, 10)                      # samples at a time
 MOST = 8                                        # bad samples that have a row of their own
 COLUMNS = ("bad samples", "draws", "right", UNDECIDED, "settings, wrongly", "pixels, wrongly", "arithmetic, wrongly",
            "missed")
