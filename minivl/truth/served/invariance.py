@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..triage.hypotheses import ARITHMETIC
+from ..triage.hypotheses import ARITHMETIC, UNDECIDED
 from ..triage.loss import LOGPROBS, REGRET, Sample
 from ..triage.triage import Triage
 from .plan import AGAIN, LONG, TOGETHER
@@ -49,11 +49,11 @@ def with_variations(found: Triage, same_as: Mapping[str, str]) -> Triage:
     broken = next((one for one in changed if one.differing), None)
     cause, (said, alone) = found.cause, in_long_prompts(found)
     notes += [said] * bool(said)
-    if broken is not None and cause.kind in (None, ARITHMETIC):
+    if broken is not None and cause.kind in (None, ARITHMETIC, UNDECIDED):
         cause = replace(cause, kind=ARITHMETIC, name=f"answers change when asked {broken.asked}",
                         because=broken.words)
-    elif alone and cause.kind == ARITHMETIC:
-        cause = replace(cause, name="answers are wrong in long prompts alone", because=said)
+    elif alone and cause.kind in (ARITHMETIC, UNDECIDED):
+        cause = replace(cause, kind=ARITHMETIC, name="answers are wrong in long prompts alone", because=said)
     return replace(found, cause=cause, notes=notes)
 
 
