@@ -7,8 +7,11 @@ Two questions that are kept apart:
                queries, keys and values packed, rows padded to a bucket or window by window, the last row
                alone. What fits in more than one way is laid as it is nearest.
     order      of the rows, for arrays whose rows are patches or cells: by window, in 2x2 blocks, in
-               reading order. It is chosen once for all taps that have such rows, by majority, and so are
-               a packing and which rows are padding: one tap in another order is a bug, not a style.
+               reading order. It is chosen once for all taps that have such rows, by majority, and so is
+               a packing: one tap in another order is a bug, not a style.
+
+Which rows are padding an array says itself; one that does not, because a fault has moved all of it, is
+read as most of its kind are.
 
 Only arrays of others come here. In a trace whose labels are minivl's, a label says the order, and
 another is wrong. Read next: `taps.py`, which asks.
@@ -17,7 +20,7 @@ another is wrong. Read next: `taps.py`, which asks.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import permutations
 from typing import TypeVar
@@ -69,43 +72,44 @@ def fit(candidate: np.ndarray, golden: np.ndarray, axis: int, known: Rows = NOTH
     """The candidate's array in the shape of the golden one, whose rows are counted by `axis`; None
     when none fits. Rows stay in the order in which they come."""
     target = np.moveaxis(golden, axis, 0)                                       # n first
-    possible = as_agreed(ways(np.asarray(candidate), target.shape, known), known)
+    possible = list(ways(np.asarray(candidate), target.shape, known))
     if not possible:
         return None
-    best = nearest(possible, target, known.orders)
+    best = nearest(possible, target, known)
     return replace(best, array=np.moveaxis(best.array, 0, axis))                # and back to its axis
 
 
-def nearest(possible: Sequence[Fitted], target: np.ndarray, known: Orders) -> Fitted:
-    """The plainest way, unless another one comes clearly closer."""
+def nearest(possible: Sequence[Fitted], target: np.ndarray, known: Rows) -> Fitted:
+    """The plainest way, unless another one comes clearly closer; of those that take the rows that this
+    array says itself, or else those that most arrays of its kind say."""
     if len(possible) == 1:
         return possible[0]
-    errors = [in_any_order(way, target, known) for way in possible]
-    least = int(np.argmin(errors))
-    return possible[least] if errors[least] < CLEARLY * errors[0] else possible[0]
+    errors = [in_any_order(way, target, known.orders) for way in possible]
+    word = spoken_for(possible, errors) or known.agreed.get(frozenset(way.taken for way in possible))
+    chosen = [n for n, way in enumerate(possible) if not word or way.taken == word]
+    least = min(chosen, key=lambda n: errors[n])
+    return possible[least if errors[least] < CLEARLY * errors[chosen[0]] else chosen[0]]
 
 
-def as_agreed(possible: Iterable[Fitted], known: Rows) -> list[Fitted]:
-    """The ways that take the rows that most arrays say; all of them where nothing is agreed."""
-    found = list(possible)
-    word = known.agreed.get(frozenset(way.taken for way in found))
-    return found if word is None else [way for way in found if way.taken == word]
+def spoken_for(possible: Sequence[Fitted], errors: Sequence[float]) -> str:
+    """Which of its rows an array says to take: those that bring it clearly closest; "" where none do."""
+    least: dict[str, float] = {}
+    for way, error in zip(possible, errors, strict=True):
+        least[way.taken] = min(error, least.get(way.taken, error))
+    first, *rest = sorted(least, key=lambda word: least[word])
+    return first if rest and least[first] < min(NOWHERE, CLEARLY * least[rest[0]]) else ""
 
 
 def vote_on_rows(candidate: np.ndarray, golden: np.ndarray, axis: int, known: Rows
                  ) -> tuple[frozenset[str], str] | None:
-    """All that may have been taken of an array's rows, and which of it comes clearly closest; "" where
-    none does, None where there is nothing to choose from."""
+    """All that may have been taken of an array's rows, and what it says itself; None where there is
+    nothing to choose from."""
     target = np.moveaxis(golden, axis, 0)                                       # n first
     possible = list(ways(np.asarray(candidate), target.shape, known))
-    errors = {way.taken: float("inf") for way in possible}
-    if len(errors) < 2:
+    words = frozenset(way.taken for way in possible)
+    if len(words) < 2:
         return None
-    for way in possible:
-        errors[way.taken] = min(errors[way.taken], in_any_order(way, target, known.orders))
-    first, second = sorted(errors, key=lambda word: errors[word])[:2]
-    clear = errors[first] < min(NOWHERE, CLEARLY * errors[second])
-    return frozenset(errors), first if clear else ""
+    return words, spoken_for(possible, [in_any_order(way, target, known.orders) for way in possible])
 
 
 def in_any_order(way: Fitted, target: np.ndarray, known: Orders) -> float:
@@ -130,13 +134,15 @@ def ways(array: np.ndarray, shape: tuple[int, ...], known: Rows = NOTHING) -> It
         whole = whole or (way.padding == 0 and way.rows is None)
         yield way
     small = np.squeeze(array)
-    if whole or small.ndim < 3 or len(small) > MOST_PROMPTS:
+    if whole or small.ndim < (2 if known.last else 3):
         return
-    # several prompts in one array: b s d -> s d
-    for n, one in enumerate(small):
-        for way in _turned(one, shape, known):
-            said = f"element {n} of a batch of {len(small)}"
-            yield replace(way, notes=(said, *way.notes), taken=f"{said}, {way.taken}")
+    # several prompts in one array: b s d -> s d, or s b d -> s d; of each the last row: b v -> v
+    for axis in range(min(2, small.ndim - 1)):
+        each = np.moveaxis(small, axis, 0) if small.shape[axis] <= MOST_PROMPTS else ()
+        for n, one in enumerate(each):
+            for way in _turned(one, shape, known):
+                said = f"element {n} of a batch of {len(each)}" + " behind the rows" * axis
+                yield replace(way, notes=(said, *way.notes), taken=f"{said}, {way.taken}")
 
 
 def _turned(array: np.ndarray, shape: tuple[int, ...], known: Rows) -> Iterator[Fitted]:
@@ -222,7 +228,7 @@ def unpack(candidate: np.ndarray, golden: Sequence[np.ndarray], known: Rows = NO
     rows = len(golden[0])
     # every layout, in every packing: the plainest unless another comes clearly closer
     best: tuple[float, list[np.ndarray], tuple[str, ...], Fitted] | None = None
-    for way in as_agreed(ways(candidate, (rows, sum(widths)), known), known):
+    for way in ways(candidate, (rows, sum(widths)), known):
         for parts, word in _packings(way.array, widths, golden):
             if packing in ("", word):
                 found = sum(in_any_order(replace(way, array=part), g, known.orders)
