@@ -48,11 +48,11 @@ class Draw:
 
 
 def draws(rows: Mapping[str, Sequence[Row]], kinds: Mapping[str, str | None], ask: Callable[[Form, Path], Triage],
-          path: Path, times: int) -> Iterator[Draw]:
+          path: Path, times: int, counts: Sequence[int] = DRAWN) -> Iterator[Draw]:
     """Every candidate in every form, some lines at a time; what is refused is left out."""
     for name, own in rows.items():
         for form in FORMS:
-            for count in DRAWN:
+            for count in counts:
                 for time in range(times):
                     chosen = np.random.default_rng([count, time]).choice(len(own), count, replace=False)
                     some, healthy = ([lines[n] for n in chosen] for lines in (own, rows["healthy"]))
