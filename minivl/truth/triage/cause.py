@@ -28,8 +28,9 @@ from .statistics import fisher_exact
 
 FIRST, KEPT, TRIED = 6, 4, 24    # samples for all hypotheses, how many of these go on, samples for those
 # bad samples without log-probabilities from which on a kind is named because a hypothesis explains them:
-# to fewer one of the many fits by chance (`python -m tools.truth.triage --few`)
-FEWEST = 4
+# to fewer one of the many fits by chance; and for a sampler that draws, which explains any answer, so that
+# only the spread of many tokens speaks against it (`python -m tools.truth.triage --few`)
+FEWEST, FEWEST_DRAWN = 4, 16
 COVERS = 0.8                             # of the bad samples, at least, for evidence to be the cause
 FEW, SURELY = 8, 1e-3        # samples without resizing that must be clean to speak for pixels; p of that
 
@@ -79,10 +80,11 @@ def weighed(samples: Sequence[Sample], bad: np.ndarray, measured: Sequence[Measu
     """(kind, name, because) where the inputs are ours as far as is known."""
     best = next((row for row in rows if row.holds), None)
     silent = any(wrong and one.line.logprobs is None for one, wrong in zip(samples, bad, strict=True))
-    if best and best.samples < FEWEST and silent:
-        return UNDECIDED, None, (f"{best.name} would explain it, but to fewer than {FEWEST} bad samples "
-                                 f"(here {best.samples}) one of many hypotheses fits by chance: record more "
-                                 "samples, or log-probabilities")
+    least = FEWEST_DRAWN if best and best.drawn else FEWEST
+    if best and best.samples < least and silent:
+        return UNDECIDED, None, (f"{best.name} would explain it, but to fewer than {least} bad samples "
+                                 f"(here {best.samples}) it may fit by chance: record more samples, "
+                                 "log-probabilities, or the settings")
     if best:
         return best.kind, best.name, (f"{best.name}: {best.explained:.0%} of the loss beyond rounding "
                                       "is gone when minivl does the same")

@@ -6,7 +6,7 @@ output.
     python -m tools.truth.triage --folder runs/forms --samples 60 --forms > table.md     # the ten and a healthy one,
                                                                       # in each of six forms, on both models
     python -m tools.truth.triage --folder runs/few --samples 40 --random --few           # a few samples at a time
-    python -m tools.truth.triage --folder runs/few --samples 40 --random --few --fewest 1    # and if one were enough
+    python -m tools.truth.triage --folder runs/few --samples 40 --random --few --fewest 1 1    # and if one were enough
 
 Samples, answers and minivl's runs are kept in the folder, so that an interrupted run goes on where it was. Each
 candidate is one row: what is wrong with it, what triage says of (b) and (c), and whether that is so. Exit code 1 when
@@ -153,8 +153,8 @@ def main() -> int:
     parser.add_argument("--random", action="store_true", help="a small model of random weights, in float32")
     parser.add_argument("--only", nargs="*", choices=CANDIDATES, help="these candidates; the ten without it")
     parser.add_argument("--few", action="store_true", help="one to twelve samples at a time, in all forms")
-    parser.add_argument("--fewest", type=int, default=causes.FEWEST, help="with --few: as if so many bad samples were "
-                        "enough to name a kind by likelihood")
+    parser.add_argument("--fewest", type=int, nargs=2, help="with --few: as if so many bad samples were enough to name "
+                        "a kind by likelihood, and so many to name a sampler that draws")
     parser.add_argument("--forms", action="store_true", help="the ten and a healthy one in all forms, on both models")
     given = parser.parse_args()
     if given.forms:
@@ -162,7 +162,7 @@ def main() -> int:
     chosen = [CANDIDATES[name] for name in given.only] if given.only else TEN
     vlm, precision = (world(), "float32") if given.random else (None, given.precision)
     if given.few:
-        causes.FEWEST = given.fewest
+        causes.FEWEST, causes.FEWEST_DRAWN = given.fewest or (causes.FEWEST, causes.FEWEST_DRAWN)
         model = vlm or minivl.load(precision=precision)
         return tell_few(draw(given.samples, given.seed, given.folder), given.folder, model, precision)
     samples, found = draw(given.samples, given.seed, given.folder), []
