@@ -25,7 +25,7 @@ from . import definition
 Function = Callable[..., Any]
 NAMES = tuple(name for name, value in vars(definition).items()
               if getattr(value, "label", "") == f"kernel.{name}")
-MODULES = {"jit": "jit", "jit-int8": "jit.int8", "cuda": "cuda.on_gpu", "cuda-runner": "cuda.on_runner",
+MODULES = {"jit": "jit.decoding", "jit-int8": "jit.int8", "cuda": "cuda.on_gpu", "cuda-runner": "cuda.on_runner",
            "shapes": "shapes"}                                               # of this folder, by name
 INTERPRETERS = ("definition", *MODULES)
 COMPILED_FROM = 50_000_000                     # parameters from which "auto" compiles

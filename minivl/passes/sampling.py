@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..door.stage import stage
-from ..kernels.definition import log_softmax, wide
+from ..kernels.definition import least_first, log_softmax, wide
 
 
 @stage("sampling.penalise", "n v, _, _, _ -> n v")
@@ -48,10 +48,11 @@ def narrow_choice(logits: np.ndarray, temperature: float, top_k: int | None,
     out = wide(logits) / wide(logits).dtype.type(temperature)
     lowest = np.finfo(out.dtype).min                      # not -inf: what comes out of a stage is finite
     if top_k:
-        kth = np.sort(out, axis=-1)[:, -min(top_k, out.shape[-1]), None]             # n 1
+        place = -min(top_k, out.shape[-1])
+        kth = np.partition(out, place, axis=-1)[:, place, None]                      # n 1
         out = np.where(out < kth, lowest, out)
     if top_p is not None and top_p < 1:
-        order = np.argsort(out, axis=-1, kind="stable")                              # least likely first
+        order = least_first(out)                                                     # n v
         share = np.cumsum(np.exp(log_softmax(np.take_along_axis(out, order, -1))), axis=-1)
         drop = share <= 1 - top_p
         drop[:, -1] = False                                                  # the likeliest always stays

@@ -11,20 +11,26 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
 import pytest
 
+from minivl import model
 from minivl.checkpoint.packed import packed
-from minivl.checkpoint.tree import Linear
+from minivl.checkpoint.tree import MLP, Block, Linear, Norm
 from minivl.checkpoint.weight import weight
-from minivl.kernels import jit
-from minivl.kernels.jit import build, tiers
+from minivl.door.stage import running as on_machine
+from minivl.kernels import interpreter, jit
+from minivl.kernels.jit import build, decoding, tiers
 from minivl.kernels.jit.build import Maker
 from minivl.kernels.jit.emulator import Emulator, Trap, _widened, flushed
-from minivl.kernels.jit.team import Team
+from minivl.kernels.jit.few import FEW
+from minivl.kernels.jit.meeting import counts
+from minivl.kernels.jit.team import SMALL, Team
+from minivl.run.cache import KVCache
 
 PATIENCE = 60
 BF16 = np.dtype(ml_dtypes.bfloat16)
@@ -76,12 +82,18 @@ class InTurn:
         for me in reversed(range(self.size)):
             function(me, self.size, *args)
 
+    def run_together(self, function, *args, work=None):
+        self.run(function, counts(), *args)
+
 
 class AtOnce(Team):
     """Threads for small work too."""
 
     def run(self, function, *args, work=None):
         super().run(function, *args)
+
+    def run_together(self, function, *args, work=None):
+        super().run_together(function, *args, work=SMALL)
 
 
 class SmallCaches(Maker):
@@ -98,6 +110,13 @@ def made_here(tier, name, *args):
     return Maker(tiers.TIERS[tier]).made(name, *args)
 
 
+def spoilt(name, shape, dtype):
+    """`jit.workspace`, in which anything may stand: every number of it is NaN, or -1."""
+    memory = np.empty(shape, dtype)
+    memory.view(np.uint8)[...] = 255
+    return memory
+
+
 @contextlib.contextmanager
 def running(tier, emulated, threads=1, small=False, kind=Emulator):
     """`minivl.kernels.jit` works on this tier until the end. small: with SmallCaches, on the emulator alone."""
@@ -106,6 +125,8 @@ def running(tier, emulated, threads=1, small=False, kind=Emulator):
         make = (SmallCaches if small else Maker)(about, kind(about.lanes) if emulated else None)
         patch.setattr(jit, "maker", lambda: make)
         patch.setattr(jit, "function", functools.cache(make.made) if emulated else functools.partial(made_here, tier))
+        if emulated:
+            patch.setattr(jit, "workspace", spoilt)
         crew = (InTurn if emulated else AtOnce)(threads)
         patch.setattr(jit, "team", lambda: crew)
         if small:
@@ -176,7 +197,7 @@ def guarded(x, w):
     height, n = len(x), w.weight.shape[0]
     memory = np.full(height * n + 256, 7, np.uint16 if x.dtype == BF16 else np.float32)
     bias = w.bias.dense(x.dtype).astype(np.float32) if w.bias is not None else np.empty(0, np.float32)
-    multiply = jit.few_rows if height <= jit.FEW else jit.many_rows
+    multiply = jit.few_rows if height <= FEW else jit.many_rows
     multiply(x, w.weight, bias, memory[128:-128])
     assert (memory[:128] == 7).all() and (memory[-128:] == 7).all()
     return memory[128:-128].view(x.dtype).reshape(height, n)
@@ -188,3 +209,43 @@ def meant(x, w):
     scale = (np.abs(rows).max(axis=1, keepdims=True) / np.float32(127)).astype(np.float64)
     rounded = np.rint(rows / np.where(scale > 0, scale, 1)) * scale
     return rounded @ w.weight.dense("float64").T + (0 if w.bias is None else w.bias.dense(x.dtype).astype(np.float64))
+
+
+def drawn_layer(heads, kv_heads, half, d, h, format, seed, bias=True):
+    """A layer of any sizes with packed weights."""
+    rng = np.random.default_rng(seed)
+    e = 2 * half
+    config = SimpleNamespace(heads=heads, kv_heads=kv_heads, head_dim=e, num_hidden_layers=2)
+
+    def matrix(o, i, with_bias):
+        numbers = rng.normal(size=(o, i)).astype(np.float32) / np.float32(i**0.5)
+        held = numbers if format == "f32" else numbers.astype(ml_dtypes.bfloat16)
+        return Linear(packed(weight(held), format),
+                      weight(rng.normal(size=o).astype(np.float32)) if with_bias else None)
+
+    def norm():
+        return Norm(weight((1 + rng.normal(size=d) / 9).astype(np.float32)), 1e-6)
+    mlp = MLP(matrix(2 * h, d, False), matrix(d, h, False))
+    return Block(norm(), matrix((heads + 2 * kv_heads) * e, d, bias), matrix(d, heads * e, False), norm(), mlp, config)
+
+
+def steps_of(layer, d, conversations, precision, fused, count=2):
+    """What `count` steps of a layer give, and what stands in the cache behind them."""
+    dtype, rng = PRECISIONS[precision], np.random.default_rng(1)
+    n, half, config = len(conversations), layer.config.head_dim // 2, layer.config
+    cache = KVCache(config, np.array(conversations) + count + 1, dtype)
+    for table in (cache.k, cache.v):
+        table[:] = rng.normal(size=table.shape).astype(np.float32)
+    cache.lengths = np.array(conversations)
+    machine, found = interpreter("jit"), []
+    if not fused:
+        machine = machine._replace(functions={key: value for key, value in machine.functions.items()
+                                              if value is not decoding.decoder_layer})
+    with on_machine(machine):
+        for _ in range(count):
+            cache.admit(np.ones(n, np.int64))
+            x = rng.normal(size=(n, d)).astype(dtype)
+            angles = rng.normal(size=(n, half)).astype(np.float32)
+            turn = np.cos(angles).astype(dtype), np.sin(angles).astype(dtype)
+            found.append(model.decoder_layer(1, x, turn, cache, layer))
+    return [array.tobytes() for array in (*found, cache.k, cache.v)]

@@ -22,9 +22,9 @@ import pytest
 
 from minivl.checkpoint import layout
 from minivl.kernels import definition, jit
-from minivl.kernels.jit import build, int8
+from minivl.kernels.jit import build, decoding, int8
 
-from .compiled import Quick, assert_exact_enough, drawn, guarded, meant, running
+from .compiled import Quick, assert_exact_enough, drawn, drawn_layer, guarded, meant, running, steps_of
 from .laws import laws_of_packers, laws_of_packing, laws_of_tiles, laws_of_words
 
 OTHER = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.FloorDiv: ast.Mod, ast.Mod: ast.FloorDiv,
@@ -34,8 +34,8 @@ WORDS = {"low": "high", "high": "low", "add": "subtract", "subtract": "add", "mu
          "more": "first", "many": "one", "min": "max", "max": "min", "signed_byte": "nibble", "one": "two",
          "two": "three", "three": "four", "scales": "zeros", "zeros": "scales", "tile_zero": "tile_load"}
 
-
-COMMUTE = {"min": 0, "max": 0, "multiply_add": 0, "multiply": 0, "add": 0, "dot_bf16": 1}     # from which argument on
+# what takes its arguments in any order, from which one on
+COMMUTE = {"min": 0, "max": 0, "minimum": 0, "multiply_add": 0, "multiply": 0, "add": 0, "dot_bf16": 1}
 
 
 class Mutant(NamedTuple):
@@ -189,7 +189,7 @@ def attention_in_pairs(tier):
         rng = np.random.default_rng(0)
         shapes = ((37, 6, 6), (71, 3, 6), (71, 3, 6))
         q, k, v = (rng.normal(size=shape).astype(np.float32).astype("bfloat16") for shape in shapes)
-        segments = np.array([[0, 34, 0, 71], [34, 37, 3, 40]])
+        segments = np.array([[0, 33, 0, 71], [33, 34, 0, 71], [34, 37, 3, 40]])
         with running(tier, True, kind=Quick):
             assert jit.in_pairs(q, k, v, segments)
             made = jit.attend(q, k, v, segments, True)
@@ -209,6 +209,25 @@ def bytes_product(height, n, k, threads=1):
     return check
 
 
+def layer(precision, format="bf16"):
+    """A decoder layer in one call, against its kernels one by one; and its threads meet seven times, in order."""
+    def check():
+        met = []
+
+        def meet(counts, team, times):
+            assert counts.dtype == np.int64 and team == 1
+            met.append(times)
+        with pytest.MonkeyPatch.context() as patch, running("avx512-bf16", True, kind=Quick):
+            patch.setattr(build.meeting, "meet_alone", meet)
+            patch.setattr(build.meeting, "pass_by", lambda *given: meet(*given) if given[2] != 1 else None)
+            for sizes, conversations in (((6, 3, 3, 33, 40), [70, 3]), ((2, 1, 4, 40, 70), [2])):
+                made = drawn_layer(*sizes, format, seed=3)
+                given = made, sizes[3], conversations, precision
+                assert steps_of(*given, True) == steps_of(*given, False)
+        assert met == [*range(1, 8)] * (len(met) // 7) and met
+    return check
+
+
 TILES = [product("amx", "float32", "bf16", 64, 40, 100), product("amx", "bfloat16", "bf16", 70, 40, 70)]
 PAIRS = [product("avx512-bf16", "bfloat16", "bf16", 13, 40, 70)]
 VECTORS = [product("portable", "float32", "bf16", 9, 34, 70), product("avx512", "float32", "bf16", 13, 40, 33)]
@@ -216,7 +235,7 @@ FLOATS = [product("avx2", "float32", "f32", 7, 34, 40)]
 FEW = [product(tier, "float32", format, height, 34, k) for tier, format, height, k in
        (("avx512", "bf16", 2, 70), ("portable", "bf16", 3, 33), ("avx512", "f32", 4, 33), ("avx2", "int8", 1, 70),
         ("portable", "int8", 4, 40), ("avx512", "int4", 3, 300), ("portable", "int4", 2, 130), ("avx2", "bf16", 1, 70),
-        ("avx512", "bf16", 4, 40))]
+        ("avx512", "bf16", 4, 40), ("portable", "bf16", 1, 64))]
 WHOLE = [product("amx", "float32", "int8", 64, 100, 270), product("amx", "bfloat16", "int4", 70, 100, 300),
          product("portable", "float32", "int4", 5, 34, 130), product("avx512", "bfloat16", "int8", 13, 40, 200)]
 SHARED = [product("amx", "float32", "bf16", 130, 200, 33, threads=3), product("amx", "float32", "bf16", 5, 40, 33, 9),
@@ -224,16 +243,26 @@ SHARED = [product("amx", "float32", "bf16", 130, 200, 33, threads=3), product("a
           product("amx", "float32", "int4", 70, 200, 140, threads=2, bias=False)]
 BYTES = [bytes_product(70, 40, 150, threads=2), bytes_product(33, 40, 4200)]
 BY_PAIRS = [attention_in_pairs("avx512-bf16"), attention_in_pairs("amx")]
+BYTES_BY_PAIRS = [product("avx512-bf16", "bfloat16", format, height, 40, k)
+                  for format, height, k in (("int8", 3, 70), ("int4", 2, 300), ("int8", 1, 129), ("int4", 4, 128),
+                                            ("int4", 1, 70), ("int8", 4, 64))]
+LAYERS = [layer("float32"), layer("bfloat16"), layer("bfloat16", "int4")]
+MODULES = ("products", "drivers", "few", "layer", "layout", "attention_bf16")
 FIRST = {"configure": TILES, "release": TILES, "tiles_bf16": TILES, "split_in_three": [laws_of_packers],
-         "pairs_bf16": PAIRS, "widened": [*VECTORS, *FLOATS], "matrix_vector": FEW, "_number": FEW,
+         "pairs_bf16": PAIRS, "widened": [*VECTORS, *FLOATS], "_number": FEW,
+         "matrix_vector": [*FEW, *BYTES_BY_PAIRS, *LAYERS],
          "grouped_vector": FEW, "_in_turn": FEW, "_one_step": FEW, "_together": FEW, "strided": [attention],
          "short_pairs": BY_PAIRS, "short_tiles": BY_PAIRS, "_column": VECTORS, "_totals": VECTORS, "_put": VECTORS,
          "_corners": [*TILES, *BYTES],
          "pack_for_tiles": [laws_of_packers], "pack_for_vectors": [laws_of_packers], "expanded_product": WHOLE,
-         "tiles_s8": BYTES, "pack_bytes": BYTES, "_expanded_group": WHOLE, "_few": FEW, "_few_grouped": FEW,
-         "_expander": WHOLE, "_add_scaled": WHOLE, "_pairs": WHOLE, "_finish": TILES[:1], "matrix_product": SHARED[:1],
-         "shared": SHARED, "_panel": VECTORS}
-EVERY = [*BYTES, *TILES, *PAIRS, *VECTORS, *FLOATS, *FEW, *WHOLE, *SHARED, laws_of_packers, attention, *BY_PAIRS]
+         "tiles_s8": BYTES, "pack_bytes": BYTES, "_expanded_group": WHOLE,
+         "_few": [*FEW, *BYTES_BY_PAIRS], "_few_grouped": [*FEW, *BYTES_BY_PAIRS],
+         "nibbles_by_pairs": BYTES_BY_PAIRS, "grouped_pairs": BYTES_BY_PAIRS, "_one_step_by_pairs": BYTES_BY_PAIRS,
+         "_scaled": FEW, "_widen": FEW, "_pair": BYTES_BY_PAIRS, "_add_up": FEW, "to_the_end": FEW, "piece": FEW,
+         "room_of": FEW, "_expander": WHOLE, "_add_scaled": WHOLE, "_pairs": WHOLE, "finish_row": TILES[:1],
+         "matrix_product": SHARED[:1], "shared": SHARED, "_panel": VECTORS}
+EVERY = [*BYTES, *TILES, *PAIRS, *VECTORS, *FLOATS, *FEW, *BYTES_BY_PAIRS, *WHOLE, *SHARED,
+         laws_of_packers, attention, *BY_PAIRS]
 
 
 def noticed(mutant: Mutant) -> str | None:
@@ -250,10 +279,14 @@ def noticed(mutant: Mutant) -> str | None:
                 made = module.aligned((size, 3), np.uint16)
                 assert made.shape == (size, 3) and made.ctypes.data % 64 == 0
             return None
-        checks = BY_PAIRS if mutant.module == "attention_bf16" else FIRST.get(mutant.where, [])
+        checks = {"attention_bf16": BY_PAIRS, "layer": LAYERS}.get(mutant.module, FIRST.get(mutant.where, []))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(build, mutant.module, module)
-            others = [] if mutant.module == "attention_bf16" else EVERY
+            for name in ("room_of", "blocks_of_keys"):         # what is called from Python, by those who import it
+                for caller in (jit, decoding):
+                    if hasattr(module, name) and hasattr(caller, name):
+                        patch.setattr(caller, name, getattr(module, name))
+            others = [] if mutant.module in ("attention_bf16", "layer") else EVERY
             for check in [*checks, *(one for one in others if one not in checks)]:
                 check()
     except Exception as error:
@@ -262,5 +295,5 @@ def noticed(mutant: Mutant) -> str | None:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or ("products", "drivers", "layout", "attention_bf16"):
+    for name in sys.argv[1:] or MODULES:
         print(name, len(list(mutants(name))))

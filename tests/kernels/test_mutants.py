@@ -7,16 +7,19 @@ import random
 
 import pytest
 
-from .mutants import EVERY, mutants, noticed
+from .mutants import EVERY, MODULES, mutants, noticed
 
 SEED, SWEEP, FEW = 2026, 300, 30
 LEAST = 0.98                                   # of the sweep, which an emulator has to notice
 
 # Changes that are no mistakes: where, what the changed line has, and why nothing can notice.
 CACHE = "how much stays in a cache changes no result"
+GROUPED = "a, 0, tiles, place, scales, t, zeros, t, below, 0, sums, c,"
+SHARED_OUT = "how work is shared out changes no result"
+MEETS_ZEROS, A_ROW_MORE = "what stands there meets zeros of the weight", "a row more, which nobody reads"
 ZEROS, LAST = "zeros that are written over", "bits that are shifted out"
-PRODUCT, EXPANDED, VECTOR = (f"drivers.{name}" for name in ("matrix_product", "expanded_product", "matrix_vector"))
-GROUP, FOUR = "drivers._expanded_group", "drivers._few"
+PRODUCT, EXPANDED = (f"drivers.{name}" for name in ("matrix_product", "expanded_product"))
+VECTOR, GROUP, FOUR = "few.matrix_vector", "drivers._expanded_group", "few._few"
 TILES, VECTORS = "drivers.pack_for_tiles", "drivers.pack_for_vectors"
 EQUIVALENT = [
     *((where, f"in_strip = {what}", CACHE) for where in (PRODUCT, EXPANDED)
@@ -28,6 +31,26 @@ EQUIVALENT = [
     *((where, "zeros[:0]", "an empty table, whichever it is of") for where in (EXPANDED, VECTOR)),
     (FOUR, "one(a, 0, tiles, place, sums, c, 5 * COLUMNS", "one row, and the way to the next"),
     (FOUR, "one(a, 0, tiles, place, sums, c, 4 + COLUMNS", "one row, and the way to the next"),
+    ("few.piece", "", SHARED_OUT),
+    *(("few.to_the_end", what, "threads of an emulator do not wait") for what in ("meet(", "pass")),
+    ("few.to_the_end", "met, 2, x", SHARED_OUT),
+    *((VECTOR, what, SHARED_OUT) for what in ("number == mine or", "begin <= end", "piece(team, blocks")),
+    *(("few._widen", what, MEETS_ZEROS) for what in ("= F32(1)", )),
+    *(("few._pair", what, MEETS_ZEROS) for what in ("// 2] = 1",)),
+    ("few._pair", "np.zeros(9", "a number of room more"), ("few._add_up", "np.zeros(17", "a sum more, of nothing"),
+    *(("few._add_up", what, "sums in turn, in another order") for what in ("first) // 16]", "(k + first) % 16]")),
+    *(("few._few", f"{more}(a, 0, tiles, place, sums, c, 4 * COLUMNS, deep, steps)", A_ROW_MORE)
+      for more in ("two", "three", "four")),
+    *(("few._few_grouped", f"{more}({GROUPED} 4 * COLUMNS, deep, 4 * steps, steps)", A_ROW_MORE)
+      for more in ("two", "three", "four")),
+    *(("few._few_grouped", f"one({GROUPED} {end}, steps)", "one row, and the way to the next") for end in (
+        "4 + COLUMNS, deep, 4 * steps", "5 * COLUMNS, deep, 4 * steps", "4 * COLUMNS, deep, 4 + steps",
+        "4 * COLUMNS, deep, 5 * steps")),
+    ("few._pair", "if k <= wide", "zeros behind the end of a row, in room that is there"),
+    ("few._pair", "to - steps", "zeros for all rows at once"),
+    ("layer.decoder_layer", "meet(met, 1, team)", "the first meeting, of one thread"),
+    ("layer._turn_and_keep", "me * heads % team", "one thread; several run in test_decoding.py"),
+    ("products._one_step_by_pairs", "turns[part // len(turns)]", "sums in turn, however many"),
     ("drivers._expander", "U32(4294901761)", "whole numbers have no bit there"),
     ("drivers._expander", "(33 // in_word", "33 // 4 is 32 // 4, and 33 // 8 is 32 // 8"),
     ("attention_bf16._pack_values", "U32(4294901761)", "a number of 16 bits that was shifted has no bit there"),
@@ -48,7 +71,8 @@ EQUIVALENT = [
         "max(IN_WORD", "min(2, 8", "max(3, 8", "max(2, 9", "8 // (rows + vectors)", "8 % (rows * vectors)")),
     *((where, "", "what is asked for ahead is not used by asking") for where in ("products._ask",)),
     *(("products." + where, what, "what is asked for ahead is not used by asking") for where, what in (
-        ("pairs_bf16", "_ask("), ("_one_step", "_ask("), ("pairs_bf16", "NEAR"))),
+        ("pairs_bf16", "_ask("), ("_one_step", "_ask("), ("pairs_bf16", "NEAR"), ("_one_step_by_pairs", "_ask("),
+        ("_one_step_by_pairs", "pass"), ("_scaled", "ahead("), ("_scaled", "pass"), ("_scaled", "for place in ("))),
     ("layout.split", "np.uint32(4194304), np.uint32(1))", LAST),
     ("layout.split", "np.uint32(4194305), np.uint32(0))", LAST),
     ("layout._nearest", "bits | np.uint32(4194305)", LAST),
@@ -63,7 +87,7 @@ def reason(mutant):
 
 @pytest.fixture(scope="module")
 def every():
-    return [mutant for module in ("products", "drivers", "layout", "attention_bf16") for mutant in mutants(module)]
+    return [mutant for module in MODULES for mutant in mutants(module)]
 
 
 def drawn_from(every, count, seed=SEED):

@@ -99,6 +99,24 @@ def test_swiglu_and_gelu_and_add(precision):
         assert np.array_equal(jit.add(x, y), x + y)
 
 
+SPECIAL = [0.0, -0.0, 1.0, -1.0, 1e-45, -1e-45, 3e38, -3e38, np.inf, -np.inf, 1.0, 0.0, -1.5]
+
+
+@precisions
+@given(st.lists(st.lists(st.sampled_from(SPECIAL) | st.floats(-9, 9, width=32), min_size=5, max_size=5), max_size=4))
+def test_least_first_is_a_stable_order(precision, rows):
+    x = np.array(rows, F32).reshape(len(rows), 5).astype(PRECISIONS[precision])
+    made = jit.least_first(x)
+    assert made.dtype == np.int64 and np.array_equal(made, np.argsort(x.astype(F32), axis=-1, kind="stable"))
+
+
+@precisions
+def test_least_first_of_a_vocabulary(precision):
+    x = random((2, 30_011), precision)
+    x[:, ::7] = x[:, :1]                                                   # many equal ones
+    assert np.array_equal(jit.least_first(x), np.argsort(x.astype(F32), axis=-1, kind="stable"))
+
+
 @precisions
 def test_activations_of_numbers_at_the_ends(precision):
     ends = np.array([0, -0.0, 1e-38, -88, -90, -104, -1e5, 88, 100, 1e5, np.inf, np.nan], PRECISIONS[precision])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tools.bench import record
+from tools.bench.record import Result, machine
 from tools.bench.speed import __main__ as command
 from tools.bench.speed import report, sides, worker, workload
 from tools.bench.speed.workload import FULL, QUICK
@@ -99,6 +100,24 @@ def test_ratios_are_of_pairs_and_numbers_are_medians():
     assert found["load, a over b"] == 1.25                     # of 0.5 and 2, not 3 over 3.5
     assert found["decode at 16, a: share of a plain read"] == 0.7 and found["error of logits, a"] == 1e-3
     assert not [name for name in found if "memory" in name or "b over" in name]
+
+
+def test_how_many_times_as_fast_is_of_pairs_too(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(report, "PAIRS", (("a", "b"), ("b", "c")))
+    figures = report.figures(ROUNDS, "b", UNITS)
+    assert {figure.name: figure.value for figure in figures}["load: a as fast as b"] == 1.25     # of 2 and 0.5
+    lines = ["| | a over b |", "|---|---|", "| load | 1.25 |", "| decode at 16 | 1.50 |"]      # no side c, no memory
+    assert report.as_fast(figures).splitlines() == lines
+    monkeypatch.setattr(command, "kept", lambda name: [])
+    monkeypatch.setattr("sys.argv", ["speed", "--table"])
+    assert command.main() == 1 and "no result is kept" in capsys.readouterr().err
+    result = Result("speed", "2026-11-29T00:00:00+00:00", "abc", machine(), figures)
+    monkeypatch.setattr(command, "kept", lambda name: [result])
+    assert command.main() == 0 and capsys.readouterr().out.splitlines()[:4] == lines
+
+
+def test_every_pair_is_of_sides_that_there_are():
+    assert {side for pair in report.PAIRS for side in pair} <= set(sides.SIDES)
 
 
 def test_the_table_has_a_line_for_each_side():

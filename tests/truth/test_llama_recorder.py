@@ -21,6 +21,7 @@ from minivl.truth.trace.format import Trace
 from minivl.truth.trace.llama_recorder import HIDDEN, IDS, LOGITS, listening, record
 from minivl.truth.trace.record import record as record_golden
 from tools.checkpoints import gguf_of
+from tools.checkpoints.make_checkpoint import config_of, make_checkpoint
 
 VLM = minivl.load()
 FLOAT32 = 0                                               # GGML_TYPE_F32
@@ -149,3 +150,20 @@ def test_every_run_of_the_real_binding_is_heard(open_llama, tmp_path):
     found = read_arrays(tmp_path / "a.safetensors")
     assert found["text.0.ids"].tolist() == [100, 101, 102]
     assert found["text.0.logits"].shape == (3, VLM.config.text.vocab_size)
+
+
+def test_a_made_checkpoint_becomes_a_gguf_of_its_own_words(tmp_path):
+    """It has one file of the tokenizer, no lists of words and merges beside it; the package `gguf` reads what was
+    written."""
+    gguf = pytest.importorskip("gguf")
+    make_checkpoint(config_of("3B", small=True), tmp_path / "made")
+    with minivl.load(tmp_path / "made") as vlm:
+        gguf_of.write(vlm, tmp_path / "decoder.gguf")
+        size, table = vlm.config.text.vocab_size, vlm.weights.decoder.embed.dense(np.float32)
+        words = {vlm.tokenizer.encode(word)[0]: word for word in ("a", "t", "!", "<|im_end|>")}
+    found = gguf.GGUFReader(str(tmp_path / "decoder.gguf"))
+    listed = found.fields["tokenizer.ggml.tokens"].contents()
+    assert len(listed) == size and {number: listed[number] for number in words} == words
+    assert found.fields["tokenizer.ggml.merges"].contents()
+    held = next(tensor for tensor in found.tensors if tensor.name == "token_embd.weight")
+    assert np.array_equal(held.data, table)

@@ -65,19 +65,19 @@ def _layer(layer, config) -> dict[str, Any]:
 
 
 def _vocabulary(out, folder: Path, size: int) -> None:
-    ids = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
-    added = {one["content"]: one["id"] for one in
-             json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["added_tokens"]}
+    """Words, their kinds and merges, from the one file of the tokenizer that every checkpoint has."""
+    whole = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    added = {one["content"]: one["id"] for one in whole["added_tokens"]}
     words, kinds = [f"[unused {i}]" for i in range(size)], [UNUSED] * size
-    for kind, known in ((NORMAL, ids), (CONTROL, added)):
+    for kind, known in ((NORMAL, whole["model"]["vocab"]), (CONTROL, added)):
         for word, number in known.items():
             words[number], kinds[number] = word, kind
-    merges = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in whole["model"]["merges"]]
     out.add_tokenizer_model("gpt2")
     out.add_tokenizer_pre("qwen2")
     out.add_token_list(words)
     out.add_token_types(kinds)
-    out.add_token_merges([line for line in merges if line and not line.startswith("#version")])
+    out.add_token_merges(merges)
     out.add_eos_token_id(added["<|im_end|>"])
     out.add_bos_token_id(added["<|endoftext|>"])
     out.add_add_bos_token(False)

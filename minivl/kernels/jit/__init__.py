@@ -6,7 +6,8 @@ Weights stay in 16 bits and are packed once (`checkpoint/layout.py`); products r
 instructions that the processor has (`tiers.py`). float32 rows are multiplied as exactly as float32 is,
 on every tier; bfloat16 rows as bfloat16. Other precisions run by the definitions.
 
-Not here: what a kernel means (`../definition.py`). Read next: `products.py`, the innermost loops.
+Not here: what a kernel means (`../definition.py`), and the interpreter itself, which has whole layers
+as well (`decoding.py`). Read next: `products.py`, the innermost loops.
 """
 
 from __future__ import annotations
@@ -19,23 +20,23 @@ from typing import Any
 
 import numpy as np
 
-from ...checkpoint.layout import COLUMNS, IN_WORD, aligned, depth
+from ...checkpoint.layout import IN_WORD, aligned, depth
 from ...checkpoint.packed import Packed, array_shapes, end_format, pack_rows, packed
 from ...checkpoint.tree import MLP, Block, Linear, Model, Norm, Weight
 from ...checkpoint.weight import precision
 from ...config import PreprocessorConfig
 from ...passes import patches, picture
-from .. import Interpreter, definition
+from .. import definition
 from .attention import KEYS, blocks_of
 from .attention_bf16 import WIDE, blocks_of_keys
 from .build import Maker, tile_form
 from .drivers import GROUP, LINE, PAIR, STRIP
+from .few import FEW, Table, room_of
 from .numbers import bits
 from .team import Team, team
 from .tiers import chosen
 
 Array = np.ndarray
-FEW = 4                                        # rows that go to the vector units, whatever the tier
 LITTLE = 1 << 20                               # numbers that are packed before code for it is compiled
 FLOAT32, BFLOAT16 = np.dtype(np.float32), precision("bfloat16")
 FAST = (FLOAT32, BFLOAT16)                     # precisions that are compiled
@@ -92,11 +93,14 @@ class Lent:
         self.array, self.__array_interface__ = array, {**about, "data": (about["data"][0], False)}
 
 
-def tables_of(weight: Packed) -> list[Array]:
+def tables_of(weight: Packed) -> tuple[Array, Array, Array]:
     """Tiles, scales and zeros as compiled code takes them, where they lie."""
-    arrays = (weight.tiles, weight.scales, weight.zeros)
-    return [array.reshape(-1) if array.flags.writeable else np.asarray(Lent(array.reshape(-1)))
-            for array in arrays]
+    return lent(weight.tiles), lent(weight.scales), lent(weight.zeros)
+
+
+def lent(array: Array) -> Array:
+    """An array in one axis, as one that could be written to."""
+    return array.reshape(-1) if array.flags.writeable else np.asarray(Lent(array.reshape(-1)))
 
 
 def defined(name: str) -> Callable[..., Any]:
@@ -129,19 +133,21 @@ def linear(x: Array, w: Linear) -> Array:
 
 def steps_of(weight: Packed) -> int:
     """How many steps of k a weight has."""
-    return -(-weight.shape[1] // depth(weight.format))
+    return steps_for(weight.format, weight.shape[1])[1]
+
+
+def steps_for(format: str, wide: int) -> tuple[int, int]:
+    """How many k a step of a format has, and how many steps rows of `wide` take."""
+    return depth(format), -(-wide // depth(format))
 
 
 def few_rows(x: Array, weight: Packed, bias: Array, out: Array) -> None:
     """One to four rows: weights pass once, at the speed of the memory."""
-    height, steps, crew = len(x), steps_of(weight), team()
-    rows = np.zeros((height, steps * depth(weight.format)), np.float32)
-    rows[:, :x.shape[1]] = x
-    below = rows.reshape(height, steps, -1).sum(axis=-1) if weight.format == "int4" else bias
-    sums = np.empty((crew.size, FEW * COLUMNS), np.float32)
-    crew.run(function("vector_product", weight.format), rows.reshape(-1), below.reshape(-1),
-             *tables_of(weight), bias, out, sums, height, weight.shape[0], steps,
-             work=2 * height * prod(weight.shape))
+    (height, wide), crew = x.shape, team()
+    room = workspace("few", (crew.size, room_of(*steps_for(weight.format, wide))), np.float32)
+    product, table = function("vector_product", weight.format, x.dtype == FLOAT32), tables_of(weight)
+    crew.run_together(product, flat(x), Table(*table, bias), out[:0], out, room, height, wide,
+                      weight.shape[0], work=2 * height * prod(weight.shape))
 
 
 def many_rows(x: Array, weight: Packed, bias: Array, out: Array,
@@ -273,6 +279,14 @@ def add(x: Array, y: Array) -> Array:
     return out
 
 
+@in_fast_precision
+def least_first(x: Array) -> Array:
+    """n v -> n v"""
+    out = np.empty(x.shape, np.int64)
+    team().run(function("least_first"), flat(x), flat(out), len(x), x.shape[1], work=30 * x.size)
+    return out
+
+
 # ----------------------------------------------------------------------------------------------- pixels
 
 def resize(pixels: Array, size: Array) -> Array:
@@ -373,6 +387,3 @@ def block_in_tiles(block: Block, format: str | None,
     matrices = (block.qkv, block.out, block.mlp.gate_up, block.mlp.down)
     qkv, out, gate_up, down = (w._replace(weight=tiles(w.weight, format)) for w in matrices)
     return block._replace(qkv=qkv, out=out, mlp=block.mlp._replace(gate_up=gate_up, down=down))
-
-
-INTERPRETER = Interpreter("jit", STAGES, prepare=prepare)

@@ -15,7 +15,7 @@ import numpy as np
 from ...checkpoint.layout import COLUMNS
 from ...door.errors import ArgumentError
 from . import attention as attend
-from . import attention_bf16, drivers, packing, pixels, products, rows
+from . import attention_bf16, drivers, few, layer, meeting, packing, pixels, products, rows
 from .drivers import DEPTH, Inner
 from .emulator import Emulator, pointer
 from .tiers import Tier, lacking
@@ -39,11 +39,17 @@ class Maker:
                                 "lacks")
         self.tier, self.emulator = tier, emulator
         self.key: tuple[Any, ...] = ()
+        self.all: dict[tuple[Any, ...], Any] = {}
 
     def made(self, name: str, *args: Any) -> Any:
-        """What a method of this class makes, by the method's name: the key under which it is kept."""
-        self.key = (self.tier.name, name, args)
-        return getattr(self, name)(*args)
+        """What a method of this class makes, by the method's name: the key under which it is kept. What is
+        part of several others is made once."""
+        key, before = (self.tier.name, name, args), self.key
+        if key not in self.all:
+            self.key = key
+            self.all[key] = getattr(self, name)(*args)
+            self.key = before
+        return self.all[key]
 
     def inner(self, kernel: Callable[..., None], places: int) -> Any:
         """An innermost kernel, called with arrays and element numbers."""
@@ -103,13 +109,33 @@ class Maker:
         inner = Inner(first, more, *self.edges(True), 32, COLUMNS, 64)
         return drivers.pack_bytes(self.compile), drivers.matrix_product(inner, self.compile)
 
-    def vector_product(self, format: str) -> Any:
-        """One to four rows by weights of a format."""
-        tier = self.tier
-        grouped = format == "int4"
-        make = products.grouped_vector if grouped else partial(products.matrix_vector, format)
+    def meeting(self) -> tuple[Any, Any, Any]:
+        """How threads wait for each other, at the end of a call too, and claim work: `meeting.py`."""
+        if self.emulator is not None:
+            return meeting.meet_alone, meeting.pass_by, meeting.claim_alone
+        meet = self.compile(meeting.meet)
+        return meet, meet, self.compile(meeting.claim)
+
+    def few_rows(self, format: str, exact: bool) -> Any:
+        """`few.matrix_vector`, to be put into something larger."""
+        tier, grouped, small = self.tier, format == "int4", format in ("int8", "int4")
+        pairs = small and bool(tier.pair_rows) and not exact
+        if grouped:
+            make = products.grouped_pairs if pairs else products.grouped_vector
+        else:
+            make = partial(products.nibbles_by_pairs if pairs else products.matrix_vector, format)
         four = tuple(self.inner(make(rows, tier.vectors), 6 if grouped else 3) for rows in range(1, 5))
-        return drivers.matrix_vector(format, four, tier.vectors * tier.lanes, self.compile)
+        columns = tier.vectors * tier.lanes
+        return few.matrix_vector(format, four, columns, pairs, self.made("meeting")[2], self.compile)
+
+    def vector_product(self, format: str, exact: bool) -> Any:
+        """One to four rows of float32 (exact) or of bfloat16 by weights of a format."""
+        return few.to_the_end(self.made("few_rows", format, exact), self.made("meeting")[1], self.compile)
+
+    def decoder_layer(self, format: str, exact: bool) -> Any:
+        """A whole layer for one to four rows over weights of a format."""
+        product, (meet, last, _) = self.made("few_rows", format, exact), self.made("meeting")
+        return layer.decoder_layer(product, self.made("attention", 1), meet, last, self.compile)
 
     def attention(self, vectors: int) -> Any:
         """Blocks of `vectors` vectors of queries times heads of a group."""
@@ -160,6 +186,10 @@ class Maker:
     def add(self) -> Any:
         """`rows.add`"""
         return rows.add(self.compile)
+
+    def least_first(self) -> Any:
+        """`rows.least_first`"""
+        return rows.least_first(self.compile)
 
     # ---- pixels
 

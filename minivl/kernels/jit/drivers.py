@@ -44,7 +44,7 @@ def matrix_product(inner: Inner, compile: Compile) -> Any:
     """All rows of a packed A by this thread's share of the blocks of packed weights."""
     configure, release, rows, deepest = inner.configure, inner.release, inner.rows, inner.deepest
     in_strip = (STRIP + rows - 1) // rows
-    multiply, finish = _panel(inner, compile), compile(_finish)
+    multiply, finish = _panel(inner, compile), compile(finish_row)
 
     def share(me: int, team: int, a: Any, tiles: Any, scales: Any, bias: Any, out: Any, scratch: Any,
               form: Any, height: int, width: int, steps: int) -> None:
@@ -91,7 +91,7 @@ def _panel(inner: Inner, compile: Compile) -> Any:
     return compile(multiply)
 
 
-def _finish(sums: Any, at: int, scales: Any, bias: Any, out: Any, row: int, first: int,
+def finish_row(sums: Any, at: int, scales: Any, bias: Any, out: Any, row: int, first: int,
             last: int) -> None:
     """Sums of columns first..last into a row of the result: times the scale, plus the bias, rounded
     once."""
@@ -110,7 +110,7 @@ def expanded_product(format: str, inner: Inner, compile: Compile) -> Any:
     all of k for int8, a group of 128 for int4."""
     configure, release, rows = inner.configure, inner.release, inner.rows
     in_strip = (STRIP + rows - 1) // rows
-    finish, grouped = compile(_finish), format == "int4"
+    finish, grouped = compile(finish_row), format == "int4"
     multiply = _expanded_group(format, inner, compile)
 
     def share(me: int, team: int, a: Any, tiles: Any, scales: Any, zeros: Any, bias: Any, out: Any,
@@ -210,72 +210,6 @@ def _expander(format: str, deepest: int, compile: Compile) -> Any:
                 step(tiles, index * PAIR, zeros, index * COLUMNS, out,
                      ((n - n0) * deepest + k) * half * PAIR)
     return compile(expand)
-
-
-def matrix_vector(format: str, products: tuple[Any, ...], columns: int, compile: Compile) -> Any:
-    """One to four rows by this thread's share of the blocks. products[r]: the one for r + 1 rows."""
-    finish, grouped, depth = compile(_finish), format == "int4", WORDS * IN_WORD[format]
-    multiply = (_few_grouped if grouped else _few)(products, columns, compile)
-
-    def share(me: int, team: int, a: Any, below: Any, tiles: Any, scales: Any, zeros: Any, bias: Any,
-              out: Any, scratch: Any, height: int, width: int, steps: int) -> None:
-        """a: float32 (height, steps * depth) flat; below: sums of its groups, (height, steps) flat, for
-        int4; scales, zeros as `Packed` has them, flat; the rest as in `matrix_product`"""
-        sums = scratch[me]
-        begin, end = shared(me, team, tiles.size // (steps * PAIR))
-        for n in range(begin, end):
-            if grouped:
-                multiply(a, tiles, n * steps * PAIR, scales, zeros, n * steps * COLUMNS, below, sums,
-                         height, 4 * depth * steps, steps)
-            else:
-                multiply(a, tiles, n * steps * PAIR, sums, height, 4 * depth * steps, steps)
-            for row in range(height):
-                finish(sums, row * COLUMNS, scales[:0] if grouped else scales, bias, out, row * width,
-                       n * COLUMNS, min((n + 1) * COLUMNS, width))
-    return compile(share)
-
-
-def _few(products: tuple[Any, ...], columns: int, compile: Compile) -> Any:
-    """One to four rows by a block of 32 columns, in as many innermost products as that takes."""
-    one, two, three, four = products
-
-    def multiply(a: Any, tiles: Any, at: int, sums: Any, height: int, deep: int, steps: int) -> None:
-        """sums (height, 32) = a . tiles"""
-        for c in range(0, COLUMNS, columns):
-            place = at + c // 16 * TILE + c % 16
-            if height == 1:
-                one(a, 0, tiles, place, sums, c, 4 * COLUMNS, deep, steps)
-            elif height == 2:
-                two(a, 0, tiles, place, sums, c, 4 * COLUMNS, deep, steps)
-            elif height == 3:
-                three(a, 0, tiles, place, sums, c, 4 * COLUMNS, deep, steps)
-            else:
-                four(a, 0, tiles, place, sums, c, 4 * COLUMNS, deep, steps)
-    return compile(multiply)
-
-
-def _few_grouped(products: tuple[Any, ...], columns: int, compile: Compile) -> Any:
-    """The same for int4, with the scale and the zero of each group."""
-    one, two, three, four = products
-
-    def multiply(a: Any, tiles: Any, at: int, scales: Any, zeros: Any, table: int, below: Any, sums: Any,
-                 height: int, deep: int, steps: int) -> None:
-        """sums (height, 32) = a . (scales * (tiles - zeros))"""
-        for c in range(0, COLUMNS, columns):
-            place, t = at + c // 16 * TILE + c % 16, table + c
-            if height == 1:
-                one(a, 0, tiles, place, scales, t, zeros, t, below, 0, sums, c, 4 * COLUMNS, deep,
-                    4 * steps, steps)
-            elif height == 2:
-                two(a, 0, tiles, place, scales, t, zeros, t, below, 0, sums, c, 4 * COLUMNS, deep,
-                    4 * steps, steps)
-            elif height == 3:
-                three(a, 0, tiles, place, scales, t, zeros, t, below, 0, sums, c, 4 * COLUMNS, deep,
-                      4 * steps, steps)
-            else:
-                four(a, 0, tiles, place, scales, t, zeros, t, below, 0, sums, c, 4 * COLUMNS, deep,
-                     4 * steps, steps)
-    return compile(multiply)
 
 
 # ------------------------------------------------------------------------ rows into the order of a tier

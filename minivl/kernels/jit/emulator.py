@@ -141,6 +141,15 @@ class Emulator:
         """Four bits of each word, number 0 (lowest) to 7, a number from 0 to 15, as float32."""
         return (words >> np.uint32(4 * number) & np.uint32(15)).astype(np.float32)
 
+    def nibble_pair(self, words: Array, number: int, upper: bool) -> Array:
+        """Nibbles `number` (0 to 3) and `number + 4` of each word as the two bfloat16 of a word. upper: they
+        are the upper half of a signed byte, 16 times a number from -8 to 7."""
+        pair = [self.nibble(words, nibble) for nibble in (number, number + 4)]
+        if upper:
+            pair = [np.where(x < 8, x, x - 16).astype(np.float32) * np.float32(16) for x in pair]
+        low, high = (x.view(np.uint32) for x in pair)
+        return low >> np.uint32(16) | high
+
     def add(self, x: Array, y: Array) -> Array:
         """x + y"""
         with np.errstate(all="ignore"):

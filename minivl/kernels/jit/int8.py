@@ -23,7 +23,6 @@ from ...checkpoint.tree import MLP, Linear, Model
 from ...door.errors import ArgumentError
 from .. import Interpreter, definition, jit
 from . import (
-    FEW,
     STAGES,
     defined,
     flat,
@@ -36,6 +35,7 @@ from . import (
 )
 from .build import tile_form
 from .drivers import LINE, STRIP
+from .few import FEW
 
 Array = np.ndarray
 MOST = np.float32(127)

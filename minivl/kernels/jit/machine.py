@@ -14,6 +14,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
@@ -189,6 +190,17 @@ class Machine:
                               [table, low])
         low = self.builder.and_(low, self._same(15)) if number < 7 else low
         return self.builder.sitofp(low, self.floats)
+
+    def nibble_pair(self, words: Any, number: int, upper: bool) -> Any:
+        """VPERMW looks at the lowest five bits of an index: four, where the table says all twice."""
+        low = self.builder.lshr(words, self._same(4 * number)) if number else words
+        half = ir.IntType(16)
+        halves = ir.VectorType(half, 2 * self.lanes)
+        values = [16 * (i - 16 * (i > 7)) if upper else i for i in range(16)] * (self.lanes // 8)
+        table = ir.Constant(halves, [half(int(np.float32(value).view(np.uint32)) >> 16) for value in values])
+        found = self._call("llvm.x86.avx512.permvar.hi.512", halves, [halves, halves],
+                           [table, self.builder.bitcast(low, halves)])
+        return self.builder.bitcast(found, self.words)
 
     def add(self, x: Any, y: Any) -> Any:
         return self.builder.fadd(x, y)

@@ -16,6 +16,7 @@ from ...checkpoint.layout import COLUMNS, IN_WORD, WORDS
 TILE = 1024                                    # bytes
 PAIRS = WORDS                                  # a word of a bfloat16 tile is a pair of k
 AHEAD, NEAR = 32768, 16384                     # bytes to what is asked for, with few rows, with many
+TABLES_AHEAD = 2048                            # the same for scales and zeros, which are a sixteenth
 
 
 def configure(m: Any, form: Any) -> None:
@@ -142,15 +143,70 @@ def grouped_vector(rows: int, vectors: int) -> Any:
         for k in m.loop(steps):
             sums = _in_turn(m, "int4", rows, vectors)
             _one_step(m, "int4", a, b, k, deep, sums)
-            for v in range(vectors):
-                table = k * (4 * COLUMNS) + 4 * m.lanes * v
-                scale, zero = m.load(scales + table), m.load(zeros + table)
-                for r in range(rows):
-                    lower = m.multiply(zero, m.splat(below + (groups * r + k * 4)))
-                    group = m.subtract(_together(m, sums[r][v]).value, lower)
-                    total[r][v].value = m.multiply_add(scale, group, total[r][v].value)
+            _scaled(m, sums, total, scales, zeros, below, k, groups)
         _put(m, total, c, width)
     return product
+
+
+def nibbles_by_pairs(format: str, rows: int, vectors: int) -> Any:
+    """`matrix_vector` of int8, for rows of bfloat16, by VDPBF16PS: a byte is 16 times its upper nibble, with
+    a sign, plus its lower one, and both are bfloat16. That takes fewer instructions than to widen it."""
+    def product(m: Any, a: Any, b: Any, c: Any, width: Any, deep: Any, steps: Any) -> None:
+        """a: words (`few.py`), rows `deep` bytes apart; the rest as in `matrix_vector`"""
+        sums = _in_turn(m, format, rows, vectors)
+        for k in m.loop(steps):
+            _one_step_by_pairs(m, format, a, b, k, deep, sums)
+        _put(m, [[_together(m, turns) for turns in row] for row in sums], c, width)
+    return product
+
+
+def grouped_pairs(rows: int, vectors: int) -> Any:
+    """`grouped_vector` for rows of bfloat16, by VDPBF16PS: a whole number up to 15 is a bfloat16."""
+    def product(m: Any, a: Any, b: Any, scales: Any, zeros: Any, below: Any, c: Any, width: Any,
+                deep: Any, groups: Any, steps: Any) -> None:
+        """a: words (`few.py`), rows `deep` bytes apart; the rest as in `grouped_vector`"""
+        total = [[m.register() for _ in range(vectors)] for _ in range(rows)]
+        for k in m.loop(steps):
+            sums = _in_turn(m, "int4", rows, vectors)
+            _one_step_by_pairs(m, "int4", a, b, k, deep, sums)
+            _scaled(m, sums, total, scales, zeros, below, k, groups)
+        _put(m, total, c, width)
+    return product
+
+
+def _one_step_by_pairs(m: Any, format: str, a: Any, b: Any, k: Any, deep: Any,
+                       sums: list[list[list[Any]]]) -> None:
+    """Step k of some rows: nibbles i and i + 4 of a word at a time. A word of A holds their two numbers;
+    of int8, both nibbles of a byte meet the same one."""
+    vectors, bytes_apart = len(sums[0]), format == "int8"
+    in_word = 2 if bytes_apart else 4                                   # words of A for one of B
+    for word in range(WORDS):
+        place = b + (k * (2 * TILE) + 64 * word)
+        columns = [m.load_words(place + _column(m, v)) for v in range(vectors)]
+        _ask(m, place, vectors, AHEAD)
+        for part in range(4):
+            upper = bytes_apart and part % 2 == 1
+            pairs = [m.nibble_pair(words, part, upper) for words in columns]
+            at = 4 * (in_word * word + part * in_word // 4)
+            for r, row in enumerate(sums):
+                x = m.splat_word(a + (deep * r + k * (4 * in_word * WORDS) + at))
+                for turns, pair in zip(row, pairs, strict=True):
+                    total = turns[part % len(turns)]
+                    total.value = m.dot_bf16(total.value, pair, x)
+
+
+def _scaled(m: Any, sums: list[list[list[Any]]], total: list[list[Any]], scales: Any, zeros: Any, below: Any,
+            k: Any, groups: Any) -> None:
+    """The products of group k, less zero * sum of x, times the scale, onto the sums of all groups."""
+    for v in range(len(sums[0])):
+        table = k * (4 * COLUMNS) + 4 * m.lanes * v
+        scale, zero = m.load(scales + table), m.load(zeros + table)
+        for place in (scales, zeros):
+            m.ahead(place + (table + TABLES_AHEAD))
+        for r, row in enumerate(sums):
+            lower = m.multiply(zero, m.splat(below + (groups * r + k * 4)))
+            group = m.subtract(_together(m, row[v]).value, lower)
+            total[r][v].value = m.multiply_add(scale, group, total[r][v].value)
 
 
 def _in_turn(m: Any, format: str, rows: int, vectors: int) -> list[list[list[Any]]]:

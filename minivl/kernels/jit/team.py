@@ -16,6 +16,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from ...door.errors import ArgumentError
+from .meeting import RELEASED, counts
 from .tiers import cores
 
 SMALL = 2_000_000                              # operations that one thread does sooner alone
@@ -30,7 +31,6 @@ class Team:
         self.size = size
         self.lock = threading.Lock()
         self.jobs: list[SimpleQueue[Any]] = []
-        self.done: SimpleQueue[BaseException | None] = SimpleQueue()
 
     def run(self, function: Callable[..., None], *args: Any, work: int | None = None) -> None:
         """function(me, team, *args) on every thread; on one where `work`, in operations, is small.
@@ -38,16 +38,32 @@ class Team:
         if self.size == 1 or (work is not None and work < SMALL):
             function(0, 1, *args)
             return
+        self._run(function, args, None)
+
+    def run_together(self, function: Callable[..., None], *args: Any, work: int) -> None:
+        """The same for a function (me, team, met, ...) whose threads share out work or wait for each other
+        (`meeting.py`), and meet at its end: then nobody has to wake up to hear that it is done."""
+        met = counts()
+        if self.size == 1 or work < SMALL:
+            function(0, 1, met, *args)
+        else:
+            self._run(function, (met, *args), met)
+
+    def _run(self, function: Callable[..., None], args: tuple[Any, ...], met: Any) -> None:
+        """On every thread, this one among them. An interruption while the others work leaves them to it:
+        what they say then is heard by nobody, and nobody waits for who does not come."""
+        done: SimpleQueue[BaseException | None] = SimpleQueue()
         with self.lock:                        # two callers share the threads, one after the other
             self._begin()
-            for me, queue in enumerate(self.jobs, 1):
-                queue.put((function, me, self.size, args))
-            failures: list[BaseException | None] = []
             try:
-                function(0, self.size, *args)
-            except BaseException as error:
-                failures.append(error)
-            failures += [self.done.get() for _ in self.jobs]
+                for me, queue in enumerate(self.jobs, 1):
+                    queue.put((function, me, self.size, args, done, met))
+                failures = [_failure(function, 0, self.size, args, met)]
+                if met is None or met[0] >= RELEASED:          # else they have met: all is done
+                    failures += [done.get() for _ in self.jobs]
+            except BaseException:
+                released(met)
+                raise
         for failure in failures:
             if failure is not None:
                 raise failure
@@ -60,14 +76,26 @@ class Team:
 
     def _serve(self, queue: SimpleQueue[Any]) -> None:
         while True:
-            function, me, team, args = queue.get()
-            failure: BaseException | None = None
-            try:
-                function(me, team, *args)
-            except BaseException as error:
-                failure = error
-            del function, args                 # or an array lives until the next job
-            self.done.put(failure)
+            function, me, team, args, done, met = queue.get()
+            done.put(_failure(function, me, team, args, met))
+            del function, args, met            # or an array lives until the next job
+
+
+def _failure(function: Callable[..., None], me: int, team: int, args: tuple[Any, ...], met: Any
+             ) -> BaseException | None:
+    """What a thread's share raises."""
+    try:
+        function(me, team, *args)
+    except BaseException as error:
+        released(met)
+        return error
+    return None
+
+
+def released(met: Any) -> None:
+    """Nobody waits any more for threads that are counted in `met`."""
+    if met is not None:
+        met[0] = RELEASED
 
 
 _team: Team | None = None

@@ -1,6 +1,7 @@
 """minivl, transformers and llama.cpp at 3B widths, in turns. tools/bench/README.md tells how to read it.
 
     python -m tools.bench.speed [--quick] [--only PATTERN ...] [--keep] [-o FOLDER]
+    python -m tools.bench.speed --table
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ def main() -> int:
     """Measure, print, compare, keep. 1 when no side gave anything, 2 for what cannot be done."""
     options = arguments()
     given = options.parse_args()
+    if given.table:
+        return last_table()
     size = QUICK if given.quick else FULL
     sides = chosen(given.only)
     if not sides:
@@ -74,9 +77,21 @@ def arguments() -> argparse.ArgumentParser:
                          help="where the checkpoint is kept between runs (2 GB)")
     options.add_argument("--keep", action="store_true",
                          help="write the figures into tools/bench/results/")
+    options.add_argument("--table", action="store_true",
+                         help="run nothing: how many times as fast, of the last result that was kept")
     options.add_argument("-o", "--output", type=Path, metavar="FOLDER",
                          help="write speed.md and speed.png there")
     return options
+
+
+def last_table() -> int:
+    """Print the ratios of the last kept result as Markdown; 1 where none is kept."""
+    results = kept("speed")
+    if not results:
+        note("no result is kept: run it with --keep on an idle machine")
+        return 1
+    print(f"{report.as_fast(results[-1].figures)}\n{about(results[-1])}")
+    return 0
 
 
 def chosen(patterns: Sequence[str]) -> list[Side]:

@@ -14,6 +14,14 @@ from typing import Any
 from ..record import Figure
 
 Round = dict[str, dict[str, Any]]              # side -> what its process printed
+# who is compared with whom: the same precision, or formats of as many bits
+PAIRS = (("minivl-jit-bf16-float32", "transformers-float32-sdpa"),
+         ("minivl-jit-bf16-bfloat16", "transformers-bfloat16-sdpa"),
+         ("minivl-jit-int8-bfloat16", "transformers-bfloat16-sdpa"),
+         ("minivl-jit-int4-bfloat16", "transformers-bfloat16-sdpa"),
+         ("minivl-jit-bf16-bfloat16", "llama.cpp-bf16"), ("minivl-jit-int8-bfloat16", "llama.cpp-q8_0"),
+         ("minivl-jit-int4-bfloat16", "llama.cpp-q4_0"), ("minivl-jit-bf16-float32", "minivl-definition-bf16-float32"))
+AS_FAST = "{}: {} as fast as {}"
 
 
 def median(rounds: Sequence[Round], side: str, part: str, row: str) -> float | None:
@@ -49,7 +57,24 @@ def figures(rounds: Sequence[Round], base: str, units: dict[str, str]) -> list[F
         for what in ("logits", "vision"):
             error = median(rounds, side, "errors", what)
             found += [] if error is None else [Figure(f"error of {what}, {side}", error, "relative")]
+    for row in units:
+        for mine, theirs in PAIRS:
+            times = ratio(rounds, theirs, mine, row)
+            found += [] if times is None else [Figure(AS_FAST.format(row, mine, theirs), times, "x")]
     return found
+
+
+def as_fast(figures: Sequence[Figure]) -> str:
+    """A line for each row of the workload, a column for each pair: how many times as fast minivl is."""
+    held = {figure.name: figure.value for figure in figures}
+    rows = dict.fromkeys(name.partition(":")[0] for name in held if " as fast as " in name)
+    pairs = [pair for pair in PAIRS if any(AS_FAST.format(row, *pair) in held for row in rows)]
+    lines = ["| | " + " | ".join(f"{mine} over {theirs}" for mine, theirs in pairs) + " |",
+             "|---" * (len(pairs) + 1) + "|"]
+    for row in rows:
+        cells = [held.get(AS_FAST.format(row, *pair)) for pair in pairs]
+        lines.append(f"| {row} | " + " | ".join("-" if cell is None else f"{cell:.2f}" for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def table(rounds: Sequence[Round], base: str, units: dict[str, str]) -> str:
@@ -88,7 +113,8 @@ def page(rounds: Sequence[Round], base: str, units: dict[str, str], about: str,
         f"`photo`: {photo:.3g} megapixels into patches. `of a plain read`: how long it takes to read as",
         "many bytes as the token reads weights, over the time of the token. Errors: against the",
         "definitions in float64, on a few tokens and a small picture.",
-        "", table(rounds, base, units), about, ""])
+        "", table(rounds, base, units), "How many times as fast (of `memory`: how many times as small), the median of",
+        "the pairs of the same round:", "", as_fast(figures(rounds, base, units)), about, ""])
 
 
 def picture(rounds: Sequence[Round], base: str, units: dict[str, str], path: Path) -> None:
