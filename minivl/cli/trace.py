@@ -18,6 +18,7 @@ from ..door.errors import ArgumentError
 from ..door.files import PAGES, check_place, read_json, write_whole
 from ..truth.compare import report
 from ..truth.compare.by_prints import compare_prints, has_prints
+from ..truth.compare.coarse import WEIGHTS
 from ..truth.compare.compare import Comparison, compare, computed_in, misfit
 from ..truth.compare.guess import Guess, guess, table_of
 from ..truth.compare.importers import Candidate, is_trace, read_arrays, read_candidate
@@ -31,7 +32,6 @@ from ..truth.compare.thresholds import Baseline, checked, news
 from ..truth.compare.understood import write_understood
 from ..truth.compare.unplaced import unplaced
 from ..truth.compare.verdict import EPS, baseline
-from ..truth.compare.yardstick import WEIGHTS
 from ..truth.trace.format import ROW_LETTERS, YARDSTICK, Trace, TraceError
 from ..truth.trace.prints import new_key, write_prints
 from .console import heading, line, note, print_json, size, table, working

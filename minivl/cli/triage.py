@@ -4,7 +4,7 @@ package `triage`."""
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..api import PRECISIONS
@@ -26,14 +26,15 @@ CACHE, ANSWERS = "minivl-triage-cache.jsonl", "minivl-triage-served.jsonl"
 KEY = "MINIVL_SERVER_KEY"                # of the environment: what a server wants as a bearer's token
 
 
-def triage_served(url: str, served_model: str | None, questions: int, candidate: Path | None,
+def triage_served(url: str, served_model: str | None, questions: int, pieces: Sequence[int],
+                  candidate: Path | None,
                   model: str | None, precision: str | None, golden: str | None, cache: Path | None,
                   output: Path, as_json: bool) -> int:
     """Ask a server, write its answers down, and go on with them as with any others. Raises as `triage`
     does, and ServerError where the server cannot be asked."""
     path = candidate or Path(ANSWERS)
     with open_model(Chosen(model, kernels="definition")) as vlm:
-        asked = plan(vlm, questions)
+        asked = plan(vlm, questions, pieces=pieces)
         with working("asking") as say:
             server = Server(url, served_model or "", os.environ.get(KEY, ""))
             rows, notes = ask(server, asked, vlm, precision, say)

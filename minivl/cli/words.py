@@ -708,6 +708,10 @@ def triage(candidate: Annotated[Path | None, typer.Argument(metavar="[CANDIDATE.
                help="With --url: the name by which the server knows the model.")] = None,
            questions: Annotated[int, typer.Option(min=8, max=60, metavar="N", help=(
                "With --url: ask at most so many questions."))] = 60,
+           piece: Annotated[list[int] | None, typer.Option(
+               min=64, max=32768, metavar="N", show_default=False, help=(
+                   "With --url: ask prompts of lengths around so many tokens, which the server reads at a "
+                   "time (its chunk of prefill); may be given again. Without it 512."))] = None,
            model: Model = None,
            precision: Annotated[str | None, typer.Option(show_default=False, help=(
                "Of the candidate; without it what its lines say, else bfloat16."))] = None,
@@ -731,10 +735,11 @@ def triage(candidate: Annotated[Path | None, typer.Argument(metavar="[CANDIDATE.
     size, folder, with_answer, commands].
     """
     from ..door.errors import ArgumentError
+    from ..truth.served.plan import PIECE
     from .triage import triage, triage_served
     if url is not None:
-        raise typer.Exit(triage_served(url, served_model, questions, candidate, model, precision, golden,
-                                       cache, output, as_json))
+        raise typer.Exit(triage_served(url, served_model, questions, piece or [PIECE], candidate, model,
+                                       precision, golden, cache, output, as_json))
     if candidate is None:
         raise ArgumentError("give a file of answers, or --url to ask a server")
     raise typer.Exit(triage(candidate, model, precision, golden, cache, output, max_new_tokens, as_json))

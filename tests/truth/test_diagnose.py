@@ -18,11 +18,11 @@ from minivl.checkpoint.weight import weight as as_weight
 from minivl.cli.words import app
 from minivl.door.contract import outputs
 from minivl.truth import museum as faults
+from minivl.truth.compare.coarse import nearest
 from minivl.truth.compare.importers import read_candidate
 from minivl.truth.compare.taps import fitted
 from minivl.truth.diagnose import diagnose, report
 from minivl.truth.diagnose.evidence import Lean, akin, lean, nearer
-from minivl.truth.diagnose.quantised import WAYS, quantised
 from minivl.truth.diagnose.rank import Suspect, believed
 from minivl.truth.diagnose.replay import Replay, Tapped, cut_again, tapped
 from minivl.truth.diagnose.same_run import check_same_run
@@ -248,8 +248,8 @@ def test_weights_of_eight_bits_cost_what_they_must_and_a_fault_beside_them_is_to
 def test_rounding_to_few_bits_is_to_the_nearest_step():
     rng = np.random.default_rng(0)
     table = rng.normal(size=(5, 70)).astype(np.float32)
-    for bits, group in WAYS.values():
-        rounded = quantised(table, bits, group)
+    for bits, group in ((8, 32), (8, None), (4, 32), (4, 128), (4, None)):
+        rounded = nearest(table, bits, group)
         size = group or 70
         for at in range(0, 70, size):
             part, kept = table[:, at:at + size], rounded[:, at:at + size]

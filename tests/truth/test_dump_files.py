@@ -137,6 +137,12 @@ def test_one_prompt_of_several_and_the_last_row_alone():
     found = align.fit(batch, x, 0)
     np.testing.assert_array_equal(found.array, x)
     assert found.notes[0] == "element 1 of a batch of 2"
+    found = align.fit(batch.swapaxes(0, 1), x, 0)                              # rows first, then prompts
+    np.testing.assert_array_equal(found.array, x)
+    assert found.notes[0] == "element 1 of a batch of 2 behind the rows"
+    found = align.fit(batch[:, -1], x, 0, align.Rows({}, last=True))           # of each prompt the last row
+    np.testing.assert_array_equal(found.array, x[-1:])
+    assert found.rows.tolist() == [8] and align.fit(batch[:, -1], x, 0) is None
     found = align.fit(x[-1], x, 0, align.Rows({}, last=True))
     np.testing.assert_array_equal(found.array, x[-1:])
     assert found.rows.tolist() == [8] and align.fit(x[-1], x, 0) is None

@@ -38,7 +38,7 @@ def found_of(peer, tmp_path, kept, questions=QUESTIONS):
         rows, notes = ask(Server(peer.url), questions, world(), "float32")
     write(rows, tmp_path / "served.jsonl")
     found = triage(read_lines(tmp_path / "served.jsonl"), world(), "float32", cache=kept)
-    return with_variations(found, SAME_AS), rows, notes
+    return with_variations(found, {one.name: one.same_as for one in questions if one.same_as}), rows, notes
 
 
 def test_the_plan_is_bounded_and_covers_what_differs():
@@ -78,6 +78,30 @@ def test_answers_that_depend_on_other_requests_are_told(tmp_path, kept):
     again, together = variations(found.samples, SAME_AS, found.limits)
     assert not again.differing and together.differing and "in a batch" in together.words
     assert moved(rows, [{**row, "text": ""} for row in rows])
+
+
+def beginning_lost(right):
+    """A prompt is read 512 rows at a time, and a later piece does not see what the first one left."""
+    def attend(q, k, v, segments, *rest):
+        rows = [part for q0, q1, k0, k1 in segments.tolist() for part in (
+            [(q0, q0 + 512, k0, k0 + 512), (q0 + 512, q1, k0 + 512, k1)] if q1 - q0 > 512 else [(q0, q1, k0, k1)])]
+        return right(q, k, v, np.array(rows), *rest)
+    return attend
+
+
+@pytest.mark.parametrize("fault", [{}, {"decoder.layers.*.attend": beginning_lost}])
+def test_a_prompt_that_is_read_in_pieces_is_told_by_lengths_around_a_piece(fault, tmp_path, kept):
+    questions = plan(world(), 16, pieces=(512,))
+    lengths = [len(world().prepare(one.messages).input_ids) for one in questions if one.asked == "long"]
+    assert lengths == [513, 511, 512, 513]
+    found, _, _ = found_of(Peer(world(), fault), tmp_path, kept, questions)
+    said = found.notes[-1]
+    if fault:
+        assert found.cause.kind == "arithmetic" and found.cause.name == "answers are wrong in long prompts alone"
+        assert said.startswith("long prompts: of 513, 513 tokens wrong, of 511, 512 right")
+        assert found.cause.because == said
+    else:
+        assert not found.different and said == "long prompts, of 511, 512, 513, 513 tokens: right within rounding"
 
 
 def test_a_server_that_keeps_log_probabilities_and_videos_to_itself_is_asked_what_it_takes(tmp_path, kept):

@@ -151,6 +151,24 @@ def test_one_tap_in_another_order_is_a_bug_and_no_style(golden, tmp_path):  # no
     assert found.words[odd] == "wrong" and set(found.words.values()) == {"wrong", "exact"} and found.first_bad == odd
 
 
+def test_a_tap_that_does_not_say_how_it_is_filled_up_is_read_as_the_others_are(golden, tmp_path):  # noqa: F811
+    """One that says it may have its padding elsewhere."""
+    table = golden.arrays("vision.schedule")[0]
+    lengths = np.diff(table[:, :2]).ravel()
+    spare = len(lengths) * max(lengths) - lengths.sum()
+    assert spare > 0 and len(lengths) > 1
+    keys = golden.recorded(["vision.blocks.*.add_mlp"])
+    arrays = {key: np.pad(golden.arrays(key)[0], ((spare, 0), (0, 0)), constant_values=0.3) for key in keys}
+    arrays[keys[0]] = np.roll(arrays[keys[0]], -spare, axis=0)
+    arrays[keys[-1]] = np.random.default_rng(0).normal(size=arrays[keys[-1]].shape)
+    np.savez(tmp_path / "odd.npz", **arrays)
+    found = compare(golden, read_candidate(tmp_path / "odd.npz", golden, {name: name for name in arrays}))
+    assert [key for key, word in found.words.items() if word != "exact"] == keys[-1:]
+    notes = {row.key: row.notes for row in found.judged}
+    assert notes.pop(keys[0]) == (f"{spare} rows of padding behind left out",)
+    assert set(notes.values()) == {(f"{spare} rows of padding before left out",)}
+
+
 # ---- files ----------------------------------------------------------------------------------------------------
 
 KEYS = ("vision.merge_2x2", "decoder.layers.0.attend", "decoder.logits")

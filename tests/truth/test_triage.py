@@ -28,9 +28,9 @@ from minivl.truth.triage import cause as causes
 from minivl.truth.triage import inputs as beside
 from minivl.truth.triage import report
 from minivl.truth.triage.cache import Cache, digest
-from minivl.truth.triage.cause import Cause, Tried, only_resized, weighed
+from minivl.truth.triage.cause import FEWEST, FEWEST_DRAWN, Cause, Tried, only_resized, weighed
 from minivl.truth.triage.choosing import by_sampler, last_decimal
-from minivl.truth.triage.hypotheses import ARITHMETIC, PIXELS, SETTINGS, hypotheses
+from minivl.truth.triage.hypotheses import ARITHMETIC, PIXELS, SETTINGS, UNDECIDED, hypotheses
 from minivl.truth.triage.lines import FIELDS, LinesError, read_lines, told_length
 from minivl.truth.triage.lines import SETTINGS as SETTINGS_OF_A_LINE
 from minivl.truth.triage.loss import MEASURES, OUTLIERS, UNEVEN, UNITS, Measured, Sample, distance, right, uneven
@@ -385,6 +385,21 @@ def test_one_bad_sample_alone_chooses_no_hypothesis_by_chance():
     assert not Tried("one more line break", SETTINGS, 1, 1.2, 0.4, 0.69, 0.8).holds
     assert Tried("one more line break", SETTINGS, 9, 1.2, 0.4, 0.69, 0.3).holds
     assert Tried("one more line break", SETTINGS, 1, 1.2, 0.0, 1.0, 1.2).holds
+
+
+@pytest.mark.parametrize("count", [1, FEWEST - 1, FEWEST, FEWEST_DRAWN - 1, FEWEST_DRAWN, 24])
+@pytest.mark.parametrize("drawn", [False, True])
+@pytest.mark.parametrize("kind", [SETTINGS, PIXELS])
+@pytest.mark.parametrize("numbers", [None, (-0.5,)])
+def test_a_kind_is_named_by_likelihood_from_a_number_of_samples_on(count, drawn, kind, numbers):
+    holds, least = Tried("no system turn", kind, count, 1.0, 0.0, 1.0, 0.9, "", drawn), (FEWEST, FEWEST_DRAWN)[drawn]
+    few = [sample(logprobs=numbers) for _ in range(count + 3)]
+    found = weighed(few, np.arange(count + 3) < count, measured_as(True, True), [holds])
+    if numbers is None and count < least:
+        assert found[:2] == (UNDECIDED, None)
+        assert f"no system turn would explain it, but to fewer than {least} bad samples (here {count})" in found[2]
+    else:
+        assert found[:2] == (kind, "no system turn")
 
 
 def test_loss_in_resized_pictures_alone_speaks_for_pixels():

@@ -11,10 +11,13 @@ import pytest
 
 from minivl.truth.museum.world import world
 from minivl.truth.triage.cache import Cache
+from minivl.truth.triage.hypotheses import ARITHMETIC, PIXELS, SETTINGS, UNDECIDED
 from minivl.truth.triage.lines import read_lines
 from minivl.truth.triage.triage import triage
 from tools.truth.triage.__main__ import Outcome, outcomes, passed
 from tools.truth.triage.candidates import CANDIDATES, DIGITS, MOST_TOKENS, TEN, write_lines
+from tools.truth.triage.few import DRAWN, MOST, Draw, draws, table
+from tools.truth.triage.forms import FORMS, read_rows
 from tools.truth.triage.samples import draw
 
 SAMPLES = 30
@@ -65,6 +68,45 @@ def test_triage_tells_a_fault_of_digits_in_sixteen_bits(readings):
     folder, samples = readings
     (found,) = outcomes([one for one in TEN if one.shared == DIGITS], samples[:24], "bfloat16", folder)
     assert found.kind_is_right and found.shared_is_right, found.cells()
+
+
+def test_to_few_samples_no_kind_is_named_by_likelihood(readings, cache, tmp_path):
+    """One bad sample fits the hypothesis that patches are in raster order, though a second picture was read as text."""
+    folder, samples = readings
+    rows = {name: read_rows(written(name, folder, samples)) for name in ("healthy", "second picture as text")}
+    kinds = {name: CANDIDATES[name].kind for name in rows}
+
+    def ask(form, path):
+        return triage(read_lines(path), world(), "float32", cache=cache, max_new_tokens=MOST_TOKENS)
+    for row in [row for each in rows.values() for row in each]:
+        row["messages"] = [{**m, "content": [beside(item, folder) for item in m["content"]]} for m in row["messages"]]
+    found = list(draws(rows, kinds, ask, tmp_path / "few.jsonl", 2, DRAWN[:3]))
+    assert {one.said for one in found if one.candidate == "healthy"} == {"same"}
+    assert not [one for one in found if one.column in ("settings, wrongly", "pixels, wrongly")]
+    assert len(found) > 2 * len(FORMS) and any(one.column == UNDECIDED for one in found)
+
+
+def written(name: str, folder: Path, samples) -> Path:
+    """A candidate's file on the random model."""
+    write_lines(CANDIDATES[name], world(), samples, folder / f"{name}.jsonl")
+    return folder / f"{name}.jsonl"
+
+
+def beside(item, folder):
+    """An item whose pictures are looked for in the folder."""
+    if "image" in item:
+        return {**item, "image": str(folder / item["image"])}
+    return {**item, "video": [str(folder / one) for one in item["video"]]} if "video" in item else item
+
+
+def test_draws_count_by_their_bad_samples():
+    said = [(0, "same", "same"), (1, ARITHMETIC, SETTINGS), (1, ARITHMETIC, UNDECIDED), (MOST + 4, PIXELS, PIXELS),
+            (2, PIXELS, ARITHMETIC), (2, ARITHMETIC, "same"), (3, SETTINGS, PIXELS)]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in
+            table([Draw("a", FORMS[0], *one, "") for one in said])]
+    assert rows[2:6] == [["0", "1", "1", "0", "0", "0", "0", "0"], ["1", "2", "0", "1", "1", "0", "0", "0"],
+                         ["2", "2", "0", "0", "0", "0", "1", "1"], ["3", "1", "0", "0", "0", "1", "0", "0"]]
+    assert rows[-1] == [f"{MOST} or more", "1", "1", "0", "0", "0", "0", "0"]
 
 
 @pytest.mark.full

@@ -10,6 +10,9 @@ Two questions that are kept apart:
                reading order. It is chosen once for all taps that have such rows, by majority, and so is
                a packing: one tap in another order is a bug, not a style.
 
+Which rows are padding an array says itself; one that does not, because a fault has moved all of it, is
+read as most of its kind are.
+
 Only arrays of others come here. In a trace whose labels are minivl's, a label says the order, and
 another is wrong. Read next: `taps.py`, which asks.
 """
@@ -18,8 +21,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import permutations
+from typing import TypeVar
 
 import numpy as np
 
@@ -31,17 +35,20 @@ AS_IT_IS = "as it is"
 MOST_PROMPTS = 64       # of one array
 MOST_AXES = 5           # arrays of more axes are taken as they lie
 Orders = Mapping[str, np.ndarray]
+What = TypeVar("What", str, frozenset[str])
 
 
 @dataclass(frozen=True)
 class Fitted:
     """A candidate's array in the golden shape; notes say what was done, `padding` how many rows were
-    left out, `rows` which golden rows it has: None for all; `counted`: by how many axes rows came."""
+    left out, `rows` which golden rows it has: None for all; `counted`: by how many axes rows came;
+    `taken`: which of its rows were taken."""
     array: np.ndarray
     notes: tuple[str, ...] = ()
     padding: int = 0
     rows: np.ndarray | None = None
     counted: int = 1
+    taken: str = AS_IT_IS
 
 
 @dataclass(frozen=True)
@@ -49,11 +56,13 @@ class Rows:
     """What is known of the rows of a golden array.
 
     orders: other orders in which they are kept (`orders`); windows: tables of lengths, any of which may
-    be padded piece by piece; last: whether an array may hold the last row alone
+    be padded piece by piece; last: whether an array may hold the last row alone; agreed: all that may
+    have been taken of an array's rows -> what most arrays of which this is so say
     """
     orders: Orders
     windows: tuple[tuple[int, ...], ...] = ()
     last: bool = False
+    agreed: Mapping[frozenset[str], str] = field(default_factory=dict)
 
 
 NOTHING = Rows({})
@@ -66,17 +75,41 @@ def fit(candidate: np.ndarray, golden: np.ndarray, axis: int, known: Rows = NOTH
     possible = list(ways(np.asarray(candidate), target.shape, known))
     if not possible:
         return None
-    best = nearest(possible, target, known.orders)
+    best = nearest(possible, target, known)
     return replace(best, array=np.moveaxis(best.array, 0, axis))                # and back to its axis
 
 
-def nearest(possible: Sequence[Fitted], target: np.ndarray, known: Orders) -> Fitted:
-    """The plainest way, unless another one comes clearly closer."""
+def nearest(possible: Sequence[Fitted], target: np.ndarray, known: Rows) -> Fitted:
+    """The plainest way, unless another one comes clearly closer; of those that take the rows that this
+    array says itself, or else those that most arrays of its kind say."""
     if len(possible) == 1:
         return possible[0]
-    errors = [in_any_order(way, target, known) for way in possible]
-    least = int(np.argmin(errors))
-    return possible[least] if errors[least] < CLEARLY * errors[0] else possible[0]
+    errors = [in_any_order(way, target, known.orders) for way in possible]
+    word = spoken_for(possible, errors) or known.agreed.get(frozenset(way.taken for way in possible))
+    chosen = [n for n, way in enumerate(possible) if not word or way.taken == word]
+    least = min(chosen, key=lambda n: errors[n])
+    return possible[least if errors[least] < CLEARLY * errors[chosen[0]] else chosen[0]]
+
+
+def spoken_for(possible: Sequence[Fitted], errors: Sequence[float]) -> str:
+    """Which of its rows an array says to take: those that bring it clearly closest; "" where none do."""
+    least: dict[str, float] = {}
+    for way, error in zip(possible, errors, strict=True):
+        least[way.taken] = min(error, least.get(way.taken, error))
+    first, *rest = sorted(least, key=lambda word: least[word])
+    return first if rest and least[first] < min(NOWHERE, CLEARLY * least[rest[0]]) else ""
+
+
+def vote_on_rows(candidate: np.ndarray, golden: np.ndarray, axis: int, known: Rows
+                 ) -> tuple[frozenset[str], str] | None:
+    """All that may have been taken of an array's rows, and what it says itself; None where there is
+    nothing to choose from."""
+    target = np.moveaxis(golden, axis, 0)                                       # n first
+    possible = list(ways(np.asarray(candidate), target.shape, known))
+    words = frozenset(way.taken for way in possible)
+    if len(words) < 2:
+        return None
+    return words, spoken_for(possible, [in_any_order(way, target, known.orders) for way in possible])
 
 
 def in_any_order(way: Fitted, target: np.ndarray, known: Orders) -> float:
@@ -101,12 +134,15 @@ def ways(array: np.ndarray, shape: tuple[int, ...], known: Rows = NOTHING) -> It
         whole = whole or (way.padding == 0 and way.rows is None)
         yield way
     small = np.squeeze(array)
-    if whole or small.ndim < 3 or len(small) > MOST_PROMPTS:
+    if whole or small.ndim < (2 if known.last else 3):
         return
-    # several prompts in one array: b s d -> s d
-    for n, one in enumerate(small):
-        for way in _turned(one, shape, known):
-            yield replace(way, notes=(f"element {n} of a batch of {len(small)}", *way.notes))
+    # several prompts in one array: b s d -> s d, or s b d -> s d; of each the last row: b v -> v
+    for axis in range(min(2, small.ndim - 1)):
+        each = np.moveaxis(small, axis, 0) if small.shape[axis] <= MOST_PROMPTS else ()
+        for n, one in enumerate(each):
+            for way in _turned(one, shape, known):
+                said = f"element {n} of a batch of {len(each)}" + " behind the rows" * axis
+                yield replace(way, notes=(said, *way.notes), taken=f"{said}, {way.taken}")
 
 
 def _turned(array: np.ndarray, shape: tuple[int, ...], known: Rows) -> Iterator[Fitted]:
@@ -146,16 +182,17 @@ def _rows(turned: np.ndarray, count: int, shape: tuple[int, ...], notes: tuple[s
     if count > 1:
         notes = (*notes, f"rows counted by {count} axes, {' x '.join(map(str, turned.shape[:count]))}")
     spare = len(table) - shape[0]
-    for lengths in known.windows:
-        if count <= 2 and sum(lengths) == shape[0] < len(table) and len(table) % len(lengths) == 0:
-            yield from _windows(table, lengths, turned.shape[:count], notes)
     if not spare:
         yield Fitted(table, notes, counted=count)
     elif spare > 0 and count == 1:                               # engines pad to a bucket, left or right
-        yield Fitted(table[:shape[0]], (*notes, f"{spare} rows of padding behind left out"), spare)
-        yield Fitted(table[spare:], (*notes, f"{spare} rows of padding before left out"), spare)
+        for part, side in ((table[:shape[0]], "behind"), (table[spare:], "before")):
+            said = f"{spare} rows of padding {side} left out"
+            yield Fitted(part, (*notes, said), spare, taken=said)
     elif len(table) == 1 and known.last:
         yield _last(table, shape[0], notes)
+    for lengths in known.windows:
+        if count <= 2 and sum(lengths) == shape[0] < len(table) and len(table) % len(lengths) == 0:
+            yield from _windows(table, lengths, turned.shape[:count], notes)
 
 
 def _windows(table: np.ndarray, lengths: tuple[int, ...], counted: tuple[int, ...],
@@ -166,14 +203,15 @@ def _windows(table: np.ndarray, lengths: tuple[int, ...], counted: tuple[int, ..
         return
     index = np.concatenate([n * each + np.arange(length) for n, length in enumerate(lengths)])
     said = f"each of {len(lengths)} windows padded to {each} rows"
-    yield Fitted(table[index], (*notes, said), len(table) - len(index))
+    yield Fitted(table[index], (*notes, said), len(table) - len(index), taken=said)
 
 
 def _last(row: np.ndarray, rows: int, notes: tuple[str, ...]) -> Fitted:
     """A row alone, which is the last of all."""
     if rows == 1:
         return Fitted(row, notes)
-    return Fitted(row, (*notes, f"the last of {rows} rows alone"), 0, np.array([rows - 1]))
+    said = f"the last of {rows} rows alone"
+    return Fitted(row, (*notes, said), 0, np.array([rows - 1]), taken=said)
 
 
 # ---- queries, keys and values in one array -----------------------------------------------------
@@ -200,7 +238,7 @@ def unpack(candidate: np.ndarray, golden: Sequence[np.ndarray], known: Rows = NO
     if best is None:
         return [None] * len(golden)
     _, parts, notes, way = best
-    return [Fitted(part, notes, way.padding, way.rows) for part in parts]
+    return [Fitted(part, notes, way.padding, way.rows, taken=way.taken) for part in parts]
 
 
 def _packings(flat: np.ndarray, widths: Sequence[int], golden: Sequence[np.ndarray]
@@ -263,7 +301,7 @@ def vote(array: np.ndarray, golden: np.ndarray, found: Mapping[str, np.ndarray])
     return least if least and errors[least] < CLEARLY * plain else AS_IT_IS
 
 
-def elected(votes: Mapping[str, list[str]]) -> dict[str, str]:
+def elected(votes: Mapping[What, list[str]]) -> dict[What, str]:
     """What is voted on -> the word that most taps gave; of equals the plain one. Empty votes do not
     count."""
     counted = {what: Counter(word for word in words if word) for what, words in votes.items()}

@@ -184,7 +184,8 @@ def judged_tap(tap: Tap, yard: np.ndarray | None, precision: str, depth: int,
     narrow = exact_type in verdict.SHORT and used.error >= verdict.WIDE
     limits = verdict.limits(used, exact_type if narrow or exact_type not in verdict.SHORT else "float32",
                             len(norms), kept)
-    multiples = np.nan_to_num(errors / limits[1], nan=np.inf, posinf=np.inf)
+    with np.errstate(invalid="ignore"):
+        multiples = np.nan_to_num(errors / limits[1], nan=np.inf, posinf=np.inf)
     row = Judged(name, key, word, ratio, found, used, notes, kept, kind, precision, Yard(*limits))
     return row, multiples
 

@@ -37,13 +37,14 @@ from ..trace.format import (
     row_axis,
 )
 from ..trace.record import checkpoint_hashes
+from .coarse import coarse
 from .importers import Candidate
 from .metrics import row_distances, row_leans
 from .run_on import POSITIONS, run_on
 from .stored import arithmetic, lost, storage_of
 from .taps import Tap, laid
 from .verdict import EPS, single, stretch
-from .yardstick import coarse, liberties
+from .yardstick import liberties
 
 SHAKE = 0.75  # of half a last digit: what rounding to a type moves numbers, on average
 

@@ -50,7 +50,7 @@ def run_on(vlm: VLM, golden: Trace | Inputs, values: Values, precision: str,
     until: the last stage that runs
     take: told key and arrays as each stage has run, which then are not kept: a file of a large model's
         stages is written like that. Without it all are given back
-    machine: the definitions, or with other weights (`yardstick.coarse`)
+    machine: the definitions, or with other weights (`coarse.py`)
 
     Raises TraceError for a trace without whole inputs, ContractError for a value of another shape than
     its stage makes (ArgumentError for positions), and whatever a fault makes the passes raise; `take`

@@ -119,6 +119,8 @@ def anew(tap: Tap, golden: Trace) -> Tap:
 def fitted(golden: Trace, candidate: Candidate) -> Iterator[Tap]:
     """Pairs of arrays, the candidate's in the golden shape, in the golden order of execution."""
     known = known_rows(golden)
+    if not candidate.native:
+        known = known_rows(golden, taken_alike(golden, candidate, known))
     packings = {} if candidate.native else packed_alike(golden, candidate, known)
     for key in golden.recorded():
         parts, stage = candidate.taps.get(key, {}), golden.stages[key]
@@ -172,8 +174,8 @@ def packed_rows(key: str) -> str:
     return "w" if key.startswith("vision.") else "s"
 
 
-def known_rows(golden: Trace) -> Any:
-    """(axis letter, label) -> what is known of such rows."""
+def known_rows(golden: Trace, agreed: Mapping[str, Mapping[frozenset[str], str]] | None = None) -> Any:
+    """(axis letter, label) -> what is known of such rows. agreed: by axis letter, see `taken_alike`."""
     at = golden.tables(stored.COORDINATES)
     orders = {letter: align.orders(letter, at) for letter in "pwc"}
     tables = golden.arrays(SCHEDULE) if SCHEDULE in golden.recorded() else ()
@@ -183,8 +185,31 @@ def known_rows(golden: Trace) -> Any:
                "c": tuple(tuple(n // 4 for n in one) for one in lengths if all(n % 4 == 0 for n in one))}
 
     def known(letter: str, label: str) -> align.Rows:
-        return align.Rows(orders.get(letter, {}), windows.get(letter, ()), label in LAST_ROW)
+        return align.Rows(orders.get(letter, {}), windows.get(letter, ()), label in LAST_ROW,
+                          (agreed or {}).get(letter, {}))
     return known
+
+
+def taken_alike(golden: Trace, candidate: Candidate, known: Any
+                ) -> dict[str, dict[frozenset[str], str]]:
+    """Axis letter -> which rows are padding, and which prompt's are meant, where an array may be read in
+    several ways: all of these -> what most arrays say. A fault moves numbers, and may bring one array
+    nearer in a way in which none was kept."""
+    votes: dict[str, dict[frozenset[str], list[str]]] = {}
+    for key, parts in candidate.taps.items():
+        if key not in golden.recorded():
+            continue
+        stage = golden.stages[key]
+        for n, (name, axes) in enumerate(zip(stage.arrays, stage.axes, strict=True)):
+            theirs = parts.get(n, parts.get(None) if len(stage.arrays) == 1 else None)
+            if theirs is None or (key, n if n in parts else None) in candidate.steps:
+                continue
+            axis = row_axis(axes)
+            letter = (axes.split() or ["n"])[axis]
+            found = align.vote_on_rows(theirs, golden.array(name), axis, known(letter, stage.label))
+            if found is not None:
+                votes.setdefault(letter, {}).setdefault(found[0], []).append(found[1])
+    return {letter: align.elected(each) for letter, each in votes.items()}
 
 
 def packed_alike(golden: Trace, candidate: Candidate, known: Any) -> dict[str, str]:

@@ -20,18 +20,15 @@ from typing import Any
 import numpy as np
 
 from ...api import VLM
-from ...checkpoint.packed import end_format, packed
-from ...checkpoint.tree import MLP, Block, Decoder, Linear, Merger, Model, Vision
 from ...door.contract import outputs
 from ...door.stage import Wrap, session
 from ...door.visit import Visit
-from ...kernels import Interpreter
 from ...kernels.definition import narrow, wide
 from ...run.inputs import Inputs
 from ..trace.format import YARDSTICK, Writer, row_axis
+from .coarse import WEIGHTS, coarse
 from .metrics import row_distances
 
-WEIGHTS = ("int8", "int4")
 Cut = Callable[[np.ndarray, str], np.ndarray]
 
 
@@ -56,32 +53,6 @@ def add_yardstick(out: Writer, vlm: VLM, inputs: Inputs, precision: str, cut: Cu
         s.watchers.append(look)
         vlm.on("float64" if kept else precision, coarse(precision) if kept
                else "definition").logits(inputs)
-
-
-def coarse(kind: str) -> Interpreter:
-    """The definitions on weights of fewer bits, as `minivl convert` makes them. Biases and norms
-    stay."""
-    def prepare(model: Model) -> Model:
-        return _in_steps(model, kind, end_format(kind) or kind)
-    return Interpreter(f"definition, weights in {kind}", {}, prepare=prepare)
-
-
-def _in_steps(part: Any, kind: str, ends: str) -> Any:
-    """Every matrix of a tree, but for the table of words, in steps of so many bits."""
-    if isinstance(part, Linear):
-        return part._replace(weight=packed(part.weight, kind))
-    if isinstance(part, Decoder):
-        layers = tuple(_in_steps(layer, kind, ends) for layer in part.layers)
-        tied = part.head.weight is part.embed
-        return part._replace(layers=layers, head=part.head if tied else _in_steps(part.head, ends, ends))
-    if isinstance(part, Vision):
-        blocks = tuple(_in_steps(block, kind, ends) for block in part.blocks)
-        return part._replace(blocks=blocks, merger=_in_steps(part.merger, ends, ends),
-                             patch_embed=_in_steps(part.patch_embed, ends, ends))
-    if isinstance(part, Model | Block | MLP | Merger):
-        return part._replace(**{name: _in_steps(own, kind, ends)
-                                for name, own in part._asdict().items()})
-    return part
 
 
 def liberties(precision: str) -> dict[str, Wrap]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..compare import align
 from ..compare.metrics import measure, relative, row_distances, row_norms
-from ..compare.verdict import Yard, judge
+from ..compare.verdict import Judged, judge
 from ..trace.format import row_axis
 from .replay import Own, Tapped
 
@@ -32,11 +32,19 @@ Multiples = dict[str, float]
 
 @dataclass(frozen=True)
 class Scale:
-    """What rounding may do: the candidate's type, yardsticks by array name where they were recorded, and
-    limits of an array's error and of its worst row's where they are known."""
+    """What rounding may do at each tap, as `diff --local` judges it: name of an array -> its limits, what
+    its storage adds, the type that it was computed in. precision: of arrays that it could not judge."""
     precision: str
-    yards: Mapping[str, Yard]
-    allowed: Mapping[str, Yard] = field(default_factory=dict)
+    judged: Mapping[str, Judged] = field(default_factory=dict)
+
+    def storage(self, name: str) -> float:
+        """What keeping an array in its type adds to its error."""
+        return self.judged[name].storage.error if name in self.judged else 0.0
+
+    def kinds(self, taps: Mapping[str, Tapped]) -> dict[str, str]:
+        """Key -> the type that the tap was computed in."""
+        return {key: next((self.judged[name].computed for name in tap.stage.arrays if name in self.judged),
+                          self.precision) for key, tap in taps.items()}
 
 
 def multiples(taps: Mapping[str, Tapped], own: Own, scale: Scale) -> Multiples:
@@ -56,13 +64,13 @@ def _multiple(tap: Tapped, number: int, own: tuple, scale: Scale, depth: int) ->
     theirs, ours = pair
     if ours.dtype.kind in "iub":
         return 0.0 if np.array_equal(theirs, ours) else min(max(FAR * _apart(theirs, ours), 2.0), FAR)
-    name = tap.stage.arrays[number] if number < len(tap.stage.arrays) else tap.stage.key
     axis = row_axis(tap.stage.axes[number])
     found = measure(*as_numbers(theirs, ours), axis)
-    if name in scale.allowed:
-        limit = scale.allowed[name]
+    known = scale.judged.get(tap.name(number))
+    if known is not None:
+        limit = known.allowed
         return min(max(found.error / limit.error, found.worst / max(limit.worst, limit.error)), FAR)
-    return min(judge(found, scale.yards.get(name), scale.precision, depth, ours.shape[axis])[1], FAR)
+    return min(judge(found, None, scale.precision, depth, ours.shape[axis])[1], FAR)
 
 
 def _apart(theirs: np.ndarray, ours: np.ndarray) -> float:

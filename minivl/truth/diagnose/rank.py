@@ -109,9 +109,9 @@ def diagnose(vlm: VLM, golden: Trace, candidate: Candidate) -> Diagnosis:
     as_laid = list(ordered(as_given, golden, candidate.native))
 
     def replay(taps: list[Tap]) -> Replay:
-        return Replay(vlm, golden, tapped(golden, candidate, taps), found.precision)
+        return Replay(vlm, golden, tapped(golden, candidate, taps))
     if found.first_bad is None:
-        return concluded(found, leaning(replay(as_laid)), [])
+        return concluded(found, leaning(replay(as_laid), scale), [])
     first = concluded(found, *tried(replay(as_laid), golden, scale))
     if not first.known and any(a is not b for a, b in zip(as_given, as_laid, strict=True)):
         # another order may be the fault itself
@@ -125,8 +125,7 @@ def scale_of(vlm: VLM, golden: Trace, candidate: Candidate, found: Comparison) -
     adds."""
     with local_golden(vlm, golden, candidate) as made:
         near = compare(made, candidate)
-    return Scale(found.precision, {row.name: row.yard for row in near.judged if row.yard.error > 0},
-                 {row.name: row.allowed for row in near.judged if row.allowed.error > 0})
+    return Scale(found.precision, {row.name: row for row in near.judged if row.allowed.error > 0})
 
 
 def beyond_quantising(first: Diagnosis, run: Replay, golden: Trace, scale: Scale) -> Diagnosis:
@@ -134,7 +133,7 @@ def beyond_quantising(first: Diagnosis, run: Replay, golden: Trace, scale: Scale
     their cost."""
     right = run.own()
     base = multiples(run.taps, right, scale)
-    cost = cost_of(run, right, base)
+    cost = cost_of(run, right, base, scale)
     if cost is None:
         return first
     if not cost.beyond:
@@ -163,7 +162,7 @@ def tried(run: Replay, golden: Trace, scale: Scale, within: Cost | None = None
     words = {key: WRONG if multiple > 1 else ROUNDING for key, multiple in base.items()}
     bad = first_bad(words, golden.stages)
     if bad is None:
-        return leaning(run), []
+        return leaning(run, scale), []
     passes = suspects(bad, words, golden.stages, local=True)
     near = nearest_at(run, bad, base, possible(passes, golden.stages, run.vlm.config), scale)
     each = []
@@ -214,9 +213,9 @@ def best_of_each(ranking: list[Suspect]) -> list[Suspect]:
     return list(first.values())
 
 
-def leaning(run: Replay) -> list[Suspect]:
+def leaning(run: Replay, scale: Scale) -> list[Suspect]:
     """Every fault, in the order of how sure it is that the candidate leans its way."""
-    right, rounded = run.own(), run.own(precision=run.precision)
+    right, rounded = run.own(), run.honest(scale.kinds(run.taps))
     each = [Suspect(fault, 0.0, 0, 0, None, lean(run.taps, right, run.own(fault), rounded))
             for fault in FAULTS.values()]
     return sorted(each, key=lambda one: (not one.is_clear(), -one.lean.sigmas if one.lean else 0.0))

@@ -3,7 +3,7 @@ there, so that each stretch between two taps is judged by itself.
 
 With no fault planted the run says where the candidate differs from the right passes; with a fault it
 says what that fault would have made of the same values. Both run in float32: what is asked is which of
-two comes nearer. A third run, in the candidate's precision, says what honest rounding makes of them.
+two comes nearer. Runs in the types that the taps were computed in say what honest rounding makes of them.
 
 Read next: `evidence.py`, which measures what comes out.
 """
@@ -18,7 +18,7 @@ import numpy as np
 
 from ...api import VLM
 from ...config import OFFICIAL_PICTURES, VisionConfig
-from ...door.stage import Wrap
+from ...kernels import Interpreter
 from ...passes.patches import patchify, unpatchify
 from ...passes.positions import AFTER_VIDEO
 from ...run.inputs import Inputs
@@ -49,6 +49,11 @@ class Tapped:
         """Whether it has all rows, so that a run can go on with it."""
         return all(rows is None for rows in self.rows)
 
+    def name(self, number: int) -> str:
+        """Of one of its arrays, as it is judged."""
+        arrays = self.stage.arrays
+        return arrays[number] if number < len(arrays) else self.stage.key
+
     def same_rows(self, own: tuple) -> tuple:
         """What a run made there, at the rows that the candidate has."""
         if self.whole:
@@ -75,13 +80,13 @@ class Replay:
     """A run that can be repeated: the same inputs and the same values at the taps, with another fault
     each time.
 
-    It runs on the definitions. precision: of the candidate. Raises TraceError for a golden trace
-    without whole inputs. A value that is not laid is compared and not gone on with; where one has
-    another shape than the stage makes, the run breaks off.
+    It runs on the definitions. Raises TraceError for a golden trace without whole inputs. A value that
+    is not laid is compared and not gone on with; where one has another shape than the stage makes, the
+    run breaks off.
     """
 
-    def __init__(self, vlm: VLM, golden: Trace, taps: Mapping[str, Tapped], precision: str = "float32"):
-        self.vlm, self.precision, self.taps = vlm.on("float32", "definition"), precision, taps
+    def __init__(self, vlm: VLM, golden: Trace, taps: Mapping[str, Tapped]):
+        self.vlm, self.taps = vlm.on("float32", "definition"), taps
         self.values = {key: tap.arrays if tap.laid and tap.whole else None for key, tap in taps.items()}
         self.messages = conversation(golden)
         self.given = whole_inputs(golden)
@@ -104,23 +109,32 @@ class Replay:
         return Inputs.from_arrays(self.given | patches, self.vlm.config, rule)
 
     def own(self, fault: Fault | None = None, precision: str = "float32", until: str | None = None,
-            wraps: Mapping[str, Wrap] | None = None) -> Own:
+            machine: str | Interpreter = "definition") -> Own:
         """Key -> what each tapped stage gave itself. A run that breaks off, as a fault may make it,
-        gives what it had. In the candidate's precision: what an honest candidate has there.
+        gives what it had.
 
-        until: the last stage that is asked for; wraps: what else stands in for passes and kernels.
+        until: the last stage that is asked for; machine: the definitions, or with other weights.
         """
         anew = fault is not None and fault.label.startswith(PREPARING)
         inputs, before = self._prepared(fault) if anew else self.prepared
         found = dict(before)
         if inputs is not None:
-            table = {**(wraps or {}), **(fault.table() if fault else {})}
+            table = fault.table() if fault else {}
             last = until if until in self.values and not until.startswith(PREPARING) else None
             with breaking_off():
                 run_on(self.vlm, inputs, self.values, precision, table, until=last,
-                       take=found.__setitem__)
+                       take=found.__setitem__, machine=machine)
         return {key: self.taps[key].same_rows(own) if key in self.taps else own
                 for key, own in found.items()}
+
+    def honest(self, kinds: Mapping[str, str], machine: str | Interpreter = "definition") -> Own:
+        """What an honest candidate has at each tap. kinds: key -> the type that the tap was computed
+        in."""
+        found: Own = {}
+        for kind in dict.fromkeys(kinds.values()):
+            own = self.own(precision=kind, machine=machine)
+            found |= {key: arrays for key, arrays in own.items() if kinds.get(key) == kind}
+        return found
 
     def _prepared(self, fault: Fault | None) -> tuple[Inputs | None, Own]:
         """The inputs, made anew: from the conversation where the trace has it, else from ids and

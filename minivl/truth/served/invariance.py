@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..triage.hypotheses import ARITHMETIC
+from ..triage.hypotheses import ARITHMETIC, UNDECIDED
 from ..triage.loss import LOGPROBS, REGRET, Sample
 from ..triage.triage import Triage
-from .plan import AGAIN, TOGETHER
+from .plan import AGAIN, LONG, TOGETHER
 
 # what differs between the two ways of asking, and so what may be wrong where the answers do
 MEANS = {AGAIN: "the second time it may be read from a prefix cache, or prefilled in other pieces",
@@ -42,15 +42,37 @@ class Variation:
 
 def with_variations(found: Triage, same_as: Mapping[str, str]) -> Triage:
     """A triage with what asking otherwise changed: a server whose answers change, and are not wrong for
-    a reason that was found, computes something that it should not."""
+    a reason that was found, computes something that it should not. So does one that is wrong in long
+    prompts alone."""
     changed = variations(found.samples, same_as, found.limits)
     notes = [*found.notes, *(one.words for one in changed)]
     broken = next((one for one in changed if one.differing), None)
-    cause = found.cause
-    if broken is not None and cause.kind in (None, ARITHMETIC):
+    cause, (said, alone) = found.cause, in_long_prompts(found)
+    notes += [said] * bool(said)
+    if broken is not None and cause.kind in (None, ARITHMETIC, UNDECIDED):
         cause = replace(cause, kind=ARITHMETIC, name=f"answers change when asked {broken.asked}",
                         because=broken.words)
+    elif alone and cause.kind in (ARITHMETIC, UNDECIDED):
+        cause = replace(cause, kind=ARITHMETIC, name="answers are wrong in long prompts alone", because=said)
     return replace(found, cause=cause, notes=notes)
+
+
+def in_long_prompts(found: Triage) -> tuple[str, bool]:
+    """What is to be said of prompts around a piece ("" where there are none), and whether they alone are
+    bad. A question that was asked otherwise counts for none."""
+    rows = [(len(one.prompt_ids), bool(bad), one.line.asked) for one, bad in
+            zip(found.samples, found.bad, strict=True) if one.line.asked not in (AGAIN, TOGETHER)]
+    long = sorted((size, bad) for size, bad, asked in rows if asked == LONG)
+    wrong = [str(size) for size, bad in long if bad]
+    right = [str(size) for size, bad in long if not bad]
+    if not long:
+        return "", False
+    if not wrong:
+        return f"long prompts, of {', '.join(right)} tokens: right within rounding", False
+    said = (f"long prompts: of {', '.join(wrong)} tokens wrong, of {', '.join(right) or 'none'} right; "
+            "where a prompt is read in pieces, or its beginning out of a cache, a later piece may miss what "
+            "the first one left, or count its rows anew")
+    return said, not any(bad for _, bad, asked in rows if asked != LONG)
 
 
 def variations(samples: Sequence[Sample], same_as: Mapping[str, str], limits: Mapping[str, float]

@@ -2,14 +2,16 @@
 window and limits, so that windows are whole, ragged, one and several; a picture is resized and is not;
 it stands before its question, after it, beside another; there is none, or a video; the prompt is long.
 
-Some are asked again, and some together with others: an answer must not depend on that.
+Some are asked again, and some together with others: an answer must not depend on that. How a server
+cuts a prompt into pieces, and what it keeps of one, cannot be asked for from outside. What can be had are
+prompts with one beginning whose lengths lie around a piece.
 
 Read next: `ask.py`, `invariance.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +20,10 @@ import numpy as np
 from ...api import VLM
 
 MOST_QUESTIONS, TOKENS = 60, 4
-ALONE, AGAIN, TOGETHER = "alone", "again", "together"
+ALONE, AGAIN, TOGETHER, LONG = "alone", "again", "together", "long"
+PIECE = 512                              # tokens that servers usually read at a time, or a part of that
+AROUND = (1, -1, 0)                      # tokens more than a piece
+MOST_LONG = 1 / 4                        # of the questions are prompts around a piece
 REPEATED = 1 / 8                         # of the questions are asked again, and as many together
 Item = dict[str, Any]
 WORDS = ("What is it?", "Name its colours.", "How many?", "Left or right?", "Read it.")
@@ -27,7 +32,8 @@ WORDS = ("What is it?", "Name its colours.", "How many?", "Left or right?", "Rea
 @dataclass(frozen=True)
 class Question:
     """A conversation in the official form, pictures as arrays (y, b, 3) uint8. asked: alone, again (the
-    same question a second time), or together (at one time with all others of that kind)."""
+    same question a second time), together (at one time with all others of that kind), or long (a prompt
+    around a piece)."""
     name: str
     messages: list[dict[str, Any]]
     asked: str = ALONE
@@ -38,11 +44,14 @@ class Question:
         return any("video" in item for item in self.messages[0]["content"])
 
 
-def plan(vlm: VLM, most: int = MOST_QUESTIONS, seed: int = 0) -> list[Question]:
-    """At most so many questions, the same for a seed."""
+def plan(vlm: VLM, most: int = MOST_QUESTIONS, seed: int = 0, pieces: Sequence[int] = ()
+         ) -> list[Question]:
+    """At most so many questions, the same for a seed. pieces: lengths in tokens, around which prompts
+    lie."""
     repeated = int(most * REPEATED)
-    first = most - 2 * repeated
     rng = np.random.default_rng(seed)
+    long = [one for piece in dict.fromkeys(pieces) for one in around(vlm, piece, rng)][: int(most * MOST_LONG)]
+    first = most - 2 * repeated - len(long)
     scenes = list(all_scenes(vlm))
     found = []
     for number in range(first):
@@ -51,11 +60,36 @@ def plan(vlm: VLM, most: int = MOST_QUESTIONS, seed: int = 0) -> list[Question]:
         found.append(Question(f"{number:02} {name}", [{"role": "user", "content": content}]))
     still = [one for one in found if not one.has_video]
     chosen = still[::max(1, len(still) // max(repeated, 1))][:repeated]
-    return [*found, *(asked_otherwise(one, how) for how in (AGAIN, TOGETHER) for one in chosen)]
+    if long:                                     # in a batch with others it has the longest padding
+        chosen[-1:] = long[:1]
+    return [*found, *long, *(asked_otherwise(one, how) for how in (AGAIN, TOGETHER) for one in chosen)]
 
 
 def asked_otherwise(one: Question, how: str) -> Question:
     return Question(f"{one.name}, {how}", one.messages, how, one.name)
+
+
+def around(vlm: VLM, piece: int, rng: np.random.Generator) -> Iterator[Question]:
+    """Prompts with one beginning: of a token more than a piece, a token less, and just one; and that
+    beginning with another question."""
+    words, (first, other) = sentence(rng, 4 * piece), rng.choice(WORDS, 2, replace=False)
+
+    for length, ends in (*((piece + more, first) for more in AROUND), (piece + 1, other)):
+        said = cut_to(vlm, words, f" {ends}", length)
+        yield Question(f"{length} tokens, {ends}", [{"role": "user", "content": [text(said)]}], LONG)
+
+
+def cut_to(vlm: VLM, words: str, ends: str, length: int) -> str:
+    """As much of the words as makes a prompt of so many tokens together with its end, or as near to that
+    as can be."""
+    def size(characters: int) -> int:
+        return len(vlm.tokenizer.encode(words[:characters] + ends))
+    frame = len(vlm.prepare([{"role": "user", "content": [text(ends)]}]).input_ids) - size(0)
+    low, high = 0, len(words)
+    while low < high:                                      # the least that is long enough
+        middle = (low + high) // 2
+        low, high = (low, middle) if size(middle) + frame >= length else (middle + 1, high)
+    return words[:low] + ends
 
 
 def all_scenes(vlm: VLM) -> Iterator[tuple[str, Any]]:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .choosing import GREEDY, OURS, SPOILT, by_sampler
-from .hypotheses import ARITHMETIC, PIXELS, SETTINGS, Hypothesis, hypotheses, prompt_of
+from .hypotheses import ARITHMETIC, PIXELS, SETTINGS, UNDECIDED, Hypothesis, hypotheses, prompt_of
 from .inputs import Evidence, beside_ours, by_count, cut_off
 from .lines import Line
 from .loss import LOGPROBS, REGRET, Measured, Sample, Tried, judged, limits, total, under
@@ -27,14 +27,18 @@ from .scorer import GOLDEN, Scorer
 from .statistics import fisher_exact
 
 FIRST, KEPT, TRIED = 6, 4, 24    # samples for all hypotheses, how many of these go on, samples for those
+# bad samples without log-probabilities from which on a kind is named because a hypothesis explains them:
+# to fewer one of the many fits by chance; and for a sampler that draws, which explains any answer, so that
+# only the spread of many tokens speaks against it (`python -m tools.truth.triage --few`)
+FEWEST, FEWEST_DRAWN = 4, 16
 COVERS = 0.8                             # of the bad samples, at least, for evidence to be the cause
 FEW, SURELY = 8, 1e-3        # samples without resizing that must be clean to speak for pixels; p of that
 
 
 @dataclass(frozen=True)
 class Cause:
-    """The answer to (b). kind: None when nothing is wrong; name: the hypothesis that explains it, None
-    where none does;
+    """The answer to (b). kind: None when nothing is wrong, UNDECIDED where so few samples are bad that
+    one kind cannot be told from another; name: the hypothesis that explains it, None where none does;
     because: the sentence that decided."""
     kind: str | None
     name: str | None = None
@@ -75,6 +79,12 @@ def weighed(samples: Sequence[Sample], bad: np.ndarray, measured: Sequence[Measu
             rows: Sequence[Tried]) -> tuple[str, str | None, str]:
     """(kind, name, because) where the inputs are ours as far as is known."""
     best = next((row for row in rows if row.holds), None)
+    silent = any(wrong and one.line.logprobs is None for one, wrong in zip(samples, bad, strict=True))
+    least = FEWEST_DRAWN if best and best.drawn else FEWEST
+    if best and best.samples < least and silent:
+        return UNDECIDED, None, (f"{best.name} would explain it, but to fewer than {least} bad samples "
+                                 f"(here {best.samples}) it may fit by chance: record more samples, "
+                                 "log-probabilities, or the settings")
     if best:
         return best.kind, best.name, (f"{best.name}: {best.explained:.0%} of the loss beyond rounding "
                                       "is gone when minivl does the same")

@@ -12,6 +12,7 @@ Read next: `samplers.py` (the list), `cause.py` (which weighs it with the rest).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def by_sampler(sampler: Sampler, worst: Sequence[Sample], bad: Sequence[Sample],
     after = [under(one, one.mine, sampler.name, drawn) for one in worst]
     against = (moved_numbers(sampler, bad) or other_than_told(sampler, bad)
                or (not_drawn(sampler, bad, fine, pictures) if drawn else spoilt(sampler, fine, limit)))
-    return judged(sampler.name, SETTINGS, worst, after, against)
+    return replace(judged(sampler.name, SETTINGS, worst, after, against), drawn=drawn)
 
 
 def moved_numbers(sampler: Sampler, bad: Sequence[Sample]) -> str:

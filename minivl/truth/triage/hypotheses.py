@@ -23,6 +23,7 @@ from ..museum import FAULTS
 from .lines import Line
 
 PIXELS, SETTINGS, ARITHMETIC = KINDS = ("pixels", "settings", "arithmetic")
+UNDECIDED = "undecided"                  # where there are too few bad samples to tell
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class Line:
     expected: the true answer
     teacher_forced: the text was given to the program, which only scored it
     prompt_tokens: how many tokens the prompt had, by the program's count
-    asked: how, where the same is asked in several ways: "alone", "again", "together"
+    asked: how, where questions are asked in several ways: "alone", "again", "together", "long"
     """
     number: int
     name: str

@@ -206,7 +206,7 @@ def bad(samples: Sequence[Sample], precision: str) -> np.ndarray:
 class Tried:
     """A hypothesis, and what is left of the loss under it: nats a sample, before and after; explained:
     the share of what was beyond rounding; low: least reduction, by bootstrap; against: what rules it
-    out, "" where nothing does."""
+    out, "" where nothing does; drawn: whether it is a sampler that draws, which may have drawn anything."""
     name: str
     kind: str
     samples: int
@@ -215,6 +215,7 @@ class Tried:
     explained: float
     low: float
     against: str = ""
+    drawn: bool = False
 
     @property
     def holds(self) -> bool:

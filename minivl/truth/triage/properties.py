@@ -64,7 +64,8 @@ def properties(samples: Sequence[Sample], vision: VisionConfig) -> dict[str, Tes
         "digits": lambda one: any(c.isdecimal() for c in one.answer),
         "several turns": lambda one: sum(m["role"] != "system" for m in one.line.messages) > 1,
         "asked again": lambda one: one.line.asked == "again",
-        "asked together": lambda one: one.line.asked == "together"}
+        "asked together": lambda one: one.line.asked == "together",
+        "long prompt": lambda one: one.line.asked == "long"}
     for level in levels:
         found[f"many patches (more than {level})"] = lambda one, level=level: (   # type: ignore[misc]
             sum(m.patches for m in one.media) > level)

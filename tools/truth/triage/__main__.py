@@ -5,6 +5,8 @@ output.
     python -m tools.truth.triage --folder runs/random --samples 30 --random > table.md   # a small one, random weights
     python -m tools.truth.triage --folder runs/forms --samples 60 --forms > table.md     # the ten and a healthy one,
                                                                       # in each of six forms, on both models
+    python -m tools.truth.triage --folder runs/few --samples 40 --random --few           # a few samples at a time
+    python -m tools.truth.triage --folder runs/few --samples 40 --random --few --fewest 1 1    # and if one were enough
 
 Samples, answers and minivl's runs are kept in the folder, so that an interrupted run goes on where it was. Each
 candidate is one row: what is wrong with it, what triage says of (b) and (c), and whether that is so. Exit code 1 when
@@ -21,11 +23,13 @@ from pathlib import Path
 
 import minivl
 from minivl.truth.museum.world import world
+from minivl.truth.triage import cause as causes
 from minivl.truth.triage.cache import Cache
 from minivl.truth.triage.lines import LinesError, read_lines
 from minivl.truth.triage.triage import Triage, triage
 
-from .candidates import CANDIDATES, MOST_TOKENS, TEN, Candidate, write_lines
+from .candidates import CANDIDATES, DRAWN_OTHERWISE, MOST_TOKENS, TEN, Candidate, write_lines
+from .few import draws, table, wrongly_settings
 from .forms import FORMS, REFUSED, SAME, Form, read_rows
 from .samples import Reading, draw
 
@@ -111,6 +115,30 @@ def tell_forms(samples: Sequence[Reading], folder: Path, precision: str, share: 
     return 0 if sum(right) >= share * len(right) else 1
 
 
+def tell_few(samples: Sequence[Reading], folder: Path, vlm: minivl.VLM, precision: str, times: int = 2) -> int:
+    """The table of a few samples at a time, and whether settings are hardly ever said wrongly."""
+    cache, rows, kinds = Cache(folder / "cache-few.jsonl"), {}, {}
+    for one in [CANDIDATES[HEALTHY], *TEN, *DRAWN_OTHERWISE]:
+        path = folder / f"{one.name.replace(' ', '-')}-{precision}-{len(samples)}.jsonl"
+        if not path.exists():
+            write_lines(one, vlm, samples, path)
+        rows[one.name], kinds[one.name] = read_rows(path), one.kind
+
+    def ask(form: Form, path: Path) -> Triage:
+        return triage(read_lines(path), vlm, precision, cache=cache,
+                      max_new_tokens=None if form.declared else MOST_TOKENS)
+    found = []
+    for one in draws(rows, kinds, ask, folder / "few.jsonl", times):
+        found.append(one)
+        if one.said != one.truth:
+            print(f"{one.candidate}, {one.form.name}: {one.bad} bad, said {one.said} for {one.truth}; {one.because}",
+                  file=sys.stderr, flush=True)
+    wrong = wrongly_settings(found)
+    print("\n".join(table(found)), flush=True)
+    print(f"\nSettings are said wrongly in {len(wrong)} of {len(found)} draws; {len(samples)} samples, {precision}.")
+    return 0 if len(wrong) <= 0.01 * len(found) else 1
+
+
 def passed(found: Sequence[Outcome]) -> bool:
     """Whether (b) is right for all and (c) for four fifths."""
     return all(one.kind_is_right for one in found) and sum(one.shared_is_right for one in found) >= 0.8 * len(found)
@@ -124,12 +152,19 @@ def main() -> int:
     parser.add_argument("--precision", default="bfloat16", help="of the candidates")
     parser.add_argument("--random", action="store_true", help="a small model of random weights, in float32")
     parser.add_argument("--only", nargs="*", choices=CANDIDATES, help="these candidates; the ten without it")
+    parser.add_argument("--few", action="store_true", help="one to twelve samples at a time, in all forms")
+    parser.add_argument("--fewest", type=int, nargs=2, help="with --few: as if so many bad samples were enough to name "
+                        "a kind by likelihood, and so many to name a sampler that draws")
     parser.add_argument("--forms", action="store_true", help="the ten and a healthy one in all forms, on both models")
     given = parser.parse_args()
     if given.forms:
         return tell_forms(draw(given.samples, given.seed, given.folder), given.folder, given.precision)
     chosen = [CANDIDATES[name] for name in given.only] if given.only else TEN
     vlm, precision = (world(), "float32") if given.random else (None, given.precision)
+    if given.few:
+        causes.FEWEST, causes.FEWEST_DRAWN = given.fewest or (causes.FEWEST, causes.FEWEST_DRAWN)
+        model = vlm or minivl.load(precision=precision)
+        return tell_few(draw(given.samples, given.seed, given.folder), given.folder, model, precision)
     samples, found = draw(given.samples, given.seed, given.folder), []
     print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS), flush=True)
     for outcome in outcomes(chosen, samples, precision, given.folder, vlm):

@@ -145,10 +145,11 @@ TEN = (
               says=("ids", "logprobs", "prompt_ids")),
 )
 MORE = (
-    Candidate("healthy", None, None),
+    Candidate("healthy", None, None, says=("ids", "logprobs", "prompt_ids", "grid")),
     Candidate("penalty that nobody asked for", "settings", None, options={"repetition_penalty": 1.3}, told={}),
     Candidate("drawn, not greedy", "settings", None, options={"do_sample": True, "temperature": 1.0, "seed": 3},
               told={}),
     Candidate("nearest pixel", "pixels", RESIZED, pillow(Image.Resampling.NEAREST)),
 )
+DRAWN_OTHERWISE = MORE[1:3]
 CANDIDATES = {one.name: one for one in (*TEN, *MORE)}
