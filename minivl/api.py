@@ -99,12 +99,7 @@ def load(path_or_name: str | os.PathLike[str] | None = None, precision: str = "f
     place = None if rank is None else rank.place()
     weights, tensors = load_model(folder, dtype_of(precision), place=place)
     try:
-        processor: Processor | MissingFile
-        try:
-            processor = read_processor(folder, weights.config)
-        except MissingFile as missing:               # scores need neither: said when one is prepared
-            processor = missing
-        generation = generation_of(folder, weights.config)
+        processor, generation = processor_if_there(folder, weights.config), generation_of(folder, weights.config)
         machine = interpreter(kernels, weights)
         if rank is not None:
             weights, machine = rank.marked(weights), rank.on(machine)
@@ -114,6 +109,14 @@ def load(path_or_name: str | os.PathLike[str] | None = None, precision: str = "f
     except BaseException:
         tensors.close()                        # a map that stays open keeps the file from being replaced
         raise
+
+
+def processor_if_there(folder: Path, config: ModelConfig) -> Processor | MissingFile:
+    """The processor, or what it lacks: scores need none, so that is said when a picture or text comes."""
+    try:
+        return read_processor(folder, config)
+    except MissingFile as missing:
+        return missing
 
 
 def assembled(tensors: Mapping[str, Weight], config: ModelConfig, precision: str = "float32",

@@ -697,6 +697,11 @@ def parity(model: Annotated[str | None, typer.Argument(metavar="[MODEL_DIR]", sh
     raise typer.Exit(run_parity(model, output, report, as_json))
 
 
+Piece = Annotated[list[int] | None, typer.Option(min=64, max=32768, metavar="N", show_default=False, help=(
+    "With --url: ask prompts of lengths around so many tokens, which the server reads at a time (its chunk of "
+    "prefill); may be given again. Without it 512."))]
+
+
 @app.command()
 def triage(candidate: Annotated[Path | None, typer.Argument(metavar="[CANDIDATE.jsonl]", help=(
                "Answers of another program, one sample a line; docs/guide/triage.md describes the "
@@ -708,10 +713,7 @@ def triage(candidate: Annotated[Path | None, typer.Argument(metavar="[CANDIDATE.
                help="With --url: the name by which the server knows the model.")] = None,
            questions: Annotated[int, typer.Option(min=8, max=60, metavar="N", help=(
                "With --url: ask at most so many questions."))] = 60,
-           piece: Annotated[list[int] | None, typer.Option(
-               min=64, max=32768, metavar="N", show_default=False, help=(
-                   "With --url: ask prompts of lengths around so many tokens, which the server reads at a "
-                   "time (its chunk of prefill); may be given again. Without it 512."))] = None,
+           piece: Piece = None,
            model: Model = None,
            precision: Annotated[str | None, typer.Option(show_default=False, help=(
                "Of the candidate; without it what its lines say, else bfloat16."))] = None,

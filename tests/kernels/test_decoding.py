@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import minivl
 from minivl import model
+from minivl.door.errors import ArgumentError
 from minivl.door.stage import running as on_machine
 from minivl.kernels import interpreter, jit
 from minivl.kernels.jit import meeting, tiers
@@ -201,5 +202,5 @@ def test_an_interruption_leaves_no_word_behind(monkeypatch):
 
 
 def test_an_emulator_refuses_to_wait():
-    with pytest.raises(ValueError, match="cannot wait for each other, got 2"):
+    with pytest.raises(ArgumentError, match="a team must be 1 thread, got 2"):
         meeting.meet_alone(meeting.counts(), 2, 1)

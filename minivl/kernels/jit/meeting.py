@@ -21,6 +21,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from ...door.errors import ArgumentError
+
 RELEASED = 2**60                               # more than any team's arrivals
 COUNTS, LINE = 5, 8                            # how many, and numbers of a line of the cache
 TURNS = 2000                                   # looks at the count before the processor is given away
@@ -76,9 +78,10 @@ def claim(met: Any, which: int) -> int:
 
 def meet_alone(met: Any, team: int, times: int) -> None:
     """`meet` of an emulator, whose threads work one after the other, so none can wait for the next.
-    Raises ValueError where one would."""
+    Raises ArgumentError where one would."""
     if team != 1:
-        raise ValueError(f"threads of an emulator cannot wait for each other, got {team}")
+        raise ArgumentError("threads of an emulator work one after the other and cannot wait for each other: a "
+                            f"team must be 1 thread, got {team}")
 
 
 def pass_by(met: Any, team: int, times: int) -> None:
