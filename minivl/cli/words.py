@@ -697,6 +697,8 @@ def parity(model: Annotated[str | None, typer.Argument(metavar="[MODEL_DIR]", sh
     raise typer.Exit(run_parity(model, output, report, as_json))
 
 
+ServedModel = Annotated[str | None, typer.Option("--served-model", metavar="NAME", show_default=False, help=(
+    "With --url: the name by which the server knows the model."))]
 Piece = Annotated[list[int] | None, typer.Option(min=64, max=32768, metavar="N", show_default=False, help=(
     "With --url: ask prompts of lengths around so many tokens, which the server reads at a time (its chunk of "
     "prefill); may be given again. Without it 512."))]
@@ -708,9 +710,7 @@ def triage(candidate: Annotated[Path | None, typer.Argument(metavar="[CANDIDATE.
                "fields. With --url: where the server's answers are written."))] = None,
            url: Annotated[str | None, typer.Option(metavar="URL", show_default=False, help=(
                "Ask a server that speaks the OpenAI protocol, instead of reading answers."))] = None,
-           served_model: Annotated[str | None, typer.Option(
-               "--served-model", metavar="NAME", show_default=False,
-               help="With --url: the name by which the server knows the model.")] = None,
+           served_model: ServedModel = None,
            questions: Annotated[int, typer.Option(min=8, max=60, metavar="N", help=(
                "With --url: ask at most so many questions."))] = 60,
            piece: Piece = None,
