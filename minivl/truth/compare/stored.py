@@ -111,7 +111,8 @@ def arithmetic(golden: Trace, taps: Sequence[Tap], declared: str = "",
     tower, decoder = (computed(golden, own) for own in known.values())
     if not alone:
         # a tower without taps is told by the rows that it hands over
-        before = rest(tower) if tower else rest(computed(golden, known["decoder"], handed=True))
+        before = rest(tower) if tower else rougher(rest(computed(golden, known["decoder"], handed=True)),
+                                                   rest(of_features(golden, known["decoder"])))
         decoder = {name: rougher(kind, before) for name, kind in decoder.items()}
     found = tower | decoder
     for tap in taps:
@@ -119,6 +120,14 @@ def arithmetic(golden: Trace, taps: Sequence[Tap], declared: str = "",
         kind = found.get(tap.name, rest(found) if inside else "float32")
         found[tap.name] = tap.kept.precision or (declared if declared and inside else kind)
     return found
+
+
+def of_features(golden: Trace, taps: Sequence[Tap]) -> dict[str, str]:
+    """A narrow type of the rows that the tower hands over, where these are as far from the exact value
+    as a run in it is: a decoder that is finer does not speak against it."""
+    kinds = {tap.name: storage_of(tap) for tap in taps if tap.stage.key == HANDED_OVER[0]}
+    return {tap.name: kinds[tap.name] for tap in taps if kinds.get(tap.name) in BITS
+            and tells(tap, kinds[tap.name]) and not nearer(golden, tap, kinds[tap.name], kinds[tap.name])}
 
 
 def rougher(one: str, other: str) -> str:
