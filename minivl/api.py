@@ -98,15 +98,19 @@ def load(path_or_name: str | os.PathLike[str] | None = None, precision: str = "f
         except MissingFile as missing:               # scores need neither: said when one is prepared
             processor = missing
         generation = generation_of(folder, weights.config)
-        machine = interpreter(kernels, weights)
-        if rank is not None:
-            weights, machine = rank.marked(weights), rank.on(machine)
-        if memory is not None:
-            machine = streaming(machine, weights, memory)
+        weights, machine = _ready(weights, interpreter(kernels, weights), rank, memory)
         return VLM(folder, weights, generation, processor, tensors, machine, rank)
     except BaseException:
         tensors.close()                        # a map that stays open keeps the file from being replaced
         raise
+
+
+def _ready(weights: Model, machine: Interpreter, rank: Rank | None, memory: str | int | None
+           ) -> tuple[Model, Interpreter]:
+    """The tree and what runs it, for a rank of a job, and in so much memory."""
+    if rank is not None:
+        weights, machine = rank.marked(weights), rank.on(machine)
+    return weights, machine if memory is None else streaming(machine, weights, memory)
 
 
 def assembled(tensors: Mapping[str, Weight], config: ModelConfig, precision: str = "float32",
