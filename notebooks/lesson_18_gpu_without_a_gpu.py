@@ -150,12 +150,13 @@ for step in (16, 8, 4, 2, 1):
 # %% [markdown]
 # ## 3. Shared memory, and the race
 #
-# Warps of one block hand each other numbers through **shared memory**: some ten thousand bytes beside the processor,
-# for this block alone, about as fast as registers. A piece of it holds a *tile* of what lies in the large memory.
+# Warps of a block hand each other numbers through **shared memory**: some ten thousand bytes.
 #
-# Each thread of this block goes through a row of 256 numbers, 64 at a time, and takes the number that its *partner*,
-# thread `63 - t`, fetched. `__syncthreads()` is a **barrier**: nobody goes on before all of the block are there. It
-# makes sure that the partner has written. **Before you run the cell**: is one enough?
+# It lies beside the processor, for this block alone, and is about as fast as registers. A piece of it holds a *tile*
+# of what lies in the large memory. Each thread of this block goes through a row of 256 numbers, 64 at a time, and
+# takes the number that its *partner*, thread `63 - t`, fetched. `__syncthreads()` is a **barrier**: nobody goes on
+# before all of the block are there. It makes sure that the partner has written. **Before you run the cell**: is one
+# enough?
 
 # %%
 MIRRORED = r"""

@@ -23,9 +23,9 @@ from ..run.cut.plan import Cut
 from ..run.cut.volume import KINDS, Run, Share, held, shares, volume, volume_of_answer
 from ..run.inputs import Inputs
 from ..run.streaming import Spent, reader_of, spent
-from .console import facts, heading, line, note, print_json, size, table
+from .console import console, facts, heading, line, note, print_json, size, table
 
-BAR = 40                                       # columns of the longest bar
+BAR, BESIDE = 40, 72                           # columns of the longest bar, and of what stands beside it
 
 
 def in_a_job(parallel: str | None, explained: Callable[[Exception], tuple[str, int]]
@@ -48,9 +48,9 @@ def timeline(found: Spent) -> None:
     """Every part of a streamed model as a bar: # it computed, . it waited for the disk."""
     heading("where the time went: # computing, . waiting for the disk")
     most = max((times.compute + times.wait for _, _, _, times in found.rows), default=0.0) or 1.0
-    rows = []
+    rows, longest = [], max(6, min(BAR, console().width - BESIDE))
     for name, kept, bytes, times in found.rows:
-        bar = "#" * round(BAR * times.compute / most) + "." * round(BAR * times.wait / most)
+        bar = "#" * round(longest * times.compute / most) + "." * round(longest * times.wait / most)
         seconds = (f"{value:.2f}" for value in (times.read, times.wait, times.compute))
         rows.append((name, "kept" if kept else "", size(bytes), times.runs, *seconds, bar))
     sums = [sum(getattr(times, name) for *_, times in found.rows)

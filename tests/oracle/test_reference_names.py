@@ -24,7 +24,7 @@ FILES = ("models/qwen2_5_vl/*.py", "models/qwen2_vl/*process*.py", "models/qwen2
 OTHERS = {
     "torch": {"nn", "functional", "Embedding", "cross_entropy", "finfo", "eps", "max", "float", "backward", "grad",
               "parameter", "step", "optimizer", "allclose", "register_forward_hook", "state_dict", "Conv3d",
-              "bfloat16"},
+              "bfloat16", "ColwiseParallel", "RowwiseParallel"},
     "trl": {"SFTTrainer", "DPOTrainer", "assistant_only_loss", "ref_model", "beta", "chosen", "rejected"},
     "qwen-vl-utils": {"qwen_vl_utils"},
     "the chat template": {"Picture", "add_vision_id"},
@@ -32,6 +32,8 @@ OTHERS = {
     "tokenizer.json": {"json", "merges", "Split", "ByteLevel"},
     "minivl and its formulas": {"minivl", "truth", "trace", "torch_recorder", "py", "faults", "incidents"},
     "CUDA's tools and instructions": {"sanitizer", "memcheck", "racecheck", "initcheck", "synccheck", "mma", "wgmma"},
+    "MPI": {"MPI_Allreduce"},
+    "Megatron-LM and vLLM": {"VocabParallelEmbedding", "tensor_parallel_size", "pipeline_parallel_size"},
     "LLVM": {"opt", "bisect", "limit"},
 }
 

@@ -32,12 +32,12 @@ def questions(monkeypatch) -> set[str]:
     nothing stops (the museum's cases) is no answer."""
     asked, write = set(), VLM._write
 
-    def listen(self, conversations, settings):
+    def listen(self, conversations, settings, keeping):
         for one in conversations:
             turns = self.tokenizer.decode(one.input_ids.tolist(), False).split("<|im_start|>user\n")
             if self.folder == TINY and settings.stop_ids and len(turns) > 1 and len(one.media):
                 asked.add(MEDIA.sub("", turns[-1].split("<|im_end|>")[0]))
-        return write(self, conversations, settings)
+        return write(self, conversations, settings, keeping)
     monkeypatch.setattr(VLM, "_write", listen)
     return asked
 

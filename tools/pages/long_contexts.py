@@ -19,7 +19,7 @@ from minivl.cli.console import count, size
 from minivl.config import OFFICIAL, OFFICIAL_PICTURES, official_config
 from minivl.door.stage import session
 from minivl.kernels.definition import attend
-from minivl.kernels.jit import INTERPRETER
+from minivl.kernels.jit.decoding import INTERPRETER
 from minivl.kernels.stored import in_bytes, stored_as
 from minivl.run.cache import KVCache
 from minivl.run.calibrate import key_channels
