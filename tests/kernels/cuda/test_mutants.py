@@ -37,7 +37,7 @@ EQUIVALENT: list[tuple[str, str, str]] = [
     ("sampling.cu", "b.id <= 0) return a.id < 0", "lane 0 alone is written, and id 0 comes to it as a, never as b"),
     ("sampling.cu", "b.id <= a.id) ? b : a", "two with one score and one id are the same"),
     ("gemv.cu", "-> if (lane == 1) y[at] = finished(whole", "a sum of a warp, by xor, is in every lane"),
-    ("gemv.cu", "-> if (threadIdx.x % WARP == 1 && warp % slices == 0", "the sum is in every lane: by xor, or out of parts"),
+    ("gemv.cu", "-> if (threadIdx.x % WARP == 1 && warp % slices == 0", "every lane has the sum, by xor or from parts"),
     ("gemv.cu", "-> if (whole && IN_LOAD > IN_VECTOR) {", "the same numbers, one by one instead of a vector at a time"),
     ("gemv.cu", "ask_ahead(", ADVICE),
     ("gemv.cu", "EARLIEST * step", ADVICE),
