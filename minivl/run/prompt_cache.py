@@ -38,7 +38,7 @@ GIBIBYTE = 2**30
 class PromptCache:
     """Rows of conversations with one model, at most `limit` bytes of them.
 
-    .bytes: what they take now          .reused: tokens that were taken from here instead of computed
+    .nbytes: what they take now          .reused: tokens that were taken from here instead of computed
     It may be used from several threads. Raises ArgumentError for a limit that is no number of bytes.
     """
 
@@ -54,7 +54,7 @@ class PromptCache:
         return len(self._kept)
 
     @property
-    def bytes(self) -> int:
+    def nbytes(self) -> int:
         """Bytes of all rows that are kept, and of what they are known by."""
         return sum(table.nbytes + rows.nbytes for table, rows in list(self._kept))
 
@@ -96,7 +96,7 @@ class PromptCache:
                 return
             self._kept = [(kept, own) for kept, own in self._kept if common(table, kept) < len(kept)]
             self._kept.append((table, rows))
-            while self.bytes > self.limit:
+            while self.nbytes > self.limit:
                 self._kept.pop(0)
 
 

@@ -135,7 +135,7 @@ def test_only_the_new_rows_run_and_pictures_that_are_known_are_not_looked_at():
     next(stream)
     before = len(kept)
     stream.close()  # what a stream has read is kept when it closes
-    assert len(kept) >= before and kept.bytes > 0
+    assert len(kept) >= before and kept.nbytes > 0
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_rows_come_back_as_they_were_stored(precision, kernels, cache):
     ((_, stored),) = kept._kept
     again, left = ran(vlm, inputs, reuse=kept, cache=cache)
     assert (rows, left) == (60, 1) and first == again and len(kept) == 1
-    assert stored.k.shape == (2, 63, 2, 12) and kept.bytes == stored.nbytes + 63 * 6 * 8
+    assert stored.k.shape == (2, 63, 2, 12) and kept.nbytes == stored.nbytes + 63 * 6 * 8
 
 
 def test_what_was_used_longest_ago_goes_first():
@@ -166,14 +166,14 @@ def test_what_was_used_longest_ago_goes_first():
     prompts_ = [Inputs.from_ids(np.full(40, n), vlm.config) for n in range(4)]
     one = minivl.PromptCache()
     vlm.generate(prompts_[0], 2, stop_ids=(), reuse=one)
-    kept = minivl.PromptCache(limit=2 * one.bytes + 1)
+    kept = minivl.PromptCache(limit=2 * one.nbytes + 1)
     for n in (0, 1, 0, 2, 0, 1):  # 1 goes for 2, 2 goes for 1
         vlm.generate(prompts_[n], 2, stop_ids=(), reuse=kept)
-        assert kept.bytes <= kept.limit and len(kept) <= 2
+        assert kept.nbytes <= kept.limit and len(kept) <= 2
     assert kept.reused == 39 * 2
-    small = minivl.PromptCache(limit=one.bytes - 1)
+    small = minivl.PromptCache(limit=one.nbytes - 1)
     vlm.generate(prompts_[0], 2, stop_ids=(), reuse=small)
-    assert len(small) == 0 and small.bytes == 0
+    assert len(small) == 0 and small.nbytes == 0
     kept.clear()
     assert len(kept) == 0
 
@@ -254,4 +254,4 @@ def test_several_threads_use_one():
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == wanted and kept.bytes <= kept.limit
+    assert found == wanted and kept.nbytes <= kept.limit

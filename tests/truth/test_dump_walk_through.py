@@ -35,7 +35,7 @@ def run(command: str, folder: Path) -> tuple[int, str]:
 
 @pytest.mark.skipif(os.name == "nt", reason="the page is written for a shell of Unix")
 def test_four_commands_lead_to_the_guilty_line(tmp_path):
-    (setup,) = (text.strip() for kind, text in BLOCKS if kind == "setup")
+    (setup,) = (text.strip() for kind, text in BLOCKS if kind == "bash")
     shutil.copy(Path(minivl.__file__).parent / "show" / "samples" / "ragged.png", tmp_path / "photo.png")
     assert run(setup.replace("python ", f"{sys.executable} ", 1), tmp_path)[0] == 0
     assert len(COMMANDS) == len(CODES) == 4
