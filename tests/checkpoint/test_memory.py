@@ -6,13 +6,13 @@ parameters; `python -m tools.bench.load_3b FOLDER --kernels jit` measures the fu
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from minivl.checkpoint.convert import convert
-from tools.checkpoints.make_checkpoint import config_of, make_checkpoint
+
+from .narrow import make_narrow
 
 MIB = 1 << 20
 PROGRAM = """
@@ -51,14 +51,7 @@ print(json.dumps({"held": held, "peak": peak[0] - before[0], "file": after[1] - 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    config = config_of("3B")
-    vision = replace(config.vision, depth=6, fullatt_block_indexes=(5,), hidden_size=400, num_heads=5,
-                     intermediate_size=1068, out_hidden_size=640)
-    text = replace(config.text, num_hidden_layers=6, vocab_size=704, hidden_size=640, num_attention_heads=5,
-                   num_key_value_heads=1, intermediate_size=3440)
-    target = tmp_path_factory.mktemp("memory") / "model"
-    make_checkpoint(replace(config, vision=vision, text=text), target)
-    return target
+    return make_narrow(tmp_path_factory.mktemp("memory") / "model")
 
 
 def measured(folder, format):

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +17,8 @@ from minivl.cli import app
 from minivl.door.errors import ArgumentError
 from minivl.run.streaming import bytes_of, kept_blocks, reader_of, spent
 from minivl.show.samples import load_samples
+from tests.checkpoint.narrow import make_narrow
 from tests.checkpoint.quantised_files import gguf_pair
-from tools.checkpoints.make_checkpoint import config_of, make_checkpoint
 
 MIB = 1 << 20
 
@@ -31,15 +30,7 @@ def picture():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """63 million parameters in the 3B's form."""
-    config = config_of("3B")
-    vision = replace(config.vision, depth=6, fullatt_block_indexes=(5,), hidden_size=400, num_heads=5,
-                     intermediate_size=1068, out_hidden_size=640)
-    text = replace(config.text, num_hidden_layers=6, vocab_size=704, hidden_size=640, num_attention_heads=5,
-                   num_key_value_heads=1, intermediate_size=3440)
-    target = tmp_path_factory.mktemp("streamed") / "model"
-    make_checkpoint(replace(config, vision=vision, text=text), target)
-    return target
+    return make_narrow(tmp_path_factory.mktemp("streamed") / "model")
 
 
 def talk(vlm, picture):

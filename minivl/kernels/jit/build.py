@@ -120,11 +120,8 @@ class Maker:
         """`few.matrix_vector`, to be put into something larger."""
         tier, grouped, small = self.tier, format == "int4", format in ("int8", "int4")
         pairs = small and bool(tier.pair_rows) and not exact
-        if grouped:
-            make = products.grouped_pairs if pairs else products.grouped_vector
-        else:
-            make = partial(products.nibbles_by_pairs if pairs else products.matrix_vector, format)
-        four = tuple(self.inner(make(rows, tier.vectors), 6 if grouped else 3) for rows in range(1, 5))
+        make = products.grouped_vector if grouped else partial(products.matrix_vector, format)
+        four = tuple(self.inner(make(rows, tier.vectors, pairs), 6 if grouped else 3) for rows in range(1, 5))
         columns = tier.vectors * tier.lanes
         return few.matrix_vector(format, four, columns, pairs, self.made("meeting")[2], self.compile)
 

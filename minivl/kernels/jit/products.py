@@ -122,19 +122,25 @@ def widened(format: str, rows: int, vectors: int, resume: bool) -> Any:
     return product
 
 
-def matrix_vector(format: str, rows: int, vectors: int) -> Any:
-    """At most four rows: weights come from memory once and are widened on the way."""
+def matrix_vector(format: str, rows: int, vectors: int, pairs: bool) -> Any:
+    """At most four rows: weights come from memory once and are widened on the way; or, of int8 and int4
+    with rows of bfloat16 (pairs), meet them by VDPBF16PS, which takes fewer instructions."""
+    one_step = _one_step_by_pairs if pairs else _one_step
+
     def product(m: Any, a: Any, b: Any, c: Any, width: Any, deep: Any, steps: Any) -> None:
-        """a, c: float32 rows, `deep` and `width` bytes apart; b: `steps` x 2 tiles."""
+        """a: float32, or words of pairs (`few.py`), rows `deep` bytes apart; c: float32 rows, `width`
+        bytes apart; b: `steps` x 2 tiles."""
         sums = _in_turn(m, format, rows, vectors)
         for k in m.loop(steps):
-            _one_step(m, format, a, b, k, deep, sums)
+            one_step(m, format, a, b, k, deep, sums)
         _put(m, [[_together(m, turns) for turns in row] for row in sums], c, width)
     return product
 
 
-def grouped_vector(rows: int, vectors: int) -> Any:
+def grouped_vector(rows: int, vectors: int, pairs: bool) -> Any:
     """The same for int4, a step of which is a group: scale * (products - zero * sum of x)."""
+    one_step = _one_step_by_pairs if pairs else _one_step
+
     def product(m: Any, a: Any, b: Any, scales: Any, zeros: Any, below: Any, c: Any, width: Any,
                 deep: Any, groups: Any, steps: Any) -> None:
         """scales, zeros: of 32 columns for each step; below: a sum of x for each step, rows `groups`
@@ -142,33 +148,7 @@ def grouped_vector(rows: int, vectors: int) -> Any:
         total = [[m.register() for _ in range(vectors)] for _ in range(rows)]
         for k in m.loop(steps):
             sums = _in_turn(m, "int4", rows, vectors)
-            _one_step(m, "int4", a, b, k, deep, sums)
-            _scaled(m, sums, total, scales, zeros, below, k, groups)
-        _put(m, total, c, width)
-    return product
-
-
-def nibbles_by_pairs(format: str, rows: int, vectors: int) -> Any:
-    """`matrix_vector` of int8, for rows of bfloat16, by VDPBF16PS: a byte is 16 times its upper nibble, with
-    a sign, plus its lower one, and both are bfloat16. That takes fewer instructions than to widen it."""
-    def product(m: Any, a: Any, b: Any, c: Any, width: Any, deep: Any, steps: Any) -> None:
-        """a: words (`few.py`), rows `deep` bytes apart; the rest as in `matrix_vector`"""
-        sums = _in_turn(m, format, rows, vectors)
-        for k in m.loop(steps):
-            _one_step_by_pairs(m, format, a, b, k, deep, sums)
-        _put(m, [[_together(m, turns) for turns in row] for row in sums], c, width)
-    return product
-
-
-def grouped_pairs(rows: int, vectors: int) -> Any:
-    """`grouped_vector` for rows of bfloat16, by VDPBF16PS: a whole number up to 15 is a bfloat16."""
-    def product(m: Any, a: Any, b: Any, scales: Any, zeros: Any, below: Any, c: Any, width: Any,
-                deep: Any, groups: Any, steps: Any) -> None:
-        """a: words (`few.py`), rows `deep` bytes apart; the rest as in `grouped_vector`"""
-        total = [[m.register() for _ in range(vectors)] for _ in range(rows)]
-        for k in m.loop(steps):
-            sums = _in_turn(m, "int4", rows, vectors)
-            _one_step_by_pairs(m, "int4", a, b, k, deep, sums)
+            one_step(m, "int4", a, b, k, deep, sums)
             _scaled(m, sums, total, scales, zeros, below, k, groups)
         _put(m, total, c, width)
     return product
@@ -176,8 +156,9 @@ def grouped_pairs(rows: int, vectors: int) -> Any:
 
 def _one_step_by_pairs(m: Any, format: str, a: Any, b: Any, k: Any, deep: Any,
                        sums: list[list[list[Any]]]) -> None:
-    """Step k of some rows: nibbles i and i + 4 of a word at a time. A word of A holds their two numbers;
-    of int8, both nibbles of a byte meet the same one."""
+    """Step k of some rows of bfloat16, by VDPBF16PS: nibbles i and i + 4 of a word at a time, whose two numbers
+    a word of A holds. A whole number up to 15 is a bfloat16; a byte is 16 times its upper nibble, with a
+    sign, plus its lower one, so of int8 both nibbles of a byte meet the same number."""
     vectors, bytes_apart = len(sums[0]), format == "int8"
     in_word = 2 if bytes_apart else 4                                   # words of A for one of B
     for word in range(WORDS):
