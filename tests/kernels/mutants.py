@@ -191,11 +191,24 @@ def attention_in_pairs(tier):
         q, k, v = (rng.normal(size=shape).astype(np.float32).astype("bfloat16") for shape in shapes)
         segments = np.array([[0, 33, 0, 71], [33, 34, 0, 71], [34, 37, 3, 40]])
         with running(tier, True, kind=Quick):
-            assert jit.in_pairs(q, k, v, segments)
+            assert jit.in_pairs(q, k, v)
             made = jit.attend(q, k, v, segments, True)
         wanted = definition.attend.definition(*(x.astype(np.float64) for x in (q, k, v)), segments, True)
         np.testing.assert_allclose(made.astype(np.float64), wanted, rtol=2e-2, atol=2e-2)
     return check
+
+
+def attention_of_few():
+    """Tokens that are decoded, by products of bfloat16: more keys than a block has, and an odd number of them."""
+    rng = np.random.default_rng(0)
+    shapes = ((3, 6, 6), (150, 3, 6), (150, 3, 6))
+    q, k, v = (rng.normal(size=shape).astype(np.float32).astype("bfloat16") for shape in shapes)
+    k[70:] *= 3                                # the largest score is not in the first block
+    segments = np.array([[0, 1, 0, 149], [1, 3, 30, 45]])
+    with running("avx512-bf16", True, kind=Quick):
+        made = jit.attend(q, k, v, segments, True)
+    wanted = definition.attend.definition(*(x.astype(np.float64) for x in (q, k, v)), segments, True)
+    np.testing.assert_allclose(made.astype(np.float64), wanted, rtol=2e-2, atol=2e-2)
 
 
 def bytes_product(height, n, k, threads=1):
@@ -242,27 +255,28 @@ SHARED = [product("amx", "float32", "bf16", 130, 200, 33, threads=3), product("a
           product("avx512", "float32", "bf16", 3, 200, 33, threads=3, bias=False),
           product("amx", "float32", "int4", 70, 200, 140, threads=2, bias=False)]
 BYTES = [bytes_product(70, 40, 150, threads=2), bytes_product(33, 40, 4200)]
-BY_PAIRS = [attention_in_pairs("avx512-bf16"), attention_in_pairs("amx")]
-BYTES_BY_PAIRS = [product("avx512-bf16", "bfloat16", format, height, 40, k)
-                  for format, height, k in (("int8", 3, 70), ("int4", 2, 300), ("int8", 1, 129), ("int4", 4, 128),
-                                            ("int4", 1, 70), ("int8", 4, 64))]
+BY_PAIRS = [attention_of_few, attention_in_pairs("avx512-bf16"), attention_in_pairs("amx")]
+FEW_BY_PAIRS = [product("avx512-bf16", "bfloat16", format, height, 40, k)
+                for format, height, k in (("int8", 3, 70), ("int4", 2, 300), ("int8", 1, 129), ("int4", 4, 128),
+                                          ("int4", 1, 70), ("int8", 4, 64), ("bf16", 1, 71), ("bf16", 3, 64))]
 LAYERS = [layer("float32"), layer("bfloat16"), layer("bfloat16", "int4")]
-MODULES = ("products", "drivers", "few", "layer", "layout", "attention_bf16")
+MODULES = ("products", "drivers", "few", "layer", "layout", "attention_bf16", "attention_of_few")
 FIRST = {"configure": TILES, "release": TILES, "tiles_bf16": TILES, "split_in_three": [laws_of_packers],
          "pairs_bf16": PAIRS, "widened": [*VECTORS, *FLOATS], "_number": FEW,
-         "matrix_vector": [*FEW, *BYTES_BY_PAIRS, *LAYERS],
-         "grouped_vector": [*FEW, *BYTES_BY_PAIRS], "_in_turn": FEW, "_one_step": FEW, "_together": FEW,
+         "matrix_vector": [*FEW, *FEW_BY_PAIRS, *LAYERS],
+         "grouped_vector": [*FEW, *FEW_BY_PAIRS], "_in_turn": FEW, "_one_step": FEW, "_together": FEW,
          "strided": [attention],
+         "strided_pairs": BY_PAIRS, "_two_numbers": FEW_BY_PAIRS,
          "short_pairs": BY_PAIRS, "short_tiles": BY_PAIRS, "_column": VECTORS, "_totals": VECTORS, "_put": VECTORS,
          "_corners": [*TILES, *BYTES],
          "pack_for_tiles": [laws_of_packers], "pack_for_vectors": [laws_of_packers], "expanded_product": WHOLE,
          "tiles_s8": BYTES, "pack_bytes": BYTES, "_expanded_group": WHOLE,
-         "_few": [*FEW, *BYTES_BY_PAIRS], "_few_grouped": [*FEW, *BYTES_BY_PAIRS],
-         "_one_step_by_pairs": BYTES_BY_PAIRS,
-         "_scaled": FEW, "_widen": FEW, "_pair": BYTES_BY_PAIRS, "_add_up": FEW, "to_the_end": FEW, "piece": FEW,
+         "_few": [*FEW, *FEW_BY_PAIRS], "_few_grouped": [*FEW, *FEW_BY_PAIRS],
+         "_one_step_by_pairs": FEW_BY_PAIRS,
+         "_scaled": FEW, "_widen": FEW, "_pair": FEW_BY_PAIRS, "_add_up": FEW, "to_the_end": FEW, "piece": FEW,
          "room_of": FEW, "_expander": WHOLE, "_add_scaled": WHOLE, "_pairs": WHOLE, "finish_row": TILES[:1],
          "matrix_product": SHARED[:1], "shared": SHARED, "_panel": VECTORS}
-EVERY = [*BYTES, *TILES, *PAIRS, *VECTORS, *FLOATS, *FEW, *BYTES_BY_PAIRS, *WHOLE, *SHARED,
+EVERY = [*BYTES, *TILES, *PAIRS, *VECTORS, *FLOATS, *FEW, *FEW_BY_PAIRS, *WHOLE, *SHARED,
          laws_of_packers, attention, *BY_PAIRS]
 
 
@@ -280,14 +294,15 @@ def noticed(mutant: Mutant) -> str | None:
                 made = module.aligned((size, 3), np.uint16)
                 assert made.shape == (size, 3) and made.ctypes.data % 64 == 0
             return None
-        checks = {"attention_bf16": BY_PAIRS, "layer": LAYERS}.get(mutant.module, FIRST.get(mutant.where, []))
+        alone = {"attention_bf16": BY_PAIRS, "attention_of_few": BY_PAIRS, "layer": LAYERS}
+        checks = alone.get(mutant.module, FIRST.get(mutant.where, []))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(build, mutant.module, module)
             for name in ("room_of", "blocks_of_keys"):         # what is called from Python, by those who import it
                 for caller in (jit, decoding):
                     if hasattr(module, name) and hasattr(caller, name):
                         patch.setattr(caller, name, getattr(module, name))
-            others = [] if mutant.module in ("attention_bf16", "layer") else EVERY
+            others = [] if mutant.module in alone else EVERY
             for check in [*checks, *(one for one in others if one not in checks)]:
                 check()
     except Exception as error:

@@ -217,7 +217,8 @@ def test_attention_of_any_segments(queries, more, kv_heads, group, causal, seed)
 
 
 LONG = {"windows": ([[0, 64, 0, 64], [64, 70, 64, 70], [70, 97, 70, 97]], False), "causal": ([[0, 97, 0, 97]], True),
-        "later": ([[0, 20, 3, 96], [20, 60, 3, 96], [60, 97, 30, 97]], True), "odd": ([[5, 38, 7, 70]], False)}
+        "later": ([[0, 20, 3, 96], [20, 60, 3, 96], [60, 97, 30, 97]], True), "odd": ([[5, 38, 7, 70]], False),
+        "tokens": ([[0, 1, 0, 97], [1, 2, 3, 68], [2, 3, 96, 97]], True), "two": ([[3, 5, 1, 66]], True)}
 
 
 @pytest.mark.parametrize(("tier", "emulated"), [(name, True) for name in BY_PAIRS] +
@@ -226,13 +227,13 @@ LONG = {"windows": ([[0, 64, 0, 64], [64, 70, 64, 70], [70, 97, 70, 97]], False)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_attention_by_pairs(tier, emulated, segments):
     """Groups that leave lanes empty, heads that are no whole tile, blocks of keys that are not full, and keys that
-    several segments see, which are packed once."""
+    several segments see, which are packed once; tokens that are decoded, whose keys are not packed."""
     where, causal = LONG[segments]
     kinds = ((2, 2, 80), (3, 1, 6)) if emulated else ((2, 2, 80), (3, 1, 6), (8, 1, 128), (7, 7, 48), (5, 1, 2))
     with running(tier, emulated, threads=3, kind=Quick):
         for heads, kv_heads, e in kinds:
             q, k, v = heads_of(97, 97, heads, kv_heads, e, "bfloat16")
-            assert jit.in_pairs(q, k, v, np.array(where))
+            assert jit.in_pairs(q, k, v)
             assert_attended(q, k, v, where, causal)
 
 
@@ -252,15 +253,28 @@ def test_attention_by_pairs_spoils_no_other_row(tier):
             x[at] = kept
 
 
-def test_what_pairs_cannot_hold_goes_the_other_way(monkeypatch):
-    """Odd widths of heads, one token that is decoded, keys of another precision."""
+def test_what_pairs_cannot_hold_goes_the_other_way():
+    """Odd widths of heads, keys of another precision, and nothing at all."""
     with running("avx512-bf16", True, kind=Quick):
-        q, k, v = heads_of(40, 40, 2, 2, 6, "bfloat16")
-        whole, one = np.array([[0, 40, 0, 40]]), np.array([[0, 1, 0, 40]])
-        assert jit.in_pairs(q, k, v, whole) and not jit.in_pairs(q, k, v, one)
-        assert not jit.in_pairs(q[..., :5], k[..., :5], v[..., :5], whole)
-        assert not jit.in_pairs(q, k.astype(np.float32), v, whole) and not jit.in_pairs(q, k, v, whole[:0])
-        assert not jit.in_pairs(*heads_of(40, 40, 66, 2, 6, "bfloat16"), whole)
+        q, k, v = heads_of(3, 70, 2, 2, 6, "bfloat16")
+        assert jit.in_pairs(q, k, v)
+        for others in ((q[..., :5], k[..., :5], v[..., :5]), (q, k.astype(np.float32), v),
+                       (q, k, v.astype(np.float32)), (q[..., :0], k[..., :0], v[..., :0])):
+            assert not jit.in_pairs(*others)
+        assert_attended(q[..., :5], k[..., :5], v[..., :5], [[0, 1, 0, 70], [1, 3, 2, 9]], True)
+    with running("avx512", True, kind=Quick):
+        assert not jit.in_pairs(q, k, v)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_token_and_a_prompt_find_the_same_by_pairs():
+    """Bit for bit: keys are packed for the one and not for the other."""
+    with running("avx512-bf16", True, kind=Quick):
+        q, k, v = heads_of(33, 71, 2, 1, 6, "bfloat16")
+        whole = jit.attend(q, k, v, np.array([[0, 33, 0, 71]]), False)
+        for row in (0, 32):
+            alone = jit.attend(q[row:row + 1], k, v, np.array([[0, 1, 0, 71]]), False)
+            assert alone.tobytes() == whole[row:row + 1].tobytes()
 
 
 def test_powers_of_two():

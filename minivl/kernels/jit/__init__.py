@@ -176,19 +176,20 @@ def many_rows(x: Array, weight: Packed, bias: Array, out: Array,
 def attend(q: Array, k: Array, v: Array, segments: Array, causal: bool) -> Array:
     """n a e, r k e, r k e, g 4 -> n a e"""
     heads, kv_heads, e = q.shape[1], k.shape[1], q.shape[2]
-    if in_pairs(q, k, v, segments):
-        return attend_in_pairs(q, k, v, segments, causal)
     most = int((segments[:, 1] - segments[:, 0]).max(initial=0)) * heads // kv_heads
-    vectors = 1 if most <= maker().tier.lanes else 2          # a token that is decoded fills one at most
-    lanes = vectors * maker().tier.lanes
+    few, pairs, tier = most <= maker().tier.lanes, in_pairs(q, k, v), maker().tier
+    lanes = (1 if few else tier.vectors) * tier.lanes          # a token that is decoded fills one at most
     if heads // kv_heads > lanes:
         return defined("attend")(q, k, v, segments, causal)
+    if pairs and not few:                      # a token sees every key once: packing takes longer than it saves
+        return attend_in_pairs(q, k, v, segments, causal)
     out = np.zeros(q.shape, q.dtype)
     blocks = blocks_of(segments, lanes // (heads // kv_heads))
     if len(blocks) and e:
-        pairs = int(((blocks[:, 3] - blocks[:, 2]) * blocks[:, 1]).sum())
-        team().run(function("attention", vectors), flat(by_channels(q, k)), *as_stored(k), *as_stored(v),
-                   flat(out), blocks, heads, kv_heads, e, bool(causal), work=4 * pairs * heads * e)
+        made = function("attention_of_few", not pairs) if few else function("attention", tier.vectors)
+        seen = int(((blocks[:, 3] - blocks[:, 2]) * blocks[:, 1]).sum())
+        team().run(made, flat(by_channels(q, k)), *as_stored(k), *as_stored(v), flat(out), blocks, heads,
+                   kv_heads, e, bool(causal), work=4 * seen * heads * e)
     return out
 
 
@@ -207,14 +208,10 @@ def as_stored(rows: Any) -> tuple[Array, Array]:
     return flat(rows), np.empty(0, np.float32)
 
 
-def in_pairs(q: Array, k: Array, v: Array, segments: Array) -> bool:
-    """Whether attention runs by products of bfloat16. A token that is decoded sees every key once, so
-    packing them would cost more than it saves."""
-    tier, (_, heads, e), kv_heads = maker().tier, q.shape, k.shape[1]
-    fits = e % 2 == 0 and e > 0 and heads // kv_heads <= tier.vectors * tier.lanes
-    most = int((segments[:, 1] - segments[:, 0]).max(initial=0)) * heads // kv_heads
-    same = q.dtype == k.dtype == v.dtype == BFLOAT16
-    return bool(tier.pair_rows) and fits and same and most > tier.lanes
+def in_pairs(q: Array, k: Array, v: Array) -> bool:
+    """Whether attention runs by products of bfloat16."""
+    e = q.shape[2]
+    return bool(maker().tier.pair_rows) and e % 2 == 0 and e > 0 and q.dtype == k.dtype == v.dtype == BFLOAT16
 
 
 def attend_in_pairs(q: Array, k: Array, v: Array, segments: Array, causal: bool) -> Array:

@@ -10,7 +10,8 @@ So keys and values are packed once a call, a block of KEYS at a time, values wit
 every block of queries then reads them as they lie. Weights are rounded to bfloat16 before they meet the
 values; the sum that they are divided by is of what they were before.
 
-Read next: `products.py`, `short_pairs` and `short_tiles`.
+Not here: tokens that are decoded, whose keys are not packed (`attention_of_few.py`). Read next:
+`products.py`, `short_pairs` and `short_tiles`.
 """
 
 from __future__ import annotations
@@ -140,8 +141,8 @@ def attention(inner: Products, lanes: int, compile: Compile) -> Any:
 
 def _block(inner: Products, lanes: int, compile: Compile) -> Any:
     """One block of queries and all keys that it sees."""
-    multiply, weigh = _multiply(inner, lanes, compile), _weigh(lanes, compile)
-    take = _take(lanes, compile)
+    multiply, weigh = _multiply(inner, lanes, compile), weigh_in_pairs(lanes, compile)
+    take = take_pairs(lanes, compile)
 
     def block(q: Any, keys: Any, values: Any, out: Any, memory: Any, first: int, count: int, k0: int,
               k1: int, last: int, packed: int, head: int, heads: int, kv_heads: int, e: int, padded: int,
@@ -160,9 +161,10 @@ def _block(inner: Products, lanes: int, compile: Compile) -> Any:
             here = min(KEYS, end - key)
             multiply(keys, at, padded // 2, query, score, here, e // 2, False)
             weigh(score, here, seen, key, causal, scale, largest, total, shrink, weight)
-            for i in range(e):
-                for lane in range(lanes):
-                    put(sums, i * lanes + lane, get(sums, i * lanes + lane) * shrink[lane])
+            if shrink.min() != 1:
+                for i in range(e):
+                    for lane in range(lanes):
+                        put(sums, i * lanes + lane, get(sums, i * lanes + lane) * shrink[lane])
             multiply(values, at, KEYS // 2, weight, sums, e, (here + 1) // 2, True)
         for lane in range(lanes):
             total[lane] = F32(1) / total[lane]
@@ -191,7 +193,7 @@ def _multiply(inner: Products, lanes: int, compile: Compile) -> Any:
     return compile(multiply)
 
 
-def _take(lanes: int, compile: Compile) -> Any:
+def take_pairs(lanes: int, compile: Compile) -> Any:
     """Queries of a block into lanes, pair by pair."""
     def take(q: Any, first: int, count: int, head: int, group: int, heads: int, pairs: int,
              query: Any) -> None:
@@ -204,7 +206,7 @@ def _take(lanes: int, compile: Compile) -> Any:
     return compile(take)
 
 
-def _weigh(lanes: int, compile: Compile) -> Any:
+def weigh_in_pairs(lanes: int, compile: Compile) -> Any:
     """Scores of a block into weights, pairs of keys in words; `shrink` is what earlier sums are worth
     now."""
     look = largest_so_far(lanes, compile)
@@ -213,7 +215,8 @@ def _weigh(lanes: int, compile: Compile) -> Any:
               total: Any, shrink: Any, weight: Any) -> None:
         look(score, count, seen, key, causal, largest, shrink)
         for lane in range(lanes):
-            shrink[lane] = power_of_two(F32(F32(shrink[lane] - largest[lane]) * scale))
+            less = power_of_two(F32(F32(shrink[lane] - largest[lane]) * scale))
+            shrink[lane] = F32(1) if shrink[lane] == largest[lane] else less
             total[lane] = total[lane] * shrink[lane]
         for at in range(count * lanes, KEYS * lanes):                  # no keys: their weight is zero
             put(score, at, F32(-np.inf))

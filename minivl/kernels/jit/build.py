@@ -15,7 +15,7 @@ import numpy as np
 from ...checkpoint.layout import COLUMNS
 from ...door.errors import ArgumentError
 from . import attention as attend
-from . import attention_bf16, drivers, few, layer, meeting, packing, pixels, products, rows
+from . import attention_bf16, attention_of_few, drivers, few, layer, meeting, packing, pixels, products, rows
 from .drivers import DEPTH, Inner
 from .emulator import Emulator, pointer
 from .tiers import Tier, lacking
@@ -118,8 +118,8 @@ class Maker:
 
     def few_rows(self, format: str, exact: bool) -> Any:
         """`few.matrix_vector`, to be put into something larger."""
-        tier, grouped, small = self.tier, format == "int4", format in ("int8", "int4")
-        pairs = small and bool(tier.pair_rows) and not exact
+        tier, grouped = self.tier, format == "int4"
+        pairs = format != "f32" and bool(tier.pair_rows) and not exact
         make = products.grouped_vector if grouped else partial(products.matrix_vector, format)
         four = tuple(self.inner(make(rows, tier.vectors, pairs), 6 if grouped else 3) for rows in range(1, 5))
         columns = tier.vectors * tier.lanes
@@ -132,7 +132,8 @@ class Maker:
     def decoder_layer(self, format: str, exact: bool) -> Any:
         """A whole layer for one to four rows over weights of a format."""
         product, (meet, last, _) = self.made("few_rows", format, exact), self.made("meeting")
-        return layer.decoder_layer(product, self.made("attention", 1), meet, last, self.compile)
+        return layer.decoder_layer(product, self.made("attention_of_few", exact), meet, last,
+                                   self.compile)
 
     def attention(self, vectors: int) -> Any:
         """Blocks of `vectors` vectors of queries times heads of a group."""
@@ -141,6 +142,15 @@ class Maker:
                  for count in (rows, 1) for again in (False, True)]
         lanes = vectors * self.tier.lanes
         return attend.attention(attend.Strided(rows, *forms), lanes, self.compile)
+
+    def attention_of_few(self, exact: bool) -> Any:
+        """A token that is decoded, over keys and values as the cache has them."""
+        tier = self.tier
+        if exact or not tier.pair_rows:
+            return self.made("attention", 1)
+        kinds = ((16, 1, False), (1, 1, False), (attention_of_few.TOKENS, attention_of_few.LINE // tier.lanes, True))
+        inner = attention_of_few.Inner(16, *(self.inner(products.strided_pairs(*kind), 3) for kind in kinds))
+        return attention_of_few.attention_of_few(inner, tier.lanes, self.compile)
 
     def attention_bf16(self) -> tuple[Any, Any, int]:
         """Keys and values packed, blocks of queries, and how many lanes those have."""

@@ -62,7 +62,7 @@ class Emulator:
     """A processor with vectors of `lanes` 32-bit numbers and, when configured, eight tiles."""
 
     def __init__(self, lanes: int = 16):
-        self.lanes = lanes
+        self.lanes, self.lines_an_ask = lanes, 1
         self.tiles: list[Array | None] = [None] * 8
         self.counts: dict[str, int] = {}
 

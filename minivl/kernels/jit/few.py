@@ -113,9 +113,9 @@ def _widen(depth: int, grouped: bool, compile: Compile) -> Any:
 
 
 def _pair(format: str, compile: Compile) -> Any:
-    """Rows of bfloat16 in words of two numbers, in the order in which nibbles i and i + 4 of a packed word
-    meet them: k and k + 4 of every eight for int4, k and k + 2 of every four for int8. below: the sum of
-    each step, for int4."""
+    """Rows of bfloat16 in words of two numbers, in the order in which the halves of a packed word meet them:
+    k and k + 4 of every eight for int4, k and k + 2 of every four for int8, neighbours for bf16. below: the
+    sum of each step, for int4."""
     depth, grouped, half = WORDS * IN_WORD[format], format == "int4", IN_WORD[format] // 2
     add_up, whole = compile(_add_up), 2 * half
 

@@ -19,6 +19,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from .tiers import lines_an_ask
+
 BYTE, WORD, LONG, FLOAT = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
 VOID, PLACE = ir.VoidType(), ir.IntType(8).as_pointer()
 TILE_BYTES = 64
@@ -90,7 +92,7 @@ class Machine:
     """The words of `Emulator`, each of which emits what it does there."""
 
     def __init__(self, builder: Any, lanes: int):
-        self.builder, self.lanes = builder, lanes
+        self.builder, self.lanes, self.lines_an_ask = builder, lanes, lines_an_ask()
         self.floats, self.words = ir.VectorType(FLOAT, lanes), ir.VectorType(WORD, lanes)
 
     # ---- loops and registers

@@ -90,7 +90,7 @@ def pairs_bf16(rows: int, vectors: int, resume: bool) -> Any:
             for pair in range(PAIRS):
                 word = b + (k * (2 * TILE) + 64 * pair)
                 columns = [m.load_words(word + _column(m, v)) for v in range(vectors)]
-                _ask(m, word, vectors, NEAR)
+                _ask(m, pair, word, vectors, NEAR)
                 for r in range(rows):
                     x = m.splat_word(a + (k * (4 * rows * PAIRS) + 4 * (rows * pair + r)))
                     for v in range(vectors):
@@ -123,8 +123,9 @@ def widened(format: str, rows: int, vectors: int, resume: bool) -> Any:
 
 
 def matrix_vector(format: str, rows: int, vectors: int, pairs: bool) -> Any:
-    """At most four rows: weights come from memory once and are widened on the way; or, of int8 and int4
-    with rows of bfloat16 (pairs), meet them by VDPBF16PS, which takes fewer instructions."""
+    """At most four rows: weights come from memory once and are widened on the way; or meet rows of bfloat16
+    (pairs) by VDPBF16PS, which takes fewer instructions: so more of what was asked for is on its way at a
+    time."""
     one_step = _one_step_by_pairs if pairs else _one_step
 
     def product(m: Any, a: Any, b: Any, c: Any, width: Any, deep: Any, steps: Any) -> None:
@@ -156,24 +157,28 @@ def grouped_vector(rows: int, vectors: int, pairs: bool) -> Any:
 
 def _one_step_by_pairs(m: Any, format: str, a: Any, b: Any, k: Any, deep: Any,
                        sums: list[list[list[Any]]]) -> None:
-    """Step k of some rows of bfloat16, by VDPBF16PS: nibbles i and i + 4 of a word at a time, whose two numbers
-    a word of A holds. A whole number up to 15 is a bfloat16; a byte is 16 times its upper nibble, with a
-    sign, plus its lower one, so of int8 both nibbles of a byte meet the same number."""
-    vectors, bytes_apart = len(sums[0]), format == "int8"
-    in_word = 2 if bytes_apart else 4                                   # words of A for one of B
+    """Step k of some rows of bfloat16, by VDPBF16PS: two numbers of a word at a time, in the order in which
+    a word of A holds theirs."""
+    vectors, parts, in_word = len(sums[0]), 1 if format == "bf16" else 4, IN_WORD[format] // 2
     for word in range(WORDS):
         place = b + (k * (2 * TILE) + 64 * word)
         columns = [m.load_words(place + _column(m, v)) for v in range(vectors)]
-        _ask(m, place, vectors, AHEAD)
-        for part in range(4):
-            upper = bytes_apart and part % 2 == 1
-            pairs = [m.nibble_pair(words, part, upper) for words in columns]
-            at = 4 * (in_word * word + part * in_word // 4)
+        _ask(m, word, place, vectors, AHEAD)
+        for part in range(parts):
+            pairs = [_two_numbers(m, format, words, part) for words in columns]
+            at = 4 * (in_word * word + part * in_word // parts)
             for r, row in enumerate(sums):
                 x = m.splat_word(a + (deep * r + k * (4 * in_word * WORDS) + at))
                 for turns, pair in zip(row, pairs, strict=True):
-                    total = turns[part % len(turns)]
+                    total = turns[(word * parts + part) % len(turns)]
                     total.value = m.dot_bf16(total.value, pair, x)
+
+
+def _two_numbers(m: Any, format: str, words: Any, part: int) -> Any:
+    """Two numbers of each word as bfloat16: of int4 those in nibbles `part` and `part` + 4. A whole number up
+    to 15 is a bfloat16; a byte is 16 times its upper nibble, with a sign, plus its lower one, so of int8
+    both nibbles of a byte meet the same number."""
+    return words if format == "bf16" else m.nibble_pair(words, part, format == "int8" and part % 2 == 1)
 
 
 def _scaled(m: Any, sums: list[list[list[Any]]], total: list[list[Any]], scales: Any, zeros: Any, below: Any,
@@ -206,7 +211,7 @@ def _one_step(m: Any, format: str, a: Any, b: Any, k: Any, deep: Any,
     for word in range(WORDS):
         place = b + (k * (2 * TILE) + 64 * word)
         columns = [m.load_words(place + _column(m, v)) for v in range(len(sums[0]))]
-        _ask(m, place, len(columns), AHEAD)
+        _ask(m, word, place, len(columns), AHEAD)
         for part in range(in_word):
             wide = [_number(m, format, words, part) for words in columns]
             for r, row in enumerate(sums):
@@ -251,8 +256,24 @@ def strided(rows: int, vectors: int, resume: bool) -> Any:
     return product
 
 
+def strided_pairs(rows: int, vectors: int, resume: bool) -> Any:
+    """The same by VDPBF16PS, with words of two bfloat16 for numbers."""
+    def product(m: Any, a: Any, b: Any, c: Any, along: Any, down: Any, line: Any, pairs: Any) -> None:
+        """a: words `along` bytes apart from pair to pair, `down` from row to row; b, c: rows `line` bytes
+        apart"""
+        total = _totals(m, rows, vectors, c, line, resume)
+        for k in m.loop(pairs):
+            columns = [m.load_words(b + (k * line + 4 * m.lanes * v)) for v in range(vectors)]
+            for r in range(rows):
+                x = m.splat_word(a + (k * along + down * r))
+                for v in range(vectors):
+                    total[r][v].value = m.dot_bf16(total[r][v].value, columns[v], x)
+        _put(m, total, c, line)
+    return product
+
+
 def short_pairs(rows: int, vectors: int, resume: bool) -> Any:
-    """The same by VDPBF16PS: the left side is packed, words of its rows side by side."""
+    """The same, and the left side is packed: words of its rows side by side."""
     def product(m: Any, a: Any, b: Any, c: Any, down: Any, line: Any, width: Any, pairs: Any) -> None:
         """a: words [pair][row]; b: words [pair][column], rows `line` bytes apart; c: float32 rows,
         `width` bytes apart; `down` is for tiles"""
@@ -294,10 +315,12 @@ def _corners(m: Any, c: Any, width: Any, resume: bool) -> list[tuple[int, Any]]:
     return corners
 
 
-def _ask(m: Any, place: Any, vectors: int, distance: int) -> None:
-    """Ask for the words of these columns that come `distance` bytes later."""
+def _ask(m: Any, word: int, place: Any, vectors: int, distance: int) -> None:
+    """Ask for the words of these columns that come `distance` bytes later: a line for each, or for some
+    together."""
     for column in range(0, vectors * m.lanes, 16):
-        m.ahead(place + (column // 16 * TILE + distance))
+        if word % m.lines_an_ask == 0:
+            m.ahead(place + (column // 16 * TILE + distance))
 
 
 def _column(m: Any, vector: int) -> int:
