@@ -192,19 +192,21 @@ def attention_in_pairs(tier):
         segments = np.array([[0, 33, 0, 71], [33, 34, 0, 71], [34, 37, 3, 40]])
         with running(tier, True, kind=Quick):
             assert jit.in_pairs(q, k, v)
-            made = jit.attend(q, k, v, segments, True)
-        wanted = definition.attend.definition(*(x.astype(np.float64) for x in (q, k, v)), segments, True)
-        np.testing.assert_allclose(made.astype(np.float64), wanted, rtol=2e-2, atol=2e-2)
+            for causal, where in ((True, segments), (False, np.array([[3, 36, 3, 70]]))):
+                made = jit.attend(q, k, v, where, causal)
+                wanted = definition.attend.definition(*(x.astype(np.float64) for x in (q, k, v)), where, causal)
+                np.testing.assert_allclose(made.astype(np.float64), wanted, rtol=2e-2, atol=2e-2)
     return check
 
 
 def attention_of_few():
-    """Tokens that are decoded, by products of bfloat16: more keys than a block has, and an odd number of them."""
+    """Tokens that are decoded, by products of bfloat16: more keys than a block has, an odd number of them, more
+    queries than make a row of products, and heads wider than a line."""
     rng = np.random.default_rng(0)
-    shapes = ((3, 6, 6), (150, 3, 6), (150, 3, 6))
+    shapes = ((5, 6, 34), (150, 2, 34), (150, 2, 34))
     q, k, v = (rng.normal(size=shape).astype(np.float32).astype("bfloat16") for shape in shapes)
     k[70:] *= 3                                # the largest score is not in the first block
-    segments = np.array([[0, 1, 0, 149], [1, 3, 30, 45]])
+    segments = np.array([[0, 1, 0, 149], [1, 4, 30, 45], [4, 5, 60, 61]])
     with running("avx512-bf16", True, kind=Quick):
         made = jit.attend(q, k, v, segments, True)
     wanted = definition.attend.definition(*(x.astype(np.float64) for x in (q, k, v)), segments, True)

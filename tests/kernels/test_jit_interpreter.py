@@ -77,6 +77,15 @@ def test_the_environment_names_a_tier(monkeypatch):
         tiers.chosen()
 
 
+def test_how_much_is_asked_for_ahead_is_the_processors(monkeypatch):
+    """Every line of the cache, but where the processor goes on reading by itself."""
+    for vendor, family, lines in (("AuthenticAMD", "26", 16), ("AuthenticAMD", "25", 1), ("GenuineIntel", "26", 1)):
+        monkeypatch.setattr(tiers, "about", lambda v=vendor, f=family: {"vendor_id": v, "cpu family": f})
+        assert tiers.lines_an_ask() == lines
+    monkeypatch.setattr(tiers, "about", dict)
+    assert tiers.lines_an_ask() == 1
+
+
 # ------------------------------------------------------------------------------------------------- threads
 
 def test_the_environment_says_how_many_threads(monkeypatch):

@@ -50,7 +50,23 @@ EQUIVALENT = [
     ("few._pair", "to - steps", "zeros for all rows at once"),
     ("layer.decoder_layer", "meet(met, 1, team)", "the first meeting, of one thread"),
     ("layer._turn_and_keep", "me * heads % team", "one thread; several run in test_decoding.py"),
-    ("products._one_step_by_pairs", "turns[part // len(turns)]", "sums in turn, however many"),
+    *(("products._one_step_by_pairs", f"turns[{what}]", "sums in turn, however many") for what in (
+        "(word * parts + part) // len(turns)", "(word * parts - part) % len(turns)",
+        "(word + parts + part) % len(turns)")),
+    *(("attention_of_few.attention_of_few", f"wide = {what}", "more columns of zeros") for what in (
+        "(e + LINE - 1) % LINE", "(e + LINE + 1) //")),
+    ("attention_of_few.attention_of_few", "wide = (e + LINE - 2) //", "e is even"),
+    *((f"{where}._block", what, "keys that nobody may see weigh nothing")
+      for where in ("attention_of_few", "attention_bf16")
+      for what in ("k1 if causal else min(k1, last + count)", "max(k1, last + count) if causal")),
+    *((f"{where}._block", what, why) for where in ("attention_of_few", "attention_bf16") for what, why in (
+        ("= (-np.inf, 1)", "what was summed before the first block is worth nothing"),
+        ("min(lane // group, count + 1)", "lanes without a query"))),
+    *(("attention_of_few._scores", f"one(k, at + r * down, query, 0, score, r * lanes, 4, {what}",
+       "one row, and the way to the next") for what in ("4 + down", "5 * down")),
+    ("attention_of_few._add", "if shrink[lane] != 2", "times 1"),
+    ("attention_bf16._block", "if shrink.min() != 2", "times 1"),
+    ("attention_bf16._block", "sums[:] = 1", "what was summed before the first block is worth nothing"),
     ("drivers._expander", "U32(4294901761)", "whole numbers have no bit there"),
     ("drivers._expander", "(33 // in_word", "33 // 4 is 32 // 4, and 33 // 8 is 32 // 8"),
     ("attention_bf16._pack_values", "U32(4294901761)", "a number of 16 bits that was shifted has no bit there"),
