@@ -66,7 +66,8 @@ EQUIVALENT = [
        "one row, and the way to the next") for what in ("4 + down", "5 * down")),
     ("attention_of_few._add", "if shrink[lane] != 2", "times 1"),
     ("attention_bf16._block", "if shrink.min() != 2", "times 1"),
-    ("attention_bf16._block", "sums[:] = 1", "what was summed before the first block is worth nothing"),
+    *((f"{where}._block", "sums[:] = 1", "what was summed before the first block is worth nothing")
+      for where in ("attention_of_few", "attention_bf16")),
     ("drivers._expander", "U32(4294901761)", "whole numbers have no bit there"),
     ("drivers._expander", "(33 // in_word", "33 // 4 is 32 // 4, and 33 // 8 is 32 // 8"),
     ("attention_bf16._pack_values", "U32(4294901761)", "a number of 16 bits that was shifted has no bit there"),

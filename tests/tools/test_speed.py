@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from minivl.kernels.jit import tiers
 from tools.bench import record
 from tools.bench.record import Result, machine
 from tools.bench.speed import __main__ as command
@@ -150,7 +151,7 @@ def test_a_result_is_compared_with_the_last_one_and_kept_when_the_machine_was_id
     monkeypatch.setattr(command, "kept", lambda name: record.kept(name, tmp_path))
     monkeypatch.setattr(command, "ROOT", tmp_path)
     facts = {**record.machine(), "others": 0.02}
-    asked = Namespace(base="b", output=None, quick=False, keep=True)
+    asked = Namespace(base="b", output=None, quick=False, keep=True, tier=None)
     for _ in range(2):
         command.told(ROUNDS, FULL, facts, asked)
     said = capsys.readouterr()
@@ -165,9 +166,27 @@ def test_a_side_that_fails_is_named_and_one_that_is_missing_is_left_out(monkeypa
     missing = sides.Side("x", None, ("no_such_package",))
     monkeypatch.setitem(command.SIDES, "x", missing)
     assert command.chosen(["x"]) == [] and "x: left out, not installed: no_such_package" in capsys.readouterr().err
-    asked = Namespace(threads=1, quick=True)
+    asked = Namespace(threads=1, quick=True, tier=None)
     assert command.turn("minivl-definition-bf16-float32", tmp_path / "none", asked, None) is None
     assert "minivl-definition-bf16-float32: ended with 1: " in capsys.readouterr().err
+
+
+def test_programs_are_held_to_the_instructions_of_a_tier(monkeypatch, capsys, tmp_path):
+    """Both sides of a ratio; what is built for one processor is left out; results lie under another name."""
+    asked, seen = Namespace(threads=1, quick=True, tier="avx2"), []
+
+    def run(words, **more):
+        seen.append(more["env"])
+        return subprocess.CompletedProcess(words, 0, "{}\n", "")
+    monkeypatch.setattr(command.subprocess, "run", run)
+    command.turn("transformers-float32-sdpa", tmp_path, asked, None)
+    assert {name: seen[0][name] for name in ("MINIVL_TIER", *command.BY)} == {
+        "MINIVL_TIER": "avx2", "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2", "OPENBLAS_CORETYPE": "Haswell"}
+    command.turn("transformers-float32-sdpa", tmp_path, Namespace(threads=1, quick=True, tier=None), None)
+    assert "MINIVL_TIER" not in seen[1]
+    assert not command.chosen(["llama.cpp-bf16"], "avx2") and "cannot be held to avx2" in capsys.readouterr().err
+    assert command.kind(asked) == "speed-avx2" and set(command.HELD) < set(tiers.TIERS)
 
 
 def test_every_mode_of_minivl_is_a_side_and_the_slow_ones_run_when_they_are_named():

@@ -1,7 +1,7 @@
 """minivl, transformers and llama.cpp at 3B widths, in turns. tools/bench/README.md tells how to read it.
 
-    python -m tools.bench.speed [--quick] [--only PATTERN ...] [--keep] [-o FOLDER]
-    python -m tools.bench.speed --table
+    python -m tools.bench.speed [--quick] [--only PATTERN ...] [--tier NAME] [--keep] [-o FOLDER]
+    python -m tools.bench.speed --table [--tier NAME]
 """
 
 from __future__ import annotations
@@ -27,6 +27,12 @@ from .workload import FULL, QUICK, Size
 
 BASE = "transformers-bfloat16-sdpa"
 OTHERS = 0.1                                   # share of the processors that others may have had
+# what holds the other programs to the instructions of a tier: PyTorch's own kernels, oneDNN, MKL, OpenBLAS; no
+# lower one than avx2, for MKL does not listen to that on every processor
+HELD = {"avx2": ("avx2", "AVX2", "AVX2", "Haswell"),
+        "avx512": ("avx512", "AVX512_CORE", "AVX512", "SkylakeX"),
+        "avx512-bf16": ("avx512", "AVX512_CORE_BF16", "AVX512", "Cooperlake")}
+BY = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "OPENBLAS_CORETYPE")
 
 
 def main() -> int:
@@ -34,9 +40,9 @@ def main() -> int:
     options = arguments()
     given = options.parse_args()
     if given.table:
-        return last_table()
+        return last_table(kind(given))
     size = QUICK if given.quick else FULL
-    sides = chosen(given.only)
+    sides = chosen(given.only, given.tier)
     if not sides:
         options.error(f"no side is named like {' or '.join(given.only)}; they are {', '.join(SIDES)}")
     load = load_average() or 0.0
@@ -49,7 +55,7 @@ def main() -> int:
     if given.keep and given.quick:
         options.error("--quick runs tiny sizes, whose times are not worth keeping: leave one of the two "
                       "out")
-    facts = {**machine(), "load_average": load, "threads_pinned": given.threads}
+    facts = {**machine(), "load_average": load, "threads_pinned": given.threads, "tier": given.tier or "its own"}
     before = processor_seconds()
     rounds = measured(sides, size, given)
     if not any(rounds):
@@ -72,6 +78,9 @@ def arguments() -> argparse.ArgumentParser:
     options.add_argument("--rounds", type=int, help="turns of every side (5; with --quick 2)")
     options.add_argument("--threads", type=int, default=os.cpu_count() or 1,
                          help="of every side, pinned")
+    options.add_argument("--tier", choices=HELD,
+                         help="hold all programs to the instructions of this tier, below the processor's own; "
+                         "llama.cpp, which is built for one processor, is left out")
     options.add_argument("--base", default=BASE, help="the side that ratios are formed to")
     options.add_argument("--folder", type=Path,
                          help="where the checkpoint is kept between runs (2 GB)")
@@ -84,9 +93,14 @@ def arguments() -> argparse.ArgumentParser:
     return options
 
 
-def last_table() -> int:
+def kind(given: argparse.Namespace) -> str:
+    """The name under which results are kept: those of different instructions are not compared."""
+    return f"speed-{given.tier}" if given.tier else "speed"
+
+
+def last_table(kind: str) -> int:
     """Print the ratios of the last kept result as Markdown; 1 where none is kept."""
-    results = kept("speed")
+    results = kept(kind)
     if not results:
         note("no result is kept: run it with --keep on an idle machine")
         return 1
@@ -94,9 +108,12 @@ def last_table() -> int:
     return 0
 
 
-def chosen(patterns: Sequence[str]) -> list[Side]:
-    """The sides that are named and installed; the others are told."""
+def chosen(patterns: Sequence[str], tier: str | None = None) -> list[Side]:
+    """The sides that are named, installed, and can be held to a tier; the others are told."""
     found = [side for side in SIDES.values() if any(fnmatchcase(side.name, one) for one in patterns)]
+    if tier and any("llama_cpp" in side.needs for side in found):
+        note(f"llama.cpp: left out, it is built for this processor and cannot be held to {tier}")
+        found = [side for side in found if "llama_cpp" not in side.needs]
     for side in found:
         if side.missing:
             note(f"{side.name}: left out, not installed: {', '.join(side.missing)}")
@@ -132,6 +149,8 @@ def turn(name: str, folder: Path, given: argparse.Namespace,
     count = str(given.threads)
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
                              "MINIVL_THREADS"), count)
+    if given.tier:
+        threads |= {"MINIVL_TIER": given.tier, **dict(zip(BY, HELD[given.tier], strict=True))}
     command = [sys.executable, "-m", "tools.bench.speed.worker", name, str(folder), "--threads", count]
     command += ["--quick"] * given.quick + (["--golden", str(golden)] if golden else [])
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, **threads}, capture_output=True,
@@ -151,7 +170,7 @@ def told(rounds: list[Round], size: Size, facts: dict[str, Any], given: argparse
     units = workload.rows(size)
     now = datetime.now(UTC)
     figures = report.figures(rounds, base, units)
-    result = Result("speed", now.isoformat(timespec="seconds"), commit(), facts, figures)
+    result = Result(kind(given), now.isoformat(timespec="seconds"), commit(), facts, figures)
     page = report.page(rounds, base, units, about(result), size.photo[0] * size.photo[1] / 1e6)
     print(page)
     if given.output:
@@ -159,13 +178,13 @@ def told(rounds: list[Round], size: Size, facts: dict[str, Any], given: argparse
         (given.output / "speed.md").write_text(page, encoding="utf-8")
         report.picture(rounds, base, units, given.output / "speed.png")
         note(f"written: {given.output / 'speed.md'}, {given.output / 'speed.png'}")
-    if not given.quick and (older := kept("speed")):
+    if not given.quick and (older := kept(kind(given))):
         print("\n".join(comparison(older[-1], result)))
     if facts["others"] is not None and facts["others"] > OTHERS:
         note(f"warning: other programs had {facts['others']:.0%} of the processors meanwhile"
              + ("; nothing is kept" if given.keep else ""))
     elif given.keep:
-        note(f"kept in {keep('speed', figures, facts=facts).relative_to(ROOT).as_posix()}")
+        note(f"kept in {keep(kind(given), figures, facts=facts).relative_to(ROOT).as_posix()}")
     return 0
 
 
