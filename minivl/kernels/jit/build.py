@@ -100,7 +100,8 @@ class Maker:
         """Many rows by weights of a format: the loops, the innermost product, how rows are packed."""
         inner, packing = self.inner_product(exact, format)
         if format in ("int8", "int4"):
-            return drivers.expanded_product(format, inner, self.compile), inner, packing
+            add_scaled = self.inner(products.add_scaled, 3)
+            return drivers.expanded_product(format, inner, add_scaled, self.compile), inner, packing
         return drivers.matrix_product(inner, self.compile), inner, packing
 
     def byte_product(self) -> tuple[Any, Any]:

@@ -104,14 +104,14 @@ def finish_row(sums: Any, at: int, scales: Any, bias: Any, out: Any, row: int, f
         put(out, row + n, total)
 
 
-def expanded_product(format: str, inner: Inner, compile: Compile) -> Any:
+def expanded_product(format: str, inner: Inner, add_scaled: Any, compile: Compile) -> Any:
     """The same for int8 and int4: some blocks of weights at a time become bfloat16 tiles, which hold
     their whole numbers exactly, and are multiplied as such. A scale comes after the sum that it is of:
-    all of k for int8, a group of 128 for int4."""
+    all of k for int8, a group of 128 for int4 (add_scaled: `products.add_scaled`)."""
     configure, release, rows = inner.configure, inner.release, inner.rows
     in_strip = (STRIP + rows - 1) // rows
     finish, grouped = compile(finish_row), format == "int4"
-    multiply = _expanded_group(format, inner, compile)
+    multiply = _expanded_group(format, inner, add_scaled, compile)
 
     def share(me: int, team: int, a: Any, tiles: Any, scales: Any, zeros: Any, bias: Any, out: Any,
               scratch: Any, room: Any, form: Any, height: int, width: int, steps: int) -> None:
@@ -135,12 +135,12 @@ def expanded_product(format: str, inner: Inner, compile: Compile) -> Any:
     return compile(share)
 
 
-def _expanded_group(format: str, inner: Inner, compile: Compile) -> Any:
+def _expanded_group(format: str, inner: Inner, add_scaled: Any, compile: Compile) -> Any:
     """Blocks of rows by a group of blocks of columns: some steps are expanded, then multiplied."""
     rows, in_step, grouped = inner.rows, IN_WORD[format] // 2, format == "int4"
     deepest = max(1, inner.deepest // in_step)                 # each is `in_step` bfloat16 steps
     multiply = _panel(inner, compile)
-    expand, add_scaled = _expander(format, deepest, compile), compile(_add_scaled)
+    expand = _expander(format, deepest, compile)
 
     def group(a: Any, a_step: int, tiles: Any, scales: Any, zeros: Any, sums: Any, buffer: Any,
               m0: int, m1: int, n0: int, n1: int, steps: int) -> None:
@@ -157,7 +157,7 @@ def _expanded_group(format: str, inner: Inner, compile: Compile) -> Any:
                     for k in range(depth):
                         multiply(a, a_at + k * a_step, buffer, b_at + k * in_step * PAIR, sums, 0,
                                  in_step, False)
-                        add_scaled(sums, at, rows, scales, (n * steps + k0 + k) * COLUMNS)
+                        add_scaled(sums, 0, scales, (n * steps + k0 + k) * COLUMNS, sums, at, 4 * LINE, rows)
     return compile(group)
 
 
@@ -167,13 +167,6 @@ def _pairs(m0: int, m1: int, n0: int, n1: int) -> Any:
     for m in range(m0, m1):
         for n in range(n0, n1):
             yield m, n
-
-
-def _add_scaled(sums: Any, at: int, rows: int, scales: Any, scale_at: int) -> None:
-    """The sums of one group, times its scales, onto the sums of all."""
-    for row in range(rows):
-        for c in range(COLUMNS):
-            sums[at + row * LINE + c] += sums[row * LINE + c] * scales[scale_at + c]
 
 
 def _expander(format: str, deepest: int, compile: Compile) -> Any:

@@ -122,6 +122,16 @@ def widened(format: str, rows: int, vectors: int, resume: bool) -> Any:
     return product
 
 
+def add_scaled(m: Any, sums: Any, scales: Any, total: Any, width: Any, rows: Any) -> None:
+    """The sums of one group of k, times the scales of its 32 columns, onto the sums of all: `rows` rows,
+    `width` bytes apart in both."""
+    for r in m.loop(rows):
+        for column in range(0, COLUMNS, m.lanes):
+            place = r * width + 4 * column
+            added = m.multiply_add(m.load(sums + place), m.load(scales + 4 * column), m.load(total + place))
+            m.store(total + place, added)
+
+
 def matrix_vector(format: str, rows: int, vectors: int, pairs: bool) -> Any:
     """At most four rows: weights come from memory once and are widened on the way; or meet rows of bfloat16
     (pairs) by VDPBF16PS, which takes fewer instructions: so more of what was asked for is on its way at a
