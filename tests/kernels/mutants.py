@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from minivl.checkpoint import layout
-from minivl.kernels import definition, jit
+from minivl.kernels import definition, jit, stored
 from minivl.kernels.jit import build, decoding, int8
 
 from .compiled import Quick, assert_exact_enough, drawn, drawn_layer, guarded, meant, running, steps_of
@@ -207,10 +207,12 @@ def attention_of_few():
     q, k, v = (rng.normal(size=shape).astype(np.float32).astype("bfloat16") for shape in shapes)
     k[70:] *= 3                                # the largest score is not in the first block
     segments = np.array([[0, 1, 0, 149], [1, 4, 30, 45], [4, 5, 60, 61]])
-    with running("avx512-bf16", True, kind=Quick):
-        made = jit.attend(q, k, v, segments, True)
-    wanted = definition.attend.definition(*(x.astype(np.float64) for x in (q, k, v)), segments, True)
-    np.testing.assert_allclose(made.astype(np.float64), wanted, rtol=2e-2, atol=2e-2)
+    for rows in ((k, v), (stored.in_bytes(k), stored.in_bytes(v))):
+        with running("avx512-bf16", True, kind=Quick):
+            made = jit.attend(q, *rows, segments, True)
+        numbers = (np.asarray(x).astype(np.float64) for x in rows)
+        wanted = definition.attend.definition(q.astype(np.float64), *numbers, segments, True)
+        np.testing.assert_allclose(made.astype(np.float64), wanted, rtol=2e-2, atol=2e-2)
 
 
 def bytes_product(height, n, k, threads=1):

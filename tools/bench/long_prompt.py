@@ -45,7 +45,8 @@ def measured(folder: Path, tokens: int, precision: str) -> dict[str, float]:
     ids = drawn(vlm.config, tokens)
 
     def answer(some: list[int]) -> None:
-        vlm.generate(Inputs.from_ids(some, vlm.config), 1, stop_ids=(), repetition_penalty=1.0)
+        vlm.generate(Inputs.from_ids(some, vlm.config), 1, stop_ids=(), repetition_penalty=1.0,
+                     context=tokens + 1)
     answer(ids[:600])                                          # compiled, and threads are there
     before, memory = anonymous_bytes(), AnonymousPeak()
     memory.start()

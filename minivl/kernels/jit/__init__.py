@@ -178,17 +178,20 @@ def attend(q: Array, k: Array, v: Array, segments: Array, causal: bool) -> Array
     heads, kv_heads, e = q.shape[1], k.shape[1], q.shape[2]
     most = int((segments[:, 1] - segments[:, 0]).max(initial=0)) * heads // kv_heads
     few, pairs, tier = most <= maker().tier.lanes, in_pairs(q, k, v), maker().tier
+    in_bytes = isinstance(k, ByteRows)
     lanes = (1 if few else tier.vectors) * tier.lanes          # a token that is decoded fills one at most
     if heads // kv_heads > lanes:
         return defined("attend")(q, k, v, segments, causal)
-    if pairs and not few:                      # a token sees every key once: packing takes longer than it saves
+    if pairs and not few and not in_bytes:     # a token sees every key once: packing takes longer than it saves
         return attend_in_pairs(q, k, v, segments, causal)
     out = np.zeros(q.shape, q.dtype)
     blocks = blocks_of(segments, lanes // (heads // kv_heads))
     if len(blocks) and e:
-        made = function("attention_of_few", not pairs) if few else function("attention", tier.vectors)
+        made = function("attention_of_few", not pairs, in_bytes) if few else function("attention", tier.vectors)
         seen = int(((blocks[:, 3] - blocks[:, 2]) * blocks[:, 1]).sum())
-        team().run(made, flat(by_channels(q, k)), *as_stored(k), *as_stored(v), flat(out), blocks, heads,
+        asked = by_channels(q, k)
+        asked = asked.astype(q.dtype, copy=False) if few and pairs else asked
+        team().run(made, flat(asked), *as_stored(k), *as_stored(v), flat(out), blocks, heads,
                    kv_heads, e, bool(causal), work=4 * seen * heads * e)
     return out
 
@@ -208,10 +211,11 @@ def as_stored(rows: Any) -> tuple[Array, Array]:
     return flat(rows), np.empty(0, np.float32)
 
 
-def in_pairs(q: Array, k: Array, v: Array) -> bool:
-    """Whether attention runs by products of bfloat16."""
-    e = q.shape[2]
-    return bool(maker().tier.pair_rows) and e % 2 == 0 and e > 0 and q.dtype == k.dtype == v.dtype == BFLOAT16
+def in_pairs(q: Array, k: Any, v: Any) -> bool:
+    """Whether attention runs by products of bfloat16. Bytes become such, for a token that is decoded."""
+    bytes_, e = isinstance(k, ByteRows) and isinstance(v, ByteRows), q.shape[2]
+    fits = bool(maker().tier.pair_rows) and e % 2 == 0 and e > 0 and q.dtype == BFLOAT16
+    return fits and (bytes_ or k.dtype == v.dtype == BFLOAT16)
 
 
 def attend_in_pairs(q: Array, k: Array, v: Array, segments: Array, causal: bool) -> Array:

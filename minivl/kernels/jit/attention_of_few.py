@@ -6,6 +6,9 @@ packed beforehand:
     3. values of a block, two rows side by side                  into this thread's memory
     4. sums    (lane, e)     += weights (key, lane)^T . v (key, e)
 
+Keys and values that are kept as bytes become bfloat16 a block at a time, keys as whole numbers, whose scale
+comes after the score, values times their scale.
+
 Lanes are queries until the weights are there; then vectors go along the width of a head, which fills them
 however few queries share a key.
 
@@ -21,7 +24,7 @@ import numpy as np
 
 from .attention import KEYS
 from .attention_bf16 import take_pairs, weigh_in_pairs
-from .numbers import F32, LOG2_E, U32, put
+from .numbers import F32, LOG2_E, U16, U32, nearest, put
 
 Compile = Callable[[Any], Any]
 LINE = 32                                      # numbers of bfloat16 in a line of the cache; sums have whole ones
@@ -38,54 +41,90 @@ class Inner(NamedTuple):
     sums: Any
 
 
-def attention_of_few(inner: Inner, lanes: int, compile: Compile) -> Any:
-    """This thread's share of all blocks, called as `attention.attention` is, with rows of bfloat16."""
-    block = _block(inner, lanes, compile)
+def attention_of_few(inner: Inner, in_bytes: bool, lanes: int, compile: Compile) -> Any:
+    """This thread's share of all blocks, called as `attention.attention` is, with queries of bfloat16, and keys
+    and values of bfloat16 or as bytes with scales."""
+    block, size = _block(inner, in_bytes, lanes, compile), KEYS if in_bytes else 0
 
     def share(me: int, team: int, q: Any, k: Any, k_scales: Any, v: Any, v_scales: Any, out: Any,
               blocks: Any, heads: int, kv_heads: int, e: int, causal: bool) -> None:
-        """q, out (s, heads, e), k, v (r, kv_heads, e): bits, flat; scales: none; blocks (b, 6): first query,
-        how many, first key, end of keys, last key that the first query sees, and one that is not used"""
+        """q, out (s, heads, e), k, v (r, kv_heads, e): bits or bytes, flat; scales (r, kv_heads) of bytes;
+        blocks (b, 6): first query, how many, first key, end of keys, last key that the first query sees, and
+        one that is not used"""
         wide = (e + LINE - 1) // LINE * LINE
         memory = (np.zeros(e // 2 * lanes, U32), np.empty(KEYS * lanes, F32),
                   np.zeros(KEYS // 2 * lanes, U32), np.empty(lanes * wide, F32),
                   np.empty(lanes, np.int64), np.empty(lanes, F32), np.empty(lanes, F32),
-                  np.empty(lanes, F32), np.zeros(KEYS // 2 * wide, U32))
-        pairs_of_q, pairs_of_k = q.view(U32), k.view(U32)
+                  np.empty(lanes, F32), np.zeros(KEYS // 2 * wide, U32),
+                  np.empty(size * e, U16), np.empty(size * e, U16))
         for task in range(me, len(blocks) * kv_heads, team):
             first, count, k0, k1, last, _ = blocks[task % len(blocks)]
-            block(pairs_of_q, pairs_of_k, v, out, memory, first, count, k0, k1, last,
+            block(q.view(U32), k, k_scales, v, v_scales, out, memory, first, count, k0, k1, last,
                   task // len(blocks), heads, kv_heads, e, wide, causal)
     return compile(share)
 
 
-def _block(inner: Inner, lanes: int, compile: Compile) -> Any:
+def _block(inner: Inner, in_bytes: bool, lanes: int, compile: Compile) -> Any:
     """The steps, for one block of queries and all keys that it sees."""
     weigh, take = weigh_in_pairs(lanes, compile), take_pairs(lanes, compile)
     scores_of, add = _scores(inner, lanes, compile), _add(inner, lanes, compile)
+    numbers, scale_rows = _of_bytes(lanes, compile) if in_bytes else _as_they_are(compile)
 
-    def block(q: Any, k: Any, v: Any, out: Any, memory: Any, first: int, count: int, k0: int, k1: int,
-              last: int, head: int, heads: int, kv_heads: int, e: int, wide: int, causal: bool) -> None:
+    def block(q: Any, k: Any, k_scales: Any, v: Any, v_scales: Any, out: Any, memory: Any, first: int,
+              count: int, k0: int, k1: int, last: int, head: int, heads: int, kv_heads: int, e: int,
+              wide: int, causal: bool) -> None:
         """`count` queries from row `first`, the first of which sees keys up to `last` when causal"""
         group, scale = heads // kv_heads, F32(F32(e ** -0.5) * LOG2_E)         # weights are powers of 2
-        query, score, weight, sums, seen, largest, total, shrink, values = memory
+        query, score, weight, sums, seen, largest, total, shrink, values, some_k, some_v = memory
         take(q, first, count, head, group, heads, e // 2, query)
         for lane in range(lanes):
             seen[lane] = last + min(lane // group, count - 1)
             largest[lane], total[lane] = -np.inf, 0
         sums[:] = 0
-        end, line = min(k1, last + count) if causal else k1, kv_heads * e
+        end = min(k1, last + count) if causal else k1
         for key in range(k0, end, KEYS):
-            here, at = min(KEYS, end - key), (key * kv_heads + head) * e
-            scores_of(k, at // 2, line // 2, query, score, here, e // 2)
+            here, row = min(KEYS, end - key), key * kv_heads + head
+            keys, rows, at, line = numbers(k, v, v_scales, some_k, some_v, row, here, kv_heads, e)
+            scores_of(keys, at // 2, line // 2, query, score, here, e // 2)
+            scale_rows(score, k_scales, row, here, kv_heads)
             weigh(score, here, seen, key, causal, scale, largest, total, shrink, weight)
-            add(v, at, line, weight, shrink, sums, values, here, count * group, e, wide)
+            add(rows, at, line, weight, shrink, sums, values, here, count * group, e, wide)
         for lane in range(count * group):
             at = ((first + lane // group) * heads + head * group + lane % group) * e
             part = F32(1) / total[lane]
             for i in range(e):
                 put(out, at + i, sums[uintp(lane * wide + i)] * part)
     return compile(block)
+
+
+def _as_they_are(compile: Compile) -> tuple[Any, Any]:
+    """A block of keys, in words, and of values, where the cache has them: both arrays, where the block begins
+    and how many numbers a row is from the next. And what scores are still to be multiplied by: nothing."""
+    def numbers(k: Any, v: Any, v_scales: Any, some_k: Any, some_v: Any, row: int, count: int, heads: int,
+                e: int) -> Any:
+        return k.view(U32), v, row * e, heads * e
+
+    def scale_rows(score: Any, scales: Any, row: int, count: int, heads: int) -> None:
+        pass
+    return compile(numbers), compile(scale_rows)
+
+
+def _of_bytes(lanes: int, compile: Compile) -> tuple[Any, Any]:
+    """The same of a cache in bytes, by way of this thread's memory: a whole number up to 127 is a bfloat16."""
+    def numbers(k: Any, v: Any, v_scales: Any, some_k: Any, some_v: Any, row: int, count: int, heads: int,
+                e: int) -> Any:
+        for r in range(count):
+            at, to, scale = (row + r * heads) * e, r * e, v_scales[row + r * heads]
+            for i in range(e):
+                some_k[uintp(to + i)] = U16(U32(F32(k[uintp(at + i)]).view(U32) >> U32(16)))
+                some_v[uintp(to + i)] = nearest(F32(F32(v[uintp(at + i)]) * scale))
+        return some_k.view(U32), some_v, 0, e
+
+    def scale_rows(score: Any, scales: Any, row: int, count: int, heads: int) -> None:
+        for r in range(count):
+            for lane in range(lanes):
+                put(score, r * lanes + lane, score[uintp(r * lanes + lane)] * scales[row + r * heads])
+    return compile(numbers), compile(scale_rows)
 
 
 def _scores(inner: Inner, lanes: int, compile: Compile) -> Any:

@@ -144,14 +144,14 @@ class Maker:
         lanes = vectors * self.tier.lanes
         return attend.attention(attend.Strided(rows, *forms), lanes, self.compile)
 
-    def attention_of_few(self, exact: bool) -> Any:
+    def attention_of_few(self, exact: bool, in_bytes: bool = False) -> Any:
         """A token that is decoded, over keys and values as the cache has them."""
         tier = self.tier
         if exact or not tier.pair_rows:
             return self.made("attention", 1)
         kinds = ((16, 1, False), (1, 1, False), (attention_of_few.TOKENS, attention_of_few.LINE // tier.lanes, True))
         inner = attention_of_few.Inner(16, *(self.inner(products.strided_pairs(*kind), 3) for kind in kinds))
-        return attention_of_few.attention_of_few(inner, tier.lanes, self.compile)
+        return attention_of_few.attention_of_few(inner, in_bytes, tier.lanes, self.compile)
 
     def attention_bf16(self) -> tuple[Any, Any, int]:
         """Keys and values packed, blocks of queries, and how many lanes those have."""
