@@ -65,6 +65,8 @@ EQUIVALENT = [
     *(("attention_of_few._scores", f"one(k, at + r * down, query, 0, score, r * lanes, 4, {what}",
        "one row, and the way to the next") for what in ("4 + down", "5 * down")),
     ("attention_of_few._add", "if shrink[lane] != 2", "times 1"),
+    ("attention_of_few.attention_of_few", "KEYS if in_bytes else 1", "a number of room more"),
+    ("attention_of_few._block", "some_v, some_k, row", "room of the same size, the other way round"),
     ("attention_bf16._block", "if shrink.min() != 2", "times 1"),
     *((f"{where}._block", "sums[:] = 1", "what was summed before the first block is worth nothing")
       for where in ("attention_of_few", "attention_bf16")),
