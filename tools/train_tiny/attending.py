@@ -42,6 +42,7 @@ from minivl.kernels.jit.tiers import chosen
 from .loops import Compile, compiler, flat
 
 ROWS = 8                                       # of a product; keys are padded to as many
+BESIDE = 8                                     # rows of scores at a time, of each lane
 VECTORS = 3                                    # of the width of a head at once
 NOWHERE = 1 << 30                              # the first own token of a query that has none
 Side = tuple[torch.Tensor, torch.Tensor]
@@ -91,10 +92,12 @@ def _multiplying(lanes: int, columns: int, more: bool) -> Any:
     return made.compile(multiply)
 
 
-def _taking(compile: Compile) -> Any:
+def _taking(e: int, compile: Compile) -> Any:
     """One head of a row with its bias, rotated by the row's angles, times `scale`."""
+    half = e // 2
+
     def take(x: Any, at: int, bias: Any, first: int, cos: Any, sin: Any, angle: int, scale: Any,
-             out: Any, to: int, half: int) -> None:
+             out: Any, to: int) -> None:
         for i in range(half):
             a = get(x, at + i) + get(bias, first + i)
             b = get(x, at + half + i) + get(bias, first + half + i)
@@ -104,10 +107,12 @@ def _taking(compile: Compile) -> Any:
     return compile(take)
 
 
-def _giving(compile: Compile) -> Any:
+def _giving(e: int, compile: Compile) -> Any:
     """The gradient of `_taking`: written where the head was read, and added to that of the bias."""
+    half = e // 2
+
     def give(x: Any, at: int, cos: Any, sin: Any, angle: int, scale: Any, out: Any, to: int, sums: Any,
-             first: int, half: int) -> None:
+             first: int) -> None:
         for i in range(half):
             a, b = get(x, at + i) * scale, get(x, at + half + i) * scale
             c, s = get(cos, angle + i), get(sin, angle + i)
@@ -119,18 +124,17 @@ def _giving(compile: Compile) -> Any:
     return compile(give)
 
 
-def _keys(compile: Compile) -> Any:
+def _keys(e: int, compile: Compile) -> Any:
     """One head of keys and values of some tokens, and zeros behind them up to whole ROWS."""
-    take = _taking(compile)
+    take = _taking(e, compile)
 
     def gather(kv: Any, bias: Any, cos: Any, sin: Any, form: Any, first: int, count: int, head: int,
                k: Any, v: Any, to: int) -> None:
         """tokens first:first + count -> k, v from row `to` on"""
-        e, key, value = form.e, form.k_first + head * form.e, form.v_first + head * form.e
+        key, value = form.k_first + head * e, form.v_first + head * e
         for row in range(count):
             at = (first + row) * form.kv_line
-            take(kv, at + key, bias, key, cos, sin, (first + row) * (e // 2), ONE, k, (to + row) * e,
-                 e // 2)
+            take(kv, at + key, bias, key, cos, sin, (first + row) * (e // 2), ONE, k, (to + row) * e)
             for i in range(e):
                 put(v, (to + row) * e + i, get(kv, at + value + i) + get(bias, value + i))
         end = (to + count) * e
@@ -139,18 +143,17 @@ def _keys(compile: Compile) -> Any:
     return compile(gather)
 
 
-def _giving_keys(compile: Compile) -> Any:
+def _giving_keys(e: int, compile: Compile) -> Any:
     """The gradient of `_keys`."""
-    give = _giving(compile)
+    give = _giving(e, compile)
 
     def scatter(dk: Any, dv: Any, at: int, cos: Any, sin: Any, form: Any, first: int, count: int,
                 head: int, out: Any, sums: Any) -> None:
         """dk, dv from row `at` on -> out at tokens first:first + count"""
-        e, key, value = form.e, form.k_first + head * form.e, form.v_first + head * form.e
+        key, value = form.k_first + head * e, form.v_first + head * e
         for row in range(count):
             to = (first + row) * form.kv_line
-            give(dk, (at + row) * e, cos, sin, (first + row) * (e // 2), LN_2, out, to + key, sums, key,
-                 e // 2)
+            give(dk, (at + row) * e, cos, sin, (first + row) * (e // 2), LN_2, out, to + key, sums, key)
             for i in range(e):
                 given = get(dv, (at + row) * e + i)
                 put(out, to + value + i, given)
@@ -158,51 +161,51 @@ def _giving_keys(compile: Compile) -> Any:
     return compile(scatter)
 
 
-def _turning(lanes: int, compile: Compile) -> Any:
+def _turning(lanes: int, e: int, compile: Compile) -> Any:
     """Rows (lane, e) turned around: (e, lane)."""
-    def turn(rows: Any, out: Any, e: int) -> None:
+    def turn(rows: Any, out: Any) -> None:
         for lane in range(lanes):
             for i in range(e):
                 put(out, i * lanes + lane, get(rows, lane * e + i))
     return compile(turn)
 
 
-def _queries(lanes: int, compile: Compile) -> Any:
+def _queries(lanes: int, e: int, compile: Compile) -> Any:
     """Queries of a block, all heads of a group: rows (lane, e), and turned around."""
-    take, turn = _taking(compile), _turning(lanes, compile)
+    take, turn = _taking(e, compile), _turning(lanes, e, compile)
 
     def gather(q: Any, bias: Any, cos: Any, sin: Any, plan: Any, form: Any, first: int, count: int,
                head: int, rows: Any, turned: Any) -> None:
-        e, group = form.e, form.heads // form.kv_heads
+        group = form.heads // form.kv_heads
         rows[count * group * e:lanes * e] = 0
         scale = F32(F32(e ** -0.5) * LOG2_E)
         for lane in range(count * group):
             query, channel = first + lane // group, (head * group + lane % group) * e
             take(q, query * form.q_line + channel, bias, channel, cos, sin, plan[query, 0] * (e // 2),
-                 scale, rows, lane * e, e // 2)
-        turn(rows, turned, e)
+                 scale, rows, lane * e)
+        turn(rows, turned)
     return compile(gather)
 
 
-def _giving_queries(compile: Compile) -> Any:
+def _giving_queries(e: int, compile: Compile) -> Any:
     """The gradient of `_queries`."""
-    give = _giving(compile)
+    give = _giving(e, compile)
 
     def scatter(rows: Any, cos: Any, sin: Any, plan: Any, form: Any, first: int, count: int, head: int,
                 out: Any, sums: Any) -> None:
-        e, group, scale = form.e, form.heads // form.kv_heads, F32(form.e ** -0.5)
+        group, scale = form.heads // form.kv_heads, F32(e ** -0.5)
         for lane in range(count * group):
             query, channel = first + lane // group, (head * group + lane % group) * e
             give(rows, lane * e, cos, sin, plan[query, 0] * (e // 2), scale, out,
-                 query * form.q_line + channel, sums, channel, e // 2)
+                 query * form.q_line + channel, sums, channel)
     return compile(scatter)
 
 
-def _answering(compile: Compile) -> Any:
+def _answering(e: int, compile: Compile) -> Any:
     """What a block gives: sums over totals, and the logarithm of each total."""
     def answer(rows: Any, largest: Any, total: Any, form: Any, first: int, count: int, head: int,
                out: Any, logs: Any) -> None:
-        e, group = form.e, form.heads // form.kv_heads
+        group = form.heads // form.kv_heads
         for lane in range(count * group):
             at = (first + lane // group) * form.heads + head * group + lane % group
             logs[at] = largest[lane] + math.log2(total[lane])
@@ -211,20 +214,20 @@ def _answering(compile: Compile) -> Any:
     return compile(answer)
 
 
-def _hearing(lanes: int, compile: Compile) -> Any:
+def _hearing(lanes: int, e: int, compile: Compile) -> Any:
     """The gradient of what a block gave, rows (lane, e) and turned around, and its logarithms."""
-    turn = _turning(lanes, compile)
+    turn = _turning(lanes, e, compile)
 
     def hear(d_out: Any, logs: Any, form: Any, first: int, count: int, head: int, rows: Any,
              turned: Any, log: Any) -> None:
-        e, group = form.e, form.heads // form.kv_heads
+        group = form.heads // form.kv_heads
         rows[count * group * e:] = 0
         for lane in range(count * group):
             at = (first + lane // group) * form.heads + head * group + lane % group
             log[lane] = logs[at]
             for i in range(e):
                 put(rows, lane * e + i, get(d_out, at * e + i))
-        turn(rows, turned, e)
+        turn(rows, turned)
     return compile(hear)
 
 
@@ -247,12 +250,12 @@ def _looking(lanes: int, compile: Compile) -> Any:
     return compile(look)
 
 
-def _products_of_both(lanes: int, compile: Compile) -> Any:
+def _products_of_both(lanes: int, e: int, compile: Compile) -> Any:
     """rows (key, e) . turned (e, lane) -> out (key, lane), for both ranges of keys one after the other,
     each from a whole number of ROWS on; gives how many rows there are."""
     multiply = _multiplying(lanes, lanes, False)
 
-    def fill(rows: Any, turned: Any, ranges: Any, e: int, out: Any) -> int:
+    def fill(rows: Any, turned: Any, ranges: Any, out: Any) -> int:
         _, before, begin, end = ranges
         first, own = whole(before), whole(end - begin)
         multiply(rows, 0, 1, e, turned, 0, out, 0, first, e)
@@ -268,9 +271,9 @@ def whole(count: int) -> int:
     return (count + ROWS - 1) // ROWS * ROWS
 
 
-def _scores(lanes: int, compile: Compile) -> Any:
+def _scores(lanes: int, e: int, compile: Compile) -> Any:
     """Step 1: scores of a block, -infinity where a lane does not see a key; gives how many rows."""
-    fill = _products_of_both(lanes, compile)
+    fill = _products_of_both(lanes, e, compile)
 
     def hide(score: Any, seen: Any, row: int, key: int, stop: int, end: int) -> None:
         """rows from `row` on, which are keys key:stop; those from `end` on are padding"""
@@ -282,9 +285,9 @@ def _scores(lanes: int, compile: Compile) -> Any:
                 put(score, at + lane, get(score, at + lane) if there & (here < end) else F32(-np.inf))
     hide = compile(hide)
 
-    def make(k: Any, turned: Any, seen: Any, ranges: Any, e: int, score: Any) -> int:
+    def make(k: Any, turned: Any, seen: Any, ranges: Any, score: Any) -> int:
         least, before, begin, end = ranges
-        rows, first = fill(k, turned, ranges, e, score), whole(before)
+        rows, first = fill(k, turned, ranges, score), whole(before)
         hide(score, seen, least, least, first, before)
         hide(score, seen, first, begin, begin + rows - first, end)
         return rows
@@ -317,18 +320,25 @@ def _adding(lanes: int, e: int, compile: Compile) -> Any:
 
 
 def _weighing(lanes: int, compile: Compile) -> Any:
-    """Scores into weights, in place: powers of two of how far they are below each lane's largest."""
+    """Scores into weights, in place: powers of two of how far they are below each lane's largest. Rows are
+    taken BESIDE at a time, so that a lane's sum stays in a register for as long."""
     def weigh(score: Any, rows: int, largest: Any, total: Any) -> None:
         largest[:] = -np.inf
         total[:] = 0
-        for row in range(rows):
+        for row in range(0, rows, BESIDE):
             for lane in range(lanes):
-                put(largest, lane, max(get(largest, lane), get(score, row * lanes + lane)))
-        for row in range(rows):
+                most = get(largest, lane)
+                for i in range(BESIDE):
+                    most = max(most, get(score, (row + i) * lanes + lane))
+                put(largest, lane, most)
+        for row in range(0, rows, BESIDE):
             for lane in range(lanes):
-                weight = power_of_two(F32(get(score, row * lanes + lane) - get(largest, lane)))
-                put(score, row * lanes + lane, weight)
-                put(total, lane, get(total, lane) + weight)
+                most, sum_here = get(largest, lane), get(total, lane)
+                for i in range(BESIDE):
+                    weight = power_of_two(F32(get(score, (row + i) * lanes + lane) - most))
+                    put(score, (row + i) * lanes + lane, weight)
+                    sum_here += weight
+                put(total, lane, sum_here)
     return compile(weigh)
 
 
@@ -336,12 +346,15 @@ def _sloping(lanes: int, compile: Compile) -> Any:
     """Step 3: scores into shares, and `given` into ds, in place."""
     def slope(score: Any, given: Any, rows: int, logs: Any, along: Any) -> None:
         along[:] = 0
-        for row in range(rows):
+        for row in range(0, rows, BESIDE):
             for lane in range(lanes):
-                at = row * lanes + lane
-                share = power_of_two(F32(get(score, at) - get(logs, lane)))
-                put(score, at, share)
-                put(along, lane, get(along, lane) + share * get(given, at))
+                log, sum_here = get(logs, lane), get(along, lane)
+                for i in range(BESIDE):
+                    at = (row + i) * lanes + lane
+                    share = power_of_two(F32(get(score, at) - log))
+                    put(score, at, share)
+                    sum_here += share * get(given, at)
+                put(along, lane, sum_here)
         for row in range(rows):
             for lane in range(lanes):
                 at = row * lanes + lane
@@ -353,9 +366,9 @@ def _sloping(lanes: int, compile: Compile) -> Any:
 
 def forward(lanes: int, e: int, compile: Compile) -> Any:
     """Attention of all segments, one head of keys after the other."""
-    keys, queries, look = _keys(compile), _queries(lanes, compile), _looking(lanes, compile)
-    scores, weigh, mix = _scores(lanes, compile), _weighing(lanes, compile), _mixing(lanes, e, compile)
-    answer = _answering(compile)
+    keys, queries, look = _keys(e, compile), _queries(lanes, e, compile), _looking(lanes, compile)
+    scores, weigh, mix = _scores(lanes, e, compile), _weighing(lanes, compile), _mixing(lanes, e, compile)
+    answer = _answering(e, compile)
 
     def run(q: Any, q_bias: Any, kv: Any, kv_bias: Any, cos: Any, sin: Any, segments: Any, plan: Any,
             shared: int, form: Any, most: int, out: Any, logs: Any) -> None:
@@ -377,7 +390,7 @@ def forward(lanes: int, e: int, compile: Compile) -> Any:
                     count = min(lanes // group, last - block)
                     queries(q, q_bias, cos, sin, plan, form, block, count, head, rows, turned)
                     ranges = look(plan, block, count, group, back, seen)
-                    weigh(score, scores(k, turned, seen, ranges, e, score), largest, total)
+                    weigh(score, scores(k, turned, seen, ranges, score), largest, total)
                     mix(score, v, ranges, rows)
                     answer(rows, largest, total, form, block, count, head, out, logs)
     return compile(run)
@@ -385,11 +398,11 @@ def forward(lanes: int, e: int, compile: Compile) -> Any:
 
 def backward(lanes: int, e: int, compile: Compile) -> Any:
     """The gradients of all that `forward` read but the angles."""
-    keys, queries, look = _keys(compile), _queries(lanes, compile), _looking(lanes, compile)
-    scores, slope = _scores(lanes, compile), _sloping(lanes, compile)
-    fill = _products_of_both(lanes, compile)
-    mix, add, hear = _mixing(lanes, e, compile), _adding(lanes, e, compile), _hearing(lanes, compile)
-    give_queries, give_keys = _giving_queries(compile), _giving_keys(compile)
+    keys, queries, look = _keys(e, compile), _queries(lanes, e, compile), _looking(lanes, compile)
+    scores, slope = _scores(lanes, e, compile), _sloping(lanes, compile)
+    fill = _products_of_both(lanes, e, compile)
+    mix, add, hear = _mixing(lanes, e, compile), _adding(lanes, e, compile), _hearing(lanes, e, compile)
+    give_queries, give_keys = _giving_queries(e, compile), _giving_keys(e, compile)
 
     def run(q: Any, q_bias: Any, kv: Any, kv_bias: Any, cos: Any, sin: Any, segments: Any, plan: Any,
             shared: int, form: Any, most: int, d_out: Any, logs: Any, d_q: Any, q_sums: Any, d_kv: Any,
@@ -414,9 +427,9 @@ def backward(lanes: int, e: int, compile: Compile) -> Any:
                     count = min(lanes // group, last - block)
                     ranges = look(plan, block, count, group, back, seen)
                     hear(d_out, logs, form, block, count, head, d_rows, d_turned, log)
-                    fill(v, d_turned, ranges, e, given)
+                    fill(v, d_turned, ranges, given)
                     queries(q, q_bias, cos, sin, plan, form, block, count, head, rows, turned)
-                    slope(score, given, scores(k, turned, seen, ranges, e, score), log, along)
+                    slope(score, given, scores(k, turned, seen, ranges, score), log, along)
                     add(score, d_rows, ranges, dv)
                     add(given, rows, ranges, dk)
                     mix(given, k, ranges, rows)
