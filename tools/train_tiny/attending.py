@@ -42,7 +42,6 @@ from minivl.kernels.jit.tiers import chosen
 from .loops import Compile, compiler, flat
 
 ROWS = 8                                       # of a product; keys are padded to as many
-BESIDE = 8                                     # rows of scores at a time, of each lane
 VECTORS = 3                                    # of the width of a head at once
 NOWHERE = 1 << 30                              # the first own token of a query that has none
 Side = tuple[torch.Tensor, torch.Tensor]
@@ -320,25 +319,18 @@ def _adding(lanes: int, e: int, compile: Compile) -> Any:
 
 
 def _weighing(lanes: int, compile: Compile) -> Any:
-    """Scores into weights, in place: powers of two of how far they are below each lane's largest. Rows are
-    taken BESIDE at a time, so that a lane's sum stays in a register for as long."""
+    """Scores into weights, in place: powers of two of how far they are below each lane's largest."""
     def weigh(score: Any, rows: int, largest: Any, total: Any) -> None:
         largest[:] = -np.inf
         total[:] = 0
-        for row in range(0, rows, BESIDE):
+        for row in range(rows):
             for lane in range(lanes):
-                most = get(largest, lane)
-                for i in range(BESIDE):
-                    most = max(most, get(score, (row + i) * lanes + lane))
-                put(largest, lane, most)
-        for row in range(0, rows, BESIDE):
+                put(largest, lane, max(get(largest, lane), get(score, row * lanes + lane)))
+        for row in range(rows):
             for lane in range(lanes):
-                most, sum_here = get(largest, lane), get(total, lane)
-                for i in range(BESIDE):
-                    weight = power_of_two(F32(get(score, (row + i) * lanes + lane) - most))
-                    put(score, (row + i) * lanes + lane, weight)
-                    sum_here += weight
-                put(total, lane, sum_here)
+                weight = power_of_two(F32(get(score, row * lanes + lane) - get(largest, lane)))
+                put(score, row * lanes + lane, weight)
+                put(total, lane, get(total, lane) + weight)
     return compile(weigh)
 
 
@@ -346,15 +338,14 @@ def _sloping(lanes: int, compile: Compile) -> Any:
     """Step 3: scores into shares, and `given` into ds, in place."""
     def slope(score: Any, given: Any, rows: int, logs: Any, along: Any) -> None:
         along[:] = 0
-        for row in range(0, rows, BESIDE):
+        for row in range(rows):
             for lane in range(lanes):
-                log, sum_here = get(logs, lane), get(along, lane)
-                for i in range(BESIDE):
-                    at = (row + i) * lanes + lane
-                    share = power_of_two(F32(get(score, at) - log))
-                    put(score, at, share)
-                    sum_here += share * get(given, at)
-                put(along, lane, sum_here)
+                at = row * lanes + lane
+                put(score, at, power_of_two(F32(get(score, at) - get(logs, lane))))
+        for row in range(rows):
+            for lane in range(lanes):
+                at = row * lanes + lane
+                put(along, lane, get(along, lane) + get(score, at) * get(given, at))
         for row in range(rows):
             for lane in range(lanes):
                 at = row * lanes + lane

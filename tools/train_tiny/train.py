@@ -82,6 +82,7 @@ def halves(phase: Phase, number: int, steps: list[tuple[int, list[Row]]], first:
 
 def feed(queues: list[Any], phase: Phase, seed: int, steps: int, batch: int, first: int, stop: int) -> None:
     """The process that draws: from step `first` up to `stop`, a half batch for each worker."""
+    _end_with_parent()
     os.nice(1)
     torch.set_num_threads(1)
     packer, each = Packer(load_tokenizer(), phase.time_axis), POOL * phase.again
@@ -94,6 +95,7 @@ def feed(queues: list[Any], phase: Phase, seed: int, steps: int, batch: int, fir
 
 def feed_whole(queue: Any, phase: Phase, seed: int, steps: int, batch: int, numbers: range) -> None:
     """A process that draws for another device: the pools of these numbers, whole batches in the plain layout."""
+    _end_with_parent()
     torch.set_num_threads(1)
     packer, each = Packer(load_tokenizer(), phase.time_axis), POOL * phase.again
     for number in numbers:
@@ -302,7 +304,7 @@ def worker(run: Run, index: int, stop: int, queue: Any, barrier: Any, teller: Te
 
 
 def _end_with_parent() -> None:
-    """A run that was killed leaves no workers behind that would train on."""
+    """A run that was killed leaves no process behind that would train or draw on."""
     parent = os.getppid()
 
     def watch() -> None:
