@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -20,6 +21,7 @@ from minivl.passes.picture import target_size  # noqa: E402
 from minivl.show.figures import form_of, kind_of  # noqa: E402
 from tools.pages.article.training import preference_loss  # noqa: E402
 from tools.train_tiny import (  # noqa: E402
+    attending,
     card,
     evaluate,
     focus,
@@ -230,6 +232,81 @@ def test_the_gradients_of_the_decoders_attention_are_those_of_plain_autograd(pla
     agree(lambda *inputs: fused.ReadingAttention.apply(*inputs, b["reading_turn"], b["reading"][plan], asked),
           definition,
           *drawn((len(whose), d), (d,), (d, d), (d,), (c, d), (c,), (c, d), (c,), (d, d)))
+
+
+def random_plan(rng: np.random.Generator, wide: bool) -> attending.Plan:
+    """Ragged segments with and without a shared start: a prompt with two branches each, perhaps of no token; of all
+    tokens some are asked, or all."""
+    shared = int(rng.choice([0, 1, 9]))
+    ends = shared + np.concatenate([[0], np.cumsum(rng.integers(1, 40, rng.integers(1, 6)))])
+    tokens = np.arange(ends[-1])
+    until, own = tokens + 1, np.full(ends[-1], attending.NOWHERE)
+    for first, last in itertools.pairwise(ends):
+        prompt = rng.integers(first + 1, last + 1)
+        branch = rng.integers(prompt, last + 1)
+        until[prompt:last], own[prompt:branch], own[branch:last] = prompt, prompt, branch
+    asked = np.flatnonzero(rng.random(ends[-1]) < rng.choice([0.4, 1.0]))
+    spans = np.stack([ends[:-1], ends[1:]], axis=1)
+    spans = np.concatenate([[[0, shared]], spans]) if shared else spans
+    return attending.Plan(np.concatenate([spans, np.searchsorted(asked, spans)], axis=1),
+                          np.stack([tokens, until, own], axis=1)[asked], shared, wide)
+
+
+def seen_in(plan: attending.Plan) -> torch.Tensor:
+    """Which keys each query of a plan sees: (queries, tokens)."""
+    token, until, own = (torch.from_numpy(column)[:, None] for column in plan.queries.T)
+    key = torch.arange(plan.segments[-1, 1])
+    segment = torch.zeros(len(key))
+    for i, (first, last) in enumerate(plan.segments[:, :2]):
+        segment[first:last] = i
+    near = (key < plan.shared) | (segment == segment[token])
+    return near & ((key < until) | (key >= own) & (key <= token))
+
+
+@pytest.mark.parametrize("halves", [False, True])
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.1, 3.0, 100.0]), st.booleans(), st.sampled_from([1, 2]))
+@settings(deadline=None, max_examples=40)
+def test_compiled_attention_and_its_gradients_are_those_of_float64(halves, seed, size, wide, group):
+    """Scores of any size: what lanes without a query hold must never be seen."""
+    plan, e, heads = random_plan(np.random.default_rng(seed), wide), fused.HEAD, 4
+    form = attending.Heads(heads * e, 2 * heads // group * e, 0, heads // group * e, heads, heads // group, e)
+    count, asked, draw = int(plan.segments[-1, 1]), len(plan.queries), torch.Generator().manual_seed(seed)
+    shapes = (asked, form.q_line), (count, form.kv_line), (asked, heads * e), (count, e // 2)
+    q, kv, d_out, angle = (torch.randn(shape, generator=draw) for shape in shapes)
+    sides = [(size**0.5 * x, torch.randn(x.shape[1], generator=draw)) for x in (q, kv)]
+    if halves:
+        sides, d_out = [(x.bfloat16(), bias) for x, bias in sides], d_out.bfloat16()
+    turn = angle.cos(), angle.sin()
+    out, logs = attending.attend(*sides, turn, plan, form)
+    found = attending.attend_back(*sides, turn, plan, form, d_out, logs)
+    exact = [tuple(x.double().requires_grad_() for x in side) for side in sides]
+    mine, theirs = (sum(side).view(len(side[0]), -1, e) for side in exact)
+    k, v = (part.repeat_interleave(group, dim=1) for part in theirs.chunk(2, dim=1))
+    truth = attention(turned(mine, angle[plan.queries[:, 0]]), turned(k, angle), v, seen_in(plan))
+    (truth * d_out.double()).sum().backward()
+    pairs = [(out, truth), *((a, b.grad) for side, known in zip(found, exact, strict=True)
+                             for a, b in zip(side, known, strict=True))]
+    for own, wanted in pairs:
+        assert own.shape == wanted.shape and bool(torch.isfinite(own).all())
+        most = float(wanted.detach().abs().amax()) if wanted.numel() else 0.0
+        assert bool(((own - wanted).detach().abs() <= (2e-2 if halves else 1e-3) * (1 + most)).all())
+
+
+@pytest.mark.parametrize("level", range(-136, -120))
+def test_what_a_lane_held_before_reaches_no_gradient(level):
+    """Four queries whose scores are 2 to `level`, then one alone: a power of two may overflow in lanes without one."""
+    e = fused.HEAD
+    spans = np.array([[0, 4], [4, 5]])
+    queries = np.array([[i, 4 + (i == 4), attending.NOWHERE] for i in range(5)])
+    plan, form = attending.Plan(np.hstack([spans, spans]), queries, 0, False), attending.Heads(e, 2 * e, 0, e, 1, 1, e)
+    kv = torch.ones(5, 2 * e)
+    kv[:, :e] = level * np.log(2) * e**-0.5
+    sides = [(x, torch.zeros(x.shape[1])) for x in (torch.ones(5, e), kv)]
+    turn = torch.ones(5, e // 2), torch.zeros(5, e // 2)
+    out, logs = attending.attend(*sides, turn, plan, form)
+    assert logs[:, 0].tolist() == pytest.approx([level + 2.0] * 4 + [level], abs=1e-3)
+    for side in attending.attend_back(*sides, turn, plan, form, torch.ones_like(out), logs):
+        assert all(bool(torch.isfinite(one).all()) for one in side)
 
 
 @given(st.integers(20, 900), st.integers(20, 900))

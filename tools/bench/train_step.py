@@ -1,6 +1,7 @@
 """A step of training the embedded model: the plain form of the network beside its own functions.
 
     python -m tools.bench.train_step
+    python -m tools.bench.train_step joint --rounds 8
 
 For each kind of phase the same half batches go forward and backward in turns, in one process with one
 thread, from the drawn rows on: the plain form (`network.Lean`; every set of questions looks anew), and
@@ -67,11 +68,15 @@ def measure(phase: Phase, rounds: int) -> tuple[float, float]:
     return took[0] / seen, took[1] / seen
 
 
-def main(rounds: Annotated[int, typer.Option(min=1)] = 3) -> None:
+def main(kinds: Annotated[list[str] | None, typer.Argument(help=f"of {', '.join(KINDS)}; all")] = None,
+         rounds: Annotated[int, typer.Option(min=1)] = 3) -> None:
+    """Time the kinds of phase."""
     torch.set_num_threads(1)
     network.ROUND = FAST_HALVES
-    for kind, name in KINDS.items():
-        plain, own = measure(PHASES[name], rounds)
+    for kind in kinds or KINDS:
+        if kind not in KINDS:
+            raise typer.BadParameter(f"a kind of phase is {', '.join(KINDS)}, got {kind!r}")
+        plain, own = measure(PHASES[KINDS[kind]], rounds)
         print(f"{kind:8} plain {plain:6.1f} ms a sample, own functions {own:6.1f} ms, "
               f"ratio {plain / own:.2f}", flush=True)
 

@@ -221,6 +221,7 @@ def _hearing(lanes: int, e: int, compile: Compile) -> Any:
              turned: Any, log: Any) -> None:
         group = form.heads // form.kv_heads
         rows[count * group * e:] = 0
+        log[count * group:] = 0                           # of lanes without a query: their scores are 0
         for lane in range(count * group):
             at = (first + lane // group) * form.heads + head * group + lane % group
             log[lane] = logs[at]

@@ -57,9 +57,9 @@ def flat(x: torch.Tensor) -> np.ndarray:
 
 # ------------------------------------------------------------------------------------------------- norms
 
-def _total(x: Any) -> Any:
-    """The sum of x, LANES numbers of which are added up side by side: its length is a multiple."""
-    sums = np.zeros(LANES, F32)
+def _total(x: Any, sums: Any) -> Any:
+    """The sum of x, whose length is a multiple of LANES: so many are added up side by side, in `sums`."""
+    sums[:] = 0
     for i in range(0, len(x), LANES):
         for lane in range(LANES):
             sums[lane] += get(x, i + lane)
@@ -72,11 +72,11 @@ def normalising(compile: Compile) -> Any:
 
     def run(x: Any, out: Any, factors: Any, d: int, eps: float) -> None:
         """x (p * d) -> out (p * d), and the factor of each row (p)"""
-        squares = np.empty(d, F32)
+        squares, sums = np.empty(d, F32), np.empty(LANES, F32)
         for row in range(len(factors)):
             for i in range(d):
                 put(squares, i, get(x, row * d + i) * get(x, row * d + i))
-            factor = F32(1 / math.sqrt(total(squares) / d + eps))
+            factor = F32(1 / math.sqrt(total(squares, sums) / d + eps))
             factors[row] = factor
             for i in range(d):
                 put(out, row * d + i, get(x, row * d + i) * factor)
@@ -90,12 +90,12 @@ def normalising_back(compile: Compile) -> Any:
 
     def run(g: Any, x: Any, factors: Any, past: Any, out: Any, d: int) -> None:
         """g, x, past, out (p * d), factors (p)"""
-        products = np.empty(d, F32)
+        products, sums = np.empty(d, F32), np.empty(LANES, F32)
         for row in range(len(factors)):
             for i in range(d):
                 put(products, i, get(g, row * d + i) * get(x, row * d + i))
             factor = factors[row]
-            along = F32(total(products) * factor * factor / d)
+            along = F32(total(products, sums) * factor * factor / d)
             for i in range(d):
                 inside = get(g, row * d + i) - get(x, row * d + i) * along
                 put(out, row * d + i, get(past, row * d + i) + inside * factor)

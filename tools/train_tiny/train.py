@@ -259,6 +259,13 @@ def losses_of(run: Run, b: dict[str, Any], features: torch.Tensor, read: Callabl
     return losses
 
 
+def check(run: Run, worker: int) -> None:
+    """Raises FloatingPointError for a gradient that is not finite, before it reaches weights and checkpoint."""
+    if not math.isfinite(float(run.flat.gradients[worker].sum())):
+        raise FloatingPointError(f"every gradient must be finite, and one of step {run.step + 1} is not: the "
+                                 f"checkpoint in {run.folder} is of before; mend the cause and go on from it")
+
+
 def give_back_memory() -> None:
     """Return what is free to the system: with a new shape every step, glibc's heap grows by megabytes a step."""
     with contextlib.suppress(AttributeError, OSError):    # another C library
@@ -324,6 +331,7 @@ def _work(run: Run, index: int, stop: int, queue: Any, barrier: Any, teller: Tel
         half = queue.get(timeout=PATIENCE)
         run.flat.gradients[index].zero_()
         losses = half_step(run, half)
+        check(run, index)
         barrier.wait()
         run.step += 1
         mover.move(run.step, run.since, *run.rates())
@@ -387,6 +395,7 @@ def _whole_steps(run: Run, teller: Teller, order: Iterator[Any]) -> None:
         begin, batch = time.time(), next(order).get(timeout=PATIENCE)
         run.flat.gradients[0].zero_()
         losses = whole_step(run, batch)
+        check(run, 0)
         run.step += 1
         mover.move(run.step, run.since, *run.rates())
         run.clock += time.time() - begin
