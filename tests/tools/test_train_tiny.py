@@ -582,6 +582,20 @@ def test_what_is_kept_is_the_average_with_the_heads(tmp_path):
     assert (new.lean.heads["glyph"].weight != 0).any()
 
 
+@pytest.mark.parametrize("kind", ["shapes", "video", "pairs"])
+def test_rows_are_filled_up_to_few_numbers(kind, packer):
+    """Ragged batches have whole blocks of patches, tokens and asked tokens, and what fills them up is in no answer."""
+    rng = np.random.default_rng(4)
+    rows = [packer.pack(ALL_KINDS[kind](rng)) for _ in range(3)]
+    b = layout.lay(rows)
+    assert len(b["still"]) % layout.PATCHES == len(b["moving"]) % layout.PATCHES == 0
+    assert b["at"].shape[1] == len(b["still"]) + len(b["moving"]) > sum(row.patches.any(axis=(1, 2, 3, 4)).sum() // 2
+                                                                        for row in rows)
+    assert len(b["ids"]) % layout.TOKENS == len(b["asking"]) % layout.ASKED == 0
+    assert len(b["target"]) == sum((row.target >= 0).sum() for row in rows) <= len(b["asking"])
+    assert len(b["places"]) == sum(len(row.visual) for row in rows) == len(set(b["places"].tolist()))
+
+
 def test_pictures_of_a_still_tower_are_sent_once_a_pool(packer):
     """Also where a run goes on in the middle of a pool, with the questions that it has not asked yet."""
     phase = replace(SHORT, trains="decoder", again=2, mix={"pairs": 1.0}, turns=3)
@@ -718,6 +732,16 @@ def test_a_form_of_question_with_one_answer_is_named():
     knows = evaluate.row_of(row, samples, Parrot, {
         "minivl": lambda inputs: [truth.get(one.input_ids, "Yes.") for one in inputs]})
     assert card.constants([knows]).startswith("\n\nNo form")
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_gradient_that_is_not_finite_reaches_no_weight(bad, tmp_path):
+    run = Run(replace(SCHEDULE[0], steps=1), tmp_path, None, 1, 2, 1)
+    training.check(run, 0)
+    run.flat.gradients[0][7] = bad
+    with pytest.raises(FloatingPointError, match="every gradient must be finite, and one of step 1 is not"):
+        training.check(run, 0)
+    training.check(run, 1)
 
 
 def test_a_rate_scales_both_rules(tmp_path):
