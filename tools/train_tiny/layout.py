@@ -4,7 +4,7 @@
 the order of the windows, all pictures of one size one after the other, so that a window and a frame are
 slices. Of two equal frames, which every still picture has, one is kept. Tokens come row after row: the
 start of the prompt, which is the same in all rows, stands once in front; then the rest of each prompt
-with its branches, those of one length together.
+with its branches.
 
 A test holds losses and gradients on both layouts equal. Read next: `fused.py`.
 """
@@ -12,14 +12,18 @@ A test holds losses and gradients on both layouts equal. Read next: `fused.py`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from .attending import NOWHERE, Plan
 from .packing import CELLS, PATCH, Row
 from .targets import Targets
 
+# The library of products makes code for every number of rows that it meets: half a megabyte, which it
+# keeps, and half a millisecond. So there are few of them: rows are filled up.
+PATCHES, TOKENS, ASKED = 64, 128, 64
+WINDOW = 4 * CELLS**2  # patches of a whole window
 SEEN = (*Targets._fields, "corners")  # what is kept of pictures that are looked at once
 
 
@@ -30,26 +34,6 @@ class Frames(NamedTuple):
     count: int
     patches: int
     windows: tuple[tuple[int, int, int], ...]
-
-
-class Branches(NamedTuple):
-    """`count` branches of one length, one after the other, with as many queries each: all of them, or
-    those at their end. query: the first one's place among the queries; key: among the tokens."""
-    query: int
-    count: int
-    queries: int
-    key: int
-    keys: int
-
-
-class Tree(NamedTuple):
-    """One row: tokens start:prompt are the rest of its prompt; queries first:last are asked in it."""
-    start: int
-    prompt: int
-    first: int
-    last: int
-    asks: int  # queries of the prompt: all of its tokens, or none
-    branches: tuple[Branches, ...]
 
 
 @functools.lru_cache(maxsize=1024)
@@ -92,6 +76,8 @@ def _pictures(rows: list[Row]) -> dict[str, Any]:
     pixels: dict[bool, list[np.ndarray]] = {True: [], False: []}
     places, at, found, frames = np.zeros(firsts[-1], np.int64), [], 0, list[Frames]()
     for i in order:
+        if not still[i] and not pixels[False]:
+            found += _filled(pixels[True], at, frames, found)
         patches, (t, gh, gw) = clips[i]
         cells, windows = windowed(gh // 2, gw // 2)
         cells = (np.arange(t)[:, None] * len(cells) + cells).reshape(-1)     # of all its frames
@@ -103,12 +89,27 @@ def _pictures(rows: list[Row]) -> dict[str, Any]:
         at.append(np.stack(four).reshape(2, -1))
         _add_frames(frames, Frames(found, t, gh * gw, windows))
         found += len(patches)
+    _filled(pixels[not pixels[False]], at, frames, found)
     corners = np.concatenate([_corners(*grid) for _, grid in clips])
     flat = {name: np.concatenate(parts).reshape(-1, 3 * count * PATCH**2) if parts
             else np.zeros((0, 3 * count * PATCH**2), np.uint8)
             for name, parts, count in (("still", pixels[True], 1), ("moving", pixels[False], 2))}
     return {**flat, "at": np.concatenate(at, axis=1), "corners": corners, "places": places,
-            "frames": frames}
+            "frames": frames, "seeing": _plans_of(frames)}
+
+
+def _filled(pixels: list[np.ndarray], at: list[np.ndarray], frames: list[Frames], found: int) -> int:
+    """Add a black frame behind the pictures so that there are whole PATCHES; gives its patches. No
+    visual token comes from it."""
+    here = sum(map(len, pixels))
+    more = -here % PATCHES
+    if more:
+        whole, rest = divmod(more, WINDOW)
+        kinds = ((0, whole, WINDOW), (whole * WINDOW, 1, rest))
+        pixels.append(np.zeros((more, *pixels[0].shape[1:]), np.uint8))
+        at.append(np.zeros((2, more), np.int64))
+        frames.append(Frames(found, 1, more, tuple(kind for kind in kinds if kind[1] and kind[2])))
+    return more
 
 
 def _corners(t: int, gh: int, gw: int) -> np.ndarray:
@@ -130,27 +131,58 @@ def _add_frames(frames: list[Frames], more: Frames) -> None:
         frames.append(more)
 
 
+def _plans_of(frames: list[Frames]) -> tuple[Plan, Plan]:
+    """Of the blocks that attend in windows, and of those that attend in frames."""
+    windows, whole = list[np.ndarray](), list[np.ndarray]()
+    for start, count, patches, kinds in frames:
+        begins = start + patches * np.arange(count)[:, None]
+        whole.append(np.hstack([begins, begins + patches]))
+        for first, many, size in kinds:
+            each = (begins + first + size * np.arange(many)).reshape(-1, 1)
+            windows.append(np.hstack([each, each + size]))
+    return _seeing(np.concatenate(windows), False), _seeing(np.concatenate(whole), True)
+
+
+def _seeing(spans: np.ndarray, wide: bool) -> Plan:
+    """Patches that see all of their span, first and last (g, 2), and nothing else."""
+    spans = spans[np.argsort(spans[:, 0])]
+    count = spans[-1, 1]
+    until = np.repeat(spans[:, 1], spans[:, 1] - spans[:, 0])
+    queries = np.stack([np.arange(count), until, np.full(count, NOWHERE)], axis=1)
+    return Plan(np.concatenate([spans, spans], axis=1), queries, 0, wide)
+
+
 # ----------------------------------------------------------------------------------------- the decoder
 
 def _tokens(rows: list[Row]) -> dict[str, Any]:
-    """Tokens of all rows, and two plans: one that asks all of them, one those before an answer's
-    tokens."""
+    """Tokens of all rows, the shared start once, and two plans: one that asks all of them, one those
+    before an answer's tokens."""
     shared = _shared(rows)
-    pieces = [(rows[0], np.arange(shared))]
-    whole, last, at = [], [], shared
-    asked = 0
-    for row in rows:
-        order, spans = _by_length(row, shared)
-        pieces.append((row, order))
-        prompt = int((row.branch == 0).sum()) - shared
-        tails = [int((row.target[order[start:start + n]] >= 0).sum()) for start, n in spans]
-        whole.append(_tree(at, prompt, at, prompt, spans, [n for _, n in spans]))
-        last.append(_tree(at, prompt, asked, 0, spans, tails))
-        at, asked = at + len(order), asked + sum(tails)
-    out = {name: np.concatenate([getattr(row, name)[order] for row, order in pieces])
+    count = shared + sum(len(row.ids) - shared for row in rows)
+    blank = _blank(TOKENS - count % TOKENS)  # one at least: queries that nobody asks
+    parts = [(rows[0], 0, shared), *((row, shared, len(row.ids)) for row in rows), (blank, 0, None)]
+    out = {name: np.concatenate([getattr(row, name)[first:last] for row, first, last in parts])
            for name in ("ids", "target", "weight", "digit")}
-    out["positions"] = np.concatenate([row.positions[:, order] for row, order in pieces], axis=1)
-    return out | _counted(pieces, out) | {"shared": shared, "trees": (whole, last)}
+    out["positions"] = np.concatenate([row.positions[:, first:last] for row, first, last in parts],
+                                      axis=1)
+    visual, answer, at, answers = [], [np.full(shared, -1)], shared, 0
+    for row in rows:
+        visual.append(at + row.visual - shared)
+        answer.append(np.where(row.answer >= 0, row.answer + answers, -1)[shared:])
+        at, answers = at + len(row.ids) - shared, answers + len(row.tasks)
+    asked = np.flatnonzero(out["target"] >= 0)
+    flat = {name: out[name][asked] for name in ("target", "weight", "digit")}
+    asking = np.concatenate([asked, np.full(-len(asked) % ASKED, count)])
+    return {**out, **flat, "visual": np.concatenate(visual), "asking": asking,
+            "answer": np.concatenate(answer)[asked], "reading": _reading([*rows, blank], shared, asking)}
+
+
+def _blank(count: int) -> Row:
+    """Tokens that belong to no row, each of which sees itself and what is before it."""
+    zeros = np.zeros(count, np.int64)
+    return Row(np.zeros(0, np.uint8), [], [], ids=zeros, branch=zeros, target=zeros - 100,
+               weight=np.zeros(count, np.float32), digit=zeros - 1, answer=zeros - 1,
+               positions=np.zeros((3, count), np.int64))
 
 
 def _shared(rows: list[Row]) -> int:
@@ -160,40 +192,21 @@ def _shared(rows: list[Row]) -> int:
     return least if all(np.array_equal(row.ids[:least], rows[0].ids[:least]) for row in rows) else 0
 
 
-def _by_length(row: Row, shared: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """A row's tokens after the shared ones, branches sorted by length; (start, length) of each branch in
-    that."""
-    branches = [np.flatnonzero(row.branch == number) for number in range(1, int(row.branch.max()) + 1)]
-    branches.sort(key=lambda one: (len(one), int((row.target[one] >= 0).sum())))
-    parts = [np.flatnonzero(row.branch == 0)[shared:], *branches]
-    starts = np.cumsum([len(part) for part in parts])
-    spans = [(int(start), len(part)) for start, part in zip(starts, parts[1:], strict=False)]
-    return np.concatenate(parts), spans
-
-
-def _tree(start: int, prompt: int, first: int, asks: int, spans: Sequence[tuple[int, int]],
-          queries: Sequence[int]) -> Tree:
-    """The plan of a row that starts at token `start`, with its queries from `first` on."""
-    groups, query = list[Branches](), first + asks
-    for (key, keys), many in zip(spans, queries, strict=True):
-        if groups and (groups[-1].keys, groups[-1].queries) == (keys, many):
-            groups[-1] = groups[-1]._replace(count=groups[-1].count + 1)
-        else:
-            groups.append(Branches(query, 1, many, start + key, keys))
-        query += many
-    return Tree(start, start + prompt, first, query, asks, tuple(groups))
-
-
-def _counted(pieces: list[tuple[Row, np.ndarray]], out: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Visual tokens and numbers of answers, counted over the batch; the tokens that are asked, with
-    their targets. pieces: the shared start, then each row with the order of its tokens."""
-    shared = len(pieces[0][1])
-    visual, answer, at, answers = [], [np.full(shared, -1)], shared, 0
-    for row, order in pieces[1:]:
-        visual.append(at + row.visual - shared)           # a prompt's tokens keep their order
-        answer.append(np.where(row.answer[order] >= 0, row.answer[order] + answers, -1))
-        at, answers = at + len(order), answers + len(row.tasks)
-    asked = np.flatnonzero(out["target"] >= 0)
-    flat = {name: out[name][asked] for name in ("target", "weight", "digit")}
-    return {"visual": np.concatenate(visual), "asked": asked, **flat,
-            "answer": np.concatenate(answer)[asked]}
+def _reading(rows: list[Row], shared: int, asking: np.ndarray) -> tuple[Plan, Plan]:
+    """Each row is a segment; a token of a prompt sees those before it, one of a branch the prompt and
+    its branch up to itself."""
+    until, own = [np.arange(shared) + 1], [np.full(shared, NOWHERE)]
+    ends, at = [shared], shared
+    for row in rows:
+        branch = row.branch[shared if row.tasks else 0:]  # rises from 0; blanks hold no shared start
+        token, prompt = at + np.arange(len(branch)), branch == 0
+        until.append(np.where(prompt, token + 1, at + prompt.sum()))
+        own.append(np.where(prompt, NOWHERE, at + np.searchsorted(branch, branch)))
+        at += len(branch)
+        ends.append(at)
+    queries = np.stack([np.arange(at), np.concatenate(until), np.concatenate(own)], axis=1)
+    spans = np.stack([ends[:-1], ends[1:]], axis=1)
+    whole = np.concatenate([[[0, shared]] if shared else np.zeros((0, 2), np.int64), spans])
+    found = np.searchsorted(asking, spans)
+    return (Plan(np.concatenate([whole, whole], axis=1), queries, shared, True),
+            Plan(np.concatenate([spans, found], axis=1), queries[asking], shared, True))

@@ -82,6 +82,7 @@ def halves(phase: Phase, number: int, steps: list[tuple[int, list[Row]]], first:
 
 def feed(queues: list[Any], phase: Phase, seed: int, steps: int, batch: int, first: int, stop: int) -> None:
     """The process that draws: from step `first` up to `stop`, a half batch for each worker."""
+    _end_with_parent()
     os.nice(1)
     torch.set_num_threads(1)
     packer, each = Packer(load_tokenizer(), phase.time_axis), POOL * phase.again
@@ -94,6 +95,7 @@ def feed(queues: list[Any], phase: Phase, seed: int, steps: int, batch: int, fir
 
 def feed_whole(queue: Any, phase: Phase, seed: int, steps: int, batch: int, numbers: range) -> None:
     """A process that draws for another device: the pools of these numbers, whole batches in the plain layout."""
+    _end_with_parent()
     torch.set_num_threads(1)
     packer, each = Packer(load_tokenizer(), phase.time_axis), POOL * phase.again
     for number in numbers:
@@ -257,6 +259,13 @@ def losses_of(run: Run, b: dict[str, Any], features: torch.Tensor, read: Callabl
     return losses
 
 
+def check(run: Run, worker: int) -> None:
+    """Raises FloatingPointError for a gradient that is not finite, before it reaches weights and checkpoint."""
+    if not math.isfinite(float(run.flat.gradients[worker].sum())):
+        raise FloatingPointError(f"every gradient must be finite, and one of step {run.step + 1} is not: the "
+                                 f"checkpoint in {run.folder} is of before; mend the cause and go on from it")
+
+
 def give_back_memory() -> None:
     """Return what is free to the system: with a new shape every step, glibc's heap grows by megabytes a step."""
     with contextlib.suppress(AttributeError, OSError):    # another C library
@@ -302,7 +311,7 @@ def worker(run: Run, index: int, stop: int, queue: Any, barrier: Any, teller: Te
 
 
 def _end_with_parent() -> None:
-    """A run that was killed leaves no workers behind that would train on."""
+    """A run that was killed leaves no process behind that would train or draw on."""
     parent = os.getppid()
 
     def watch() -> None:
@@ -322,6 +331,7 @@ def _work(run: Run, index: int, stop: int, queue: Any, barrier: Any, teller: Tel
         half = queue.get(timeout=PATIENCE)
         run.flat.gradients[index].zero_()
         losses = half_step(run, half)
+        check(run, index)
         barrier.wait()
         run.step += 1
         mover.move(run.step, run.since, *run.rates())
@@ -385,6 +395,7 @@ def _whole_steps(run: Run, teller: Teller, order: Iterator[Any]) -> None:
         begin, batch = time.time(), next(order).get(timeout=PATIENCE)
         run.flat.gradients[0].zero_()
         losses = whole_step(run, batch)
+        check(run, 0)
         run.step += 1
         mover.move(run.step, run.since, *run.rates())
         run.clock += time.time() - begin
