@@ -12,6 +12,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -43,8 +44,7 @@ def url_of(data, kind="image/png"):
 
 def about(path, question):
     """The same question as a request has it, and as the model itself is asked."""
-    with open(path, "rb") as file:
-        url = url_of(file.read())
+    url = url_of(Path(path).read_bytes())
     text = {"type": "text", "text": question}
     return ([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}, text]}],
             [{"role": "user", "content": [{"type": "image", "image": path}, text]}])
