@@ -514,6 +514,9 @@ class VLM:
         once."""
         known = {name: found for name in KEEPING if (found := options.pop(name, None)) is not None}
         keeping = Keeping(**known)
+        if keeping.reuse is not None and self.rank is not None:
+            raise ArgumentError("reuse= keeps rows of a whole model, and this one is cut over several ranks: "
+                                "leave it out, or load without parallel=")
         if keeping.cache != "int8" or keeping.cache not in self.interpreter.caches:
             return keeping
         if self._channels is None:

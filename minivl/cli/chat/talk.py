@@ -77,7 +77,7 @@ class Conversation:
         # a seed of its own for each turn, so that a question asked twice may get another answer
         seed = self.way.seed + len(self.messages)
         tokens = self.vlm.tokens(inputs, self.way.max_new_tokens, self.way.temperature, seed=seed,
-                                 reuse=self.known, **self.way.keeping)
+                                 reuse=self.known if self.vlm.rank is None else None, **self.way.keeping)
         text, ids, said = Stream(self.vlm.tokenizer), list[int](), list[str]()
         try:
             for token in tokens:
