@@ -193,6 +193,32 @@ def chat(images: Annotated[list[str] | None, typer.Argument(metavar="[IMAGE]", s
     raise typer.Exit(chat(images or [], chosen, system, Way(max_new_tokens, temperature, seed, keeping)))
 
 
+# of `minivl serve`
+Bytes = Annotated[int, typer.Option("--max-body", min=1024, metavar="BYTES", help="Of a request.")]
+Pixels = Annotated[int, typer.Option("--max-pixels", min=784, metavar="N", help=(
+    "Of all pictures of a request, as they came and as the model sees them."))]
+Frames = Annotated[int, typer.Option("--max-frames", min=2, metavar="N", help=(
+    "Of all video files of a request, as far as they are shown."))]
+PromptTokens = Annotated[int, typer.Option("--max-prompt-tokens", min=1, metavar="N", help=(
+    "Of a request, pictures included."))]
+NewTokens = Annotated[int, typer.Option("--max-new-tokens", min=1, metavar="N", help=(
+    "Of an answer; a request may ask for fewer."))]
+Seconds = Annotated[float, typer.Option("--max-seconds", min=1, metavar="S", help=(
+    "From a request to the end of its reply."))]
+AtATime = Annotated[int, typer.Option("--together", min=1, max=64, metavar="N", help=(
+    "So many requests are answered at a time."))]
+Waiting = Annotated[int, typer.Option("--max-waiting", min=0, metavar="N", help="Further ones that wait.")]
+AllTokens = Annotated[int | None, typer.Option("--max-tokens", min=2, metavar="N", show_default=False, help=(
+    "Of all that are answered at a time, prompts and answers: the KV cache. Without it 32,768, or what one "
+    "request may have."))]
+Kept = Annotated[int, typer.Option("--prompt-cache", min=0, metavar="BYTES", help=(
+    "Of rows that are kept for the next turn of a conversation; 0: none."))]
+Hosts = Annotated[list[str], typer.Option("--allow-urls", metavar="HOST", help=(
+    "Fetch pictures and videos from this host. May be given again; without it nothing is fetched."))]
+Folders = Annotated[list[Path], typer.Option("--allow-files", metavar="FOLDER", help=(
+    "Open pictures and videos in this folder. May be given again; without it no file is opened."))]
+
+
 @app.command()
 @takes("a server runs whenever a request comes, which other ranks do not hear of: ask with minivl ask or chat")
 def serve(*, chosen: Any, storage: Any,
@@ -202,30 +228,13 @@ def serve(*, chosen: Any, storage: Any,
               "Where to listen. Another than 127.0.0.1 lets other machines in, and needs a key in "
               "MINIVL_SERVER_KEY."))] = "127.0.0.1",
           port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="0: one that is free.")] = 8000,
-          allow_urls: Annotated[list[str], typer.Option(metavar="HOST", help=(
-              "Fetch pictures and videos from this host. May be given again; without it nothing is fetched."))] = [],  # noqa: B006
-          allow_files: Annotated[list[Path], typer.Option(metavar="FOLDER", help=(
-              "Open pictures and videos in this folder. May be given again; without it no file is opened."))] = [],  # noqa: B006
+          allow_urls: Hosts = [], allow_files: Folders = [],  # noqa: B006
           allow_host: Annotated[list[str], typer.Option(metavar="NAME", help=(
               "A name of this server in the Host header, besides addresses and localhost."))] = [],  # noqa: B006
-          max_body: Annotated[int, typer.Option(min=1024, metavar="BYTES", help="Of a request.")] = 33_554_432,
-          max_pixels: Annotated[int, typer.Option(min=784, metavar="N", help=(
-              "Of all pictures of a request, as they came and as the model sees them."))] = 33_554_432,
-          max_frames: Annotated[int, typer.Option(min=2, metavar="N", help=(
-              "Of all video files of a request, as far as they are shown."))] = 256,
-          max_prompt_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures included.")] = 8192,
-          max_new_tokens: Annotated[int, typer.Option(min=1, metavar="N", help=(
-              "Of an answer; a request may ask for fewer."))] = 1024,
-          max_seconds: Annotated[float, typer.Option(min=1, metavar="S", help=(
-              "From a request to the end of its reply."))] = 300,
-          together: Annotated[int, typer.Option(min=1, max=64, metavar="N", help=(
-              "So many requests are answered at a time."))] = 4,
-          max_waiting: Annotated[int, typer.Option(min=0, metavar="N", help="Further ones that wait.")] = 8,
-          max_tokens: Annotated[int | None, typer.Option(min=2, metavar="N", show_default=False, help=(
-              "Of all that are answered, prompts and answers: the KV cache. Without it 32,768, or what one "
-              "request may have."))] = None,
-          prompt_cache: Annotated[int, typer.Option(min=0, metavar="BYTES", help=(
-              "Of rows that are kept for the next turn of a conversation; 0: none."))] = 1 << 30) -> None:
+          max_body: Bytes = 33_554_432, max_pixels: Pixels = 33_554_432, max_frames: Frames = 256,
+          max_prompt_tokens: PromptTokens = 8192, max_new_tokens: NewTokens = 1024, max_seconds: Seconds = 300,
+          together: AtATime = 4, max_waiting: Waiting = 8, max_tokens: AllTokens = None,
+          prompt_cache: Kept = 1 << 30) -> None:
     """Answer programs over HTTP. The protocol is that of OpenAI's chat completions, for this machine alone unless
     --host says else. Ctrl-C stops it, with exit code 0.
     """
