@@ -207,8 +207,8 @@ def stored_bytes(weight: Any) -> int:
         return int(weight.nbytes)
     if (parts := getattr(weight, "parts", None)) is not None:
         return sum(map(stored_bytes, parts))
-    if (inner := getattr(weight, "weight", None)) is not None:           # the same numbers in another order
-        return stored_bytes(inner)
+    if (inner := getattr(weight, "weight", None)) is not None:           # in another order, or a share of it
+        return stored_bytes(inner) * numbers(weight) // numbers(inner)
     return numbers(weight) * {"bf16": 2, "f16": 2, "f32": 4, "f64": 8}[weight.format]
 
 

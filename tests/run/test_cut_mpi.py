@@ -61,7 +61,7 @@ def test_other_commands_run_in_a_job_too_and_one_rank_writes(name, asked, tmp_pa
     said = []
     for folder, ranks in zip(folders, (1, 2), strict=True):
         folder.mkdir()
-        words = {"ground": ["ground", picture, "Find the red circle.", "-o", folder / "found.png", "--json"],
+        words = {"ground": ["ground", picture, "Find the pink cross.", "-o", folder / "found.png", "--json"],
                  "parse": ["parse", picture, "--format", "json", "-o", folder / "page.json"],
                  "chat": ["chat", picture]}[name] + kernels
         talk = f"{question}\nAnd where is it?\n/save {folder / 'talk.json'}\n" if name == "chat" else ""
