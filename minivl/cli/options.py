@@ -1,12 +1,12 @@
-"""Options that several commands take, in one place: which model runs and where, and how its rows are kept.
+"""Options that several commands take, in one place: which model runs and where, how its rows are kept.
 
     @app.command()
     @takes()
     def ask(images: Images, *, chosen: Any, keeping: Any, ...): ...
 
-A command is declared with parameters that stand for a whole group, and gets what the group's options say:
-`chosen` is a `given.Chosen`, `keeping` and `storage` are options of `VLM.chat` and `VLM.together`. Here is
-also how an error is told. Read next: `words.py`, the commands; `given.py`.
+A command is declared with parameters that stand for a whole group, and gets what the group's options
+say: `chosen` is a `given.Chosen`, `keeping` and `storage` are options of `VLM.chat` and `VLM.together`.
+Here is also how an error is told. Read next: `words.py`, the commands; `given.py`.
 """
 
 from __future__ import annotations

@@ -185,7 +185,7 @@ def test_the_interpreter_lies_under_replacements():
 
 
 def test_before_is_called_for_every_stage_and_ends_a_run_but_changes_nothing():
-    """It looks inside nothing, so what an interpreter has for a composite still runs, and rows made under it are kept."""
+    """It looks inside nothing: what an interpreter has for a composite still runs, and rows of such a run are kept."""
     seen, right = [], tower(X)
     with session(before=seen.append):
         assert not door.altered() and np.array_equal(tower(X), right)

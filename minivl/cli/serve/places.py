@@ -1,5 +1,5 @@
-"""Where pictures and videos may come from besides the request itself: hosts and folders that were named when the
-server was started, and nowhere else.
+"""Where pictures and videos may come from besides the request itself: hosts and folders that were named
+when the server was started, and nowhere else.
 
 A file is resolved, opened without following a last link, and read from what was opened; a host is asked
 once, without a redirect, and not where its name leads into a private network. Read next: `pictures.py`.
