@@ -370,14 +370,18 @@ class VLM:
         temperature and options: as for `chat`, and refused when this is called. A session that is to see
         how a token comes about must be open while that token is taken.
         """
-        if temperature is None:
-            check_keys(self.generation, ["do_sample"] if "do_sample" not in options else [])
-            options.setdefault("do_sample", self.generation.do_sample)
-        else:
-            options |= {"do_sample": temperature != 0, "temperature": temperature or None}
+        options = self.choosing(temperature, **options)
         keeping = self._keeping(options)
         steps = self._write([_one(inputs)], self._settings(max_new_tokens, **options), keeping)
         return (token for (token,) in steps if token is not None)
+
+    def choosing(self, temperature: float | None, **options: Any) -> dict[str, Any]:
+        """Options of `generate` and `Together.join` for a temperature as `chat` has it: None leaves the
+        choice to the checkpoint's generation_config.json, 0 is greedy."""
+        if temperature is not None:
+            return options | {"do_sample": temperature != 0, "temperature": temperature or None}
+        check_keys(self.generation, ["do_sample"] if "do_sample" not in options else [])
+        return {"do_sample": self.generation.do_sample, **options}
 
     def _answer(self, inputs: Inputs, max_new_tokens: int, temperature: float | None,
                 options: dict[str, Any]
@@ -510,6 +514,9 @@ class VLM:
         once."""
         known = {name: found for name in KEEPING if (found := options.pop(name, None)) is not None}
         keeping = Keeping(**known)
+        if keeping.reuse is not None and self.rank is not None:
+            raise ArgumentError("reuse= keeps rows of a whole model, and this one is cut over several ranks: "
+                                "leave it out, or load without parallel=")
         if keeping.cache != "int8" or keeping.cache not in self.interpreter.caches:
             return keeping
         if self._channels is None:

@@ -12,6 +12,7 @@ Not here: the tokenizer (`text/gguf_vocabulary.py`). Read next: `gguf.py` (files
 
 from __future__ import annotations
 
+import math
 import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -34,6 +35,8 @@ TEXT_KEYS = {                                           # of config.json -> of t
     "intermediate_size": "feed_forward_length", "max_position_embeddings": "context_length",
     "rms_norm_eps": "attention.layer_norm_rms_epsilon", "rope_theta": "rope.freq_base",
 }
+YARN_KEYS = {"original_max_position_embeddings": "original_context_length",
+             "beta_fast": "yarn_beta_fast", "beta_slow": "yarn_beta_slow"}
 VISION_KEYS = {
     "hidden_size": "embedding_length", "depth": "block_count", "num_heads": "attention.head_count",
     "intermediate_size": "feed_forward_length", "patch_size": "patch_size",
@@ -119,7 +122,7 @@ def described(files: list[GGUF]) -> Described:
     text = {key: meta.need(theirs) for key, theirs in TEXT_KEYS.items()}
     config = {"model_type": "qwen2_5_vl", **text, "hidden_act": "silu", "use_sliding_window": False,
               "vocab_size": embedding.shape[0], "tie_word_embeddings": HEAD not in language.tensors,
-              "rope_scaling": {"type": "mrope", "mrope_section": _sections(meta, text)},
+              "rope_scaling": {**_scaling(meta), "mrope_section": _sections(meta, text)},
               **_token_ids(meta), "vision_config": _vision(towers, text["hidden_size"])}
     pictures = _pictures(Metadata(towers[0] if towers else language, "clip.vision"))
     return Described(config, language.metadata, pictures, language.path)
@@ -177,9 +180,35 @@ def _architecture(file: GGUF) -> str:
     return found
 
 
+def _scaling(meta: Metadata) -> dict[str, Any]:
+    """How angles are stretched for contexts beyond the trained length: config.json's rope_scaling.
+
+    llama.cpp forms them as the reference does by such a config.json. The reference itself, given the .gguf,
+    passes the metadata by and stretches nothing, so what it then writes beyond the trained length is another
+    model's. What only llama.cpp can do beside YaRN is refused.
+    """
+    meta.must("rope.scaling.type", None, "none", "yarn")
+    meta.must("rope.scale_linear", None, 1.0)                    # what older files say
+    if meta.get("rope.scaling.type") != "yarn":
+        return {"type": "mrope"}
+    for key, plain in (("yarn_ext_factor", 1.0), ("yarn_log_multiplier", 0.0), ("alpha", None)):
+        meta.must(f"rope.scaling.{key}", None, plain)
+    said = {ours: meta.get(f"rope.scaling.{theirs}") for ours, theirs in YARN_KEYS.items()}
+    found = {key: value for key, value in said.items() if value is not None}
+    found = {"factor": meta.need("rope.scaling.factor"), **found, "type": "yarn"}
+    by = [meta.get(f"rope.scaling.{key}", 1.0) for key in ("attn_factor", "yarn_attn_factor")]
+    if by == [1.0, 1.0]:
+        return found
+    if any(type(one) is not float or not one > 0 for one in by) or type(found["factor"]) is not float:
+        raise ConfigError(f"{meta.where}: {meta.prefix}.rope.scaling.factor, attn_factor and "
+                          f"yarn_attn_factor must be positive numbers, are {found['factor']!r}, {by[0]!r} "
+                          f"and {by[1]!r}")
+    rule = 0.1 * math.log(max(found["factor"], 1.0)) + 1.0
+    return {**found, "attention_factor": by[0] * by[1] * rule}
+
+
 def _sections(meta: Metadata, text: Mapping[str, Any]) -> list[int]:
     """How many angles turn with time, row and column; all of them with time in a model of text."""
-    meta.must("rope.scaling.type", None, "none")
     if ARCHITECTURES[meta.prefix].sections:
         found = meta.need("rope.dimension_sections")
         if not isinstance(found, list) or len(found) != 4 or found[3] != 0:

@@ -114,6 +114,18 @@ def described_in(path: str | Path) -> Described | None:
     return said
 
 
+def in_few_bits(path: Path) -> bool:
+    """Whether the weights lie there in fewer bits than a release's: packed, in a .gguf file, or AWQ's.
+
+    Raises CheckpointError or ConfigError, naming the file, for what cannot be told.
+    """
+    if is_packed(path) or pair_of(path) is not None:
+        return True
+    if weight_files(path) == (None, None) or not (path / "config.json").exists():
+        return False
+    return quantisation(read_json(path / "config.json", ConfigError)) is not None
+
+
 def read_tensors(folder: str | Path) -> Tensors:
     """Open the tensors of a folder: `model.safetensors`, the shards of
     `model.safetensors.index.json`, a packed checkpoint, whose tensors are called by their places, or

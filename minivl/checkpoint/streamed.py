@@ -192,22 +192,28 @@ def spans_of(weight: Weight | None) -> list[Span]:
 
 # ---------------------------------------------------------------------------------------------- weights
 
-class Streamed:
-    """A weight of a part that is read ahead. What it gives is the inner weight's."""
+class OfPart:
+    """A weight of part `at`, which is read ahead: it says so whenever it is read."""
 
-    def __init__(self, weight: Weight, reader: Reader, at: int):
+    def __init__(self, weight: Any, reader: Reader, at: int):
         self.weight, self.reader, self.at = weight, reader, at
         self.shape, self.format = weight.shape, weight.format
+
+
+class Streamed(OfPart):
+    """What it gives is the inner weight's."""
 
     def dense(self, dtype: Any) -> np.ndarray:
         """All of it, as soon as it is there."""
         self.reader.arrive(self.at)
-        return self.weight.dense(dtype)
+        found: np.ndarray = self.weight.dense(dtype)
+        return found
 
     def rows(self, index: np.ndarray, dtype: Any) -> np.ndarray:
         """Rows `index`, as soon as they are there."""
         self.reader.arrive(self.at)
-        return self.weight.rows(index, dtype)
+        found: np.ndarray = self.weight.rows(index, dtype)
+        return found
 
     def fill(self, out: np.ndarray) -> None:
         """Write `dense(out.dtype)` into `out`, as soon as it is there."""
@@ -218,17 +224,14 @@ class Streamed:
         return f"Streamed({self.weight!r})"
 
 
-class StreamedTiles(Packed):
-    """Tiles of a part that is read ahead, multiplied where they lie."""
-
-    def __init__(self, weight: Packed, reader: Reader, at: int):
-        self.weight, self.reader, self.at = weight, reader, at
-        self.shape, self.format = weight.shape, weight.format
+class StreamedTiles(OfPart, Packed):
+    """Tiles, multiplied where they lie."""
 
     def array(self, name: str) -> np.ndarray:
         """Tiles, scales or zeros, as soon as they are there."""
         self.reader.arrive(self.at)
-        return self.weight.array(name)
+        found: np.ndarray = self.weight.array(name)
+        return found
 
 
 def streamed(weight: Weight, reader: Reader, at: int) -> Weight:

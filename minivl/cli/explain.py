@@ -13,8 +13,7 @@ from typing import Any
 
 from ..api import config_of, dtype_of, find, read_processor
 from ..checkpoint.names import formats
-from ..checkpoint.packed_folder import is_packed
-from ..checkpoint.read import load_model
+from ..checkpoint.read import in_few_bits, load_model
 from ..config import OFFICIAL, OFFICIAL_PICTURES, ModelConfig, PreprocessorConfig, official_config
 from ..door.errors import ArgumentError, MissingFile
 from ..run.costs import Cost, Costs, costs
@@ -37,7 +36,7 @@ def explain(model: str | None, sizes: Sequence[tuple[int, int]], text_tokens: in
     dtype, weights = dtype_of(precision), "bf16"
     with ExitStack() as stack:
         held = None
-        if model not in OFFICIAL and is_packed(find(model, weights=False)):
+        if model not in OFFICIAL and in_few_bits(find(model, weights=False)):
             held, tensors = load_model(find(model), dtype)
             stack.enter_context(tensors)
             weights = formats(held)

@@ -7,8 +7,9 @@ be shown later.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..api import VLM
 from ..door.errors import ArgumentError
@@ -22,13 +23,13 @@ PICTURE = re.compile(r"\S+\.(png|jpe?g|webp|bmp|gif|tiff?)", re.IGNORECASE)
 
 
 def explore(words: Sequence[str], beside: Sequence[str], output: Path, fps: float | None, chosen: Chosen,
-            max_new_tokens: int) -> None:
+            max_new_tokens: int, keeping: Mapping[str, Any]) -> None:
     """Write the page. Raises ArgumentError or OSError for whatever is wrong with the input, before
     anything takes long where it can be known."""
     check_place(output, *PAGES)
     asked = [split(words), *([other(beside, *split(words))] if beside else [])]
     with open_model(chosen) as vlm:
-        runs = [follow(vlm, images, question, fps, max_new_tokens) for images, question in asked]
+        runs = [follow(vlm, images, question, fps, max_new_tokens, keeping) for images, question in asked]
         with working("writing the page"):
             explorer.save(output, runs[0], runs[1] if beside else None)
     say_which(chosen.model)
@@ -75,13 +76,14 @@ def is_picture(word: str) -> bool:
 
 
 def follow(vlm: VLM, images: list[str], question: str, fps: float | None,
-           max_new_tokens: int) -> explorer.Run:
+           max_new_tokens: int, keeping: Mapping[str, Any]) -> explorer.Run:
     """One run: read from a dump, or answered now."""
     if not question:
         with working(f"reading {images[0]}"):
             return explorer.from_trace(read_dump(images[0]), vlm, Path(images[0]).name)
     with working("looking at the picture"):
-        return explorer.follow(vlm, conversation(images, question, fps), max_new_tokens, name_of(images))
+        return explorer.follow(vlm, conversation(images, question, fps), max_new_tokens, name_of(images),
+                               **keeping)
 
 
 def name_of(images: Sequence[str]) -> str:

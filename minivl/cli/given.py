@@ -68,6 +68,11 @@ def open_model(chosen: Chosen, answers: bool = True) -> api.VLM:
     return vlm
 
 
+def speaks(vlm: api.VLM) -> bool:
+    """Whether this process writes files: of a job of several ranks the first one does."""
+    return vlm.rank is None or vlm.rank.world.rank == 0
+
+
 def say_which(model: str | None) -> None:
     """With the embedded model, one line on stderr that says what its answers are worth."""
     if model is None:

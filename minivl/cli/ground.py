@@ -5,6 +5,7 @@ Read next: `run/grounding.py` of the package, which finds them; `show/draw.py`, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ..run.grounding import Found, Grounding
 from ..run.open_picture import load_picture
 from ..show.draw import found as draw
 from .console import box, by, heading, note, print_json, table, working
-from .given import Chosen, check_words, named, open_model, say_which
+from .given import Chosen, check_words, named, open_model, say_which, speaks
 
 HINT = ("official models name boxes when they are asked to, as in 'Locate the red circle, output its "
         "bbox coordinates in JSON format.'")
@@ -22,7 +23,7 @@ HINT_TINY = "the embedded model names a box when it is asked in these words: 'Fi
 
 
 def ground(image: str, question: str, output: Path, chosen: Chosen, max_new_tokens: int,
-           as_json: bool) -> bool:
+           as_json: bool, keeping: Mapping[str, Any]) -> bool:
     """Draw and print what the answer names; False, and no drawing, when it names nothing.
 
     Raises ArgumentError or OSError for whatever is wrong with the input.
@@ -32,9 +33,9 @@ def ground(image: str, question: str, output: Path, chosen: Chosen, max_new_toke
     check_other(image, output)
     pixels = load_picture(image)
     with open_model(chosen) as vlm, working("looking at the picture"):
-        found = vlm.ground(pixels, question, max_new_tokens)
+        found = vlm.ground(pixels, question, max_new_tokens, **keeping)
     say_which(chosen.model)
-    if found:
+    if found and speaks(vlm):
         picture = draw(pixels, found)
         write_whole(output, lambda file: picture.save(file, format="png"))
     if as_json:

@@ -6,6 +6,7 @@ Read next: `run/documents.py` and `run/forms.py` of the package, which read the 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ..run.forms import checker, read_json
 from ..run.markdown import markdown
 from ..run.open_picture import load_picture
 from .console import clean, line, note, print_json, working
-from .given import Chosen, check_words, named, open_model, say_which
+from .given import Chosen, check_words, named, open_model, say_which, speaks
 
 FORMATS = ("html", "markdown", "json")
 # QwenLM/Qwen2.5-VL, cookbooks/document_parsing.ipynb, and cookbooks/ocr.ipynb
@@ -28,8 +29,7 @@ LINES = "Spotting all the text in the image with line-level, and output in JSON 
 
 
 def parse(image: str, form: str, question: str | None, schema: Path | None, output: Path | None,
-          chosen: Chosen,
-          max_new_tokens: int, as_json: bool) -> int:
+          chosen: Chosen, max_new_tokens: int, as_json: bool, keeping: Mapping[str, Any]) -> int:
     """Print the document, or write it, and give the exit code: 0, or 1 when the answer is none.
 
     Raises ArgumentError or OSError for whatever is wrong with the input, before the model is loaded
@@ -43,7 +43,7 @@ def parse(image: str, form: str, question: str | None, schema: Path | None, outp
     with open_model(chosen) as vlm, working("looking at the picture") as say:
         inputs = vlm.prepare(conversation(pixels, form, question))
         tokens: list[int] = []
-        for token in vlm.tokens(inputs, max_new_tokens, 0):
+        for token in vlm.tokens(inputs, max_new_tokens, 0, **keeping):
             tokens.append(token)
             say(f"writing: {len(tokens)} tokens")
         answer, ended = vlm.tokenizer.decode(tokens), tokens[-1] in vlm.generation.eos_token_ids
@@ -60,7 +60,7 @@ def parse(image: str, form: str, question: str | None, schema: Path | None, outp
         print_json(facts(image, form, answer, found))
     elif text is not None and output is None:
         line(text.rstrip("\n"))
-    if text is not None and output is not None:
+    if text is not None and output is not None and speaks(vlm):
         data = text.encode("utf-8", "replace")
         write_whole(output, lambda file: file.write(data))
         note(f"written to {output}")

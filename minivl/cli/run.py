@@ -8,7 +8,8 @@ Read next: `labels.py` (labels known beforehand), `door/stage.py`, `door/watch.p
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,7 @@ from .labels import check_label, check_leaves, labels
 # ---- passes --------------------------------------------------------------------------------------
 
 def passes(image: str | None, question: str | None, chosen: Chosen, max_new_tokens: int,
-           everything: bool,
-           as_json: bool) -> None:
+           everything: bool, as_json: bool, keeping: Mapping[str, Any]) -> None:
     """Print every leaf in order of execution. Raises ArgumentError or OSError for whatever is wrong with
     the input."""
     if image is None:
@@ -36,7 +36,7 @@ def passes(image: str | None, question: str | None, chosen: Chosen, max_new_toke
     question = question or "Describe the image."
     check_words([image], question)
     with open_model(chosen, answers=False) as vlm, working("looking at the picture") as say:
-        rows, answer = follow(vlm, image, question, max_new_tokens, say)
+        rows, answer = follow(vlm, image, question, max_new_tokens, say, keeping)
     say_which(chosen.model)
     if as_json:
         return print_json(document(image, question, answer, rows))
@@ -46,13 +46,13 @@ def passes(image: str | None, question: str | None, chosen: Chosen, max_new_toke
         note("blocks are folded, and so are further tokens; --all shows every run")
 
 
-def follow(vlm: VLM, image: str, question: str, max_new_tokens: int, say: Callable[[str], None]
-           ) -> tuple[list[Row], str]:
+def follow(vlm: VLM, image: str, question: str, max_new_tokens: int, say: Callable[[str], None],
+           keeping: Mapping[str, Any]) -> tuple[list[Row], str]:
     """Every leaf of one question, greedily answered, and the answer."""
     rows: list[Row] = []
     with Session() as s:
         s.watchers += [lister(rows), lambda visit: say(visit.key)]
-        answer = vlm.chat(conversation([image], question), max_new_tokens, temperature=0)
+        answer = vlm.chat(conversation([image], question), max_new_tokens, temperature=0, **keeping)
     return rows, answer
 
 
@@ -78,7 +78,7 @@ def show(rows: Sequence[Row]) -> None:
 
 def run(image: str, question: str, chosen: Chosen, max_new_tokens: int, print_after: list[str],
         record: list[str], dump: Path | None, stop_after: str | None, verify: bool,
-        profile: bool) -> None:
+        profile: bool, keeping: Mapping[str, Any]) -> None:
     """One question with a session open; the session's lines, then the answer or what came out at the
     stop.
 
@@ -100,7 +100,8 @@ def run(image: str, question: str, chosen: Chosen, max_new_tokens: int, print_af
         s.watchers += [lister(rows), crosser(unmet)]
         if dump is not None:
             s.watchers.append(only(kept or ["*"], watch.dumper(dump)))
-        answer = watched(vlm, conversation([image], question), max_new_tokens, s, bool(printed))
+        ask = partial(vlm.chat, conversation([image], question), max_new_tokens, temperature=0, **keeping)
+        answer = watched(ask, s, bool(printed))
     if answer is not None:
         say_which(chosen.model)
         write([answer])
@@ -133,16 +134,15 @@ def check_met(unmet: Sequence[str], rows: Sequence[Row]) -> None:
                             "of the decoder")
 
 
-def watched(vlm: VLM, messages: list[dict[str, Any]], max_new_tokens: int, s: Session,
-            prints: bool) -> str | None:
+def watched(ask: Callable[[], str], s: Session, prints: bool) -> str | None:
     """The answer, or None after a stop, which prints what came out there. Printed lines are progress
     enough."""
     try:
         if prints:
-            return quietly(vlm, messages, max_new_tokens, s)
+            return quietly(ask, s)
         with working("looking at the picture") as say:
             s.watchers.append(lambda visit: say(visit.key))
-            return quietly(vlm, messages, max_new_tokens, s)
+            return quietly(ask, s)
     except Stopped as stop:
         line(f"stopped after {stop.key}")
         for array in outputs(stop.output):
@@ -150,12 +150,12 @@ def watched(vlm: VLM, messages: list[dict[str, Any]], max_new_tokens: int, s: Se
         return None
 
 
-def quietly(vlm: VLM, messages: list[dict[str, Any]], max_new_tokens: int, s: Session) -> str:
+def quietly(ask: Callable[[], str], s: Session) -> str:
     """The answer; what the session would warn about is an error here (`check_met`)."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="nothing was met by")
         with s:
-            return vlm.chat(messages, max_new_tokens, temperature=0)
+            return ask()
 
 
 def report(rows: Sequence[Row], dump: Path | None, verify: bool, profile: bool) -> None:

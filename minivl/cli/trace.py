@@ -41,8 +41,8 @@ from .labels import check_leaves, labels
 SOURCES, ATTENTION = ("minivl", "transformers"), ("sdpa", "eager")
 
 
-def record(images: Sequence[str], question: str | None, output: Path, source: str, model: str | None,
-           precision: str | None, kernels: str, attention: str, patterns: Sequence[str],
+def record(images: Sequence[str], question: str | None, output: Path, source: str, chosen: Chosen,
+           precision: str | None, attention: str, patterns: Sequence[str],
            layers: str | None,
            rows: Sequence[str], pixels: bool, key: str | None, yardsticks: Sequence[str] | None,
            answer: int) -> None:
@@ -53,7 +53,7 @@ def record(images: Sequence[str], question: str | None, output: Path, source: st
         raise ArgumentError(f"--from is {' or '.join(SOURCES)}, --attention {' or '.join(ATTENTION)}")
     ours = source == "minivl"
     precision = precision or ("float64" if ours else "float32")
-    which = Chosen(model, precision, kernels) if ours else Chosen(model, kernels="definition")
+    which = chosen._replace(precision=precision) if ours else Chosen(chosen.model, kernels="definition")
     if yardsticks is None:
         yardsticks = PRECISIONS if ours and precision == "float64" else ()
     if yardsticks and not ours:
@@ -68,19 +68,19 @@ def record(images: Sequence[str], question: str | None, output: Path, source: st
     with open_model(which) as vlm:
         if patterns:
             check_leaves(patterns, labels(vlm.processor))
-        chosen = Selection(tuple(patterns) or ("*",), numbers(layers) if layers else None,
+        selected = Selection(tuple(patterns) or ("*",), numbers(layers) if layers else None,
                            dict(map(row_choice, rows)), pixels, key or new_key())
-        chosen.check_layers(vlm.config)
+        selected.check_layers(vlm.config)
         with working(f"recording {source}"):
             if answer:
                 messages = with_answer(vlm, messages, answer)
             if ours:
-                record(vlm, messages, output, chosen, yardsticks)
+                record(vlm, messages, output, selected, yardsticks)
             else:
-                record_reference(vlm, messages, output, precision, attention, chosen)
+                record_reference(vlm, messages, output, precision, attention, selected)
     note(f"written to {output}, {size(output.stat().st_size)}")
     if not pixels:
-        say_key(chosen.key)
+        say_key(selected.key)
 
 
 def say_key(key: str) -> None:

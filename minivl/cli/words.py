@@ -16,6 +16,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from .options import Cache, Chunk, Model, Parallel, Precision, explained, takes
+
 
 class Words(TyperGroup):
     """The group of commands, with every way out in one place."""
@@ -45,37 +47,9 @@ def _guarded(command: Callable[[], Any], debug: bool) -> int:
     except Exception as error:
         if debug:
             raise
-        words, code = _explained(error)
+        words, code = explained(error)
         print(f"minivl: {words}", file=sys.stderr)
         return code
-
-
-def _explained(error: Exception) -> tuple[str, int]:
-    """An error as one line, and the exit code."""
-    from .console import clean
-    if hasattr(error, "format_message"):                 # the command line's own: an unknown option, say
-        context = getattr(error, "ctx", None)
-        said = error.format_message()
-        hint = " The question comes last, after the pictures." if "Missing argument 'IMAGE" in said else ""
-        return clean(f"{said}{hint}  ({context.command_path if context else 'minivl'} --help)"), 2
-    from ..checkpoint.weight import CheckpointError
-    from ..door.contract import ContractError
-    first, *more = str(error).splitlines() or [type(error).__name__]
-    if more:
-        everything = "`minivl inspect` of the folder" if isinstance(error, CheckpointError) else "--debug"
-        shown = "; ".join(line.strip() for line in more[:3])
-        first += f": {shown}" + (f" ... ({everything} shows all)" if len(more) > 3 else "")
-    notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
-    if isinstance(error, ContractError):
-        return clean(first), 1
-    if isinstance(error, MemoryError):
-        return f"out of memory: {clean(first)}; shrink the picture or take a smaller model", 1
-    if isinstance(error, OSError) and error.filename:
-        return clean(f"{error.filename}: {error.strerror}"), 2
-    if isinstance(error, (ValueError, OSError, IndexError)):
-        return clean(first + notes), 2
-    return clean(f"{type(error).__name__}: {first}{notes}; this is a defect of minivl: --debug shows "
-                 "where"), 1
 
 
 def _silence() -> None:
@@ -97,27 +71,9 @@ Images = Annotated[list[str], typer.Argument(metavar="IMAGE", help=(
 SomeImages = Annotated[list[str] | None, typer.Argument(metavar="[IMAGE]", help="Pictures.",
                                                         show_default=False)]
 Question = Annotated[str, typer.Argument(metavar="QUESTION")]
-Model = Annotated[str | None, typer.Option("--model", metavar="DIR", show_default=False, help=(
-    "A checkpoint's folder, or a name on the hub (NAME, or NAME@REVISION). Without it: the embedded model."))]
-Precision = Annotated[str, typer.Option(help="Of the activations: float64, float32, float16 or bfloat16.")]
-Kernels = Annotated[str, typer.Option("--kernels", metavar="NAME", help=(
-    "What runs the passes: auto, definition, jit (compiled), jit-int8 (compiled, activations of 8 bits), "
-    "cuda (a GPU), or shapes (no numbers, for any size)."))]
-Device = Annotated[str | None, typer.Option("--device", metavar="gpu|runner", show_default=False, help=(
-    "Where the CUDA kernels run; implies --kernels cuda. runner: on the processor, slowly and exactly."))]
-Memory = Annotated[str | None, typer.Option("--memory", metavar="SIZE", show_default=False, help=(
-    "Run in so much memory, as in 8GiB: weights stay in their file, and are read as the run comes to them."))]
-Parallel = Annotated[str | None, typer.Option("--parallel", metavar="tensor=N,pipeline=N", show_default=False, help=(
-    "Cut the model into N shards times N stages; mpirun starts as many ranks, each with its share of the "
-    "weights."))]
 Length = Annotated[int, typer.Option("--max-new-tokens", min=1, metavar="N",
                                      help="The answer has at most N tokens.")]
-Cache = Annotated[str | None, typer.Option("--cache", metavar="TYPE", show_default=False, help=(
-    "How the KV cache is kept: float32, bfloat16 or int8; as the activations without it."))]
-Chunk = Annotated[int | None, typer.Option("--chunk", min=1, metavar="N", show_default=False, help=(
-    "So many tokens of the prompt run at a time."))]
-Context = Annotated[int, typer.Option("--context", min=2, metavar="N", help=(
-    "The most tokens of prompt and answer together."))]
+SHARE = "what is seen of a pass would be one rank's share of it; leave --parallel out"
 FaultName = Annotated[str | None, typer.Option("--fault", metavar="NAME", show_default=False, help=(
     "Run with a known fault in the model; `minivl faults` lists them."))]
 FramesPerSecond = Annotated[float | None, typer.Option("--fps", min=0, metavar="F", show_default=False,
@@ -155,34 +111,30 @@ def demo(output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.pn
 
 
 @app.command()
-def ask(images: Images, question: Question, model: Model = None, precision: Precision = "float32",
-        kernels: Kernels = "auto", device: Device = None, max_new_tokens: Length = 128, fps: FramesPerSecond = None,
+@takes()
+def ask(images: Images, question: Question, *, chosen: Any, keeping: Any, max_new_tokens: Length = 128,
+        fps: FramesPerSecond = None,
         temperature: Annotated[float | None, typer.Option(min=0, metavar="T", show_default=False, help=(
             "0 is greedy; without it the checkpoint decides."))] = None,
         seed: Annotated[int | None, typer.Option(min=0, metavar="N", show_default=False, help=(
             "For drawing tokens; 0 without it."))] = None,
         stream: Annotated[bool, typer.Option("--stream", help="Print words as they come.")] = False,
-        cache: Cache = None, chunk: Chunk = None, context: Context = 32_768,
-        memory: Memory = None, parallel: Parallel = None,
         show_costs: Annotated[bool, typer.Option("--costs", help=(
             "With --memory: where the time went. With --parallel: what each rank holds and has sent."))] = False,
         fault: FaultName = None) -> None:
     """Answer a question about pictures or a video: a file, or its frames. The question comes last."""
     from .ask import ask
-    from .costs import in_a_job
     from .faults import planted
-    from .given import Chosen
-    with in_a_job(parallel, _explained), planted(fault):
-        ask(images, question, Chosen(model, precision, kernels, device, memory, parallel), max_new_tokens, temperature,
-            seed, stream, fps, {"cache": cache, "chunk": chunk, "context": context}, show_costs)
+    with planted(fault):
+        ask(images, question, chosen, max_new_tokens, temperature, seed, stream, fps, keeping, show_costs)
 
 
 @app.command()
-def ground(image: Image, question: Question,
+@takes()
+def ground(image: Image, question: Question, *,
            output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.png", help=(
                "Where the picture with the boxes goes."))] = Path("minivl-ground.png"),
-           model: Model = None, precision: Precision = "float32", kernels: Kernels = "auto", device: Device = None,
-           max_new_tokens: Length = 512,
+           chosen: Any, keeping: Any, max_new_tokens: Length = 512,
            as_json: AsJson = False, fault: FaultName = None) -> None:
     """Find things in a picture, and draw boxes on it. Greedily; exit code 1 when the answer names no
     place.
@@ -193,16 +145,15 @@ def ground(image: Image, question: Question,
     came, turned upright; said is what the model wrote, in pixels of the resized picture.
     """
     from .faults import planted
-    from .given import Chosen
     from .ground import ground
     with planted(fault):
-        found = ground(image, question, output, Chosen(model, precision, kernels, device), max_new_tokens,
-                       as_json)
+        found = ground(image, question, output, chosen, max_new_tokens, as_json, keeping)
     raise typer.Exit(0 if found else 1)
 
 
 @app.command()
-def parse(image: Image,
+@takes()
+def parse(image: Image, *,
           form: Annotated[str, typer.Option("--format", metavar="html|markdown|json", help=(
               "What the page becomes. JSON: the lines of text and their boxes, unless --question asks for else."))]
           = "html",
@@ -212,25 +163,22 @@ def parse(image: Image,
               "With --format json: a JSON Schema that the answer must fit."))] = None,
           output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", show_default=False, help=(
               "Where the document goes; without it to stdout."))] = None,
-          model: Model = None, precision: Precision = "float32", kernels: Kernels = "auto", device: Device = None,
-          max_new_tokens: Length = 2048, as_json: AsJson = False) -> None:
+          chosen: Any, keeping: Any, max_new_tokens: Length = 2048, as_json: AsJson = False) -> None:
     """Read a picture of a page, form or screen. Boxes are in pixels of the picture as it came; greedily.
 
     Exit code 0: a whole document; 1: the answer is none (cut short, no HTML or JSON, not as the schema says),
     and nothing is written; 2: wrong input. JSON: image, format, valid, problems, notes, document, elements:
     [kind, box, text], answer.
     """
-    from .given import Chosen
     from .parse import parse
-    raise typer.Exit(parse(image, form, question, schema, output, Chosen(model, precision, kernels, device),
-                           max_new_tokens, as_json))
+    raise typer.Exit(parse(image, form, question, schema, output, chosen, max_new_tokens, as_json, keeping))
 
 
 @app.command()
+@takes()
 def chat(images: Annotated[list[str] | None, typer.Argument(metavar="[IMAGE]", show_default=False, help=(
-             "Pictures and videos for the first question."))] = None,
-         model: Model = None, precision: Precision = "float32", kernels: Kernels = "auto", device: Device = None,
-         max_new_tokens: Length = 512,
+             "Pictures and videos for the first question."))] = None, *,
+         chosen: Any, keeping: Any, max_new_tokens: Length = 512,
          temperature: Annotated[float | None, typer.Option(min=0, metavar="T", show_default=False, help=(
              "0 is greedy; without it the checkpoint decides."))] = None,
          seed: Annotated[int, typer.Option(min=0, metavar="N", help="For drawing tokens.")] = 0,
@@ -242,53 +190,71 @@ def chat(images: Annotated[list[str] | None, typer.Argument(metavar="[IMAGE]", s
     """
     from .chat.command import chat
     from .chat.talk import Way
-    from .given import Chosen
-    raise typer.Exit(chat(images or [], Chosen(model, precision, kernels, device), system,
-                          Way(max_new_tokens, temperature, seed)))
+    raise typer.Exit(chat(images or [], chosen, system, Way(max_new_tokens, temperature, seed, keeping)))
+
+
+# of `minivl serve`
+Bytes = Annotated[int, typer.Option("--max-body", min=1024, metavar="BYTES", help="Of a request.")]
+Pixels = Annotated[int, typer.Option("--max-pixels", min=784, metavar="N", help=(
+    "Of all pictures of a request, as they came and as the model sees them."))]
+Frames = Annotated[int, typer.Option("--max-frames", min=2, metavar="N", help=(
+    "Of all video files of a request, as far as they are shown."))]
+PromptTokens = Annotated[int, typer.Option("--max-prompt-tokens", min=1, metavar="N", help=(
+    "Of a request, pictures included."))]
+NewTokens = Annotated[int, typer.Option("--max-new-tokens", min=1, metavar="N", help=(
+    "Of an answer; a request may ask for fewer."))]
+Seconds = Annotated[float, typer.Option("--max-seconds", min=1, metavar="S", help=(
+    "From a request to the end of its reply."))]
+AtATime = Annotated[int, typer.Option("--together", min=1, max=64, metavar="N", help=(
+    "So many requests are answered at a time."))]
+Waiting = Annotated[int, typer.Option("--max-waiting", min=0, metavar="N", help="Further ones that wait.")]
+AllTokens = Annotated[int | None, typer.Option("--max-tokens", min=2, metavar="N", show_default=False, help=(
+    "Of all that are answered at a time, prompts and answers: the KV cache. Without it 32,768, or what one "
+    "request may have."))]
+Kept = Annotated[int, typer.Option("--prompt-cache", min=0, metavar="BYTES", help=(
+    "Of rows that are kept for the next turn of a conversation; 0: none."))]
+Hosts = Annotated[list[str], typer.Option("--allow-urls", metavar="HOST", help=(
+    "Fetch pictures and videos from this host. May be given again; without it nothing is fetched."))]
+Folders = Annotated[list[Path], typer.Option("--allow-files", metavar="FOLDER", help=(
+    "Open pictures and videos in this folder. May be given again; without it no file is opened."))]
 
 
 @app.command()
-def serve(model: Model = None, precision: Precision = "float32", kernels: Kernels = "auto", device: Device = None,
+@takes("a server runs whenever a request comes, which other ranks do not hear of: ask with minivl ask or chat")
+def serve(*, chosen: Any, storage: Any,
           name: Annotated[str | None, typer.Option("--name", metavar="NAME", show_default=False, help=(
               "What the model is called; without it as its folder."))] = None,
           host: Annotated[str, typer.Option(metavar="ADDRESS", help=(
               "Where to listen. Another than 127.0.0.1 lets other machines in, and needs a key in "
               "MINIVL_SERVER_KEY."))] = "127.0.0.1",
           port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="0: one that is free.")] = 8000,
-          allow_urls: Annotated[list[str], typer.Option(metavar="HOST", help=(
-              "Fetch pictures from this host. May be given again; without it nothing is fetched."))] = [],  # noqa: B006
-          allow_files: Annotated[list[Path], typer.Option(metavar="FOLDER", help=(
-              "Open pictures in this folder. May be given again; without it no file is opened."))] = [],  # noqa: B006
+          allow_urls: Hosts = [], allow_files: Folders = [],  # noqa: B006
           allow_host: Annotated[list[str], typer.Option(metavar="NAME", help=(
               "A name of this server in the Host header, besides addresses and localhost."))] = [],  # noqa: B006
-          max_body: Annotated[int, typer.Option(min=1024, metavar="BYTES", help="Of a request.")] = 33_554_432,
-          max_pixels: Annotated[int, typer.Option(min=784, metavar="N", help=(
-              "Of all pictures of a request, as they came and as the model sees them."))] = 33_554_432,
-          max_prompt_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures included.")] = 8192,
-          max_new_tokens: Annotated[int, typer.Option(min=1, metavar="N", help=(
-              "Of an answer; a request may ask for fewer."))] = 1024,
-          max_waiting: Annotated[int, typer.Option(min=0, metavar="N", help=(
-              "Requests that wait while one is answered."))] = 8,
-          max_seconds: Annotated[float, typer.Option(min=1, metavar="S", help=(
-              "From a request to the end of its reply."))] = 300) -> None:
+          max_body: Bytes = 33_554_432, max_pixels: Pixels = 33_554_432, max_frames: Frames = 256,
+          max_prompt_tokens: PromptTokens = 8192, max_new_tokens: NewTokens = 1024, max_seconds: Seconds = 300,
+          together: AtATime = 4, max_waiting: Waiting = 8, max_tokens: AllTokens = None,
+          prompt_cache: Kept = 1 << 30) -> None:
     """Answer programs over HTTP. The protocol is that of OpenAI's chat completions, for this machine alone unless
     --host says else. Ctrl-C stops it, with exit code 0.
     """
-    from .given import Chosen
     from .serve.command import serve
     from .serve.limits import ServerLimits
-    limits = ServerLimits(body=max_body, pixels=max_pixels, prompt_tokens=max_prompt_tokens, new_tokens=max_new_tokens,
-                    waiting=max_waiting, seconds=max_seconds)
-    serve(Chosen(model, precision, kernels, device), name, host, port, (allow_urls, allow_files), allow_host, limits)
+    one = max_prompt_tokens + max_new_tokens
+    limits = ServerLimits(body=max_body, pixels=max_pixels, frames=max_frames, prompt_tokens=max_prompt_tokens,
+                          new_tokens=max_new_tokens, seconds=max_seconds, waiting=max_waiting,
+                          together=together, rows=max(32_768, one) if max_tokens is None else max_tokens,
+                          kept=prompt_cache)
+    serve(chosen, name, host, port, (allow_urls, allow_files), allow_host, limits, storage)
 
 
 @app.command()
+@takes(SHARE)
 def passes(image: Annotated[str | None, typer.Argument(metavar="[IMAGE]", show_default=False, help=(
                "Without it: a sample picture."))] = None,
            question: Annotated[str | None, typer.Argument(metavar="[QUESTION]",
-                                                          show_default=False)] = None,
-           model: Model = None, precision: Precision = "float32", kernels: Kernels = "auto", device: Device = None,
-           max_new_tokens: Length = 16,
+                                                          show_default=False)] = None, *,
+           chosen: Any, keeping: Any, max_new_tokens: Length = 16,
            everything: Annotated[bool, typer.Option("--all",
                                                     help="Every block and every decoding step.")] = False,
            as_json: AsJson = False) -> None:
@@ -297,14 +263,13 @@ def passes(image: Annotated[str | None, typer.Argument(metavar="[IMAGE]", show_d
     JSON: image, question, answer, seconds, flops, passes: [key, label, contract,
     outputs: [dtype, shape], seconds, flops]; never folded.
     """
-    from .given import Chosen
     from .run import passes
-    passes(image, question, Chosen(model, precision, kernels, device), max_new_tokens, everything, as_json)
+    passes(image, question, chosen, max_new_tokens, everything, as_json, keeping)
 
 
 @app.command()
-def run(image: Image, question: Question, model: Model = None, precision: Precision = "float32",
-        kernels: Kernels = "auto", device: Device = None, max_new_tokens: Length = 32,
+@takes(SHARE)
+def run(image: Image, question: Question, *, chosen: Any, keeping: Any, max_new_tokens: Length = 32,
         print_after: Annotated[list[str], typer.Option(metavar="PATTERN", help=(
             "Print what comes out of matching passes, as in 'vision.*'. May be given again."))] = [],  # noqa: B006
         stop_after: Annotated[str | None, typer.Option(metavar="LABEL", show_default=False, help=(
@@ -321,11 +286,10 @@ def run(image: Image, question: Question, model: Model = None, precision: Precis
     """Answer while every pass is watched. Greedily; labels and patterns are those that `minivl passes`
     lists."""
     from .faults import planted
-    from .given import Chosen
     from .run import run
     with planted(fault):
-        run(image, question, Chosen(model, precision, kernels, device), max_new_tokens, print_after, record,
-            dump, stop_after, verify_each, profile)
+        run(image, question, chosen, max_new_tokens, print_after, record, dump, stop_after, verify_each,
+            profile, keeping)
 
 
 @app.command()
@@ -349,22 +313,20 @@ def faults(name: Annotated[str | None, typer.Argument(metavar="[NAME]", show_def
 
 
 @app.command()
+@takes(SHARE)
 def explore(words: Annotated[list[str], typer.Argument(metavar="IMAGE... QUESTION", help=(
-                "Pictures, then a question; or the folder of a dump alone (minivl run --dump)."))],
+                "Pictures, then a question; or the folder of a dump alone (minivl run --dump)."))], *,
             output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.html",
                                                  help="Where the page goes.")]
             = Path("minivl-run.html"),
             beside: Annotated[list[str], typer.Option(metavar="WORD", help=(
                 "A second run beside the first: another question, picture or dump. May be given again."))]
             = [],  # noqa: B006
-            fps: FramesPerSecond = None,
-            model: Model = None, precision: Precision = "float32", kernels: Kernels = "auto", device: Device = None,
-           max_new_tokens: Length = 64) -> None:
+            fps: FramesPerSecond = None, chosen: Any, keeping: Any, max_new_tokens: Length = 64) -> None:
     """Make a page of a run. Point at a pixel, token, window or stage and see what belongs to it; one
     HTML file."""
     from .explore import explore
-    from .given import Chosen
-    explore(words, beside, output, fps, Chosen(model, precision, kernels, device), max_new_tokens)
+    explore(words, beside, output, fps, chosen, max_new_tokens, keeping)
 
 
 @app.command()
@@ -478,19 +440,19 @@ Key = Annotated[str | None, typer.Option("--key", metavar="WORD", show_default=F
 
 
 @trace.command("record")
+@takes(SHARE)
 def trace_record(
         words: Annotated[list[str] | None, typer.Argument(metavar="[IMAGE ... QUESTION]",
                                                           show_default=False, help=(
-            "Pictures, then the question. Without them: a sample."))] = None,
+            "Pictures, then the question. Without them: a sample."))] = None, *,
         output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The trace.")]
         = Path("golden.safetensors"),
         source: Annotated[str, typer.Option("--from", metavar="minivl|transformers",
                                             help="Whose run.")] = "minivl",
-        model: Model = None,
+        chosen: Any,
         precision: Annotated[str | None, typer.Option(show_default=False, help=(
             "float64, float32, float16 or bfloat16; without it float64 for minivl, float32 for "
             "transformers."))] = None,
-        kernels: Kernels = "auto", device: Device = None,
         attention: Annotated[str, typer.Option(metavar="sdpa|eager", help="Of transformers.")] = "sdpa",
         select: Annotated[list[str], typer.Option(metavar="PATTERN", help=(
             "Keep matching stages only. May be given again."))] = [],  # noqa: B006
@@ -509,11 +471,9 @@ def trace_record(
         answer: Annotated[int, typer.Option(min=0, metavar="N", help=(
             "Add the model's own answer, at most N tokens, to the prompt."))] = 0) -> None:
     """Record the golden values of a run. Or the run of transformers under the same labels."""
-    from .given import placed
     from .trace import record
     images, question = (words[:-1], words[-1]) if words else ([], None)
-    record(images, question, output, source, model, precision, placed(kernels, device), attention,
-           select, layers, rows, not no_pixels, key,
+    record(images, question, output, source, chosen, precision, attention, select, layers, rows, not no_pixels, key,
            yardstick, answer)
 
 

@@ -160,6 +160,8 @@ class Session:
         candidate raised
     verify: check contracts in and out, finite floats, labels; outputs become read-only
     profile: `.profile` maps key -> watch.Cost(seconds, flops)
+    before: called with the label of every stage that is about to run; what it raises ends the run. It
+        changes nothing that a stage gives, and looks inside none
     quiet: say nothing about patterns and keys that met nothing
 
     `.met` maps every label and key that came by -> "leaf", "composite" or "kernel"; `.unfused` holds
@@ -173,9 +175,11 @@ class Session:
                  stop_after: str | None = None, given: Mapping[str, Any] | None = None,
                  put: Mapping[str, Any] | None = None, replace: Mapping[str, Wrap] | None = None,
                  shadow: Mapping[str, Wrap] | None = None, tolerance: float = 1e-5, verify: bool = False,
-                 profile: bool = False, quiet: bool = False, machine: Machine | None = None):
+                 profile: bool = False, quiet: bool = False, machine: Machine | None = None,
+                 before: Callable[[str], object] | None = None):
         # what a session is asked for
         self.stop_after, self.verify, self.quiet, self.machine = stop_after, verify, quiet, machine
+        self.before = before
         self.given, self.put = dict(given or {}), dict(put or {})
         if kernels := [key for key in (*self.given, *self.put) if key.startswith("kernel.")]:
             raise ArgumentError(f"given and put hold outputs of stages, got {kernels[0]}; put a "
@@ -266,6 +270,9 @@ class Session:
         name = door.label.format(*args) if "{" in door.label else door.label
         frames = [session.frames[-1].child(name) for session in self.chain]
         key, label = frames[0].key, frames[0].label
+        for session in self.chain:
+            if session.before is not None:
+                session.before(label)
         try:
             # 2. What goes in: its sizes bind the letters of the contract for what comes out.
             sizes = self._check_before(key, door, args) if self.verify else {}

@@ -108,14 +108,12 @@ def stored_as(name: str | None, activations: np.dtype, kept: tuple[str, ...] = F
     if name is None or name == activations.name:
         return activations
     if name not in FORMATS:
-        raise ArgumentError(
-            f"cache is {name!r}; it can be {', '.join(FORMATS)}, or None: the type of the activations"
-        )
+        raise ArgumentError(f"cache is {name!r}; it can be {', '.join(FORMATS)}, or None: the type of the "
+                            "activations")
     if name not in kept:
-        raise ArgumentError(
-            f"cache is {name!r}, and this interpreter keeps rows in the type of the activations, "
-            f"{activations.name}, alone: leave it out, or load with kernels='jit' or 'definition'"
-        )
+        raise ArgumentError(f"cache is {name!r}, and this interpreter keeps rows in the type of the "
+                            f"activations, {activations.name}, alone: leave it out, or load with "
+                            "kernels='jit' or 'definition'")
     return INT8 if name == "int8" else precision(name)
 
 

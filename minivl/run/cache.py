@@ -59,7 +59,7 @@ class KVCache:
         shape = (config.num_hidden_layers, total, config.kv_heads, config.head_dim)
         self.shape, self.dtype = shape, np.dtype(dtype)
         self.k, self.v = zeros(shape, self.dtype), zeros(shape, self.dtype)
-        if isinstance(self.k, stored.ByteRows):
+        if hasattr(self.k, "channels"):  # bytes
             self.k.channels = channels
         self.rows, self.segments = np.zeros(0, np.int64), np.zeros((0, 4), np.int64)
 

@@ -38,9 +38,8 @@ def key_channels(model: Model, machine: Interpreter) -> np.ndarray | None:
         batch = Batch.of([inputs], config, model.decoder.dtype).on(machine.to_device)
         cache = KVCache(config.text, batch.lengths, model.decoder.dtype, machine.zeros)
         prefill(batch, cache, model)
-    size = np.abs(np.asarray(machine.to_host(cache.k)).astype(np.float32)).max(
-        axis=1
-    )  # l r k e -> l k e
+    keys = np.asarray(machine.to_host(cache.k)).astype(np.float32)
+    size = np.abs(keys).max(axis=1)  # l r k e -> l k e
     if not np.isfinite(size).all():
         return None
     least = np.maximum(size.max(axis=-1, keepdims=True) * LEAST, np.finfo(np.float32).tiny)

@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..checkpoint.names import blank_tensors, build
-from ..checkpoint.packed import Packed
 from ..checkpoint.tree import Model
 from ..config import ModelConfig, PreprocessorConfig
 from ..door.contract import outputs
@@ -202,9 +201,14 @@ def weights_of(value: Any) -> list[Any]:
 
 
 def stored_bytes(weight: Any) -> int:
-    """What a weight takes where it is stored."""
-    if isinstance(weight, Packed):
-        return weight.nbytes
+    """What a weight takes where it is stored: tiles, blocks of a .gguf file and AWQ's three tensors say it
+    themselves, others by the type of their numbers."""
+    if hasattr(weight, "nbytes"):
+        return int(weight.nbytes)
+    if (parts := getattr(weight, "parts", None)) is not None:
+        return sum(map(stored_bytes, parts))
+    if (inner := getattr(weight, "weight", None)) is not None:           # in another order, or a share of it
+        return stored_bytes(inner) * numbers(weight) // numbers(inner)
     return numbers(weight) * {"bf16": 2, "f16": 2, "f32": 4, "f64": 8}[weight.format]
 
 

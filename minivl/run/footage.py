@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ import numpy as np
 
 from ..door.errors import ArgumentError
 from ..door.looks import kind_of, kind_of_file
-from ..passes.picture import PictureError, check_size
+from ..passes.picture import MAX_SOURCE_PIXELS, PictureError, check_size
 from .open_picture import open_source
 
 # what FFmpeg may read a file as: containers and bare streams; no playlist, list of files, device or script
@@ -39,6 +39,24 @@ SEEK_FROM = 5.0                               # seconds; what begins earlier is 
 INSTALL = 'video files need the package av: pip install "minivl[video]", or give a list of frames'
 
 
+def nothing() -> None:
+    """Nobody asks to end the reading."""
+
+
+@dataclass(frozen=True)
+class Readable:
+    """What is read of a file.
+
+    formats: containers by FFmpeg's names, with commas; codecs: by theirs, any where there are none;
+    frames: the most that a file may have; goes: called for each packet and each decoded frame, what it
+    raises ends the reading
+    """
+    formats: str = FORMATS
+    codecs: tuple[str, ...] = ()
+    frames: int = MOST_FRAMES
+    goes: Callable[[], object] = nothing
+
+
 @dataclass(frozen=True)
 class Footage:
     """What a video file holds. `size` is (height, width) in pixels as it stands upright, `fps` the rate
@@ -50,20 +68,22 @@ class Footage:
     fps: float
     seconds: np.ndarray
     stamps: np.ndarray                        # the same in the stream's own unit; NONE where it says none
+    readable: Readable = Readable()
 
     @classmethod
-    def open(cls, source: Any) -> Footage:
+    def open(cls, source: Any, readable: Readable = Readable()) -> Footage:
         """A video file by path, `file:` or `data:` URL, bytes, or a row of a data set.
 
         Raises PictureError, which names the file, for what is no video or is damaged at its head;
-        ArgumentError without the package av.
+        ArgumentError without the package av; whatever `readable.goes` raises.
         """
         name, opened = open_source(source, "video")
-        with _container(name, opened) as container:
-            stream = _stream(name, container)
-            stamps = _stamps(name, container, stream)
+        with _container(name, opened, readable) as container:
+            stream = _stream(name, container, readable)
+            stamps = _stamps(name, container, stream, readable)
             rate, seconds = _times(name, stream, stamps)
-        return cls(name, opened, _first_size(name, opened), rate, seconds, stamps)
+        size = _first_size(name, opened, readable)
+        return cls(name, opened, size, rate, seconds, stamps, readable)
 
     def __len__(self) -> int:
         return len(self.seconds)
@@ -102,8 +122,8 @@ class Footage:
     def _pass(self, wanted: Sequence[int], jump: bool) -> Iterator[tuple[int, np.ndarray]]:
         """Wanted frames as one reading of the file gives them, until the last or the end of the file."""
         import av
-        with _container(self.name, self.source) as container:
-            stream = _stream(self.name, container)
+        with _container(self.name, self.source, self.readable) as container:
+            stream = _stream(self.name, container, self.readable)
             stream.thread_type = "AUTO"
             if jump:
                 container.seek(int(self.stamps[wanted[0]]), stream=stream)
@@ -120,7 +140,7 @@ class Footage:
     def _numbered(self, container: Any, stream: Any, broken: type[Exception]) -> Iterator[tuple[int, Any]]:
         """Decoded frames with their index: by their stamp, or counted where stamps do not tell."""
         known = {stamp: n for n, stamp in enumerate(self.stamps.tolist())} if self._by_stamp() else None
-        for count, frame in enumerate(_frames(container, stream, broken)):
+        for count, frame in enumerate(_frames(container, stream, broken, self.readable)):
             index = count if known is None else known.get(frame.pts, -1)
             if 0 <= index < len(self):
                 yield index, frame
@@ -182,8 +202,8 @@ def looks_like_video(source: Any) -> bool:
 # ---------------------------------------------------------------------------------- what a file tells
 
 @contextmanager
-def _container(name: str, opened: Any) -> Iterator[Any]:
-    """An open container of PyAV. It reads this one file as one of FORMATS, and can open no other."""
+def _container(name: str, opened: Any, readable: Readable) -> Iterator[Any]:
+    """An open container of PyAV. It reads this one file as one of the formats, and can open no other."""
     try:
         import av
     except ImportError:
@@ -192,7 +212,7 @@ def _container(name: str, opened: Any) -> Iterator[Any]:
         file.seek(0)
         try:
             container = av.open(file, metadata_errors="replace", io_open=_no_other_file, buffer_size=BUFFER,
-                                container_options={"format_whitelist": FORMATS})
+                                container_options={"format_whitelist": readable.formats})
         except (av.error.FFmpegError, ValueError, OSError, AnotherFile) as error:
             raise PictureError(f"{name}: not a video{_instead(opened, error)}") from error
         with container:
@@ -220,7 +240,7 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error).partition(";")[0][:80]
 
 
-def _stream(name: str, container: Any) -> Any:
+def _stream(name: str, container: Any, readable: Readable) -> Any:
     """The first stream of moving pictures; the cover of a piece of music is none."""
     for stream in container.streams.video:
         if int(stream.disposition) & 0x0400:                                  # AV_DISPOSITION_ATTACHED_PIC
@@ -228,22 +248,28 @@ def _stream(name: str, container: Any) -> Any:
         if stream.codec_context is None:
             raise PictureError(f"{name}: its video is in a code that no decoder here reads, or its "
                                "head is damaged; convert it (ffmpeg -i IN OUT.mp4)")
+        if readable.codecs and (found := stream.codec.canonical_name) not in readable.codecs:
+            raise PictureError(f"{name}: its video is {found}, and only {', '.join(readable.codecs)} are "
+                               "read here; convert it (ffmpeg -i IN OUT.mp4)")
         check_size(stream.codec_context.height or 1, stream.codec_context.width or 1)
+        # a later frame may be of another size, and is made before anybody sees it
+        stream.codec_context.options = {"max_pixels": str(MAX_SOURCE_PIXELS)}
         return stream
     raise PictureError(f"{name}: holds no video" + ", only sound" * bool(container.streams.audio))
 
 
-def _stamps(name: str, container: Any, stream: Any) -> np.ndarray:
+def _stamps(name: str, container: Any, stream: Any, readable: Readable) -> np.ndarray:
     """When each frame is shown, in the stream's unit, in that order; from the packets, undecoded. Where
     packets carry no time all are NONE."""
     import av
     found: list[int] = []
     try:
         for packet in container.demux(stream):
+            readable.goes()
             if packet.size and not packet.is_discard:
                 found.append(NONE if packet.pts is None else packet.pts)
-            if len(found) > MOST_FRAMES:
-                raise PictureError(f"{name}: has more than {MOST_FRAMES:,} frames; cut it first")
+            if len(found) > readable.frames:
+                raise PictureError(f"{name}: has more than {readable.frames:,} frames; cut it first")
     except av.error.FFmpegError as error:
         warnings.warn(f"{name}: is damaged behind frame {len(found)} ({_reason(error)}); what comes "
                       "later is not shown", stacklevel=4)
@@ -267,11 +293,12 @@ def _times(name: str, stream: Any, stamps: np.ndarray) -> tuple[float, np.ndarra
     return float(stated or (len(stamps) - 1) / seconds[-1]), seconds
 
 
-def _first_size(name: str, opened: Any) -> tuple[int, int]:
+def _first_size(name: str, opened: Any, readable: Readable) -> tuple[int, int]:
     """(height, width) of the first frame that can be decoded, upright."""
     import av
-    with _container(name, opened) as container:
-        first = next(_frames(container, _stream(name, container), av.error.FFmpegError), None)
+    with _container(name, opened, readable) as container:
+        stream = _stream(name, container, readable)
+        first = next(_frames(container, stream, av.error.FFmpegError, readable), None)
         if first is None:
             raise PictureError(f"{name}: damaged: none of its frames can be decoded")
         check_size(first.height, first.width)
@@ -279,7 +306,7 @@ def _first_size(name: str, opened: Any) -> tuple[int, int]:
         return (width, height) if first.rotation % 180 else (height, width)
 
 
-def _frames(container: Any, stream: Any, broken: type[Exception]) -> Iterator[Any]:
+def _frames(container: Any, stream: Any, broken: type[Exception], readable: Readable) -> Iterator[Any]:
     """Frames in the order in which they are shown; what a damaged packet held is left out."""
     packets = container.demux(stream)
     while True:
@@ -287,6 +314,7 @@ def _frames(container: Any, stream: Any, broken: type[Exception]) -> Iterator[An
             packet = next(packets, None)
         except broken:                                             # of which `_stamps` has said so
             packet = None
+        readable.goes()
         with suppress(broken, EOFError):
             yield from stream.decode(packet)
         if packet is None or not packet.size:

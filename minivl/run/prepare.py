@@ -20,7 +20,7 @@ from ..passes import patches, picture, prompt, video
 from ..passes.picture import PictureError
 from ..passes.prompt import PromptError
 from ..text.tokenizer import Tokenizer
-from .footage import Footage, say_uneven
+from .footage import Footage, Shown, say_uneven
 from .inputs import Inputs
 from .messages import continued, marked, one_form, typed
 from .open_picture import as_frames, load_frames, load_picture
@@ -154,19 +154,24 @@ def cut_file(item: Mapping[str, Any], config: PreprocessorConfig,
     """
     source = item["video"]
     footage = source if isinstance(source, Footage) else Footage.open(source)
+    shown, fps = frames_of(footage, item)
+    if item.get("sampler") != "time":
+        say_uneven(shown)
+    size = file_size(shown.shape, item, config, wanted)
+    return _filmed(shown, size, fps, config)._replace(times=tuple(shown.seconds.tolist()))
+
+
+def frames_of(footage: Footage, item: Mapping[str, Any]) -> tuple[Shown, float]:
+    """The frames of a file that are shown, none of them decoded yet, and how many of them make a second."""
     if item.get("sampler") == "time":
         indices, fps = _chosen_by_time(footage, item)
     else:
         indices, fps = _chosen(len(footage), footage.fps, item)
-    shown = footage.shown(indices)
-    if item.get("sampler") != "time":
-        say_uneven(shown)
-    size = _file_size(shown.shape, item, config, wanted)
-    return _filmed(shown, size, fps, config)._replace(times=tuple(shown.seconds.tolist()))
+    return footage.shown(indices), fps
 
 
-def _file_size(shape: tuple[int, ...], item: Mapping[str, Any], config: PreprocessorConfig,
-               wanted: tuple[int, int] | None) -> np.ndarray:
+def file_size(shape: tuple[int, ...], item: Mapping[str, Any], config: PreprocessorConfig,
+              wanted: tuple[int, int] | None = None) -> np.ndarray:
     """(height, width) of the frames of a file; shape: t y b 3."""
     limits = {key: item[key] for key in ("min_pixels", "max_pixels") if key in item and wanted is None}
     if wanted is not None or item.get("sampler") == "transformers":

@@ -69,10 +69,8 @@ class PromptCache:
             if self._of is None:
                 self._of = (model.decoder, dtype)
             if self._of[0] is not model.decoder or self._of[1] != dtype:
-                raise ArgumentError(
-                    "this PromptCache holds rows of another model, precision or cache type: "
-                    "make one for each"
-                )
+                raise ArgumentError("this PromptCache holds rows of another model, precision or cache "
+                                    "type: make one for each")
 
     def longest(self, table: np.ndarray) -> tuple[int, Rows | None]:
         """How many rows at the beginning of a table are kept, of the entry that has most; and its
@@ -139,14 +137,8 @@ def usable(reuse: PromptCache | None, model: Model, dtype: np.dtype) -> PromptCa
     return reuse
 
 
-def restored(
-    inputs: Inputs,
-    j: int,
-    cache: KVCache,
-    config: ModelConfig,
-    machine: Interpreter,
-    reuse: PromptCache | None,
-) -> Inputs:
+def restored(inputs: Inputs, j: int, cache: KVCache, config: ModelConfig, machine: Interpreter,
+             reuse: PromptCache | None) -> Inputs:
     """Put the rows of conversation j that are kept into the cache; what is left to compute. At least one
     row is, which gives the scores, and no picture is cut."""
     if reuse is None:

@@ -27,7 +27,7 @@ import numpy as np
 
 from ..checkpoint.tree import Model
 from ..door.errors import ArgumentError
-from ..door.stage import altered, running
+from ..door.stage import Session, altered
 from ..kernels import Interpreter
 from ..kernels.stored import stored_as
 from ..model import step, vision
@@ -42,10 +42,15 @@ CHUNK = 512  # rows of a prompt in one step, while others wait for a token
 NONE = np.zeros(0, np.int64)
 
 
+class NobodyWaits(Exception):
+    """Everybody whom a run is for has left."""
+
+
 class Talk:
     """A conversation of a `Together`.
 
     .tokens: what it wrote so far, the stop id included       .over: whether it has ended
+    .scores: (v,) by which the newest of them was chosen      .reused: tokens whose rows were kept before
     .reason: why it ended: "stop", "length", "left" or "error"; None while it goes on
     .error: what was raised for it, or None
     """
@@ -53,14 +58,16 @@ class Talk:
     def __init__(self, room: Together, inputs: Inputs, settings: Settings):
         self.room, self.inputs, self.settings = room, inputs, settings
         self.tokens: list[int] = []
+        self.scores: np.ndarray | None = None
+        self.reused = 0
         self.reason: str | None = None
         self.error: BaseException | None = None
         self.slot = -1  # its number in the cache
         self.leaving = False
+        self.batch: Batch | None = None  # what is new of its prompt; then its newest token
         self.parts: Iterator[Batch] = iter(())  # of its prompt, that are not through
         self.part: Batch | None = None  # the next of them
-        self.unseen: Batch | None = None  # whose pictures nobody has looked at yet
-        self.features: Any = None  # of its pictures
+        self.features: Any = None  # of its pictures, once they were looked at
         self.offset = inputs.position_ids[:, -1:] - len(inputs.input_ids) + 1  # 3 1
 
     @property
@@ -74,21 +81,15 @@ class Talk:
 
     def newest(self) -> Batch:
         """Its newest token, as a batch of one row."""
-        config, rows = self.room.model.config, len(self.inputs.input_ids) + len(self.tokens) - 1
+        assert self.batch is not None
+        rows = len(self.inputs.input_ids) + len(self.tokens) - 1
         place = advance(np.array([rows]), self.offset)  # 1, 3 1 -> 3 1
-        return Batch(
-            np.array(self.tokens[-1:]),
-            place,
-            NONE,
-            np.ones(1, np.int64),
-            np.zeros(1, np.int64),
-            np.zeros((0, config.vision.patch_values), np.float32),
-            np.zeros((0, 3), np.int64),
-            self.room.no_features,
-        )
+        self.batch = self.batch.followed_by(np.array(self.tokens[-1:]), place, np.ones(1, bool))
+        return self.batch
 
     def leave(self) -> None:
-        """End it; its rows are free from the next step on. From any thread."""
+        """End it; its rows are free from the next step on, and a run that is for nobody else stops. From
+        any thread."""
         with self.room.news:
             self.leaving = True
             self.room.news.notify_all()
@@ -129,15 +130,8 @@ class Together:
     `run_until` or walks through a talk's tokens; one at a time.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        machine: Interpreter,
-        settings: Callable[..., Settings],
-        tokenizer: Callable[[], Tokenizer],
-        rows: int,
-        keeping: Keeping,
-    ):
+    def __init__(self, model: Model, machine: Interpreter, settings: Callable[..., Settings],
+                 tokenizer: Callable[[], Tokenizer], rows: int, keeping: Keeping):
         self.model, self.machine, self.settings, self.tokenizer = model, machine, settings, tokenizer
         self.chunk, self.context = keeping.chunk or CHUNK, keeping.context
         stored = stored_as(keeping.cache, model.decoder.dtype, machine.caches)
@@ -147,26 +141,24 @@ class Together:
         self.no_features = machine.to_device(nothing)
         self.waiting: deque[Talk] = deque()
         self.seated: list[Talk] = []  # those that have rows, in the order of joining
+        self.looking: Talk | None = None  # whose pictures are looked at now
         self.news = threading.Condition()  # somebody joined or left, a token came
         self.stepping = threading.Lock()
         self.driven = False  # a thread runs the steps
 
     # ---- from any thread
 
-    def join(
-        self, inputs: Inputs, max_new_tokens: int = 128, do_sample: bool = False, **options: Any
-    ) -> Talk:
+    def join(self, inputs: Inputs, max_new_tokens: int = 128, do_sample: bool = False, **options: Any
+             ) -> Talk:
         """Open a conversation; options as for `generate`. It waits until there are rows for it,
         those that came before it first. Raises ArgumentError for one that never has room, and for
         wrong options."""
         talk = Talk(self, inputs, self.settings(max_new_tokens, do_sample, **options))
         check_length(inputs, max_new_tokens, self.model.config.text, self.context)
         if talk.capacity > self.cache.shape[1]:
-            raise ArgumentError(
-                f"a prompt of {len(inputs.input_ids):,} tokens and {max_new_tokens:,} new ones "
-                f"need as many rows, and there are {self.cache.shape[1]:,} for all together: "
-                f"make more with together(rows=...), or ask for fewer tokens"
-            )
+            raise ArgumentError(f"a prompt of {len(inputs.input_ids):,} tokens and {max_new_tokens:,} new "
+                                f"ones need as many rows, and there are {self.cache.shape[1]:,} for all "
+                                "together: make more with together(rows=...), or ask for fewer tokens")
         with self.news:
             self.waiting.append(talk)
             self.news.notify_all()
@@ -188,9 +180,8 @@ class Together:
             pass
 
     def run_until(self, closed: threading.Event, pause: float = 0.1) -> None:
-        """Run steps, and wait where there are none, until `closed` is set: the loop of a server's
-        thread.
-        pause: seconds after which a closed event is noticed while nobody is there."""
+        """Run steps, and wait where there are none, until `closed` is set: the loop of a thread of its
+        own. pause: seconds after which a closed event is noticed while nobody is there."""
         with self.news:
             self.driven = True
         try:
@@ -211,13 +202,20 @@ class Together:
                 self.let_go()
                 self.let_in()
                 if self.seated:
-                    with running(self.machine):
+                    with Session(machine=self.machine, before=self.check_waiting, quiet=True):
                         self.run_once()
-            except BaseException as error:  # rows may be half written: nobody can go on
-                for talk in list(self.seated):
-                    self.end(talk, "error", error, keep=False)
+            except NobodyWaits:
+                self.end_all("left")
+            except BaseException as error:
+                self.end_all("error", error)
                 raise
             return bool(self.seated or self.waiting)
+
+    def check_waiting(self, label: str) -> None:
+        """Raise NobodyWaits where everybody has left for whom a stage is about to run."""
+        whom = self.seated if self.looking is None else [self.looking]
+        if whom and all(talk.leaving for talk in whom):
+            raise NobodyWaits
 
     def let_go(self) -> None:
         """Those who have said that they leave."""
@@ -242,46 +240,53 @@ class Together:
                 self.waiting.popleft()
             talk.slot = slot
             self.seated.append(talk)
-            rest = restored(talk.inputs, slot, self.cache, self.model.config, self.machine, self.reuse)
-            batch = Batch.of([rest], self.model.config, self.model.decoder.dtype).on(
-                self.machine.to_device
-            )
-            talk.unseen, talk.features = batch if len(batch.grids) else None, self.no_features
-            talk.parts = batch.parts(self.chunk)
+            new = restored(talk.inputs, slot, self.cache, self.model.config, self.machine, self.reuse)
+            talk.reused = len(talk.inputs.input_ids) - len(new.input_ids)
+            batch = Batch.of([new], self.model.config, self.model.decoder.dtype)
+            talk.batch = batch.on(self.machine.to_device)
+            talk.parts = talk.batch.parts(self.chunk)
             talk.part = next(talk.parts)
 
     def run_once(self) -> None:
         """One run: the next part of the first prompt that is not through, and a token of each other."""
         reading = next((talk for talk in self.seated if talk.part is not None), None)
-        on = sorted(
-            (talk for talk in self.seated if talk.part is None or talk is reading),
-            key=lambda talk: talk.slot,
-        )
-        batch, features = packed(on, len(self.cache.capacities)), self.see(reading)
+        try:
+            features = self.see(reading)
+        except Exception as error:  # nobody's rows are touched: it concerns this one alone
+            assert reading is not None
+            left = isinstance(error, NobodyWaits)
+            return self.end(reading, "left" if left else "error", None if left else error, keep=False)
+        on = sorted((talk for talk in self.seated if talk.part is None or talk is reading),
+                    key=lambda talk: talk.slot)
+        batch = packed(on, len(self.cache.capacities))
         logits = self.machine.to_host(step(batch, features, self.cache, self.model))  # n v
         asking = [talk for talk in on if talk.part is None or len(talk.part.asked)]
         if reading is not None:
             reading.part = next(reading.parts, None)
         for row, talk in enumerate(asking):
-            self.take(talk, logits[row : row + 1])
+            self.take(talk, logits[row:row + 1])
 
     def see(self, talk: Talk | None) -> Any:
         """The visual tokens of the rows that a prompt runs now; its pictures are looked at once."""
-        if talk is None or talk.part is None:
+        if talk is None or talk.batch is None or talk.part is None:
             return self.no_features
-        if talk.unseen is not None:
-            talk.features = vision(talk.unseen.patches, talk.unseen.grids, self.model.vision)
-            talk.unseen = None
+        if talk.features is None:
+            prompt, self.looking = talk.batch, talk
+            try:
+                talk.features = (vision(prompt.patches, prompt.grids, self.model.vision)
+                                 if len(prompt.grids) else self.no_features)
+            finally:
+                self.looking = None
         return talk.features[talk.part.seen]
 
     def take(self, talk: Talk, logits: np.ndarray) -> None:
         """Choose the next token of a talk by its scores (1, v), and see whether it ends."""
         if not np.isfinite(logits).all():
-            self.end(talk, "error", NotFiniteError(self.why(talk)), keep=False)
-            return
+            return self.end(talk, "error", NotFiniteError(self.why(talk)), keep=False)
         settings, written = talk.settings, np.array(talk.tokens, np.int64)
         (token,) = choose(logits, (talk.inputs.input_ids,), (written,), settings, len(written)).tolist()
         with self.news:
+            talk.scores = logits[0]  # v
             talk.tokens.append(token)
             self.news.notify_all()
         if token in settings.stop_ids:
@@ -291,41 +296,37 @@ class Together:
 
     def why(self, talk: Talk) -> str:
         """Which stage left the numbers first, by a run of the talk alone."""
-        batch = Batch.of([talk.inputs], self.model.config, self.model.decoder.dtype).on(
-            self.machine.to_device
-        )
+        batch = Batch.of([talk.inputs], self.model.config, self.model.decoder.dtype)
+        batch = batch.on(self.machine.to_device)
         if talk.tokens:
             batch = batch.with_answer(np.array([*talk.tokens, 0], np.int64))
         return why_not_finite([batch], batch.lengths, self.model, self.machine, self.chunk)
 
-    def end(
-        self, talk: Talk, reason: str, error: BaseException | None = None, keep: bool = True
-    ) -> None:
+    def end(self, talk: Talk, reason: str, error: BaseException | None = None, keep: bool = True) -> None:
         """A talk is over: its rows are free, and kept for later where somebody asked for that."""
         if talk in self.seated:
             self.seated.remove(talk)
-            if (
-                keep
-                and self.reuse is not None
-                and not altered()
-                and (n := int(self.cache.lengths[talk.slot]))
-            ):
-                table = continued(
-                    known_by(talk.inputs, self.model.config),
-                    np.array(talk.tokens, np.int64),
-                    talk.offset[:, 0],
-                )
-                self.reuse.keep(table[:n], self.cache.taken(talk.slot, n, self.machine))
+            if keep:
+                self.keep(talk)
             self.cache.leave(talk.slot)
         with self.news:
-            talk.error, talk.reason, talk.unseen, talk.features, talk.parts = (
-                error,
-                reason,
-                None,
-                None,
-                iter(()),
-            )
+            talk.error, talk.reason = error, reason
+            talk.batch, talk.features, talk.parts = None, None, iter(())
             self.news.notify_all()
+
+    def end_all(self, reason: str, error: BaseException | None = None) -> None:
+        """A run did not come to its end, and rows may be half written: nobody in it can go on."""
+        for talk in list(self.seated):
+            self.end(talk, reason, error, keep=False)
+
+    def keep(self, talk: Talk) -> None:
+        """Hand a talk's rows to whoever keeps them for later."""
+        count = int(self.cache.lengths[talk.slot])
+        if self.reuse is None or altered() or not count:
+            return
+        table = continued(known_by(talk.inputs, self.model.config), np.array(talk.tokens, np.int64),
+                          talk.offset[:, 0])
+        self.reuse.keep(table[:count], self.cache.taken(talk.slot, count, self.machine))
 
 
 def packed(talks: list[Talk], slots: int) -> Batch:
@@ -336,11 +337,6 @@ def packed(talks: list[Talk], slots: int) -> Batch:
     lengths[[talk.slot for talk in talks]] = [len(piece.ids) for piece in pieces]
     rows = [piece.placeholders + at for piece, at in zip(pieces, starts, strict=True)]
     asked = [piece.asked + at for piece, at in zip(pieces, starts, strict=True)]
-    return replace(
-        pieces[0],
-        ids=np.concatenate([piece.ids for piece in pieces]),
-        lengths=lengths,
-        positions=np.concatenate([piece.positions for piece in pieces], axis=1),
-        placeholders=np.concatenate(rows),
-        asked=np.concatenate(asked),
-    )
+    return replace(pieces[0], ids=np.concatenate([piece.ids for piece in pieces]), lengths=lengths,
+                   positions=np.concatenate([piece.positions for piece in pieces], axis=1),
+                   placeholders=np.concatenate(rows), asked=np.concatenate(asked))

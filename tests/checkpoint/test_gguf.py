@@ -2,6 +2,8 @@
 whatever does not fit named by key. Files are written by that package (`quantised_files.py`).
 """
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -155,11 +157,42 @@ def test_what_is_in_a_folder_decides_and_is_named_when_it_cannot(pairs, tmp_path
         minivl.load(alone)
 
 
+YARN = {"qwen2vl.rope.scaling.type": "yarn", "qwen2vl.rope.scaling.factor": 4.0,
+        "qwen2vl.rope.scaling.original_context_length": 64}
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({}, {}), ({"qwen2vl.rope.scaling.yarn_beta_fast": 16.0, "qwen2vl.rope.scaling.yarn_beta_slow": 2.0},
+               {"beta_fast": 16.0, "beta_slow": 2.0}),
+    ({"qwen2vl.rope.scaling.attn_factor": 0.5}, {"attention_factor": 0.5 * (0.1 * math.log(4) + 1)}),
+    ({"qwen2vl.rope.scaling.yarn_ext_factor": 1.0, "qwen2vl.rope.scaling.finetuned": True}, {})])
+def test_yarn_of_the_metadata_is_that_of_a_config(tmp_path, change, said):
+    """The same tensors as a plain checkpoint whose config.json says YaRN, and another answer than without."""
+    rewritten(tmp_path / "file", YARN | change)
+    scaling = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, **said,
+               "mrope_section": files.CONFIG["rope_scaling"]["mrope_section"]}
+    config = config_from(files.CONFIG | {"rope_scaling": scaling})
+    with minivl.load(tmp_path / "file", "float64") as vlm:
+        assert vlm.config.text == config.text
+        inputs = minivl.Inputs.from_ids(np.arange(200) % 600, vlm.config)
+        stretched = vlm.logits(inputs)
+    rewritten(tmp_path / "none", {})
+    with minivl.load(tmp_path / "none", "float64") as vlm:
+        assert np.abs(vlm.logits(inputs) - stretched).max() > 1e-3
+
+
 @pytest.mark.parametrize(("change", "words"), [
     ({"general.architecture": "gemma3"}, r"architecture is 'gemma3', can be qwen2vl, qwen2, llama .*another model"),
     ({"qwen2vl.block_count": None}, "qwen2vl.block_count is missing"),
     ({"qwen2vl.block_count": 4}, r"missing .*\n.*model.layers.3"),
-    ({"qwen2vl.rope.scaling.type": "yarn"}, "rope.scaling.type = 'yarn', should be None or 'none'"),
+    ({"qwen2vl.rope.scaling.type": "longrope"}, "rope.scaling.type = 'longrope', should be None or 'none' or 'yarn'"),
+    ({"qwen2vl.rope.scale_linear": 4.0}, "rope.scale_linear = 4.0, should be None or 1.0"),
+    ({"qwen2vl.rope.scaling.type": "yarn"}, "rope.scaling.factor is missing"),
+    (YARN | {"qwen2vl.rope.scaling.factor": "x"}, "factor"),
+    (YARN | {"qwen2vl.rope.scaling.factor": 0.5}, "factor"),
+    (YARN | {"qwen2vl.rope.scaling.attn_factor": float("nan")}, "attn_factor and yarn_attn_factor must be positive"),
+    (YARN | {"qwen2vl.rope.scaling.yarn_ext_factor": 0.5}, "yarn_ext_factor = 0.5, should be None or 1.0"),
+    (YARN | {"qwen2vl.rope.scaling.yarn_log_multiplier": 0.1}, "yarn_log_multiplier = 0.1"),
     ({"qwen2vl.rope.dimension_sections": [8, 12, 12]}, "dimension_sections should be four counts"),
     ({"qwen2vl.attention.head_count": 7}, "num_attention_heads"),
     ({"qwen2vl.rope.freq_base": float("nan")}, "rope_theta"),

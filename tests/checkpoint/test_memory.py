@@ -12,7 +12,7 @@ import pytest
 
 from minivl.checkpoint.convert import convert
 
-from .narrow import make_narrow
+from .narrow import language_file, make_narrow
 
 MIB = 1 << 20
 PROGRAM = """
@@ -70,6 +70,18 @@ def test_packing_takes_the_packed_weights_and_gives_the_checkpoints_pages_back(f
     found = measured(folder, format)
     assert found["held"] > (100 if format == "bf16" else 25) * MIB
     assert found["peak"] <= 1.15 * found["held"] + 48 * MIB, found         # and pieces of PIECE numbers, of each thread
+    assert found["file"] < 16 * MIB, found
+
+
+@pytest.mark.parametrize("format", ["bf16", "int4"])
+def test_a_gguf_file_is_packed_piece_by_piece_and_its_pages_are_given_back(folder, format):
+    """As float32, which its numbers are, or as int4: never more than the packed weights and a piece."""
+    pytest.importorskip("numba")
+    pytest.importorskip("gguf")
+    source = language_file(folder, folder.with_name("gguf"))
+    found = measured(source, format)
+    assert found["held"] > (150 if format == "bf16" else 20) * MIB
+    assert found["peak"] <= 1.15 * found["held"] + 48 * MIB, found
     assert found["file"] < 16 * MIB, found
 
 

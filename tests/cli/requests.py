@@ -5,16 +5,22 @@ A request is a function that is given an open socket. Read next: `test_serve_fuz
 """
 
 import base64
+import functools
 import io
 import json
 import random
 import re
 import socket
+import tempfile
 import time
 from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from ..run.films import av, makes, write
 
 HEAD = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
 KIND = "Content-Type: application/json\r\n"
@@ -161,6 +167,30 @@ def media(rng):
                                                                            "text": "What?"}]))
 
 
+@functools.cache
+def films():
+    """The bytes of small video files; of none where they cannot be made."""
+    if av is None:
+        return (b"\0\0\0\x18ftypmp42" + bytes(300),)
+    with tempfile.TemporaryDirectory() as folder:
+        for n, make in enumerate(makes()):
+            write(Path(folder) / f"{n}.{make[0]}", make, 6 + 40 * (n == 0), Fraction(25), (32, 48), random.Random(n))
+        return tuple(path.read_bytes() for path in sorted(Path(folder).iterdir()))
+
+
+def video(rng):
+    data = rng.choice(films())
+    data = spoilt(rng, data) if rng.random() < 0.6 else data
+    url = url_of(data).replace("image/png", rng.choice(["video/mp4", "video/webm", "video/x", ""]))
+    url = rng.choice([url] * 6 + [url[:-3], "file:///etc/passwd", "http://127.0.0.1/a.mp4", "/dev/zero", {"url": url}])
+    item = rng.choice([{"type": "video_url", "video_url": {"url": url}}, {"type": "video", "video": url}])
+    for _ in range(rng.choice([0, 0, 1, 2])):
+        item[rng.choice(["fps", "nframes", "min_frames", "max_frames", "video_start", "video_end", "raw_fps",
+                         "min_pixels", "max_pixels", "total_pixels", "sampler"])] = rng.choice(
+            [0.5, 1, 2, 4, 6, 1e-300, 1e300, 10**9, -1, "time", None])
+    return plain(rng, question(rng, [item] * rng.choice([1, 1, 1, 3]) + [{"type": "text", "text": "What?"}]))
+
+
 def bomb(rng):
     file = io.BytesIO()
     side = rng.choice([3_000, 9_000, 12_000])
@@ -205,7 +235,7 @@ def pipelined(rng):
 
 
 KINDS = (in_order, malformed, malformed, wrong_types, wrong_types, wrong_types, nested, huge, media,
-         media, media, bomb,
+         media, media, video, video, bomb,
          odd_headers, odd_headers, odd_lines, chunked, garbage, pipelined)
 
 

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 import minivl
 from minivl import api
 from minivl.cli import console, doctor
+from minivl.cli import options as shared
 from minivl.cli import words as cli
 from minivl.config import official_config, read_config, to_flat_json
 from minivl.show.samples import load_samples
@@ -67,10 +68,12 @@ def test_version_and_help_name_every_command():
 
 
 def test_the_words_themselves_import_nothing_heavy():
-    body = ast.parse(Path(cli.__file__).read_text(encoding="utf-8")).body
-    names = {alias.name for node in body if isinstance(node, ast.Import) for alias in node.names}
-    names |= {node.module for node in body if isinstance(node, ast.ImportFrom)}
-    assert {name.split(".")[0] for name in names} <= {"__future__", "sys", "collections", "pathlib", "typing", "typer"}
+    light = {"__future__", "sys", "collections", "pathlib", "typing", "typer", "inspect"}
+    for module, own in ((cli, {"options"}), (shared, set())):
+        body = ast.parse(Path(module.__file__).read_text(encoding="utf-8")).body
+        names = {alias.name for node in body if isinstance(node, ast.Import) for alias in node.names}
+        names |= {node.module for node in body if isinstance(node, ast.ImportFrom)}
+        assert {name.split(".")[0] for name in names} <= light | own
 
 
 @pytest.mark.parametrize(("words", "said"), [

@@ -27,7 +27,7 @@ def says(monkeypatch):
     asked = []
 
     def answering(text, ended=True):
-        def tokens(self, inputs, most, temperature):
+        def tokens(self, inputs, most, temperature, **keeping):
             asked.append(self.tokenizer.decode(inputs.input_ids, skip_special_tokens=True))
             ids = self.tokenizer.encode(text)
             yield from [*ids, self.generation.eos_token_ids[0]] if ended else ids

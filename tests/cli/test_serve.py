@@ -428,15 +428,10 @@ class Slow:
 @pytest.fixture
 def slow(vlm, monkeypatch):
     """Every step of the server runs a slow model."""
-    from minivl.cli.serve import writing
+    from minivl.run import together
     made = Slow(vlm, 0.05)
-
-    def session(replace, **options):
-        found = minivl.Session(replace=made.table, **options)
-        found.replace += replace.items()                       # the server's own guards, outermost
-        return found
-    monkeypatch.setattr(writing, "Session", session)
-    monkeypatch.setattr(writing, "nullcontext", lambda: session({}, quiet=True))
+    monkeypatch.setattr(together, "Session",
+                        lambda **options: minivl.Session(replace=made.table, **options))
     return made
 
 
@@ -445,7 +440,7 @@ BODY = json.dumps({"messages": [{"role": "user", "content": "How many?"}], "max_
 
 
 def test_beyond_the_line_requests_are_turned_away(vlm, slow):
-    with serving(vlm, ServerLimits(waiting=1, seconds=3)) as url:
+    with serving(vlm, ServerLimits(waiting=1, together=1, seconds=3)) as url:
         found = []
         threads = [threading.Thread(target=lambda: found.append(call(url, "POST", "/v1/chat/completions",
                                                                      BODY)))

@@ -22,7 +22,8 @@ STATUSES = {200, 400, 403, 404, 405, 408, 413, 415, 429, 504}
 MOST = 500 << 20                                                       # bytes of memory, all told
 LIMITS = ["--max-body", "2000000", "--max-new-tokens", "4", "--max-prompt-tokens", "2000",
           "--max-seconds", "20",
-          "--max-pixels", "4000000", "--max-waiting", "3"]
+          "--max-pixels", "4000000", "--max-waiting", "3", "--together", "3", "--max-frames", "12",
+          "--prompt-cache", "4000000"]
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,7 @@ def test_whatever_is_sent_is_answered_or_refused(server, count):
             return "not heard"
         # a server may close a connection on what is not whole, and say nothing
         return judged(reply) if reply else "closed"
-    with ThreadPoolExecutor(3) as pool:
+    with ThreadPoolExecutor(6) as pool:
         for seed, status in zip(range(count), pool.map(one, range(count)), strict=True):
             statuses[status] += 1
             assert process.poll() is None, drawn(seed)[0]

@@ -184,6 +184,28 @@ def test_the_interpreter_lies_under_replacements():
     assert calls == ["fault", "interpreter"]
 
 
+def test_before_is_called_for_every_stage_and_ends_a_run_but_changes_nothing():
+    """It looks inside nothing: what an interpreter has for a composite still runs, and rows of such a run are kept."""
+    seen, right = [], tower(X)
+    with session(before=seen.append):
+        assert not door.altered() and np.array_equal(tower(X), right)
+    assert seen == ["tower", "tower.blocks.0", *LEAVES[:3], "tower.blocks.1", *LEAVES[3:]]
+    fused = Interpreter("toy", {tower.definition: lambda x: x + 5})
+    with door.running(fused), session(before=seen.append) as inner:
+        assert np.array_equal(tower(X), X + 5) and seen[-1] == "tower" and not inner.unfused
+
+    def ends(label):
+        if label == "tower.blocks.1":
+            raise KeyError(label)
+    ran.clear()
+    with session(before=ends), session(record="*") as s, pytest.raises(KeyError, match="tower.blocks.1"):
+        tower(X)
+    assert list(s.trace) == LEAVES[:3]
+    with session(record="*") as s:                                      # the door is clean behind it
+        tower(X)
+    assert list(s.trace) == LEAVES
+
+
 def test_a_pattern_that_matches_nothing_is_said():
     with pytest.warns(UserWarning, match="nothing was met by nonsense"), session(record="nonsense"):
         tower(X)

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 import minivl
@@ -13,6 +14,8 @@ from minivl.door.listing import BLOCK
 from minivl.passes.picture import target_size
 from minivl.run.costs import costs, prompt_of
 from minivl.run.inputs import Inputs
+
+from ..checkpoint import quantised_files as files
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +114,22 @@ def test_costs_of_chunks_and_of_a_cache_in_bytes():
     assert held[1] <= held[0] * 272 / whole.tokens and parts.peak_bytes <= whole.peak_bytes
     per_row = 2 * config.text.num_hidden_layers * config.text.kv_heads * (128 + 4)
     assert costs(config, OFFICIAL_PICTURES, (), 100, 29, stored="int8").cache_bytes == 129 * per_row
+
+
+def test_bytes_of_quantised_sources_are_those_of_their_files(tmp_path):
+    """Blocks of .gguf files and AWQ's three tensors, added up by other packages."""
+    gguf = pytest.importorskip("gguf")
+    pair, awq = tmp_path / "pair", tmp_path / "awq"
+    files.gguf_pair(pair, "Q4_K")
+    files.awq_folder(awq)
+    blocks = sum(one.n_bytes for path in pair.iterdir() for one in gguf.GGUFReader(path).tensors)
+    tensors = sum(one.nbytes for one in load_file(awq / "model.safetensors").values())
+    for source, right in ((pair, blocks), (awq, tensors)):
+        done = CliRunner().invoke(app, ["explain", "--model", str(source), "--new-tokens", "3", "--json"])
+        found = json.loads(done.stdout)
+        assert found["weight_bytes"] == right, source
+    with minivl.load(pair) as vlm:
+        assert found["parameters"] == sum(np.prod(one.shape) for one in vlm._tensors.values())
 
 
 def test_explain_says_how_the_cache_is_kept():

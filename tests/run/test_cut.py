@@ -312,3 +312,26 @@ def test_ranks_that_wait_for_one_that_failed_are_told():
     with pytest.raises(ValueError, match="rank 0 fails"):
         in_threads(2, run)
     assert messages and "rank 0 does not answer" in messages[0]
+
+
+@pytest.mark.parametrize("cut", [Cut(2, 1), Cut(1, 2), Cut(2, 2)])
+def test_a_cache_in_bytes_is_that_of_the_whole_model(cut):
+    """Keys in sizes of their channels, which each rank finds for its own layers and heads."""
+    whole = minivl.load(kernels="definition", precision="float64")
+    inputs = whole.prepare([{"role": "user", "content": "How many squares are there?"}])
+    right = whole.logits(inputs, cache="int8")
+
+    def run(rank):
+        vlm = minivl.load(kernels="definition", precision="float64", parallel=rank)
+        return vlm.logits(inputs, cache="int8")
+    for scores in in_one_process(cut, run):
+        np.testing.assert_allclose(scores, right, atol=1e-6)
+
+
+def test_rows_of_earlier_turns_are_refused_by_name():
+    def run(rank):
+        vlm = minivl.load(kernels="definition", parallel=rank)
+        with pytest.raises(ArgumentError, match="reuse= keeps rows of a whole model"):
+            vlm.chat([{"role": "user", "content": "How many?"}], reuse=minivl.PromptCache())
+        return True
+    assert all(in_one_process(Cut(2, 1), run))

@@ -28,10 +28,10 @@ def has_mpi() -> bool:
 pytestmark = pytest.mark.skipif(not has_mpi(), reason="no MPI here: pip install mpi4py mpich")
 
 
-def job(ranks, *words, program=("-m", "minivl.cli"), timeout=240):
+def job(ranks, *words, program=("-m", "minivl.cli"), timeout=240, said=""):
     """What a job says: its exit code, stdout and stderr."""
     command = [MPIRUN, "-n", str(ranks), sys.executable, *program, *map(str, words)]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=ROOT, timeout=timeout,
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=ROOT, timeout=timeout, input=said,
                           env=os.environ | {"COLUMNS": "200"})
     return done.returncode, done.stdout, done.stderr
 
@@ -52,6 +52,26 @@ def test_a_job_answers_once_with_the_words_of_one_process(asked, cut):
     assert answer == alone.stdout.splitlines()[0]
     assert "DIFFERENT" not in out and sum(line.endswith("equal") for line in table) == 5
     assert sum(bool(re.match(r"\d ", line)) for line in table) == ranks
+
+
+@pytest.mark.parametrize("name", ["ground", "parse", "chat"])
+def test_other_commands_run_in_a_job_too_and_one_rank_writes(name, asked, tmp_path):
+    picture, question, *kernels = asked
+    folders = [tmp_path / "alone", tmp_path / "job"]
+    said = []
+    for folder, ranks in zip(folders, (1, 2), strict=True):
+        folder.mkdir()
+        words = {"ground": ["ground", picture, "Find the pink cross.", "-o", folder / "found.png", "--json"],
+                 "parse": ["parse", picture, "--format", "json", "-o", folder / "page.json"],
+                 "chat": ["chat", picture]}[name] + kernels
+        talk = f"{question}\nAnd where is it?\n/save {folder / 'talk.json'}\n" if name == "chat" else ""
+        cut = ["--parallel", "tensor=2"] if ranks > 1 else []
+        code, out, err = job(ranks, *words, *cut, said=talk)
+        assert "minivl: rank" not in err, err
+        written = {file.name: file.read_bytes() for file in folder.iterdir()}
+        said.append((code, out.replace(str(folder), ""), written))
+    assert said[0] == said[1] and (said[0][1] or name == "parse")
+    assert name == "parse" or said[0][2]
 
 
 def test_a_job_of_another_size_is_told_how_it_is_started(asked):

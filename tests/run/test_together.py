@@ -208,6 +208,77 @@ def test_what_goes_wrong_in_a_step_reaches_everybody_and_leaves_the_room_usable(
     assert list(room.join(inputs, 4, stop_ids=())) == vlm.generate(inputs, 4, stop_ids=())
 
 
+def with_a_picture(config, seed=0):
+    rng = np.random.default_rng(seed)
+    ids = [1, config.vision_start_token_id, *[config.image_token_id] * 4, config.vision_end_token_id, 2]
+    return Inputs.from_ids(ids, config, rng.normal(size=(16, 1176)).astype(np.float32), np.array([[1, 4, 4]]))
+
+
+def test_what_goes_wrong_with_ones_pictures_ends_that_one_alone():
+    vlm = world("float64")
+    plain, seen = Inputs.from_ids(np.arange(9), vlm.config), with_a_picture(vlm.config)
+    right = vlm.generate(plain, 6, stop_ids=())
+
+    def broken(rows, index):
+        raise MemoryError("a picture too many")
+    room = vlm.together(rows=100)
+    planted = minivl.session(replace={"vision.order_by_window": lambda pass_: broken}, quiet=True)
+    with planted:
+        one, two = room.join(plain, 6, stop_ids=()), room.join(seen, 6)
+        with pytest.raises(MemoryError, match="too many"):
+            list(two)
+        assert two.reason == "error" and not one.over and list(one) == right
+    assert not room.cache.capacities.any()
+
+
+@pytest.mark.parametrize("stays", [False, True])
+def test_who_leaves_in_the_midst_of_a_run_stops_it_only_where_nobody_else_waits(stays):
+    vlm = world("float64")
+    plain, seen = Inputs.from_ids(np.arange(9), vlm.config), with_a_picture(vlm.config)
+    room, talks, ran = vlm.together(rows=100, reuse=minivl.PromptCache()), [], []
+
+    def leaving(label):
+        ran.append(label)
+        if label == "decoder.layers.1":
+            talks[0].leave()
+    talks += [room.join(inputs, 5, stop_ids=()) for inputs in ([plain, seen] if stays else [plain])]
+    with minivl.session(before=leaving):
+        room.run()
+    assert talks[0].reason == "left"
+    if stays:                                          # that run came to its end, and the other one goes on
+        assert list(talks[1]) == vlm.generate(seen, 5, stop_ids=()) and len(talks[0].tokens) == 1
+    else:
+        assert talks[0].tokens == [] and ran[-1].startswith("decoder.layers.1") and len(room.reuse) == 0
+
+
+def test_pictures_of_one_who_left_are_not_looked_at_to_their_end():
+    vlm = world("float64")
+    plain, seen = Inputs.from_ids(np.arange(9), vlm.config), with_a_picture(vlm.config)
+    room, ran = vlm.together(rows=100), []
+
+    def leaving(label):
+        ran.append(label)
+        if label == "vision.blocks.0":
+            two.leave()
+    one, two = room.join(plain, 6, stop_ids=()), room.join(seen, 6)
+    with minivl.session(before=leaving):
+        room.run()
+    assert two.reason == "left" and list(one) == vlm.generate(plain, 6, stop_ids=())
+    assert "vision.blocks.1" not in ran
+
+
+def test_scores_are_those_by_which_the_newest_token_was_chosen():
+    vlm = world("float64")
+    inputs = Inputs.from_ids(np.arange(9), vlm.config)
+    room, found = vlm.together(rows=100), []
+    talk = room.join(inputs, 4, stop_ids=())
+    assert talk.scores is None
+    while room.step():
+        found.append(talk.scores)
+    found.append(talk.scores)
+    np.testing.assert_allclose(np.stack(found), vlm.logits(inputs, talk.tokens), atol=1e-9)
+
+
 def test_a_thread_runs_the_steps_while_others_join_wait_and_leave():
     vlm, kept = world("float64"), minivl.PromptCache()
     prompts_ = [Inputs.from_ids(np.arange(n, n + 20 + n), vlm.config) for n in range(8)]

@@ -14,7 +14,7 @@ from pathlib import Path
 from ...door.errors import ArgumentError, Error
 from ..console import clean, note, working
 from ..given import Chosen, open_model, say_which
-from .lines import messages, paths_first, typed
+from .lines import messages, of_first, paths_first, typed
 from .talk import Conversation, Way
 
 PROMPT = "> "
@@ -42,12 +42,13 @@ def chat(images: Sequence[str], chosen: Chosen, system: str, way: Way) -> int:
             note(talk.show(image))
         if sys.stdin.isatty():
             note("a question, a path of a picture, or /help; Ctrl-D ends")
-        return _lines(talk)
+        next_line = typed(PROMPT)
+        return _lines(talk, next_line if vlm.rank is None else of_first(next_line, vlm.rank.world))
 
 
-def _lines(talk: Conversation) -> int:
+def _lines(talk: Conversation, next_line: Callable[[], str]) -> int:
     """All lines of a user; a refused one ends nothing."""
-    next_line, refused = typed(PROMPT), 0
+    refused = 0
     while True:
         try:
             for message in messages(next_line):

@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+
+from ...run.cut.group import Group
 from ...run.footage import looks_like_video
 from ..explore import PICTURE
 
@@ -31,6 +34,24 @@ def typed(prompt: str) -> Callable[[], str]:
     with suppress(ImportError):  # Windows has none, and edits lines by itself
         import readline  # noqa: F401 - `input` uses it once it is there: arrows, history, pasted lines
     return lambda: input(prompt)
+
+
+def of_first(next_line: Callable[[], str], world: Group) -> Callable[[], str]:
+    """The lines of rank 0, on every rank of a job: only that one has a terminal or a pipe."""
+    def line() -> str:
+        data = np.zeros(0, np.uint8)
+        ends = False
+        if world.rank == 0:
+            try:
+                data = np.frombuffer(next_line().encode("utf-8", "surrogateescape"), np.uint8)
+            except EOFError:
+                ends = True
+        (size,) = world.from_first(np.array([-1 if ends else len(data)]), "report").tolist()
+        if size < 0:
+            raise EOFError
+        told = world.from_first(data if world.rank == 0 else np.zeros(size, np.uint8), "report")
+        return told.tobytes().decode("utf-8", "surrogateescape")
+    return line
 
 
 def _piped() -> str:

@@ -22,6 +22,7 @@ from ...run.messages import one_form
 from ...run.open_picture import load_picture, open_source
 from ...run.prompt_cache import PromptCache
 from ...text.tokenizer import Stream
+from ..given import speaks
 from .lines import path_of
 
 LARGEST = 1 << 28                        # bytes of a saved conversation, its pictures in base64
@@ -34,6 +35,7 @@ class Way:
     max_new_tokens: int = 512
     temperature: float | None = None
     seed: int = 0
+    keeping: Mapping[str, Any] = field(default_factory=dict)         # how rows are kept
 
 
 @dataclass
@@ -75,7 +77,7 @@ class Conversation:
         # a seed of its own for each turn, so that a question asked twice may get another answer
         seed = self.way.seed + len(self.messages)
         tokens = self.vlm.tokens(inputs, self.way.max_new_tokens, self.way.temperature, seed=seed,
-                                 reuse=self.known)
+                                 reuse=self.known if self.vlm.rank is None else None, **self.way.keeping)
         text, ids, said = Stream(self.vlm.tokenizer), list[int](), list[str]()
         try:
             for token in tokens:
@@ -123,6 +125,9 @@ class Conversation:
         return next((n for n, (again, first) in pairs if again != first), None)
 
     def _check_turn(self) -> None:
+        if self.vlm.rank is not None:
+            raise ArgumentError("this model is cut over several ranks, and what is seen of a pass would be "
+                                "one rank's share of it: /save the conversation, and /load it in one process")
         if not self.written:
             raise ArgumentError("there is no turn to look into yet; ask something first")
 
@@ -132,6 +137,8 @@ class Conversation:
         """Write the conversation as JSON: messages in the official form, pictures as data: URLs. Raises
         ArgumentError or OSError."""
         check_place(path, ".json")
+        if not speaks(self.vlm):
+            return
         text = json.dumps({"messages": [_with_urls(one) for one in self.messages]}, indent=1) + "\n"
         write_whole(path, lambda file: file.write(text.encode()))
 

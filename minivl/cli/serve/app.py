@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from time import monotonic, time
 from typing import Any
@@ -51,7 +51,7 @@ def application(vlm: VLM, name: str, worker: Worker, limits: ServerLimits | None
     """
     limits, made = limits or ServerLimits(), int(time())
     vlm.processor                             # raises where there is none: every request needs it
-    line = WaitingLine(limits.waiting)
+    line = WaitingLine(limits.together + limits.waiting)
 
     async def listed(request: Request) -> Response:
         return JSONResponse(models(name, made))
@@ -180,10 +180,10 @@ def is_address(name: str) -> bool:
 
 
 class WaitingLine:
-    """One request is answered, some wait, further ones are turned away before their body is read."""
+    """Some requests are answered, some wait, further ones are turned away before their body is read."""
 
-    def __init__(self, waiting: int):
-        self.most, self.taken = 1 + waiting, 0
+    def __init__(self, most: int):
+        self.most, self.taken = most, 0
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -214,15 +214,14 @@ class Answering:
         request = Request(scope, receive)
         check_media(request)
         with self.line.place():
-            raw = await body_of(request, self.limits)
-            # beside the event loop: a body of many bytes takes a while to parse
-            async with self.parsing:
-                wanted, messages = await asyncio.to_thread(self.understood, raw)
-            del raw
-            job = Job(wanted, messages, self.limits)
-            self.worker.submit(job)
+            raw, job = await body_of(request, self.limits), Job(self.limits)
             listening = asyncio.create_task(stop_when_hung_up(receive, job))
             try:
+                # beside the event loop: a body of many bytes takes a while to parse
+                async with self.parsing:
+                    job.asks(*await asyncio.to_thread(self.understood, raw, job.goes))
+                del raw
+                self.worker.submit(job)
                 # the reply must be out soon after the answer: a client that does not read holds a place
                 async with asyncio.timeout_at(asyncio.get_running_loop().time() + job.end - monotonic()
                                               + self.limits.reading):
@@ -232,17 +231,20 @@ class Answering:
                 listening.cancel()
                 self.worker.done(job)
 
-    def understood(self, raw: bytes) -> tuple[Wanted, list[dict[str, Any]]]:
-        """What a body asks for, and its messages with opened pictures. Raises Refused."""
+    def understood(self, raw: bytes, goes: Callable[[], None]
+                   ) -> tuple[Wanted, list[dict[str, Any]]]:
+        """What a body asks for, and its messages with opened pictures. goes: raises where nobody waits
+        for that any more. Raises Refused."""
         wanted = read(raw, self.name, self.limits)
-        return wanted, opened(wanted.messages, self.vlm.processor, self.places, self.limits)
+        return wanted, opened(wanted.messages, self.vlm.processor, self.places, self.limits, goes)
 
     async def reply(self, job: Job) -> Response:
         """The reply once its first part is there: whatever is refused until then has a status of its
         own."""
         pieces = job.pieces()
         first = await anext(pieces)
-        reply = Completion(self.name, self.vlm.tokenizer, job.wanted.top is not None, job.prompt)
+        reply = Completion(self.name, self.vlm.tokenizer, job.wanted.top is not None, job.prompt,
+                           job.reused)
         if not job.wanted.stream:
             return JSONResponse(reply.whole([first, *[piece async for piece in pieces]]))
         return StreamingResponse(events(reply, first, pieces, job.wanted.usage),

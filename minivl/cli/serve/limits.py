@@ -13,16 +13,21 @@ HEADING = 10.0  # seconds that a request's headers, and the next request, may ta
 PARSED = 3  # bodies that are parsed at a time: while that lasts, one takes several times its size
 DRAINED = 64 << 20  # bytes of a refused body that are read and thrown away, so that the reply arrives
 DRAINING = 10.0                  # seconds that this may take
+FRAMES = 200_000                 # of a video file: each is counted before the shown ones are chosen
 
 
 @dataclass(frozen=True)
 class ServerLimits:
-    """Of one request, but for `waiting`: so many wait while one is answered."""
+    """Of one request, but for the last four, which are of all of them."""
     body: int = 33_554_432               # bytes
-    pictures: int = 64                   # frames of videos counted too
+    pictures: int = 64                   # frames of a list counted too
+    frames: int = 256                    # shown of all its video files
     pixels: int = 33_554_432  # of all pictures together, as they came and as the model sees them
     prompt_tokens: int = 8_192           # pictures included
     new_tokens: int = 1_024
-    waiting: int = 8
     seconds: float = 300.0               # from the whole request to the whole reply
     reading: float = 30.0                # seconds for the body to arrive
+    waiting: int = 8
+    together: int = 4                    # are answered at a time
+    rows: int = 32_768                   # tokens of those that are answered: memory for their KV cache
+    kept: int = 1 << 30                  # bytes of rows of earlier requests

@@ -1,5 +1,5 @@
-"""Where pictures may come from besides the request itself: hosts and folders that were named when the
-server was started, and nowhere else.
+"""Where pictures and videos may come from besides the request itself: hosts and folders that were named
+when the server was started, and nowhere else.
 
 A file is resolved, opened without following a last link, and read from what was opened; a host is asked
 once, without a redirect, and not where its name leads into a private network. Read next: `pictures.py`.
@@ -22,7 +22,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from ...door.errors import ArgumentError
 from .refused import Refused
 
-FETCHING = 20.0                           # seconds that a picture on another machine may take
+FETCHING = 20.0                           # seconds that a file on another machine may take
 CHUNK = 1 << 16                           # bytes that are read at a time
 PORTS = {"http": 80, "https": 443}
 
@@ -50,18 +50,18 @@ class AllowedPlaces:
 
     # ---- files
 
-    def read(self, name: str, limit: int) -> bytes:
+    def read(self, name: str, limit: int, what: str = "picture") -> bytes:
         """The bytes of a file by its path, or by a `file:` URL of this machine. Raises Refused."""
         path = _path_of(name)
         refusal = Refused("this server opens no files but those in the folders that it was started "
-                          "with; send the picture itself, as a data: URL", 403, code="file_not_allowed")
+                          f"with; send the {what} itself, as a data: URL", 403, code="file_not_allowed")
         if not self.folders or path is None:
             raise refusal
         try:
             real = path.resolve(strict=True)
             if not path.is_absolute() or not any(real.is_relative_to(folder) for folder in self.folders):
                 raise refusal
-            return _read_file(real, limit)
+            return _read_file(real, limit, what)
         except Refused:                                          # a ValueError too
             raise
         except (OSError, ValueError, RuntimeError):  # not there, no path at all, links in a circle:
@@ -69,18 +69,18 @@ class AllowedPlaces:
 
     # ---- URLs
 
-    def fetch(self, url: str, limit: int) -> bytes:
+    def fetch(self, url: str, limit: int, what: str = "picture") -> bytes:
         """The bytes at a URL. Raises Refused."""
         parts = _parts_of(url)
         if parts is None or not _host_names(parts) & self.hosts:
             raise Refused("this server fetches no URLs but from the hosts that it was started with; "
-                          "send the picture itself, as a data: URL", 403, code="url_not_allowed")
+                          f"send the {what} itself, as a data: URL", 403, code="url_not_allowed")
         try:
-            return _fetched(parts, limit)
+            return _fetched(parts, limit, what)
         except Refused:                                          # a ValueError too
             raise
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise Refused(f"the picture at {parts.hostname} could not be fetched "
+            raise Refused(f"the {what} at {parts.hostname} could not be fetched "
                           f"({type(error).__name__}); send it as a data: URL",
                           code="url_not_fetched") from None
 
@@ -96,7 +96,7 @@ def _path_of(name: str) -> Path | None:
     return Path(unquote(parts.path)) if parts.netloc in ("", "localhost") and not parts.query else None
 
 
-def _read_file(real: Path, limit: int) -> bytes:
+def _read_file(real: Path, limit: int, what: str) -> bytes:
     """A regular file, as far as the limit. Raises OSError and Refused."""
     # a link put there after `resolve` is not followed, and a pipe is not waited for
     opened = os.open(real, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -106,7 +106,7 @@ def _read_file(real: Path, limit: int) -> bytes:
             raise OSError("not a regular file, or moved")
         data = file.read(limit + 1)
     if len(data) > limit:
-        raise Refused(f"the picture has more than {limit:,} bytes; shrink it", 413, code="too_large")
+        raise Refused(f"the {what} has more than {limit:,} bytes; shrink it", 413, code="too_large")
     return data
 
 
@@ -128,7 +128,7 @@ def _host_names(parts: SplitResult) -> set[str]:
     return {f"{name}:{port}"} | ({name} if port == PORTS[parts.scheme] else set())
 
 
-def _fetched(parts: SplitResult, limit: int) -> bytes:
+def _fetched(parts: SplitResult, limit: int, what: str) -> bytes:
     end = monotonic() + FETCHING
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(str(parts.hostname), parts.port, timeout=FETCHING)
@@ -136,7 +136,7 @@ def _fetched(parts: SplitResult, limit: int) -> bytes:
         connection.connect()
         _check_peer(connection.sock, str(parts.hostname))
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection.request("GET", target, headers={"accept": "image/*"})
+        connection.request("GET", target, headers={"accept": "video/*" if what == "video" else "image/*"})
         reply = connection.getresponse()
         if reply.status != 200:                                  # a redirect too: it leads elsewhere
             raise Refused(f"{parts.hostname} answers {reply.status}, where 200 must come; redirects are "
@@ -150,7 +150,7 @@ def _fetched(parts: SplitResult, limit: int) -> bytes:
     finally:
         connection.close()
     if len(data) > limit:
-        raise Refused(f"the picture at {parts.hostname} has more than {limit:,} bytes; shrink it", 413,
+        raise Refused(f"the {what} at {parts.hostname} has more than {limit:,} bytes; shrink it", 413,
                       code="too_large")
     return data
 

@@ -21,11 +21,12 @@ Document = dict[str, Any]
 @dataclass
 class Completion:
     """What is said of one request. shows: whether log-probabilities were asked for; prompt: its
-    tokens."""
+    tokens; reused: of how many of them the rows were kept."""
     model: str
     tokenizer: Tokenizer
     shows: bool
     prompt: int = 0
+    reused: int = 0
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time()))
 
@@ -55,7 +56,8 @@ class Completion:
 
     def usage(self, written: int) -> Document:
         return {"prompt_tokens": self.prompt, "completion_tokens": written,
-                "total_tokens": self.prompt + written}
+                "total_tokens": self.prompt + written,
+                "prompt_tokens_details": {"cached_tokens": self.reused}}
 
     def _head(self, kind: str) -> Document:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}

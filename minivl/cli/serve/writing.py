@@ -1,29 +1,21 @@
-"""An answer, token by token: what the model writes, what it cost, where it stops.
+"""An answer, token by token: its text, its log-probabilities, where it stops.
 
-Log-probabilities come through the door: a session keeps the logits of the step that chose a token. So
-does the end of a request that nobody waits for: each block of the model asks first whether to go on.
-Both are sessions of one token, held in the thread that writes. Read next: `worker.py`, `replies.py`.
+Tokens and the scores that chose them come from a conversation of `run/together.py`; nothing of the model is
+called here. Read next: `worker.py`, `replies.py`.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ...api import VLM
-from ...door.stage import Session, Wrap
 from ...kernels.definition import log_softmax
-from ...run.inputs import Inputs
 from ...text.tokenizer import Stream
 from .fields import Wanted
-
-LOGITS = "decoder.logits"
-Goes = Callable[[], None]                 # raises where a request has come to its end before its answer
 
 
 @dataclass(frozen=True)
@@ -45,68 +37,43 @@ class AnswerPart:
     ended: str | None = None
 
 
-def answer(vlm: VLM, wanted: Wanted, inputs: Inputs, goes: Goes) -> Iterator[AnswerPart]:
-    """Pieces of the answer as they are written. Raises Error, and whatever `goes` raises."""
-    steps = vlm.tokens(inputs, wanted.max_new_tokens, wanted.temperature, **_options(vlm, wanted))
-    text, until = Stream(vlm.tokenizer), Until(wanted.stop)
-    written = 0
-    for token in _through_the_door(steps, vlm, wanted.top, goes):
-        written += 1
-        if token.id in vlm.generation.eos_token_ids:
-            yield until.last(text.flush(), written, "stop")
-            return
-        piece = until.push(text.push(token.id), token, written)
-        if piece.ended:
-            yield piece
-            return
-        if piece.text:
-            yield piece
-    yield until.last(text.flush(), written, "length")
-
-
-def _options(vlm: VLM, wanted: Wanted) -> dict[str, Any]:
-    """What `VLM.tokens` is given. Greedy decoding takes the likeliest token, whatever top_p and top_k
+def options_of(vlm: VLM, wanted: Wanted) -> dict[str, Any]:
+    """What `Together.join` is given. Greedy decoding takes the likeliest token, whatever top_p and top_k
     would leave of the others."""
     greedy = wanted.temperature == 0 or (wanted.temperature is None and not vlm.generation.do_sample)
     drawing = {} if greedy else {"top_p": wanted.top_p, "top_k": wanted.top_k}
     seed = secrets.randbits(63) if wanted.seed is None else wanted.seed
-    return {**drawing, "repetition_penalty": wanted.repetition_penalty, "seed": seed}
+    return vlm.choosing(wanted.temperature, **drawing, repetition_penalty=wanted.repetition_penalty,
+                        seed=seed)
 
 
-def _through_the_door(steps: Iterator[int], vlm: VLM, top: int | None, goes: Goes) -> Iterator[Token]:
-    """Each token, with its log-probability where they are asked for (`top` is not None)."""
-    guards = _guards(vlm, goes)
-    while True:
-        goes()
-        watched = top is not None
-        asked = Session(replace=guards, record=LOGITS if watched else (), quiet=True)
-        with asked if guards or watched else nullcontext():
-            id = next(steps, None)
-        if id is None:
-            return
-        guards = {}  # a step of one token is short: asking between two of them is enough
-        yield _token(id, asked.trace, top)
+class Answer:
+    """The answer to one request, while its tokens come. written: how many came; ended: whether it has."""
+
+    def __init__(self, vlm: VLM, wanted: Wanted):
+        self._stop_ids, self._top = vlm.generation.eos_token_ids, wanted.top
+        self._text, self._until = Stream(vlm.tokenizer), Until(wanted.stop)
+        self.written, self.ended = 0, False
+
+    def push(self, id: int, scores: np.ndarray, last: bool) -> AnswerPart:
+        """What can be given out once a token has come, by scores (v,). last: there will be no other."""
+        self.written += 1
+        if id in self._stop_ids:
+            part = self._until.last(self._text.flush(), self.written, "stop")
+        else:
+            part = self._until.push(self._text.push(id), scored(id, scores, self._top), self.written)
+            if last and not part.ended:
+                rest = self._until.last(self._text.flush(), self.written, "length")
+                part = replace(rest, text=part.text + rest.text, tokens=part.tokens + rest.tokens)
+        self.ended = part.ended is not None
+        return part
 
 
-def _guards(vlm: VLM, goes: Goes) -> dict[str, Wrap]:
-    """Each block of tower and decoder, asking first whether to go on."""
-    def wrap(block: Callable[..., Any]) -> Callable[..., Any]:
-        def asked(*args: Any) -> Any:
-            goes()
-            return block(*args)
-        return asked
-    towers = (("vision.blocks", vlm.config.vision.depth),
-              ("decoder.layers", vlm.config.text.num_hidden_layers))
-    # whole labels, no patterns: what is fused inside a block stays fused
-    return {f"{name}.{n}": wrap for name, depth in towers for n in range(depth)}
-
-
-def _token(id: int, trace: Mapping[str, Any], top: int | None) -> Token:
-    """trace: logits of the runs that chose the token. Of a prompt that went through in chunks only the
-    last has a row."""
+def scored(id: int, scores: np.ndarray, top: int | None) -> Token:
+    """A token with its log-probability and the `top` likeliest where they are asked for; scores (v,)."""
     if top is None:
         return Token(id, 0.0, ())
-    (row,) = log_softmax(np.concatenate(list(trace.values())).astype(np.float64))       # 1 v -> v
+    (row,) = log_softmax(scores[None].astype(np.float64))                               # v -> 1 v
     best = np.argsort(-row, kind="stable")[:top]                                        # v -> top
     return Token(id, float(row[id]), tuple((int(n), float(row[n])) for n in best))
 

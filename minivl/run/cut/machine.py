@@ -202,6 +202,19 @@ class Own:
     def __getitem__(self, layer: int) -> Any:
         return self.memory[layer - self.first]
 
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
+        return np.asarray(self.memory, dtype)
+
+    @property
+    def channels(self) -> Array | None:
+        """Sizes of the keys' channels, where the memory is in bytes (`kernels/stored.py`)."""
+        found: Array | None = self.memory.channels
+        return found
+
+    @channels.setter
+    def channels(self, sizes: Array | None) -> None:
+        self.memory.channels = sizes
+
 
 def products(multiply: Function | None, x: Array, weight: Weight) -> Array:
     """x @ W.T of a part of the columns, in the wide type and not rounded: n d -> n o."""
