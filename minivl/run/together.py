@@ -38,7 +38,7 @@ from .generation import Keeping, NotFiniteError, Settings, check_length, choose,
 from .inputs import Batch, Inputs
 from .prompt_cache import continued, known_by, restored, usable
 
-CHUNK = 512  # rows of a prompt in one step, while others wait for a token
+CHUNK = 512                    # rows of a prompt in one step, while others wait for a token
 NONE = np.zeros(0, np.int64)
 
 
@@ -76,16 +76,9 @@ class Talk:
         """Its newest token, as a batch of one row."""
         config, rows = self.room.model.config, len(self.inputs.input_ids) + len(self.tokens) - 1
         place = advance(np.array([rows]), self.offset)  # 1, 3 1 -> 3 1
-        return Batch(
-            np.array(self.tokens[-1:]),
-            place,
-            NONE,
-            np.ones(1, np.int64),
-            np.zeros(1, np.int64),
-            np.zeros((0, config.vision.patch_values), np.float32),
-            np.zeros((0, 3), np.int64),
-            self.room.no_features,
-        )
+        no_patches = np.zeros((0, config.vision.patch_values), np.float32)                  # p x
+        return Batch(np.array(self.tokens[-1:]), place, NONE, np.ones(1, np.int64), np.zeros(1, np.int64),
+                     no_patches, np.zeros((0, 3), np.int64), self.room.no_features)
 
     def leave(self) -> None:
         """End it; its rows are free from the next step on. From any thread."""
@@ -129,15 +122,8 @@ class Together:
     `run_until` or walks through a talk's tokens; one at a time.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        machine: Interpreter,
-        settings: Callable[..., Settings],
-        tokenizer: Callable[[], Tokenizer],
-        rows: int,
-        keeping: Keeping,
-    ):
+    def __init__(self, model: Model, machine: Interpreter, settings: Callable[..., Settings],
+                 tokenizer: Callable[[], Tokenizer], rows: int, keeping: Keeping):
         self.model, self.machine, self.settings, self.tokenizer = model, machine, settings, tokenizer
         self.chunk, self.context = keeping.chunk or CHUNK, keeping.context
         stored = stored_as(keeping.cache, model.decoder.dtype, machine.caches)
@@ -153,20 +139,17 @@ class Together:
 
     # ---- from any thread
 
-    def join(
-        self, inputs: Inputs, max_new_tokens: int = 128, do_sample: bool = False, **options: Any
-    ) -> Talk:
+    def join(self, inputs: Inputs, max_new_tokens: int = 128, do_sample: bool = False, **options: Any
+             ) -> Talk:
         """Open a conversation; options as for `generate`. It waits until there are rows for it,
         those that came before it first. Raises ArgumentError for one that never has room, and for
         wrong options."""
         talk = Talk(self, inputs, self.settings(max_new_tokens, do_sample, **options))
         check_length(inputs, max_new_tokens, self.model.config.text, self.context)
         if talk.capacity > self.cache.shape[1]:
-            raise ArgumentError(
-                f"a prompt of {len(inputs.input_ids):,} tokens and {max_new_tokens:,} new ones "
-                f"need as many rows, and there are {self.cache.shape[1]:,} for all together: "
-                f"make more with together(rows=...), or ask for fewer tokens"
-            )
+            raise ArgumentError(f"a prompt of {len(inputs.input_ids):,} tokens and {max_new_tokens:,} new "
+                                f"ones need as many rows, and there are {self.cache.shape[1]:,} for all "
+                                "together: make more with together(rows=...), or ask for fewer tokens")
         with self.news:
             self.waiting.append(talk)
             self.news.notify_all()
@@ -190,6 +173,7 @@ class Together:
     def run_until(self, closed: threading.Event, pause: float = 0.1) -> None:
         """Run steps, and wait where there are none, until `closed` is set: the loop of a server's
         thread.
+
         pause: seconds after which a closed event is noticed while nobody is there."""
         with self.news:
             self.driven = True
@@ -243,9 +227,7 @@ class Together:
             talk.slot = slot
             self.seated.append(talk)
             rest = restored(talk.inputs, slot, self.cache, self.model.config, self.machine, self.reuse)
-            batch = Batch.of([rest], self.model.config, self.model.decoder.dtype).on(
-                self.machine.to_device
-            )
+            batch = Batch.of([rest], self.model.config, self.model.decoder.dtype).on(self.machine.to_device)
             talk.unseen, talk.features = batch if len(batch.grids) else None, self.no_features
             talk.parts = batch.parts(self.chunk)
             talk.part = next(talk.parts)
@@ -253,17 +235,15 @@ class Together:
     def run_once(self) -> None:
         """One run: the next part of the first prompt that is not through, and a token of each other."""
         reading = next((talk for talk in self.seated if talk.part is not None), None)
-        on = sorted(
-            (talk for talk in self.seated if talk.part is None or talk is reading),
-            key=lambda talk: talk.slot,
-        )
+        on = sorted((talk for talk in self.seated if talk.part is None or talk is reading),
+                    key=lambda talk: talk.slot)
         batch, features = packed(on, len(self.cache.capacities)), self.see(reading)
         logits = self.machine.to_host(step(batch, features, self.cache, self.model))  # n v
         asking = [talk for talk in on if talk.part is None or len(talk.part.asked)]
         if reading is not None:
             reading.part = next(reading.parts, None)
         for row, talk in enumerate(asking):
-            self.take(talk, logits[row : row + 1])
+            self.take(talk, logits[row:row + 1])
 
     def see(self, talk: Talk | None) -> Any:
         """The visual tokens of the rows that a prompt runs now; its pictures are looked at once."""
@@ -291,41 +271,32 @@ class Together:
 
     def why(self, talk: Talk) -> str:
         """Which stage left the numbers first, by a run of the talk alone."""
-        batch = Batch.of([talk.inputs], self.model.config, self.model.decoder.dtype).on(
-            self.machine.to_device
-        )
+        alone = Batch.of([talk.inputs], self.model.config, self.model.decoder.dtype)
+        batch = alone.on(self.machine.to_device)
         if talk.tokens:
             batch = batch.with_answer(np.array([*talk.tokens, 0], np.int64))
         return why_not_finite([batch], batch.lengths, self.model, self.machine, self.chunk)
 
-    def end(
-        self, talk: Talk, reason: str, error: BaseException | None = None, keep: bool = True
-    ) -> None:
+    def end(self, talk: Talk, reason: str, error: BaseException | None = None, keep: bool = True) -> None:
         """A talk is over: its rows are free, and kept for later where somebody asked for that."""
         if talk in self.seated:
             self.seated.remove(talk)
-            if (
-                keep
-                and self.reuse is not None
-                and not altered()
-                and (n := int(self.cache.lengths[talk.slot]))
-            ):
-                table = continued(
-                    known_by(talk.inputs, self.model.config),
-                    np.array(talk.tokens, np.int64),
-                    talk.offset[:, 0],
-                )
-                self.reuse.keep(table[:n], self.cache.taken(talk.slot, n, self.machine))
+            if keep:
+                self.keep(talk)
             self.cache.leave(talk.slot)
         with self.news:
-            talk.error, talk.reason, talk.unseen, talk.features, talk.parts = (
-                error,
-                reason,
-                None,
-                None,
-                iter(()),
-            )
+            talk.error, talk.reason = error, reason
+            talk.unseen, talk.features, talk.parts = None, None, iter(())
             self.news.notify_all()
+
+    def keep(self, talk: Talk) -> None:
+        """Hand the rows of a talk to whoever keeps them for later."""
+        n = int(self.cache.lengths[talk.slot])
+        if self.reuse is None or altered() or not n:
+            return
+        table = continued(known_by(talk.inputs, self.model.config), np.array(talk.tokens, np.int64),
+                          talk.offset[:, 0])
+        self.reuse.keep(table[:n], self.cache.taken(talk.slot, n, self.machine))
 
 
 def packed(talks: list[Talk], slots: int) -> Batch:
@@ -336,11 +307,6 @@ def packed(talks: list[Talk], slots: int) -> Batch:
     lengths[[talk.slot for talk in talks]] = [len(piece.ids) for piece in pieces]
     rows = [piece.placeholders + at for piece, at in zip(pieces, starts, strict=True)]
     asked = [piece.asked + at for piece, at in zip(pieces, starts, strict=True)]
-    return replace(
-        pieces[0],
-        ids=np.concatenate([piece.ids for piece in pieces]),
-        lengths=lengths,
-        positions=np.concatenate([piece.positions for piece in pieces], axis=1),
-        placeholders=np.concatenate(rows),
-        asked=np.concatenate(asked),
-    )
+    return replace(pieces[0], lengths=lengths, placeholders=np.concatenate(rows), asked=np.concatenate(asked),
+                   ids=np.concatenate([piece.ids for piece in pieces]),
+                   positions=np.concatenate([piece.positions for piece in pieces], axis=1))           # 3 s
