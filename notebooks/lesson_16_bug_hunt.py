@@ -262,3 +262,4 @@ minivl.check("16.2", my_fault)
 # - `minivl/truth/museum/checks.py`: the laws.
 # - `minivl/truth/diagnose/`: signatures made on the spot.
 # - `CONTRIBUTING.md`: how to put a fault into the museum, if you have met one.
+# - Lesson 17: of two programs that are both right, one is a thousand times as fast. What does it do?
