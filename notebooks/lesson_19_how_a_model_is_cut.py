@@ -12,9 +12,9 @@
 # ```
 # decoder.embed_tokens                                         section 5: who has which word
 # decoder.layers.0.project_qkv   decoder.layers.0.attend       section 3: heads
-# decoder.layers.0.add_attended                                the first sum         <== you are here
+# decoder.layers.0.add_attended                                <== you are here: the first sum
 # decoder.layers.0.add_mlp                                     sections 1, 2: the second sum
-# decoder.layers.1.normalise ...                               section 7: layers on other machines
+# decoder.layers.1.normalise                                   section 7: layers on other machines
 # decoder.normalise   decoder.logits                           section 5 again
 # ```
 
@@ -222,7 +222,8 @@ print(f"{'':28s} {'how often':>12s} {'numbers for a row':>18s}")
 for way, sums in ways.items():
     print(f"{way:28s} {len(sums):7d} sums {sum(n * heights[name] for name, n in sums.items()):18,d}")
 print(f"{'all by rows':28s} {len(gathers):4d} gathers {sum(gathers):18,d}")
-#
+
+# %% [markdown]
 # ## 5. The vocabulary
 #
 # At both ends stands a table with a row for each word, and the two are no small part of a model. They are cut by
