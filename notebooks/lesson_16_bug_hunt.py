@@ -17,6 +17,7 @@
 # ```
 
 # %%
+import textwrap
 from collections import Counter
 
 import numpy as np
@@ -46,7 +47,7 @@ figure
 # %%
 exhibit = faults.get("order-not-inverted")
 print(exhibit.name, "in", exhibit.label, "  ", ", ".join(exhibit.incidents), exhibit.year)
-print(" ".join(exhibit.story.split()))
+print(textwrap.fill(" ".join(exhibit.story.split()), 105))
 print("\nright:\n" + code_of(right_of(exhibit)) + "\n\nwrong:\n" + code_of(exhibit.wrong))
 
 # %% [markdown]
@@ -160,8 +161,8 @@ for name in suspects:
 #
 # ## 5. Now break it
 #
-# **Predict**: which pass does each of these show first in? Two of them change a table of whole numbers, where there
-# is no rounding to hide in.
+# **Predict**: which pass does each of these show first in? One of them does not show on this picture at all. Two change
+# a table of whole numbers, where there is no rounding to hide in.
 
 # %%
 for name in ("padded-rows-attended", "second-picture-as-text", "norm-plus-one", "resize-bilinear", "windows-missing"):
@@ -262,3 +263,4 @@ minivl.check("16.2", my_fault)
 # - `minivl/truth/museum/checks.py`: the laws.
 # - `minivl/truth/diagnose/`: signatures made on the spot.
 # - `CONTRIBUTING.md`: how to put a fault into the museum, if you have met one.
+# - Lesson 17: of two programs that are both right, one is a thousand times as fast. What does it do?

@@ -26,7 +26,7 @@ import minivl
 from minivl.checkpoint.layout import pack, split, tile_shape
 from minivl.checkpoint.packed import packed
 from minivl.checkpoint.weight import weight
-from minivl.config import official_config
+from minivl.config import OFFICIAL_PICTURES, official_config
 from minivl.kernels import Interpreter
 from minivl.run import roofline
 from minivl.show import plot
@@ -163,11 +163,14 @@ print(ladder.climb("matrix_product"))
 # Nothing of this changes what is meant. Which products are summed first does change, and so does the rounding
 # (lesson 13, section 4): the check asks for the loops' result *within rounding*.
 #
-# Attention is two products with a softmax between them. What must not happen is that all scores go out to memory: a
-# photo of 12 megapixels has 61,204 patches, and 61,204 squared scores are 15 GB for one head. So scores are made
-# for a block of keys, weighed, summed, and forgotten. When a larger score comes, the sums so far shrink:
+# Attention is two products with a softmax between them. What must not happen is that all scores go out to memory:
+# every patch of a photo with every other one, for each head. So scores are made for a block of keys, weighed, summed,
+# and forgotten. When a larger score comes, the sums so far shrink:
 
 # %%
+high, wide = minivl.passes.picture.target_size((3000, 4000), OFFICIAL_PICTURES)
+patches = high * wide // OFFICIAL_PICTURES.patch_size**2
+print(f"a photo of 12 megapixels: {patches:,} patches, {4 * patches**2 / 1e9:.1f} GB of float32 scores for one head\n")
 print(inspect.getsource(ladder.attention_in_blocks))
 print(ladder.climb("attention"))
 
@@ -380,9 +383,10 @@ for key in ends:
 
 # %% [markdown]
 # The first column is rounding: the stored weights *are* bfloat16, so nothing is lost. From int8 to int4 a step
-# becomes 16 times as wide; that groups share a scale in place of whole rows wins a little of it back. The error is
-# about level along the run: each stage adds its own, and norms keep it in proportion. Whether an answer changes is
-# again a matter of gaps (lesson 13, section 9). We count tokens, over the true answers of some sample pictures:
+# becomes 17 times as wide, 15 steps where there were 254; that groups share a scale in place of whole rows wins a
+# little of it back. The error is about level along the run: each stage adds its own, and norms keep it in
+# proportion. Whether an answer changes is again a matter of gaps (lesson 13, section 9). We count tokens, over the
+# true answers of some sample pictures:
 
 # %%
 changed = dict.fromkeys(runs, 0)

@@ -12,9 +12,9 @@
 # ```
 # decoder.embed_tokens                                         section 5: who has which word
 # decoder.layers.0.project_qkv   decoder.layers.0.attend       section 3: heads
-# decoder.layers.0.add_attended                                the first sum         <== you are here
+# decoder.layers.0.add_attended                                <== you are here: the first sum
 # decoder.layers.0.add_mlp                                     sections 1, 2: the second sum
-# decoder.layers.1.normalise ...                               section 7: layers on other machines
+# decoder.layers.1.normalise                                   section 7: layers on other machines
 # decoder.normalise   decoder.logits                           section 5 again
 # ```
 
@@ -122,10 +122,10 @@ for ranks in (1, 2, 4, 8):
 # keys of its own heads.
 #
 # With grouped heads (lesson 11) a rank needs whole groups: query head $a$ looks at key head
-# $\lfloor a / g \rfloor$. So the number of ranks must divide the number of *key* heads, which is small: 4 in the
-# 7B, 8 in the 72B.
+# $\lfloor a / g \rfloor$. So the number of ranks must divide the number of *key* heads, which is small:
 
 # %%
+print("key heads:", {size: official_config(size).text.kv_heads for size in ("3B", "7B", "32B", "72B")})
 q, k = seen["rotate"]  # s a e, s k e: turned by their positions
 v = seen["project_qkv"][2]
 out = layer.out.weight.dense(np.float32)
@@ -169,16 +169,8 @@ plt.show()
 #
 # A layer is now: norm, heads, *sum*, add; norm, MLP, *sum*, add. Could we do with fewer? The residual stream must be
 # whole in front of each norm, since a norm divides by the root mean square of *all* numbers of a row. So a sum is due
-# before each of the two. And not more than that: between the sums each rank works alone. The other order is worse:
-
-# %%
-print(f"{'':44s} {'words between the ranks':>24s}")
-for way, words in {"rows, then columns (both halves of a layer)": "2 sums",
-                   "all matrices by rows": "4 gathers: after each one",
-                   "all matrices by columns": "4 sums, the two inner ones wide"}.items():
-    print(f"{way:44s} {words:>24s}")
-
-# %% [markdown]
+# before each of the two. And not more than that: between the sums each rank works alone.
+#
 # A sum whose result everybody gets is an **all-reduce**. How much must be sent for it? If everybody sent everything to
 # everybody, each of $t$ ranks would send $(t - 1)$ arrays. Better: cut the array into $t$ pieces. Rank $j$ gets piece
 # $j$ from everybody, adds, and sends the result to everybody. Each rank sends $(t - 1)$ pieces, twice:
@@ -213,13 +205,36 @@ for ranks in (2, 4, 8, 64):
 # Note the order of the additions. If a rank added pieces as they come in, a late message would change the rounding,
 # and the same question could get another answer tomorrow. Here they are added in the order of ranks, always.
 #
+# Would another way of cutting do with less? If all four matrices of a layer are cut by rows, a product's numbers lie
+# on several ranks, and the next product needs all of them: a *gather* puts them side by side everywhere, which is
+# the second half of an all-reduce, and half its bytes. (The first product may stay where it is: heads work alone.) If
+# all are cut by columns, every product ends in a sum. For the 72B, in numbers that a rank sends for each row, but for
+# the factor $(t - 1) / t$:
+
+# %%
+large = official_config("72B").text
+heights = {"qkv": (large.heads + 2 * large.kv_heads) * large.head_dim, "out": large.hidden_size,
+           "gate and up": 2 * large.intermediate_size, "down": large.hidden_size}  # numbers that each product gives
+ways = {"rows, then columns, twice": {"out": 2, "down": 2},  # 2: a sum
+        "all by columns": dict.fromkeys(heights, 2)}
+gathers = [large.heads * large.head_dim, heights["out"], large.intermediate_size, heights["down"]]
+print(f"{'':28s} {'how often':>12s} {'numbers for a row':>18s}")
+for way, sums in ways.items():
+    print(f"{way:28s} {len(sums):7d} sums {sum(n * heights[name] for name, n in sums.items()):18,d}")
+print(f"{'all by rows':28s} {len(gathers):4d} gathers {sum(gathers):18,d}")
+
+# %% [markdown]
 # ## 5. The vocabulary
 #
-# At both ends stands a table with a row for each word: 152,064 rows in the 7B, a seventh of all its numbers. It is cut
-# by rows. On the way in, the rank that has a word looks it up, and all others give zeros; the sum is *exact*, since
+# At both ends stands a table with a row for each word, and the two are no small part of a model. They are cut by
+# rows. On the way in, the rank that has a word looks it up, and all others give zeros; the sum is *exact*, since
 # there is one number and zeros. On the way out each rank has the scores of its words; they are put side by side.
 
 # %%
+seven = official_config("7B")
+(alone,) = shares(seven, OFFICIAL_PICTURES, Cut(1, 1))
+tables = 2 * 2 * seven.text.vocab_size * seven.text.hidden_size  # two tables, of two bytes a number
+print(f"7B: {seven.text.vocab_size:,} words, {tables / alone.weights:.1%} of its weights")
 table = vlm.weights.decoder.embed.dense(np.float32)
 ids, found = inputs.input_ids[:12], []
 for cut in cuts(len(table), 4):
@@ -277,7 +292,7 @@ told = 2 * (t - 1) * 4 * (prompt + steps * 2 * text.num_hidden_layers * h)
 counted = sum(sent["sums"] for _, sent, _, _ in results[Cut(2, 1)])
 print(f"sums of tensor=2: by the formula {told:,} bytes, counted {counted:,}")
 package = volume(vlm.config, Cut(2, 1), Run(s, p), vlm.dtype)
-print(f"the package's own formula: {package['sums']:,} for the prompt")
+print(f"of them for the prompt: {2 * (t - 1) * 4 * prompt:,}, by the package's own formula {package['sums']:,}")
 
 # %% [markdown]
 # ## 7. A pipeline, and its bubbles
@@ -332,7 +347,7 @@ plt.show()
 # %%
 big = official_config("72B")
 print(f"{'':24s} {'weights of a rank':>18s} {'for the prompt':>15s} {'for each further token':>23s}")
-for cut in (Cut(8, 2), Cut(4, 4), Cut(2, 8), Cut(1, 16)):
+for cut in (Cut(1, 1), Cut(8, 2), Cut(4, 4), Cut(2, 8), Cut(1, 16)):
     ranks = shares(big, OFFICIAL_PICTURES, cut, [(720, 1280)], new_tokens=100)
     heaviest = max(one.weights for one in ranks)
     prompt, token = (max(getattr(one, part).total() for one in ranks) for part in ("prompt", "token"))
@@ -345,16 +360,18 @@ for cut in (Cut(8, 2), Cut(4, 4), Cut(2, 8), Cut(1, 16)):
 # %%
 memory, wire, message = 100e9, 10e9, 20e-6
 print(f"{'':24s} {'reading weights':>16s} {'sending':>10s} {'messages':>10s}   together")
-for cut in (Cut(8, 2), Cut(4, 4), Cut(2, 8), Cut(1, 16)):
+for cut in (Cut(1, 1), Cut(8, 2), Cut(4, 4), Cut(2, 8), Cut(1, 16)):
     ranks = shares(big, OFFICIAL_PICTURES, cut)
     reading = sum(one.weights for one in ranks if one.seat.shard == 0) / memory
     sending = sum(one.token.total() for one in ranks if one.seat.shard == 0) / wire
-    words = 2 * big.text.num_hidden_layers * 2 * (cut.tensor > 1) + cut.pipeline  # two rounds in a sum
+    words = 2 * big.text.num_hidden_layers * 2 * (cut.tensor > 1)  # two rounds in a sum
+    words += cut.pipeline if cut.pipeline > 1 else 0
     print(f"{str(cut):24s} {1e3 * reading:13.1f} ms {1e3 * sending:7.2f} ms {1e3 * words * message:7.2f} ms "
           f"{1e3 * (reading + sending + words * message):8.1f} ms")
 
 # %% [markdown]
-# The last line reads as long as one machine would, if one could hold it: a pipeline alone makes nothing faster.
+# The last line reads as long as one machine would, the first one, if one could hold it: a pipeline alone makes
+# nothing faster.
 # With eight shards reading takes an eighth, and what is then felt is not the *volume* of the messages but their
 # *number*: 320 short ones for a token. That is why ranks of a layer belong on one machine, or on a network that
 # answers quickly.

@@ -21,6 +21,7 @@ from minivl.cli import words
 from minivl.show.samples import load_samples
 from tools.bench import compare, record
 from tools.bench.speed import report
+from tools.pages import readme_pictures
 
 ROOT = Path(__file__).parent.parent
 
@@ -129,6 +130,16 @@ def test_pictures_say_in_words_what_they_show():
     shown = re.findall(r"!\[([^\]]*)\]\(([^)]*)\)", README)
     assert len(shown) >= 2
     assert all(len(words_) > 40 and (ROOT / path).is_file() for words_, path in shown)
+
+
+def test_the_words_beside_the_explorer_are_those_of_the_sample_in_it():
+    (sample,) = [one for one in load_samples() if one.name == readme_pictures.SHOWN]
+    answer, (first, second) = sample.answer.rstrip("."), re.findall(r"the (\w+ \w+)", sample.question)
+    (said,) = re.findall(r"!\[([^\]]*)\]\([^)]*explorer\.png\)", README.replace("\n", " "))
+    assert f'"{sample.question}"' in README and f'before it said "{answer}"' in README
+    assert first in said and second in said and f"the answer is {answer}." in said
+    (told,) = re.findall(r"!\[([^\]]*)\]\([^)]*explorer\.png\)", text_of("tools/pages/sphinx/index.md"))
+    assert first in told
 
 
 # ---- security ----------------------------------------------------------------------------------

@@ -17,9 +17,11 @@ from ..show.draw import found as draw
 from .console import box, by, heading, note, print_json, table, working
 from .given import Chosen, check_words, named, open_model, say_which, speaks
 
-HINT = ("official models name boxes when they are asked to, as in 'Locate the red circle, output its "
-        "bbox coordinates in JSON format.'")
-HINT_TINY = "the embedded model names a box when it is asked in these words: 'Find the red circle.'"
+# a word that stands in a question of the right form, and what is said where it is missing
+HINT = "bbox", ("official models name boxes when they are asked to, as in 'Locate the red circle, output "
+                "its bbox coordinates in JSON format.'")
+HINT_TINY = "Find ", ("the embedded model names a box when it is asked in these words: 'Find the red "
+                      "circle.'")
 
 
 def ground(image: str, question: str, output: Path, chosen: Chosen, max_new_tokens: int,
@@ -42,7 +44,10 @@ def ground(image: str, question: str, output: Path, chosen: Chosen, max_new_toke
         print_json(document(image, question, found, output))
     elif found:
         show(question, found)
-    report(found, output, HINT if chosen.model else HINT_TINY)
+    report(found, output)
+    word, hint = HINT if chosen.model else HINT_TINY
+    if not found and word not in question:
+        note(hint)
     return bool(found)
 
 
@@ -85,9 +90,8 @@ def where(one: Found) -> str:
     return "x {:.6g}, y {:.6g}".format(*(round(n, 2) for n in one.point or ()))
 
 
-def report(found: Grounding, output: Path, hint: str) -> None:
-    """On stderr: what was mended or could not be read, where the drawing is, or why there is none, and
-    what helps."""
+def report(found: Grounding, output: Path) -> None:
+    """On stderr: what was mended or could not be read, where the drawing is, or why there is none."""
     for words in found.notes:
         note(words)
     if found:
@@ -96,4 +100,3 @@ def report(found: Grounding, output: Path, hint: str) -> None:
         said = " ".join(found.answer.split())
         note(f"no box or point in the answer, so nothing is drawn. It was: {said[:300] or '(nothing)'}"
              + "..." * (len(said) > 300))
-        note(hint)

@@ -44,8 +44,8 @@ def need_the_reference() -> None:
     """Raise ParityError unless torch and transformers are there."""
     lacking = [name for name in ("torch", "transformers") if find_spec(name) is None]
     if lacking:
-        raise ParityError(f"minivl is compared with transformers, and {' and '.join(lacking)} is not "
-                          "installed: pip install 'minivl[oracle]'")
+        raise ParityError(f"minivl is compared with transformers, which needs {' and '.join(lacking)}: "
+                          "pip install 'minivl[oracle]'")
 
 
 def check_output(output: Path, beside: Path) -> None:

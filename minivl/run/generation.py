@@ -264,9 +264,13 @@ def write(conversations: Sequence[Inputs], model: Model, settings: Settings, mac
 # -------------------------------------------------------------------------- scores that are no numbers
 
 def why_not_finite(ran: Sequence[Batch], cache_size: np.ndarray, model: Model,
-                    machine: Interpreter, chunk: int) -> str:
+                   machine: Interpreter, chunk: int) -> str:
     """Run the prompt and all steps once more, looking at every stage, and say which was the first
-    to leave the numbers."""
+    to leave the numbers.
+
+    ran: the prompt, then each step; cache_size: rows of each conversation; chunk: rows of the prompt
+        that go through the decoder at a time
+    """
     found: list[Visit] = []
 
     def look(visit: Visit) -> None:

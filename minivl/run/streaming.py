@@ -74,7 +74,7 @@ def streaming(machine: Interpreter, model: Model, memory: str | int) -> Interpre
         hint = "pack the checkpoint first: minivl convert --weights int8" if int8 else "use one of these"
         raise ArgumentError("memory= streams weights for kernels definition and jit, got "
                             f"{machine.name!r}: {hint}")
-    keeping = kept_blocks(model, limit, working_bytes(machine, model, tiles))
+    keeping = kept_blocks(model, limit, working_bytes(machine, model, tiles), less_with(machine, tiles))
     functions = dict(machine.functions)
     if machine.name == "jit" and not tiles:
         functions |= packing(machine)
@@ -98,9 +98,20 @@ def working_bytes(machine: Interpreter, model: Model, tiles: bool) -> int:
     return 0 if tiles else largest * 4
 
 
-def kept_blocks(model: Model, limit: int, working: int) -> frozenset[int]:
+def less_with(machine: Interpreter, tiles: bool) -> str:
+    """What would need less memory, as the end of a message; nothing where nothing would."""
+    if machine.name == "definition":
+        return '; kernels="jit" (pip install "minivl[jit]") needs less'
+    return "" if tiles else "; a packed folder (minivl convert) needs less"
+
+
+def kept_blocks(model: Model, limit: int, working: int, hint: str = "") -> frozenset[int]:
     """Which layers of the decoder stay in memory: as many as fit, spread evenly, so that the disk is
-    never idle for long. Raises ArgumentError when not even two blocks fit."""
+    never idle for long.
+
+    limit, working: bytes, in all and beside the files; hint: what would need less
+    Raises ArgumentError when not even two blocks fit.
+    """
     sizes = [sum(span.size for one in of_block(layer) for span in spans_of(one))
              for layer in model.decoder.layers]
     largest = max([*sizes, sum(span.size for span in spans_of(model.decoder.head.weight))])
@@ -109,8 +120,7 @@ def kept_blocks(model: Model, limit: int, working: int) -> frozenset[int]:
         least = (limit - rest) * SHARE // (SHARE - 1)
         raise ArgumentError(f"this model needs at least {least / 2**30:.2f} GiB: two blocks, what the "
                             "largest matrix takes while it is multiplied, and the process; got "
-                            f"{limit / 2**30:.2f} GiB"
-                            + ". A packed folder (minivl convert) needs less" * bool(working))
+                            f"{limit / 2**30:.2f} GiB{hint}")
     count = min(len(sizes), rest // max(max(sizes), 1))
     return frozenset(i * len(sizes) // count for i in range(count))
 

@@ -149,6 +149,14 @@ def test_what_is_refused_ends_nothing(vlm, tmp_path):
     assert "/explore" in chat("/help")[1] and chat("/quit", "How many?")[0] == ""
 
 
+def test_a_picture_that_is_not_there_is_named_before_the_words_are_sent(vlm):
+    for line, name in (("gone.png How many?", "gone.png"), ("'my clip.mp4' How many?", "my clip.mp4")):
+        out, err = chat(line)
+        assert out == vlm.chat([user(line)], temperature=0) + "\n" and f"there is no file {name}" in err
+    for line in ("How many in a.png?", f"{PICTURE} How many?"):
+        assert "there is no file" not in chat(line)[1]
+
+
 def test_ctrl_c_stops_the_answer_alone(vlm, monkeypatch):
     whole = vlm.chat([user(Path(PICTURE), "Describe the image.")], temperature=0)
     tokens, calls = minivl.VLM.tokens, []

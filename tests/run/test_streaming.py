@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,19 @@ def test_more_memory_keeps_more_blocks_and_too_little_is_refused(folder):
         assert 0 < len(kept) < 6 and gaps.max() - gaps.min() <= 1
     with pytest.raises(ArgumentError, match="memory= streams weights for kernels definition and jit, got 'shapes'"):
         minivl.load(folder, kernels="shapes", memory="1GiB")
+
+
+def test_what_needs_less_memory_is_said_where_it_would_help(folder):
+    packed = convert(folder, folder.with_name("told"), "bf16")
+    compiled = '; kernels="jit" (pip install "minivl[jit]") needs less'
+    cases = [(folder, "definition", compiled), (packed, "definition", compiled)]
+    if find_spec("numba"):
+        cases += [(folder, "jit", "; a packed folder (minivl convert) needs less"), (packed, "jit", "")]
+    for where, kernels, hint in cases:
+        with pytest.raises(ArgumentError, match="this model needs at least") as refused:
+            minivl.load(where, kernels=kernels, memory="1MiB")
+        assert str(refused.value).endswith(f"got 0.00 GiB{hint}")
+
 
 
 @pytest.mark.parametrize(("text", "bytes"), [("8GiB", 8 << 30), ("8G", 8 << 30), ("8 gb", 8 << 30),

@@ -242,6 +242,23 @@ def test_bad_wishes_end_with_a_message_and_nothing_written(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_a_type_of_pythons_own_is_no_link_to_a_member_of_its_name(tmp_path, monkeypatch):
+    for name in ("sphinx", "myst_nb", "furo"):
+        pytest.importorskip(name, reason="the extra `site` is not installed")
+    sized = 'class {}:\n    """A class."""\n\n    @property\n    def bytes(self) -> int:\n        """Its size."""\n'
+    text = f'{sized.format("Part")}\n{sized.format("Span")}\ndef read(data: bytes) -> bytes:\n    """Reads."""\n'
+    (tmp_path / "sized.py").write_text(text, encoding="utf-8")
+    (tmp_path / "site-extra").mkdir()
+    (tmp_path / "pages").mkdir()
+    page = "# A page\n\n```{eval-rst}\n.. automodule:: sized\n   :members:\n```\n"
+    (tmp_path / "pages" / "index.md").write_text(page, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(site, "BUILD", tmp_path)
+    site.run_sphinx(tmp_path, tmp_path / "cache", "students")            # two members fit: a warning is an error
+    made = (tmp_path / "made" / "index.html").read_text(encoding="utf-8")
+    assert 'id="sized.Span.bytes"' in made and 'title="sized.Part.bytes"' not in made
+
+
 @pytest.mark.full
 def test_a_site_with_one_lesson_is_built_without_a_warning(tmp_path):
     for name in ("sphinx", "myst_nb", "furo"):

@@ -8,6 +8,7 @@ On a small random model of windows, several kinds of blocks and shared heads. Fa
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from minivl.checkpoint.tree import Linear
 from minivl.checkpoint.weight import weight as as_weight
 from minivl.cli.words import app
 from minivl.door.contract import outputs
+from minivl.show.samples import load_samples
 from minivl.truth import museum as faults
 from minivl.truth.compare.coarse import nearest
 from minivl.truth.compare.importers import read_candidate
@@ -32,6 +34,7 @@ from minivl.truth.trace.conversation import conversation
 from minivl.truth.trace.format import Stage, Trace, TraceError
 from minivl.truth.trace.record import Selection, record
 
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 MESSAGES = faults.assignment("a picture for tests").messages            # ragged, not square, resized
 NINE = ("vision.embed_patches", "vision.blocks.0.add_mlp", "vision.blocks.1.add_mlp", "vision.restore_order",
         "decoder.place_features", "decoder.layers.0.add_mlp", "decoder.layers.1.add_mlp", "decoder.normalise",
@@ -315,6 +318,39 @@ def test_the_command_names_a_fault_and_makes_its_own_golden_run(tmp_path, capsys
     code, said, _ = minivl_says(capsys, "diagnose", path)
     assert code == 1 and said.splitlines()[0] == "looks like: mrope interleaved (Blaizzy/mlx-vlm#576)"
     assert re.search(r"because .*decoder\.layers\.0\.rotate", said)
+
+
+def test_a_dump_of_a_whole_run_has_the_last_row_of_its_scores_alone(tmp_path, capsys):
+    """The commands of README, on the picture that it names: what it shows of a wrong run, and a right one."""
+    picture, golden = load_samples()[0].paths[0], tmp_path / "golden.safetensors"
+    question = "Describe the image."
+    assert minivl_says(capsys, "trace", "record", picture, question, "-o", golden)[0] == 0
+    assert minivl_says(capsys, "run", picture, question, "--dump", tmp_path / "right")[0] == 0
+    code, said, _ = minivl_says(capsys, "diff", golden, tmp_path / "right")
+    assert code == 0 and said.startswith("the same within rounding") and "logits: KL" in said
+    code, said, _ = minivl_says(capsys, "diagnose", tmp_path / "right", "--golden", golden)
+    assert code == 0 and "no difference beyond rounding" in said
+
+    fault = ("--fault", "order-not-inverted", "--dump", tmp_path / "theirs")
+    assert minivl_says(capsys, "run", picture, question, *fault)[0] == 0
+    code, said, _ = minivl_says(capsys, "diff", golden, tmp_path / "theirs")
+    shown = re.findall(r"(?m)^    (\d+ stages compared.*|first bad tap: .*?),", README)
+    assert code == 1 and len(shown) == 2 and all(line in said for line in shown)
+    code, said, _ = minivl_says(capsys, "diagnose", tmp_path / "theirs", "--golden", golden)
+    assert code == 1 and said.splitlines()[0] in README
+    assert json.loads(minivl_says(capsys, "diagnose", tmp_path / "theirs", "--golden", golden, "--json")[1]
+                      )["ranking"][0]["wrong_taps_left"] == 0
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_array_that_does_not_fit_is_no_cost_of_quantised_weights(golden, tmp_path):
+    path = tmp_path / "candidate.safetensors"
+    record(world().on("float32", "definition"), MESSAGES, path)
+    candidate = read_candidate(path, golden)
+    for key in ("decoder.layers.0.attend", "decoder.logits"):
+        candidate.taps[key] = {0: candidate.taps[key][0][:-3]}
+    found = diagnose(world(), golden, candidate)
+    assert not found.healthy and not found.known and found.cost is None
 
 
 def test_what_cannot_be_diagnosed_is_refused_in_a_line(tmp_path, capsys):

@@ -14,7 +14,7 @@ from pathlib import Path
 from ...door.errors import ArgumentError, Error
 from ..console import clean, note, working
 from ..given import Chosen, open_model, say_which
-from .lines import messages, of_first, paths_first, typed
+from .lines import messages, missing_first, of_first, paths_first, typed
 from .talk import Conversation, Way
 
 PROMPT = "> "
@@ -82,6 +82,8 @@ def _obey(talk: Conversation, message: str) -> None:
         raise ArgumentError(f"there is no command {word}; there are {', '.join(COMMANDS)} and /quit")
     for path in paths:
         note(talk.show(path))
+    if name := missing_first(rest):
+        note(f"there is no file {name}: the word is sent as it is, and no picture with it")
     if rest:
         _answer(talk, rest)
 

@@ -86,14 +86,23 @@ def messages(next_line: Callable[[], str]) -> Iterator[str]:
 def paths_first(line: str) -> tuple[list[str], str]:
     """The pictures and videos that a line begins with, and the rest of it."""
     paths, at = [], 0
-    while found := WORD.match(line, at):
-        name = found[1] or found[2] or (found[3] if os.name == "nt"
-                                        else re.sub(r"\\(.)", r"\1", found[3]))
-        if not is_medium(name):
-            break
-        paths.append(name)
+    while (found := WORD.match(line, at)) and is_medium(word_of(found)):
+        paths.append(word_of(found))
         at = found.end()
     return paths, line[at:].strip()
+
+
+def missing_first(question: str) -> str:
+    """The first word of a question that is called like a picture or a video, where no such file is
+    there; else ""."""
+    found = WORD.match(question)
+    name = word_of(found) if found else ""
+    return name if called_so(name) and not is_medium(name) else ""
+
+
+def word_of(found: re.Match[str]) -> str:
+    """What a word means, without the quotes or backslashes of a dragged name."""
+    return found[1] or found[2] or (found[3] if os.name == "nt" else re.sub(r"\\(.)", r"\1", found[3]))
 
 
 def is_medium(name: str) -> bool:
@@ -101,12 +110,16 @@ def is_medium(name: str) -> bool:
     so."""
     if name[:11].lower() == "data:image/":
         return True
-    path = path_of(name)
     try:
-        return bool(PICTURE.fullmatch(path.name.replace(" ", "_"))
-                    or looks_like_video(path)) and path.is_file()
+        return called_so(name) and path_of(name).is_file()
     except (OSError, ValueError):  # no path at all: too long, a NUL in it
         return False
+
+
+def called_so(name: str) -> bool:
+    """Whether a file of this name would be a picture or a video."""
+    path = path_of(name)
+    return bool(PICTURE.fullmatch(path.name.replace(" ", "_"))) or looks_like_video(path)
 
 
 def path_of(name: str) -> Path:

@@ -151,7 +151,7 @@ def shaken_values(taps: list[Tap], values: Mapping[str, tuple], made: Mapping[st
     rough = {tap.name: tap for tap in taps if tap.found is not None and tap.golden.dtype.kind in "fV"
              and (tap.kept.step is not None or (tap.found.array.dtype.kind in "fV"
                                                 and storage_of(tap) != made[tap.name]))
-                                                and lost(tap).any()}
+             and lost(tap).any()}
     found: dict[str, tuple] = {}
     for key, arrays in values.items():
         names = [key] if len(arrays) == 1 else [f"{key}:{n}" for n in range(len(arrays))]

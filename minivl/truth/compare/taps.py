@@ -153,15 +153,26 @@ def beside(tap: Tap, candidate: Candidate, golden: Trace, known: Any, packed: al
                              "some rows only; record the golden run without --rows")
         found = joined(candidate.steps[part], exact, axis)
     elif candidate.native:
-        rows = candidate.partial.get(part)
-        exact = exact if rows is None else np.take(exact, rows, axis)
-        found = align.Fitted(theirs, rows=rows) if theirs.shape == exact.shape else None
+        found = as_labelled(tap, candidate.partial.get(part))
     else:
         found = packed or align.fit(theirs, exact, axis, known(tap.letter, tap.stage.label))
     if found is None or found.rows is None:
         return tap._replace(found=found, theirs=np.asarray(theirs))
     return tap._replace(found=found, theirs=np.asarray(theirs), rows=found.rows,
-                        golden=exact if candidate.native else np.take(exact, found.rows, axis))
+                        golden=np.take(exact, found.rows, axis))
+
+
+def as_labelled(tap: Tap, rows: np.ndarray | None) -> align.Fitted | None:
+    """An array under minivl's own label, in the golden shape as it stands; `rows` says which golden rows
+    it has. A run that was asked for one token has the last row of LAST_ROW alone."""
+    theirs, axis = tap.theirs, row_axis(tap.axes)
+    if rows is None and theirs.shape == tap.golden.shape:
+        return align.Fitted(theirs)
+    if rows is None and tap.stage.label in LAST_ROW:
+        rows = np.array([tap.golden.shape[axis] - 1])
+    if rows is None or theirs.shape != np.take(tap.golden, rows, axis).shape:
+        return None
+    return align.Fitted(theirs, rows=rows)
 
 
 def part_of(key: str) -> str:

@@ -57,7 +57,8 @@ def fits(run: Replay, right: Own, base: Multiples, scale: Scale, kind: str) -> C
         pairs = [(theirs, np.hypot(ours, scale.storage(tap.name(n)))) for n, (theirs, ours) in
                  enumerate(sizes_of(tap, right.get(key, ()), own.get(key, ()))) if ours > 0]
         if pairs:
-            ratios[key] = max(theirs / ours for theirs, ours in pairs)
+            # an array that does not fit is infinitely far off, whatever weights cost
+            ratios[key] = max(theirs / ours if theirs < np.inf else np.inf for theirs, ours in pairs)
     alike = sum(1 / ALIKE <= ratio <= ALIKE for ratio in ratios.values())
     if alike < max(LEAST, MOSTLY * len(ratios)):
         return None

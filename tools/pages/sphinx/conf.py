@@ -1,11 +1,13 @@
 """Settings of the site, for Sphinx. `tools/pages/site.py` gathers the pages and calls it; docs/guide/site.md says how.
 
-Four things are made here because nobody else makes them: docstrings, which are plain text, become readable pages;
-formulas become MathML, which browsers show by themselves, so that no page asks for a script; the solution of an
-exercise, which the check below it has judged, is folded away until a reader asks for it; and a figure gets the
-description that stands in its file, and a width at which its letters can be read. Read next: tools/pages/site.py.
+Five things are made here because nobody else makes them: docstrings, which are plain text, become readable pages;
+a type of Python's own in a signature is no link; formulas become MathML, which browsers show by themselves, so that no
+page asks for a script; the solution of an exercise, which the check below it has judged, is folded away until a reader
+asks for it; and a figure gets the description that stands in its file, and a width at which its letters can be read.
+Read next: tools/pages/site.py.
 """
 
+import builtins
 import math
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ sys.path.insert(0, str(ROOT))
 
 from docutils import nodes  # noqa: E402
 from latex2mathml import converter  # noqa: E402
+from sphinx.addnodes import pending_xref  # noqa: E402
 from sphinx.writers.html5 import HTML5Translator  # noqa: E402
 
 import minivl  # noqa: E402
@@ -55,6 +58,13 @@ def make_readable(app, what, name, obj, options, lines) -> None:
     if isinstance(contract := getattr(obj, "contract", None), str):
         said = f"**{obj.label}** ``{contract}``\n\n{said}"
     lines[:] = [*said.splitlines(), ""]
+
+
+def leave_types(app, tree) -> None:
+    """`bytes` in a signature is Python's: Sphinx would look for any member of that name, and lead to it."""
+    for link in list(tree.findall(pending_xref)):
+        if link.get("refdomain") == "py" and link.get("reftarget") in vars(builtins):
+            link.replace_self(link.children)
 
 
 SUMMARY = "One solution. Try it yourself first; the check below has judged this one."
@@ -115,6 +125,7 @@ def mathml(formula: str, block: bool) -> str:
 def setup(app) -> None:
     app.add_html_math_renderer("mathml", (write_inline_formula, None), (write_formula, None))
     app.connect("autodoc-process-docstring", make_readable)
+    app.connect("doctree-read", leave_types)
     app.connect("doctree-read", fold_solutions)
     app.connect("doctree-read", describe_figures)
     app.add_node(nodes.image, override=True, html=(write_image, None))
