@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..door.errors import ArgumentError
 from ..door.files import check_place, write_whole
 from ..run.grounding import Found, Grounding
 from ..run.open_picture import load_picture
@@ -28,8 +27,7 @@ def ground(image: str, question: str, output: Path, chosen: Chosen, max_new_toke
     Raises ArgumentError or OSError for whatever is wrong with the input.
     """
     check_words([image], question)
-    check_place(output, ".png")
-    check_other(image, output)
+    check_place(output, ".png", reads=(image,))
     pixels = load_picture(image)
     with open_model(chosen) as vlm, working("looking at the picture"):
         found = vlm.ground(pixels, question, max_new_tokens)
@@ -43,16 +41,6 @@ def ground(image: str, question: str, output: Path, chosen: Chosen, max_new_toke
         show(question, found)
     report(found, output, HINT if chosen.model else HINT_TINY)
     return bool(found)
-
-
-def check_other(image: str, output: Path) -> None:
-    """Raise ArgumentError when the drawing would be written over the picture that it is drawn on."""
-    try:
-        same = output.exists() and output.samefile(image)
-    except (OSError, ValueError):                              # a URL, or no path at all
-        same = False
-    if same:
-        raise ArgumentError(f"{output}: this is the picture itself; name another file with -o")
 
 
 def document(image: str, question: str, found: Grounding, output: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import minivl
+from minivl import model as forward
 from minivl.api import TINY
 from minivl.cli.triage import tell
 from minivl.cli.words import app
@@ -27,6 +28,7 @@ from minivl.truth.trace.format import Trace
 from minivl.truth.triage import cause as causes
 from minivl.truth.triage import inputs as beside
 from minivl.truth.triage import report
+from minivl.truth.triage import scorer as scorer_module
 from minivl.truth.triage.cache import Cache, digest
 from minivl.truth.triage.cause import FEWEST, FEWEST_DRAWN, Cause, Tried, only_resized, weighed
 from minivl.truth.triage.choosing import by_sampler, last_decimal
@@ -36,7 +38,7 @@ from minivl.truth.triage.lines import SETTINGS as SETTINGS_OF_A_LINE
 from minivl.truth.triage.loss import MEASURES, OUTLIERS, UNEVEN, UNITS, Measured, Sample, distance, right, uneven
 from minivl.truth.triage.properties import Shared, named, properties, shared
 from minivl.truth.triage.samplers import Choice, Sampler, choice, may_have_drawn, samplers
-from minivl.truth.triage.scorer import GOLDEN, Score, Scorer
+from minivl.truth.triage.scorer import GOLDEN, SAME, Score, Scorer
 from minivl.truth.triage.smallest import Smallest
 from minivl.truth.triage.statistics import Interval, at_least, fisher_exact, holm, paired_interval, uniform
 from minivl.truth.triage.triage import Triage, precision_of, refuse_certainties, triage
@@ -286,6 +288,26 @@ def test_one_pass_over_an_answer_scores_it_as_decoding_does():
     assert decoded.regret == 0 and fresh.regret == pytest.approx(0, abs=1e-9)
     other = scorer.score(inputs, [(n + 1) % 7 for n in tokens], GOLDEN)
     assert other.regret > 0.1
+
+
+def test_the_tower_runs_once_for_the_same_pictures(monkeypatch):
+    """Whatever is asked about them; other pictures are looked at anew, and a good many are kept."""
+    scorer, ran = scorer_of(), []
+    monkeypatch.setattr(scorer_module, "MOST_BYTES", 1)                  # the last alone
+    real = forward.vision.definition
+    monkeypatch.setattr(forward.vision, "definition", lambda *args: ran.append(1) or real(*args))
+
+    def asked(pixels, words):
+        return scorer.vlm.prepare([{"role": "user", "content": [{"type": "image", "image": pixels},
+                                                              {"type": "text", "text": words}]}])
+    kept = [scorer.score(asked(NOISE, words), [5, 6], GOLDEN).logprobs for words in ("What is it?", "Who?")]
+    assert len(ran) == 1
+    alone = [scorer_of().score(asked(NOISE, words), [5, 6], GOLDEN).logprobs for words in ("What is it?", "Who?")]
+    assert np.array_equal(kept, alone) and not np.array_equal(*kept)
+    rounded = scorer.score(asked(NOISE, "Who?"), [5, 6], SAME).logprobs          # by its own rounding of the pictures
+    assert len(ran) == 4 and not np.array_equal(rounded, kept[1])
+    other = scorer.score(asked(NOISE[::-1], "Who?"), [5, 6], SAME).logprobs
+    assert len(ran) == 5 and not np.array_equal(other, rounded) and len(scorer.features) == 1
 
 
 def test_an_answer_may_hold_placeholders():

@@ -15,7 +15,7 @@ Read next: `compare.py`, which judges each tap by both.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ BITS = {"bfloat16": 0xFFFF, "float16": 0x1FFF}  # of a float32 that are zero in 
 FINE = 0.35                     # a run in some type is never as near as this share of its own rounding
 TOLD = 2.0                      # rounding must be so many times what storage adds, to be told from it
 HANDED_OVER = ("decoder.place_features", "decoder.embed_tokens")    # rows that another half has made
+MOVED = ("vision.order_by_window", "vision.restore_order", "decoder.select_rows")    # rows of one tap, as they are
 FIRST = ("vision.embed_patches", "vision.order_by_window", *HANDED_OVER)   # before the first block
 
 
@@ -108,11 +109,13 @@ def arithmetic(golden: Trace, taps: Sequence[Tap], declared: str = "",
     """
     known = {half: [tap for tap in floats(taps) if part_of(tap.stage.key) == half]
              for half in ("vision", "decoder")}
-    tower, decoder = (computed(golden, own) for own in known.values())
+    mute = outdone(golden, taps)
+    tower, decoder = (computed(golden, own, mute) for own in known.values())
     if not alone:
         # a tower without taps is told by the rows that it hands over
-        before = rest(tower) if tower else rougher(rest(computed(golden, known["decoder"], handed=True)),
-                                                   rest(of_features(golden, known["decoder"])))
+        handed = known["decoder"]
+        before = rest(tower) if tower else rougher(rest(computed(golden, handed, mute, handed=True)),
+                                                   rest(of_features(golden, handed)))
         decoder = {name: rougher(kind, before) for name, kind in decoder.items()}
     found = tower | decoder
     for tap in taps:
@@ -120,6 +123,17 @@ def arithmetic(golden: Trace, taps: Sequence[Tap], declared: str = "",
         kind = found.get(tap.name, rest(found) if inside else "float32")
         found[tap.name] = tap.kept.precision or (declared if declared and inside else kind)
     return found
+
+
+def outdone(golden: Trace, taps: Sequence[Tap]) -> set[str]:
+    """Names of the taps whose rows are there a second time, moved and in finer numbers than they show:
+    their own type is that of their storage, and says nothing of what they were computed in."""
+    shows: dict[str, dict[str, str]] = {}                       # key -> what each of its arrays shows
+    for tap in floats(taps):
+        shows.setdefault(tap.stage.key, {})[tap.name] = storage_of(tap)
+    return {name for key in MOVED if key in shows for parent in golden.stages[key].parents
+            for name, kind in shows.get(parent, {}).items() if finer(max(
+                shows[key].values(), key=ROUGHEST.index), kind)}
 
 
 def of_features(golden: Trace, taps: Sequence[Tap]) -> dict[str, str]:
@@ -140,11 +154,13 @@ def rest(found: Mapping[str, str]) -> str:
     return min(found.values(), key=ROUGHEST.index, default="float32")
 
 
-def computed(golden: Trace, taps: Sequence[Tap], handed: bool = False) -> dict[str, str]:
-    """The same for the taps of one half; handed: from the rows that come from the other as well."""
+def computed(golden: Trace, taps: Sequence[Tap], mute: Set[str], handed: bool = False
+             ) -> dict[str, str]:
+    """The same for the taps of one half; mute: names that say nothing; handed: from the rows that come
+    from the other as well."""
     shows = {tap.name: storage_of(tap) for tap in taps}
     telling = [tap.name for tap in taps if (handed or tap.stage.key not in HANDED_OVER)
-               and tells(tap, shows[tap.name])]
+               and tap.name not in mute and tells(tap, shows[tap.name])]
     kinds = {shows[name] for name in telling} or {max(shows.values(), key=ROUGHEST.index,
                                                       default="float32")}
     roughest = min(kinds, key=ROUGHEST.index)
