@@ -4,6 +4,8 @@ port in several arithmetics, with taps and types drawn.
 Read next: `test_foreign.py` (whole dumps), `oracle/test_foreign_oracle.py` (models drawn too).
 """
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,6 +14,9 @@ from hypothesis import strategies as st
 from minivl.truth.compare.compare import compare
 from minivl.truth.compare.importers import read_candidate
 from minivl.truth.compare.local import local_golden
+from minivl.truth.compare.stored import of_features
+from minivl.truth.compare.taps import laid
+from minivl.truth.trace.format import COORDINATES, YARDSTICK
 from tools.truth.foreign.dumps import as_stored
 from tools.truth.foreign.port import Arithmetic, label_of
 from tools.truth.foreign.sweep import Sweep
@@ -45,6 +50,17 @@ def test_a_tower_without_taps_is_told_by_the_rows_that_it_hands_over(sweep, tmp_
     golden, candidate = left_behind(sweep, TOWERS[tower], stored, tmp_path_factory.mktemp("dump"), scene)
     found = compare(golden, candidate)
     assert not found.differs and set(found.computed.values()) == {tower}
+
+
+def test_rows_of_text_do_not_speak_for_the_tower(sweep, tmp_path):
+    """They may round a great deal, or not at all, as the table of words is stored."""
+    golden, candidate = left_behind(sweep, TOWERS["bfloat16"], {"lm.in": "bfloat16"}, tmp_path)
+    (tap,) = laid(golden, candidate)
+    text = golden.tables(COORDINATES)["s"].reshape(len(tap.golden), -1)[:, 0] < 0
+    yards = golden.tables(f"{YARDSTICK}.bfloat16")
+    rough = {tap.name: np.where(text, 100 * yards[tap.name].max(), yards[tap.name])}
+    other = SimpleNamespace(tables=lambda name: rough if name.startswith(YARDSTICK) else golden.tables(name))
+    assert text.any() and of_features(other, [tap]) == of_features(golden, [tap]) == {tap.name: "bfloat16"}
 
 
 @pytest.mark.parametrize("moved", [("tower.stem", "tower.sorted"), ("bridge.cells", "bridge.out")])

@@ -112,6 +112,8 @@ WRONG = [
     ({**ROW, "settings": []}, "'settings' should"), ({**ROW, "settings": {"heat": 1}}, "'heat'; it can have"),
     ({**ROW, "settings": {"temperature": -1}}, "settings.temperature is -1"),
     ({**ROW, "settings": {"precision": "fp8"}}, "settings.precision is 'fp8'"),
+    ({**ROW, "teacher_forced": True}, "'logprobs', with 'ids', say anything of it, and they are missing"),
+    ({**ROW, "settings": {"temperature": "0"}}, "settings.temperature is '0'; it should be a number"),
     ({**ROW, "expected": 4}, "'expected' should"), ({**ROW, "teacher_forced": 1}, "'teacher_forced' should"),
     ({"video": "a.mp4", "prompt": "a", "text": "a"}, "'video' should be a list"),
     ({"images": "a.png", "prompt": "a", "text": "a"}, "'images' should be a list"),
@@ -687,6 +689,12 @@ def test_triage_of_the_models_own_answers_and_of_wrong_ones(folder):
     with Trace(folder / "out" / "golden.safetensors") as trace:
         assert trace.precision == "float64" and "decoder.logits" in trace.recorded()
     assert "were known" in ran.stderr                                        # the first triage's runs
+
+
+def test_an_answer_without_a_token_is_recorded_as_any_other(folder):
+    path = written(folder, {**ROW, "text": "", "ids": [], "logprobs": [], "settings": {"max_new_tokens": 2}})
+    ran = CliRunner().invoke(app, ["triage", str(path), "--precision", "float32", "-o", str(folder / "out")])
+    assert ran.exit_code == 1 and "minivl diff" in ran.stdout and (folder / "out" / "golden.safetensors").exists()
 
 
 def test_teacher_forced_lines_are_judged_by_their_numbers_alone(folder):

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ...door.contract import outputs
-from ..trace.format import YARDSTICK, Trace, row_axis
+from ..trace.format import COORDINATES, YARDSTICK, Trace, row_axis
 from . import metrics, verdict
 from .taps import Kept, Part, Tap, part_of
 
@@ -141,7 +141,17 @@ def of_features(golden: Trace, taps: Sequence[Tap]) -> dict[str, str]:
     as a run in it is: a decoder that is finer does not speak against it."""
     kinds = {tap.name: storage_of(tap) for tap in taps if tap.stage.key == HANDED_OVER[0]}
     return {tap.name: kinds[tap.name] for tap in taps if kinds.get(tap.name) in BITS
-            and tells(tap, kinds[tap.name]) and not nearer(golden, tap, kinds[tap.name], kinds[tap.name])}
+            and tells(tap, kinds[tap.name])
+            and not nearer(golden, tap, kinds[tap.name], kinds[tap.name], of_pictures(golden, tap))}
+
+
+def of_pictures(golden: Trace, tap: Tap) -> np.ndarray | slice:
+    """Which rows of a sequence are pictures', one truth value each; all where that is not known."""
+    at = golden.tables(COORDINATES).get("s")
+    if at is None:
+        return slice(None)
+    seen = at.reshape(len(at), -1)[:, 0] >= 0                              # a row of text has medium -1
+    return seen if tap.rows is None else seen[tap.rows]
 
 
 def rougher(one: str, other: str) -> str:
@@ -189,22 +199,24 @@ def finer(one: str, other: str) -> bool:
     return ROUGHEST.index(one) > ROUGHEST.index(other)
 
 
-def nearer(golden: Trace, tap: Tap, storage: str, kind: str) -> bool:
-    """Whether one tap is nearer to the exact value than a run in `kind` could be, storage aside."""
+def nearer(golden: Trace, tap: Tap, storage: str, kind: str, of: np.ndarray | slice = slice(None)
+           ) -> bool:
+    """Whether one tap is nearer to the exact value than a run in `kind` could be, storage aside; of:
+    rows that count."""
     yard = golden.tables(f"{YARDSTICK}.{kind}").get(tap.name)
     if yard is None or tap.kept.step is not None:
         return False
     axis = row_axis(tap.axes)
     yard = yard if tap.rows is None else yard[tap.rows]
-    rounding = float(np.linalg.norm(yard))
+    rounding = float(np.linalg.norm(yard[of]))
     # where the yardstick is not rounded to 16 bits, or storage hides it, nothing can be told
-    size = float(np.linalg.norm(metrics.row_norms(tap.golden, axis)))
-    stored = float(np.linalg.norm(lost(tap))) if finer(kind, storage) or kind == storage else 0.0
+    size = float(np.linalg.norm(metrics.row_norms(tap.golden, axis)[of]))
+    stored = float(np.linalg.norm(lost(tap)[of])) if finer(kind, storage) or kind == storage else 0.0
     if rounding < verdict.WIDE * size or rounding**2 < TOLD * stored**2:
         return False
     with np.errstate(invalid="ignore", over="ignore"):
-        error = float(np.linalg.norm(metrics.row_distances(tap.found.array,    # type: ignore[union-attr]
-                                                         tap.golden, axis)))
+        apart = metrics.row_distances(tap.found.array, tap.golden, axis)       # type: ignore[union-attr]
+    error = float(np.linalg.norm(apart[of]))
     return error**2 - stored**2 < (FINE * rounding) ** 2
 
 

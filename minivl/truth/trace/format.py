@@ -128,7 +128,7 @@ class Trace:
             raise TraceError(f"{path}: {found}; give a trace that `minivl trace record` wrote")
         if self.path.suffix in DUMPS:
             raise TraceError(f"{path}: is a dump, and here a trace is read, one that `minivl trace record` "
-                             "wrote; `minivl diff` takes the golden one first")
+                             "or `minivl trace import` wrote; `minivl diff` takes the golden one first")
         self.file = File(self.path)
         try:
             self.facts = self._manifest()

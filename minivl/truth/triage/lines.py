@@ -125,6 +125,9 @@ def _line(number: int, raw: bytes, path: Path) -> Line:
     grid = _grid(row, len(media_in(messages)), wrong)
     if not isinstance(row.get("teacher_forced", False), bool):
         raise wrong("field 'teacher_forced' should be true or false")
+    if row.get("teacher_forced") and not numbers:
+        raise wrong("field 'teacher_forced' says that the answer was given to the program: then only "
+                    "'logprobs', with 'ids', say anything of it, and they are missing")
     if row.get("expected") is not None and not isinstance(row["expected"], str):
         raise wrong("field 'expected' should be a text: the true answer")
     count = row.get("prompt_tokens")
@@ -318,10 +321,10 @@ def _settings(row: dict[str, Any], wrong: Wrong) -> dict[str, Any]:
                         ("max_new_tokens", 1)):
         number = value.get(name)
         if number is not None and (type(number) not in (int, float) or not least <= number < math.inf):
-            raise wrong(f"field 'settings': settings.{name} is {_brief(number)}; it should be a "
+            raise wrong(f"field 'settings': settings.{name} is {reprlib.repr(number)}; it should be a "
                         f"number, at least {least}")
     for name in WHOLE:
         if value.get(name) is not None and type(value[name]) is not int:
-            raise wrong(f"field 'settings': settings.{name} is {_brief(value[name])}; it should be a "
+            raise wrong(f"field 'settings': settings.{name} is {reprlib.repr(value[name])}; it should be a "
                         "whole number")
     return {name: number for name, number in value.items() if number is not None}
