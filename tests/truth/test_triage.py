@@ -163,8 +163,11 @@ def test_two_precisions_in_one_file_are_refused(folder):
     assert precision_of(lines[:1], None) == "float16" and precision_of(lines[:1], "float32") == "float32"
 
 
-@pytest.mark.parametrize("bad", [["--precision", "fp8"], ["--precision", "float32", "--golden", "float16"]])
-def test_options_out_of_range_are_wrong_input(bad, folder):
+@pytest.mark.parametrize("bad", [["--precision", "fp8"], ["--precision", "float32", "--golden", "float16"],
+                                 ["-o", "{}/a.png"]])
+def test_options_out_of_range_are_wrong_input(bad, folder, monkeypatch):
+    monkeypatch.setattr("minivl.cli.triage.open_model", lambda *a: pytest.fail("it ran"))
+    bad = [word.format(folder) for word in bad]
     result = CliRunner().invoke(app, ["triage", str(written(folder, ROW)), *bad])
     assert result.exit_code == 2 and "Traceback" not in result.stderr
 
@@ -694,7 +697,8 @@ def test_triage_of_the_models_own_answers_and_of_wrong_ones(folder):
 def test_an_answer_without_a_token_is_recorded_as_any_other(folder):
     path = written(folder, {**ROW, "text": "", "ids": [], "logprobs": [], "settings": {"max_new_tokens": 2}})
     ran = CliRunner().invoke(app, ["triage", str(path), "--precision", "float32", "-o", str(folder / "out")])
-    assert ran.exit_code == 1 and "minivl diff" in ran.stdout and (folder / "out" / "golden.safetensors").exists()
+    assert ran.exit_code == 1 and "different: undecided" in ran.stdout and "minivl diff" in ran.stdout
+    assert (folder / "out" / "golden.safetensors").exists()
 
 
 def test_teacher_forced_lines_are_judged_by_their_numbers_alone(folder):

@@ -271,7 +271,8 @@ def _whole_numbers(row: dict[str, Any], name: str, wrong: Wrong) -> tuple[int, .
 
 def _logprobs(row: dict[str, Any], ids: tuple[int, ...] | None, wrong: Wrong
               ) -> tuple[float, ...] | None:
-    """Natural logarithms of probabilities, one for each id; null stands for what was not finite."""
+    """Natural logarithms of probabilities, one for each id; null stands for what was not finite. None
+    where there are none: of an answer without a token they say nothing."""
     value = row.get("logprobs")
     if value is None:
         return None
@@ -285,7 +286,7 @@ def _logprobs(row: dict[str, Any], ids: tuple[int, ...] | None, wrong: Wrong
     high = next((one for one in numbers if one > 1e-3), None)
     if high is not None:
         raise wrong(f"field 'logprobs' holds {high}; a logarithm of a probability is at most 0")
-    return numbers
+    return numbers or None
 
 
 def _grid(row: dict[str, Any], media: int, wrong: Wrong) -> tuple[Triple, ...] | None:

@@ -50,8 +50,8 @@ def needs_answer(sample: Sample, limit: dict[str, float]) -> bool:
     line, first = sample.line, sample.mine.logprobs[:1]
     if not len(first):
         return False
-    # an answer without a token has no numbers
-    numbers = bool(line.logprobs) and not abs(line.logprobs[0] - float(first[0])) <= limit[LOGPROBS]
+    numbers = line.logprobs is not None and not abs(line.logprobs[0] -
+                                                    float(first[0])) <= limit[LOGPROBS]
     return not numbers and float(sample.mine.choices[OUR_OWN].regret[0]) <= limit[REGRET]
 
 
