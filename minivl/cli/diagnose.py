@@ -30,7 +30,7 @@ def diagnose(path: Path, golden: Path | None, names: Path | None, precision: str
     """Say what a trace looks like; the exit code: 0 healthy, 1 not. Raises ValueError or OSError when
     nothing can be compared."""
     if page:
-        check_place(page, *PAGES)
+        check_place(page, *PAGES, reads=(path, golden, names))
     known = read_names(names) if names else None
     with open_model(Chosen(model, kernels="definition")) as vlm, golden_of(path, golden, vlm) as right:
         theirs = read_candidate(path, right, known, kind_named(precision))

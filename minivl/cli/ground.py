@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..door.errors import ArgumentError
 from ..door.files import check_place, write_whole
 from ..run.grounding import Found, Grounding
 from ..run.open_picture import load_picture
@@ -31,8 +30,7 @@ def ground(image: str, question: str, output: Path, chosen: Chosen, max_new_toke
     Raises ArgumentError or OSError for whatever is wrong with the input.
     """
     check_words([image], question)
-    check_place(output, ".png")
-    check_other(image, output)
+    check_place(output, ".png", reads=(image,))
     pixels = load_picture(image)
     with open_model(chosen) as vlm, working("looking at the picture"):
         found = vlm.ground(pixels, question, max_new_tokens, **keeping)
@@ -49,16 +47,6 @@ def ground(image: str, question: str, output: Path, chosen: Chosen, max_new_toke
     if not found and word not in question:
         note(hint)
     return bool(found)
-
-
-def check_other(image: str, output: Path) -> None:
-    """Raise ArgumentError when the drawing would be written over the picture that it is drawn on."""
-    try:
-        same = output.exists() and output.samefile(image)
-    except (OSError, ValueError):                              # a URL, or no path at all
-        same = False
-    if same:
-        raise ArgumentError(f"{output}: this is the picture itself; name another file with -o")
 
 
 def document(image: str, question: str, found: Grounding, output: Path) -> dict[str, Any]:

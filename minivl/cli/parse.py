@@ -38,7 +38,7 @@ def parse(image: str, form: str, question: str | None, schema: Path | None, outp
     known = checked(form, schema)
     check_words([image])
     if output:
-        check_place(output)
+        check_place(output, reads=(image, schema))
     pixels = load_picture(image)
     with open_model(chosen) as vlm, working("looking at the picture") as say:
         inputs = vlm.prepare(conversation(pixels, form, question))

@@ -59,7 +59,7 @@ def record(images: Sequence[str], question: str | None, output: Path, source: st
     if yardsticks and not ours:
         raise ArgumentError("a yardstick is measured against minivl's own run: record that, with --from "
                             "minivl")
-    check_place(output)
+    check_place(output, reads=images)
     if not images:
         first, asked = sample()
         images, question = [first], question or asked
@@ -132,7 +132,7 @@ def diff(golden: Path, candidate: Path, names: Path | None, guessed: Path | None
     ValueError or OSError when nothing can be compared, or what is asked for cannot be written."""
     for place, endings in ((page, PAGES), (guessed, ()), (write_known, ()), (xml, ()), (findings, ())):
         if place:
-            check_place(place, *endings)
+            check_place(place, *endings, reads=(golden, candidate, names))
     expected = read_baseline(known) if known else {}
     with Trace(golden) as trace:
         found = by_prints(trace, candidate, key) or by_arrays(
@@ -188,7 +188,7 @@ def by_prints(golden: Trace, candidate: Path, key: str | None) -> Comparison | N
 
 def fingerprint(path: Path, output: Path, key: str | None) -> None:
     """Write the fingerprints of a trace. Raises TraceError or OSError."""
-    check_place(output)
+    check_place(output, reads=(path,))
     if path.exists() and not is_trace(path):
         raise TraceError(f"{path}: is no trace; read it with `minivl trace import {path}` first")
     with Trace(path) as trace:
@@ -253,7 +253,7 @@ def import_dump(candidate: Path, output: Path, golden: Path, names: Path | None,
                 precision: str | None) -> None:
     """Write a dump as a trace under minivl's labels, and show what was understood. Raises ValueError or
     OSError when nothing is."""
-    check_place(output)
+    check_place(output, reads=(candidate, golden, names))
     with Trace(golden) as trace:
         known = read_names(names) if names else None
         if known is None and not is_trace(candidate):
@@ -292,7 +292,7 @@ def compare_local(golden: Trace, candidate: Candidate, model: str | None) -> Com
 
 def read_names(path: Path) -> dict[str, Any]:
     """A table of names: their name -> label or entry. Raises TraceError."""
-    found = read_json(path, TraceError)
+    found = read_json(path, TraceError, "name a table, as `minivl diff --guess FILE.json` writes one")
     if not all(e is None or isinstance(e, str) or (isinstance(e, dict) and "label" in e)
                for e in found.values()):
         raise TraceError(f"{path}: should map their names to labels, to objects with a label, or to "
@@ -312,7 +312,7 @@ def kind_named(precision: str | None) -> str | None:
 
 def read_baseline(path: Path) -> Baseline:
     """What is known to differ: name or pattern -> word or thresholds. Raises TraceError."""
-    return checked(read_json(path, TraceError), str(path))
+    return checked(read_json(path, TraceError, "--write-baseline makes one"), str(path))
 
 
 def tell(found: Comparison, everything: bool) -> None:

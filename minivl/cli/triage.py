@@ -57,6 +57,8 @@ def triage(candidate: Path, model: str | None, precision: str | None, golden: st
         if given is not None and kind_of(given) not in PRECISIONS:
             raise ArgumentError(f"{name} is {given}; it can be {', '.join(PRECISIONS)}")
     precision, golden = (kind_of(given) if given else None for given in (precision, golden))
+    if output.exists() and not output.is_dir():
+        raise ArgumentError(f"-o is {output}, which is a file; name a folder for the smallest bad sample")
     lines = read_lines(candidate)
     theirs = precision_of(lines, precision)
     if PRECISIONS.index(golden or FINER[theirs]) > PRECISIONS.index(theirs):

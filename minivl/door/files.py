@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -18,14 +18,15 @@ from .errors import ArgumentError, Error, FileInTheWay, MissingFile
 from .looks import kind_of
 
 PAGES = (".html", ".htm")  # endings of what a browser opens
+A_CHECKPOINT = "name the folder of a Qwen2.5-VL checkpoint"
 MAX_JSON = 1 << 22         # bytes; the largest official file (an index of 1,353 tensors) has 0.1 million
 
 
 # --------------------------------------------------------------------------------------------- writing
 
-def check_place(path: Path, *endings: str) -> None:
-    """Raise ArgumentError, before anything takes long, for a path that no such file can be written
-    to."""
+def check_place(path: Path, *endings: str, reads: Iterable[str | Path | None] = ()) -> None:
+    """Raise ArgumentError, before anything takes long, for a path that no such file can be written to,
+    and for one of the files that are read."""
     if endings and path.suffix.lower() not in endings:
         raise ArgumentError(f"{path}: name a file that ends in {' or '.join(endings)}")
     # Before the work: a run of minutes must not end in a path that cannot be written.
@@ -35,6 +36,17 @@ def check_place(path: Path, *endings: str) -> None:
                             "name a file")
     if not os.access(parent, os.W_OK):
         raise ArgumentError(f"{path}: its folder may not be written to; name another place")
+    if any(is_same(path, Path(one)) for one in reads if one is not None):
+        raise ArgumentError(f"{path}: is one of the files that are read, and would be written over; name "
+                            "another file")
+
+
+def is_same(one: Path, other: Path) -> bool:
+    """Whether two paths are of one file that is there."""
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):                       # not there, a URL, or no path at all
+        return False
 
 
 def check_new_folder(folder: Path) -> None:
@@ -135,9 +147,10 @@ def _looks(data: bytes) -> str:
     return f". It is {kind}" if kind and not kind.startswith("JSON") else ""
 
 
-def read_json(path: Path, error: type[Error] = Error) -> dict[str, Any]:
-    """The JSON object in a file; see `parse_json`. A missing or unreadable file is an `error` too."""
-    return parse_json(_read(path, MAX_JSON, error), str(path), error)
+def read_json(path: Path, error: type[Error] = Error, remedy: str = A_CHECKPOINT) -> dict[str, Any]:
+    """The JSON object in a file; see `parse_json`. A missing or unreadable file is an `error` too.
+    remedy: what to name where there is none."""
+    return parse_json(_read(path, MAX_JSON, error, remedy), str(path), error)
 
 
 def read_text(path: Path, limit: int, error: type[Error] = Error) -> str:
@@ -150,9 +163,9 @@ def read_text(path: Path, limit: int, error: type[Error] = Error) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _read(path: Path, limit: int, error: type[Error]) -> bytes:
+def _read(path: Path, limit: int, error: type[Error], remedy: str = A_CHECKPOINT) -> bytes:
     try:
-        check_regular(path, error)
+        check_regular(path, error, remedy)
         with path.open("rb") as file:
             data = file.read(limit + 1)                   # one byte more tells that there is more
     except OSError as problem:
@@ -162,8 +175,8 @@ def _read(path: Path, limit: int, error: type[Error]) -> bytes:
     return data
 
 
-def check_regular(path: Path, error: type[Error]) -> None:
+def check_regular(path: Path, error: type[Error], remedy: str = A_CHECKPOINT) -> None:
     """Raise `error` unless `path` is a regular file: reading a pipe of that name would never end."""
     if not path.is_file():
         raise error(f"{path}: {'is not a regular file' if path.exists() else 'there is no such file'}; "
-                    "name the folder of a Qwen2.5-VL checkpoint")
+                    f"{remedy}")

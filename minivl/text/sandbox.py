@@ -10,7 +10,7 @@ anyway, all that repeats or grows is charged to one `Budget` per rendering:
     steps       20,000 + n       rounds of loops, calls, filters, operations and pieces written, together
     characters  200,000 + 8 n    written anywhere, also into a macro or a variable
     size        200,000 + 8 n    of any value made on the way: its characters and items, all the way down
-    seconds     10               by the clock: the backstop for many slow steps
+    seconds     10               of the processor: the backstop for many slow steps
     range       10,000           numbers; products and powers have up to 1,024 bits
 
 where n is the size of the messages, so that a long conversation is not refused for its length. Left
@@ -99,21 +99,26 @@ def weight(value: Any, most: int) -> int:
     return total
 
 
+# Of this thread alone, in seconds: a machine that is busy with others, or asleep, is no fault of the
+# template's. In a browser there is only the clock.
+spent = getattr(time, "thread_time", time.monotonic)
+
+
 class Budget:
     """What is left for one rendering of variables of this size."""
 
     def __init__(self, size: int):
         self.allowed, self.limit = STEPS + size, CHARACTERS + 8 * size
         self.steps, self.characters = self.allowed, self.limit
-        self.end = time.monotonic() + SECONDS
+        self.end = spent() + SECONDS
 
     def step(self) -> None:
         self.steps -= 1
         if self.steps < 0:
             raise TemplateError(f"the chat template takes more than {self.allowed:,} steps; does it "
                                 "loop for ever?")
-        if time.monotonic() > self.end:
-            raise TemplateError(f"the chat template runs for more than {SECONDS:g} seconds")
+        if spent() > self.end:
+            raise TemplateError(f"the chat template computes for more than {SECONDS:g} seconds")
 
     def write(self, text: str) -> str:
         self.characters -= len(text)

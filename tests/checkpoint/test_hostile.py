@@ -11,12 +11,13 @@ from __future__ import annotations
 import faulthandler
 import json
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -204,23 +205,30 @@ def read_weights(folder: Path) -> None:
 
 
 def run(seed: int, first: int, count: int, tell: Callable[[str], object]) -> Counter:
-    """Run cases and count outcomes; a hang ends the process, too much memory is an AssertionError."""
+    """Run cases and count outcomes."""
+    return watched(lambda number: case(seed, number), read_all, range(first, first + count), tell)
+
+
+def watched(case_of: Callable[[int], Parts], read: Callable[[Path], str], numbers: Iterable[int],
+            tell: Callable[[str], object]) -> Counter:
+    """Read the files of each case and count outcomes; a hang ends the process, too much memory is an AssertionError."""
     outcomes: Counter = Counter()
     with tempfile.TemporaryDirectory() as home:
-        for number in range(first, first + count):
-            parts = case(seed, number)
+        for number in numbers:
+            parts = case_of(number)
             size = sum(map(len, parts.values()))
             folder = files.write(Path(home) / str(number), parts)
             faulthandler.dump_traceback_later(SECONDS, exit=True)
             tracemalloc.start()
             tell(f"{number} ")
-            outcome = read_all(folder)
+            outcome = read(folder)
             peak = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
             faulthandler.cancel_dump_traceback_later()
             tell(f"{outcome} {peak}\n")
             assert peak < size + ROOM, f"case {number}: {peak} bytes for files of {size}"
             outcomes[outcome] += 1
+            shutil.rmtree(folder)
     return outcomes
 
 

@@ -9,12 +9,10 @@ each.
 
 from __future__ import annotations
 
-import faulthandler
 import json
 import random
 import subprocess
 import sys
-import tempfile
 import tracemalloc
 import warnings
 from collections import Counter
@@ -32,7 +30,7 @@ from minivl.checkpoint.weight import CheckpointError
 
 from . import checkpoint_files as plain
 from .quantised_files import QUANTISATION, awq_of
-from .test_hostile import BYTE_WAYS, JSON_WAYS, ROOM, SECONDS, VALUES, spoil_header
+from .test_hostile import BYTE_WAYS, JSON_WAYS, ROOM, VALUES, spoil_header, watched
 
 LIES = [0, 1, 2, 3, 7, 8, 31, 33, 255, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**61, 2**62, 2**63 - 1, 2**63,
         2**64 - 32, 2**64 - 1]
@@ -251,25 +249,8 @@ def outcome_of(folder: Path) -> str:
 
 
 def run(kind: str, seed: int, first: int, count: int, tell: Callable[[str], object]) -> Counter:
-    outcomes: Counter = Counter()
-    with tempfile.TemporaryDirectory() as home:
-        for number in range(first, first + count):
-            parts = KINDS[kind](random.Random(f"{kind} {seed} {number}"))
-            size = sum(map(len, parts.values()))
-            folder = plain.write(Path(home) / str(number), parts)
-            faulthandler.dump_traceback_later(SECONDS, exit=True)
-            tracemalloc.start()
-            tell(f"{number} ")
-            outcome = outcome_of(folder)
-            peak = tracemalloc.get_traced_memory()[1]
-            tracemalloc.stop()
-            faulthandler.cancel_dump_traceback_later()
-            tell(f"{outcome} {peak}\n")
-            assert peak < size + ROOM, f"case {number}: {peak} bytes for files of {size}"
-            outcomes[outcome] += 1
-            for path in folder.iterdir():
-                path.unlink()
-    return outcomes
+    return watched(lambda number: KINDS[kind](random.Random(f"{kind} {seed} {number}")), outcome_of,
+                   range(first, first + count), tell)
 
 
 def run_apart(kind: str, seed: int, count: int) -> Counter:

@@ -11,11 +11,12 @@ Read next: `test_stages.py`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from .reference import Inputs
@@ -184,3 +185,18 @@ def cases(draw, **kwargs) -> Case:
         rms_norm_eps=draw(st.sampled_from([1e-6, 1e-5])), rope_theta=draw(st.sampled_from([1e6, 1e4, 1e3])),
         tokens_per_second=draw(st.sampled_from([2, 4])), tied=draw(st.booleans()), flat=draw(st.booleans()),
         after_video=draw(st.sampled_from(["max_plus_one", "tf5"])))
+
+
+def each_case(count: int, look: Callable[[Case, int], object], first: int | None = None) -> None:
+    """Call `look` with so many cases, none drawn twice, and with their numbers, from 1 on. first: the seed; without it
+    each call draws others."""
+    seen: set[Case] = set()
+
+    @settings(max_examples=20 * count, deadline=None, database=None, derandomize=False, phases=[Phase.generate],
+              suppress_health_check=list(HealthCheck))
+    @given(cases())
+    def draw(case: Case) -> None:
+        if len(seen) < count and case not in seen:
+            seen.add(case)
+            look(case, len(seen))
+    (draw if first is None else seed(first)(draw))()

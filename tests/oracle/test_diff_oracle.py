@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, Phase, given, settings
 
 import minivl
 from minivl.truth.compare.compare import Comparison, compare
@@ -26,7 +25,7 @@ from minivl.truth.trace.torch_recorder import listening
 
 from .comparison import checkpoint, minivl_inputs
 from .reference import logits, reference
-from .strategies import FIXTURES, cases
+from .strategies import FIXTURES, each_case
 
 WAYS = list(product(("float32", "bfloat16"), ("sdpa", "eager")))
 
@@ -98,22 +97,15 @@ def test_a_broken_copy_of_the_reference_in_a_few_lines(tmp_path):
 def sweep(examples: int, local: bool = False) -> Counter:
     """The words of 4 comparisons for each example; no example is drawn twice."""
     words: Counter = Counter()
-    seen = set()
 
-    @settings(max_examples=20 * examples, deadline=None, database=None, derandomize=False, phases=[Phase.generate],
-              suppress_health_check=list(HealthCheck))
-    @given(cases())
-    def draw(case):
-        if len(seen) >= examples or case in seen:
-            return
-        seen.add(case)
+    def judge(case, number):
         with tempfile.TemporaryDirectory() as folder:
-            for way, found in healthy(case, Path(folder), 1 + len(seen) % 2, local).items():
+            for way, found in healthy(case, Path(folder), 1 + number % 2, local).items():
                 words[word_of(found)] += 1
                 if word_of(found) != "rounding":
                     worst = max(found.judged, key=lambda row: row.ratio)
                     print(way, word_of(found), worst.name, f"{worst.ratio:.2f}", case, flush=True)
-    draw()
+    each_case(examples, judge)
     return words
 
 

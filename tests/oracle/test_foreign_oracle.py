@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, seed, settings
 from threadpoolctl import threadpool_limits
 
 import minivl
@@ -26,7 +25,7 @@ from tools.truth.foreign.dumps import drawn
 from tools.truth.foreign.port import Arithmetic, Port
 
 from .comparison import checkpoint, minivl_inputs
-from .strategies import FIXTURES, cases
+from .strategies import FIXTURES, each_case
 
 ARITHMETICS = (Arithmetic(), Arithmetic("bfloat16"), Arithmetic("bfloat16", decoder="float32"), Arithmetic("float16"))
 
@@ -59,19 +58,11 @@ def words_of(case, number: int, folder: Path) -> Counter:
 def sweep(examples: int, first: int = 0) -> Counter:
     """The words of 8 comparisons for each example; no example is drawn twice."""
     words: Counter = Counter()
-    seen = set()
 
-    @seed(first)
-    @settings(max_examples=20 * examples, deadline=None, database=None, derandomize=False, phases=[Phase.generate],
-              suppress_health_check=list(HealthCheck))
-    @given(cases())
-    def draw(case):
-        if len(seen) >= examples or case in seen:
-            return
-        seen.add(case)
+    def judge(case, number):
         with tempfile.TemporaryDirectory() as folder:
-            words.update(words_of(case, first + len(seen), Path(folder)))
-    draw()
+            words.update(words_of(case, first + number, Path(folder)))
+    each_case(examples, judge, first)
     return words
 
 

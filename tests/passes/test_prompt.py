@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -229,6 +230,18 @@ def test_the_clock_is_the_backstop(monkeypatch):
     monkeypatch.setattr(sandbox, "SECONDS", -1.0)
     with pytest.raises(TemplateError, match="seconds"):
         prompt.render([user("Hi")])
+
+
+def test_time_in_which_nothing_is_computed_is_not_the_templates(monkeypatch):
+    """On a machine that is busy with others, or asleep, the clock goes on."""
+    monkeypatch.setattr(sandbox, "SECONDS", 0.02)
+    budget = sandbox.Budget(10)
+    time.sleep(0.05)
+    budget.step()
+    with pytest.raises(TemplateError, match="computes for more than 0.02 seconds"):
+        for _ in range(10_000):
+            budget.step()
+            sum(range(10_000))
 
 
 REACHING = [

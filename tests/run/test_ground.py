@@ -433,7 +433,7 @@ def test_an_answer_without_a_place_writes_nothing(vlm, picture, tmp_path):
 
 def test_ground_refuses_before_it_works(picture, tmp_path):
     for path, why in ((tmp_path / "a.jpg", ".png"), (tmp_path / "none" / "a.png", "its folder"), (tmp_path, ".png"),
-                      (picture, "the picture itself")):
+                      (picture, "would be written over")):
         out, err = run("ground", picture, "Where?", "-o", path, code=2)
         assert out == "" and why in err and err.count("\n") == 1
     assert "question is missing" in run("ground", picture, picture, code=2)[1]

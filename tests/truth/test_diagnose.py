@@ -154,6 +154,18 @@ def taps_of(**arrays):
     return {key: Tapped(Stage(key, key, axes=("s d",), arrays=(key,)), outputs(a), True) for key, a in arrays.items()}
 
 
+def test_what_moves_whole_rows_is_chance_as_often_as_there_are_rows():
+    """A norm that rounds makes a row longer or shorter; thousands of numbers are then no thousand witnesses."""
+    for seed in range(100):
+        draw = np.random.default_rng(seed)
+        right = draw.normal(size=(60, 500))
+        way, honest = ((1e-3 * draw.normal(size=(60, 1))) * right for _ in range(2))
+        runs = {"a": (right,)}, {"a": (right + way,)}, {"a": (right,)}
+        assert lean(taps_of(a=right + honest), *runs).sigmas < 6
+        found = lean(taps_of(a=right + way + 1e-3 * draw.normal(size=right.shape)), *runs)
+        assert found.share == pytest.approx(1, abs=0.3) and found.sigmas > 6
+
+
 def test_lean_finds_a_share_of_a_way_below_the_rounding():
     draw = np.random.default_rng(0)
     right, way = draw.normal(size=(2000, 32)), 1e-3 * draw.normal(size=(2000, 32))

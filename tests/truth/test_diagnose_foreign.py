@@ -31,8 +31,15 @@ def test_a_relative_is_named_with_its_parameters(name, way, says, folder):
     assert found.found.known[0].explained > 0.9
 
 
-def test_weights_of_eight_bits_are_no_fault(folder):
-    found = said_of("int8", "names", folder)
+@pytest.mark.parametrize("way", ["padded", "channels-first"])
+def test_healthy_rounding_over_several_blocks_leans_no_way(way, folder):
+    found = said_of("bf16", way, folder)
+    assert found.found.healthy and not found.found.known, found.cells()
+
+
+@pytest.mark.parametrize("way", ["names", "channels-first"])
+def test_weights_of_eight_bits_are_no_fault(way, folder):
+    found = said_of("int8", way, folder)
     assert found.found.healthy and found.found.cost and not found.found.known
     assert headline(found.found)[0].startswith("quantised, and no fault beyond it: weights of 8 bits")
 

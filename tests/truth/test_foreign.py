@@ -20,8 +20,8 @@ from tools.truth.foreign.dumps import WAYS
 from tools.truth.foreign.sweep import Sweep
 from tools.truth.foreign.variants import HEALTHY, variant, variants
 
-FEW = ("float32", "bf16", "tower-bf16", "int8", "gelu-by-sigmoid", "order-by-sorting", "last-head-halved",
-       "nan-in-one-row")
+FEW = ("float32", "bf16", "tower-bf16", "int8", "gelu-by-sigmoid", "merger-norm-plus-one", "order-by-sorting",
+       "last-head-halved", "nan-in-one-row")
 
 
 def minivl_says(capsys, *words) -> tuple[int, str, str]:

@@ -80,6 +80,18 @@ def test_a_healthy_dump_in_a_strange_dress_is_not_accused(golden, short, tmp_pat
     assert not found.differs and found.precision == "bfloat16" and len(found.words) >= 22
 
 
+@pytest.mark.parametrize(("after", "words"), [
+    (lambda x: x - np.log(np.exp(x).sum(axis=1, keepdims=True)), "off by one number alone, the same for every word"),
+    (lambda x: x - x.max(axis=1, keepdims=True), "off by one number alone, the same for every word"),
+    (lambda x: np.exp(x) / np.exp(x).sum(axis=1, keepdims=True), "adds up to 1: these are probabilities"),
+    (lambda x: 8 * np.tanh(x / 8), ""), (lambda x: x[:, ::-1], ""), (lambda x: x, "")])
+def test_scores_after_a_softmax_are_told_from_wrong_ones(golden, taps, tmp_path, after, words):
+    np.savez(tmp_path / "c.npz", logits=after(taps["logits"].astype(np.float64)).astype(np.float32))
+    found = compare(golden, read_candidate(tmp_path / "c.npz", golden, {"logits": "decoder.logits"}))
+    said = [one for one in found.warnings if one.startswith("decoder.logits: each row")]
+    assert len(said) == bool(words) and all(words in one for one in said)
+
+
 @pytest.mark.parametrize("store", [lambda a: a, lambda a: a.astype(np.float16)], ids=["float32", "float16"])
 def test_a_second_copy_of_a_tap_is_no_other_stage(golden, taps, tmp_path, store):
     twice = {name.replace("out", "in_next"): array for name, array in taps.items() if name.startswith("vit")}

@@ -8,6 +8,7 @@ import ast
 import json
 import math
 import os
+import shutil
 from pathlib import Path
 
 import ml_dtypes
@@ -182,7 +183,7 @@ def test_rows_that_are_not_there_are_refused(tmp_path):
 def test_what_is_no_trace_is_refused_in_words(golden, tmp_path):
     with recorder.Recorder(tmp_path / "plain.safetensors") as out:
         out.put("a", np.zeros(2))
-    with pytest.raises(TraceError, match="no manifest of a trace; give their names"):
+    with pytest.raises(TraceError, match="no manifest of a trace; give one that `minivl trace record` wrote"):
         Trace(tmp_path / "plain.safetensors")
     with Writer(tmp_path / "new.safetensors", {"precision": "float64"}) as writer:
         writer.facts["version"] = 99
@@ -489,6 +490,37 @@ def test_what_diff_cannot_read_or_write_is_told_by_its_name(golden, tmp_path, ca
         app(["diff", str(golden.path), str(golden.path), option, str(path)])
     assert left.value.code == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("words", "over"), [
+    (["diff", "g.safetensors", "c.npz", "--guess", "g.safetensors"], "g.safetensors"),
+    (["diff", "g.safetensors", "c.npz", "--guess", "./c.npz"], "c.npz"),
+    (["diff", "g.safetensors", "c.npz", "--names", "n.json", "--write-baseline", "n.json"], "n.json"),
+    (["diff", "g.safetensors", "c.npz", "--junit", "c.npz"], "c.npz"),
+    (["trace", "import", "c.npz", "--golden", "g.safetensors", "-o", "g.safetensors"], "g.safetensors"),
+    (["trace", "fingerprint", "g.safetensors", "-o", "g.safetensors"], "g.safetensors"),
+    (["trace", "record", "p.png", "What?", "-o", "p.png"], "p.png"), (["parse", "p.png", "-o", "p.png"], "p.png")])
+def test_what_is_read_is_not_written_over(tmp_path, capsys, monkeypatch, words, over):
+    monkeypatch.chdir(tmp_path)
+    for name in ("g.safetensors", "c.npz", "n.json", "p.png"):
+        (tmp_path / name).write_bytes(b"as it was")
+    with pytest.raises(SystemExit) as left:
+        app(words)
+    assert left.value.code == 2 and "would be written over" in capsys.readouterr().err
+    assert (tmp_path / over).read_bytes() == b"as it was"
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["g.safetensors", "c.npz", "--names", "none.json"], "no such file; name a table"),
+    (["g.safetensors", "c.npz", "--baseline", "none.json"], "no such file; --write-baseline makes one"),
+    (["c.npz", "g.safetensors"], "c.npz: is a dump, and here a trace is read")])
+def test_a_remedy_is_that_of_the_file_that_is_missing(golden, tmp_path, capsys, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(golden.path, "g.safetensors")
+    np.savez("c.npz", x=np.zeros((3, 4), np.float32))
+    with pytest.raises(SystemExit) as left:
+        app(["diff", *words])
+    assert left.value.code == 2 and said in capsys.readouterr().err
 
 
 def test_record_and_show_on_the_command_line(tmp_path, capsys):

@@ -234,7 +234,9 @@ def test_the_type_that_numbers_show(arrays, precision):
 
 def test_wrong_input_is_refused_in_words(golden, tmp_path):  # noqa: F811
     np.savez(tmp_path / "a.npz", x=np.zeros(3), y=np.zeros(3))
-    for names, words in [(None, "none of its 2 names is a label"), ({"z": "decoder.logits"}, "'z' is not in the file"),
+    for names, words in [(None, "none of its 2 names is a label"),
+                         ({"z": "decoder.logits"}, "'z' is not in the file, which holds x, y"),
+                         ({"x": None, "y": None}, "leaves out all of its 2 arrays"),
                          ({"x": "decoder.lost"}, "'x' means 'decoder.lost', no label")]:
         with pytest.raises(TraceError, match=words):
             read_candidate(tmp_path / "a.npz", golden, names)

@@ -16,6 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import minivl
+from minivl import model as forward
 from minivl.api import TINY
 from minivl.cli.triage import tell
 from minivl.cli.words import app
@@ -27,6 +28,7 @@ from minivl.truth.trace.format import Trace
 from minivl.truth.triage import cause as causes
 from minivl.truth.triage import inputs as beside
 from minivl.truth.triage import report
+from minivl.truth.triage import scorer as scorer_module
 from minivl.truth.triage.cache import Cache, digest
 from minivl.truth.triage.cause import FEWEST, FEWEST_DRAWN, Cause, Tried, only_resized, weighed
 from minivl.truth.triage.choosing import by_sampler, last_decimal
@@ -36,7 +38,7 @@ from minivl.truth.triage.lines import SETTINGS as SETTINGS_OF_A_LINE
 from minivl.truth.triage.loss import MEASURES, OUTLIERS, UNEVEN, UNITS, Measured, Sample, distance, right, uneven
 from minivl.truth.triage.properties import Shared, named, properties, shared
 from minivl.truth.triage.samplers import Choice, Sampler, choice, may_have_drawn, samplers
-from minivl.truth.triage.scorer import GOLDEN, Score, Scorer
+from minivl.truth.triage.scorer import GOLDEN, SAME, Score, Scorer
 from minivl.truth.triage.smallest import Smallest
 from minivl.truth.triage.statistics import Interval, at_least, fisher_exact, holm, paired_interval, uniform
 from minivl.truth.triage.triage import Triage, precision_of, refuse_certainties, triage
@@ -110,6 +112,8 @@ WRONG = [
     ({**ROW, "settings": []}, "'settings' should"), ({**ROW, "settings": {"heat": 1}}, "'heat'; it can have"),
     ({**ROW, "settings": {"temperature": -1}}, "settings.temperature is -1"),
     ({**ROW, "settings": {"precision": "fp8"}}, "settings.precision is 'fp8'"),
+    ({**ROW, "teacher_forced": True}, "'logprobs', with 'ids', say anything of it, and they are missing"),
+    ({**ROW, "settings": {"temperature": "0"}}, "settings.temperature is '0'; it should be a number"),
     ({**ROW, "expected": 4}, "'expected' should"), ({**ROW, "teacher_forced": 1}, "'teacher_forced' should"),
     ({"video": "a.mp4", "prompt": "a", "text": "a"}, "'video' should be a list"),
     ({"images": "a.png", "prompt": "a", "text": "a"}, "'images' should be a list"),
@@ -159,8 +163,11 @@ def test_two_precisions_in_one_file_are_refused(folder):
     assert precision_of(lines[:1], None) == "float16" and precision_of(lines[:1], "float32") == "float32"
 
 
-@pytest.mark.parametrize("bad", [["--precision", "fp8"], ["--precision", "float32", "--golden", "float16"]])
-def test_options_out_of_range_are_wrong_input(bad, folder):
+@pytest.mark.parametrize("bad", [["--precision", "fp8"], ["--precision", "float32", "--golden", "float16"],
+                                 ["-o", "{}/a.png"]])
+def test_options_out_of_range_are_wrong_input(bad, folder, monkeypatch):
+    monkeypatch.setattr("minivl.cli.triage.open_model", lambda *a: pytest.fail("it ran"))
+    bad = [word.format(folder) for word in bad]
     result = CliRunner().invoke(app, ["triage", str(written(folder, ROW)), *bad])
     assert result.exit_code == 2 and "Traceback" not in result.stderr
 
@@ -286,6 +293,26 @@ def test_one_pass_over_an_answer_scores_it_as_decoding_does():
     assert decoded.regret == 0 and fresh.regret == pytest.approx(0, abs=1e-9)
     other = scorer.score(inputs, [(n + 1) % 7 for n in tokens], GOLDEN)
     assert other.regret > 0.1
+
+
+def test_the_tower_runs_once_for_the_same_pictures(monkeypatch):
+    """Whatever is asked about them; other pictures are looked at anew, and a good many are kept."""
+    scorer, ran = scorer_of(), []
+    monkeypatch.setattr(scorer_module, "MOST_BYTES", 1)                  # the last alone
+    real = forward.vision.definition
+    monkeypatch.setattr(forward.vision, "definition", lambda *args: ran.append(1) or real(*args))
+
+    def asked(pixels, words):
+        return scorer.vlm.prepare([{"role": "user", "content": [{"type": "image", "image": pixels},
+                                                              {"type": "text", "text": words}]}])
+    kept = [scorer.score(asked(NOISE, words), [5, 6], GOLDEN).logprobs for words in ("What is it?", "Who?")]
+    assert len(ran) == 1
+    alone = [scorer_of().score(asked(NOISE, words), [5, 6], GOLDEN).logprobs for words in ("What is it?", "Who?")]
+    assert np.array_equal(kept, alone) and not np.array_equal(*kept)
+    rounded = scorer.score(asked(NOISE, "Who?"), [5, 6], SAME).logprobs          # by its own rounding of the pictures
+    assert len(ran) == 4 and not np.array_equal(rounded, kept[1])
+    other = scorer.score(asked(NOISE[::-1], "Who?"), [5, 6], SAME).logprobs
+    assert len(ran) == 5 and not np.array_equal(other, rounded) and len(scorer.features) == 1
 
 
 def test_an_answer_may_hold_placeholders():
@@ -665,6 +692,13 @@ def test_triage_of_the_models_own_answers_and_of_wrong_ones(folder):
     with Trace(folder / "out" / "golden.safetensors") as trace:
         assert trace.precision == "float64" and "decoder.logits" in trace.recorded()
     assert "were known" in ran.stderr                                        # the first triage's runs
+
+
+def test_an_answer_without_a_token_is_recorded_as_any_other(folder):
+    path = written(folder, {**ROW, "text": "", "ids": [], "logprobs": [], "settings": {"max_new_tokens": 2}})
+    ran = CliRunner().invoke(app, ["triage", str(path), "--precision", "float32", "-o", str(folder / "out")])
+    assert ran.exit_code == 1 and "different: undecided" in ran.stdout and "minivl diff" in ran.stdout
+    assert (folder / "out" / "golden.safetensors").exists()
 
 
 def test_teacher_forced_lines_are_judged_by_their_numbers_alone(folder):

@@ -30,7 +30,7 @@ from .foreign.variants import VARIANTS, Variant, variant
 
 COLUMNS = ("variant", "way", "kin", "first bad tap", "passes pinned", "said", "right")
 NONE = "none of the known"
-USUAL = ("names", "mixed", "partial", "transposed", "padded", "bits")
+USUAL = ("names", "mixed", "partial", "transposed", "padded", "bits", "channels-first")
 
 
 @dataclass(frozen=True)

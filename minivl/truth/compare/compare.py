@@ -31,6 +31,7 @@ from .verdict import EPS, NOTHING, ROUNDING, SUSPICIOUS, WRONG, Judged, Yard
 
 __all__ = ["Comparison", "Tap", "compare", "fitted", "judged_tap", "ordered"]
 BLOCK = re.compile(r"\.(?:blocks|layers)\.(\d+)\.")
+NEARLY = 0.01                            # of a difference that is left over, or of a sum that is 1
 FINER = 1.1  # an error of no more than this times what storage takes away
 UNLIKE = Measure(float("inf"), float("inf"), 0, float("inf"), float("nan"), float("nan"), 1.0, True)
 
@@ -100,7 +101,7 @@ def compare(golden: Trace, candidate: Candidate) -> Comparison:
         str(golden.path), candidate.source, candidate.producer, rest(made), judged, words, first, guilty,
         untapped=[key for key in golden.recorded() if key not in words],
         unused=candidate.unused, aligned=aligned(taps),
-        warnings=warnings_of(golden, candidate, taps, made),
+        warnings=warnings_of(golden, candidate, taps, made) + other_scores(taps, words),
         # on given values the last stage says nothing of the words
         logits=None if local else logits_of(taps), local=local,
         slices=slices_of(taps, judged, golden), rows=rows,
@@ -299,6 +300,24 @@ def logits_of(taps: list[Tap]) -> LogitsMeasure | None:
     first = found.first_differing_row
     return replace(found, kl_worst_row=int(tap.rows[found.kl_worst_row]),
                    first_differing_row=None if first is None else int(tap.rows[first]))
+
+
+def other_scores(taps: list[Tap], words: Mapping[str, str]) -> list[str]:
+    """What bad logits are instead, where they are these after a step of a sampler."""
+    tap = next((t for t in taps if t.stage.label == LOGITS and t.found), None)
+    if tap is None or tap.found is None or words[tap.stage.key] in (verdict.EXACT, verdict.ROUNDING):
+        return []
+    theirs, ours = (np.asarray(x, np.float64) for x in (tap.found.array, tap.golden))          # n v, n v
+    if not np.isfinite(theirs).all():
+        return []
+    if (theirs >= 0).all() and np.abs(theirs.sum(axis=1) - 1).max() < NEARLY:
+        return [f"{tap.name}: each row adds up to 1: these are probabilities; record the scores before "
+                "the softmax"]
+    apart = theirs - ours
+    if np.linalg.norm(apart - apart.mean(axis=1, keepdims=True)) < NEARLY * np.linalg.norm(apart):
+        return [f"{tap.name}: each row is off by one number alone, the same for every word: these are scores "
+                "after a log-softmax, or less their largest; no sampler notices, but record those before it"]
+    return []
 
 
 def slices_of(taps: list[Tap], judged: list[Judged], golden: Trace) -> dict[str, list[Slice]]:

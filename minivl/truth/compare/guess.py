@@ -294,15 +294,18 @@ def by_rows(arrays: Mapping[str, np.ndarray], targets: Mapping[str, Target],
             found += [Guess(name, label, None, rivals(off[name], label, targets, taken),
                             off=off[name][label])
                       for name, label in names.items()]
-    for name in left:
+    for name, array in left.items():
         free = {label: value for label, value in off[name].items()
                 if label not in taken | {g.label for g in found}}
-        if free and name not in {g.name for g in found} and (best := best_of(name, free, targets)):
-            found.append(Guess(name, best, None, rivals(free, best, targets, taken), off=free[best]))
+        if free and name not in {g.name for g in found} and (
+                best := best_of(name, array.size, free, targets)):
+            among = wholes(array.size, free, targets)
+            near = rivals(among if best in among else free, best, targets, taken)
+            found.append(Guess(name, best, None, near, off=free[best]))
     return found
 
 
-def best_of(name: str, free: Mapping[str, float], targets: Mapping[str, Target]) -> str:
+def best_of(name: str, size: int, free: Mapping[str, float], targets: Mapping[str, Target]) -> str:
     """The stage with which most rows of an array agree, or ""; of those with which as many agree the
     last: what leads to it has all of the others in it. A number in the name is likely that of the
     block."""
@@ -313,10 +316,16 @@ def best_of(name: str, free: Mapping[str, float], targets: Mapping[str, Target])
         odd = block and numbers and not {int(block[2]), int(block[2]) + 1} & numbers
         return free[label] + (OTHER_BLOCK if odd else 0.0)
     least = min(map(cost, free))
-    near = [label for label in targets if label in free and cost(label) <= least + TIE]
+    if least < APART:
+        return [label for label in targets if label in free and cost(label) <= least + TIE][-1]
     # nothing agrees: the shape decides where it is that of one stage alone
-    alone = all(same(targets, near[0], label) for label in free)
-    return near[-1] if least < APART or alone else ""
+    whole = list(wholes(size, free, targets))
+    return whole[-1] if all(same(targets, whole[-1], label) for label in whole) else ""
+
+
+def wholes(size: int, free: Mapping[str, float], targets: Mapping[str, Target]) -> dict[str, float]:
+    """Of the stages that an array could be those that it would be as a whole; all where it is none."""
+    return {label: value for label, value in free.items() if targets[label].array.size == size} or dict(free)
 
 
 def rivals(off: Mapping[str, float], label: str, targets: Mapping[str, Target],

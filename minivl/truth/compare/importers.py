@@ -119,9 +119,14 @@ def named(source: str, arrays: Mapping[str, np.ndarray], golden: Trace, names: N
         if first in arrays and isinstance(names[first], dict) and names[first]["label"] is None:
             raise TraceError(f"{source}: of --names, {first!r} has no label; write null instead of an "
                              "object to leave it out")
-        what = f"means {_label(names[first])!r}, no label" if first in arrays else "is not in the file"
-        raise TraceError(f"{source}: of --names, {first!r} {what}; `minivl trace show` of the "
-                         "golden trace lists its labels")
+        if first not in arrays:
+            raise TraceError(f"{source}: of --names, {first!r} is not in the file, which holds "
+                             f"{', '.join(list(arrays)[:6]) or 'no arrays'}{', ...' * (len(arrays) > 6)}")
+        raise TraceError(f"{source}: of --names, {first!r} means {_label(names[first])!r}, no label; "
+                         "`minivl trace show` of the golden trace lists its labels")
+    if names is not None and len(aside) == len(arrays):
+        raise TraceError(f"{source}: --names leaves out all of its {len(arrays)} arrays, so that nothing is "
+                         "compared; give one of them a label")
     if not found:
         few = ", ".join(list(arrays)[:3]) or "none"
         raise TraceError(f"{source}: none of its {len(arrays)} names is a label of the golden trace "

@@ -15,13 +15,13 @@ Read next: `compare.py`, which judges each tap by both.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 
 from ...door.contract import outputs
-from ..trace.format import YARDSTICK, Trace, row_axis
+from ..trace.format import COORDINATES, YARDSTICK, Trace, row_axis
 from . import metrics, verdict
 from .taps import Kept, Part, Tap, part_of
 
@@ -30,6 +30,7 @@ BITS = {"bfloat16": 0xFFFF, "float16": 0x1FFF}  # of a float32 that are zero in 
 FINE = 0.35                     # a run in some type is never as near as this share of its own rounding
 TOLD = 2.0                      # rounding must be so many times what storage adds, to be told from it
 HANDED_OVER = ("decoder.place_features", "decoder.embed_tokens")    # rows that another half has made
+MOVED = ("vision.order_by_window", "vision.restore_order", "decoder.select_rows")    # rows of one tap, as they are
 FIRST = ("vision.embed_patches", "vision.order_by_window", *HANDED_OVER)   # before the first block
 
 
@@ -108,11 +109,13 @@ def arithmetic(golden: Trace, taps: Sequence[Tap], declared: str = "",
     """
     known = {half: [tap for tap in floats(taps) if part_of(tap.stage.key) == half]
              for half in ("vision", "decoder")}
-    tower, decoder = (computed(golden, own) for own in known.values())
+    mute = outdone(golden, taps)
+    tower, decoder = (computed(golden, own, mute) for own in known.values())
     if not alone:
         # a tower without taps is told by the rows that it hands over
-        before = rest(tower) if tower else rougher(rest(computed(golden, known["decoder"], handed=True)),
-                                                   rest(of_features(golden, known["decoder"])))
+        handed = known["decoder"]
+        before = rest(tower) if tower else rougher(rest(computed(golden, handed, mute, handed=True)),
+                                                   rest(of_features(golden, handed)))
         decoder = {name: rougher(kind, before) for name, kind in decoder.items()}
     found = tower | decoder
     for tap in taps:
@@ -122,12 +125,33 @@ def arithmetic(golden: Trace, taps: Sequence[Tap], declared: str = "",
     return found
 
 
+def outdone(golden: Trace, taps: Sequence[Tap]) -> set[str]:
+    """Names of the taps whose rows are there a second time, moved and in finer numbers than they show:
+    their own type is that of their storage, and says nothing of what they were computed in."""
+    shows: dict[str, dict[str, str]] = {}                       # key -> what each of its arrays shows
+    for tap in floats(taps):
+        shows.setdefault(tap.stage.key, {})[tap.name] = storage_of(tap)
+    return {name for key in MOVED if key in shows for parent in golden.stages[key].parents
+            for name, kind in shows.get(parent, {}).items() if finer(max(
+                shows[key].values(), key=ROUGHEST.index), kind)}
+
+
 def of_features(golden: Trace, taps: Sequence[Tap]) -> dict[str, str]:
     """A narrow type of the rows that the tower hands over, where these are as far from the exact value
     as a run in it is: a decoder that is finer does not speak against it."""
     kinds = {tap.name: storage_of(tap) for tap in taps if tap.stage.key == HANDED_OVER[0]}
     return {tap.name: kinds[tap.name] for tap in taps if kinds.get(tap.name) in BITS
-            and tells(tap, kinds[tap.name]) and not nearer(golden, tap, kinds[tap.name], kinds[tap.name])}
+            and tells(tap, kinds[tap.name])
+            and not nearer(golden, tap, kinds[tap.name], kinds[tap.name], of_pictures(golden, tap))}
+
+
+def of_pictures(golden: Trace, tap: Tap) -> np.ndarray | slice:
+    """Which rows of a sequence are pictures', one truth value each; all where that is not known."""
+    at = golden.tables(COORDINATES).get("s")
+    if at is None:
+        return slice(None)
+    seen = at.reshape(len(at), -1)[:, 0] >= 0                              # a row of text has medium -1
+    return seen if tap.rows is None else seen[tap.rows]
 
 
 def rougher(one: str, other: str) -> str:
@@ -140,11 +164,13 @@ def rest(found: Mapping[str, str]) -> str:
     return min(found.values(), key=ROUGHEST.index, default="float32")
 
 
-def computed(golden: Trace, taps: Sequence[Tap], handed: bool = False) -> dict[str, str]:
-    """The same for the taps of one half; handed: from the rows that come from the other as well."""
+def computed(golden: Trace, taps: Sequence[Tap], mute: Set[str], handed: bool = False
+             ) -> dict[str, str]:
+    """The same for the taps of one half; mute: names that say nothing; handed: from the rows that come
+    from the other as well."""
     shows = {tap.name: storage_of(tap) for tap in taps}
     telling = [tap.name for tap in taps if (handed or tap.stage.key not in HANDED_OVER)
-               and tells(tap, shows[tap.name])]
+               and tap.name not in mute and tells(tap, shows[tap.name])]
     kinds = {shows[name] for name in telling} or {max(shows.values(), key=ROUGHEST.index,
                                                       default="float32")}
     roughest = min(kinds, key=ROUGHEST.index)
@@ -173,22 +199,24 @@ def finer(one: str, other: str) -> bool:
     return ROUGHEST.index(one) > ROUGHEST.index(other)
 
 
-def nearer(golden: Trace, tap: Tap, storage: str, kind: str) -> bool:
-    """Whether one tap is nearer to the exact value than a run in `kind` could be, storage aside."""
+def nearer(golden: Trace, tap: Tap, storage: str, kind: str, of: np.ndarray | slice = slice(None)
+           ) -> bool:
+    """Whether one tap is nearer to the exact value than a run in `kind` could be, storage aside; of:
+    rows that count."""
     yard = golden.tables(f"{YARDSTICK}.{kind}").get(tap.name)
     if yard is None or tap.kept.step is not None:
         return False
     axis = row_axis(tap.axes)
     yard = yard if tap.rows is None else yard[tap.rows]
-    rounding = float(np.linalg.norm(yard))
+    rounding = float(np.linalg.norm(yard[of]))
     # where the yardstick is not rounded to 16 bits, or storage hides it, nothing can be told
-    size = float(np.linalg.norm(metrics.row_norms(tap.golden, axis)))
-    stored = float(np.linalg.norm(lost(tap))) if finer(kind, storage) or kind == storage else 0.0
+    size = float(np.linalg.norm(metrics.row_norms(tap.golden, axis)[of]))
+    stored = float(np.linalg.norm(lost(tap)[of])) if finer(kind, storage) or kind == storage else 0.0
     if rounding < verdict.WIDE * size or rounding**2 < TOLD * stored**2:
         return False
     with np.errstate(invalid="ignore", over="ignore"):
-        error = float(np.linalg.norm(metrics.row_distances(tap.found.array,    # type: ignore[union-attr]
-                                                         tap.golden, axis)))
+        apart = metrics.row_distances(tap.found.array, tap.golden, axis)       # type: ignore[union-attr]
+    error = float(np.linalg.norm(apart[of]))
     return error**2 - stored**2 < (FINE * rounding) ** 2
 
 

@@ -150,7 +150,8 @@ def sizes_of(tap: Tapped, right: tuple, wrong: tuple) -> Iterator[tuple[float, f
 @dataclass(frozen=True)
 class Lean:
     """How much of a fault's own difference a candidate has: `share` 1 is all of it, 0 none; `sigmas`
-    how sure that is against rounding that goes up and down by chance."""
+    how sure that is against rounding that goes up and down by chance: from number to number, and from
+    row to row, for what one norm rounds moves its whole row."""
     share: float
     sigmas: float
 
@@ -163,18 +164,24 @@ def lean(taps: Mapping[str, Tapped], right: Own, wrong: Own, rounded: Own) -> Le
         the weights above all, which an honest candidate shares; what is looked at is what the
         candidate has beyond it.
     """
-    along = size = 0.0
-    for off, way in _ways(taps, right, wrong, rounded):
+    along, size = [np.zeros(0)], [np.zeros(0)]                        # of each row of each tap
+    for off, way in _ways(taps, right, wrong, rounded):                # n x, n x
         variance = np.vdot(off, off) / off.size
         if variance > 0:
-            along += np.vdot(off, way) / variance
-            size += np.vdot(way, way) / variance
-    return Lean(float(along / size), float(along / size**0.5)) if size > 0 else Lean(0.0, 0.0)
+            along.append((off * way).sum(axis=1) / variance)
+            size.append((way * way).sum(axis=1) / variance)
+    rows, sizes = np.concatenate(along), np.concatenate(size)
+    if not sizes.any():
+        return Lean(0.0, 0.0)
+    share = rows.sum() / sizes.sum()
+    chance = max(sizes.sum() ** 0.5, float(np.linalg.norm(rows - share * sizes)))
+    return Lean(float(share), float(rows.sum() / chance))
 
 
 def _ways(taps: Mapping[str, Tapped], right: Own, wrong: Own, rounded: Own
           ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(candidate - rounded, wrong - right) of every array of floats that all four have in one shape."""
+    """(candidate - rounded, wrong - right) of every array of floats that all four have in one shape, as
+    rows of numbers: n x."""
     for key, tap in taps.items():
         runs = zip(range(len(tap.arrays)), *(own.get(key, ()) for own in (right, wrong, rounded)),
                    strict=False)
@@ -187,4 +194,6 @@ def _ways(taps: Mapping[str, Tapped], right: Own, wrong: Own, rounded: Own
             off, way = theirs - ours, w.astype(np.float64) - r.astype(np.float64)
             # not where it is NaN
             if np.isfinite(off).all() and np.linalg.norm(way) > OWN * np.linalg.norm(ours):
-                yield off, way
+                axis = row_axis(tap.stage.axes[number])
+                yield tuple(np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)     # type: ignore[misc]
+                            for x in (off, way))

@@ -116,7 +116,8 @@ def diagnose(vlm: VLM, golden: Trace, candidate: Candidate) -> Diagnosis:
     if not first.known and any(a is not b for a, b in zip(as_given, as_laid, strict=True)):
         # another order may be the fault itself
         second = concluded(found, *tried(replay(as_given), golden, scale))
-        return second if second.known else first
+        if second.known:
+            return second
     return first if first.known else beyond_quantising(first, replay(as_laid), golden, scale)
 
 

@@ -29,6 +29,7 @@ from .recorder import Recorder
 
 NAME, VERSION = "minivl-trace", 1
 NOTE = "minivl_trace"                                # the manifest's name in the header's `__metadata__`
+DUMPS = (".npz", ".npy", ".bin")                     # endings of what is surely no trace
 # first word of array names
 COORDINATES, YARDSTICK, ROWS, INPUT = "coordinates", "yardstick", "rows", "inputs"
 PICTURES, PRINTS = "pictures", "prints"
@@ -125,6 +126,9 @@ class Trace:
         if not self.path.is_file():
             found = "is no file" if self.path.exists() else "there is no such file"
             raise TraceError(f"{path}: {found}; give a trace that `minivl trace record` wrote")
+        if self.path.suffix in DUMPS:
+            raise TraceError(f"{path}: is a dump, and here a trace is read, one that `minivl trace record` "
+                             "or `minivl trace import` wrote; `minivl diff` takes the golden one first")
         self.file = File(self.path)
         try:
             self.facts = self._manifest()
@@ -143,8 +147,8 @@ class Trace:
 
     def _manifest(self) -> dict[str, Any]:
         if NOTE not in self.file.notes:
-            raise TraceError(f"{self.path}: holds arrays but no manifest of a trace; give their names "
-                             "with --names")
+            raise TraceError(f"{self.path}: holds arrays but no manifest of a trace; give one that "
+                             "`minivl trace record` wrote: `minivl diff` takes the golden one first")
         manifest = parse_json(self.file.notes[NOTE].encode(), f"{self.path}: manifest", TraceError)
         if (manifest.get("format"), manifest.get("version")) != (NAME, VERSION):
             raise TraceError(f"{self.path}: is {manifest.get('format')} version "

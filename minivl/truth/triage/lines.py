@@ -125,6 +125,9 @@ def _line(number: int, raw: bytes, path: Path) -> Line:
     grid = _grid(row, len(media_in(messages)), wrong)
     if not isinstance(row.get("teacher_forced", False), bool):
         raise wrong("field 'teacher_forced' should be true or false")
+    if row.get("teacher_forced") and not numbers:
+        raise wrong("field 'teacher_forced' says that the answer was given to the program: then only "
+                    "'logprobs', with 'ids', say anything of it, and they are missing")
     if row.get("expected") is not None and not isinstance(row["expected"], str):
         raise wrong("field 'expected' should be a text: the true answer")
     count = row.get("prompt_tokens")
@@ -268,7 +271,8 @@ def _whole_numbers(row: dict[str, Any], name: str, wrong: Wrong) -> tuple[int, .
 
 def _logprobs(row: dict[str, Any], ids: tuple[int, ...] | None, wrong: Wrong
               ) -> tuple[float, ...] | None:
-    """Natural logarithms of probabilities, one for each id; null stands for what was not finite."""
+    """Natural logarithms of probabilities, one for each id; null stands for what was not finite. None
+    where there are none: of an answer without a token they say nothing."""
     value = row.get("logprobs")
     if value is None:
         return None
@@ -282,7 +286,7 @@ def _logprobs(row: dict[str, Any], ids: tuple[int, ...] | None, wrong: Wrong
     high = next((one for one in numbers if one > 1e-3), None)
     if high is not None:
         raise wrong(f"field 'logprobs' holds {high}; a logarithm of a probability is at most 0")
-    return numbers
+    return numbers or None
 
 
 def _grid(row: dict[str, Any], media: int, wrong: Wrong) -> tuple[Triple, ...] | None:
@@ -318,10 +322,10 @@ def _settings(row: dict[str, Any], wrong: Wrong) -> dict[str, Any]:
                         ("max_new_tokens", 1)):
         number = value.get(name)
         if number is not None and (type(number) not in (int, float) or not least <= number < math.inf):
-            raise wrong(f"field 'settings': settings.{name} is {_brief(number)}; it should be a "
+            raise wrong(f"field 'settings': settings.{name} is {reprlib.repr(number)}; it should be a "
                         f"number, at least {least}")
     for name in WHOLE:
         if value.get(name) is not None and type(value[name]) is not int:
-            raise wrong(f"field 'settings': settings.{name} is {_brief(value[name])}; it should be a "
+            raise wrong(f"field 'settings': settings.{name} is {reprlib.repr(value[name])}; it should be a "
                         "whole number")
     return {name: number for name, number in value.items() if number is not None}

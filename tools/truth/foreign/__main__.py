@@ -11,6 +11,7 @@ never by the tools that are judged. Read next: `sweep.py`.
 from __future__ import annotations
 
 import argparse
+from itertools import product
 
 from .dumps import WAYS
 from .sweep import Sweep, table
@@ -28,10 +29,12 @@ def main() -> None:
     given = words.parse_args()
     with Sweep(local=given.local, named=given.names, hidden=given.hidden) as sweep:
         chosen = [one for one in VARIANTS if one.name in given.variants]
-        rows = [row for one in chosen for way in given.ways if (row := sweep.judge(one, way))]
-    for row in rows:
-        if given.verbose or not row.right:
-            print(row.told())
+        rows = []
+        for one, way in product(chosen, given.ways):
+            if row := sweep.judge(one, way):
+                rows.append(row)
+                if given.verbose or not row.right:
+                    print(row.told(), flush=True)
     print(table(rows))
 
 

@@ -30,6 +30,7 @@ SCENES: dict[str, Callable[[VLM], Messages]] = {
     "text": lambda vlm: cases.user(cases.said("Two red circles and a blue square.")),
     "two pictures": lambda vlm: cases.user(cases.picture(3, 2), cases.said("and"), cases.picture(2, 5, 9)),
     "long": _long,
+    "mostly text": lambda vlm: cases.user(cases.picture(1, 1), cases.said("one two three " * 60)),
 }
 
 
