@@ -49,14 +49,15 @@ def main(given: argparse.Namespace) -> int:
     while kills < given.times:
         for limit in [*drawn(chance, words, min(EACH, given.times - kills)), None]:
             stop = run(given.folder, target, given.weights, limit, chance.uniform(0, LATE))
-            kills += stop.killed
-            if not stop.killed or target.exists():  # whole, or that is found below
-                break
+            if stop.killed:
+                kills += 1
+                where[phase(stop.said)] += 1
+                done.append(lines(target))
             if found := harm(target):
                 print(f"kill {kills}: {found}")
                 return 1
-            where[phase(stop.said)] += 1
-            done.append(lines(target))
+            if not stop.killed or target.exists():  # whole, or that is found below
+                break
         ends += 1
         if (there := hashes(target)) != right:
             print(f"end {ends}: not what nothing stopped: {sorted(there.items() ^ right.items())}")
@@ -102,8 +103,8 @@ def run(source: Path, target: Path, weights: str, limit: int | None, late: float
 
 
 def harm(target: Path) -> str:
-    """What lies there after a kill and must not; nothing, or one folder of work, is right."""
-    found = {path.name for path in target.parent.iterdir()} - {work_folder(target).name}
+    """What lies beside the target and its folder of work, and must not."""
+    found = {path.name for path in target.parent.iterdir()} - {target.name, work_folder(target).name}
     return f"there is {', '.join(sorted(found))}" if found else ""
 
 
