@@ -50,7 +50,7 @@ ONE, LN_2 = F32(1), F32(0.6931471805599453)
 
 class Plan(NamedTuple):
     """Who sees whom. segments: (g, 4) first and last token, first and last query, ends exclusive, in
-    the order of their size; queries: (q, 3) token, until, own; shared: tokens at the very start that
+    their order; queries: (q, 3) token, until, own; shared: tokens at the very start that
     all segments see; wide: are most segments larger than one vector?"""
     segments: np.ndarray
     queries: np.ndarray
