@@ -704,7 +704,7 @@ def test_an_answer_without_a_token_is_recorded_as_any_other(folder):
 def test_teacher_forced_lines_are_judged_by_their_numbers_alone(folder):
     vlm = world()
     row = {**ROW, "ids": [5, 6], "text": "x", "teacher_forced": True}
-    (line,) = read_lines(written(folder, row))
+    (line,) = read_lines(written(folder, ROW))
     ours = scorer_of().score(vlm.prepare(line.messages), np.array([5, 6]), GOLDEN).logprobs
     lines = read_lines(written(folder, {**row, "logprobs": ours.round(4).tolist()}))
     found = triage(lines, vlm, "float32", max_new_tokens=3)

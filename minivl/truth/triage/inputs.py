@@ -152,7 +152,8 @@ def cut_off(samples: Sequence[Sample], vlm: VLM) -> list[Evidence]:
         return tuple(n for n, one in enumerate(samples) if not one.line.teacher_forced
                      and test(one, one.line.text.strip(), one.answer.strip()))
     # an answer without a token is not cut: it ended at once
-    short = at(lambda one, said, ours: said != ours and ours.startswith(said) and bool(one.line.ids)
+    short = at(lambda one, said, ours: said != ours and ours.startswith(said)
+               and one.line.ids is not None and bool(one.line.ids)
                and len(one.line.ids) == longest and one.line.ids[-1] not in stops
                and one.line.max_new_tokens != longest)
     long = at(lambda one, said, ours: bool(ours) and said != ours and said.startswith(ours)
