@@ -153,7 +153,7 @@ def beside(tap: Tap, candidate: Candidate, golden: Trace, known: Any, packed: al
                              "some rows only; record the golden run without --rows")
         found = joined(candidate.steps[part], exact, axis)
     elif candidate.native:
-        found = as_labelled(tap, candidate.partial.get(part))
+        found = as_labelled(tap._replace(theirs=theirs), candidate.partial.get(part))
     else:
         found = packed or align.fit(theirs, exact, axis, known(tap.letter, tap.stage.label))
     if found is None or found.rows is None:
