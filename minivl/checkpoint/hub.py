@@ -166,6 +166,8 @@ class _Download:
     def run(self, weights: bool) -> Path:
         """Its folder, once everything is there."""
         commit, self.listed = self._list()          # first: without a network it fails at once
+        if CONFIG not in self.listed and any(one.endswith(".gguf") for one in self.listed):
+            raise CheckpointError(f"{self.name}: {self._refused()}. Nothing was downloaded")
         folder = self._config().parent
         self.revision = folder.name                 # from here on the commit, wherever a branch moves
         if commit != self.revision:                 # it moved between the two questions
@@ -209,10 +211,16 @@ class _Download:
             return [INDEX, *shards]
         if {ABOUT, TILES} <= self.listed.keys():
             return [TILES]
+        raise CheckpointError(f"{self.name}: {self._refused()}. No weights were downloaded")
+
+    def _refused(self) -> str:
+        """What weights there are instead of those that are read by a name, and what to do."""
         there = [name for name in self.listed if name.endswith(WEIGHTS)]
-        raise CheckpointError(f"{self.name}: has neither {SINGLE} nor {INDEX}, but "
-                              f"{', '.join(there[:4]) or 'no weights'}; take the model's release in "
-                              "safetensors. No weights were downloaded")
+        found = f"has neither {SINGLE} nor {INDEX}, but {', '.join(there[:4]) or 'no weights'}"
+        if any(name.endswith(".gguf") for name in there):
+            return (f"{found}; .gguf files are read from a folder: fetch one of them and its mmproj-*.gguf "
+                    f"(hf download {self.name} FILE MMPROJ --local-dir FOLDER), and give FOLDER for the name")
+        return f"{found}; take the model's release in safetensors"
 
     def _room(self, names: Iterable[str], folder: Path) -> None:
         """Raise HubError where the disk has no room for what is to come."""

@@ -165,12 +165,20 @@ def test_another_architecture_is_refused_before_its_weights_come(hub, shards):
 
 
 @pytest.mark.parametrize("files, words", [
-    ({"model.gguf": b"GGUF"}, r"model\.gguf"), ({"pytorch_model.bin": b""}, "safetensors"), ({}, "no weights")])
+    ({"model.gguf": b"GGUF"}, r"model\.gguf; .*hf download .* FOLDER\)"),
+    ({"pytorch_model.bin": b""}, "safetensors"), ({}, "no weights")])
 def test_weights_of_another_kind_are_named_and_not_downloaded(hub, files, words):
     hub.publish(NAME, {"config.json": (TINY / "config.json").read_bytes(), **files})
     with pytest.raises(CheckpointError, match=words):
         minivl.load(NAME)
     assert hub.downloads() == ["config.json"]
+
+
+def test_a_repository_of_gguf_files_says_how_to_have_one(hub):
+    hub.publish(NAME, {"model-Q4_K_M.gguf": b"GGUF", "mmproj-F16.gguf": b"GGUF", "README.md": b"files of llama.cpp"})
+    with pytest.raises(CheckpointError, match=rf"but model-Q4_K_M.gguf, mmproj-F16.gguf; .*hf download {NAME} FILE"):
+        minivl.load(NAME)
+    assert hub.downloads() == []
 
 
 @pytest.mark.parametrize("shard", ["../../../etc/passwd", "a/b.safetensors", "x.bin", "model-9.safetensors"])
