@@ -59,8 +59,9 @@ EQUIVALENT = [
     *((f"{where}._block", what, "keys that nobody may see weigh nothing")
       for where in ("attention_of_few", "attention_bf16")
       for what in ("k1 if causal else min(k1, last + count)", "max(k1, last + count) if causal")),
-    *((f"{where}._block", what, why) for where in ("attention_of_few", "attention_bf16") for what, why in (
+    *(("attention_bf16.begin_in_pairs", what, why) for what, why in (
         ("= (-np.inf, 1)", "what was summed before the first block is worth nothing"),
+        ("sums[:] = 1", "what was summed before the first block is worth nothing"),
         ("min(lane // group, count + 1)", "lanes without a query"))),
     *(("attention_of_few._scores", f"one(k, at + r * down, query, 0, score, r * lanes, 4, {what}",
        "one row, and the way to the next") for what in ("4 + down", "5 * down")),
@@ -68,8 +69,6 @@ EQUIVALENT = [
     ("attention_of_few.attention_of_few", "KEYS if in_bytes else 1", "a number of room more"),
     ("attention_of_few._block", "some_v, some_k, row", "room of the same size, the other way round"),
     ("attention_bf16._block", "if shrink.min() != 2", "times 1"),
-    *((f"{where}._block", "sums[:] = 1", "what was summed before the first block is worth nothing")
-      for where in ("attention_of_few", "attention_bf16")),
     ("drivers._expander", "U32(4294901761)", "whole numbers have no bit there"),
     ("drivers._expander", "(33 // in_word", "33 // 4 is 32 // 4, and 33 // 8 is 32 // 8"),
     ("attention_bf16._pack_values", "U32(4294901761)", "a number of 16 bits that was shifted has no bit there"),

@@ -142,7 +142,7 @@ def attention(inner: Products, lanes: int, compile: Compile) -> Any:
 def _block(inner: Products, lanes: int, compile: Compile) -> Any:
     """One block of queries and all keys that it sees."""
     multiply, weigh = _multiply(inner, lanes, compile), weigh_in_pairs(lanes, compile)
-    take = take_pairs(lanes, compile)
+    begin = begin_in_pairs(lanes, compile)
 
     def block(q: Any, keys: Any, values: Any, out: Any, memory: Any, first: int, count: int, k0: int,
               k1: int, last: int, packed: int, head: int, heads: int, kv_heads: int, e: int, padded: int,
@@ -150,11 +150,7 @@ def _block(inner: Products, lanes: int, compile: Compile) -> Any:
         """`count` queries from row `first`, the first of which sees keys up to `last` when causal"""
         group, scale = heads // kv_heads, F32(F32(e ** -0.5) * LOG2_E)         # weights are powers of 2
         query, score, weight, sums, seen, largest, total, shrink = memory
-        take(q, first, count, head, group, heads, e // 2, query)
-        for lane in range(lanes):
-            seen[lane] = last + min(lane // group, count - 1)
-            largest[lane], total[lane] = -np.inf, 0
-        sums[:] = 0
+        begin(q, first, count, last, head, group, heads, e // 2, query, seen, largest, total, sums)
         end = min(k1, last + count) if causal else k1
         for key in range(k0, end, KEYS):
             at = ((packed + (key - k0) // KEYS) * kv_heads + head) * KEYS * padded // 2
@@ -193,17 +189,22 @@ def _multiply(inner: Products, lanes: int, compile: Compile) -> Any:
     return compile(multiply)
 
 
-def take_pairs(lanes: int, compile: Compile) -> Any:
-    """Queries of a block into lanes, pair by pair."""
-    def take(q: Any, first: int, count: int, head: int, group: int, heads: int, pairs: int,
-             query: Any) -> None:
-        """q (s * heads * pairs) words -> query (pairs, lanes); lanes without a query are zeros"""
+def begin_in_pairs(lanes: int, compile: Compile) -> Any:
+    """Queries of a block into lanes, pair by pair; and nothing is seen or summed yet."""
+    def begin(q: Any, first: int, count: int, last: int, head: int, group: int, heads: int, pairs: int,
+              query: Any, seen: Any, largest: Any, total: Any, sums: Any) -> None:
+        """q (s * heads * pairs) words -> query (pairs, lanes); lanes without a query are zeros. seen: the last
+        key of each lane, where the first query sees keys up to `last`"""
         query[:] = 0
         for lane in range(count * group):
             at = ((first + lane // group) * heads + head * group + lane % group) * pairs
             for pair in range(pairs):
                 query[uintp(pair * lanes + lane)] = q[uintp(at + pair)]
-    return compile(take)
+        for lane in range(lanes):
+            seen[lane] = last + min(lane // group, count - 1)
+            largest[lane], total[lane] = -np.inf, 0
+        sums[:] = 0
+    return compile(begin)
 
 
 def weigh_in_pairs(lanes: int, compile: Compile) -> Any:

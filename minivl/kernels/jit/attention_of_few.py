@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .attention import KEYS
-from .attention_bf16 import take_pairs, weigh_in_pairs
+from .attention_bf16 import begin_in_pairs, weigh_in_pairs
 from .numbers import F32, LOG2_E, U16, U32, nearest, put
 
 Compile = Callable[[Any], Any]
@@ -66,7 +66,7 @@ def attention_of_few(inner: Inner, in_bytes: bool, lanes: int, compile: Compile)
 
 def _block(inner: Inner, in_bytes: bool, lanes: int, compile: Compile) -> Any:
     """The steps, for one block of queries and all keys that it sees."""
-    weigh, take = weigh_in_pairs(lanes, compile), take_pairs(lanes, compile)
+    weigh, begin = weigh_in_pairs(lanes, compile), begin_in_pairs(lanes, compile)
     scores_of, add = _scores(inner, lanes, compile), _add(inner, lanes, compile)
     numbers, scale_rows = _of_bytes(lanes, compile) if in_bytes else _as_they_are(compile)
 
@@ -76,11 +76,7 @@ def _block(inner: Inner, in_bytes: bool, lanes: int, compile: Compile) -> Any:
         """`count` queries from row `first`, the first of which sees keys up to `last` when causal"""
         group, scale = heads // kv_heads, F32(F32(e ** -0.5) * LOG2_E)         # weights are powers of 2
         query, score, weight, sums, seen, largest, total, shrink, values, some_k, some_v = memory
-        take(q, first, count, head, group, heads, e // 2, query)
-        for lane in range(lanes):
-            seen[lane] = last + min(lane // group, count - 1)
-            largest[lane], total[lane] = -np.inf, 0
-        sums[:] = 0
+        begin(q, first, count, last, head, group, heads, e // 2, query, seen, largest, total, sums)
         end = min(k1, last + count) if causal else k1
         for key in range(k0, end, KEYS):
             here, row = min(KEYS, end - key), key * kv_heads + head
