@@ -38,7 +38,7 @@ from tools.train_tiny import (  # noqa: E402
 )
 from tools.train_tiny import train as training  # noqa: E402
 from tools.train_tiny.ablate import CHANGES, PAGE, page, tower_of  # noqa: E402
-from tools.train_tiny.curve import points  # noqa: E402
+from tools.train_tiny.curve import points, stretches  # noqa: E402
 from tools.train_tiny.export import export  # noqa: E402
 from tools.train_tiny.grade import grade  # noqa: E402
 from tools.train_tiny.network import Lean, config_for, new_model, tensors  # noqa: E402
@@ -838,3 +838,13 @@ def test_points_of_a_curve_are_thinned_and_end_where_the_phase_ended():
     found = points(lines, most=30)
     assert len(found) == 25 and found[-1] == {"phase": "visual", "minutes": 49.5, "samples": 990, "kind": 0.01}
     assert [one["samples"] for one in found] == sorted(one["samples"] for one in found)
+
+
+def test_a_curve_has_a_gap_where_a_phase_did_not_measure():
+    lines = [{"phase": phase, "of": 10 * i, **({} if phase == "lines" else {"answer": 1.0 + i})}
+             for i, phase in enumerate(["places", "places", "mend", "lines", "told"])]
+    x, y = stretches(lines, "answer")
+    assert np.array_equal(x, [0, 10, 20, np.nan, 40], equal_nan=True)
+    assert np.array_equal(y, [1, 2, 3, np.nan, 5], equal_nan=True)
+    looks = [{"phase": "told", "of": 7, "held_out": {"word": 0.5}}]
+    assert stretches(looks, "word") == ([7], [0.5]) and stretches(looks, "answer") == ([], [])

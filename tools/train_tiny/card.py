@@ -17,17 +17,17 @@ TEMPLATE = Path(__file__).parent / "card.md"
 MARK = {"aim": "aim reached", "floor": "floor reached", "below": "**below the floor**", "stated": "stated"}
 PARTS = {"tower": "the tower alone", "decoder": "the decoder alone", "all": "both"}
 CLOSE = {
-    "describe": "more `writing` and `answers` on crowded pictures: single names are read well before their order is",
-    "count": "more `answers` on pictures of four to six things",
-    "exists": "more `answers` with hard negatives",
-    "find": "more `answers`: the tower's own heads locate edges better than the answers say them",
-    "number": "more `writing`: characters below 20 pixels",
-    "what": "more `answers` on videos", "when": "more `answers` on videos",
-    "relation": "more questions of this kind in `answers`: they are hardly better than guesses",
-    "detect": "more `answers`: every box is a `find`",
-    "word": "more `writing`: characters below 20 pixels", "deny": "more requests for absent things in `answers`",
-    "point": "more `answers`", "form": "more `writing`, then more of `long`",
-    "click": "more of `long`"}
+    "describe": "more of `joined` on crowded pictures: single names are read well before their order is",
+    "count": "more of `settle` on pictures of four to six things",
+    "exists": "more of `settle` with hard negatives",
+    "find": "more of `settle`: the tower's own heads locate edges better than the answers say them",
+    "number": "more of `finer`: characters below 20 pixels",
+    "what": "more videos in `joined`", "when": "more videos in `joined`",
+    "relation": "more of `told`, then bare answers in `settle`",
+    "detect": "more of `joined`: every box is a `find`, and all of a picture's have to be right",
+    "word": "more of `finer`: characters below 20 pixels", "deny": "more requests for absent things in `settle`",
+    "point": "more of `settle`", "form": "more of `finer`, then of `joined`: thirty characters have to be right at once",
+    "click": "more of `joined`: what stands on a button has to be read before it can be found"}
 
 
 def keep(name: str, values: Any) -> None:

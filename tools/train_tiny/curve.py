@@ -21,10 +21,10 @@ HUES = ("#000000", "#0072b2", "#56b4e9", "#009e73", "#d55e00", "#cc79a7", "#e69f
 
 
 def read(run: Path) -> list[dict[str, Any]]:
-    """All lines of all phases, with minutes since the first began. A line that a kill cut short is left out, and what a
-    run did after its last checkpoint, and did again, counts once."""
+    """All lines of all phases, with minutes (`at`) and samples (`of`) since the first began. A line that a kill cut
+    short is left out, and what a run did after its last checkpoint, and did again, counts once."""
     out: list[dict[str, Any]] = []
-    before = 0.0
+    before, seen_before = 0.0, 0
     for phase in PHASES:
         path = run / phase / "log.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
@@ -36,8 +36,8 @@ def read(run: Path) -> list[dict[str, Any]]:
                 continue
             facts[one["step"], "held_out" in one] = one
         rows = [facts[key] for key in sorted(facts)]
-        out += [row | {"at": before + row["minutes"]} for row in rows]
-        before = out[-1]["at"] if out else before
+        out += [row | {"at": before + row["minutes"], "of": seen_before + row["samples"]} for row in rows]
+        before, seen_before = (out[-1]["at"], out[-1]["of"]) if out else (before, seen_before)
     return out
 
 
@@ -59,6 +59,19 @@ def points(lines: list[dict[str, Any]], most: int = 40) -> list[dict[str, Any]]:
     return out
 
 
+def stretches(lines: list[dict[str, Any]], name: str) -> tuple[list[float], list[float]]:
+    """Samples and values of one measure. A phase in which it is not measured leaves a gap: NaN."""
+    phases = list(dict.fromkeys(line["phase"] for line in lines))
+    x, y, last = list[float](), list[float](), None
+    for line in lines:
+        value = {**line, **line.get("held_out", {})}.get(name)
+        if value is not None:
+            number = phases.index(line["phase"])
+            gap = [float("nan")] if last is not None and number > last + 1 else []
+            x, y, last = [*x, *gap, line["of"]], [*y, *gap, value], number
+    return x, y
+
+
 def draw(run: Path, target: Path) -> None:
     """Write the picture. Raises FileNotFoundError when the run has no log."""
     import matplotlib
@@ -68,19 +81,20 @@ def draw(run: Path, target: Path) -> None:
     if not lines:
         raise FileNotFoundError(f"{run} has no log.jsonl in a phase's folder: nothing was trained there")
     figure, (above, below) = pyplot.subplots(2, 1, figsize=(9, 7.5), sharex=True, constrained_layout=True)
+    losses = [line for line in lines if "held_out" not in line]
     for name, colour in LOSSES.items():
-        points = [(line["at"], line[name]) for line in lines if name in line]
-        above.plot(*zip(*points, strict=True), color=colour, label=WORDS[name], linewidth=1.3)
+        above.plot(*stretches(losses, name), color=colour, label=WORDS[name], linewidth=1.3)
     above.set(yscale="log", ylabel="loss, nats", title="Training of the embedded model")
+    looks = [line for line in lines if "held_out" in line]
     for name, colour in zip(ROWS, HUES, strict=True):
-        points = [(line["at"], line["held_out"][name]) for line in lines if name in line.get("held_out", {})]
-        if points:
-            below.plot(*zip(*points, strict=True), color=colour, label=name, linewidth=1.3, marker=".")
-    below.set(ylim=(0, 1), ylabel="held-out answers, exactly right", xlabel="minutes of training on 2 cores")
+        if any(name in line["held_out"] for line in looks):
+            below.plot(*stretches(looks, name), color=colour, label=name, linewidth=1.3, marker=".")
+    below.set(ylim=(0, 1), ylabel="held-out answers, exactly right", xlabel="samples")
+    below.xaxis.set_major_formatter("{x:,.0f}")
     for axes in (above, below):
         axes.grid(color=GRID, linewidth=0.6)
         for i, phase in enumerate(dict.fromkeys(line["phase"] for line in lines)):
-            start = next(line["at"] for line in lines if line["phase"] == phase)
+            start = next(line["of"] - line["samples"] for line in lines if line["phase"] == phase)
             axes.axvline(start, color=INK, linewidth=0.8, linestyle=":")
             axes.annotate(phase, (start, 1), (3, -3 - 11 * (i % 3)), ("data", "axes fraction"), "offset points",
                           va="top", size=8, color=INK)

@@ -83,7 +83,7 @@ PHASES = {phase.name: phase for phase in (
 )}
 PAGES = {"number": 0.12, "word": 0.12, "document": 0.26, "clicks": 0.08}             # whatever is read
 SEEN = {"shapes": 0.16, "pairs": 0.06, "points": 0.05, "boxes": 0.08, "video": 0.10}
-SCHEDULE = (                                              # `going_on.py`
+SCHEDULE = (                                              # `going_on.py`; the shipped weights settled after `together`
     Phase("places", 31, "points, boxes, controls and pairs, each alone about a picture", "decoder", 420,
           {"points": 0.18, "boxes": 0.20, "clicks": 0.17, "pairs": 0.12, "shapes": 0.15, "video": 0.09,
            "number": 0.06, "word": 0.02, "document": 0.01},
@@ -96,19 +96,23 @@ SCHEDULE = (                                              # `going_on.py`
     Phase("characters", 32, "dense targets: single characters and short lines", "tower", 6000,
           {"characters": 0.35, "number": 0.22, "word": 0.18, "document": 0.07, "shapes": 0.13, "video": 0.05},
           dense=1.0, easy=0.3, rate_start=0.8, rate_end=0.8),
-    Phase("lines", 33, "dense targets: words, pages, shapes", "tower", 12000,
+    Phase("lines", 33, "dense targets: words, pages, shapes", "tower", 8000,
           {"characters": 0.12, "number": 0.20, "word": 0.24, "document": 0.20, "shapes": 0.17, "video": 0.07},
-          dense=1.0, rate_start=0.8, rate_end=0.5),
-    Phase("told", 34, "pairs told before they are judged, points, boxes, controls, words", "decoder", 3000,
+          dense=1.0, rate_start=0.8, rate_end=0.3),
+    Phase("told", 34, "pairs told before they are judged, points, boxes, controls, words", "decoder", 1000,
           {"told": 0.14, "points": 0.12, "boxes": 0.20, "clicks": 0.16, "word": 0.12, "number": 0.12, "shapes": 0.08,
            "video": 0.06},
           dense=0.2, turns=7, again=2, rate_start=0.6, rate_end=0.6),
-    Phase("together", 35, "everything, with bare answers, the tower moving too", "all", 9000, SEEN | PAGES,
-          dense=0.3, turns=7, rate_start=0.4, rate_end=0.2),
-    Phase("wide", 36, "two pictures, the odd one out, dialogues beside everything", "all", 2000,
-          SEEN | PAGES | {"differ": 0.10, "odd": 0.08, "dialogue": 0.10},
-          dense=0.2, turns=7, rate_start=0.2, rate_end=0.15),
-    Phase("settle", 37, "everything, the tower at rest, coming down", "decoder", 7000,
+    Phase("together", 35, "everything, with bare answers, the tower moving too", "all", 1800,
+          SEEN | PAGES | {"differ": 0.03, "odd": 0.03, "dialogue": 0.03},
+          dense=0.3, turns=7, rate_start=0.4, rate_end=0.15),
+    Phase("finer", 39, "dense targets again, down to small rates", "tower", 10000,
+          {"characters": 0.12, "number": 0.18, "word": 0.22, "document": 0.26, "shapes": 0.15, "video": 0.07},
+          dense=1.0, rate_start=0.8, rate_end=0.2),
+    Phase("joined", 40, "everything again, more pages and controls, both moving", "all", 5000,
+          SEEN | PAGES | {"document": 0.34, "clicks": 0.14, "differ": 0.03, "odd": 0.03, "dialogue": 0.03},
+          dense=0.3, turns=7, rate_start=0.4, rate_end=0.1),
+    Phase("settle", 37, "everything, the tower at rest, coming down", "decoder", 5000,
           SEEN | PAGES | {"differ": 0.06, "odd": 0.05, "dialogue": 0.08},
           dense=0.2, turns=7, again=2, rate_start=0.3, rate_end=0.0),
 )
