@@ -12,7 +12,6 @@ import shlex
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pytest
 from typer.main import get_command
 

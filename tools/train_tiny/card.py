@@ -26,7 +26,8 @@ CLOSE = {
     "relation": "more of `told`, then bare answers in `settle`",
     "detect": "more of `joined`: every box is a `find`, and all of a picture's have to be right",
     "word": "more of `finer`: characters below 20 pixels", "deny": "more requests for absent things in `settle`",
-    "point": "more of `settle`", "form": "more of `finer`, then of `joined`: thirty characters have to be right at once",
+    "point": "more of `settle`",
+    "form": "more of `finer`, then of `joined`: thirty characters have to be right at once",
     "click": "more of `joined`: what stands on a button has to be read before it can be found"}
 
 
