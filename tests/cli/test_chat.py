@@ -228,7 +228,7 @@ def test_a_page_of_drawn_tokens_has_the_tokens_that_were_drawn(vlm, tmp_path, mo
     from minivl.show import explorer
     runs = []
     monkeypatch.setattr(explorer, "save", lambda path, run: runs.append(run))
-    talk = Conversation(vlm, Way(10, 1.5, seed=5))
+    talk = Conversation(vlm, Way(10, 1.5, seed=7))
     talk.show(PICTURE)
     for question in ("Describe the image.", "Describe it otherwise.", "Again."):
         "".join(talk.ask(question))

@@ -128,7 +128,7 @@ def test_only_the_new_rows_run_and_pictures_that_are_known_are_not_looked_at():
     assert len(seen.trace["decoder.embed_tokens"]) == len(inputs.input_ids) - kept.reused < 25
     assert kept.reused > len(vlm.prepare(talk[:1]).input_ids)  # the answer's rows were used as well
     stream = vlm.chat(
-        [*talk, {"role": "assistant", "content": second}, {"role": "user", "content": "And now?"}],
+        [*talk, {"role": "assistant", "content": second}, {"role": "user", "content": "Describe the image."}],
         stream=True,
         reuse=kept,
     )
