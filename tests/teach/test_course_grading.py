@@ -455,7 +455,7 @@ def test_what_is_tried_in_the_process_is_denied_and_told():
 @NO_LIMITS
 def test_odd_results_and_warnings_are_told_as_what_they_are():
     """Not as reading the package, which a traceback or a warning's line would do."""
-    odd = {"a": "class A:\n        nbytes = 'x'\n    return A()", "b": "return (0,) * 10**7",
+    odd = {"a": "class A:\n        nbytes = 'x'\n    return A()", "b": "return (0,) * (2 * 10**6)",
            "c": "class A:\n        nbytes = property(lambda self: 1 // 0)\n    return A()",
            "d": "import warnings\n    warnings.warn('mine', stacklevel=2)\n    return 1"}
     code = [notebook.Code(n, f"def {name}(rows, order):\n    {body}") for n, (name, body) in enumerate(odd.items(), 1)]

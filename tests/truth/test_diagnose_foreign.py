@@ -21,7 +21,7 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize(("name", "way", "says"), [
     ("windows-twice-as-large", "partial", "windows of 4 x 4 cells"),
     ("tower-axes-swapped", "names", "in the tower's rotary"),
-    ("patch-transposed", "padded", "values by colour, frame, column, row"),
+    ("patch-transposed", "partial", "values by colour, frame, column, row"),
     ("order-by-sorting", "names", None)])
 def test_a_relative_is_named_with_its_parameters(name, way, says, folder):
     found = said_of(name, way, folder)
