@@ -296,7 +296,7 @@ def test_every_command_takes_a_packed_folder_and_says_its_format(tmp_path, capsy
         return end.value.code, out, err
     folder, picture = tmp_path / "int4", load_samples()[0].paths[0]
     code, out, _ = ran("convert", minivl.api.TINY, folder, "--weights", "int4")
-    assert code == 0 and "int4, 4." in out and "every tensor was read back" in out
+    assert code == 0 and "int4, 4.4" in out and "every tensor was read back" in out
     code, out, _ = ran("inspect", folder, "--json")
     found = json.loads(out)
     assert code == 0 and found["packed"]["weights"] == "int4" and found["packed"]["source"] == "tiny"
