@@ -664,6 +664,77 @@ def test_digits_of_coordinates_alone_are_marked(packer):
     assert row.target[row.digit >= 0].tolist() == [network.digit_ids()[d] for d in (1, 0, 5, 8)]
 
 
+READING = ("number", "word", "document", "characters", "written", "forms", "tables")
+
+
+@pytest.mark.parametrize("kind", READING)
+def test_what_is_read_is_spelled_and_weighs_as_an_answer_of_its_own(kind, packer):
+    """One character a token, whatever pairs of letters the vocabulary has; the text stays the same."""
+    rng, found = np.random.default_rng(9), 0
+    for _ in range(8):
+        sample = ALL_KINDS[kind](rng)
+        row = packer.pack(sample)
+        for number, turn in enumerate(sample.turns):
+            ids, weights = row.target[row.answer == number].tolist(), row.weight[row.answer == number].tolist()
+            said = [load_tokenizer().decode([i], skip_special_tokens=False) for i in ids]
+            assert "".join(said) == turn.answer + packing.STOP
+            ends = np.cumsum([0, *map(len, said)]).tolist()
+            for start, stop in turn.read:
+                for at in range(start, stop):
+                    token = ends.index(at)
+                    assert said[token] == turn.answer[at]
+                    assert weights[token] == pytest.approx((stop - start + 1) ** -0.75)
+                    found += 1
+    assert found
+
+
+def test_a_box_among_many_weighs_as_one_alone(packer):
+    rng = np.random.default_rng(2)
+    for _ in range(10):
+        clip = world.picture_of_shapes(rng)
+        things = list(clip.things)
+        rows = [packer.pack(Sample([clip], [packing.Turn("detect", "Detect all objects.", tasks.box_json(some))]))
+                for some in (things, *([thing] for thing in things))]
+        whole, *each = (float(row.weight[row.digit >= 0].sum()) for row in rows)
+        assert whole == pytest.approx(sum(each), rel=0.1)
+
+
+@pytest.mark.parametrize("draw", [world.picture_of_lines, lambda rng: focus.forms_sample(rng).clips[0],
+                                  lambda rng: focus.tables_sample(rng).clips[0]], ids=("lines", "form", "table"))
+def test_every_text_of_a_page_stands_in_its_box(draw):
+    """By the map of characters alone, row by row through the middle of each box; boxes do not meet."""
+    rng = np.random.default_rng(3)
+    for _ in range(8):
+        clip = draw(rng)
+        for i, thing in enumerate(clip.things):
+            x0, y0, x1, y1 = thing.box
+            letters, places = clip.glyphs[:, (y0 + y1) // 2, x0:x1].astype(int)
+            read = {int(place): int(letter) for letter, place in zip(letters, places, strict=True) if place}
+            wanted = {n: world.CHARACTERS.find(c) + 1 for n, c in enumerate(thing.label, 1)}
+            assert read == wanted or (read.items() <= wanted.items() and len(read) >= len(wanted) - 1)
+            assert not any(world.overlap(thing.box, other.box) for other in clip.things[:i])
+
+
+def test_values_asked_one_by_one_are_those_of_the_whole_page():
+    """Of the page itself (its answer as JSON or as HTML), and what stands at a point is what has its box around it."""
+    rng = np.random.default_rng(6)
+    for _ in range(8):
+        form, table = focus.forms_sample(rng), focus.tables_sample(rng, turns=12)
+        (truth,) = (json.loads(turn.answer) for turn in form.turns if turn.task == "form")
+        said = {turn.question: turn.answer for turn in form.turns if turn.task == "field"}
+        assert said == {f"What is the {name}?": value for name, value in truth.items()}
+        rows = [re.findall("<td>(.*?)</td>", row) for row in table.turns[-1].answer.split("</tr>")[:-1]]
+        cells = {f"What is in row {i}, column {j}?": cell
+                 for i, row in enumerate(rows, 1) for j, cell in enumerate(row, 1)}
+        assert {turn.question: turn.answer for turn in table.turns[:-1]} == cells
+        for sample in (form, focus.written_sample(rng)):
+            things = world.fitted(sample.clips[0]).things
+            for turn in (turn for turn in sample.turns if turn.task == "read_at"):
+                x, y = map(int, re.findall(r"\d+", turn.question))
+                around = [t for t in things if t.box[0] <= x < t.box[2] and t.box[1] <= y < t.box[3]]
+                assert turn.answer in [thing.label for thing in around]
+
+
 class Parrot:
     """A program that says one thing; prompts are what they ask."""
 

@@ -11,7 +11,24 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .world import COLOUR_NAMES, FACES, FACTOR, Box, Clip, Rng, Thing, font, number, paint, to_bytes, tone, word, write
+from .world import (
+    COLOUR_NAMES,
+    FACES,
+    FACTOR,
+    Box,
+    Clip,
+    Rng,
+    Thing,
+    amount,
+    date,
+    font,
+    number,
+    paint,
+    to_bytes,
+    tone,
+    word,
+    write,
+)
 
 NAMES = {"number": ("No.", "Number", "Invoice no.", "Ref."), "date": ("Date", "Issued", "Day"),
          "amount": ("Total", "Amount", "To pay", "Sum")}
@@ -69,14 +86,6 @@ def _sheet(rng: Rng, rows: tuple[int, int], columns: tuple[int, int]) -> tuple[i
     h, w = int(rng.integers(rows[0], rows[1] + 1)), int(rng.integers(columns[0], columns[1] + 1))
     ragged = rng.integers(-12, 13, 2) if rng.random() < 0.4 else (0, 0)
     return h * FACTOR + int(ragged[0]), w * FACTOR + int(ragged[1])
-
-
-def date(rng: Rng) -> str:
-    return f"20{rng.integers(10, 30)}-{rng.integers(1, 13):02d}-{rng.integers(1, 29):02d}"
-
-
-def amount(rng: Rng) -> str:
-    return f"{rng.integers(1, 10 ** int(rng.integers(1, 4)))}.{rng.integers(0, 100):02d}"
 
 
 def invoice(rng: Rng) -> Drawn:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from . import documents
-from .packing import Sample, Turn
+from .packing import Sample, Turn, spelled
 from .tasks import (
     Ask,
     at_point,
@@ -26,12 +26,25 @@ from .tasks import (
     left_to_right,
     once,
     opposite,
+    pick,
     point_json,
+    read_invoice,
     read_number,
+    read_table,
     read_word,
     relation,
 )
-from .world import CHARACTERS, Clip, Rng, Thing, fitted, native_size, picture_of_shapes, picture_of_text
+from .world import (
+    CHARACTERS,
+    Clip,
+    Rng,
+    Thing,
+    fitted,
+    native_size,
+    picture_of_lines,
+    picture_of_shapes,
+    picture_of_text,
+)
 
 SIDES = ("left of", "right of", "above", "below")
 
@@ -120,6 +133,46 @@ def characters_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
     return Sample([clip], [read(rng, shown), find_text(rng, shown)])
 
 
+def written_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
+    """A picture full of writing: what is written at a point, and where a text is."""
+    clip = picture_of_lines(rng, 4 if easy else 40)
+    shown = fitted(clip)
+    return Sample([clip], _many(rng, shown, _read_at, -(-2 * turns // 3)) + _many(rng, shown, _find_line, turns // 3))
+
+
+def _read_at(rng: Rng, clip: Clip) -> Turn:
+    """What is written at a point inside the box of a text."""
+    thing: Thing = pick(rng, list(clip.things))                                     # type: ignore[assignment]
+    x, y = (int(rng.integers(low, high)) for low, high in zip(thing.box[:2], thing.box[2:], strict=True))
+    return spelled("read_at", f"What is written at ({x}, {y})?", "", thing.label)
+
+
+def _find_line(rng: Rng, clip: Clip) -> Turn | None:
+    things = once(clip)
+    if not things:
+        return None
+    thing: Thing = pick(rng, things)                                                # type: ignore[assignment]
+    return Turn("find_line", f"Find the text {thing.label}.", box_json([thing]))
+
+
+def forms_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
+    """A form, each of its values by itself, and all of it."""
+    page = documents.invoice(rng)
+    single = [spelled("field", f"What is the {name}?", "", value) for name, value in page.truth.items()]
+    asked = single if easy else [*single, read_invoice(page.truth)]
+    at = _many(rng, fitted(page.clip), _read_at, turns - len(asked))
+    return Sample([page.clip], [*asked, *at][:turns])
+
+
+def tables_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
+    """A table, some of its cells by themselves, and all of it."""
+    page = documents.table(rng)
+    cells = [(i, j) for i, row in enumerate(page.truth["rows"], 1) for j in range(1, len(row) + 1)]
+    asked = [spelled("cell", f"What is in row {i}, column {j}?", "", page.truth["rows"][i - 1][j - 1])
+             for i, j in rng.permutation(cells)[:turns if easy else turns - 1].tolist()]
+    return Sample([page.clip], asked if easy else [*asked, read_table(page.truth)])
+
+
 def _many(rng: Rng, clip: Clip, ask: Ask, most: int) -> list[Turn]:
     """Up to `most` different questions of one kind."""
     found: dict[str, Turn] = {}
@@ -132,4 +185,5 @@ def _many(rng: Rng, clip: Clip, ask: Ask, most: int) -> list[Turn]:
 
 FOCUS: dict[str, Callable[..., Sample]] = {
     "pairs": pairs_sample, "told": told_sample, "points": points_sample, "boxes": boxes_sample,
-    "clicks": clicks_sample, "characters": characters_sample}
+    "clicks": clicks_sample, "characters": characters_sample, "written": written_sample, "forms": forms_sample,
+    "tables": tables_sample}

@@ -9,6 +9,8 @@ Read next: `network.py`.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -31,13 +33,29 @@ LEARNED = ("target", "weight", "digit", "answer")         # what a row says of e
 class Turn:
     """A question and its answer; `task` names the row of the evaluation.
 
-    before: earlier turns of a dialogue; truth: what a grader compares with, where that is not the answer.
+    before: earlier turns of a dialogue; truth: what a grader compares with, where that is not the answer; read: from
+    where to where the answer says what is written in the picture, which is spelled (`spelled`).
     """
     task: str
     question: str
     answer: str
     before: tuple[tuple[str, str], ...] = ()
     truth: str = ""
+    read: tuple[tuple[int, int], ...] = ()
+
+    def pieces(self) -> Iterator[tuple[str, bool]]:
+        """What the answer says anyway and what it reads, in turns, up to the stop; is it read?"""
+        at = 0
+        for start, stop in self.read:
+            yield from ((self.answer[at:start], False), (self.answer[start:stop], True))
+            at = stop
+        yield self.answer[at:] + STOP, False
+
+
+def spelled(task: str, question: str, *pieces: str) -> Turn:
+    """A turn whose answer is made of pieces: what is said anyway and what is read off the picture, in turns."""
+    ends = list(itertools.accumulate(map(len, pieces), initial=0))
+    return Turn(task, question, "".join(pieces), read=tuple(zip(ends[1:-1:2], ends[2::2], strict=True)))
 
 
 @dataclass
@@ -98,6 +116,17 @@ class Packer:
                 self._known[text] = found
         return found
 
+    def said(self, turn: Turn) -> tuple[list[int], list[int]]:
+        """Ids of an answer and its stop, what is read one character at a time; for each token how many are read with
+        it, 0 where nothing is: letters that share a token would have to be told apart by what they mean together."""
+        ids: list[int] = []
+        alone: list[int] = []
+        for text, read in turn.pieces():
+            new = [i for c in text for i in self.ids(c)] if read else self.ids(text)
+            ids += new
+            alone += [len(new) if read else 0] * len(new)
+        return ids, alone
+
     def pack(self, sample: Sample, seen: Row | None = None) -> Row:
         """The whole row: shared prompt, then a branch for each turn. seen: what `see` gave of these clips before."""
         row, build = replace(seen or see(sample)), _Builder()
@@ -114,7 +143,7 @@ class Packer:
                 build.text(self.ids(question + ANSWER))
                 build.text(self.ids(answer + STOP + "\n<|im_start|>user\n"))
             build.text(self.ids(turn.question + ANSWER))
-            build.answer(self.ids(turn.answer + STOP), number, self.digits, outside_quotes(turn.answer))
+            build.answer(*self.said(turn), number, self.digits, turn.answer)
         build.finish(row)
         row.tasks = [turn.task for turn in sample.turns]
         return row
@@ -161,17 +190,22 @@ class _Builder:
     def branch(self, number: int, start: int) -> None:
         self._branch, self.next = number, start
 
-    def answer(self, ids: list[int], number: int, digits: dict[int, int], outside: list[bool]) -> None:
-        """The answer's tokens: each is the target of the token before it; the last one is never read. Digits of a
-        grounding answer count threefold: of the thirty tokens of a box, they are what is hard. outside: which of them
-        are coordinates."""
-        first = len(self.columns["ids"]) - 1
+    def answer(self, ids: list[int], alone: list[int], number: int, digits: dict[int, int], text: str) -> None:
+        """The answer's tokens: each is the target of the token before it; the last one is never read.
+
+        A long answer weighs more than a short one, but its tokens less. What is hard in it keeps its weight, as if its
+        piece were an answer by itself: a value that is read (alone: its tokens, `Packer.said`), a box of many, whose
+        coordinates count threefold."""
+        first, each = len(self.columns["ids"]) - 1, len(ids) / max(1, text.count("{"))
         self.text(ids[:-1])
         stop = first + len(ids)
+        left = iter(outside_quotes(text))
+        asked = [digits[i] if i in digits and next(left, False) else -1 for i in ids]
         self.columns["target"][first:stop] = ids
-        self.columns["weight"][first:stop] = [(3 if outside and i in digits else 1) * len(ids) ** -0.75 for i in ids]
-        left = iter(outside)
-        self.columns["digit"][first:stop] = [digits[i] if i in digits and next(left, False) else -1 for i in ids]
+        self.columns["weight"][first:stop] = [
+            (3 if digit >= 0 else 1) * (read + 1 if read else each) ** -0.75
+            for digit, read in zip(asked, alone, strict=True)]
+        self.columns["digit"][first:stop] = asked
         self.columns["answer"][first:stop] = [number] * len(ids)
 
     def finish(self, row: Row) -> None:

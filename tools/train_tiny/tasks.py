@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from . import documents
-from .packing import Sample, Turn
+from .packing import Sample, Turn, spelled
 from .world import (
     COLOUR_NAMES,
     SHAPES,
@@ -218,15 +218,16 @@ def _yes_no(question: str, yes: bool) -> Turn:
 # ------------------------------------------------------------------------------------------------- writing, video
 
 def read_number(rng: Rng, clip: Clip) -> Turn:
-    return Turn("number", str(pick(rng, ["What number is written?", "Read the number."])), clip.things[0].label)
+    return spelled("number", str(pick(rng, ["What number is written?", "Read the number."])), "", clip.things[0].label)
 
 
 def read_word(rng: Rng, clip: Clip) -> Turn:
-    return Turn("word", str(pick(rng, ["What word is written?", "Read the word."])), clip.things[0].label)
+    return spelled("word", str(pick(rng, ["What word is written?", "Read the word."])), "", clip.things[0].label)
 
 
 def find_text(rng: Rng, clip: Clip) -> Turn:
-    return Turn("find_text", "Find the text.", box_json([clip.things[0]]))
+    before, after = box_json([replace(clip.things[0], label="|")]).split("|")
+    return spelled("find_text", "Find the text.", before, clip.things[0].label, after)
 
 
 def video_what(rng: Rng, clip: Clip) -> Turn | None:
@@ -254,7 +255,9 @@ def video_when(rng: Rng, clip: Clip) -> Turn | None:
 # ------------------------------------------------------------------------------------------------- pages
 
 def read_invoice(truth: dict) -> Turn:
-    return Turn("form", "Read the form as JSON.", json.dumps(truth))
+    pieces = [piece for i, (name, value) in enumerate(truth.items())
+              for piece in (f'{", " if i else "{"}"{name}": "', value, '"')]
+    return _read("form", "Read the form as JSON.", pieces, "}")
 
 
 def click(rng: Rng, clip: Clip) -> Turn:
@@ -266,8 +269,17 @@ def click(rng: Rng, clip: Clip) -> Turn:
 
 
 def read_table(truth: dict) -> Turn:
-    rows = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in truth["rows"])
-    return Turn("table", "Read the table as HTML.", f"<table>{rows}</table>")
+    pieces = [piece for row in truth["rows"] for i, cell in enumerate(row)
+              for piece in (("" if i else "<tr>") + "<td>", cell, "</td>" + ("" if i + 1 < len(row) else "</tr>"))]
+    return _read("table", "Read the table as HTML.", ["<table>" + pieces[0], *pieces[1:]], "</table>")
+
+
+def _read(task: str, question: str, triples: list[str], end: str) -> Turn:
+    """A turn of pieces before, of and behind each value that is read."""
+    before, values, behind = triples[::3], triples[1::3], ["", *triples[2::3]]
+    fixed = [first + second for first, second in zip(behind, [*before, end], strict=True)]
+    inner = (piece for pair in zip(fixed[:-1], values, strict=True) for piece in pair)
+    return spelled(task, question, *inner, fixed[-1])
 
 
 def read_chart(rng: Rng, truth: dict) -> Turn:

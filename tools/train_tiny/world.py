@@ -441,6 +441,51 @@ def picture_of_text(rng: Rng, text: str, easy: bool = False) -> Clip:
     return Clip(to_bytes(image)[None], (Thing("text", text, box),), owner[None], glyphs)
 
 
+def any_text(rng: Rng) -> str:
+    """A number, a word, characters of any kind, or a date or an amount as forms have them."""
+    kind = rng.random()
+    if kind < 0.3:
+        return number(rng, int(rng.integers(1, 6)))
+    if kind < 0.65:
+        return word(rng)
+    if kind < 0.85:
+        return "".join(rng.choice(list(CHARACTERS), int(rng.integers(1, 5))))
+    return date(rng) if kind < 0.92 else amount(rng)
+
+
+def date(rng: Rng) -> str:
+    return f"20{rng.integers(10, 30)}-{rng.integers(1, 13):02d}-{rng.integers(1, 29):02d}"
+
+
+def amount(rng: Rng) -> str:
+    return f"{rng.integers(1, 10 ** int(rng.integers(1, 4)))}.{rng.integers(0, 100):02d}"
+
+
+def picture_of_lines(rng: Rng, most: int = 40) -> Clip:
+    """A picture full of writing: line under line, each in its own face, size and ink; up to `most` texts."""
+    size = native_size(rng, 3, 7, 24)
+    image, owner, glyphs = ground(rng, size), np.full(size, -1, np.int8), np.zeros((2, *size), np.uint8)
+    things: list[Thing] = []
+    y = int(rng.integers(1, 10))
+    while len(things) < most:
+        face, x = any_font(rng, 12, 34 if rng.random() < 0.25 else 19), int(rng.integers(1, 16))
+        height, rgb = int(face.getbbox("Ag")[3] - face.getbbox("Ag")[1]) + 2, None
+        if y + height >= size[0]:
+            break
+        while len(things) < most:
+            text = any_text(rng)
+            left, _, right, _ = face.getbbox(text)
+            if x + right - left + 3 >= size[1]:
+                break
+            if rgb is None:
+                rgb = ink(rng, image[y:y + height])
+            box = write(image, owner, glyphs, len(things), text, face, (x, y), rgb)
+            things.append(Thing("text", text, box))
+            x = box[2] + int(rng.integers(5, 24))
+        y += height + int(rng.integers(1, 9))
+    return Clip(to_bytes(image)[None], tuple(things), owner[None], glyphs) if things else picture_of_lines(rng, most)
+
+
 # ------------------------------------------------------------------------------------------------- videos
 
 def video_of_shapes(rng: Rng, easy: bool = False, fps: float | None = None) -> Clip:
