@@ -616,8 +616,14 @@ def test_focused_samples_ask_much_about_one_picture(kind, packer):
     rng = np.random.default_rng(4)
     for easy in (True, False, False):
         sample = focus.FOCUS[kind](rng, easy=easy, turns=8)
-        assert 1 <= len(sample.turns) <= 9 and len(sample.clips) == 1
+        assert 1 <= len(sample.turns) <= 9 and len(sample.clips) == 1 + (kind == "differs")
         assert len(packer.pack(sample).tasks) == len(sample.turns)
+
+
+def test_no_training_sees_the_rates_of_the_evaluation():
+    rng = np.random.default_rng(0)
+    rates = {sample.clips[0].fps for kind in ("video", "rates") for sample in (ALL_KINDS[kind](rng) for _ in range(40))}
+    assert rates == {*world.FPS, *world.FPS_MORE} and not rates & set(world.FPS_UNSEEN)
 
 
 def test_a_question_and_its_opposite_have_opposite_answers():

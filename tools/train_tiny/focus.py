@@ -21,9 +21,11 @@ from .tasks import (
     count,
     describe,
     detect,
+    differ_sample,
     find,
     find_text,
     left_to_right,
+    odd_sample,
     once,
     opposite,
     pick,
@@ -33,9 +35,11 @@ from .tasks import (
     read_table,
     read_word,
     relation,
+    video_sample,
 )
 from .world import (
     CHARACTERS,
+    FPS_MORE,
     Clip,
     Rng,
     Thing,
@@ -173,6 +177,28 @@ def tables_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
     return Sample([page.clip], asked if easy else [*asked, read_table(page.truth)])
 
 
+def odds_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
+    """Which is the odd one out, and what else can be said about things that look alike."""
+    sample = odd_sample(rng)
+    shown = fitted(sample.clips[0])
+    (odd,) = once(shown)
+    found = Turn("find", f"Find the {odd.label}.", box_json([odd]))
+    return Sample(sample.clips, [*sample.turns, count(rng, shown), found, describe(rng, shown), detect(rng, shown)])
+
+
+def differs_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
+    """What differs in the second picture, and what each of the two shows."""
+    sample = differ_sample(rng)
+    told = [Turn("describe_one", f"Describe the {which} image.", describe(rng, fitted(clip)).answer)
+            for which, clip in zip(("first", "second"), sample.clips, strict=True) if clip.things]
+    return Sample(sample.clips, [*sample.turns, *told])
+
+
+def rates_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
+    """Videos at frame rates beside the usual ones, none of them among those kept for the evaluation."""
+    return video_sample(rng, easy, turns, float(rng.choice(FPS_MORE)))
+
+
 def _many(rng: Rng, clip: Clip, ask: Ask, most: int) -> list[Turn]:
     """Up to `most` different questions of one kind."""
     found: dict[str, Turn] = {}
@@ -186,4 +212,4 @@ def _many(rng: Rng, clip: Clip, ask: Ask, most: int) -> list[Turn]:
 FOCUS: dict[str, Callable[..., Sample]] = {
     "pairs": pairs_sample, "told": told_sample, "points": points_sample, "boxes": boxes_sample,
     "clicks": clicks_sample, "characters": characters_sample, "written": written_sample, "forms": forms_sample,
-    "tables": tables_sample}
+    "tables": tables_sample, "odds": odds_sample, "differs": differs_sample, "rates": rates_sample}

@@ -28,6 +28,7 @@ JITTER, TILT, FINE = 18, 0.25, 3                          # grey levels, radians
 FACTOR = 28                                               # pixels of a cell: both sides become multiples of it
 MIN_PIXELS, MAX_PIXELS = 4 * FACTOR**2, 64 * FACTOR**2    # as the preprocessor_config.json of the export says
 FPS = (1.0, 2.0, 4.0)                                     # frame rates seen in training
+FPS_MORE = (1.2, 2.5, 5.0)                                # and, beside these, in `focus.rates_sample`
 FPS_UNSEEN = (1.5, 3.0)                                   # kept for the evaluation alone
 CHARACTERS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 ARM = 0.34
