@@ -32,6 +32,7 @@ from tools.train_tiny import (  # noqa: E402
     network,
     packing,
     preference,
+    reading,
     record,
     tasks,
     world,
@@ -47,7 +48,7 @@ from tools.train_tiny.phases import ALL_KINDS, SCHEDULE, Phase  # noqa: E402
 from tools.train_tiny.preference import slip  # noqa: E402
 from tools.train_tiny.release import all_or_nothing, check, history  # noqa: E402
 from tools.train_tiny.rows import messages  # noqa: E402
-from tools.train_tiny.targets import LINE, UNASKED, targets  # noqa: E402
+from tools.train_tiny.targets import GLYPH_COUNT, LINE, UNASKED, targets  # noqa: E402
 from tools.train_tiny.tasks import KINDS_OF_SAMPLE  # noqa: E402
 from tools.train_tiny.tokens import load_tokenizer  # noqa: E402
 from tools.train_tiny.train import Run, train  # noqa: E402
@@ -739,6 +740,28 @@ def test_values_asked_one_by_one_are_those_of_the_whole_page():
                 x, y = map(int, re.findall(r"\d+", turn.question))
                 around = [t for t in things if t.box[0] <= x < t.box[2] and t.box[1] <= y < t.box[3]]
                 assert turn.answer in [thing.label for thing in around]
+
+
+@pytest.mark.parametrize("wrong", [None, "read", "said"])
+def test_reading_tells_the_tower_from_the_decoder(lean, monkeypatch, wrong):
+    """A decoder that knows all answers but what is read, or but the last token; a tower that knows one character."""
+    def read(lean, b, features):
+        logits = torch.nn.functional.one_hot(b["target"], 640).float()
+        stop, one = load_tokenizer().token_to_id("<|im_end|>"), network.digit_ids()[1]
+        if wrong is not None:
+            logits[b["target"] == (stop if wrong == "said" else one)] = 0.0
+        return logits, features
+    monkeypatch.setattr(reading.fused, "read", read)
+    seven = world.CHARACTERS.index("7") + 1
+    head = torch.nn.Linear(network.WIDTH, 8 * GLYPH_COUNT)
+    torch.nn.init.zeros_(head.weight)
+    head.bias.data = torch.nn.functional.one_hot(torch.full((8,), seven), GLYPH_COUNT).float().reshape(-1)
+    monkeypatch.setitem(lean.heads._modules, "glyph", head)
+    monkeypatch.setattr(reading, "KINDS", {name: reading.KINDS[name] for name in ("form", "number, larger")})
+    for row in reading.measure(lean, 20):
+        assert 0.02 < row.slots < 0.3
+        assert (0.6 < row.characters < 1) if wrong == "read" else row.characters == 1
+        assert {None: row.answers == 1, "said": row.answers == 0, "read": row.answers < 1}[wrong]
 
 
 class Parrot:

@@ -93,6 +93,14 @@ def evaluate(checkpoint: Path, samples: int = 1000, engine: Annotated[list[str] 
 
 
 @app.command()
+def reading(weights: Path, samples: int = 100) -> None:
+    """Ask the tower which characters it sees and the decoder which it reads, of held-out forms, tables, lines."""
+    from .reading import load, measure
+    for row in measure(load(weights), samples):
+        print(row, flush=True)
+
+
+@app.command()
 def curve(run: Path, target: Path) -> None:
     """Draw the learning curve of a run as a PNG."""
     from .curve import draw

@@ -116,9 +116,9 @@ SCHEDULE = (                                              # `going_on.py`; the s
           {"written": 0.20, "forms": 0.18, "tables": 0.12, "clicks": 0.12, "word": 0.08, "number": 0.06,
            "boxes": 0.10, "shapes": 0.06, "pairs": 0.03, "video": 0.03, "rates": 0.02},
           dense=0.2, turns=7, again=2, rate_start=0.6, rate_end=0.4),
-    Phase("joined", 40, "everything again, more pages and controls, both moving", "all", 2600, SEEN | READ | TOLD,
+    Phase("joined", 40, "everything again, more pages and controls, both moving", "all", 2400, SEEN | READ | TOLD,
           dense=0.3, turns=7, rate_start=0.4, rate_end=0.1),
-    Phase("settle", 37, "everything, the tower at rest, coming down", "decoder", 3600,
+    Phase("settle", 37, "everything, the tower at rest, coming down", "decoder", 2400,
           SEEN | READ | TOLD | {"written": 0.04, "dialogue": 0.06},
           dense=0.2, turns=7, again=2, rate_start=0.3, rate_end=0.0),
 )
