@@ -84,7 +84,7 @@ PHASES = {phase.name: phase for phase in (
 READ = {"number": 0.08, "word": 0.12, "written": 0.10, "document": 0.10, "forms": 0.08, "tables": 0.05, "clicks": 0.10}
 SEEN = {"shapes": 0.16, "pairs": 0.06, "points": 0.05, "boxes": 0.10, "video": 0.06, "rates": 0.05}
 TOLD = {"differs": 0.06, "odds": 0.05, "dialogue": 0.03}
-SCHEDULE = (                                              # `going_on.py`; the shipped weights settled after `together`
+SCHEDULE = (                                              # `going_on.py`; the shipped weights settled after `joined`
     Phase("places", 31, "points, boxes, controls and pairs, each alone about a picture", "decoder", 420,
           {"points": 0.18, "boxes": 0.20, "clicks": 0.17, "pairs": 0.12, "shapes": 0.15, "video": 0.09,
            "number": 0.06, "word": 0.02, "document": 0.01},
@@ -118,6 +118,12 @@ SCHEDULE = (                                              # `going_on.py`; the s
           dense=0.2, turns=7, again=2, rate_start=0.6, rate_end=0.4),
     Phase("joined", 40, "everything again, more pages and controls, both moving", "all", 2400, SEEN | READ | TOLD,
           dense=0.3, turns=7, rate_start=0.4, rate_end=0.1),
+    Phase("small", 42, "dense targets again, small writing above all", "tower", 4000,
+          {"written": 0.34, "number": 0.08, "word": 0.14, "document": 0.20, "characters": 0.04, "shapes": 0.15,
+           "video": 0.05},
+          dense=1.0, rate_start=0.7, rate_end=0.1),
+    Phase("whole", 43, "everything again, both moving", "all", 6000, SEEN | READ | TOLD,
+          dense=0.3, turns=7, rate_start=0.4, rate_end=0.05),
     Phase("settle", 37, "everything, the tower at rest, coming down", "decoder", 2400,
           SEEN | READ | TOLD | {"written": 0.04, "dialogue": 0.06},
           dense=0.2, turns=7, again=2, rate_start=0.3, rate_end=0.0),
