@@ -742,6 +742,33 @@ def test_values_asked_one_by_one_are_those_of_the_whole_page():
                 assert turn.answer in [thing.label for thing in around]
 
 
+def test_questions_about_controls_and_bars_are_true():
+    """By the things of the page alone: boxes, labels, colours and heights of bars."""
+    rng, seen = np.random.default_rng(7), set()
+    for easy in (True, False) * 8:
+        sample = focus.screens_sample(rng, easy, turns=20)
+        buttons = {t.label: t.box for t in world.fitted(sample.clips[0]).things if t.kind == "button"}
+        assert len(buttons) == 2 if easy else len(buttons) >= 2
+        for turn in sample.turns:
+            if turn.task == "control":
+                assert (turn.answer == "Yes.") == (re.findall(r"\w+", turn.question)[-1] in buttons)
+            else:
+                x, y = map(int, re.findall(r"\((\d+), (\d+)\)|\[(\d+), (\d+)\]", turn.question + turn.answer)[0][
+                    0 if turn.task == "says" else 2:][:2])
+                label = turn.answer[:-1] if turn.task == "says" else json.loads(turn.answer)[0]["label"]
+                assert turn.task == "says" or label.lower() in turn.question.lower()
+                box = buttons[label]
+                assert box[0] <= x < box[2] and box[1] <= y < box[3]
+            seen.add((turn.task, turn.answer if turn.task == "control" else ""))
+        chart = focus.charts_sample(rng)
+        bars = {t.colour: t.box[3] - t.box[1] for t in chart.clips[0].things if t.kind == "bar"}
+        said = {turn.question.split()[-2]: int(turn.answer) for turn in chart.turns}
+        assert set(said) == set(bars)
+        assert sorted(said, key=lambda colour: (said[colour], colour)) \
+            == sorted(bars, key=lambda colour: (bars[colour], colour))
+    assert seen == {("says", ""), ("click", ""), ("control", "Yes."), ("control", "No.")}
+
+
 @pytest.mark.parametrize("wrong", [None, "read", "said"])
 def test_reading_tells_the_tower_from_the_decoder(lean, monkeypatch, wrong):
     """A decoder that knows all answers but what is read, or but the last token; a tower that knows one character."""

@@ -30,6 +30,7 @@ from .tasks import (
     opposite,
     pick,
     point_json,
+    read_chart,
     read_invoice,
     read_number,
     read_table,
@@ -129,6 +130,28 @@ def _click(rng: Rng, button: Thing) -> Turn:
                 truth=box_json([button]))
 
 
+def screens_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
+    """A screen: what each control says, whether one is there, where to click. Who finds all controls and reads none
+    clicks on any of them."""
+    clip = documents.screen(rng).clip
+    buttons = [thing for thing in fitted(clip).things if thing.kind == "button"]
+    if len(buttons) < 2 or (easy and len(buttons) > 2):
+        return screens_sample(rng, easy, turns)
+    labels = [button.label for button in buttons]
+    asked = [turn for button in buttons for turn in (_says(button), _click(rng, button))]
+    asked += [_control_there(str(label), labels) for label in (rng.choice(labels), rng.choice(documents.CONTROLS))]
+    return Sample([clip], [asked[i] for i in rng.permutation(len(asked))[:turns]])
+
+
+def _says(button: Thing) -> Turn:
+    x, y = button.centre
+    return Turn("says", f"What does the button at ({x:.0f}, {y:.0f}) say?", f"{button.label}.")
+
+
+def _control_there(label: str, labels: list[str]) -> Turn:
+    return Turn("control", f"Is there a button {label}?", "Yes." if label in labels else "No.")
+
+
 def characters_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
     """One to three characters of any kind, no word and no number: what the tower learns letters from."""
     text = "".join(rng.choice(list(CHARACTERS), 1 if easy else int(rng.integers(1, 4))))
@@ -177,6 +200,12 @@ def tables_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
     return Sample([page.clip], asked if easy else [*asked, read_table(page.truth)])
 
 
+def charts_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
+    """A bar chart, bar after bar."""
+    page = documents.chart(rng)
+    return Sample([page.clip], _many(rng, page.clip, lambda rng, _: read_chart(rng, page.truth), turns))
+
+
 def odds_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
     """Which is the odd one out, and what else can be said about things that look alike."""
     sample = odd_sample(rng)
@@ -211,5 +240,6 @@ def _many(rng: Rng, clip: Clip, ask: Ask, most: int) -> list[Turn]:
 
 FOCUS: dict[str, Callable[..., Sample]] = {
     "pairs": pairs_sample, "told": told_sample, "points": points_sample, "boxes": boxes_sample,
-    "clicks": clicks_sample, "characters": characters_sample, "written": written_sample, "forms": forms_sample,
-    "tables": tables_sample, "odds": odds_sample, "differs": differs_sample, "rates": rates_sample}
+    "clicks": clicks_sample, "screens": screens_sample, "characters": characters_sample, "written": written_sample,
+    "forms": forms_sample, "tables": tables_sample, "charts": charts_sample, "odds": odds_sample,
+    "differs": differs_sample, "rates": rates_sample}
