@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="the maker of the embedded model needs the extra `oracle`")
 
+from safetensors.torch import load_file  # noqa: E402
+
 import minivl  # noqa: E402
 from minivl.config import OFFICIAL_PICTURES  # noqa: E402
 from minivl.passes.picture import target_size  # noqa: E402
@@ -40,11 +42,11 @@ from tools.train_tiny import (  # noqa: E402
 from tools.train_tiny import train as training  # noqa: E402
 from tools.train_tiny.ablate import CHANGES, PAGE, page, tower_of  # noqa: E402
 from tools.train_tiny.curve import points, stretches  # noqa: E402
-from tools.train_tiny.export import export  # noqa: E402
+from tools.train_tiny.export import blend, export  # noqa: E402
 from tools.train_tiny.grade import grade  # noqa: E402
 from tools.train_tiny.network import Lean, config_for, new_model, tensors  # noqa: E402
 from tools.train_tiny.packing import Packer, Sample, collate  # noqa: E402
-from tools.train_tiny.phases import ALL_KINDS, SCHEDULE, Phase  # noqa: E402
+from tools.train_tiny.phases import ALL_KINDS, SCHEDULE, Phase, draw  # noqa: E402
 from tools.train_tiny.preference import slip  # noqa: E402
 from tools.train_tiny.release import all_or_nothing, check, history  # noqa: E402
 from tools.train_tiny.rows import messages  # noqa: E402
@@ -562,12 +564,31 @@ def test_the_schedule_goes_on_from_a_kill_and_from_what_another_machine_kept(tmp
 
 
 def test_one_command_trains_the_whole_schedule_on_one_device(tmp_path):
-    """One step of each phase, as `go-on --device` takes thousands of them."""
-    few = tuple(replace(phase, batch=4, turns=2) for phase in SCHEDULE)
+    """One step of a phase of each part, as `go-on --device` takes thousands of them."""
+    few = tuple({phase.trains: replace(phase, batch=4, turns=2) for phase in SCHEDULE}.values())
+    assert len(few) == 3
     last = going_on.go_on(tmp_path / "run", "cpu", tmp_path / "nothing", few, scale=1e-5)
     assert last == tmp_path / "run" / few[-1].name / "weights.pt"
     looks = [json.loads((tmp_path / "run" / phase.name / "log.jsonl").read_text().splitlines()[-1]) for phase in few]
     assert [look["step"] for look in looks] == [1] * len(few) and all(look["held_out"] for look in looks)
+
+
+@pytest.mark.parametrize("phase", SCHEDULE, ids=lambda phase: phase.name)
+def test_every_phase_draws_all_that_its_mix_names(phase):
+    for kind in phase.mix:
+        assert draw(np.random.default_rng(3), replace(phase, mix={kind: 1.0})).turns
+    assert len({one.number for one in SCHEDULE}) == len(SCHEDULE)
+
+
+def test_a_blend_lies_between_its_two_weights(lean, tmp_path):
+    first, second = lean.state_dict(), {name: value + 1 for name, value in lean.state_dict().items()}
+    for name, state in (("a.pt", first), ("b.pt", second)):
+        torch.save(state, tmp_path / name)
+    blend(tmp_path / "a.pt", tmp_path / "b.pt", tmp_path / "made", 0.25)
+    mixed = load_file(tmp_path / "made" / "model.safetensors")
+    key = next(name for name in mixed if name.endswith("embed_tokens.weight"))
+    wanted = lean.model.model.language_model.embed_tokens.weight.detach() + 0.25
+    assert torch.allclose(mixed[key].float(), wanted, rtol=2**-8, atol=2**-9)
 
 
 def test_what_is_kept_is_the_average_with_the_heads(tmp_path):

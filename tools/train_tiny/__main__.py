@@ -79,6 +79,15 @@ def export(weights: Path, target: Path) -> None:
 
 
 @app.command()
+def blend(first: Path, second: Path, target: Path,
+          share: Annotated[float, typer.Option(min=0.0, max=1.0, help="of the second")] = 0.5) -> None:
+    """Write the mean of two phases' weights.pt as a checkpoint folder in the official layout."""
+    from .export import blend as write
+    write(first, second, target, share)
+    print(target)
+
+
+@app.command()
 def evaluate(checkpoint: Path, samples: int = 1000, engine: Annotated[list[str] | None, typer.Option()] = None,
              output: Path | None = None, tiers: str = "ABC", seed: int = 0) -> None:
     """Ask held-out questions and print a line a row. engine: minivl, transformers; both unless said."""

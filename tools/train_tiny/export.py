@@ -51,6 +51,16 @@ def export(weights: Path, target: Path) -> None:
     write(state, target)
 
 
+def blend(first: Path, second: Path, target: Path, share: float) -> None:
+    """Write the mean of two phases' weights.pt, `share` of the second.
+
+    Two ends of training that began from the same weights err in different places, and their mean is often better than
+    either. Source: Wortsman et al., "Model soups" (2022), section 3.1.
+    """
+    one, other = (torch.load(path, weights_only=True) for path in (first, second))
+    write({name: (1 - share) * value.float() + share * other[name].float() for name, value in one.items()}, target)
+
+
 def write(state: dict[str, torch.Tensor], target: Path) -> None:
     """The same of a network's state."""
     lean = Lean(new_model(config_for(load_tokenizer()), 0))
