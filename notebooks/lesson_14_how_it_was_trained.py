@@ -49,20 +49,21 @@ ImageDraw.Draw(image).rectangle([104, 30, 148, 74], fill=(45, 75, 225))
 phases = record["phases"]  # a later run goes on from the weights of the one before it
 names = [f"{phase['run']} {phase['phase']}" for phase in phases]
 for name, phase in zip(names, phases, strict=True):
-    print(f"{name:10s} {phase['samples']:8,d} samples {phase['minutes']:6.1f} min  {phase['trains']:8s}{phase['what']}")
+    print(f"{name:12s} {phase['samples']:8,d} samples {phase['minutes']:6.1f} min  {phase['trains']:8s}{phase['what']}")
 total = sum(phase["samples"] for phase in phases)
 print(f"together {total:,} samples, {sum(phase['minutes'] for phase in phases):.0f} minutes on two CPU cores")
 
 COLOUR_OF = {"tower": plot.ORANGE, "decoder": plot.GREEN, "all": plot.BLUE}
-kinds = list(dict.fromkeys(kind for phase in phases for kind in phase["draws"]))
-shares = np.array([[phase["draws"].get(kind, 0.0) for kind in kinds] for phase in phases])  # phases kinds
+last = [phase for phase in phases if phase["run"] == phases[-1]["run"]]
+kinds = list(dict.fromkeys(kind for phase in last for kind in phase["draws"]))
+shares = np.array([[phase["draws"].get(kind, 0.0) for kind in kinds] for phase in last])  # phases kinds
 shares /= shares.sum(axis=1, keepdims=True)
 figure = plot.board(1, 2, (12, 0.6 + 0.34 * len(phases)), width_ratios=[1, 2])
 figure.axes[0].barh(names, [phase["minutes"] for phase in phases],
                     color=[COLOUR_OF[phase["trains"]] for phase in phases])
 figure.axes[0].invert_yaxis()
 figure.axes[0].set_title("minutes; orange: the tower alone, green: the decoder alone", size=9)
-table(shares, figure.axes[1], "what each phase draws (shares)", names, kinds, "{:.2f}")
+table(shares, figure.axes[1], "what each phase of the last run draws (shares)", names[-len(last):], kinds, "{:.2f}")
 figure
 
 # %% [markdown]
