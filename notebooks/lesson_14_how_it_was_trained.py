@@ -64,6 +64,7 @@ figure.axes[0].barh(names, [phase["minutes"] for phase in phases],
 figure.axes[0].invert_yaxis()
 figure.axes[0].set_title("minutes; orange: the tower alone, green: the decoder alone", size=9)
 table(shares, figure.axes[1], "what each phase of the last run draws (shares)", names[-len(last):], kinds, "{:.2f}")
+figure.axes[1].tick_params(axis="x", labelrotation=90)
 figure
 
 # %% [markdown]
