@@ -22,7 +22,6 @@ from tools.truth.foreign.variants import HEALTHY, variant, variants
 
 FEW = ("float32", "bf16", "tower-bf16", "int8", "gelu-by-sigmoid", "merger-norm-plus-one", "order-by-sorting",
        "last-head-halved", "nan-in-one-row")
-CLEARED = [("gelu-by-sigmoid", "mixed"), ("gelu-by-sigmoid", "bits")]
 
 
 def minivl_says(capsys, *words) -> tuple[int, str, str]:
@@ -40,17 +39,9 @@ def sweep():
 @pytest.mark.parametrize("name", FEW)
 def test_in_whatever_way_it_lies(sweep, name):
     rows = [sweep.judge(variant(name), way) for way in WAYS]
-    assert all(row.interval_right or (name, row.way) in CLEARED for row in rows)
-    assert not any(row.accused or row.problem for row in rows)
+    assert all(row.interval_right and not row.accused and not row.problem for row in rows)
     assert sum(row.first_right for row in rows) >= len(rows) - 1
     assert sum(row.named[1] for row in rows) <= 2                        # names that were guessed wrongly
-
-
-@pytest.mark.xfail(reason="with the present weights the fault is no larger than 16 bits round in a tap behind the bad "
-                          "one: that tap is right, and clears the guilty pass, although it lets the bad tap through")
-@pytest.mark.parametrize(("name", "way"), CLEARED)
-def test_a_right_tap_behind_a_bad_one_clears_no_pass(sweep, name, way):
-    assert sweep.judge(variant(name), way).interval_right
 
 
 @pytest.mark.parametrize(("name", "way"), [("float32", "mixed"), ("bf16", "partial"), ("tower-bf16", "padded"),

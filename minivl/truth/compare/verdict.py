@@ -168,7 +168,8 @@ def ancestors(key: str, stages: Mapping[str, Stage]) -> set[str]:
 def suspects(key: str, words: Mapping[str, str], stages: Mapping[str, Stage],
              local: bool = False, clear: Set[str] | None = None) -> list[str]:
     """The passes that may be guilty of a bad tap: from it backwards up to the taps that are right, in
-    order. What goes into a right tap is right too, and is left out wherever else it leads.
+    order. What goes into a right tap is right too, and is left out wherever else it leads; but a tap
+    behind the bad one that is right has not seen the fault, and says nothing of where it is.
 
     local: each stage ran on the candidate's own values, so that every tap ends the search, a bad one
         too.
@@ -176,6 +177,8 @@ def suspects(key: str, words: Mapping[str, str], stages: Mapping[str, Stage],
     """
     right = {k for k, word in words.items() if local or word in (EXACT, ROUNDING)}
     right = right if clear is None else set(clear)
+    if not local:                                    # a right tap that the bad one goes into lets its fault through
+        right = {k for k in right if key not in _back(k, stages, set())}
     found = _back(key, stages, right - {key})
     if not local:
         found -= set().union(*(_back(k, stages, set()) for k in right if k not in found)) - TABLES
