@@ -175,11 +175,8 @@ def _read_at(rng: Rng, clip: Clip) -> Turn:
 
 
 def _find_line(rng: Rng, clip: Clip) -> Turn | None:
-    things = once(clip)
-    if not things:
-        return None
-    thing: Thing = pick(rng, things)                                                # type: ignore[assignment]
-    return Turn("find_line", f"Find the text {thing.label}.", box_json([thing]))
+    turn = find(rng, clip)
+    return turn and replace(turn, task="find_line", question=turn.question.replace("Find the", "Find the text", 1))
 
 
 def forms_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
@@ -210,9 +207,8 @@ def odds_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
     """Which is the odd one out, and what else can be said about things that look alike."""
     sample = odd_sample(rng)
     shown = fitted(sample.clips[0])
-    (odd,) = once(shown)
-    found = Turn("find", f"Find the {odd.label}.", box_json([odd]))
-    return Sample(sample.clips, [*sample.turns, count(rng, shown), found, describe(rng, shown), detect(rng, shown)])
+    asked = [ask(rng, shown) for ask in (count, find, describe, detect)]
+    return Sample(sample.clips, [*sample.turns, *(turn for turn in asked if turn)])
 
 
 def differs_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:

@@ -101,6 +101,13 @@ def _thinned(lines: list[dict[str, Any]], phase: str) -> list[dict[str, Any]]:
     return [line for i, line in enumerate(mine, 1) if "held_out" in line or (len(mine) - i) % every == 0]
 
 
+def network_of(weights: Path) -> Lean:
+    """The network whose average a state's weights.safetensors is."""
+    lean = Lean(new_model(config_for(load_tokenizer()), 0))
+    lean.load_state_dict({name: value.float() for name, value in load_file(weights).items()}, strict=False)
+    return lean
+
+
 def unpack(run: Path, state: Path, schedule: tuple[Phase, ...], seed: int) -> None:
     """Make an empty run what the machine that wrote `state` left, but for the moments."""
     about = json.loads((state / "state.json").read_text(encoding="utf-8"))
@@ -109,9 +116,7 @@ def unpack(run: Path, state: Path, schedule: tuple[Phase, ...], seed: int) -> No
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(line + "\n")
-    lean = Lean(new_model(config_for(load_tokenizer()), 0))
-    weights = load_file(state / "weights.safetensors")
-    lean.load_state_dict({name: value.float() for name, value in weights.items()}, strict=False)
+    lean = network_of(state / "weights.safetensors")
     phase = next(phase for phase in schedule if phase.name == about["phase"])
     (run / phase.name).mkdir(parents=True, exist_ok=True)
     torch.save({"flat": Flat(lean).state(), "step": about["step"], "since": about["step"],

@@ -15,10 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from . import fused
-from .going_on import averaged
+from .going_on import averaged, network_of
 from .layout import lay
 from .network import Lean, config_for, new_model
 from .packing import Packer, Sample
@@ -57,13 +56,11 @@ KINDS: dict[str, tuple[Callable[[Rng], Sample], Callable[[Sample], bool]]] = {
 
 def load(weights: Path) -> Lean:
     """A network from a phase's weights.pt or checkpoint.pt (its average), or from a kept state's .safetensors."""
+    if weights.suffix == ".safetensors":
+        return network_of(weights)
     lean = Lean(new_model(config_for(load_tokenizer()), 0))
-    if weights.name == "checkpoint.pt":
-        lean.load_state_dict(averaged(weights))
-    elif weights.suffix == ".safetensors":
-        lean.load_state_dict({name: value.float() for name, value in load_file(weights).items()}, strict=False)
-    else:
-        lean.load_state_dict(torch.load(weights, weights_only=True))
+    kept = weights.name == "checkpoint.pt"
+    lean.load_state_dict(averaged(weights) if kept else torch.load(weights, weights_only=True))
     return lean
 
 

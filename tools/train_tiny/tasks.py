@@ -12,6 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 
@@ -255,9 +256,8 @@ def video_when(rng: Rng, clip: Clip) -> Turn | None:
 # ------------------------------------------------------------------------------------------------- pages
 
 def read_invoice(truth: dict) -> Turn:
-    pieces = [piece for i, (name, value) in enumerate(truth.items())
-              for piece in (f'{", " if i else "{"}"{name}": "', value, '"')]
-    return _read("form", "Read the form as JSON.", pieces, "}")
+    pairs = [(('", "' if i else '{"') + name + '": "', value) for i, (name, value) in enumerate(truth.items())]
+    return spelled("form", "Read the form as JSON.", *chain(*pairs), '"}')
 
 
 def click(rng: Rng, clip: Clip) -> Turn:
@@ -269,17 +269,9 @@ def click(rng: Rng, clip: Clip) -> Turn:
 
 
 def read_table(truth: dict) -> Turn:
-    pieces = [piece for row in truth["rows"] for i, cell in enumerate(row)
-              for piece in (("" if i else "<tr>") + "<td>", cell, "</td>" + ("" if i + 1 < len(row) else "</tr>"))]
-    return _read("table", "Read the table as HTML.", ["<table>" + pieces[0], *pieces[1:]], "</table>")
-
-
-def _read(task: str, question: str, triples: list[str], end: str) -> Turn:
-    """A turn of pieces before, of and behind each value that is read."""
-    before, values, behind = triples[::3], triples[1::3], ["", *triples[2::3]]
-    fixed = [first + second for first, second in zip(behind, [*before, end], strict=True)]
-    inner = (piece for pair in zip(fixed[:-1], values, strict=True) for piece in pair)
-    return spelled(task, question, *inner, fixed[-1])
+    pairs = [("</td><td>" if j else "</td></tr><tr><td>" if i else "<table><tr><td>", cell)
+             for i, row in enumerate(truth["rows"]) for j, cell in enumerate(row)]
+    return spelled("table", "Read the table as HTML.", *chain(*pairs), "</td></tr></table>")
 
 
 def read_chart(rng: Rng, truth: dict) -> Turn:

@@ -177,11 +177,11 @@ def suspects(key: str, words: Mapping[str, str], stages: Mapping[str, Stage],
     """
     right = {k for k, word in words.items() if local or word in (EXACT, ROUNDING)}
     right = right if clear is None else set(clear)
-    if not local:                                    # a right tap that the bad one goes into lets its fault through
-        right = {k for k in right if key not in _back(k, stages, set())}
     found = _back(key, stages, right - {key})
     if not local:
-        found -= set().union(*(_back(k, stages, set()) for k in right if k not in found)) - TABLES
+        before = [ancestors(k, stages) for k in right if k not in found]
+        # a right tap that the bad one goes into lets its fault through
+        found -= set().union(*(passes for passes in before if key not in passes)) - TABLES
     return [k for k in stages if k == key or k in found]
 
 
