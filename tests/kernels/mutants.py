@@ -252,7 +252,7 @@ FLOATS = [product("avx2", "float32", "f32", 7, 34, 40)]
 FEW = [product(tier, "float32", format, height, 34, k) for tier, format, height, k in
        (("avx512", "bf16", 2, 70), ("portable", "bf16", 3, 33), ("avx512", "f32", 4, 33), ("avx2", "int8", 1, 70),
         ("portable", "int8", 4, 40), ("avx512", "int4", 3, 300), ("portable", "int4", 2, 130), ("avx2", "bf16", 1, 70),
-        ("avx512", "bf16", 4, 40), ("portable", "bf16", 1, 64))]
+        ("avx512", "bf16", 4, 40), ("portable", "bf16", 1, 64), ("avx2", "int4", 1, 130), ("avx2", "int4", 3, 140))]
 WHOLE = [product("amx", "float32", "int8", 64, 100, 270), product("amx", "bfloat16", "int4", 70, 100, 300),
          product("portable", "float32", "int4", 5, 34, 130), product("avx512", "bfloat16", "int8", 13, 40, 200)]
 SHARED = [product("amx", "float32", "bf16", 130, 200, 33, threads=3), product("amx", "float32", "bf16", 5, 40, 33, 9),

@@ -85,8 +85,10 @@ EQUIVALENT = [
       for what in ("if scale >= 0", "else F32(1)")),
     ("products.split_in_three", "if part < 3", "what is left after the last part is not looked at"),
     ("products.split_in_three", "if part <= 2", "what is left after the last part is not looked at"),
-    *(("products._in_turn", what, "sums in turn, however many") for what in (
-        "max(IN_WORD", "min(2, 8", "max(3, 8", "max(2, 9", "8 // (rows + vectors)", "8 % (rows * vectors)")),
+    ("products._in_turn", "turns = ", "sums in turn, however many"),
+    ("products.widened", "b if part else again", "the same place under two names"),
+    ("few.matrix_vector", "products[1].in_place", "it is the same for any number of rows"),
+    ("few._widen", "range(9)", "eight of them are used"),
     *((where, "", "what is asked for ahead is not used by asking") for where in ("products._ask",)),
     *(("products." + where, what, "what is asked for ahead is not used by asking") for where, what in (
         ("pairs_bf16", "_ask("), ("_one_step", "_ask("), ("pairs_bf16", "NEAR"), ("_one_step_by_pairs", "_ask("),

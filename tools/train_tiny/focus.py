@@ -170,7 +170,7 @@ def written_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
 def _read_at(rng: Rng, clip: Clip) -> Turn:
     """What is written at a point inside the box of a text."""
     thing: Thing = pick(rng, list(clip.things))                                     # type: ignore[assignment]
-    x, y = (int(rng.integers(low, high)) for low, high in zip(thing.box[:2], thing.box[2:], strict=True))
+    x, y = (int(rng.integers(low, max(high, low + 1))) for low, high in zip(thing.box[:2], thing.box[2:], strict=True))
     return spelled("read_at", f"What is written at ({x}, {y})?", "", thing.label)
 
 

@@ -94,7 +94,8 @@ class Maker:
         first, more = (self.inner(make(rows, tier.vectors, again), 3) for again in (False, True))
         packing = Packing(drivers.pack_for_vectors(rows, pairs, self.compile), rows, 1,
                           np.uint16 if pairs else np.float32)
-        return Inner(first, more, *self.edges(False), rows, tier.vectors * tier.lanes, 32), packing
+        deepest = 32 if pairs else 16          # float32 rows are twice as wide
+        return Inner(first, more, *self.edges(False), rows, tier.vectors * tier.lanes, deepest), packing
 
     def product(self, format: str, exact: bool) -> tuple[Any, Inner, Packing]:
         """Many rows by weights of a format: the loops, the innermost product, how rows are packed."""
@@ -122,9 +123,10 @@ class Maker:
         tier, grouped = self.tier, format == "int4"
         pairs = format != "f32" and bool(tier.pair_rows) and not exact
         make = products.grouped_vector if grouped else partial(products.matrix_vector, format)
-        four = tuple(self.inner(make(rows, tier.vectors, pairs), 6 if grouped else 3) for rows in range(1, 5))
-        columns = tier.vectors * tier.lanes
-        return few.matrix_vector(format, four, columns, pairs, self.made("meeting")[2], self.compile)
+        four = [few.Product(self.inner(make(rows, vectors, pairs), 6 if grouped else 3), vectors * tier.lanes, pairs,
+                            grouped and tier.lanes < 16)
+                for rows, vectors in enumerate(tier.vectors_of_few, 1)]
+        return few.matrix_vector(format, tuple(four), self.made("meeting")[2], self.compile)
 
     def vector_product(self, format: str, exact: bool) -> Any:
         """One to four rows of float32 (exact) or of bfloat16 by weights of a format."""

@@ -40,13 +40,20 @@ def room_of(depth: int, steps: int) -> int:
     return FEW * (COLUMNS + steps + steps * depth)
 
 
-def matrix_vector(format: str, products: tuple[Any, ...], columns: int, pairs: bool, claim: Any,
-                  compile: Compile) -> Any:
-    """One to four rows by a packed weight. products[r]: the one for r + 1 rows; pairs: it takes rows of
-    bfloat16 in words (`_pair`); claim: `meeting.claim`."""
+class Product(NamedTuple):
+    """An innermost product of one to four rows by `columns` columns. pairs: it takes rows of bfloat16 in words
+    (`_pair`); in_place: it takes four bits where they lie (`_widen`)."""
+    run: Any
+    columns: int
+    pairs: bool
+    in_place: bool
+
+
+def matrix_vector(format: str, products: tuple[Product, ...], claim: Any, compile: Compile) -> Any:
+    """One to four rows by a packed weight. products[r]: the one for r + 1 rows; claim: `meeting.claim`."""
     finish, grouped, depth = compile(finish_row), format == "int4", WORDS * IN_WORD[format]
-    multiply = (_few_grouped if grouped else _few)(products, columns, compile)
-    widen = _pair(format, compile) if pairs else _widen(depth, grouped, compile)
+    multiply, pairs = (_few_grouped if grouped else _few)(products, compile), products[0].pairs
+    widen = _pair(format, compile) if pairs else _widen(depth, grouped, products[0].in_place, compile)
     deep = 2 * depth if pairs else 4 * depth   # bytes of a row in a step
 
     def share(me: int, team: int, met: Any, which: int, x: Any, table: Any, onto: Any, out: Any, room: Any,
@@ -97,14 +104,15 @@ def piece(blocks: int, team: int) -> int:
     return blocks if team == 1 else min(blocks, max(1, blocks // (2 * team)))
 
 
-def _widen(depth: int, grouped: bool, compile: Compile) -> Any:
-    """Rows as float32, with zeros to the end of the last step; below: the sum of each step, for int4."""
-    add_up = compile(_add_up)
+def _widen(depth: int, grouped: bool, in_place: bool, compile: Compile) -> Any:
+    """Rows as float32, with zeros to the end of the last step; below: the sum of each step, for int4. in_place: a
+    number is divided by what its four bits are times where they lie, a power of two."""
+    add_up, parts = compile(_add_up), tuple(F32(16.0**-i) if in_place and i < 7 else F32(1) for i in range(8))
 
     def widen(x: Any, rows: Any, below: Any, height: int, wide: int, steps: int) -> None:
         for r in range(height):
             for k in range(wide):
-                rows[r * steps * depth + k] = get(x, r * wide + k)
+                rows[r * steps * depth + k] = get(x, r * wide + k) * parts[k % 8]
             for k in range(wide, steps * depth):
                 rows[r * steps * depth + k] = F32(0)
             if grouped:
@@ -150,13 +158,14 @@ def _add_up(x: Any, at: int, wide: int, below: Any, to: int, depth: int) -> None
         below[to + first // depth] = total
 
 
-def _few(products: tuple[Any, ...], columns: int, compile: Compile) -> Any:
+def _few(products: tuple[Product, ...], compile: Compile) -> Any:
     """One to four rows by a block of 32 columns, in as many innermost products as that takes."""
-    one, two, three, four = products
+    one, two, three, four = (product.run for product in products)
+    wide = tuple(product.columns for product in products)
 
     def multiply(a: Any, tiles: Any, at: int, sums: Any, height: int, deep: int, steps: int) -> None:
         """sums (height, 32) = a . tiles"""
-        for c in range(0, COLUMNS, columns):
+        for c in range(0, COLUMNS, wide[height - 1]):
             place = at + c // 16 * TILE + c % 16
             if height == 1:
                 one(a, 0, tiles, place, sums, c, 4 * COLUMNS, deep, steps)
@@ -169,14 +178,15 @@ def _few(products: tuple[Any, ...], columns: int, compile: Compile) -> Any:
     return compile(multiply)
 
 
-def _few_grouped(products: tuple[Any, ...], columns: int, compile: Compile) -> Any:
+def _few_grouped(products: tuple[Product, ...], compile: Compile) -> Any:
     """The same for int4, with the scale and the zero of each group."""
-    one, two, three, four = products
+    one, two, three, four = (product.run for product in products)
+    wide = tuple(product.columns for product in products)
 
     def multiply(a: Any, tiles: Any, at: int, scales: Any, zeros: Any, table: int, below: Any, sums: Any,
                  height: int, deep: int, steps: int) -> None:
         """sums (height, 32) = a . (scales * (tiles - zeros))"""
-        for c in range(0, COLUMNS, columns):
+        for c in range(0, COLUMNS, wide[height - 1]):
             place, t = at + c // 16 * TILE + c % 16, table + c
             if height == 1:
                 one(a, 0, tiles, place, scales, t, zeros, t, below, 0, sums, c, 4 * COLUMNS, deep,

@@ -130,6 +130,12 @@ class Machine:
     def load_words(self, at: Pointer) -> Any:
         return self._read(at, self.words)
 
+    def renamed(self, at: Pointer) -> Pointer:
+        """LLVM does not know that it is the same place, so a number that was read there before is read again where
+        it would have had to wait in a register."""
+        form = ir.FunctionType(PLACE, [PLACE])
+        return Pointer(self.builder, self.builder.asm(form, "", "=r,0", [at.value], side_effect=False))
+
     def store(self, at: Pointer, vector: Any) -> None:
         self.builder.store(vector, at.to(self.floats)).align = 4
 
@@ -192,6 +198,11 @@ class Machine:
                               [table, low])
         low = self.builder.and_(low, self._same(15)) if number < 7 else low
         return self.builder.sitofp(low, self.floats)
+
+    def nibble_in_place(self, words: Any, number: int) -> Any:
+        there = (self.builder.and_(words, self._same(15 << 4 * number)) if number < 7
+                 else self.builder.lshr(words, self._same(28)))
+        return self.builder.sitofp(there, self.floats)
 
     def nibble_pair(self, words: Any, number: int, upper: bool) -> Any:
         """VPERMW looks at the lowest five bits of an index: four, where the table says all twice."""

@@ -15,8 +15,9 @@ from ...checkpoint.layout import COLUMNS, IN_WORD, WORDS
 
 TILE = 1024                                    # bytes
 PAIRS = WORDS                                  # a word of a bfloat16 tile is a pair of k
-AHEAD, NEAR = 32768, 16384                     # bytes to what is asked for, with few rows, with many
-TABLES_AHEAD = 2048                            # the same for scales and zeros, which are a sixteenth
+AHEAD = {4: 2048, 8: 2048, 16: 32768}          # bytes to what is asked for, with few rows: by the lanes of a tier
+NEAR = 16384                                   # the same with many rows
+IN_TABLES = 16                                 # times as far in tiles as in scales and zeros
 
 
 def configure(m: Any, form: Any) -> None:
@@ -101,17 +102,19 @@ def pairs_bf16(rows: int, vectors: int, resume: bool) -> Any:
 
 def widened(format: str, rows: int, vectors: int, resume: bool) -> Any:
     """The same with float32 rows on any processor. bfloat16 is the upper half of a float32, so a shift
-    and a mask widen two weights at once; float32 weights are there already."""
+    and a mask widen two weights at once; float32 weights are there already. Words are read anew for the mask:
+    AVX2 has 16 registers, of which 12 hold sums, and one that waits takes the place of another."""
     in_word = IN_WORD[format]
 
     def product(m: Any, a: Any, b: Any, c: Any, width: Any, steps: Any) -> None:
         """a: float32 [k][row]; b: `steps` x 2 tiles; c: float32 rows, `width` bytes apart."""
         total = _totals(m, rows, vectors, c, width, resume)
+        again = m.renamed(b)
         for k in m.loop(steps):
             for word in range(WORDS):
-                place = b + (k * (2 * TILE) + 64 * word)
-                columns = [m.load_words(place + _column(m, v)) for v in range(vectors)]
                 for part in range(in_word):
+                    place = (again if part else b) + (k * (2 * TILE) + 64 * word)
+                    columns = [m.load_words(place + _column(m, v)) for v in range(vectors)]
                     wide = [_number(m, format, words, part) for words in columns]
                     for r in range(rows):
                         at = k * (4 * in_word * rows * WORDS) + 4 * (rows * (in_word * word + part) + r)
@@ -173,7 +176,7 @@ def _one_step_by_pairs(m: Any, format: str, a: Any, b: Any, k: Any, deep: Any,
     for word in range(WORDS):
         place = b + (k * (2 * TILE) + 64 * word)
         columns = [m.load_words(place + _column(m, v)) for v in range(vectors)]
-        _ask(m, word, place, vectors, AHEAD)
+        _ask(m, word, place, vectors, AHEAD[m.lanes])
         for part in range(parts):
             pairs = [_two_numbers(m, format, words, part) for words in columns]
             at = 4 * (in_word * word + part * in_word // parts)
@@ -198,7 +201,7 @@ def _scaled(m: Any, sums: list[list[list[Any]]], total: list[list[Any]], scales:
         table = k * (4 * COLUMNS) + 4 * m.lanes * v
         scale, zero = m.load(scales + table), m.load(zeros + table)
         for place in (scales, zeros):
-            m.ahead(place + (table + TABLES_AHEAD))
+            m.ahead(place + (table + AHEAD[m.lanes] // IN_TABLES))
         for r, row in enumerate(sums):
             lower = m.multiply(zero, m.splat(below + (groups * r + k * 4)))
             group = m.subtract(_together(m, row[v]).value, lower)
@@ -207,8 +210,8 @@ def _scaled(m: Any, sums: list[list[list[Any]]], total: list[list[Any]], scales:
 
 def _in_turn(m: Any, format: str, rows: int, vectors: int) -> list[list[list[Any]]]:
     """Sums of every row and vector of columns, at zero: some for each, which take turns, so that an
-    addition does not wait for the one before."""
-    turns = min(IN_WORD[format], max(2, 8 // (rows * vectors)))
+    addition does not wait for the one before; half of the registers hold sums, of 16 at the most."""
+    turns = min(IN_WORD[format], max(m.lanes // 8, 8 // (rows * vectors)))
     return [[[m.register() for _ in range(turns)] for _ in range(vectors)] for _ in range(rows)]
 
 
@@ -221,7 +224,7 @@ def _one_step(m: Any, format: str, a: Any, b: Any, k: Any, deep: Any,
     for word in range(WORDS):
         place = b + (k * (2 * TILE) + 64 * word)
         columns = [m.load_words(place + _column(m, v)) for v in range(len(sums[0]))]
-        _ask(m, word, place, len(columns), AHEAD)
+        _ask(m, word, place, len(columns), AHEAD[m.lanes])
         for part in range(in_word):
             wide = [_number(m, format, words, part) for words in columns]
             for r, row in enumerate(sums):
@@ -245,7 +248,9 @@ def _number(m: Any, format: str, words: Any, part: int) -> Any:
         return m.as_floats(words)
     if format == "bf16":
         return m.high(words) if part else m.low(words)
-    return m.signed_byte(words, part) if format == "int8" else m.nibble(words, part)
+    if format == "int8":
+        return m.signed_byte(words, part)
+    return m.nibble(words, part) if m.lanes == 16 else m.nibble_in_place(words, part)
 
 
 def strided(rows: int, vectors: int, resume: bool) -> Any:

@@ -29,7 +29,8 @@ class Tier(NamedTuple):
 
     needs: flags of the processor, as Linux names them; lanes: numbers in a vector; rows: of A in one
     innermost product of float32, and pair_rows in one of bfloat16 where the tier has one; vectors: of
-    columns in both
+    columns in both; vectors_of_few: of columns beside one, two, three and four rows of a token that is decoded. Four
+    of eight lanes are a block of columns, so memory is read in one go
     """
     name: str
     needs: frozenset[str]
@@ -38,6 +39,7 @@ class Tier(NamedTuple):
     vectors: int
     pair_rows: int = 0
     tiles: bool = False
+    vectors_of_few: tuple[int, int, int, int] = (2, 2, 2, 2)
 
 
 AVX2 = frozenset(("avx2", "fma"))
@@ -45,7 +47,7 @@ AVX512 = AVX2 | {"avx512f", "avx512bw", "avx512vl", "avx512dq"}
 BF16 = AVX512 | {"avx512_bf16", "avx512_vnni"}
 TIERS = {tier.name: tier for tier in (
     Tier("portable", frozenset(), 4, 4, 2),
-    Tier("avx2", AVX2, 8, 6, 2),
+    Tier("avx2", AVX2, 8, 6, 2, vectors_of_few=(4, 4, 2, 2)),
     Tier("avx512", AVX512, 16, 12, 2),
     Tier("avx512-bf16", BF16, 16, 12, 2, pair_rows=12),
     Tier("amx", BF16 | {"amx_tile", "amx_bf16", "amx_int8"}, 16, 12, 2, pair_rows=12, tiles=True),
