@@ -169,6 +169,19 @@ def made(name="add"):
     return out.tolist()
 
 
+def test_two_functions_of_one_name_are_no_one_function():
+    """What is kept under a name would be run for both."""
+    maker = Maker(tiers.TIERS["portable"])
+
+    def adding(more):
+        def kernel(out):
+            out[0] += more
+        return maker.compile(kernel)
+    assert adding(1) is not None and adding(1) is not None
+    with pytest.raises(ValueError, match="two functions are called"):
+        adding(2)
+
+
 RIGHT = [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
 
 

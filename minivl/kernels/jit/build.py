@@ -40,6 +40,7 @@ class Maker:
         self.tier, self.emulator = tier, emulator
         self.key: tuple[Any, ...] = ()
         self.all: dict[tuple[Any, ...], Any] = {}
+        self.compiled: dict[tuple[Any, ...], tuple[Any, ...]] = {}             # by what they are kept under
 
     def made(self, name: str, *args: Any) -> Any:
         """What a method of this class makes, by the method's name: the key under which it is kept. What is
@@ -59,13 +60,17 @@ class Maker:
         return compiled(kernel, self.tier.lanes, places)
 
     def compile(self, function: Callable[..., Any]) -> Any:
-        """A loop around it."""
+        """A loop around it. Raises ValueError for two functions of one name in what is made under one key: one would
+        be run for the other."""
         if self.emulator is not None:
             return function
         import numba
 
         from .cache import Kept, named
         key = (*self.key, function.__qualname__)
+        parts = (function.__code__, *(cell.cell_contents for cell in function.__closure__ or ()))
+        if self.compiled.setdefault(key, parts) != parts:
+            raise ValueError(f"two functions are called {key}: give them names of their own, or make them one")
         made: Any = numba.njit(nogil=True, error_model="numpy", boundscheck=False)(named(function, key))
         made._cache = Kept(key)
         return made
@@ -76,7 +81,7 @@ class Maker:
         """What a thread does before and after products: it configures tiles, or nothing."""
         if tiles:
             return self.inner(products.configure, 1), self.inner(products.release, 0)
-        return self.compile(lambda form, at: None), self.compile(lambda: None)
+        return self.compile(_no_tiles), self.compile(_nothing)
 
     def inner_product(self, exact: bool, format: str = "bf16") -> tuple[Inner, Packing]:
         """Many rows of float32 (exact) or of bfloat16, by bfloat16 or float32 tiles."""
@@ -214,6 +219,14 @@ class Maker:
     def cut(self) -> Any:
         """`pixels.cut`"""
         return pixels.cut(self.compile)
+
+
+def _no_tiles(form: Any, at: int) -> None:
+    """In the place of `products.configure`."""
+
+
+def _nothing() -> None:
+    """In the place of `products.release`."""
 
 
 def _emulated(kernel: Callable[..., None], emulator: Emulator, places: int) -> Any:
