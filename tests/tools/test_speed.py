@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from argparse import Namespace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 from minivl.kernels.jit import tiers
 from tools.bench import record
-from tools.bench.record import Result, machine
+from tools.bench.record import machine
 from tools.bench.speed import __main__ as command
 from tools.bench.speed import report, sides, worker, workload
 from tools.bench.speed.workload import FULL, QUICK
@@ -52,6 +53,18 @@ def test_transformers_is_a_side(tmp_path):
     seen = bench.engine.prepare_photo(workload.photo(QUICK))
     ours = sides.Minivl("definition", "float32", folder, 1).prepare_photo(workload.photo(QUICK))
     assert np.abs(seen["pixel_values"] - ours.pixel_values).max() < 1e-5        # both prepare the same thing
+
+
+def test_some_rows_alone(tmp_path):
+    folder = workload.checkpoint(QUICK, tmp_path / "model")
+    for rows in (["decode*", "prefill 16"], ["vision 56x56"], ["load"], ["photo"]):
+        bench = worker.Bench("minivl-definition-bf16-float32", folder, 1, QUICK, rows)
+        bench.run()
+        named = {row for row in workload.rows(QUICK) if any(fnmatchcase(row, pattern) for pattern in rows)}
+        assert set(bench.rows) == named | {"load", "memory"}
+    done = subprocess.run([sys.executable, "-m", "tools.bench.speed", "--quick", "--rows", "decode*", "no such row"],
+                          cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 2 and "no row is named like no such row; they are load, vision 56x56" in done.stderr
 
 
 def test_the_workload_is_what_is_said_of_it():
@@ -109,12 +122,14 @@ def test_how_many_times_as_fast_is_of_pairs_too(monkeypatch, tmp_path, capsys):
     assert {figure.name: figure.value for figure in figures}["load: a as fast as b"] == 1.25     # of 2 and 0.5
     lines = ["| | a over b |", "|---|---|", "| load | 1.25 |", "| decode at 16 | 1.50 |"]      # no side c, no memory
     assert report.as_fast(figures).splitlines() == lines
-    monkeypatch.setattr(command, "kept", lambda name: [])
-    monkeypatch.setattr("sys.argv", ["speed", "--table"])
-    assert command.main() == 1 and "no result is kept" in capsys.readouterr().err
-    result = Result("speed", "2026-11-29T00:00:00+00:00", "abc", machine(), figures)
-    monkeypatch.setattr(command, "kept", lambda name: [result])
+    file = record.keep("speed", figures, tmp_path, machine())
+    given(monkeypatch, "--table", str(file))
     assert command.main() == 0 and capsys.readouterr().out.splitlines()[:4] == lines
+    for damage in (lambda: file.write_text("{}"), file.unlink):
+        damage()
+        with pytest.raises(SystemExit, match="2"):
+            command.main()
+        assert file.name in capsys.readouterr().err
 
 
 def test_every_pair_is_of_sides_that_there_are():
@@ -151,7 +166,7 @@ def test_a_result_is_compared_with_the_last_one_and_kept_when_the_machine_was_id
     monkeypatch.setattr(command, "kept", lambda name: record.kept(name, tmp_path))
     monkeypatch.setattr(command, "ROOT", tmp_path)
     facts = {**record.machine(), "others": 0.02}
-    asked = Namespace(base="b", output=None, quick=False, keep=True, tier=None)
+    asked = Namespace(base="b", output=None, quick=False, keep=True, tier=None, rows=["*"])
     for _ in range(2):
         command.told(ROUNDS, FULL, facts, asked)
     said = capsys.readouterr()
@@ -166,14 +181,14 @@ def test_a_side_that_fails_is_named_and_one_that_is_missing_is_left_out(monkeypa
     missing = sides.Side("x", None, ("no_such_package",))
     monkeypatch.setitem(command.SIDES, "x", missing)
     assert command.chosen(["x"]) == [] and "x: left out, not installed: no_such_package" in capsys.readouterr().err
-    asked = Namespace(threads=1, quick=True, tier=None)
+    asked = Namespace(threads=1, quick=True, tier=None, rows=["*"])
     assert command.turn("minivl-definition-bf16-float32", tmp_path / "none", asked, None) is None
     assert "minivl-definition-bf16-float32: ended with 1: " in capsys.readouterr().err
 
 
 def test_programs_are_held_to_the_instructions_of_a_tier(monkeypatch, capsys, tmp_path):
     """Both sides of a ratio; what is built for one processor is left out; results lie under another name."""
-    asked, seen = Namespace(threads=1, quick=True, tier="avx2"), []
+    asked, seen = Namespace(threads=1, quick=True, tier="avx2", rows=["load"]), []
 
     def run(words, **more):
         seen.append(more["env"])
@@ -183,7 +198,7 @@ def test_programs_are_held_to_the_instructions_of_a_tier(monkeypatch, capsys, tm
     assert {name: seen[0][name] for name in ("MINIVL_TIER", *command.BY)} == {
         "MINIVL_TIER": "avx2", "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2",
         "MKL_ENABLE_INSTRUCTIONS": "AVX2", "OPENBLAS_CORETYPE": "Haswell"}
-    command.turn("transformers-float32-sdpa", tmp_path, Namespace(threads=1, quick=True, tier=None), None)
+    command.turn("transformers-float32-sdpa", tmp_path, Namespace(threads=1, quick=True, tier=None, rows=["*"]), None)
     assert "MINIVL_TIER" not in seen[1]
     assert not command.chosen(["llama.cpp-bf16"], "avx2") and "cannot be held to avx2" in capsys.readouterr().err
     assert command.kind(asked) == "speed-avx2" and set(command.HELD) < set(tiers.TIERS)
@@ -228,6 +243,19 @@ def test_llama_cpp_is_asked_as_its_binding_wants(monkeypatch, tmp_path):
     step()
     assert len(engine.model.seen) == 8 and engine.logits([1, 2, 3]).shape == (3, 5)
     assert opened[0][1] == 2 and not hasattr(engine, "vision") and not hasattr(engine, "prepare_photo")
+
+
+def test_openvino_is_a_side(tmp_path):
+    """Its scores are those of the definitions over weights rounded to float16, token by token and in one go."""
+    pytest.importorskip("openvino_genai", reason="the package openvino-genai is not installed")
+    pytest.importorskip("gguf", reason="the package gguf is not installed")
+    folder = workload.checkpoint(QUICK, tmp_path / "model")
+    bench = worker.Bench("openvino-f16", folder, 1, QUICK)
+    bench.run()
+    assert set(bench.rows) == {row for row in workload.rows(QUICK) if not row.startswith(("vision", "photo"))}
+    ours, ids = sides.Minivl("definition", "float32", folder, 1), workload.tokens(bench.config, 12)
+    assert worker.off(bench.engine.logits(ids), ours.logits(ids)) < 1e-3
+    assert bench.engine.prefill(ids) == ours.prefill(ids) and list(bench.engine.facts()) == ["openvino"]
 
 
 def test_json_is_what_a_worker_prints(monkeypatch, capsys, tmp_path):

@@ -1,9 +1,10 @@
-"""A checkpoint's decoder as a GGUF file, the format that llama.cpp reads: for tests and benchmarks that ask
-the real binding.
+"""A checkpoint's decoder as a GGUF file, the format that llama.cpp and OpenVINO read: for tests and benchmarks
+that ask the real bindings.
 
     write(minivl.load(), tmp_path / "decoder.gguf")          # float32; needs the package `gguf`
 
-Names of tensors and of metadata are those of llama.cpp's architecture `qwen2vl`.
+Names of tensors and of metadata are those of llama.cpp's architecture `qwen2vl`; OpenVINO knows `qwen2`, which is
+the same for text.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from minivl import VLM
 NORMAL, CONTROL, UNUSED = 1, 3, 5                        # types of tokens in the format
 
 
-def write(vlm: VLM, path: Path) -> None:
-    """The decoder, its head tied to the embedding, and the vocabulary."""
+def write(vlm: VLM, path: Path, architecture: str = "qwen2vl", halves: bool = False) -> None:
+    """The decoder, its head tied to the embedding, and the vocabulary. halves: matrices in float16."""
     import gguf
-    out, config = gguf.GGUFWriter(str(path), "qwen2vl"), vlm.config.text
+    out, config = gguf.GGUFWriter(str(path), architecture), vlm.config.text
+    out.add_file_type(gguf.LlamaFileType.MOSTLY_F16 if halves else gguf.LlamaFileType.ALL_F32)
     out.add_block_count(config.num_hidden_layers)
     out.add_context_length(config.max_position_embeddings)
     out.add_embedding_length(config.hidden_size)
@@ -30,11 +32,12 @@ def write(vlm: VLM, path: Path) -> None:
     out.add_head_count(config.num_attention_heads)
     out.add_head_count_kv(config.num_key_value_heads)
     out.add_rope_freq_base(config.rope_theta)
-    out.add_rope_dimension_sections([*config.mrope_section, 0])
+    if architecture == "qwen2vl":
+        out.add_rope_dimension_sections([*config.mrope_section, 0])
     out.add_layer_norm_rms_eps(config.rms_norm_eps)
     _vocabulary(out, vlm.folder, config.vocab_size)
     for name, array in tensors(vlm).items():
-        out.add_tensor(name, np.ascontiguousarray(array, np.float32))
+        out.add_tensor(name, np.ascontiguousarray(array, np.float16 if halves and array.ndim == 2 else np.float32))
     out.write_header_to_file()
     out.write_kv_data_to_file()
     out.write_tensors_to_file()
@@ -87,25 +90,35 @@ FORMATS = {"bf16": "LLAMA_FTYPE_MOSTLY_BF16", "q8_0": "LLAMA_FTYPE_MOSTLY_Q8_0",
            "q4_0": "LLAMA_FTYPE_MOSTLY_Q4_0", "q4_K_M": "LLAMA_FTYPE_MOSTLY_Q4_K_M"}
 
 
-def quantised(folder: Path, format: str) -> Path:
-    """The decoder of the checkpoint in `folder` as GGUF in a format of FORMATS, beside its files; made once.
+def quantised(folder: Path, format: str, architecture: str = "qwen2vl") -> Path:
+    """The decoder of the checkpoint in `folder` as GGUF, beside its files; made once. format: one of FORMATS, which
+    llama.cpp writes, or f16.
 
-    Needs the packages gguf and llama_cpp. Raises RuntimeError when llama.cpp refuses.
+    Needs the package gguf, and llama_cpp but for f16. Raises RuntimeError when llama.cpp refuses.
     """
+    name = "decoder" if architecture == "qwen2vl" else architecture
+    whole, target = folder / f"{name}-f32.gguf", folder / f"{name}-{format}.gguf"
+    if target.exists():
+        return target
+    if format == "f16":
+        return _written(folder, target, architecture, True)
     import ctypes
 
     import llama_cpp
-
-    import minivl
-    whole, target = folder / "decoder-f32.gguf", folder / f"decoder-{format}.gguf"
-    if target.exists():
-        return target
     if not whole.exists():
-        with minivl.load(folder) as vlm:
-            write(vlm, whole)
+        _written(folder, whole, architecture, False)
     options = llama_cpp.llama_model_quantize_default_params()
     options.ftype = getattr(llama_cpp, FORMATS[format])
     partial = target.with_suffix(".partial")
     if llama_cpp.llama_model_quantize(str(whole).encode(), str(partial).encode(), ctypes.byref(options)):
         raise RuntimeError(f"llama.cpp could not write {target} as {format}")
+    return partial.replace(target)
+
+
+def _written(folder: Path, target: Path, architecture: str, halves: bool) -> Path:
+    """A whole file or none."""
+    import minivl
+    partial = target.with_suffix(".partial")
+    with minivl.load(folder) as vlm:
+        write(vlm, partial, architecture, halves)
     return partial.replace(target)

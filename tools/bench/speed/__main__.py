@@ -1,7 +1,7 @@
 """minivl, transformers and llama.cpp at 3B widths, in turns. tools/bench/README.md tells how to read it.
 
-    python -m tools.bench.speed [--quick] [--only PATTERN ...] [--tier NAME] [--keep] [-o FOLDER]
-    python -m tools.bench.speed --table [--tier NAME]
+    python -m tools.bench.speed [--quick] [--only PATTERN ...] [--rows PATTERN ...] [--tier NAME] [--keep] [-o FOLDER]
+    python -m tools.bench.speed --table FILE
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..compare import BUSY, about, comparison
-from ..record import ROOT, Result, commit, keep, kept, load_average, machine
+from ..record import ROOT, Result, commit, keep, kept, load_average, machine, read
 from . import report, workload
 from .report import Round
 from .sides import SIDES, USUAL, Side
@@ -40,7 +40,12 @@ def main() -> int:
     options = arguments()
     given = options.parse_args()
     if given.table:
-        return last_table(kind(given))
+        try:
+            result = read(given.table)
+        except (OSError, ValueError) as problem:
+            options.error(str(problem))
+        print(f"{report.as_fast(result.figures)}\n{about(result)}")
+        return 0
     size = QUICK if given.quick else FULL
     sides = chosen(given.only, given.tier)
     if not sides:
@@ -52,6 +57,8 @@ def main() -> int:
             options.error(f"{words}. A result that is kept must come from an idle one: wait, or leave "
                           "--keep out")
         note(f"warning: {words}; these times are worth nothing")
+    if idle := [row for row in given.rows if not any(fnmatchcase(one, row) for one in workload.rows(size))]:
+        options.error(f"no row is named like {' or '.join(idle)}; they are {', '.join(workload.rows(size))}")
     if given.keep and given.quick:
         options.error("--quick runs tiny sizes, whose times are not worth keeping: leave one of the two "
                       "out")
@@ -75,6 +82,8 @@ def arguments() -> argparse.ArgumentParser:
     options.add_argument("--only", nargs="+", default=USUAL, metavar="PATTERN",
                          help="sides by name, for example 'minivl-jit-*' transformers-bfloat16-sdpa "
                          f"({' '.join(USUAL)})")
+    options.add_argument("--rows", nargs="+", default=["*"], metavar="PATTERN",
+                         help="rows that are run, for example 'decode*' 'prefill 512'; load and memory always are")
     options.add_argument("--rounds", type=int, help="turns of every side (5; with --quick 2)")
     options.add_argument("--threads", type=int, default=os.cpu_count() or 1,
                          help="of every side, pinned")
@@ -86,8 +95,8 @@ def arguments() -> argparse.ArgumentParser:
                          help="where the checkpoint is kept between runs (2 GB)")
     options.add_argument("--keep", action="store_true",
                          help="write the figures into tools/bench/results/")
-    options.add_argument("--table", action="store_true",
-                         help="run nothing: how many times as fast, of the last result that was kept")
+    options.add_argument("--table", type=Path, metavar="FILE",
+                         help="run nothing: how many times as fast, of a result that was kept")
     options.add_argument("-o", "--output", type=Path, metavar="FOLDER",
                          help="write speed.md and speed.png there")
     return options
@@ -96,16 +105,6 @@ def arguments() -> argparse.ArgumentParser:
 def kind(given: argparse.Namespace) -> str:
     """The name under which results are kept: those of different instructions are not compared."""
     return f"speed-{given.tier}" if given.tier else "speed"
-
-
-def last_table(kind: str) -> int:
-    """Print the ratios of the last kept result as Markdown; 1 where none is kept."""
-    results = kept(kind)
-    if not results:
-        note("no result is kept: run it with --keep on an idle machine")
-        return 1
-    print(f"{report.as_fast(results[-1].figures)}\n{about(results[-1])}")
-    return 0
 
 
 def chosen(patterns: Sequence[str], tier: str | None = None) -> list[Side]:
@@ -152,7 +151,7 @@ def turn(name: str, folder: Path, given: argparse.Namespace,
     if given.tier:
         threads |= {"MINIVL_TIER": given.tier, **dict(zip(BY, HELD[given.tier], strict=True))}
     command = [sys.executable, "-m", "tools.bench.speed.worker", name, str(folder), "--threads", count]
-    command += ["--quick"] * given.quick + (["--golden", str(golden)] if golden else [])
+    command += ["--rows", *given.rows, *["--quick"] * given.quick, *(["--golden", str(golden)] if golden else [])]
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, **threads}, capture_output=True,
                           encoding="utf-8", errors="replace", check=False)
     if done.returncode:

@@ -1,4 +1,4 @@
-"""Who runs the workload: minivl in its modes, transformers, llama.cpp. One class for each program, all
+"""Who runs the workload: minivl in its modes, transformers, llama.cpp, OpenVINO. One class for each program, all
 with the same methods; a side is a class with its options under a name.
 
     side = SIDES["minivl-jit-int8-bfloat16"]
@@ -212,6 +212,74 @@ class LlamaCpp:
         return {"llama_cpp": self.module.__version__}
 
 
+class OpenVino:
+    """OpenVINO, decoder alone, from a GGUF file in one of the formats that it reads. Its own generation runs ahead of
+    whoever listens, so the model that it makes of the file is called token by token."""
+
+    def __init__(self, format: str, folder: Path, threads: int):
+        import openvino
+        self.version = openvino.__version__
+        model = openvino.Core().read_model(self._made(format, folder))
+        self._last_row_alone(model)
+        compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": threads,
+                                                                "PERFORMANCE_HINT": "LATENCY"})
+        self.request = compiled.create_infer_request()
+        self.read = 0                          # tokens in its state
+
+    def _made(self, format: str, folder: Path) -> Path:
+        """The model of a GGUF file, which OpenVINO GenAI writes beside the file; made once."""
+        from tools.checkpoints.gguf_of import quantised
+        self.path = quantised(folder, format, "qwen2")
+        room = folder / f"openvino-{format}"
+        if not (room / "openvino_model.xml").exists():
+            import openvino_genai
+            room.mkdir(exist_ok=True)
+            (room / self.path.name).symlink_to(self.path.resolve())
+            openvino_genai.LLMPipeline(str(room / self.path.name), "CPU", enable_save_ov_model=True)
+        return room / "openvino_model.xml"
+
+    @staticmethod
+    def _last_row_alone(model: Any) -> None:
+        """Scores of the last token, as OpenVINO GenAI itself asks for."""
+        from openvino import opset13 as ops
+        node = model.output("logits").get_node()
+        while node.get_type_name() != "MatMul":
+            node = node.input_value(0).get_node()
+        begin, end, by, axis = (ops.constant([number], np.int64) for number in (-1, 2**62, 1, 1))
+        node.input(0).replace_source_output(ops.slice(node.input_value(0), begin, end, by, axis).output(0))
+
+    def _run(self, ids: list[int]) -> Array:
+        """Scores of the last of these tokens, which follow those before."""
+        new, begin = np.array([ids], np.int64), self.read
+        self.read += len(ids)
+        found = self.request.infer({"input_ids": new, "attention_mask": np.ones((1, self.read), np.int64),
+                                    "position_ids": np.arange(begin, self.read)[None],
+                                    "beam_idx": np.zeros(1, np.int32)})
+        return np.array(found["logits"][0, -1])
+
+    def _reset(self) -> None:
+        self.request.reset_state()
+        self.read = 0
+
+    def logits(self, ids: list[int]) -> Array:
+        self._reset()
+        return np.stack([self._run([one]) for one in ids])
+
+    def prefill(self, ids: list[int]) -> int:
+        self._reset()
+        return int(self._run(ids).argmax())
+
+    def decoding(self, context: int, steps: int) -> Step:
+        self.prefill([1] * context)
+        return lambda: self._run([1])
+
+    def read_a_token(self) -> int:
+        return self.path.stat().st_size
+
+    def facts(self) -> dict[str, Any]:
+        return {"openvino": self.version}
+
+
 def _sides() -> list[Side]:
     found = [Side(f"minivl-definition-{format}-{precision}", partial(Minivl, "definition", precision),
                   (), (format, precision) == ("bf16", "float32"), None if format == "bf16" else format)
@@ -222,11 +290,14 @@ def _sides() -> list[Side]:
     found += [Side(f"transformers-{precision}-{attention}", partial(Transformers, precision, attention),
                    ("torch", "transformers"), photo=(precision, attention) == ("float32", "sdpa"))
               for precision in ("float32", "bfloat16") for attention in ("eager", "sdpa")]
-    return found + [Side(f"llama.cpp-{format}", partial(LlamaCpp, format), ("llama_cpp", "gguf"))
-                    for format in ("bf16", "q8_0", "q4_0", "q4_K_M")]
+    found += [Side(f"llama.cpp-{format}", partial(LlamaCpp, format), ("llama_cpp", "gguf"))
+              for format in ("bf16", "q8_0", "q4_0", "q4_K_M")]
+    return found + [Side(f"openvino-{format}", partial(OpenVino, format),
+                         ("openvino_genai", "gguf", *["llama_cpp"] * (format != "f16")))
+                    for format in ("f16", "q8_0", "q4_0")]
 
 
 SIDES = {side.name: side for side in _sides()}
 # what runs when no side is named: the definitions take minutes a row over int8 and int4
-USUAL = ("minivl-definition-bf16-*", "minivl-jit-*", "transformers-*", "llama.cpp-*")
+USUAL = ("minivl-definition-bf16-*", "minivl-jit-*", "transformers-*", "llama.cpp-*", "openvino-*")
 GOLDEN = partial(Minivl, "definition", "float64")

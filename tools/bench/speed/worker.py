@@ -15,7 +15,8 @@ import json
 import os
 import re
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -56,10 +57,10 @@ def resident_gib() -> float | None:
 
 
 class Bench:
-    """The rows of one side. memory: the array that is read; it is not the model's."""
+    """The rows of one side, of those that are asked for. memory: the array that is read; it is not the model's."""
 
-    def __init__(self, name: str, folder: Path, threads: int, size: Size):
-        self.size, self.threads, self.side = size, threads, SIDES[name]
+    def __init__(self, name: str, folder: Path, threads: int, size: Size, asked: Sequence[str] = ("*",)):
+        self.size, self.threads, self.side, self.asked = size, threads, SIDES[name], asked
         self.config = workload.config(size)
         self.memory = np.ones((2**20 if size.small else cold_bytes()) // 4, np.uint32)
         first = workload.tokens(self.config, FIRST)
@@ -68,6 +69,10 @@ class Bench:
         self.engine.prefill(first)
         self.rows: dict[str, float] = {workload.LOAD: perf_counter() - start}
         self.reads: dict[str, float] = {}
+
+    def wants(self, row: str) -> bool:
+        """Whether a row is asked for."""
+        return any(fnmatchcase(row, pattern) for pattern in self.asked)
 
     def cold(self, work: Callable[[], Any]) -> float:
         """Seconds of some work whose weights are in no cache."""
@@ -81,19 +86,19 @@ class Bench:
     def run(self) -> None:
         """Every row that this side has."""
         if hasattr(self.engine, "vision"):
-            for picture in self.size.pictures:
+            for picture in filter(lambda one: self.wants(workload.vision_row(one)), self.size.pictures):
                 given = workload.patches(self.config, picture)
                 took = self.cold(lambda given=given: self.engine.vision(*given))
                 self.rows[workload.vision_row(picture)] = took
-        for count in self.size.prompts:
+        for count in filter(lambda one: self.wants(f"prefill {one}"), self.size.prompts):
             ids = workload.tokens(self.config, count)
             self.rows[f"prefill {count}"] = self.cold(lambda ids=ids: self.engine.prefill(ids))
         held = resident_gib()
         if held is not None:
             self.rows[workload.MEMORY] = held - self.memory.nbytes / 2**30
-        for context in self.size.contexts:
+        for context in filter(lambda one: self.wants(f"decode at {one}"), self.size.contexts):
             self.decode(context)
-        if self.side.photo:
+        if self.side.photo and self.wants(workload.PHOTO):
             pixels = workload.photo(self.size)
             self.rows[workload.PHOTO] = self.cold(lambda: self.engine.prepare_photo(pixels))
 
@@ -144,6 +149,7 @@ def main() -> None:
     options.add_argument("folder", type=Path)
     options.add_argument("--threads", type=int, default=1)
     options.add_argument("--quick", action="store_true")
+    options.add_argument("--rows", nargs="+", default=["*"])
     options.add_argument("--golden", type=Path, help="compare with this file, or write it")
     given = options.parse_args()
     size = QUICK if given.quick else FULL
@@ -151,7 +157,7 @@ def main() -> None:
     if given.side == "golden":
         write_golden(given.folder, size, given.golden)
         return
-    bench = Bench(given.side, given.folder, given.threads, size)
+    bench = Bench(given.side, given.folder, given.threads, size, given.rows)
     bench.run()
     errors = bench.errors(given.golden) if given.golden else {}
     print(json.dumps({"rows": bench.rows, "reads": bench.reads, "errors": errors,
