@@ -178,7 +178,7 @@ def test_two_functions_of_one_name_are_no_one_function():
             out[0] += more
         return maker.compile(kernel)
     assert adding(1) is not None and adding(1) is not None
-    with pytest.raises(ValueError, match="two functions are called"):
+    with pytest.raises(AssertionError, match="two functions are called"):
         adding(2)
 
 

@@ -271,10 +271,9 @@ def whole(count: int) -> int:
     return (count + ROWS - 1) // ROWS * ROWS
 
 
-def _scores(lanes: int, e: int, compile: Compile) -> Any:
-    """Step 1: scores of a block, -infinity where a lane does not see a key; gives how many rows."""
-    fill = _products_of_both(lanes, e, compile)
-
+def _scores(fill: Any, lanes: int, compile: Compile) -> Any:
+    """Step 1: scores of a block, -infinity where a lane does not see a key; gives how many rows. fill:
+    `_products_of_both`"""
     def hide(score: Any, seen: Any, row: int, key: int, stop: int, end: int) -> None:
         """rows from `row` on, which are keys key:stop; those from `end` on are padding"""
         for here in range(key, stop):
@@ -359,7 +358,8 @@ def _sloping(lanes: int, compile: Compile) -> Any:
 def forward(lanes: int, e: int, compile: Compile) -> Any:
     """Attention of all segments, one head of keys after the other."""
     keys, queries, look = _keys(e, compile), _queries(lanes, e, compile), _looking(lanes, compile)
-    scores, weigh, mix = _scores(lanes, e, compile), _weighing(lanes, compile), _mixing(lanes, e, compile)
+    scores = _scores(_products_of_both(lanes, e, compile), lanes, compile)
+    weigh, mix = _weighing(lanes, compile), _mixing(lanes, e, compile)
     answer = _answering(e, compile)
 
     def run(q: Any, q_bias: Any, kv: Any, kv_bias: Any, cos: Any, sin: Any, segments: Any, plan: Any,
@@ -391,8 +391,8 @@ def forward(lanes: int, e: int, compile: Compile) -> Any:
 def backward(lanes: int, e: int, compile: Compile) -> Any:
     """The gradients of all that `forward` read but the angles."""
     keys, queries, look = _keys(e, compile), _queries(lanes, e, compile), _looking(lanes, compile)
-    scores, slope = _scores(lanes, e, compile), _sloping(lanes, compile)
     fill = _products_of_both(lanes, e, compile)
+    scores, slope = _scores(fill, lanes, compile), _sloping(lanes, compile)
     mix, add, hear = _mixing(lanes, e, compile), _adding(lanes, e, compile), _hearing(lanes, e, compile)
     give_queries, give_keys = _giving_queries(e, compile), _giving_keys(e, compile)
 

@@ -60,8 +60,7 @@ class Maker:
         return compiled(kernel, self.tier.lanes, places)
 
     def compile(self, function: Callable[..., Any]) -> Any:
-        """A loop around it. Raises ValueError for two functions of one name in what is made under one key: one would
-        be run for the other."""
+        """A loop around it. Two functions of one name in what is made under one key: one would be run for the other."""
         if self.emulator is not None:
             return function
         import numba
@@ -69,8 +68,7 @@ class Maker:
         from .cache import Kept, named
         key = (*self.key, function.__qualname__)
         parts = (function.__code__, *(cell.cell_contents for cell in function.__closure__ or ()))
-        if self.compiled.setdefault(key, parts) != parts:
-            raise ValueError(f"two functions are called {key}: give them names of their own, or make them one")
+        assert self.compiled.setdefault(key, parts) == parts, f"two functions are called {key}: give each its own name"
         made: Any = numba.njit(nogil=True, error_model="numpy", boundscheck=False)(named(function, key))
         made._cache = Kept(key)
         return made
