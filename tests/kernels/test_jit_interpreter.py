@@ -160,6 +160,46 @@ def test_a_fork_makes_its_own_threads(monkeypatch):
     assert child.exitcode == 0
 
 
+OTHERS = """
+import os, sys, threading
+import numpy as np
+import minivl
+from minivl.run.inputs import Inputs
+
+def spent():
+    '''Clock ticks of the threads that Python did not make.'''
+    ours = {thread.native_id for thread in threading.enumerate()}
+    found = 0
+    for one in set(map(int, os.listdir("/proc/self/task"))) - ours:
+        fields = open(f"/proc/self/task/{one}/stat").read().rpartition(")")[2].split()
+        found += int(fields[11]) + int(fields[12])
+    return found
+
+vlm = minivl.load(kernels=sys.argv[1])
+picture = np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8)
+def answer():
+    inputs = vlm.prepare([{"role": "user", "content": [{"type": "image", "image": picture},
+                                                {"type": "text", "text": "What is this?" * 60}]}])
+    vlm.generate(inputs, 8, stop_ids=())
+answer()
+before = spent()
+for _ in range(8):
+    answer()
+print(spent() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are looked up in /proc")
+@pytest.mark.skipif(tiers.cores() < 2, reason="with one processor BLAS has no threads of its own")
+def test_threads_of_blas_rest_while_compiled_kernels_run():
+    """A thread of BLAS that waits for its next product keeps a core busy, which then is not the team's."""
+    def ticks(kernels):
+        done = subprocess.run([sys.executable, "-c", OTHERS, kernels], env={**os.environ, "OPENBLAS_NUM_THREADS": "2"},
+                              capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=300, check=True)
+        return int(done.stdout)
+    assert ticks("jit") <= 1 < 5 < ticks("definition")
+
+
 # --------------------------------------------------------------------------------------------------- cache
 
 def made(name="add"):

@@ -118,7 +118,7 @@ SCHEDULE = (                                              # `going_on.py`; the s
           dense=0.2, turns=7, again=2, rate_start=0.6, rate_end=0.4),
     Phase("joined", 40, "everything again, more pages and controls, both moving", "all", 2400, SEEN | READ | TOLD,
           dense=0.3, turns=7, rate_start=0.4, rate_end=0.1),
-    Phase("small", 42, "dense targets again, small writing above all", "tower", 4000,
+    Phase("small", 42, "dense targets again, small writing above all", "tower", 2800,
           {"written": 0.34, "number": 0.08, "word": 0.14, "document": 0.20, "characters": 0.04, "shapes": 0.15,
            "video": 0.05},
           dense=1.0, rate_start=0.7, rate_end=0.1),
