@@ -215,12 +215,12 @@ def attention_of_few():
         np.testing.assert_allclose(made.astype(np.float64), wanted, rtol=2e-2, atol=2e-2)
 
 
-def bytes_product(height, n, k, threads=1):
-    """A check: rows of 8 bits by int8 weights, on tiles of the emulator."""
+def bytes_product(height, n, k, threads=1, tier="amx"):
+    """A check: rows of 8 bits by int8 weights, on the emulator."""
     def check():
         made = drawn(height, n, k, "float32", "int8")
         made.x[height // 2] = 0
-        with running("amx", True, threads, small=True, kind=Quick):
+        with running(tier, True, threads, small=True, kind=Quick):
             y = int8.linear(made.x, made.w)
         np.testing.assert_allclose(y, meant(made.x, made.w), rtol=2e-5, atol=2e-5 * np.abs(y).max())
     return check
@@ -258,7 +258,9 @@ WHOLE = [product("amx", "float32", "int8", 64, 100, 270), product("amx", "bfloat
 SHARED = [product("amx", "float32", "bf16", 130, 200, 33, threads=3), product("amx", "float32", "bf16", 5, 40, 33, 9),
           product("avx512", "float32", "bf16", 3, 200, 33, threads=3, bias=False),
           product("amx", "float32", "int4", 70, 200, 140, threads=2, bias=False)]
-BYTES = [bytes_product(70, 40, 150, threads=2), bytes_product(33, 40, 4200)]
+BYTES = [bytes_product(70, 40, 150, threads=2), bytes_product(33, 40, 4200),
+         bytes_product(25, 40, 150, threads=2, tier="avx512-bf16"), bytes_product(5, 34, 2100, tier="avx512-bf16"),
+         bytes_product(3, 34, 70)]
 BY_PAIRS = [attention_of_few, attention_in_pairs("avx512-bf16"), attention_in_pairs("amx")]
 FEW_BY_PAIRS = [product("avx512-bf16", "bfloat16", format, height, 40, k)
                 for format, height, k in (("int8", 3, 70), ("int4", 2, 300), ("int8", 1, 129), ("int4", 4, 128),
@@ -274,7 +276,8 @@ FIRST = {"configure": TILES, "release": TILES, "tiles_bf16": TILES, "split_in_th
          "short_pairs": BY_PAIRS, "short_tiles": BY_PAIRS, "_column": VECTORS, "_totals": VECTORS, "_put": VECTORS,
          "_corners": [*TILES, *BYTES],
          "pack_for_tiles": [laws_of_packers], "pack_for_vectors": [laws_of_packers], "expanded_product": WHOLE,
-         "tiles_s8": BYTES, "pack_bytes": BYTES, "_expanded_group": WHOLE,
+         "tiles_s8": BYTES, "pack_bytes": BYTES, "words_s8": BYTES[2:], "pack_bytes_by_words": BYTES[2:],
+         "_scale": BYTES, "_byte": BYTES, "_expanded_group": WHOLE,
          "_few": [*FEW, *FEW_BY_PAIRS], "_few_grouped": [*FEW, *FEW_BY_PAIRS],
          "_one_step_by_pairs": FEW_BY_PAIRS,
          "_scaled": FEW, "_widen": FEW, "_pair": FEW_BY_PAIRS, "_add_up": FEW, "to_the_end": FEW, "piece": FEW,

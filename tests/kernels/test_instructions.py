@@ -96,6 +96,8 @@ def test_bytes_and_nibbles_of_words():
         four = [int(f"{word:08x}"[7 - n], 16) for word in held]
         assert Emulator().nibble(held, n).tolist() == four
         assert Emulator().nibble_in_place(held, n).tolist() == [x * 16**(n % 7) for x in four]
+    lifted = Emulator().lifted(held).view(np.uint8).astype(int)
+    assert (lifted == held.view(np.int8).astype(int) + 128).all()
     assert exact.same(Emulator().low(held), [exact.halves(int(word))[0] for word in held])
     assert exact.same(Emulator().high(held), [exact.halves(int(word))[1] for word in held])
 
@@ -229,7 +231,7 @@ def needs(*flags):
     return pytest.mark.skipif(bool(lacks), reason=f"the processor has no {', '.join(lacks)}")
 
 
-WORDS = 35                                     # results of every_word
+WORDS = 36                                     # results of every_word
 
 
 def every_word(m, a, b, c, out, count):
@@ -243,7 +245,7 @@ def every_word(m, a, b, c, out, count):
                 *[m.signed_byte(held, n) for n in range(4)], *[m.nibble(held, n) for n in range(8)],
                 *[m.nibble_in_place(held, n) for n in range(8)],
                 m.add(x, y), m.subtract(x, y), m.multiply(x, y), m.multiply_add(x, y, z), total.value,
-                m.as_floats(held), m.low(m.as_words(x)), m.quiet(x), m.without_nan(x)]
+                m.as_floats(held), m.as_floats(m.lifted(held)), m.low(m.as_words(x)), m.quiet(x), m.without_nan(x)]
         place = out + k * (4 * WORDS * m.lanes)
         for n, value in enumerate(made):
             m.store(place + 4 * m.lanes * n, value)

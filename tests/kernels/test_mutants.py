@@ -81,7 +81,8 @@ EQUIVALENT = [
     (TILES, "(height + 32) // 32", "one block more, which has no rows and no memory"),
     (VECTORS, "(height + rows + 1) // rows", "one block more, which has no rows and no memory"),
     ("drivers.pack_bytes", "(height + 32) // 32", "one block more, which has no rows"),
-    *(("drivers.pack_bytes", what, "a row of zeros: what its numbers become is multiplied by 0")
+    ("drivers.pack_bytes_by_words", "(height + rows + 1) // rows", "one block more, which has no rows and no memory"),
+    *(("drivers._byte", what, "a row of zeros: what its numbers become is multiplied by 0")
       for what in ("if scale >= 0", "else F32(1)")),
     ("products.split_in_three", "if part < 3", "what is left after the last part is not looked at"),
     ("products.split_in_three", "if part <= 2", "what is left after the last part is not looked at"),
@@ -92,7 +93,8 @@ EQUIVALENT = [
     *((where, "", "what is asked for ahead is not used by asking") for where in ("products._ask",)),
     *(("products." + where, what, "what is asked for ahead is not used by asking") for where, what in (
         ("pairs_bf16", "_ask("), ("_one_step", "_ask("), ("pairs_bf16", "NEAR"), ("_one_step_by_pairs", "_ask("),
-        ("_one_step_by_pairs", "pass"), ("_scaled", "ahead("), ("_scaled", "pass"), ("_scaled", "for place in ("))),
+        ("_one_step_by_pairs", "pass"), ("words_s8", "_ask("), ("words_s8", "pass"),
+        ("_scaled", "ahead("), ("_scaled", "pass"), ("_scaled", "for place in ("))),
     ("layout.split", "np.uint32(4194304), np.uint32(1))", LAST),
     ("layout.split", "np.uint32(4194305), np.uint32(0))", LAST),
     ("layout._nearest", "bits | np.uint32(4194305)", LAST),

@@ -16,9 +16,10 @@ from minivl.checkpoint.packed import packed
 from minivl.checkpoint.tree import Linear
 from minivl.checkpoint.weight import weight
 from minivl.kernels import jit
-from minivl.kernels.jit import tiers
+from minivl.kernels.jit import int8, tiers
 from minivl.kernels.jit.build import Maker
 from minivl.kernels.jit.emulator import Emulator, Trap
+from minivl.kernels.jit.few import FEW
 
 from .compiled import (
     BF16,
@@ -245,3 +246,20 @@ def test_the_machine_code_has_the_tiers_instructions(tier, monkeypatch):
     assert instructions(code, name, register) >= least, tier
     for other in {"tdpbf16ps", "vdpbf16ps"} - {name}:
         assert instructions(code, other, "") == 0
+
+
+@on_this_processor
+def test_the_machine_code_of_bytes_has_its_instructions(tier, monkeypatch):
+    if not tiers.TIERS[tier].pair_rows:
+        pytest.skip(f"{tier} multiplies bytes as float32")
+    monkeypatch.setenv("MINIVL_CACHE", "off")
+    make = Maker(tiers.TIERS[tier])
+    for height in (FEW, FEW + 1):
+        product = drawn(height, 33, 33, format="int8")
+        with running(tier, False):
+            monkeypatch.setattr(jit, "function", functools.cache(make.made))
+            int8.linear(product.x, product.w)
+            multiply = jit.function("byte_product", height <= FEW)[1]
+        name = "tdpbssd" if tier == "amx" and height > FEW else "vpdpbusd"
+        code = "\n".join(multiply.inspect_asm().values())
+        assert instructions(code, name, "zmm" if name == "vpdpbusd" else "tmm") >= 8, (tier, height)

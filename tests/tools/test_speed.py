@@ -207,6 +207,7 @@ def test_programs_are_held_to_the_instructions_of_a_tier(monkeypatch, capsys, tm
 def test_every_mode_of_minivl_is_a_side_and_the_slow_ones_run_when_they_are_named():
     modes = {f"minivl-{kernels}-{format}-{precision}" for kernels in ("definition", "jit")
              for format in ("bf16", "int8", "int4") for precision in ("float32", "bfloat16")}
+    modes.add("minivl-jit-int8-int8")                                  # activations of 8 bits
     assert modes == {name for name in sides.SIDES if name.startswith("minivl")}
     usual = {side.name for side in command.chosen(sides.USUAL)}
     assert not {name for name in usual if "definition-int" in name}

@@ -18,6 +18,7 @@ from . import attention as attend
 from . import attention_bf16, attention_of_few, drivers, few, layer, meeting, packing, pixels, products, rows
 from .drivers import DEPTH, Inner
 from .emulator import Emulator, pointer
+from .few import FEW
 from .tiers import Tier, lacking
 
 
@@ -108,11 +109,17 @@ class Maker:
             return drivers.expanded_product(format, inner, add_scaled, self.compile), inner, packing
         return drivers.matrix_product(inner, self.compile), inner, packing
 
-    def byte_product(self) -> tuple[Any, Any]:
-        """Rows of 8 bits by int8 weights, on tiles: what rounds and packs the rows, and the loops."""
-        first, more = (self.inner(products.tiles_s8(again), 3) for again in (False, True))
-        inner = Inner(first, more, *self.edges(True), 32, COLUMNS, 64)
-        return drivers.pack_bytes(self.compile), drivers.matrix_product(inner, self.compile)
+    def byte_product(self, few: bool) -> tuple[Any, Any, int]:
+        """Rows of 8 bits by int8 weights, on tiles or, the few rows of a token always, by VPDPBUSD: what rounds
+        and packs the rows, the loops, and the rows of a block."""
+        tier, tiles = self.tier, self.tier.tiles and not few
+        rows = 32 if tiles else FEW if few else tier.pair_rows
+        make = products.tiles_s8 if tiles else partial(products.words_s8, rows, tier.vectors)
+        first, more = (self.inner(make(again), 3) for again in (False, True))
+        columns, deepest = (COLUMNS, 64) if tiles else (tier.vectors * tier.lanes, 32)
+        inner = Inner(first, more, *self.edges(tiles), rows, columns, deepest)
+        pack = drivers.pack_bytes(self.compile) if tiles else drivers.pack_bytes_by_words(rows, self.compile)
+        return pack, drivers.matrix_product(inner, self.compile), rows
 
     def meeting(self) -> tuple[Any, Any, Any]:
         """How threads wait for each other, at the end of a call too, and claim work: `meeting.py`."""

@@ -265,19 +265,53 @@ def pack_for_vectors(rows: int, pairs: bool, compile: Compile) -> Any:
 def pack_bytes(compile: Compile) -> Any:
     """Rows of 8 bits as tiles: each number divided by its row's largest / 127, and rounded. What stands
     behind the end of a row meets zeros of the weight, and rows that are none are not looked at."""
-    def share(me: int, team: int, x: Any, a: Any, scales: Any, height: int, depth: int,
+    def share(me: int, team: int, x: Any, a: Any, scales: Any, above: Any, height: int, depth: int,
               padded: int) -> None:
-        """x (height * depth) -> a (blocks, padded / 64, 2, 16, 64) int8, flat; scales (height)"""
+        """x (height * depth) -> a (blocks, padded / 64, 2, 16, 64) int8, flat; scales (height); nothing is above a
+        product (`pack_bytes_by_words`)"""
         begin, end = shared(me, team, (height + 31) // 32)
         for m in range(begin, end):
             for r in range(min(32, height - m * 32)):
-                at, largest = (m * 32 + r) * depth, F32(0)
-                for k in range(depth):
-                    largest = max(largest, abs(get(x, at + k)))
-                scale = largest / F32(127)
+                at = (m * 32 + r) * depth
+                scale = _scale(x, at, depth)
                 scales[m * 32 + r] = scale
                 for k in range(depth):
                     to = (m * padded + k // 64 * 64) * 32 + r // 16 * 1024 + r % 16 * 64 + k % 64
-                    value = get(x, at + k) / scale if scale > 0 else F32(0)
-                    put(a, to, np.int8(np.rint(value)))
+                    put(a, to, _byte(get(x, at + k), scale))
     return compile(share)
+
+
+def pack_bytes_by_words(rows: int, compile: Compile) -> Any:
+    """The same for vector units, which broadcast words of four numbers of a row: [four k][row]."""
+    def share(me: int, team: int, x: Any, a: Any, scales: Any, above: Any, height: int, depth: int,
+              padded: int) -> None:
+        """x (height * depth) -> a (blocks, padded / 4, rows, 4) int8, flat; scales (height); above (height): what a
+        product with weights of 128 more is too large by"""
+        begin, end = shared(me, team, (height + rows - 1) // rows)
+        for m in range(begin, end):
+            a[m * padded * rows:(m + 1) * padded * rows] = 0
+            for r in range(min(rows, height - m * rows)):
+                at, total = (m * rows + r) * depth, 0
+                scale = _scale(x, at, depth)
+                scales[m * rows + r] = scale
+                for k in range(depth):
+                    byte = _byte(get(x, at + k), scale)
+                    put(a, (m * padded + k // 4 * 4) * rows + 4 * r + k % 4, byte)
+                    total += int(byte)
+                above[m * rows + r] = 128 * total
+    return compile(share)
+
+
+@register_jitable
+def _scale(x: Any, at: int, depth: int) -> Any:
+    """A row's largest number / 127."""
+    largest = F32(0)
+    for k in range(depth):
+        largest = max(largest, abs(get(x, at + k)))
+    return largest / F32(127)
+
+
+@register_jitable
+def _byte(value: Any, scale: Any) -> Any:
+    """A number in steps of `scale`."""
+    return np.int8(np.rint(value / scale if scale > 0 else F32(0)))

@@ -141,6 +141,10 @@ class Emulator:
         """Byte 0 (lowest) to 3 of each word, a signed number, as float32."""
         return words.view(np.int8).reshape(-1, 4)[:, number].astype(np.float32)
 
+    def lifted(self, words: Array) -> Array:
+        """The four signed bytes of each word, each plus 128, as unsigned ones."""
+        return words ^ np.uint32(0x80808080)
+
     def nibble(self, words: Array, number: int) -> Array:
         """Four bits of each word, number 0 (lowest) to 7, a number from 0 to 15, as float32."""
         return (words >> np.uint32(4 * number) & np.uint32(15)).astype(np.float32)

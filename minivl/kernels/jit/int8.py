@@ -4,8 +4,9 @@
 
 Weights are int8 (packed at load where they are not yet). Each row that meets a matrix is divided by its
 largest number / 127 and rounded; the product of whole numbers is exact, and is multiplied by the scales
-of its row and its column. On tiles that is TDPBSSD over the packed bytes as they lie; other tiers, and
-up to four rows, multiply the rounded row as float32, with the same meaning.
+of its row and its column. On tiles that is TDPBSSD over the packed bytes as they lie, with AVX512-VNNI, and
+for up to four rows on tiles too, VPDPBUSD; other tiers multiply the rounded row as float32, with the same
+meaning.
 
 Source: Dettmers et al., "LLM.int8()" (2022), its row-wise part. Read next: `__init__.py`.
 """
@@ -49,7 +50,7 @@ def linear(x: Array, w: Linear) -> Array:
     if not len(x):
         return np.empty((0, w.weight.shape[0]), x.dtype)
     bias = w.bias.dense(x.dtype).astype(np.float32) if w.bias is not None else np.float32(0)
-    y = whole_numbers if jit.maker().tier.tiles and len(x) > FEW else rounded_rows
+    y = whole_numbers if jit.maker().tier.pair_rows else rounded_rows
     return (y(x, w.weight) + bias).astype(x.dtype)
 
 
@@ -65,20 +66,19 @@ def rounded_rows(x: Array, weight: Packed) -> Array:
 
 
 def whole_numbers(x: Array, weight: Packed) -> Array:
-    """Rounded rows as bytes in tiles, times bytes in tiles."""
+    """Rounded rows as bytes, times the bytes of the weight: sums of whole numbers, exactly, then their scales."""
     (height, width), steps, crew = (len(x), weight.shape[0]), steps_of(weight), jit.crew()
-    pack, multiply = jit.function("byte_product")
+    pack, multiply, rows = jit.function("byte_product", height <= FEW)
     padded, work = steps * depth("int8"), 2 * height * prod(weight.shape)
-    a = workspace("rows", (-(-height // 32) * 32 * padded,), np.int8)
-    scales = np.empty(height, np.float32)
-    crew.run(pack, flat(x), a, scales, height, x.shape[1], padded, work=height * padded * 8)
-    sums = workspace("sums", (crew.size, STRIP * LINE), np.int32)
+    a = workspace("rows", (-(-height // rows) * rows * padded,), np.int8)
+    scales, above = np.empty(height, np.float32), np.zeros(height, np.int32)
+    crew.run(pack, flat(x), a, scales, above, height, x.shape[1], padded, work=height * padded * 8)
+    sums = workspace("sums", (crew.size, -(-STRIP // rows) * rows * LINE), np.int32)
     tiles, columns, _ = tables_of(weight)
-    out = np.empty((height, width), np.float32)
-    crew.run(multiply, a, tiles, columns, np.empty(0, np.float32), flat(out), sums, tile_form(), height,
-             width, steps, work=work)
-    out *= scales[:, None]
-    return out
+    totals, none = np.empty((height, width), np.int32), np.empty(0, np.float32)
+    crew.run(multiply, a, tiles, none, none, flat(totals), sums, tile_form(), height, width, steps, work=work)
+    totals -= above[:, None]
+    return totals * columns[:width] * scales[:, None]                             # n o, float64 between
 
 
 @in_fast_precision

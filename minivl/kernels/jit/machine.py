@@ -190,6 +190,9 @@ class Machine:
         top = self.builder.shl(words, self._same(24 - 8 * number)) if number < 3 else words
         return self.builder.sitofp(self.builder.ashr(top, self._same(24)), self.floats)
 
+    def lifted(self, words: Any) -> Any:
+        return self.builder.xor(words, self._same(0x80808080))
+
     def nibble(self, words: Any, number: int) -> Any:
         low = self.builder.lshr(words, self._same(4 * number)) if number else words
         if self.lanes == 16:                   # VPERMPS looks at the lowest four bits of an index alone

@@ -69,6 +69,27 @@ def tiles_s8(resume: bool) -> Any:
     return product
 
 
+def words_s8(rows: int, vectors: int, resume: bool) -> Any:
+    """`rows` rows of bytes times `vectors` vectors of columns of bytes, by VPDPBUSD: a word of A, which holds
+    four bytes, against a word of each column. One side of it has no sign: there every weight is 128 more, so
+    that a number of the result is too large by 128 times the sum of its row."""
+    def product(m: Any, a: Any, b: Any, c: Any, width: Any, steps: Any) -> None:
+        """a: words [four k][row]; b: `steps` x 2 tiles; c: int32 rows, `width` bytes apart."""
+        total = _totals(m, rows, vectors, c, width, resume)
+        for k in m.loop(steps):
+            for word in range(WORDS):
+                place = b + (k * (2 * TILE) + 64 * word)
+                columns = [m.lifted(m.load_words(place + _column(m, v))) for v in range(vectors)]
+                _ask(m, word, place, vectors, NEAR)
+                for r in range(rows):
+                    x = m.splat_word(a + (k * (4 * rows * WORDS) + 4 * (rows * word + r)))
+                    for v in range(vectors):
+                        added = m.dot_u8s8(m.as_words(total[r][v].value), columns[v], x)
+                        total[r][v].value = m.as_floats(added)
+        _put(m, total, c, width)
+    return product
+
+
 def split_in_three(m: Any, x: Any, a: Any) -> None:
     """float32 numbers as sums of three bfloat16, exactly: each part is the upper 16 bits of what is
     left, so none rounds up beyond what float32 holds. Infinity and NaN are wholly in the first.

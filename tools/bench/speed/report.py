@@ -20,6 +20,7 @@ PAIRS = (("minivl-jit-bf16-float32", "transformers-float32-sdpa"),
          ("minivl-jit-int8-bfloat16", "transformers-bfloat16-sdpa"),
          ("minivl-jit-int4-bfloat16", "transformers-bfloat16-sdpa"),
          ("minivl-jit-bf16-bfloat16", "llama.cpp-bf16"), ("minivl-jit-int8-bfloat16", "llama.cpp-q8_0"),
+         ("minivl-jit-int8-int8", "llama.cpp-q8_0"), ("minivl-jit-int8-int8", "transformers-bfloat16-sdpa"),
          ("minivl-jit-int4-bfloat16", "llama.cpp-q4_0"), ("minivl-jit-bf16-bfloat16", "openvino-f16"),
          ("minivl-jit-int8-bfloat16", "openvino-q8_0"), ("minivl-jit-int4-bfloat16", "openvino-q4_0"),
          ("minivl-jit-bf16-float32", "minivl-definition-bf16-float32"))

@@ -43,7 +43,7 @@ class Minivl:
 
     def __init__(self, kernels: str, precision: str, folder: Path, threads: int):
         import minivl
-        if kernels == "jit":
+        if kernels != "definition":
             from minivl.kernels.jit.tiers import chosen
             self.tier = chosen().name
         self.vlm = minivl.load(folder, precision, kernels)
@@ -287,6 +287,7 @@ def _sides() -> list[Side]:
     found += [Side(f"minivl-jit-{format}-{precision}", partial(Minivl, "jit", precision),
                    ("numba",), (format, precision) == ("bf16", "float32"), format)
               for format in ("bf16", "int8", "int4") for precision in ("float32", "bfloat16")]
+    found.append(Side("minivl-jit-int8-int8", partial(Minivl, "jit-int8", "bfloat16"), ("numba",), packed="int8"))
     found += [Side(f"transformers-{precision}-{attention}", partial(Transformers, precision, attention),
                    ("torch", "transformers"), photo=(precision, attention) == ("float32", "sdpa"))
               for precision in ("float32", "bfloat16") for attention in ("eager", "sdpa")]
