@@ -122,7 +122,7 @@ SCHEDULE = (                                              # `going_on.py`; the s
           {"written": 0.34, "number": 0.08, "word": 0.14, "document": 0.20, "characters": 0.04, "shapes": 0.15,
            "video": 0.05},
           dense=1.0, rate_start=0.7, rate_end=0.1),
-    Phase("controls", 45, "what a button says, whether it is there, where it is", "decoder", 900,
+    Phase("controls", 45, "what a button says, whether it is there, where it is", "decoder", 1500,
           {"screens": 0.6, "written": 0.1, "forms": 0.1, "shapes": 0.1, "boxes": 0.1},
           dense=0.2, easy=0.4, turns=7, again=2, rate_start=0.6, rate_end=0.4),
     Phase("whole", 43, "everything again, both moving", "all", 6000,
