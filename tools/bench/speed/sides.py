@@ -234,8 +234,10 @@ class OpenVino:
         if not (room / "openvino_model.xml").exists():
             import openvino_genai
             room.mkdir(exist_ok=True)
-            (room / self.path.name).symlink_to(self.path.resolve())
-            openvino_genai.LLMPipeline(str(room / self.path.name), "CPU", enable_save_ov_model=True)
+            link = room / self.path.name
+            link.unlink(missing_ok=True)       # of a run that was interrupted
+            link.symlink_to(self.path.resolve())
+            openvino_genai.LLMPipeline(str(link), "CPU", enable_save_ov_model=True)
         return room / "openvino_model.xml"
 
     @staticmethod
