@@ -75,7 +75,7 @@ def examine(folder, names, rows):
 @NO_LIMITS
 def test_eight_of_the_class_get_what_they_deserve(tmp_path):
     before = (sixty.PACKAGE / "passes" / "patches.py").read_bytes()
-    examine(tmp_path, EIGHT, graded(tmp_path, EIGHT, "--patience", "1"))
+    examine(tmp_path, EIGHT, graded(tmp_path, EIGHT, "--patience", "2"))
     assert (sixty.PACKAGE / "passes" / "patches.py").read_bytes() == before
 
 

@@ -476,7 +476,7 @@ def hostile() -> Iterator[Student]:
     target = str(PACKAGE / "passes" / "patches.py")
     yield Student("uwe", with_code(**patch("while True:", "    pass")), 2, "patchify: does not end")
     yield Student("vicky", with_code(**patch("return np.ones(20 * 2**30, np.uint8)")), 2, "asks for more memory")
-    yield Student("wanda", with_code(**patch("print('x' * 100 * 2**20)", "return frames")), 2,
+    yield Student("wanda", with_code(**patch("print('x' * 40 * 2**20)", "return frames")), 2,
                   "patchify: prints or gives back too much")
     yield Student("xenia", with_cell(f"open({target!r}, 'a').write('# ' + 'here')"), 0,
                   "^all: refused: writes into the package")
