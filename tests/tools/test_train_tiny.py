@@ -108,7 +108,7 @@ def test_the_lean_network_gives_the_logits_of_the_class_itself(kind, lean, packe
 
 def losses_and_gradients(lean: Lean, b: dict, features, read) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
     logits, early = read(lean, b, features)
-    losses = lean.dense(b, features) | lean.dense_early(b, early)
+    losses = lean.dense(b, features) | lean.dense_early(b, early) | {"sought": lean.sought(b, early)}
     losses |= {"answer": network.answer_loss(logits, b), "distance": network.distance_loss(logits, b)}
     lean.zero_grad()
     sum(losses.values()).backward()

@@ -13,11 +13,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from . import documents
-from .packing import Sample, Turn, spelled
+from .packing import Sample, Turn, about, spelled
 from .tasks import (
     Ask,
     at_point,
-    box_json,
+    boxes_of,
+    click_on,
     count,
     describe,
     detect,
@@ -29,7 +30,6 @@ from .tasks import (
     once,
     opposite,
     pick,
-    point_json,
     read_chart,
     read_invoice,
     read_number,
@@ -37,6 +37,7 @@ from .tasks import (
     read_word,
     relation,
     video_sample,
+    written,
 )
 from .world import (
     CHARACTERS,
@@ -109,47 +110,43 @@ def _detect_from(rng: Rng, clip: Clip) -> Turn | None:
     if not named or len(things) < 2:
         return None
     first = named[int(rng.integers(len(named)))]
-    return Turn("detect_from", f"Detect all objects. Start with the {things[first].label}.",
-                box_json(things[first:] + things[:first]))
+    return boxes_of("detect_from", f"Detect all objects. Start with the {things[first].label}.", clip,
+                    things[first:] + things[:first])
 
 
 def clicks_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
     """A screen, and where to click for each of its controls."""
     clip = documents.screen(rng).clip
-    buttons = [thing for thing in fitted(clip).things if thing.kind == "button"]
+    shown = fitted(clip)
+    buttons = [thing for thing in shown.things if thing.kind == "button"]
     if easy and len(buttons) > 2:
         return clicks_sample(rng, easy, turns)
-    return Sample([clip], [_click(rng, button) for button in buttons[:turns]])
-
-
-def _click(rng: Rng, button: Thing) -> Turn:
-    """The question of `tasks.click` about one button."""
-    asks = (f"Where do I click to {button.label.lower()}?", f"Click the {button.label} button.")
-    x, y = button.centre
-    return Turn("click", asks[rng.random() < 0.7], point_json((round(x), round(y)), button.label),
-                truth=box_json([button]))
+    return Sample([clip], [click_on(rng, shown, button) for button in buttons[:turns]])
 
 
 def screens_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
     """A screen: what each control says, whether one is there, where to click. Who finds all controls and reads none
     clicks on any of them."""
     clip = documents.screen(rng).clip
-    buttons = [thing for thing in fitted(clip).things if thing.kind == "button"]
+    shown = fitted(clip)
+    buttons = [thing for thing in shown.things if thing.kind == "button"]
     if len(buttons) < 2 or (easy and len(buttons) > 2):
         return screens_sample(rng, easy, turns)
     labels = [button.label for button in buttons]
-    asked = [turn for button in buttons for turn in (_says(button), _click(rng, button))]
-    asked += [_control_there(str(label), labels) for label in (rng.choice(labels), rng.choice(documents.CONTROLS))]
+    asked = [turn for button in buttons for turn in (_says(shown, button), click_on(rng, shown, button))]
+    asked += [_control_there(str(label), shown) for label in (rng.choice(labels), rng.choice(documents.CONTROLS))]
     return Sample([clip], [asked[i] for i in rng.permutation(len(asked))[:turns]])
 
 
-def _says(button: Thing) -> Turn:
+def _says(clip: Clip, button: Thing) -> Turn:
     x, y = button.centre
-    return Turn("says", f"What does the button at ({x:.0f}, {y:.0f}) say?", f"{button.label}.")
+    turn = Turn("says", f"What does the button at ({x:.0f}, {y:.0f}) say?", f"{button.label}.")
+    return about(turn, ("", clip.things.index(button)))
 
 
-def _control_there(label: str, labels: list[str]) -> Turn:
-    return Turn("control", f"Is there a button {label}?", "Yes." if label in labels else "No.")
+def _control_there(label: str, clip: Clip) -> Turn:
+    found = [i for i, thing in enumerate(clip.things) if (thing.kind, thing.label) == ("button", label)]
+    return about(Turn("control", f"Is there a button {label}?", "Yes." if found else "No."), *(("", i) for i in found))
 
 
 def characters_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
@@ -171,7 +168,8 @@ def _read_at(rng: Rng, clip: Clip) -> Turn:
     """What is written at a point inside the box of a text."""
     thing: Thing = pick(rng, list(clip.things))                                     # type: ignore[assignment]
     x, y = (int(rng.integers(low, max(high, low + 1))) for low, high in zip(thing.box[:2], thing.box[2:], strict=True))
-    return spelled("read_at", f"What is written at ({x}, {y})?", "", thing.label)
+    return about(spelled("read_at", f"What is written at ({x}, {y})?", "", thing.label),
+                 ("", clip.things.index(thing)))
 
 
 def _find_line(rng: Rng, clip: Clip) -> Turn | None:
@@ -182,8 +180,9 @@ def _find_line(rng: Rng, clip: Clip) -> Turn | None:
 def forms_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
     """A form, each of its values by itself, and all of it."""
     page = documents.invoice(rng)
-    single = [spelled("field", f"What is the {name}?", "", value) for name, value in page.truth.items()]
-    asked = single if easy else [*single, read_invoice(page.truth)]
+    single = [about(spelled("field", f"What is the {name}?", "", value), ("", written(page.clip).index(value)))
+              for name, value in page.truth.items()]
+    asked = single if easy else [*single, read_invoice(page)]
     at = _many(rng, fitted(page.clip), _read_at, turns - len(asked))
     return Sample([page.clip], [*asked, *at][:turns])
 
@@ -191,16 +190,18 @@ def forms_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
 def tables_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
     """A table, some of its cells by themselves, and all of it."""
     page = documents.table(rng)
-    cells = [(i, j) for i, row in enumerate(page.truth["rows"], 1) for j in range(1, len(row) + 1)]
-    asked = [spelled("cell", f"What is in row {i}, column {j}?", "", page.truth["rows"][i - 1][j - 1])
+    rows = page.truth["rows"]
+    cells = [(i, j) for i, row in enumerate(rows, 1) for j in range(1, len(row) + 1)]
+    asked = [about(spelled("cell", f"What is in row {i}, column {j}?", "", rows[i - 1][j - 1]),
+                   ("", cells.index((i, j))))
              for i, j in rng.permutation(cells)[:turns if easy else turns - 1].tolist()]
-    return Sample([page.clip], asked if easy else [*asked, read_table(page.truth)])
+    return Sample([page.clip], asked if easy else [*asked, read_table(page)])
 
 
 def charts_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
     """A bar chart, bar after bar."""
     page = documents.chart(rng)
-    return Sample([page.clip], _many(rng, page.clip, lambda rng, _: read_chart(rng, page.truth), turns))
+    return Sample([page.clip], _many(rng, page.clip, lambda rng, _: read_chart(rng, page), turns))
 
 
 def odds_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from . import loops, network
 from .attending import Heads, attend, attend_back
 from .layout import ASKED
-from .network import EARLY, FULL_BLOCKS, HEADS, KV_HEADS, MLP, SECTIONS, WIDTH, Lean
+from .network import EARLY, FULL_BLOCKS, HEADS, KV_HEADS, MLP, WIDTH, Lean
 
 HEAD, KEYS = WIDTH // HEADS, KV_HEADS * (WIDTH // HEADS)
 EPS = 1e-6
@@ -215,8 +215,7 @@ class Logits(torch.autograd.Function):
 
 
 def read(lean: Lean, b: dict[str, Any], features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (n, v) of the tokens of all answers, and visual tokens (m, d) as `EARLY` layers left
-    them."""
+    """Logits (n, v) of the tokens of all answers, and all tokens (s, d) as `EARLY` layers left them."""
     decoder = lean.model.model.language_model
     vocabulary = decoder.embed_tokens.weight.shape[0]
     ids = b["ids"].clone()
@@ -230,7 +229,7 @@ def read(lean: Lean, b: dict[str, Any], features: torch.Tensor) -> tuple[torch.T
         x = GatedMLP.apply(x, layer.post_attention_layernorm.weight, *matrix(mlp.gate_proj),
                            *matrix(mlp.up_proj), *matrix(mlp.down_proj))
         if number + 1 == EARLY:
-            early = F.embedding(b["visual"], x)
+            early = x
     x = network.rms_norm(x, decoder.norm.weight)[:len(b["target"])]         # without what fills it up
     return Logits.apply(x, decoder.embed_tokens.weight), early
 
@@ -246,7 +245,6 @@ def tensors(batch: dict[str, Any], lean: Lean) -> dict[str, Any]:
         turn = torch.cat([at[:, None] * lean.vision_turn for at in b["at"]], dim=1)
         b["seeing_turn"] = turn.cos(), turn.sin()                           # p e/2
     if "ids" in b:
-        parts = (b["positions"][..., None].float() * lean.text_turn).split(SECTIONS, dim=-1)
-        turn = torch.cat([part[i] for i, part in enumerate(parts)], dim=-1)
+        turn = lean.angles(b["positions"])
         b["reading_turn"] = turn.cos(), turn.sin()                          # s e/2
     return b

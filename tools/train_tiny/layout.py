@@ -17,14 +17,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .attending import NOWHERE, Plan
-from .packing import CELLS, PATCH, Row
+from .packing import CELLS, PATCH, Row, shown, sought
 from .targets import Targets
 
 # The library of products makes code for every number of rows that it meets: half a megabyte, which it
 # keeps, and half a millisecond. So there are few of them: rows are filled up.
 PATCHES, TOKENS, ASKED = 64, 128, 64
 WINDOW = 4 * CELLS**2  # patches of a whole window
-SEEN = (*Targets._fields, "corners")  # what is kept of pictures that are looked at once
+SEEN = (*Targets._fields, "corners", "shown")  # what is kept of pictures that are looked at once
 
 
 class Frames(NamedTuple):
@@ -57,7 +57,7 @@ def lay(rows: list[Row]) -> dict[str, Any]:
     `packing.collate`."""
     made = [one for row in rows for one in row.targets]
     dense = {name: np.concatenate([getattr(one, name) for one in made]) for name in Targets._fields}
-    return dense | _pictures(rows) | (questions(rows) if len(rows[0].ids) else {})
+    return dense | _pictures(rows) | {"shown": shown(rows)} | (questions(rows) if len(rows[0].ids) else {})
 
 
 def questions(rows: list[Row]) -> dict[str, Any]:
@@ -166,22 +166,25 @@ def _tokens(rows: list[Row]) -> dict[str, Any]:
     out["positions"] = np.concatenate([row.positions[:, first:last] for row, first, last in parts],
                                       axis=1)
     visual, answer, at, answers = [], [np.full(shared, -1)], shared, 0
-    for row in rows:
+    finds = [np.full(shared, -1)]
+    for number, row in enumerate(rows):
         visual.append(at + row.visual - shared)
         answer.append(np.where(row.answer >= 0, row.answer + answers, -1)[shared:])
+        finds.append(sought(row, number)[shared:])
         at, answers = at + len(row.ids) - shared, answers + len(row.tasks)
     asked = np.flatnonzero(out["target"] >= 0)
     flat = {name: out[name][asked] for name in ("target", "weight", "digit")}
     asking = np.concatenate([asked, np.full(-len(asked) % ASKED, count)])
     return {**out, **flat, "visual": np.concatenate(visual), "asking": asking,
-            "answer": np.concatenate(answer)[asked], "reading": _reading([*rows, blank], shared, asking)}
+            "answer": np.concatenate(answer)[asked], "sought": np.concatenate(finds)[asked], "asked": asked,
+            "reading": _reading([*rows, blank], shared, asking)}
 
 
 def _blank(count: int) -> Row:
     """Tokens that belong to no row, each of which sees itself and what is before it."""
     zeros = np.zeros(count, np.int64)
     return Row(np.zeros(0, np.uint8), [], [], ids=zeros, branch=zeros, target=zeros - 100,
-               weight=np.zeros(count, np.float32), digit=zeros - 1, answer=zeros - 1,
+               weight=np.zeros(count, np.float32), digit=zeros - 1, answer=zeros - 1, sought=zeros - 1,
                positions=np.zeros((3, count), np.int64))
 
 

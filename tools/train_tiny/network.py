@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from .packing import LEARNED
+from .packing import LEARNED, MOST
 from .targets import (
     ACROSS,
     COLOUR_COUNT,
@@ -210,21 +210,25 @@ class Lean(nn.Module):
         return linear(F.gelu(linear(x, merger.mlp[0])), merger.mlp[2]).float()
 
     def read(self, b: dict[str, torch.Tensor], features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits (n, v) of the tokens of all answers, and visual tokens (m, d) as `EARLY` layers left them."""
+        """Logits (n, v) of the tokens of all answers, and all tokens (s, d) as `EARLY` layers left them."""
         decoder = self.model.model.language_model
         vocabulary = decoder.embed_tokens.weight.shape[0]
         ids = b["ids"].clone()
         ids[b["visual"]] = vocabulary + torch.arange(len(features), device=ids.device)
         x = F.embedding(ids, torch.cat([decoder.embed_tokens.weight, features]))
-        parts = (b["positions"][..., None].float() * self.text_turn).split(SECTIONS, dim=-1)
-        turn = torch.cat([part[i] for i, part in enumerate(parts)], dim=-1)               # s f
+        turn = self.angles(b["positions"])
         cos, sin = turn.cos()[:, None], turn.sin()[:, None]
         for number, layer in enumerate(decoder.layers):
             x = self._layer(x, layer, cos, sin, b)
             if number + 1 == EARLY:
-                early = F.embedding(b["visual"], x)
+                early = x
         x = F.embedding(b["asked"], x)
         return F.linear(rms_norm(x, decoder.norm.weight), decoder.embed_tokens.weight), early
+
+    def angles(self, positions: torch.Tensor) -> torch.Tensor:
+        """Of MRoPE at (3, s) positions: (s, f)."""
+        parts = (positions[..., None].float() * self.text_turn).split(SECTIONS, dim=-1)
+        return torch.cat([part[i] for i, part in enumerate(parts)], dim=-1)
 
     @staticmethod
     def _layer(x, layer, cos, sin, b):
@@ -255,10 +259,31 @@ class Lean(nn.Module):
             "offset": _cross(self._say("offset", features[known], FACTOR), edges.reshape(-1) % FACTOR),
             "reach": _mean(away.mean(dim=1))}
 
+    def sought(self, b: dict[str, torch.Tensor], early: torch.Tensor) -> torch.Tensor:
+        """How far the first head of the layer after `EARLY` is from looking at the thing that an answer speaks of: -log
+        of the share that its cells get of the attention on the picture, nats. early: (s, d).
+
+        What a question names and what the picture shows have to be laid beside each other somewhere; the loss of
+        answers alone leaves a long time to find out where."""
+        asked = torch.nonzero(torch.isin(b["sought"], b["shown"]))[:, 0]
+        tokens, seen = b["asked"][asked], b["visual"]
+        layer = self.model.model.language_model.layers[EARLY]
+        q, k = (_turned(rms_norm(F.embedding(rows, early), layer.input_layernorm.weight), one,
+                        self.angles(b["positions"][:, rows]))
+                for rows, one in ((tokens, layer.self_attn.q_proj), (seen, layer.self_attn.k_proj)))
+        shares, wanted, of = [], b["sought"][asked], b["shown"] // MOST
+        for row in torch.unique(wanted // MOST):
+            mine, cells = wanted // MOST == row, of == row
+            logs = F.log_softmax(q[mine] @ k[cells].T, dim=1)
+            there = wanted[mine][:, None] == b["shown"][cells]
+            shares.append(logs.masked_fill(~there, -torch.inf).logsumexp(dim=1))
+        return -_mean(torch.cat(shares)) if shares else early.new_zeros(())
+
     def dense_early(self, b: dict[str, torch.Tensor], early: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The losses on visual tokens in the decoder (m, d), nats. It alone knows where in the picture a token stands,
-        so it says edges as the answers write them, and it alone sees more than two frames, so it says what happened."""
-        early = rms_norm(early, early.new_ones(WIDTH))
+        """The losses on visual tokens in the decoder, nats; early: all tokens (s, d). It alone knows where in the
+        picture a token stands, so it says edges as the answers write them, and it alone sees more than two frames, so
+        it says what happened."""
+        early = rms_norm(F.embedding(b["visual"], early), early.new_ones(WIDTH))
         known, moving = b["edges"][:, 0] >= 0, b["event"][:, 0] != UNASKED
         happened = moving & (b["event"][:, 0] > 0)
         edges = b["edges"][known].reshape(-1)
@@ -271,6 +296,12 @@ class Lean(nn.Module):
 
     def _say(self, name: str, tokens: torch.Tensor, classes: int) -> torch.Tensor:
         return self.heads[name](tokens).view(-1, classes)
+
+
+def _turned(x: torch.Tensor, layer: nn.Linear, turn: torch.Tensor) -> torch.Tensor:
+    """Queries or keys (n, e) of the first head, as attention multiplies them: both scaled by the root of its scale."""
+    e = WIDTH // HEADS
+    return rotate(F.linear(x, layer.weight[:e], layer.bias[:e]), turn.cos(), turn.sin()) * e ** -0.25
 
 
 def _mean(values: torch.Tensor) -> torch.Tensor:

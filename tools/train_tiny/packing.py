@@ -26,7 +26,8 @@ SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start
 ANSWER = "<|im_end|>\n<|im_start|>assistant\n"
 START, END, PICTURE, VIDEO = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"
 STOP = "<|im_end|>"
-LEARNED = ("target", "weight", "digit", "answer")         # what a row says of each token but its id
+LEARNED = ("target", "weight", "digit", "answer", "sought")      # what a row says of each token but its id
+MOST = 1000                                               # things of a row, at most
 
 
 @dataclass
@@ -34,7 +35,8 @@ class Turn:
     """A question and its answer; `task` names the row of the evaluation.
 
     before: earlier turns of a dialogue; truth: what a grader compares with, where that is not the answer; read: from
-    where to where the answer says what is written in the picture, which is spelled (`spelled`).
+    where to where the answer says what is written in the picture, which is spelled (`spelled`); shows: from where to
+    where it speaks of which thing, by its number among those of the first clip (`about`).
     """
     task: str
     question: str
@@ -42,6 +44,7 @@ class Turn:
     before: tuple[tuple[str, str], ...] = ()
     truth: str = ""
     read: tuple[tuple[int, int], ...] = ()
+    shows: tuple[tuple[int, int, int], ...] = ()
 
     def pieces(self) -> Iterator[tuple[str, bool]]:
         """What the answer says anyway and what it reads, in turns, up to the stop; is it read?"""
@@ -56,6 +59,17 @@ def spelled(task: str, question: str, *pieces: str) -> Turn:
     """A turn whose answer is made of pieces: what is said anyway and what is read off the picture, in turns."""
     ends = list(itertools.accumulate(map(len, pieces), initial=0))
     return Turn(task, question, "".join(pieces), read=tuple(zip(ends[1:-1:2], ends[2::2], strict=True)))
+
+
+def about(turn: Turn, *things: tuple[str, int]) -> Turn:
+    """The turn, which says where its answer speaks of what: `things` are pieces of the answer, in its order, and
+    numbers of things; one thing with no piece has all of the answer."""
+    shows, at = list[tuple[int, int, int]](), 0
+    for piece, thing in things:
+        start = turn.answer.index(piece, at)
+        at = start + len(piece) if piece else len(turn.answer) + 1          # with the stop
+        shows.append((start, at, thing))
+    return replace(turn, shows=tuple(shows))
 
 
 @dataclass
@@ -79,6 +93,7 @@ class Row:
     answer: np.ndarray = field(default_factory=lambda: np.zeros(0, int))      # which answer a target belongs to
     positions: np.ndarray = field(default_factory=lambda: np.zeros((3, 0), int))
     visual: np.ndarray = field(default_factory=lambda: np.zeros(0, int))      # where the visual tokens stand
+    sought: np.ndarray = field(default_factory=lambda: np.zeros(0, int))      # thing of the first clip; or -1
     tasks: list[str] = field(default_factory=list)
 
 
@@ -103,29 +118,41 @@ class Packer:
 
     def __init__(self, tokenizer: Any, time_axis: bool = True):
         self._time_axis = time_axis
-        self._encode = lambda text: tokenizer.encode(text, add_special_tokens=False).ids
-        self._known: dict[str, list[int]] = {}
+        self._encode = lambda text: tokenizer.encode(text, add_special_tokens=False)
+        self._known: dict[str, tuple[list[int], list[int]]] = {}
         self.pads = {False: tokenizer.token_to_id(PICTURE), True: tokenizer.token_to_id(VIDEO)}
         self.digits = {tokenizer.token_to_id(str(digit)): digit for digit in range(10)}
 
     def ids(self, text: str) -> list[int]:
+        return self._tokens(text)[0]
+
+    def _tokens(self, text: str) -> tuple[list[int], list[int]]:
+        """Ids, and at which character each begins."""
         found = self._known.get(text)
         if found is None:
-            found = self._encode(text)
+            encoded = self._encode(text)
+            found = encoded.ids, [start for start, _ in encoded.offsets]
             if len(self._known) < 50_000:
                 self._known[text] = found
         return found
 
-    def said(self, turn: Turn) -> tuple[list[int], list[int]]:
+    def said(self, turn: Turn) -> tuple[list[int], list[int], list[int]]:
         """Ids of an answer and its stop, what is read one character at a time; for each token how many are read with
-        it, 0 where nothing is: letters that share a token would have to be told apart by what they mean together."""
+        it, 0 where nothing is: letters that share a token would have to be told apart by what they mean together; and
+        of which thing it speaks, or -1."""
         ids: list[int] = []
         alone: list[int] = []
+        starts: list[int] = []
+        at = 0
         for text, read in turn.pieces():
-            new = [i for c in text for i in self.ids(c)] if read else self.ids(text)
-            ids += new
-            alone += [len(new) if read else 0] * len(new)
-        return ids, alone
+            for part in text if read else [text]:
+                new, begin = self._tokens(part)
+                ids += new
+                starts += [at + start for start in begin]
+                at += len(part)
+            alone += [len(text) if read else 0] * (len(ids) - len(alone))
+        sought = [next((thing for first, last, thing in turn.shows if first <= start < last), -1) for start in starts]
+        return ids, alone, sought
 
     def pack(self, sample: Sample, seen: Row | None = None) -> Row:
         """The whole row: shared prompt, then a branch for each turn. seen: what `see` gave of these clips before."""
@@ -168,7 +195,7 @@ class _Builder:
     def _add(self, ids: list[int], positions: np.ndarray) -> None:
         n = len(ids)
         for name, values in {"ids": ids, "branch": [self._branch] * n, "target": [-100] * n, "weight": [0.0] * n,
-                             "digit": [-1] * n, "answer": [-1] * n}.items():
+                             "digit": [-1] * n, "answer": [-1] * n, "sought": [-1] * n}.items():
             self.columns[name].extend(values)
         self.positions.append(positions)
 
@@ -190,7 +217,8 @@ class _Builder:
     def branch(self, number: int, start: int) -> None:
         self._branch, self.next = number, start
 
-    def answer(self, ids: list[int], alone: list[int], number: int, digits: dict[int, int], text: str) -> None:
+    def answer(self, ids: list[int], alone: list[int], sought: list[int], number: int, digits: dict[int, int],
+               text: str) -> None:
         """The answer's tokens: each is the target of the token before it; the last one is never read.
 
         A long answer weighs more than a short one, but its tokens less. What is hard in it keeps its weight, as if its
@@ -207,6 +235,7 @@ class _Builder:
             for digit, read in zip(asked, alone, strict=True)]
         self.columns["digit"][first:stop] = asked
         self.columns["answer"][first:stop] = [number] * len(ids)
+        self.columns["sought"][first:stop] = sought
 
     def finish(self, row: Row) -> None:
         for name, values in self.columns.items():
@@ -230,9 +259,24 @@ def collate(rows: list[Row]) -> dict[str, Any]:
         batch[name] = np.concatenate([getattr(t, name) for row in rows for t in row.targets])
     batch |= _segments([grid for row in rows for grid in row.grids])
     batch["tasks"] = [task for row in rows for task in row.tasks]
+    batch["shown"] = shown(rows)
     if len(rows[0].ids):
         batch |= _sequences(rows)
     return batch
+
+
+def shown(rows: list[Row]) -> np.ndarray:
+    """(m,) What each visual token shows: the number of its thing, counted on by MOST from row to row; the last number
+    of a row where it shows nothing, or another clip than the first."""
+    out = [np.where(one.thing < 0, MOST - 1, one.thing) if not j else np.full(len(one.thing), MOST - 1)
+           for row in rows for j, one in enumerate(row.targets)]
+    number = [i for i, row in enumerate(rows) for _ in row.targets]
+    return np.concatenate([MOST * i + part.astype(np.int64) for i, part in zip(number, out, strict=True)])
+
+
+def sought(row: Row, number: int) -> np.ndarray:
+    """(s,) Which of the numbers of `shown` each token should find; or -1."""
+    return np.where(row.sought < 0, -1, MOST * number + row.sought)
 
 
 def _segments(grids: list[tuple[int, int, int]]) -> dict[str, np.ndarray]:
@@ -260,6 +304,7 @@ def _sequences(rows: list[Row]) -> dict[str, np.ndarray]:
     and `owner` says whose: a branch sees the prompt of its row, and itself."""
     out = {name: np.concatenate([getattr(row, name) for row in rows]) for name in ("ids", "target", "weight", "digit")}
     out["positions"] = np.concatenate([row.positions for row in rows], axis=1)
+    out["sought"] = np.concatenate([sought(row, i) for i, row in enumerate(rows)])
     prompts, branches, owner, visual, answer = [], [], [], [], []
     offset = answers = 0
     for i, row in enumerate(rows):

@@ -36,6 +36,7 @@ class Targets(NamedTuple):
     kind: np.ndarray                                      # m 2 4    likewise
     outline: np.ndarray                                   # m 64     is there a thing at this sampled pixel
     edges: np.ndarray                                     # m 4      x0 y0 x1 y1 of the cell's thing, -1 when none
+    thing: np.ndarray                                     # m        which of the clip's things it is; likewise
     glyph: np.ndarray                                     # m 8      character in each 14 x 7 slot; 255: not asked
     place: np.ndarray                                     # m 8      its place in its line, from 1; likewise
     line: np.ndarray                                      # m 10     what the whole line says; 255 where none is
@@ -50,11 +51,13 @@ def targets(clip: Clip) -> Targets:
     things = clip.things or (NOTHING,)
     covered = np.stack([(patches == i).sum(axis=(3, 4)) for i in range(len(things))], axis=-1)      # m 2 4 n
     best, seen = covered.argmax(axis=-1), covered.max(axis=-1) >= 20
+    in_cell = covered.sum(axis=(1, 2))                                                    # m n
+    most = np.where(in_cell.max(axis=-1) >= 40, in_cell.argmax(axis=-1), -1).astype(np.int16)
     colours = np.array([COLOUR_NAMES.index(t.colour) + 1 if t.colour else 0 for t in things])
     kinds = np.array([KINDS.index(t.kind) + 1 for t in things])
     return Targets(np.where(seen, colours[best], 0).astype(np.uint8), np.where(seen, kinds[best], 0).astype(np.uint8),
-                   _outline(patches), _edges(things, covered.sum(axis=(1, 2))), *_glyphs(clip, len(patches)),
-                   _lines(things, covered.sum(axis=(1, 2))), _events(clip, colours, kinds, covered))
+                   _outline(patches), _edges(things, most), most, *_glyphs(clip, len(patches)),
+                   _lines(things, in_cell), _events(clip, colours, kinds, covered))
 
 
 def _patches(owner: np.ndarray) -> np.ndarray:
@@ -68,12 +71,12 @@ def _outline(patches: np.ndarray) -> np.ndarray:
     return (patches[:, 0][:, :, SAMPLED][:, :, :, SAMPLED] >= 0).reshape(-1, 64).astype(np.uint8)
 
 
-def _edges(things: tuple[Thing, ...], covered: np.ndarray) -> np.ndarray:
-    """Whose pixels a cell holds most of, as edges in pixels of the picture: (m, n) -> (m, 4)."""
+def _edges(things: tuple[Thing, ...], most: np.ndarray) -> np.ndarray:
+    """The thing of each cell (m,) as edges in pixels of the picture: (m, 4)."""
     boxes = np.array([t.box for t in things], np.int16)
     boxes[:, 2:] -= 1                                     # the last pixel that is inside
     boxes = boxes.clip(0, 10 * TENS - 1)
-    return np.where((covered.max(axis=-1) >= 40)[:, None], boxes[covered.argmax(axis=-1)], -1).astype(np.int16)
+    return np.where((most >= 0)[:, None], boxes[most], -1).astype(np.int16)
 
 
 def _glyphs(clip: Clip, cells: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from itertools import chain
 import numpy as np
 
 from . import documents
-from .packing import Sample, Turn, spelled
+from .packing import Sample, Turn, about, spelled
 from .world import (
     COLOUR_NAMES,
     SHAPES,
@@ -85,7 +85,9 @@ def point_json(point: tuple[int, int], label: str) -> str:
 
 def describe(rng: Rng, clip: Clip) -> Turn:
     question = pick(rng, ["Describe the image.", "What is in this image?"])
-    return Turn("describe", str(question), sentence(listed([a(t.label) for t in left_to_right(clip.things)])))
+    things = left_to_right(clip.things)
+    turn = Turn("describe", str(question), sentence(listed([a(t.label) for t in things])))
+    return about(turn, *((t.label, clip.things.index(t)) for t in things))
 
 
 def count(rng: Rng, clip: Clip) -> Turn:
@@ -105,7 +107,9 @@ def count(rng: Rng, clip: Clip) -> Turn:
 def exists(rng: Rng, clip: Clip) -> Turn:
     """Yes or no; a no shares its colour or its shape with something that is there."""
     if rng.random() < 0.5:
-        return Turn("exists", f"Is there {a(pick(rng, list(clip.things)).label)}?", "Yes.")   # type: ignore[attr-defined]
+        thing: Thing = pick(rng, list(clip.things))                                 # type: ignore[assignment]
+        turn = Turn("exists", f"Is there {a(thing.label)}?", "Yes.")
+        return about(turn, ("", clip.things.index(thing))) if thing in once(clip) else turn
     return Turn("exists", f"Is there {a(_absent(rng, clip))}?", "No.")
 
 
@@ -134,11 +138,16 @@ def find(rng: Rng, clip: Clip) -> Turn | None:
     if not things:
         return None
     thing: Thing = pick(rng, things)                                                # type: ignore[assignment]
-    return Turn("find", f"Find the {thing.label}.", box_json([thing]))
+    return about(Turn("find", f"Find the {thing.label}.", box_json([thing])), ("", clip.things.index(thing)))
 
 
 def detect(rng: Rng, clip: Clip) -> Turn:
-    return Turn("detect", "Detect all objects.", box_json(left_to_right(clip.things)))
+    return boxes_of("detect", "Detect all objects.", clip, left_to_right(clip.things))
+
+
+def boxes_of(task: str, question: str, clip: Clip, things: list[Thing]) -> Turn:
+    """The boxes of these things of a clip, one after the other."""
+    return about(Turn(task, question, box_json(things)), *((box_json([t])[1:-1], clip.things.index(t)) for t in things))
 
 
 def at_point(rng: Rng, clip: Clip) -> Turn:
@@ -150,15 +159,19 @@ def at_point(rng: Rng, clip: Clip) -> Turn:
     if not len(ys):
         ys, xs = np.nonzero(mine[2:-2, 2:-2])
     k = int(rng.integers(len(ys)))
-    return Turn("point", f"What is at ({xs[k] + 2}, {ys[k] + 2})?", sentence(a(clip.things[index].label)))
+    return about(Turn("point", f"What is at ({xs[k] + 2}, {ys[k] + 2})?", sentence(a(clip.things[index].label))),
+                 ("", index))
 
 
 def attribute(rng: Rng, clip: Clip) -> Turn | None:
     thing: Thing = pick(rng, list(clip.things))                                     # type: ignore[assignment]
     if rng.random() < 0.5 and sum(t.kind == thing.kind for t in clip.things) == 1:
-        return Turn("attribute", f"What color is the {thing.kind}?", sentence(thing.colour))
-    if sum(t.colour == thing.colour for t in clip.things) == 1:
-        return Turn("attribute", f"What shape is the {thing.colour} object?", sentence(thing.kind))
+        turn = Turn("attribute", f"What color is the {thing.kind}?", sentence(thing.colour))
+    elif sum(t.colour == thing.colour for t in clip.things) == 1:
+        turn = Turn("attribute", f"What shape is the {thing.colour} object?", sentence(thing.kind))
+    else:
+        return None
+    return about(turn, ("", clip.things.index(thing)))
     return None
 
 
@@ -219,16 +232,18 @@ def _yes_no(question: str, yes: bool) -> Turn:
 # ------------------------------------------------------------------------------------------------- writing, video
 
 def read_number(rng: Rng, clip: Clip) -> Turn:
-    return spelled("number", str(pick(rng, ["What number is written?", "Read the number."])), "", clip.things[0].label)
+    return about(spelled("number", str(pick(rng, ["What number is written?", "Read the number."])), "",
+                         clip.things[0].label), ("", 0))
 
 
 def read_word(rng: Rng, clip: Clip) -> Turn:
-    return spelled("word", str(pick(rng, ["What word is written?", "Read the word."])), "", clip.things[0].label)
+    return about(spelled("word", str(pick(rng, ["What word is written?", "Read the word."])), "",
+                         clip.things[0].label), ("", 0))
 
 
 def find_text(rng: Rng, clip: Clip) -> Turn:
     before, after = box_json([replace(clip.things[0], label="|")]).split("|")
-    return spelled("find_text", "Find the text.", before, clip.things[0].label, after)
+    return about(spelled("find_text", "Find the text.", before, clip.things[0].label, after), ("", 0))
 
 
 def video_what(rng: Rng, clip: Clip) -> Turn | None:
@@ -239,7 +254,8 @@ def video_what(rng: Rng, clip: Clip) -> Turn | None:
     if not clear:
         return None
     event = str(pick(rng, clear))
-    return Turn("what", f"What {event} in the video?", sentence(a(events[event][0].label)))
+    thing = events[event][0]
+    return about(Turn("what", f"What {event} in the video?", sentence(a(thing.label))), ("", clip.things.index(thing)))
 
 
 def video_when(rng: Rng, clip: Clip) -> Turn | None:
@@ -250,33 +266,48 @@ def video_when(rng: Rng, clip: Clip) -> Turn | None:
     assert thing.spans
     appears = thing.spans[1] == len(clip.frames)
     moment = (thing.spans[0] if appears else thing.spans[1]) / clip.fps
-    return Turn("when", f"When does the {thing.label} {'appear' if appears else 'leave'}?", f"At {moment:.1f} s.")
+    turn = Turn("when", f"When does the {thing.label} {'appear' if appears else 'leave'}?", f"At {moment:.1f} s.")
+    return about(turn, ("", clip.things.index(thing)))
 
 
 # ------------------------------------------------------------------------------------------------- pages
 
-def read_invoice(truth: dict) -> Turn:
+def read_invoice(page: documents.Drawn) -> Turn:
+    truth = page.truth
     pairs = [(('", "' if i else '{"') + name + '": "', value) for i, (name, value) in enumerate(truth.items())]
-    return spelled("form", "Read the form as JSON.", *chain(*pairs), '"}')
+    turn = spelled("form", "Read the form as JSON.", *chain(*pairs), '"}')
+    return about(turn, *((value, written(page.clip).index(value)) for value in truth.values()))
+
+
+def written(clip: Clip) -> list[str]:
+    """What each thing says."""
+    return [thing.label for thing in clip.things]
 
 
 def click(rng: Rng, clip: Clip) -> Turn:
-    button: Thing = pick(rng, [t for t in clip.things if t.kind == "button"])       # type: ignore[assignment]
+    return click_on(rng, clip, pick(rng, [t for t in clip.things if t.kind == "button"]))       # type: ignore[arg-type]
+
+
+def click_on(rng: Rng, clip: Clip, button: Thing) -> Turn:
+    """Where to click for one button."""
     x, y = button.centre
-    return Turn("click", f"Where do I click to {button.label.lower()}?" if rng.random() < 0.3
+    turn = Turn("click", f"Where do I click to {button.label.lower()}?" if rng.random() < 0.3
                 else f"Click the {button.label} button.", point_json((round(x), round(y)), button.label),
                 truth=box_json([button]))
+    return about(turn, ("", clip.things.index(button)))
 
 
-def read_table(truth: dict) -> Turn:
+def read_table(page: documents.Drawn) -> Turn:
     pairs = [("</td><td>" if j else "</td></tr><tr><td>" if i else "<table><tr><td>", cell)
-             for i, row in enumerate(truth["rows"]) for j, cell in enumerate(row)]
-    return spelled("table", "Read the table as HTML.", *chain(*pairs), "</td></tr></table>")
+             for i, row in enumerate(page.truth["rows"]) for j, cell in enumerate(row)]
+    turn = spelled("table", "Read the table as HTML.", *chain(*pairs), "</td></tr></table>")
+    return replace(turn, shows=tuple((*span, i) for i, span in enumerate(turn.read)))     # as they were drawn
 
 
-def read_chart(rng: Rng, truth: dict) -> Turn:
-    colour = str(pick(rng, list(truth)))
-    return Turn("chart", f"What is the value of the {colour} bar?", str(truth[colour]))
+def read_chart(rng: Rng, page: documents.Drawn) -> Turn:
+    colour = str(pick(rng, list(page.truth)))
+    turn = Turn("chart", f"What is the value of the {colour} bar?", str(page.truth[colour]))
+    return about(turn, ("", written(page.clip).index(f"{colour} bar")))
 
 
 # ------------------------------------------------------------------------------------------------- several things
@@ -290,7 +321,9 @@ def odd_sample(rng: Rng, easy: bool = False, turns: int = 5) -> Sample:
     clip = picture_of_shapes(rng, size=native_size(rng, 4, 7), names=names)
     if len(clip.things) < 3 or len(once(clip)) != 1:
         return odd_sample(rng)
-    return Sample([clip], [Turn("odd", "Which object is the odd one out?", sentence(f"the {once(clip)[0].label}"))])
+    one = once(clip)[0]
+    turn = Turn("odd", "Which object is the odd one out?", sentence(f"the {one.label}"))
+    return Sample([clip], [about(turn, ("", clip.things.index(one)))])
 
 
 def differ_sample(rng: Rng, easy: bool = False, turns: int = 5) -> Sample:
@@ -331,8 +364,10 @@ def _follow_up(rng: Rng, clip: Clip) -> Turn | None:
     before = ((f"Is there {a(thing.label)}?", "Yes."),)
     if rng.random() < 0.5 and sum(t.kind == thing.kind for t in clip.things) == 1:
         before = ((f"Is there {a(thing.kind)}?", "Yes."),)
-        return Turn("attribute", "What color is it?", sentence(thing.colour), before)
-    return Turn("find", "Where is it?", box_json([thing]), before)
+        turn = Turn("attribute", "What color is it?", sentence(thing.colour), before)
+    else:
+        turn = Turn("find", "Where is it?", box_json([thing]), before)
+    return about(turn, ("", clip.things.index(thing)))
 
 
 # ------------------------------------------------------------------------------------------------- samples
@@ -390,7 +425,7 @@ def document_sample(rng: Rng, easy: bool = False, turns: int = 5) -> Sample:
 
 def invoice_sample(rng: Rng) -> Sample:
     page = documents.invoice(rng)
-    return Sample([page.clip], [read_invoice(page.truth)])
+    return Sample([page.clip], [read_invoice(page)])
 
 
 def screen_sample(rng: Rng) -> Sample:
@@ -401,12 +436,12 @@ def screen_sample(rng: Rng) -> Sample:
 
 def table_sample(rng: Rng) -> Sample:
     page = documents.table(rng)
-    return Sample([page.clip], [read_table(page.truth)])
+    return Sample([page.clip], [read_table(page)])
 
 
 def chart_sample(rng: Rng) -> Sample:
     page = documents.chart(rng)
-    return Sample([page.clip], [read_chart(rng, page.truth) for _ in range(2)])
+    return Sample([page.clip], [read_chart(rng, page) for _ in range(2)])
 
 
 KINDS_OF_SAMPLE: dict[str, Callable[..., Sample]] = {
