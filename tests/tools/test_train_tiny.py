@@ -76,19 +76,36 @@ def pixels(lean: Lean, row: packing.Row) -> torch.Tensor:
     return x.view(len(x), -1)
 
 
-def reference_logits(lean: Lean, sample: Sample, row: packing.Row, number: int) -> torch.Tensor:
+def reference_logits(lean: Lean, row: packing.Row, number: int) -> torch.Tensor:
     """Logits of the class itself on one branch of a row, as a conversation of its own."""
     kept = (row.branch == 0) | (row.branch == number + 1)
+    return reference(lean, row, kept).logits[0][torch.from_numpy(row.target[kept]) >= 0]
+
+
+def reference(lean: Lean, row: packing.Row, kept: np.ndarray, **asked):
+    """What the class itself gives on some tokens of a row."""
     ids = torch.from_numpy(row.ids[kept])[None]
-    video = sample.clips[0].fps is not None
-    kind = "video" if video else "image"
     config = lean.model.config
     types = (ids == config.image_token_id).int() + 2 * (ids == config.video_token_id).int()
-    media = {f"pixel_values{'_videos' * video}": pixels(lean, row), f"{kind}_grid_thw": torch.tensor(row.grids)}
+    video = bool((types == 2).any())
+    media = {f"pixel_values{'_videos' * video}": pixels(lean, row),
+             f"{'video' if video else 'image'}_grid_thw": torch.tensor(row.grids)}
     positions = torch.from_numpy(np.ascontiguousarray(row.positions[:, kept]))[:, None]
-    out = lean.model(input_ids=ids, mm_token_type_ids=types, attention_mask=torch.ones_like(ids),
-                     position_ids=positions, **media)
-    return out.logits[0][torch.from_numpy(row.target[kept]) >= 0]
+    return lean.model(input_ids=ids, mm_token_type_ids=types, attention_mask=torch.ones_like(ids),
+                      position_ids=positions, **media, **asked)
+
+
+def attentions(lean: Lean, row: packing.Row, kept: np.ndarray) -> tuple[torch.Tensor, ...]:
+    """Attention (1, heads, s, s) of every layer of the class itself on some tokens of a row."""
+    return reference(lean, row, kept, output_attentions=True).attentions
+
+
+def within_box(point: list[int], box: world.Box) -> bool:
+    return box[0] <= point[0] <= box[2] and box[1] <= point[1] <= box[3]
+
+
+def text_of(ids: list[int]) -> str:
+    return load_tokenizer().decode(ids, skip_special_tokens=False)
 
 
 @pytest.mark.parametrize("kind", KINDS_OF_SAMPLE)
@@ -99,8 +116,7 @@ def test_the_lean_network_gives_the_logits_of_the_class_itself(kind, lean, packe
     b, c = tensors(collate(rows)), fused.tensors(layout.lay(rows), lean)
     with torch.no_grad():
         ours, own = lean.read(b, lean.see(b))[0], fused.read(lean, c, fused.see(lean, c))[0]
-        theirs = torch.cat([reference_logits(lean, sample, row, number)
-                            for sample, row in zip(samples, rows, strict=True) for number in range(len(row.tasks))])
+        theirs = torch.cat([reference_logits(lean, row, number) for row in rows for number in range(len(row.tasks))])
     assert ours.shape == theirs.shape == own.shape
     assert float((ours - theirs).abs().max()) < 2e-4 * float(theirs.abs().max())
     assert float((own - theirs).abs().max()) < 2e-4 * float(theirs.abs().max())
@@ -127,6 +143,63 @@ def test_own_functions_have_the_losses_and_gradients_of_the_plain_network(lean, 
     assert len(found) == len(expected) > 100
     for name, gradient in expected.items():
         assert float((found[name] - gradient).abs().max()) <= 1e-4 * float(gradient.abs().max()), name
+
+
+@pytest.mark.parametrize("kind", ["shapes", "document", "written", "forms", "tables", "video", "screens"])
+def test_what_an_answer_seeks_is_the_share_of_attention_of_the_class_itself(kind, lean, packer):
+    """Two pictures of one kind: the share of their thing's cells among those of the picture, by eager attention."""
+    rng = np.random.default_rng(8)
+    samples = [ALL_KINDS[kind](rng) for _ in range(2)]
+    rows = [packer.pack(sample) for sample in samples]
+    attention = lean.model.config.text_config._attn_implementation
+    lean.model.set_attn_implementation("eager")
+    shares = []
+    for row in rows:
+        things = np.concatenate([one.thing for one in row.targets])
+        places = np.concatenate([one.place for one in row.targets])
+        for number in range(1, len(row.tasks) + 1):
+            kept = (row.branch == 0) | (row.branch == number)
+            with torch.no_grad():
+                out = attentions(lean, row, kept)[network.EARLY][0, 0].double()
+            for token, thing in zip(np.flatnonzero(row.sought[kept] >= 0), row.sought[kept][row.sought[kept] >= 0],
+                                    strict=True):
+                on_picture = out[token][torch.from_numpy(row.visual)]
+                cells, spot = things == thing, row.spot[kept][token]
+                closer = [c for c in np.flatnonzero(cells) if spot and spot in places[c]]
+                if cells.any():
+                    shares.append(float(on_picture[closer or np.flatnonzero(cells)].sum() / on_picture.sum()))
+    lean.model.set_attn_implementation(attention)
+    b, c = tensors(collate(rows)), fused.tensors(layout.lay(rows), lean)
+    with torch.no_grad():
+        found = [lean.sought(one, read(lean, one, see(lean, one))[1])
+                 for one, see, read in ((b, Lean.see, Lean.read), (c, fused.see, fused.read))]
+    assert len(shares) > 10
+    assert [float(one) for one in found] == pytest.approx([-np.log(shares).mean()] * 2, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_an_answer_is_told_the_thing_that_it_speaks_of(kind, packer):
+    """What it says there, its question or the point it names is the thing's; tokens of nothing else are marked."""
+    rng, marked = np.random.default_rng(9), 0
+    for _ in range(6):
+        sample = ALL_KINDS[kind](rng)
+        things = world.fitted(sample.clips[0]).things
+        for turn in sample.turns:
+            ids, _, sought, spots = packer.said(turn)
+            for start, stop, number in turn.shows:
+                thing, said = things[number], turn.answer[start:stop]
+                known = re.findall(r"[\w./-]+", f"{turn.question} {turn.before} {said}".lower())
+                at = [int(n) for n in re.findall(r"(?<=[(, ])\d+(?=[,)])", turn.question)]
+                assert any(word in thing.label.lower() for word in known) or thing.label in said or (
+                    len(at) == 2 and within_box(at, thing.box)), (turn, thing)
+            told = text_of([i for i, one in zip(ids, sought, strict=True) if one >= 0])
+            assert re.findall(r"\w", told) == re.findall(r"\w", "".join(          # one token is `"}, {"`
+                (turn.answer + packing.STOP)[start:stop] for start, stop, _ in turn.shows))
+            assert all(one in (0, LINE) or text_of([i]) in {said[one - 1:one] for said in (
+                turn.answer[a:b] for a, b in turn.read)} for i, one in zip(ids, spots, strict=True))
+            assert sum(one > 0 for one in spots) == sum(stop - start for start, stop in turn.read)
+            marked += len(turn.shows)
+    assert marked or kind in ("pairs", "told", "differ", "differs")
 
 
 def agree(function, definition, *inputs) -> None:

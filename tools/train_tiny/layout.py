@@ -162,7 +162,7 @@ def _tokens(rows: list[Row]) -> dict[str, Any]:
     blank = _blank(TOKENS - count % TOKENS)  # one at least: queries that nobody asks
     parts = [(rows[0], 0, shared), *((row, shared, len(row.ids)) for row in rows), (blank, 0, None)]
     out = {name: np.concatenate([getattr(row, name)[first:last] for row, first, last in parts])
-           for name in ("ids", "target", "weight", "digit")}
+           for name in ("ids", "target", "weight", "digit", "spot")}
     out["positions"] = np.concatenate([row.positions[:, first:last] for row, first, last in parts],
                                       axis=1)
     visual, answer, at, answers = [], [np.full(shared, -1)], shared, 0
@@ -173,7 +173,7 @@ def _tokens(rows: list[Row]) -> dict[str, Any]:
         finds.append(sought(row, number)[shared:])
         at, answers = at + len(row.ids) - shared, answers + len(row.tasks)
     asked = np.flatnonzero(out["target"] >= 0)
-    flat = {name: out[name][asked] for name in ("target", "weight", "digit")}
+    flat = {name: out[name][asked] for name in ("target", "weight", "digit", "spot")}
     asking = np.concatenate([asked, np.full(-len(asked) % ASKED, count)])
     return {**out, **flat, "visual": np.concatenate(visual), "asking": asking,
             "answer": np.concatenate(answer)[asked], "sought": np.concatenate(finds)[asked], "asked": asked,
@@ -184,7 +184,7 @@ def _blank(count: int) -> Row:
     """Tokens that belong to no row, each of which sees itself and what is before it."""
     zeros = np.zeros(count, np.int64)
     return Row(np.zeros(0, np.uint8), [], [], ids=zeros, branch=zeros, target=zeros - 100,
-               weight=np.zeros(count, np.float32), digit=zeros - 1, answer=zeros - 1, sought=zeros - 1,
+               weight=np.zeros(count, np.float32), digit=zeros - 1, answer=zeros - 1, sought=zeros - 1, spot=zeros,
                positions=np.zeros((3, count), np.int64))
 
 

@@ -261,7 +261,8 @@ class Lean(nn.Module):
 
     def sought(self, b: dict[str, torch.Tensor], early: torch.Tensor) -> torch.Tensor:
         """How far the first head of the layer after `EARLY` is from looking at the thing that an answer speaks of: -log
-        of the share that its cells get of the attention on the picture, nats. early: (s, d).
+        of the share that its cells get of the attention on the picture, nats; where it reads a character, those in
+        which that stands. early: (s, d).
 
         What a question names and what the picture shows have to be laid beside each other somewhere; the loss of
         answers alone leaves a long time to find out where."""
@@ -271,12 +272,14 @@ class Lean(nn.Module):
         q, k = (_turned(rms_norm(F.embedding(rows, early), layer.input_layernorm.weight), one,
                         self.angles(b["positions"][:, rows]))
                 for rows, one in ((tokens, layer.self_attn.q_proj), (seen, layer.self_attn.k_proj)))
-        shares, wanted, of = [], b["sought"][asked], b["shown"] // MOST
+        shares, wanted, of, spot = [], b["sought"][asked], b["shown"] // MOST, b["spot"][asked]
         for row in torch.unique(wanted // MOST):
             mine, cells = wanted // MOST == row, of == row
             logs = F.log_softmax(q[mine] @ k[cells].T, dim=1)
             there = wanted[mine][:, None] == b["shown"][cells]
-            shares.append(logs.masked_fill(~there, -torch.inf).logsumexp(dim=1))
+            closer = there & (b["place"][cells] == spot[mine][:, None, None]).any(dim=2)
+            closer = torch.where((closer.any(dim=1) & (spot[mine] > 0))[:, None], closer, there)
+            shares.append(logs.masked_fill(~closer, -torch.inf).logsumexp(dim=1))
         return -_mean(torch.cat(shares)) if shares else early.new_zeros(())
 
     def dense_early(self, b: dict[str, torch.Tensor], early: torch.Tensor) -> dict[str, torch.Tensor]:

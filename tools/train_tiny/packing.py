@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .targets import Targets, targets
+from .targets import LINE, Targets, targets
 from .world import FACTOR, Clip, fitted
 
 PATCH, CELLS = FACTOR // 2, 2                             # pixels; cells along one side of a window of 56 pixels
@@ -26,7 +26,7 @@ SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start
 ANSWER = "<|im_end|>\n<|im_start|>assistant\n"
 START, END, PICTURE, VIDEO = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"
 STOP = "<|im_end|>"
-LEARNED = ("target", "weight", "digit", "answer", "sought")      # what a row says of each token but its id
+LEARNED = ("target", "weight", "digit", "answer", "sought", "spot")      # what a row says of each token but its id
 MOST = 1000                                               # things of a row, at most
 
 
@@ -67,7 +67,7 @@ def about(turn: Turn, *things: tuple[str, int]) -> Turn:
     shows, at = list[tuple[int, int, int]](), 0
     for piece, thing in things:
         start = turn.answer.index(piece, at)
-        at = start + len(piece) if piece else len(turn.answer) + 1          # with the stop
+        at = start + len(piece) if piece else len(turn.answer + STOP)
         shows.append((start, at, thing))
     return replace(turn, shows=tuple(shows))
 
@@ -94,6 +94,7 @@ class Row:
     positions: np.ndarray = field(default_factory=lambda: np.zeros((3, 0), int))
     visual: np.ndarray = field(default_factory=lambda: np.zeros(0, int))      # where the visual tokens stand
     sought: np.ndarray = field(default_factory=lambda: np.zeros(0, int))      # thing of the first clip; or -1
+    spot: np.ndarray = field(default_factory=lambda: np.zeros(0, int))        # and which character of it, from 1; or 0
     tasks: list[str] = field(default_factory=list)
 
 
@@ -127,32 +128,34 @@ class Packer:
         return self._tokens(text)[0]
 
     def _tokens(self, text: str) -> tuple[list[int], list[int]]:
-        """Ids, and at which character each begins."""
+        """Ids, and which character is the last of each."""
         found = self._known.get(text)
         if found is None:
             encoded = self._encode(text)
-            found = encoded.ids, [start for start, _ in encoded.offsets]
+            found = encoded.ids, [end - 1 for _, end in encoded.offsets]
             if len(self._known) < 50_000:
                 self._known[text] = found
         return found
 
-    def said(self, turn: Turn) -> tuple[list[int], list[int], list[int]]:
+    def said(self, turn: Turn) -> tuple[list[int], list[int], list[int], list[int]]:
         """Ids of an answer and its stop, what is read one character at a time; for each token how many are read with
-        it, 0 where nothing is: letters that share a token would have to be told apart by what they mean together; and
-        of which thing it speaks, or -1."""
+        it, 0 where nothing is: letters that share a token would have to be told apart by what they mean together; of
+        which thing it speaks, or -1; and which character of it that is, from 1 to LINE, or 0."""
         ids: list[int] = []
         alone: list[int] = []
-        starts: list[int] = []
+        lasts: list[int] = []
+        spots: list[int] = []
         at = 0
         for text, read in turn.pieces():
-            for part in text if read else [text]:
-                new, begin = self._tokens(part)
+            for number, part in enumerate(text if read else [text], 1):
+                new, last = self._tokens(part)
+                spots += [min(number, LINE) if read else 0] * len(new)
                 ids += new
-                starts += [at + start for start in begin]
+                lasts += [at + one for one in last]
                 at += len(part)
             alone += [len(text) if read else 0] * (len(ids) - len(alone))
-        sought = [next((thing for first, last, thing in turn.shows if first <= start < last), -1) for start in starts]
-        return ids, alone, sought
+        sought = [next((thing for start, stop, thing in turn.shows if start <= last < stop), -1) for last in lasts]
+        return ids, alone, sought, spots
 
     def pack(self, sample: Sample, seen: Row | None = None) -> Row:
         """The whole row: shared prompt, then a branch for each turn. seen: what `see` gave of these clips before."""
@@ -195,7 +198,7 @@ class _Builder:
     def _add(self, ids: list[int], positions: np.ndarray) -> None:
         n = len(ids)
         for name, values in {"ids": ids, "branch": [self._branch] * n, "target": [-100] * n, "weight": [0.0] * n,
-                             "digit": [-1] * n, "answer": [-1] * n, "sought": [-1] * n}.items():
+                             "digit": [-1] * n, "answer": [-1] * n, "sought": [-1] * n, "spot": [0] * n}.items():
             self.columns[name].extend(values)
         self.positions.append(positions)
 
@@ -217,8 +220,8 @@ class _Builder:
     def branch(self, number: int, start: int) -> None:
         self._branch, self.next = number, start
 
-    def answer(self, ids: list[int], alone: list[int], sought: list[int], number: int, digits: dict[int, int],
-               text: str) -> None:
+    def answer(self, ids: list[int], alone: list[int], sought: list[int], spots: list[int], number: int,
+               digits: dict[int, int], text: str) -> None:
         """The answer's tokens: each is the target of the token before it; the last one is never read.
 
         A long answer weighs more than a short one, but its tokens less. What is hard in it keeps its weight, as if its
@@ -236,6 +239,7 @@ class _Builder:
         self.columns["digit"][first:stop] = asked
         self.columns["answer"][first:stop] = [number] * len(ids)
         self.columns["sought"][first:stop] = sought
+        self.columns["spot"][first:stop] = spots
 
     def finish(self, row: Row) -> None:
         for name, values in self.columns.items():
@@ -302,7 +306,8 @@ def _segments(grids: list[tuple[int, int, int]]) -> dict[str, np.ndarray]:
 def _sequences(rows: list[Row]) -> dict[str, np.ndarray]:
     """All tokens, row after row. The first group of the table holds the prompts, one a row; the others hold branches,
     and `owner` says whose: a branch sees the prompt of its row, and itself."""
-    out = {name: np.concatenate([getattr(row, name) for row in rows]) for name in ("ids", "target", "weight", "digit")}
+    out = {name: np.concatenate([getattr(row, name) for row in rows])
+           for name in ("ids", "target", "weight", "digit", "spot")}
     out["positions"] = np.concatenate([row.positions for row in rows], axis=1)
     out["sought"] = np.concatenate([sought(row, i) for i, row in enumerate(rows)])
     prompts, branches, owner, visual, answer = [], [], [], [], []
