@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from . import documents
-from .packing import Sample, Turn, about, spelled
+from .packing import IN_CLIP, Sample, Turn, about, spelled
 from .tasks import (
     Ask,
     at_point,
@@ -215,8 +215,12 @@ def odds_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
 def differs_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
     """What differs in the second picture, and what each of the two shows."""
     sample = differ_sample(rng)
-    told = [Turn("describe_one", f"Describe the {which} image.", describe(rng, fitted(clip)).answer)
-            for which, clip in zip(("first", "second"), sample.clips, strict=True) if clip.things]
+    told = []
+    for number, clip in enumerate(sample.clips):
+        if clip.things:
+            one = describe(rng, fitted(clip))
+            told.append(replace(one, task="describe_one", question=f"Describe the {('first', 'second')[number]} image.",
+                                shows=tuple((*span, IN_CLIP * number + thing) for *span, thing in one.shows)))
     return Sample(sample.clips, [*sample.turns, *told])
 
 

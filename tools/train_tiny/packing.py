@@ -27,7 +27,7 @@ ANSWER = "<|im_end|>\n<|im_start|>assistant\n"
 START, END, PICTURE, VIDEO = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"
 STOP = "<|im_end|>"
 LEARNED = ("target", "weight", "digit", "answer", "sought", "spot")      # what a row says of each token but its id
-MOST = 1000                                               # things of a row, at most
+MOST, IN_CLIP = 1000, 200                                 # numbers of things in a row, and of those in a clip
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Turn:
 
     before: earlier turns of a dialogue; truth: what a grader compares with, where that is not the answer; read: from
     where to where the answer says what is written in the picture, which is spelled (`spelled`); shows: from where to
-    where it speaks of which thing, by its number among those of the first clip (`about`).
+    where it speaks of which thing, by its number in the first clip, IN_CLIP more for each clip before its own (`about`).
     """
     task: str
     question: str
@@ -93,7 +93,7 @@ class Row:
     answer: np.ndarray = field(default_factory=lambda: np.zeros(0, int))      # which answer a target belongs to
     positions: np.ndarray = field(default_factory=lambda: np.zeros((3, 0), int))
     visual: np.ndarray = field(default_factory=lambda: np.zeros(0, int))      # where the visual tokens stand
-    sought: np.ndarray = field(default_factory=lambda: np.zeros(0, int))      # thing of the first clip; or -1
+    sought: np.ndarray = field(default_factory=lambda: np.zeros(0, int))      # the thing it speaks of; or -1
     spot: np.ndarray = field(default_factory=lambda: np.zeros(0, int))        # and which character of it, from 1; or 0
     tasks: list[str] = field(default_factory=list)
 
@@ -270,12 +270,10 @@ def collate(rows: list[Row]) -> dict[str, Any]:
 
 
 def shown(rows: list[Row]) -> np.ndarray:
-    """(m,) What each visual token shows: the number of its thing, counted on by MOST from row to row; the last number
-    of a row where it shows nothing, or another clip than the first."""
-    out = [np.where(one.thing < 0, MOST - 1, one.thing) if not j else np.full(len(one.thing), MOST - 1)
-           for row in rows for j, one in enumerate(row.targets)]
-    number = [i for i, row in enumerate(rows) for _ in row.targets]
-    return np.concatenate([MOST * i + part.astype(np.int64) for i, part in zip(number, out, strict=True)])
+    """(m,) What each visual token shows: the number of its thing, counted on by IN_CLIP from clip to clip and by MOST
+    from row to row; the last number of a row where it shows nothing."""
+    return np.concatenate([MOST * i + np.where(one.thing < 0, MOST - 1, IN_CLIP * j + one.thing.astype(np.int64))
+                           for i, row in enumerate(rows) for j, one in enumerate(row.targets)])
 
 
 def sought(row: Row, number: int) -> np.ndarray:

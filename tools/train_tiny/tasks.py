@@ -17,7 +17,7 @@ from itertools import chain
 import numpy as np
 
 from . import documents
-from .packing import Sample, Turn, about, spelled
+from .packing import IN_CLIP, Sample, Turn, about, spelled
 from .world import (
     COLOUR_NAMES,
     SHAPES,
@@ -340,7 +340,9 @@ def differ_sample(rng: Rng, easy: bool = False, turns: int = 5) -> Sample:
     change = None if kind == 0 else (colour, shape)
     second = picture_of_shapes(np.random.default_rng(seed), most=3, size=size, change=(index, change))
     told = f"the {thing.label} is gone" if change is None else f"the {thing.label} is now {a(f'{colour} {shape}')}"
-    return Sample([clip, second], [Turn("differ", "What differs in the second picture?", sentence(told))])
+    turn = Turn("differ", "What differs in the second picture?", sentence(told))
+    now = () if change is None else ((f"is now {a(f'{colour} {shape}')}", IN_CLIP + index),)
+    return Sample([clip, second], [about(turn, (thing.label, index), *now)])
 
 
 # ------------------------------------------------------------------------------------------------- dialogues
