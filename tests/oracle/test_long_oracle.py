@@ -70,7 +70,8 @@ def as_exact_as_the_reference(folder, case, kernels, **options):
     assert tokens[: len(written)] == written or near_tie(folder, inputs, tokens, written, 1.0)
 
 
-@pytest.mark.parametrize(("tokens", "kernels"), [(4096, "definition"), (6000, "jit")])
+@pytest.mark.parametrize(("tokens", "kernels"), [(4096, "definition"), (2700, "jit"),
+                                                  pytest.param(6000, "jit", marks=pytest.mark.full)])
 def test_thousands_of_tokens_in_chunks_are_the_references(tokens, kernels, tmp_path):
     case = long_case(tokens)
     assert len(case.inputs().input_ids) == tokens

@@ -36,7 +36,7 @@ class Turn:
 
     before: earlier turns of a dialogue; truth: what a grader compares with, where that is not the answer; read: from
     where to where the answer says what is written in the picture, which is spelled (`spelled`); shows: from where to
-    where it speaks of which thing, by its number in the first clip, IN_CLIP more for each clip before its own (`about`).
+    where it speaks of which thing, by its number in the first clip, IN_CLIP more for each clip before it (`about`).
     """
     task: str
     question: str
