@@ -109,6 +109,68 @@ figure
 # Look at the last digit of a number: one pixel more or less is hard to tell, and costs little. A wrong *first* digit
 # costs ten times as much. To the training they were equally wrong, one token each (lesson 14).
 #
+# **Where does it look while it writes?** What a digit needs stands in a few cells of the picture, and only
+# attention can fetch it there (lesson 11). So we take the queries of the tokens of the answer and the keys of the
+# cells, in every layer and every head, and form the shares of lesson 4 over the cells alone. How much of its look
+# does each head give to the cells in which the red circle is?
+
+# %%
+def looks(question):
+    """The answer, and the cells that each head looks at: layers, heads, tokens of the answer, down, across."""
+    content = [{"type": "image", "image": image}, {"type": "text", "text": question}]
+    asked = vlm.prepare([{"role": "user", "content": content}])
+    with minivl.session(record="*.layers.*.rotate") as session:
+        text = vlm.tokenizer.decode(vlm.generate(asked, max_new_tokens=48))
+    cells = np.flatnonzero(np.asarray(asked.input_ids) == vlm.config.image_token_id)  # m
+    layers = []
+    for layer in range(vlm.config.text.num_hidden_layers):
+        turned = [both for name, both in session.trace.items() if name.endswith(f"layers.{layer}.rotate")]
+        queries = np.stack([q[-1] for q, _ in turned], axis=1)  # a n e: the prompt's last row, then one a token
+        keys = turned[0][1][cells].transpose(1, 2, 0)  # k e m
+        scores = queries @ np.repeat(keys, len(queries) // len(keys), axis=0) / np.sqrt(queries.shape[-1])  # a n m
+        powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        layers.append(powers / powers.sum(axis=-1, keepdims=True))
+    shares = np.stack(layers)
+    return text, shares.reshape(*shares.shape[:3], *(side // 28 for side in asked.media[0].size))
+
+
+def cells_of(box):
+    """Which cells a box of the photo covers by a quarter at least: down, across."""
+    down, across = (side // 28 for side in inputs.media[0].size)
+    x0, y0, x1, y1 = np.array(box) * np.array([across / PHOTO[1], down / PHOTO[0]] * 2)
+    tall = np.minimum(y1, np.arange(down) + 1) - np.maximum(y0, np.arange(down))
+    wide = np.minimum(x1, np.arange(across) + 1) - np.maximum(x0, np.arange(across))
+    return np.maximum(tall, 0)[:, None] * np.maximum(wide, 0) >= 0.25
+
+
+_, shares = looks(QUESTION)
+there = cells_of(TRUTH["red circle"])
+on_it = shares[..., there].sum(axis=-1).mean(axis=-1)  # layers, heads
+print(f"cells of the circle: {there.sum()} of {there.size}; a head that does not care gives them {there.mean():.2f}")
+figure = plot.board(1, 1, (5, 3))
+table(on_it, figure.axes[0], "share of the look on the circle", [f"layer {n}" for n in range(len(on_it))],
+      [f"head {n}" for n in range(on_it.shape[1])], "{:.2f}")
+figure
+
+# %% [markdown]
+# One head stands out, and for a reason: this model's training asked head 0 of layer 2, at each token of an answer about
+# one thing, to look at that thing (lesson 14). Nobody asks the large models for it, and yet a few of their thousands of
+# heads do the same; they are called *localization heads* (Kang et al., 2025, arXiv:2503.06287), and were found by a
+# table like this one. What that head sees, for each of three questions: the picture, lit where it looks.
+
+# %%
+figure = plot.board(1, 3, (12, 3.4))
+for axis, name in zip(figure.axes, TRUTH, strict=True):
+    text, shares = looks(f"Find the {name}.")
+    seen_by_it = shares[2, 0].mean(axis=0)  # of all tokens of the answer: down, across
+    light = np.kron(seen_by_it / seen_by_it.max(), np.ones((28, 28)))[..., None]
+    small = np.asarray(image.resize(light.shape[1::-1], Image.Resampling.BICUBIC))
+    plot.picture((small * (0.15 + 0.85 * light)).astype(np.uint8), ax=axis)
+    axis.set_title(f"Find the {name}.\n{text}", size=7)
+    print(f"{name:12s} {seen_by_it[cells_of(TRUTH[name])].sum():.2f} of the look on its cells")
+figure
+
+# %% [markdown]
 # ## 2. Whose pixels?
 #
 # The numbers are pixels of the picture *that the model sees*. Nobody has told it how large the photo was. So

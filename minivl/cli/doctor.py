@@ -184,7 +184,9 @@ def show(found: dict[str, Any]) -> None:
     rows = [(f"  {p['package']}", p["version"] or ("MISSING" if p["needed"] else "absent"), p["for"])
             for p in found["packages"]]
     table(("  package", "version", "for"), rows)
-    line("ok" if found["usable"] else "NOT USABLE: the embedded model does not answer")
+    failed = [name for name, value in found.items() if isinstance(value, dict) and "error" in value]
+    line("NOT USABLE: the embedded model does not answer" if not found["usable"]
+         else f"usable, but for what failed above: {', '.join(failed)}" if failed else "ok")
 
 
 def said(value: Any, words: Callable[[Any], str]) -> str:

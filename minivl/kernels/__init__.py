@@ -9,6 +9,7 @@ Read next: `definition.py`, what each kernel means.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
@@ -68,8 +69,10 @@ def interpreter(name: str | Interpreter, model: Model | None = None) -> Interpre
                                         for key, function in name.functions.items()})
     if not isinstance(name, str) or name not in ("auto", *INTERPRETERS):
         said = repr(name) if name is None or isinstance(name, str | int) else f"a {type(name).__name__}"
+        near = get_close_matches(name, INTERPRETERS, 1) if isinstance(name, str) else []
+        meant = f"; did you mean {near[0]!r}?" if near else ""
         raise ArgumentError(f"kernels must be 'auto' or {' or '.join(map(repr, INTERPRETERS))} or an "
-                            f"Interpreter, got {said}")
+                            f"Interpreter, got {said}{meant}")
     if name == "auto":
         name = fitting(model)
     if name == "definition":

@@ -70,10 +70,11 @@ def streaming(machine: Interpreter, model: Model, memory: str | int) -> Interpre
     """
     limit, tiles = bytes_of(memory), all_in_tiles(model)
     if machine.name not in ("definition", "jit") and not (machine.name == "jit-int8" and tiles):
-        int8 = machine.name == "jit-int8"
-        hint = "pack the checkpoint first: minivl convert --weights int8" if int8 else "use one of these"
+        if machine.name == "jit-int8":
+            raise ArgumentError("memory= streams weights for kernels jit-int8 from a packed checkpoint alone: "
+                                "minivl convert --weights int8")
         raise ArgumentError("memory= streams weights for kernels definition and jit, got "
-                            f"{machine.name!r}: {hint}")
+                            f"{machine.name!r}: use one of these")
     keeping = kept_blocks(model, limit, working_bytes(machine, model, tiles), less_with(machine, tiles))
     functions = dict(machine.functions)
     if machine.name == "jit" and not tiles:

@@ -447,7 +447,8 @@ def test_doctor_tells_the_tier_and_what_others_need(monkeypatch):
     assert rows["  other tiers"] == "also here: avx2, avx512, avx512-bf16; amx needs amx_tile"
     assert rows["  compiled code"].startswith('none (MINIVL_CACHE is "off")')
     monkeypatch.setenv("MINIVL_TIER", "sse")
-    assert "a tier is portable, avx2" in dict(kernels.rows(doctor.tried(kernels.examine)))["kernels"]
+    said = dict(kernels.rows(doctor.tried(kernels.examine)))["kernels"]
+    assert "a tier is portable, avx2" in said and "got 'sse' (MINIVL_TIER)" in said
 
 
 def test_doctor_says_how_to_get_compiled_kernels(monkeypatch):

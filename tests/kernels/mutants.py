@@ -280,7 +280,8 @@ FIRST = {"configure": TILES, "release": TILES, "tiles_bf16": TILES, "split_in_th
          "_scale": BYTES, "_byte": BYTES, "_expanded_group": WHOLE,
          "_few": [*FEW, *FEW_BY_PAIRS], "_few_grouped": [*FEW, *FEW_BY_PAIRS],
          "_one_step_by_pairs": FEW_BY_PAIRS,
-         "_scaled": FEW, "_widen": FEW, "_pair": FEW_BY_PAIRS, "_add_up": FEW, "to_the_end": FEW, "piece": FEW,
+         "_scaled": FEW, "widen": FEW, "pair": FEW_BY_PAIRS, "in_place": FEW, "finish_whole": BYTES,
+         "_add_up": FEW, "to_the_end": FEW, "piece": FEW,
          "room_of": FEW, "_expander": WHOLE, "add_scaled": WHOLE, "_pairs": WHOLE, "finish_row": TILES[:1],
          "matrix_product": SHARED[:1], "shared": SHARED, "_panel": VECTORS}
 EVERY = [*BYTES, *TILES, *PAIRS, *VECTORS, *FLOATS, *FEW, *FEW_BY_PAIRS, *WHOLE, *SHARED,

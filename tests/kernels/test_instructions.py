@@ -242,8 +242,8 @@ def every_word(m, a, b, c, out, count):
         total = m.register()
         total.value = m.multiply_add(x, y, total.value)
         made = [x, m.splat(b + at), m.low(m.splat_word(a + at)), m.low(held), m.high(held),
-                *[m.signed_byte(held, n) for n in range(4)], *[m.nibble(held, n) for n in range(8)],
-                *[m.nibble_in_place(held, n) for n in range(8)],
+                *[m.signed_byte(held, n) for n in range(4)], *[m.nibble_in_place(held, n) for n in range(8)],
+                *[m.nibble(held, n) for n in range(8) if m.lanes == 16],
                 m.add(x, y), m.subtract(x, y), m.multiply(x, y), m.multiply_add(x, y, z), total.value,
                 m.as_floats(held), m.as_floats(m.lifted(held)), m.low(m.as_words(x)), m.quiet(x), m.without_nan(x)]
         place = out + k * (4 * WORDS * m.lanes)

@@ -44,6 +44,21 @@ def test_a_row_of_zeros_stays_one_and_a_row_of_bfloat16_is_rounded_once():
     assert np.abs(y.astype(np.float64) - meant(x, w)).max() <= 2.0**-8 * np.abs(meant(x, w)).max()
 
 
+@everywhere
+@pytest.mark.parametrize("rows", [3, 40])
+def test_a_row_that_is_not_finite_has_no_number_and_the_smallest_keep_their_sign(tier, emulated, rows):
+    w = linear_of(40, 96, 2)
+    x = np.random.default_rng(2).normal(size=(rows, 96)).astype(np.float32)
+    x[0, 5], x[1, 7] = np.nan, -np.inf
+    x[2] = np.where(np.arange(96) % 2, -2e-43, 2e-43)                            # its scale has one bit
+    with running(tier, emulated), np.errstate(all="ignore"):
+        y = int8.linear(x, w)
+        few = int8.linear(x[2:3] , Linear(w.weight, None))
+    assert np.isnan(y[:2]).all() and np.isfinite(y[2:]).all()
+    plain = x[2].astype(np.float64) @ w.weight.dense("float64").T
+    assert np.abs(few[0] - plain).max() <= 96 * 1e-43
+
+
 @pytest.fixture(scope="module")
 def vlm():
     return minivl.load()
@@ -57,6 +72,16 @@ def test_the_model_answers_with_8_bits_and_only_when_asked_to(vlm):
              for kernels in ("jit", "jit-int8")}
     assert error["jit"] < 1e-6 and 1e-4 < error["jit-int8"] < 0.1
     assert vlm.on(kernels="jit-int8").interpreter.name == "jit-int8"
+
+
+@pytest.mark.parametrize("precision", ["float64", "float16"])
+def test_a_precision_whose_rows_are_not_rounded_is_refused(precision, vlm):
+    with pytest.raises(minivl.Error, match=f"and this model runs in {precision}: take one of those, or other kernels"):
+        vlm.on(precision, "jit-int8")
+    with pytest.raises(minivl.Error, match=f"this model runs in {precision}"):
+        minivl.load(precision=precision, kernels="jit-int8")
+    with pytest.raises(minivl.Error, match=f"this model runs in {precision}"):
+        vlm.on(kernels="jit-int8").on(precision)
 
 
 def test_weights_that_are_packed_otherwise_are_refused(vlm, tmp_path):

@@ -177,6 +177,8 @@ def test_an_unknown_interpreter_is_named():
         interpreter("nonsense")
     with pytest.raises(minivl.Error, match="got 'nonsense'"):
         minivl.load(kernels="nonsense")
+    with pytest.raises(minivl.Error, match="got 'jit_int8'; did you mean 'jit-int8'"):
+        interpreter("jit_int8")
 
 
 def test_inputs_of_an_interpreters_run_are_what_prepare_gives(vlm, messages):

@@ -222,6 +222,40 @@ def test_two_functions_of_one_name_are_no_one_function():
         adding(2)
 
 
+def test_threads_that_ask_at_once_are_given_the_same_function():
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for _ in range(20):
+            maker, given = Maker(tiers.TIERS["portable"]), []
+            ready = threading.Barrier(4)
+
+            def ask(maker=maker, given=given, ready=ready):
+                ready.wait()
+                given.append(maker.made("vector_product", "bf16", True))
+            threads = [threading.Thread(target=ask) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert len(given) == 4 and all(one is given[0] for one in given)
+    finally:
+        sys.setswitchinterval(before)
+
+
+def test_what_was_interrupted_while_it_was_made_is_made_by_the_next_call(monkeypatch):
+    maker, whole = Maker(tiers.TIERS["portable"]), Maker.compile
+
+    def interrupted(self, function):
+        if "matrix_vector" in function.__qualname__:
+            raise KeyboardInterrupt
+        return whole(self, function)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Maker, "compile", interrupted)
+        maker.made("vector_product", "bf16", True)
+    assert maker.key == () and maker.made("vector_product", "bf16", True) is not None
+
+
 RIGHT = [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
 
 

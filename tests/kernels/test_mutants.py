@@ -35,9 +35,9 @@ EQUIVALENT = [
     *(("few.to_the_end", what, "threads of an emulator do not wait") for what in ("meet(", "pass")),
     ("few.to_the_end", "met, 2, x", SHARED_OUT),
     *((VECTOR, what, SHARED_OUT) for what in ("number == mine or", "begin <= end", "piece(team, blocks")),
-    *(("few._widen", what, MEETS_ZEROS) for what in ("= F32(1)", )),
-    *(("few._pair", what, MEETS_ZEROS) for what in ("// 2] = 1",)),
-    ("few._pair", "np.zeros(9", "a number of room more"), ("few._add_up", "np.zeros(17", "a sum more, of nothing"),
+    *(("few.widen", what, MEETS_ZEROS) for what in ("= F32(1)", )),
+    *(("few.pair", what, MEETS_ZEROS) for what in ("// 2] = 1",)),
+    ("few.pair", "np.zeros(9", "a number of room more"), ("few._add_up", "np.zeros(17", "a sum more, of nothing"),
     *(("few._add_up", what, "sums in turn, in another order") for what in ("first) // 16]", "(k + first) % 16]")),
     *(("few._few", f"{more}(a, 0, tiles, place, sums, c, 4 * COLUMNS, deep, steps)", A_ROW_MORE)
       for more in ("two", "three", "four")),
@@ -46,8 +46,8 @@ EQUIVALENT = [
     *(("few._few_grouped", f"one({GROUPED} {end}, steps)", "one row, and the way to the next") for end in (
         "4 + COLUMNS, deep, 4 * steps", "5 * COLUMNS, deep, 4 * steps", "4 * COLUMNS, deep, 4 + steps",
         "4 * COLUMNS, deep, 5 * steps")),
-    ("few._pair", "if k <= wide", "zeros behind the end of a row, in room that is there"),
-    ("few._pair", "to - steps", "zeros for all rows at once"),
+    ("few.pair", "if k <= wide", "zeros behind the end of a row, in room that is there"),
+    ("few.pair", "to - steps", "zeros for all rows at once"),
     ("layer.decoder_layer", "meet(met, 1, team)", "the first meeting, of one thread"),
     ("layer._turn_and_keep", "me * heads % team", "one thread; several run in test_decoding.py"),
     *(("products._one_step_by_pairs", f"turns[{what}]", "sums in turn, however many") for what in (
@@ -88,8 +88,7 @@ EQUIVALENT = [
     ("products.split_in_three", "if part <= 2", "what is left after the last part is not looked at"),
     ("products._in_turn", "turns = ", "sums in turn, however many"),
     ("products.widened", "b if part else again", "the same place under two names"),
-    ("few.matrix_vector", "products[1].in_place", "it is the same for any number of rows"),
-    ("few._widen", "range(9)", "eight of them are used"),
+    ("few.widen", "range(9)", "eight of them are used"),
     *((where, "", "what is asked for ahead is not used by asking") for where in ("products._ask",)),
     *(("products." + where, what, "what is asked for ahead is not used by asking") for where, what in (
         ("pairs_bf16", "_ask("), ("_one_step", "_ask("), ("pairs_bf16", "NEAR"), ("_one_step_by_pairs", "_ask("),

@@ -13,7 +13,7 @@ import pytest
 
 from minivl.kernels.jit import tiers
 from tools.bench import record
-from tools.bench.record import machine
+from tools.bench.record import RESULTS, machine
 from tools.bench.speed import __main__ as command
 from tools.bench.speed import report, sides, worker, workload
 from tools.bench.speed.workload import FULL, QUICK
@@ -200,7 +200,10 @@ def test_programs_are_held_to_the_instructions_of_a_tier(monkeypatch, capsys, tm
         "MKL_ENABLE_INSTRUCTIONS": "AVX2", "OPENBLAS_CORETYPE": "Haswell"}
     command.turn("transformers-float32-sdpa", tmp_path, Namespace(threads=1, quick=True, tier=None, rows=["*"]), None)
     assert "MINIVL_TIER" not in seen[1]
-    assert not command.chosen(["llama.cpp-bf16"], "avx2") and "cannot be held to avx2" in capsys.readouterr().err
+    assert not command.chosen(["llama.cpp-bf16", "openvino-*"], "avx2")
+    said = capsys.readouterr().err
+    assert all(f"{name}: left out, it cannot be held to avx2: " in said
+               for name in ("llama.cpp-bf16", "openvino-f16", "openvino-q8_0", "openvino-q4_0"))
     assert command.kind(asked) == "speed-avx2" and set(command.HELD) < set(tiers.TIERS)
 
 
@@ -212,6 +215,29 @@ def test_every_mode_of_minivl_is_a_side_and_the_slow_ones_run_when_they_are_name
     usual = {side.name for side in command.chosen(sides.USUAL)}
     assert not {name for name in usual if "definition-int" in name}
     assert [side.name for side in command.chosen(["*definition-int4-float32"])] == ["minivl-definition-int4-float32"]
+
+
+def test_what_a_side_needs_is_made_in_a_process_of_its_own_before_anything_is_timed(monkeypatch, tmp_path):
+    asked = Namespace(threads=1, quick=True, tier=None, rows=["*"], folder=tmp_path, rounds=1)
+    turns = []
+    monkeypatch.setattr(workload, "checkpoint", lambda *given: tmp_path)
+    monkeypatch.setattr(command, "turn", lambda name, *given: turns.append((name, *given[3:])))
+    command.measured([sides.SIDES["openvino-f16"], sides.SIDES["transformers-float32-sdpa"]], workload.QUICK, asked)
+    assert turns == [("openvino-f16", "--make"), ("golden",), ("openvino-f16",), ("transformers-float32-sdpa",)]
+    made = []
+    monkeypatch.setitem(sides.SIDES, "openvino-f16", sides.Side("openvino-f16", None, makes=made.append))
+    monkeypatch.setattr(sys, "argv", ["worker", "openvino-f16", str(tmp_path), "--make"])
+    monkeypatch.setattr(worker, "pin", lambda threads: None)
+    worker.main()
+    assert made == [tmp_path]
+
+
+def test_the_table_of_another_benchmark_is_refused(monkeypatch, capsys):
+    other = next(path for path in RESULTS.glob("*.json") if not path.name.startswith("speed"))
+    monkeypatch.setattr(sys, "argv", ["speed", "--table", str(other)])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert "and --table shows those of this one" in capsys.readouterr().err
 
 
 def test_who_else_worked_is_noticed():

@@ -6,6 +6,7 @@ Read next: `__init__.py`.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -41,17 +42,22 @@ class Maker:
         self.tier, self.emulator = tier, emulator
         self.key: tuple[Any, ...] = ()
         self.all: dict[tuple[Any, ...], Any] = {}
-        self.compiled: dict[tuple[Any, ...], tuple[Any, ...]] = {}             # by what they are kept under
+        self.named: dict[str, tuple[Any, ...]] = {}        # what is under this key so far: name -> code and closure
+        self.lock = threading.RLock()
 
     def made(self, name: str, *args: Any) -> Any:
         """What a method of this class makes, by the method's name: the key under which it is kept. What is
-        part of several others is made once."""
-        key, before = (self.tier.name, name, args), self.key
-        if key not in self.all:
-            self.key = key
-            self.all[key] = getattr(self, name)(*args)
-            self.key = before
-        return self.all[key]
+        part of several others is made once, by whichever thread asks first."""
+        key = (self.tier.name, name, args)
+        with self.lock:
+            if key not in self.all:
+                before = self.key, self.named
+                self.key, self.named = key, {}
+                try:
+                    self.all[key] = getattr(self, name)(*args)
+                finally:                                   # an interruption leaves nothing half made
+                    self.key, self.named = before
+            return self.all[key]
 
     def inner(self, kernel: Callable[..., None], places: int) -> Any:
         """An innermost kernel, called with arrays and element numbers."""
@@ -61,15 +67,16 @@ class Maker:
         return compiled(kernel, self.tier.lanes, places)
 
     def compile(self, function: Callable[..., Any]) -> Any:
-        """A loop around it. Two functions of one name in what is made under one key: one would be run for the other."""
+        """A loop around it. Compiled code is kept under the key and the function's name, so under one key no
+        two functions may have one name: the code of one would be run for the other."""
         if self.emulator is not None:
             return function
         import numba
 
         from .cache import Kept, named
-        key = (*self.key, function.__qualname__)
+        name, key = function.__qualname__, (*self.key, function.__qualname__)
         parts = (function.__code__, *(cell.cell_contents for cell in function.__closure__ or ()))
-        assert self.compiled.setdefault(key, parts) == parts, f"two functions are called {key}: give each its own name"
+        assert self.named.setdefault(name, parts) == parts, f"two functions are called {key}: give each its own name"
         made: Any = numba.njit(nogil=True, error_model="numpy", boundscheck=False)(named(function, key))
         made._cache = Kept(key)
         return made
@@ -98,7 +105,7 @@ class Maker:
         first, more = (self.inner(make(rows, tier.vectors, again), 3) for again in (False, True))
         packing = Packing(drivers.pack_for_vectors(rows, pairs, self.compile), rows, 1,
                           np.uint16 if pairs else np.float32)
-        deepest = 32 if pairs else 16          # float32 rows are twice as wide
+        deepest = 32 if pairs else 16          # a step of float32 rows has twice as many bytes, or of f32 weights
         return Inner(first, more, *self.edges(False), rows, tier.vectors * tier.lanes, deepest), packing
 
     def product(self, format: str, exact: bool) -> tuple[Any, Inner, Packing]:
@@ -110,16 +117,18 @@ class Maker:
         return drivers.matrix_product(inner, self.compile), inner, packing
 
     def byte_product(self, few: bool) -> tuple[Any, Any, int]:
-        """Rows of 8 bits by int8 weights, on tiles or, the few rows of a token always, by VPDPBUSD: what rounds
-        and packs the rows, the loops, and the rows of a block."""
+        """Rows of 8 bits by int8 weights: what rounds and packs the rows, the loops, and the rows of a block.
+        On tiles; by VPDPBUSD where there are none, and for the few rows of a token."""
         tier, tiles = self.tier, self.tier.tiles and not few
-        rows = 32 if tiles else FEW if few else tier.pair_rows
+        rows = 32
+        if not tiles:
+            rows = FEW if few else tier.pair_rows
         make = products.tiles_s8 if tiles else partial(products.words_s8, rows, tier.vectors)
         first, more = (self.inner(make(again), 3) for again in (False, True))
         columns, deepest = (COLUMNS, 64) if tiles else (tier.vectors * tier.lanes, 32)
         inner = Inner(first, more, *self.edges(tiles), rows, columns, deepest)
         pack = drivers.pack_bytes(self.compile) if tiles else drivers.pack_bytes_by_words(rows, self.compile)
-        return pack, drivers.matrix_product(inner, self.compile), rows
+        return pack, drivers.matrix_product(inner, self.compile, drivers.finish_whole), rows
 
     def meeting(self) -> tuple[Any, Any, Any]:
         """How threads wait for each other, at the end of a call too, and claim work: `meeting.py`."""
@@ -133,10 +142,11 @@ class Maker:
         tier, grouped = self.tier, format == "int4"
         pairs = format != "f32" and bool(tier.pair_rows) and not exact
         make = products.grouped_vector if grouped else partial(products.matrix_vector, format)
-        four = [few.Product(self.inner(make(rows, vectors, pairs), 6 if grouped else 3), vectors * tier.lanes, pairs,
-                            grouped and tier.lanes < 16)
+        four = [few.Product(self.inner(make(rows, vectors, pairs), 6 if grouped else 3), vectors * tier.lanes)
                 for rows, vectors in enumerate(tier.vectors_of_few, 1)]
-        return few.matrix_vector(format, tuple(four), self.made("meeting")[2], self.compile)
+        widen = few.pair(format, self.compile) if pairs else few.widen(
+            format, products.in_place(format, tier.lanes), self.compile)
+        return few.matrix_vector(format, tuple(four), widen, self.made("meeting")[2], self.compile)
 
     def vector_product(self, format: str, exact: bool) -> Any:
         """One to four rows of float32 (exact) or of bfloat16 by weights of a format."""

@@ -20,6 +20,7 @@ from ...checkpoint.layout import COLUMNS, IN_WORD, TILE, WORDS
 from .numbers import F32, U32, get, put
 
 DEPTH = 32                                     # k in a step of bfloat16 tiles
+LARGEST = np.finfo(F32).max                    # finite number
 
 Compile = Callable[[Callable[..., Any]], Any]
 PAIR = 2 * TILE                                # words of a step: two tiles
@@ -40,8 +41,22 @@ class Inner(NamedTuple):
     deepest: int
 
 
-def matrix_product(inner: Inner, compile: Compile) -> Any:
-    """All rows of a packed A by this thread's share of the blocks of packed weights."""
+def finish_row(sums: Any, at: int, scales: Any, bias: Any, out: Any, row: int, first: int,
+            last: int) -> None:
+    """Sums of columns first..last into a row of the result: times the scale, plus the bias, rounded
+    once."""
+    for n in range(first, last):
+        total = sums[at + n - first]
+        if scales.size:
+            total = total * scales[n]
+        if bias.size:
+            total = total + bias[n]
+        put(out, row + n, total)
+
+
+def matrix_product(inner: Inner, compile: Compile, finish_row: Any = finish_row) -> Any:
+    """All rows of a packed A by this thread's share of the blocks of packed weights. finish_row: what
+    becomes of sums; `finish_whole` for those of whole numbers, and scales are a `Whole` then."""
     configure, release, rows, deepest = inner.configure, inner.release, inner.rows, inner.deepest
     in_strip = (STRIP + rows - 1) // rows
     multiply, finish = _panel(inner, compile), compile(finish_row)
@@ -91,14 +106,20 @@ def _panel(inner: Inner, compile: Compile) -> Any:
     return compile(multiply)
 
 
-def finish_row(sums: Any, at: int, scales: Any, bias: Any, out: Any, row: int, first: int,
-            last: int) -> None:
-    """Sums of columns first..last into a row of the result: times the scale, plus the bias, rounded
-    once."""
+class Whole(NamedTuple):
+    """What sums of whole numbers are multiplied by, (width) and (height) float32, and how much those of a row
+    are too large, (height) int32."""
+    columns: Any
+    rows: Any
+    above: Any
+
+
+def finish_whole(sums: Any, at: int, scales: Any, bias: Any, out: Any, row: int, first: int, last: int) -> None:
+    """The same for sums of whole numbers. scales: a `Whole`; out has a row for each of its rows."""
+    number = row * scales.rows.size // out.size
+    above, scale = scales.above[number], scales.rows[number]
     for n in range(first, last):
-        total = sums[at + n - first]
-        if scales.size:
-            total = total * scales[n]
+        total = F32(sums[at + n - first] - above) * scales.columns[n] * scale
         if bias.size:
             total = total + bias[n]
         put(out, row + n, total)
@@ -267,14 +288,14 @@ def pack_bytes(compile: Compile) -> Any:
     behind the end of a row meets zeros of the weight, and rows that are none are not looked at."""
     def share(me: int, team: int, x: Any, a: Any, scales: Any, above: Any, height: int, depth: int,
               padded: int) -> None:
-        """x (height * depth) -> a (blocks, padded / 64, 2, 16, 64) int8, flat; scales (height); nothing is above a
-        product (`pack_bytes_by_words`)"""
+        """x (height * depth) -> a (blocks, padded / 64, 2, 16, 64) int8, flat; scales (height); above (height):
+        how much a product is too large, which none is (`pack_bytes_by_words`)"""
         begin, end = shared(me, team, (height + 31) // 32)
         for m in range(begin, end):
             for r in range(min(32, height - m * 32)):
                 at = (m * 32 + r) * depth
                 scale = _scale(x, at, depth)
-                scales[m * 32 + r] = scale
+                scales[m * 32 + r], above[m * 32 + r] = scale, 0
                 for k in range(depth):
                     to = (m * padded + k // 64 * 64) * 32 + r // 16 * 1024 + r % 16 * 64 + k % 64
                     put(a, to, _byte(get(x, at + k), scale))
@@ -304,14 +325,17 @@ def pack_bytes_by_words(rows: int, compile: Compile) -> Any:
 
 @register_jitable
 def _scale(x: Any, at: int, depth: int) -> Any:
-    """A row's largest number / 127."""
+    """A row's largest number / 127; NaN for a row with a number that is not finite: all of its results are."""
     largest = F32(0)
     for k in range(depth):
-        largest = max(largest, abs(get(x, at + k)))
+        size = abs(get(x, at + k))
+        if not size <= LARGEST:
+            return F32(np.nan)
+        largest = max(largest, size)
     return largest / F32(127)
 
 
 @register_jitable
 def _byte(value: Any, scale: Any) -> Any:
-    """A number in steps of `scale`."""
-    return np.int8(np.rint(value / scale if scale > 0 else F32(0)))
+    """A number in steps of `scale`; -127 to 127, although the scale of tiny numbers has lost its last bits."""
+    return np.int8(min(max(np.rint(value / scale), F32(-127)), F32(127)) if scale > 0 else 0)

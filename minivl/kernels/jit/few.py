@@ -41,20 +41,22 @@ def room_of(depth: int, steps: int) -> int:
 
 
 class Product(NamedTuple):
-    """An innermost product of one to four rows by `columns` columns. pairs: it takes rows of bfloat16 in words
-    (`_pair`); in_place: it takes four bits where they lie (`_widen`)."""
+    """Some rows of A by `columns` columns: the innermost product, for one to four rows."""
     run: Any
     columns: int
-    pairs: bool
-    in_place: bool
 
 
-def matrix_vector(format: str, products: tuple[Product, ...], claim: Any, compile: Compile) -> Any:
-    """One to four rows by a packed weight. products[r]: the one for r + 1 rows; claim: `meeting.claim`."""
+class Read(NamedTuple):
+    """How rows are made ready for an innermost product: what does it, and bytes of a number then."""
+    ready: Any
+    bytes: int
+
+
+def matrix_vector(format: str, products: tuple[Product, ...], read: Read, claim: Any, compile: Compile) -> Any:
+    """One to four rows by a packed weight. products[r]: the one for r + 1 rows; read: `pair` or `widen`;
+    claim: `meeting.claim`."""
     finish, grouped, depth = compile(finish_row), format == "int4", WORDS * IN_WORD[format]
-    multiply, pairs = (_few_grouped if grouped else _few)(products, compile), products[0].pairs
-    widen = _pair(format, compile) if pairs else _widen(depth, grouped, products[0].in_place, compile)
-    deep = 2 * depth if pairs else 4 * depth   # bytes of a row in a step
+    multiply, ready, deep = (_few_grouped if grouped else _few)(products, compile), read.ready, read.bytes * depth
 
     def share(me: int, team: int, met: Any, which: int, x: Any, table: Any, onto: Any, out: Any, room: Any,
               height: int, wide: int, width: int) -> None:
@@ -64,7 +66,7 @@ def matrix_vector(format: str, products: tuple[Product, ...], claim: Any, compil
         sums = room[me, :FEW * COLUMNS]
         below = room[me, FEW * COLUMNS:FEW * (COLUMNS + steps)]
         rows = room[me, FEW * (COLUMNS + steps):]
-        widen(x, rows, below, height, wide, steps)
+        ready(x, rows, below, height, wide, steps)
         blocks = table.tiles.size // (steps * PAIR)
         begin, mine = 0, claim(met, which)
         for number in range(blocks):           # every thread counts all pieces, and does those it claimed
@@ -104,12 +106,14 @@ def piece(blocks: int, team: int) -> int:
     return blocks if team == 1 else min(blocks, max(1, blocks // (2 * team)))
 
 
-def _widen(depth: int, grouped: bool, in_place: bool, compile: Compile) -> Any:
-    """Rows as float32, with zeros to the end of the last step; below: the sum of each step, for int4. in_place: a
-    number is divided by what its four bits are times where they lie, a power of two."""
-    add_up, parts = compile(_add_up), tuple(F32(16.0**-i) if in_place and i < 7 else F32(1) for i in range(8))
+def widen(format: str, in_place: bool, compile: Compile) -> Read:
+    """Rows as float32, with zeros to the end of the last step; below: the sum of each step, for int4. in_place:
+    four bits are converted where they lie, which makes them 16**i times as large, so numbers of a row are
+    divided by that: exactly, down to 2**-102, below which float32 has no room for the quotient's last bits."""
+    depth, grouped, add_up = WORDS * IN_WORD[format], format == "int4", compile(_add_up)
+    parts = tuple(F32(16.0**-i) if in_place and i < 7 else F32(1) for i in range(8))
 
-    def widen(x: Any, rows: Any, below: Any, height: int, wide: int, steps: int) -> None:
+    def widened(x: Any, rows: Any, below: Any, height: int, wide: int, steps: int) -> None:
         for r in range(height):
             for k in range(wide):
                 rows[r * steps * depth + k] = get(x, r * wide + k) * parts[k % 8]
@@ -117,17 +121,17 @@ def _widen(depth: int, grouped: bool, in_place: bool, compile: Compile) -> Any:
                 rows[r * steps * depth + k] = F32(0)
             if grouped:
                 add_up(x, r * wide, wide, below, r * steps, depth)
-    return compile(widen)
+    return Read(compile(widened), 4)
 
 
-def _pair(format: str, compile: Compile) -> Any:
+def pair(format: str, compile: Compile) -> Read:
     """Rows of bfloat16 in words of two numbers, in the order in which the halves of a packed word meet them:
     k and k + 4 of every eight for int4, k and k + 2 of every four for int8, neighbours for bf16. below: the
     sum of each step, for int4."""
     depth, grouped, half = WORDS * IN_WORD[format], format == "int4", IN_WORD[format] // 2
     add_up, whole = compile(_add_up), 2 * half
 
-    def pair(x: Any, rows: Any, below: Any, height: int, wide: int, steps: int) -> None:
+    def paired(x: Any, rows: Any, below: Any, height: int, wide: int, steps: int) -> None:
         words, last = rows.view(U32), np.zeros(8, np.uint16)                # the end of a row, and zeros
         for r in range(height):
             at, to = r * wide, r * steps * depth // 2
@@ -144,7 +148,7 @@ def _pair(format: str, compile: Compile) -> Any:
                     words[to + k // 2 + i] = U32(U32(last[i]) | U32(U32(last[half + i]) << U32(16)))
             if grouped:
                 add_up(x, at, wide, below, r * steps, depth)
-    return compile(pair)
+    return Read(compile(paired), 2)
 
 
 def _add_up(x: Any, at: int, wide: int, below: Any, to: int, depth: int) -> None:

@@ -1,4 +1,5 @@
-"""The compiled interpreter with activations of 8 bits: faster on tiles, and coarser, so only by choice.
+"""The compiled interpreter with activations of 8 bits: faster on tiles and with AVX512-VNNI, and coarser, so only
+by choice.
 
     vlm = minivl.load(folder, kernels="jit-int8")
 
@@ -35,7 +36,7 @@ from . import (
     workspace,
 )
 from .build import tile_form
-from .drivers import LINE, STRIP
+from .drivers import LINE, STRIP, Whole
 from .few import FEW
 
 Array = np.ndarray
@@ -47,38 +48,34 @@ def linear(x: Array, w: Linear) -> Array:
     """n d -> n o, with x rounded to 8 bits"""
     if not isinstance(w.weight, Packed):
         return np.asarray(defined("linear")(x, w))
-    if not len(x):
-        return np.empty((0, w.weight.shape[0]), x.dtype)
-    bias = w.bias.dense(x.dtype).astype(np.float32) if w.bias is not None else np.float32(0)
-    y = whole_numbers if jit.maker().tier.pair_rows else rounded_rows
-    return (y(x, w.weight) + bias).astype(x.dtype)
+    out = np.empty((len(x), w.weight.shape[0]), x.dtype)
+    bias = w.bias.dense(x.dtype).astype(np.float32) if w.bias is not None else np.empty(0, np.float32)
+    if len(x):
+        (whole_numbers if jit.maker().tier.pair_rows else rounded_rows)(x, w.weight, bias, flat(out))
+    return out
 
 
-def rounded_rows(x: Array, weight: Packed) -> Array:
+def rounded_rows(x: Array, weight: Packed, bias: Array, out: Array) -> None:
     """Rounded rows as float32, by the usual products."""
     rows = x.astype(np.float32)
     with np.errstate(invalid="ignore", divide="ignore"):               # a row of zeros stays one
         scale = np.abs(rows).max(axis=1, keepdims=True) / MOST
-        rows = np.where(scale > 0, np.rint(rows / scale) * scale, rows)
-    out = np.empty((len(x), weight.shape[0]), np.float32)
-    (jit.few_rows if len(x) <= FEW else jit.many_rows)(rows, weight, np.empty(0, np.float32), flat(out))
-    return out
+        rows = np.where(scale == 0, rows, np.rint(rows / scale) * scale)          # one number is NaN, all are
+    (jit.few_rows if len(x) <= FEW else jit.many_rows)(rows, weight, bias, out)
 
 
-def whole_numbers(x: Array, weight: Packed) -> Array:
+def whole_numbers(x: Array, weight: Packed, bias: Array, out: Array) -> None:
     """Rounded rows as bytes, times the bytes of the weight: sums of whole numbers, exactly, then their scales."""
     (height, width), steps, crew = (len(x), weight.shape[0]), steps_of(weight), jit.crew()
     pack, multiply, rows = jit.function("byte_product", height <= FEW)
     padded, work = steps * depth("int8"), 2 * height * prod(weight.shape)
     a = workspace("rows", (-(-height // rows) * rows * padded,), np.int8)
-    scales, above = np.empty(height, np.float32), np.zeros(height, np.int32)
+    scales, above = np.empty(height, np.float32), np.empty(height, np.int32)
     crew.run(pack, flat(x), a, scales, above, height, x.shape[1], padded, work=height * padded * 8)
     sums = workspace("sums", (crew.size, -(-STRIP // rows) * rows * LINE), np.int32)
     tiles, columns, _ = tables_of(weight)
-    totals, none = np.empty((height, width), np.int32), np.empty(0, np.float32)
-    crew.run(multiply, a, tiles, none, none, flat(totals), sums, tile_form(), height, width, steps, work=work)
-    totals -= above[:, None]
-    return totals * columns[:width] * scales[:, None]                             # n o, float64 between
+    crew.run(multiply, a, tiles, Whole(columns, scales, above), bias, out, sums, tile_form(), height, width, steps,
+             work=work)
 
 
 @in_fast_precision
@@ -88,7 +85,11 @@ def gated_mlp(x: Array, w: MLP) -> Array:
 
 
 def prepare_int8(model: Model) -> Model:
-    """All matrices in int8 tiles. Raises ArgumentError for weights that are packed in another format."""
+    """All matrices in int8 tiles. Raises ArgumentError for weights that are packed in another format, and in a
+    precision whose rows would not be rounded."""
+    if model.decoder.dtype not in jit.FAST:
+        raise ArgumentError(f"activations of 8 bits stand for those of float32 or bfloat16, and this model runs in "
+                            f"{model.decoder.dtype.name}: take one of those, or other kernels")
     made = prepare(model, "int8")
     for block in (*made.vision.blocks, *made.decoder.layers):
         if block.qkv.weight.format != "int8":

@@ -194,13 +194,10 @@ class Machine:
         return self.builder.xor(words, self._same(0x80808080))
 
     def nibble(self, words: Any, number: int) -> Any:
+        """VPERMPS of AVX-512 looks at the lowest four bits of an index alone."""
         low = self.builder.lshr(words, self._same(4 * number)) if number else words
-        if self.lanes == 16:                   # VPERMPS looks at the lowest four bits of an index alone
-            table = ir.Constant(self.floats, [float(i) for i in range(16)])
-            return self._call("llvm.x86.avx512.permvar.sf.512", self.floats, [self.floats, self.words],
-                              [table, low])
-        low = self.builder.and_(low, self._same(15)) if number < 7 else low
-        return self.builder.sitofp(low, self.floats)
+        table = ir.Constant(self.floats, [float(i) for i in range(16)])
+        return self._call("llvm.x86.avx512.permvar.sf.512", self.floats, [self.floats, self.words], [table, low])
 
     def nibble_in_place(self, words: Any, number: int) -> Any:
         there = (self.builder.and_(words, self._same(15 << 4 * number)) if number < 7

@@ -71,8 +71,8 @@ def tiles_s8(resume: bool) -> Any:
 
 def words_s8(rows: int, vectors: int, resume: bool) -> Any:
     """`rows` rows of bytes times `vectors` vectors of columns of bytes, by VPDPBUSD: a word of A, which holds
-    four bytes, against a word of each column. One side of it has no sign: there every weight is 128 more, so
-    that a number of the result is too large by 128 times the sum of its row."""
+    four bytes, against a word of each column. VPDPBUSD takes one side without a sign, so 128 is added to every
+    weight; a number of the result is then too large by 128 times the sum of its row."""
     def product(m: Any, a: Any, b: Any, c: Any, width: Any, steps: Any) -> None:
         """a: words [four k][row]; b: `steps` x 2 tiles; c: int32 rows, `width` bytes apart."""
         total = _totals(m, rows, vectors, c, width, resume)
@@ -271,7 +271,13 @@ def _number(m: Any, format: str, words: Any, part: int) -> Any:
         return m.high(words) if part else m.low(words)
     if format == "int8":
         return m.signed_byte(words, part)
-    return m.nibble(words, part) if m.lanes == 16 else m.nibble_in_place(words, part)
+    return m.nibble_in_place(words, part) if in_place(format, m.lanes) else m.nibble(words, part)
+
+
+def in_place(format: str, lanes: int) -> bool:
+    """Are four bits converted to float32 where they lie in their word (`few.widen`)? AVX-512 looks them up in a
+    table of sixteen numbers instead."""
+    return format == "int4" and lanes < 16
 
 
 def strided(rows: int, vectors: int, resume: bool) -> Any:

@@ -114,11 +114,13 @@ def chosen(name: str | None = None) -> Tier:
 
     Raises ArgumentError for a name that there is none of, and for a tier that this machine lacks.
     """
-    name = name or os.environ.get("MINIVL_TIER") or best().name
+    asked = None if name else os.environ.get("MINIVL_TIER")
+    name = name or asked or best().name
+    by = " (MINIVL_TIER)" if asked else ""
     if name not in TIERS:
-        raise ArgumentError(f"a tier is {', '.join(TIERS)}, got {name!r}")
+        raise ArgumentError(f"a tier is {', '.join(TIERS)}, got {name!r}{by}")
     if missing := lacking(TIERS[name]):
-        raise ArgumentError(f"the tier {name!r} needs {', '.join(missing)}, which this machine lacks: "
+        raise ArgumentError(f"the tier {name!r}{by} needs {', '.join(missing)}, which this machine lacks: "
                             f"the best that it has is {best().name!r}")
     return TIERS[name]
 

@@ -1,4 +1,4 @@
-"""minivl, transformers and llama.cpp at 3B widths, in turns. tools/bench/README.md tells how to read it.
+"""minivl, transformers, llama.cpp and OpenVINO at 3B widths, in turns. tools/bench/README.md tells how to read it.
 
     python -m tools.bench.speed [--quick] [--only PATTERN ...] [--rows PATTERN ...] [--tier NAME] [--keep] [-o FOLDER]
     python -m tools.bench.speed --table FILE
@@ -44,6 +44,8 @@ def main() -> int:
             result = read(given.table)
         except (OSError, ValueError) as problem:
             options.error(str(problem))
+        if not result.bench.startswith("speed"):
+            options.error(f"{given.table} is of the benchmark {result.bench!r}, and --table shows those of this one")
         print(f"{report.as_fast(result.figures)}\n{about(result)}")
         return 0
     size = QUICK if given.quick else FULL
@@ -89,7 +91,7 @@ def arguments() -> argparse.ArgumentParser:
                          help="of every side, pinned")
     options.add_argument("--tier", choices=HELD,
                          help="hold all programs to the instructions of this tier, below the processor's own; "
-                         "llama.cpp, which is built for one processor, is left out")
+                         "programs that cannot be held are left out")
     options.add_argument("--base", default=BASE, help="the side that ratios are formed to")
     options.add_argument("--folder", type=Path,
                          help="where the checkpoint is kept between runs (2 GB)")
@@ -110,9 +112,10 @@ def kind(given: argparse.Namespace) -> str:
 def chosen(patterns: Sequence[str], tier: str | None = None) -> list[Side]:
     """The sides that are named, installed, and can be held to a tier; the others are told."""
     found = [side for side in SIDES.values() if any(fnmatchcase(side.name, one) for one in patterns)]
-    if tier and any("llama_cpp" in side.needs for side in found):
-        note(f"llama.cpp: left out, it is built for this processor and cannot be held to {tier}")
-        found = [side for side in found if "llama_cpp" not in side.needs]
+    for side in found if tier else ():
+        if side.free:
+            note(f"{side.name}: left out, it cannot be held to {tier}: {side.free}")
+    found = [side for side in found if not (tier and side.free)]
     for side in found:
         if side.missing:
             note(f"{side.name}: left out, not installed: {', '.join(side.missing)}")
@@ -126,6 +129,9 @@ def measured(sides: list[Side], size: Size, given: argparse.Namespace) -> list[R
     note(f"checkpoint: {workload.checkpoint(size, folder)}; threads: {given.threads}")
     folders = {format: workload.packed_checkpoint(folder, format)
                for format in dict.fromkeys(side.packed for side in sides) if format is not None}
+    for side in sides:
+        if side.makes:                         # in a process of its own: no row holds its time or memory
+            turn(side.name, folder, given, None, "--make")
     rounds: list[Round] = []
     with tempfile.TemporaryDirectory() as room:
         golden = Path(room) / "golden.npz"
@@ -143,22 +149,26 @@ def measured(sides: list[Side], size: Size, given: argparse.Namespace) -> list[R
 
 
 def turn(name: str, folder: Path, given: argparse.Namespace,
-         golden: Path | None) -> dict[str, Any] | None:
-    """One process; None, and why on stderr, when it fails."""
+         golden: Path | None, *words: str) -> dict[str, Any] | None:
+    """One process; None, and why on stderr, when it fails. words: more of its command line."""
     count = str(given.threads)
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
                              "MINIVL_THREADS"), count)
     if given.tier:
         threads |= {"MINIVL_TIER": given.tier, **dict(zip(BY, HELD[given.tier], strict=True))}
-    command = [sys.executable, "-m", "tools.bench.speed.worker", name, str(folder), "--threads", count]
-    command += ["--rows", *given.rows, *["--quick"] * given.quick, *(["--golden", str(golden)] if golden else [])]
+    command = [sys.executable, "-m", "tools.bench.speed.worker", name, str(folder), "--threads", count, *words]
+    command += ["--rows", *given.rows]
+    if given.quick:
+        command.append("--quick")
+    if golden:
+        command += ["--golden", str(golden)]
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, **threads}, capture_output=True,
                           encoding="utf-8", errors="replace", check=False)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
         note(f"{name}: ended with {done.returncode}: {last[0]}")
         return None
-    found: dict[str, Any] | None = json.loads(done.stdout.splitlines()[-1]) if name != "golden" else None
+    found: dict[str, Any] | None = json.loads(done.stdout.splitlines()[-1]) if done.stdout.strip() else None
     return found
 
 

@@ -25,12 +25,15 @@ Step = Callable[[], Any]
 class Side(NamedTuple):
     """start: folder, threads -> an engine; needs: modules without which it is left out; photo: whether
     it also prepares the photo, which no mode changes; packed: the format of the packed checkpoint that
-    it starts from, else the plain one."""
+    it starts from, else the plain one; makes: what it needs made of the plain one once, before it is timed;
+    free: why it cannot be held to a tier, where it cannot."""
     name: str
     start: Callable[[Path, int], Any]
     needs: tuple[str, ...] = ()
     photo: bool = False
     packed: str | None = None
+    makes: Callable[[Path], Any] | None = None
+    free: str = ""
 
     @property
     def missing(self) -> list[str]:
@@ -180,11 +183,15 @@ class LlamaCpp:
 
     def __init__(self, format: str, folder: Path, threads: int):
         import llama_cpp
-
-        from tools.checkpoints.gguf_of import quantised
         self.module, self.threads = llama_cpp, threads
-        self.path = quantised(folder, format)
+        self.path = self.made(format, folder)
         self.model = self._opened(n_ctx=16384, n_batch=512)
+
+    @staticmethod
+    def made(format: str, folder: Path) -> Path:
+        """The GGUF file in a format, made where it is not there yet."""
+        from tools.checkpoints.gguf_of import quantised
+        return quantised(folder, format)
 
     def _opened(self, **options: Any) -> Any:
         return self.module.Llama(str(self.path), n_threads=self.threads, n_threads_batch=self.threads,
@@ -218,25 +225,30 @@ class OpenVino:
 
     def __init__(self, format: str, folder: Path, threads: int):
         import openvino
-        self.version = openvino.__version__
-        model = openvino.Core().read_model(self._made(format, folder))
+        self.version, self.format, self.folder = openvino.__version__, format, folder
+        model = openvino.Core().read_model(self.made(format, folder))
         self._last_row_alone(model)
         compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": threads,
                                                                 "PERFORMANCE_HINT": "LATENCY"})
         self.request = compiled.create_infer_request()
         self.read = 0                          # tokens in its state
 
-    def _made(self, format: str, folder: Path) -> Path:
-        """The model of a GGUF file, which OpenVINO GenAI writes beside the file; made once."""
+    @staticmethod
+    def file(format: str, folder: Path) -> Path:
+        """The GGUF file that it reads, made where it is not there yet."""
         from tools.checkpoints.gguf_of import quantised
-        self.path = quantised(folder, format, "qwen2")
-        room = folder / f"openvino-{format}"
+        return quantised(folder, format, "qwen2")
+
+    @staticmethod
+    def made(format: str, folder: Path) -> Path:
+        """The model of a GGUF file, which OpenVINO GenAI writes beside the file; made once."""
+        path, room = OpenVino.file(format, folder), folder / f"openvino-{format}"
         if not (room / "openvino_model.xml").exists():
             import openvino_genai
             room.mkdir(exist_ok=True)
-            link = room / self.path.name
+            link = room / path.name
             link.unlink(missing_ok=True)       # of a run that was interrupted
-            link.symlink_to(self.path.resolve())
+            link.symlink_to(path.resolve())
             openvino_genai.LLMPipeline(str(link), "CPU", enable_save_ov_model=True)
         return room / "openvino_model.xml"
 
@@ -276,7 +288,7 @@ class OpenVino:
         return lambda: self._run([1])
 
     def read_a_token(self) -> int:
-        return self.path.stat().st_size
+        return self.file(self.format, self.folder).stat().st_size
 
     def facts(self) -> dict[str, Any]:
         return {"openvino": self.version}
@@ -293,10 +305,12 @@ def _sides() -> list[Side]:
     found += [Side(f"transformers-{precision}-{attention}", partial(Transformers, precision, attention),
                    ("torch", "transformers"), photo=(precision, attention) == ("float32", "sdpa"))
               for precision in ("float32", "bfloat16") for attention in ("eager", "sdpa")]
-    found += [Side(f"llama.cpp-{format}", partial(LlamaCpp, format), ("llama_cpp", "gguf"))
+    found += [Side(f"llama.cpp-{format}", partial(LlamaCpp, format), ("llama_cpp", "gguf"),
+                   makes=partial(LlamaCpp.made, format), free="llama.cpp is built for one processor")
               for format in ("bf16", "q8_0", "q4_0", "q4_K_M")]
     return found + [Side(f"openvino-{format}", partial(OpenVino, format),
-                         ("openvino_genai", "gguf", *["llama_cpp"] * (format != "f16")))
+                         ("openvino_genai", "gguf", *["llama_cpp"] * (format != "f16")),
+                         makes=partial(OpenVino.made, format), free="nothing is known that would hold OpenVINO")
                     for format in ("f16", "q8_0", "q4_0")]
 
 

@@ -150,12 +150,16 @@ def main() -> None:
     options.add_argument("--threads", type=int, default=1)
     options.add_argument("--quick", action="store_true")
     options.add_argument("--rows", nargs="+", default=["*"])
+    options.add_argument("--make", action="store_true", help="only the files that the side needs")
     options.add_argument("--golden", type=Path, help="compare with this file, or write it")
     given = options.parse_args()
     size = QUICK if given.quick else FULL
     pin(given.threads)
     if given.side == "golden":
         write_golden(given.folder, size, given.golden)
+        return
+    if given.make:
+        SIDES[given.side].makes(given.folder)
         return
     bench = Bench(given.side, given.folder, given.threads, size, given.rows)
     bench.run()
