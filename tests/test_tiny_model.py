@@ -1,7 +1,7 @@
 """The embedded model itself: golden answers of the reference under every interpreter, and the figures of its card.
 
 The golden answers were chosen so that no honest rounding changes them (`tools/train_tiny/golden.py`); the figures
-of the card come from 1,000 questions a row, so that 200 of the same kind must come near them.
+of the card come from 1,000 questions a row, so that 100 of the same kind must come near them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 from math import sqrt
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="the embedded model's questions are drawn with the extra `oracle`")
@@ -17,8 +18,9 @@ pytest.importorskip("torch", reason="the embedded model's questions are drawn wi
 import minivl
 from minivl.api import TINY
 from minivl.kernels import INTERPRETERS
-from tools.train_tiny import card, golden, record
+from tools.train_tiny import card, golden, record, targets, tasks, world
 from tools.train_tiny.evaluate import answer_by_minivl, answer_by_transformers, answers_of, row_of
+from tools.train_tiny.network import EARLY
 from tools.train_tiny.rows import ROWS, messages
 
 GOLDEN = json.loads(golden.PATH.read_text(encoding="utf-8"))
@@ -72,6 +74,35 @@ def test_the_card_says_what_the_model_can_do(row):
         figure = said["figures"]["minivl"][name]
         room = 4 * sqrt(max(figure * (1 - figure), 0.01) * (1 / SAMPLES + 1 / said["samples"]))
         assert found[name] >= figure - room, f"{name}: {found[name]:.3f}, the card says {figure:.3f}"
+
+
+def test_one_head_looks_at_the_thing_that_the_answer_speaks_of():
+    """What training asked of it (`Lean.sought`), as arrays of the package show it: lesson 12 draws the same."""
+    shares = []
+    with minivl.load() as vlm:
+        for seed in range(20):
+            rng = np.random.default_rng(seed)
+            clip = world.picture_of_shapes(rng, most=4)
+            turn = tasks.find(rng, world.fitted(clip))
+            if turn is None:
+                continue
+            inputs = vlm.prepare(messages([clip], turn))
+            with minivl.session(record="*.layers.*.rotate") as session:
+                vlm.generate(inputs, max_new_tokens=12)
+            cells = np.flatnonzero(np.asarray(inputs.input_ids) == vlm.config.image_token_id)
+            there = targets.targets(world.fitted(clip)).thing == turn.shows[0][2]
+            turned = {layer: [both for name, both in session.trace.items() if name.endswith(f"layers.{layer}.rotate")]
+                      for layer in range(vlm.config.text.num_hidden_layers)}
+            shares.append([_share(steps, cells, there) for steps in turned.values()])
+    middle = np.median(shares, axis=0)                                     # by layer
+    assert len(shares) > 10 and middle[EARLY] > 0.9 and np.delete(middle, EARLY).max() < 0.7
+
+
+def _share(steps, cells, there):
+    """Of what head 0 of a layer looks at on the picture, from each token that was written, the share on some cells."""
+    queries, keys = np.stack([q[-1, 0] for q, _ in steps]), steps[0][1][cells, 0]
+    powers = np.exp(queries @ keys.T / np.sqrt(keys.shape[1]))
+    return (powers[:, there].sum(axis=1) / powers.sum(axis=1)).mean()
 
 
 def test_the_card_is_written_from_the_results():

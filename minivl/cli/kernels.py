@@ -21,10 +21,12 @@ def examine() -> dict[str, Any]:
     from ..kernels.jit import tiers
     from ..kernels.jit.cache import folder
     from ..kernels.jit.team import team
-    asked = os.environ.get("MINIVL_TIER")
-    return {"installed": True, "compiled_from": COMPILED_FROM, "tier": tiers.chosen().name,
+    asked, tier = os.environ.get("MINIVL_TIER"), tiers.chosen()
+    return {"installed": True, "compiled_from": COMPILED_FROM, "tier": tier.name,
             "because": "MINIVL_TIER asks for it" if asked else "the highest that this processor has",
             "needs": {tier.name: tiers.lacking(tier) for tier in tiers.TIERS.values()},
+            "jit-int8": "on tiles, up to four rows by VPDPBUSD" if tier.tiles
+            else "by VPDPBUSD" if tier.pair_rows else "rounded to 8 bits, then multiplied as float32",
             "threads": team().size, **kept(folder())}
 
 
@@ -49,5 +51,6 @@ def rows(found: dict[str, Any]) -> list[tuple[str, str]]:
                         "that the definitions"),
             ("  tier", f"{found['tier']}: {found['because']}"),
             ("  other tiers", "; ".join([*here, *lacking]) or "none"),
+            ("  jit-int8", f"rows {found['jit-int8']}"),
             ("  threads", str(found["threads"])),
             ("  compiled code", f"{where}: {found['cached']} kernels, {size(found['cache_bytes'])}")]

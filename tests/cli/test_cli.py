@@ -445,7 +445,12 @@ def test_doctor_tells_the_tier_and_what_others_need(monkeypatch):
     assert found["tier"] == "portable" and found["because"] == "MINIVL_TIER asks for it"
     rows = dict(kernels.rows(found))
     assert rows["  other tiers"] == "also here: avx2, avx512, avx512-bf16; amx needs amx_tile"
+    assert rows["  jit-int8"] == "rows rounded to 8 bits, then multiplied as float32"
     assert rows["  compiled code"].startswith('none (MINIVL_CACHE is "off")')
+    for name, form in (("avx512-bf16", "rows by VPDPBUSD"), ("amx", "rows on tiles, up to four rows by VPDPBUSD")):
+        monkeypatch.setattr(tiers, "lacking", lambda tier: [])
+        monkeypatch.setenv("MINIVL_TIER", name)
+        assert dict(kernels.rows(kernels.examine()))["  jit-int8"] == form
     monkeypatch.setenv("MINIVL_TIER", "sse")
     said = dict(kernels.rows(doctor.tried(kernels.examine)))["kernels"]
     assert "a tier is portable, avx2" in said and "got 'sse' (MINIVL_TIER)" in said

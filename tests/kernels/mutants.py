@@ -226,6 +226,15 @@ def bytes_product(height, n, k, threads=1, tier="amx"):
     return check
 
 
+def tiny_bytes():
+    """Rows so small that their scale has one bit: a number is 143 steps of it, which no byte holds."""
+    made = drawn(3, 34, 40, "float32", "int8", bias=False)
+    made.x[:] = np.where(np.arange(40) % 3, 2e-43, -2e-43)
+    with running("avx512-bf16", True, kind=Quick):
+        y = int8.linear(made.x, made.w)
+    assert np.abs(y - made.x.astype(np.float64) @ made.w.weight.dense("float64").T).max() < 1e-42
+
+
 def layer(precision, format="bf16"):
     """A decoder layer in one call, against its kernels one by one; and its threads meet seven times, in order."""
     def check():
@@ -260,7 +269,7 @@ SHARED = [product("amx", "float32", "bf16", 130, 200, 33, threads=3), product("a
           product("amx", "float32", "int4", 70, 200, 140, threads=2, bias=False)]
 BYTES = [bytes_product(70, 40, 150, threads=2), bytes_product(33, 40, 4200),
          bytes_product(25, 40, 150, threads=2, tier="avx512-bf16"), bytes_product(5, 34, 2100, tier="avx512-bf16"),
-         bytes_product(3, 34, 70)]
+         bytes_product(3, 34, 70), tiny_bytes]
 BY_PAIRS = [attention_of_few, attention_in_pairs("avx512-bf16"), attention_in_pairs("amx")]
 FEW_BY_PAIRS = [product("avx512-bf16", "bfloat16", format, height, 40, k)
                 for format, height, k in (("int8", 3, 70), ("int4", 2, 300), ("int8", 1, 129), ("int4", 4, 128),

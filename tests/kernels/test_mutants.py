@@ -83,12 +83,14 @@ EQUIVALENT = [
     ("drivers.pack_bytes", "(height + 32) // 32", "one block more, which has no rows"),
     ("drivers.pack_bytes_by_words", "(height + rows + 1) // rows", "one block more, which has no rows and no memory"),
     *(("drivers._byte", what, "a row of zeros: what its numbers become is multiplied by 0")
-      for what in ("if scale >= 0", "else F32(1)")),
+      for what in ("if scale >= 0", "scale > 0 else 1")),
     ("products.split_in_three", "if part < 3", "what is left after the last part is not looked at"),
     ("products.split_in_three", "if part <= 2", "what is left after the last part is not looked at"),
     ("products._in_turn", "turns = ", "sums in turn, however many"),
     ("products.widened", "b if part else again", "the same place under two names"),
     ("few.widen", "range(9)", "eight of them are used"),
+    *(("products.in_place", f"lanes {what}", "in the table or in place, it is the same number")
+      for what in ("<= 16", "< 17")),
     *((where, "", "what is asked for ahead is not used by asking") for where in ("products._ask",)),
     *(("products." + where, what, "what is asked for ahead is not used by asking") for where, what in (
         ("pairs_bf16", "_ask("), ("_one_step", "_ask("), ("pairs_bf16", "NEAR"), ("_one_step_by_pairs", "_ask("),
