@@ -64,7 +64,7 @@ def test_some_rows_alone(tmp_path):
         assert set(bench.rows) == named | {"load", "memory"}
     done = subprocess.run([sys.executable, "-m", "tools.bench.speed", "--quick", "--rows", "decode*", "no such row"],
                           cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
-    assert done.returncode == 2 and "no row is named like no such row; they are load, vision 56x56" in done.stderr
+    assert done.returncode == 2 and "no row matches no such row; they are load, vision 56x56" in done.stderr
 
 
 def test_the_workload_is_what_is_said_of_it():
@@ -150,7 +150,7 @@ def given(monkeypatch, *words):
 @pytest.mark.parametrize(("load", "words", "said"), [
     (1.9, ["--keep"], "the machine is busy: load average 1.9"),
     (0.1, ["--keep", "--quick"], "leave one of the two out"),
-    (0.1, ["--only", "nobody"], "no side is named like nobody; they are minivl-definition-bf16-float32")])
+    (0.1, ["--only", "nobody"], "no side matches nobody; they are minivl-definition-bf16-float32")])
 def test_what_cannot_be_kept_is_refused_before_anything_runs(monkeypatch, capsys, load, words, said):
     monkeypatch.setattr(command, "load_average", lambda: load)
     monkeypatch.setattr(command.os, "cpu_count", lambda: 2)

@@ -29,8 +29,8 @@ class Tier(NamedTuple):
 
     needs: flags of the processor, as Linux names them; lanes: numbers in a vector; rows: of A in one
     innermost product of float32, and pair_rows in one of bfloat16 where the tier has one; vectors: of
-    columns in both; vectors_of_few: of columns beside one, two, three and four rows of a token that is decoded. Four
-    of eight lanes are a block of columns, so memory is read in one go
+    columns in both; vectors_of_few: of columns beside one, two, three and four rows of a token that is
+    decoded. Where four vectors have the 32 columns of a block, its weights are read in one go
     """
     name: str
     needs: frozenset[str]

@@ -51,7 +51,7 @@ def main() -> int:
     size = QUICK if given.quick else FULL
     sides = chosen(given.only, given.tier)
     if not sides:
-        options.error(f"no side is named like {' or '.join(given.only)}; they are {', '.join(SIDES)}")
+        options.error(f"no side matches {' or '.join(given.only)}; they are {', '.join(SIDES)}")
     load = load_average() or 0.0
     if load > BUSY * (os.cpu_count() or 1):
         words = f"the machine is busy: load average {load} on {os.cpu_count()} cores"
@@ -60,7 +60,7 @@ def main() -> int:
                           "--keep out")
         note(f"warning: {words}; these times are worth nothing")
     if idle := [row for row in given.rows if not any(fnmatchcase(one, row) for one in workload.rows(size))]:
-        options.error(f"no row is named like {' or '.join(idle)}; they are {', '.join(workload.rows(size))}")
+        options.error(f"no row matches {' or '.join(idle)}; they are {', '.join(workload.rows(size))}")
     if given.keep and given.quick:
         options.error("--quick runs tiny sizes, whose times are not worth keeping: leave one of the two "
                       "out")
