@@ -84,6 +84,7 @@ def guess(arrays: Mapping[str, np.ndarray], golden: Trace) -> list[Guess]:
                          and s < DOUBT * score and not same(targets, label, other))
             chosen[name] = Guess(name, last_alike(floats[name], label, targets, chosen.values()), score,
                                  near[:3])
+    chosen |= by_family(chosen, {(name, label): score for score, name, label in scored})
     # 3. what a bug has changed beyond recognition: by its name, then by the rows that are still right
     parts = steps_of(floats, targets, chosen)
     chosen = {name: g for name, g in chosen.items() if name not in parts and g.label not in
@@ -262,6 +263,24 @@ def by_name(arrays: Mapping[str, np.ndarray], targets: Mapping[str, Target], kno
             if sure or fits(array, targets[wanted]):
                 taken |= {name, wanted}
                 yield Guess(name, wanted, None)
+
+
+def by_family(chosen: Mapping[str, Guess], scored: Mapping[tuple[str, str], float]) -> dict[str, Guess]:
+    """Arrays that go elsewhere than most that are called like them in other blocks, although they are nearly as
+    near to the stage where those go: placed there. A bug makes stages that follow each other look alike."""
+    votes = {name: {(before, after, base): BLOCK.sub(r"\g<1>.{}.", label)
+                    for before, after, base, label in templates(g)} for name, g in chosen.items()}
+    counts = Counter((family, kind) for mine in votes.values() for family, kind in mine.items())
+    moved: dict[str, Guess] = {}
+    for name, g in chosen.items():
+        for family, kind in votes[name].items():
+            (wanted, most), *_ = Counter({k: n for (f, k), n in counts.items() if f == family}).most_common(1)
+            label = wanted.format(BLOCK.search(g.label)[2]) if most >= SEVERAL else g.label    # type: ignore[index]
+            if most > counts[family, kind] and label in g.instead:
+                others = tuple(one for one in (g.label, *g.instead) if one != label)
+                moved[name] = replace(g, label=label, distance=scored[name, label], instead=others)
+    left = {g.label for name, g in chosen.items() if name not in moved}
+    return {name: g for name, g in moved.items() if g.label not in left}
 
 
 def fits(array: np.ndarray, target: Target) -> bool:
