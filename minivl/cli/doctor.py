@@ -184,14 +184,19 @@ def show(found: dict[str, Any]) -> None:
     rows = [(f"  {p['package']}", p["version"] or ("MISSING" if p["needed"] else "absent"), p["for"])
             for p in found["packages"]]
     table(("  package", "version", "for"), rows)
-    failed = [name for name, value in found.items() if isinstance(value, dict) and "error" in value]
+    failed = [name for name, value in found.items() if has_failed(value)]
     line("NOT USABLE: the embedded model does not answer" if not found["usable"]
          else f"usable, but for what failed above: {', '.join(failed)}" if failed else "ok")
 
 
 def said(value: Any, words: Callable[[Any], str]) -> str:
     """A finding in words, or why there is none."""
-    return f"failed: {value['error']}" if isinstance(value, dict) and "error" in value else str(words(value))
+    return f"failed: {value['error']}" if has_failed(value) else str(words(value))
+
+
+def has_failed(value: Any) -> bool:
+    """Whether a finding is what `tried` gives of one that could not be made."""
+    return isinstance(value, dict) and "error" in value
 
 
 def blas_words(blas: dict[str, Any]) -> str:

@@ -53,7 +53,7 @@ def test_a_row_that_is_not_finite_has_no_number_and_the_smallest_keep_their_sign
     x[2] = np.where(np.arange(96) % 2, -2e-43, 2e-43)                            # its scale has one bit
     with running(tier, emulated), np.errstate(all="ignore"):
         y = int8.linear(x, w)
-        few = int8.linear(x[2:3] , Linear(w.weight, None))
+        few = int8.linear(x[2:3], Linear(w.weight, None))
     assert np.isnan(y[:2]).all() and np.isfinite(y[2:]).all()
     plain = x[2].astype(np.float64) @ w.weight.dense("float64").T
     assert np.abs(few[0] - plain).max() <= 96 * 1e-43

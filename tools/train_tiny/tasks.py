@@ -172,7 +172,6 @@ def attribute(rng: Rng, clip: Clip) -> Turn | None:
     else:
         return None
     return about(turn, ("", clip.things.index(thing)))
-    return None
 
 
 def relation(rng: Rng, clip: Clip) -> Turn | None:

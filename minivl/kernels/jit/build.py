@@ -144,9 +144,11 @@ class Maker:
         make = products.grouped_vector if grouped else partial(products.matrix_vector, format)
         four = [few.Product(self.inner(make(rows, vectors, pairs), 6 if grouped else 3), vectors * tier.lanes)
                 for rows, vectors in enumerate(tier.vectors_of_few, 1)]
-        widen = few.pair(format, self.compile) if pairs else few.widen(
-            format, products.in_place(format, tier.lanes), self.compile)
-        return few.matrix_vector(format, tuple(four), widen, self.made("meeting")[2], self.compile)
+        if pairs:
+            read = few.pair(format, self.compile)
+        else:
+            read = few.widen(format, products.in_place(format, tier.lanes), self.compile)
+        return few.matrix_vector(format, tuple(four), read, self.made("meeting")[2], self.compile)
 
     def vector_product(self, format: str, exact: bool) -> Any:
         """One to four rows of float32 (exact) or of bfloat16 by weights of a format."""
