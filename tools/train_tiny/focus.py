@@ -37,6 +37,7 @@ from .tasks import (
     read_word,
     relation,
     video_sample,
+    whole,
     written,
 )
 from .world import (
@@ -67,17 +68,19 @@ def pairs_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
 def told_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
     """Relations whose answers say first what they are judged by; bare answers are learned after them."""
     sample = pairs_sample(rng, easy, turns)
-    things = {thing.label: thing for thing in fitted(sample.clips[0]).things}
-    return Sample(sample.clips, [_told(turn, things) for turn in sample.turns])
+    shown = fitted(sample.clips[0])
+    return Sample(sample.clips, [_told(turn, shown) for turn in sample.turns])
 
 
-def _told(turn: Turn, things: dict[str, Thing]) -> Turn:
+def _told(turn: Turn, clip: Clip) -> Turn:
     """Is the red star left of the blue ring? The red star is at (4, 5), the blue ring at (9, 2): yes."""
-    named = [name for name in things if f"the {name}" in turn.question]
-    one, other = sorted(named, key=turn.question.index)
+    one, other = (clip.things[number] for _, _, number in turn.shows)
+    if turn.question.index(one.label) > turn.question.index(other.label):      # asked the other way round
+        one, other = other, one
     show = _centre if any(side in turn.question for side in SIDES) else _extent
-    return replace(turn, answer=f"The {one} is {show(things[one])}, the {other} {show(things[other])}: "
-                                f"{turn.answer.lower()}")
+    said = f"The {one.label} is {show(one)}", f"the {other.label} {show(other)}"
+    return about(replace(turn, answer=f"{', '.join(said)}: {turn.answer.lower()}"),
+                 *zip(said, map(clip.things.index, (one, other)), strict=True))
 
 
 def _centre(thing: Thing) -> str:
@@ -141,7 +144,7 @@ def screens_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
 def _says(clip: Clip, button: Thing) -> Turn:
     x, y = button.centre
     turn = Turn("says", f"What does the button at ({x:.0f}, {y:.0f}) say?", f"{button.label}.")
-    return about(turn, ("", clip.things.index(button)))
+    return whole(turn, clip, button)
 
 
 def _control_there(label: str, clip: Clip) -> Turn:
@@ -168,8 +171,7 @@ def _read_at(rng: Rng, clip: Clip) -> Turn:
     """What is written at a point inside the box of a text."""
     thing: Thing = pick(rng, list(clip.things))                                     # type: ignore[assignment]
     x, y = (int(rng.integers(low, max(high, low + 1))) for low, high in zip(thing.box[:2], thing.box[2:], strict=True))
-    return about(spelled("read_at", f"What is written at ({x}, {y})?", "", thing.label),
-                 ("", clip.things.index(thing)))
+    return whole(spelled("read_at", f"What is written at ({x}, {y})?", "", thing.label), clip, thing)
 
 
 def _find_line(rng: Rng, clip: Clip) -> Turn | None:

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from . import loops, network
 from .attending import Heads, attend, attend_back
 from .layout import ASKED
-from .network import EARLY, FULL_BLOCKS, HEADS, KV_HEADS, MLP, WIDTH, Lean
+from .network import FULL_BLOCKS, HEADS, KV_HEADS, MLP, WIDTH, Lean
 
 HEAD, KEYS = WIDTH // HEADS, KV_HEADS * (WIDTH // HEADS)
 EPS = 1e-6
@@ -214,13 +214,14 @@ class Logits(torch.autograd.Function):
         return product(g, narrowed(weight))[:count].float(), product(g.t(), x).float()
 
 
-def read(lean: Lean, b: dict[str, Any], features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (n, v) of the tokens of all answers, and all tokens (s, d) as `EARLY` layers left them."""
+def read(lean: Lean, b: dict[str, Any], features: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Logits (n, v) of the tokens of all answers, and all tokens (s, d) as each layer but the last left them."""
     decoder = lean.model.model.language_model
     vocabulary = decoder.embed_tokens.weight.shape[0]
     ids = b["ids"].clone()
     ids[b["visual"]] = vocabulary + torch.arange(len(features))
     x = F.embedding(ids, torch.cat([decoder.embed_tokens.weight, features]))
+    left = []
     for number, layer in enumerate(decoder.layers):
         a, mlp, last = layer.self_attn, layer.mlp, number + 1 == len(decoder.layers)
         x = ReadingAttention.apply(x, layer.input_layernorm.weight, *matrix(a.q_proj), *matrix(a.k_proj),
@@ -228,10 +229,9 @@ def read(lean: Lean, b: dict[str, Any], features: torch.Tensor) -> tuple[torch.T
                                    b["reading"][last], b["asking"] if last else None)
         x = GatedMLP.apply(x, layer.post_attention_layernorm.weight, *matrix(mlp.gate_proj),
                            *matrix(mlp.up_proj), *matrix(mlp.down_proj))
-        if number + 1 == EARLY:
-            early = x
+        left.append(x)
     x = network.rms_norm(x, decoder.norm.weight)[:len(b["target"])]         # without what fills it up
-    return Logits.apply(x, decoder.embed_tokens.weight), early
+    return Logits.apply(x, decoder.embed_tokens.weight), left[:-1]
 
 
 # --------------------------------------------------------------------------------------------- batches

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .attending import NOWHERE, Plan
-from .packing import CELLS, PATCH, Row, shown, sought
+from .packing import CELLS, MANY, PATCH, Row, shown, sought
 from .targets import Targets
 
 # The library of products makes code for every number of rows that it meets: half a megabyte, which it
@@ -166,7 +166,7 @@ def _tokens(rows: list[Row]) -> dict[str, Any]:
     out["positions"] = np.concatenate([row.positions[:, first:last] for row, first, last in parts],
                                       axis=1)
     visual, answer, at, answers = [], [np.full(shared, -1)], shared, 0
-    finds = [np.full(shared, -1)]
+    finds = [np.full((shared, MANY), -1)]
     for number, row in enumerate(rows):
         visual.append(at + row.visual - shared)
         answer.append(np.where(row.answer >= 0, row.answer + answers, -1)[shared:])
@@ -184,8 +184,8 @@ def _blank(count: int) -> Row:
     """Tokens that belong to no row, each of which sees itself and what is before it."""
     zeros = np.zeros(count, np.int64)
     return Row(np.zeros(0, np.uint8), [], [], ids=zeros, branch=zeros, target=zeros - 100,
-               weight=np.zeros(count, np.float32), digit=zeros - 1, answer=zeros - 1, sought=zeros - 1, spot=zeros,
-               positions=np.zeros((3, count), np.int64))
+               weight=np.zeros(count, np.float32), digit=zeros - 1, answer=zeros - 1,
+               sought=np.full((count, MANY), -1), spot=zeros, positions=np.zeros((3, count), np.int64))
 
 
 def _shared(rows: list[Row]) -> int:

@@ -37,6 +37,7 @@ WIDTH, HEADS, KV_HEADS, LAYERS, MLP = 192, 4, 2, 5, 512
 DEPTH, FULL_BLOCKS, WINDOW = 6, (1, 3, 5), 56
 SECTIONS, THETA = (6, 9, 9), 1000.0
 EARLY = 2                                                 # layers of the decoder below its own dense heads
+LOOKS = {"sought": (EARLY, 0), "again": (EARLY + 1, 3)}   # layers and heads of it that are told where to look
 EVENT = {"event": 3, "moment": MOMENTS, "event_colour": COLOUR_COUNT, "event_kind": KIND_COUNT}      # name -> classes
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 ROUND = False                                             # products of matrices in bfloat16; float32 for tests
@@ -209,8 +210,8 @@ class Lean(nn.Module):
         x = rms_norm(x, merger.ln_q.weight).view(p // 4, -1)
         return linear(F.gelu(linear(x, merger.mlp[0])), merger.mlp[2]).float()
 
-    def read(self, b: dict[str, torch.Tensor], features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits (n, v) of the tokens of all answers, and all tokens (s, d) as `EARLY` layers left them."""
+    def read(self, b: dict[str, torch.Tensor], features: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Logits (n, v) of the tokens of all answers, and all tokens (s, d) as each layer but the last left them."""
         decoder = self.model.model.language_model
         vocabulary = decoder.embed_tokens.weight.shape[0]
         ids = b["ids"].clone()
@@ -218,12 +219,12 @@ class Lean(nn.Module):
         x = F.embedding(ids, torch.cat([decoder.embed_tokens.weight, features]))
         turn = self.angles(b["positions"])
         cos, sin = turn.cos()[:, None], turn.sin()[:, None]
-        for number, layer in enumerate(decoder.layers):
+        left = []
+        for layer in decoder.layers:
             x = self._layer(x, layer, cos, sin, b)
-            if number + 1 == EARLY:
-                early = x
+            left.append(x)
         x = F.embedding(b["asked"], x)
-        return F.linear(rms_norm(x, decoder.norm.weight), decoder.embed_tokens.weight), early
+        return F.linear(rms_norm(x, decoder.norm.weight), decoder.embed_tokens.weight), left[:-1]
 
     def angles(self, positions: torch.Tensor) -> torch.Tensor:
         """Of MRoPE at (3, s) positions: (s, f)."""
@@ -259,41 +260,47 @@ class Lean(nn.Module):
             "offset": _cross(self._say("offset", features[known], FACTOR), edges.reshape(-1) % FACTOR),
             "reach": _mean(away.mean(dim=1))}
 
-    def sought(self, b: dict[str, torch.Tensor], early: torch.Tensor) -> torch.Tensor:
-        """How far the first head of the layer after `EARLY` is from looking at the thing that an answer speaks of: -log
-        of the share that its cells get of the attention on the picture, nats; where it reads a character, those in
-        which that stands. early: (s, d).
+    def sought(self, b: dict[str, torch.Tensor], left: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+        """How far each head of `LOOKS` is from looking at what an answer speaks of: -log of the share that the cells of
+        these things get of the attention on the picture, nats; where it reads a character, those in which that stands.
+        left: (s, d) of each layer.
 
         What a question names and what the picture shows have to be laid beside each other somewhere; the loss of
-        answers alone leaves a long time to find out where."""
-        asked = torch.nonzero(torch.isin(b["sought"], b["shown"]))[:, 0]
-        tokens, seen = b["asked"][asked], b["visual"]
-        layer = self.model.model.language_model.layers[EARLY]
-        q, k = (_turned(rms_norm(F.embedding(rows, early), layer.input_layernorm.weight), one,
-                        self.angles(b["positions"][:, rows]))
-                for rows, one in ((tokens, layer.self_attn.q_proj), (seen, layer.self_attn.k_proj)))
-        shares, wanted, of, spot = [], b["sought"][asked], b["shown"] // MOST, b["spot"][asked]
-        for row in torch.unique(wanted // MOST):
-            mine, cells = wanted // MOST == row, of == row
-            logs = F.log_softmax(q[mine] @ k[cells].T, dim=1)
-            there = wanted[mine][:, None] == b["shown"][cells]
-            closer = there & (b["place"][cells] == spot[mine][:, None, None]).any(dim=2)
-            closer = torch.where((closer.any(dim=1) & (spot[mine] > 0))[:, None], closer, there)
-            shares.append(logs.masked_fill(~closer, -torch.inf).logsumexp(dim=1))
-        return -_mean(torch.cat(shares)) if shares else early.new_zeros(())
+        answers alone leaves a long time to find out where. What can only be told by looking twice, the next thing or
+        the odd one, the second head can find by what the first one found."""
+        asked = torch.nonzero(torch.isin(b["sought"], b["shown"]).any(dim=1))[:, 0]
+        tokens, seen, spot = b["asked"][asked], b["visual"], b["spot"][asked, None]
+        wanted = b["sought"][asked]                                     # n MANY
+        mine, of = wanted.amax(dim=1) // MOST, b["shown"] // MOST
+        parts = []                                        # of each row: its tokens, its cells, where they should look
+        for row in torch.unique(mine):
+            ours, cells = torch.nonzero(mine == row)[:, 0], torch.nonzero(of == row)[:, 0]
+            there = (wanted[ours][:, :, None] == b["shown"][cells]).any(dim=1)
+            closer = there & (b["place"][cells] == spot[ours][:, None]).any(dim=2)
+            parts.append((ours, cells, torch.where(closer.any(dim=1, keepdim=True) & (spot[ours] > 0), closer, there)))
+        losses = {}
+        for name, (number, head) in LOOKS.items():
+            layer, x = self.model.model.language_model.layers[number], left[number - 1]
+            q, k = (_turned(rms_norm(F.embedding(rows, x), layer.input_layernorm.weight), one, which,
+                            self.angles(b["positions"][:, rows]))
+                    for rows, one, which in ((tokens, layer.self_attn.q_proj, head),
+                                             (seen, layer.self_attn.k_proj, head * KV_HEADS // HEADS)))
+            shares = [F.log_softmax(q[ours] @ k[cells].T, dim=1).masked_fill(~there, -torch.inf).logsumexp(dim=1)
+                      for ours, cells, there in parts]
+            losses[name] = -_mean(torch.cat(shares)) if shares else x.new_zeros(())
+        return losses
 
-    def dense_early(self, b: dict[str, torch.Tensor], early: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The losses on visual tokens in the decoder, nats; early: all tokens (s, d). It alone knows where in the
-        picture a token stands, so it says edges as the answers write them, and it alone sees more than two frames, so
-        it says what happened."""
-        early = rms_norm(F.embedding(b["visual"], early), early.new_ones(WIDTH))
-        known, moving = b["edges"][:, 0] >= 0, b["event"][:, 0] != UNASKED
-        happened = moving & (b["event"][:, 0] > 0)
+    def dense_early(self, b: dict[str, torch.Tensor], left: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The losses on visual tokens in the decoder, nats; left: all tokens (s, d) of each layer, of which those of
+        `EARLY` layers are asked. It alone knows where in the picture a token stands, so it says edges as the answers
+        write them, and it alone sees more than two frames, or the picture before, so it says what happened."""
+        early = rms_norm(F.embedding(b["visual"], left[EARLY - 1]), left[0].new_ones(WIDTH))
+        known = b["edges"][:, 0] >= 0
         edges = b["edges"][known].reshape(-1)
         losses = {"tens": _cross(self._say("tens", early[known], TENS), edges // 10),
                   "units": _cross(self._say("units", early[known], UNITS), edges % 10)}
         for i, (name, classes) in enumerate(EVENT.items()):
-            rows, loss = (happened, _cross) if i else (moving, _balanced)
+            rows, loss = b["event"][:, i] != UNASKED, _cross if i else _balanced
             losses[name] = loss(self._say(name, early[rows], classes), b["event"][rows, i])
         return losses
 
@@ -301,10 +308,11 @@ class Lean(nn.Module):
         return self.heads[name](tokens).view(-1, classes)
 
 
-def _turned(x: torch.Tensor, layer: nn.Linear, turn: torch.Tensor) -> torch.Tensor:
-    """Queries or keys (n, e) of the first head, as attention multiplies them: both scaled by the root of its scale."""
+def _turned(x: torch.Tensor, layer: nn.Linear, head: int, turn: torch.Tensor) -> torch.Tensor:
+    """Queries or keys (n, e) of one head, as attention multiplies them: both scaled by the root of its scale."""
     e = WIDTH // HEADS
-    return rotate(F.linear(x, layer.weight[:e], layer.bias[:e]), turn.cos(), turn.sin()) * e ** -0.25
+    mine = slice(head * e, head * e + e)
+    return rotate(F.linear(x, layer.weight[mine], layer.bias[mine]), turn.cos(), turn.sin()) * e ** -0.25
 
 
 def _mean(values: torch.Tensor) -> torch.Tensor:

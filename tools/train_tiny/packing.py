@@ -28,6 +28,7 @@ START, END, PICTURE, VIDEO = "<|vision_start|>", "<|vision_end|>", "<|image_pad|
 STOP = "<|im_end|>"
 LEARNED = ("target", "weight", "digit", "answer", "sought", "spot")      # what a row says of each token but its id
 MOST, IN_CLIP = 1000, 200                                 # numbers of things in a row, and of those in a clip
+MANY = 6                                                  # things that an answer speaks of at once, at most
 
 
 @dataclass
@@ -36,7 +37,8 @@ class Turn:
 
     before: earlier turns of a dialogue; truth: what a grader compares with, where that is not the answer; read: from
     where to where the answer says what is written in the picture, which is spelled (`spelled`); shows: from where to
-    where it speaks of which thing, by its number in the first clip, IN_CLIP more for each clip before it (`about`).
+    where it speaks of which thing, by its number in the first clip, IN_CLIP more for each clip before it (`about`); of
+    several at once where these overlap.
     """
     task: str
     question: str
@@ -63,12 +65,12 @@ def spelled(task: str, question: str, *pieces: str) -> Turn:
 
 def about(turn: Turn, *things: tuple[str, int]) -> Turn:
     """The turn, which says where its answer speaks of what: `things` are pieces of the answer, in its order, and
-    numbers of things; one thing with no piece has all of the answer."""
+    numbers of things; those with no piece have all of the answer, together."""
     shows, at = list[tuple[int, int, int]](), 0
     for piece, thing in things:
         start = turn.answer.index(piece, at)
-        at = start + len(piece) if piece else len(turn.answer + STOP)
-        shows.append((start, at, thing))
+        at = start + len(piece)
+        shows.append((start, at if piece else len(turn.answer + STOP), thing))
     return replace(turn, shows=tuple(shows))
 
 
@@ -93,7 +95,7 @@ class Row:
     answer: np.ndarray = field(default_factory=lambda: np.zeros(0, int))      # which answer a target belongs to
     positions: np.ndarray = field(default_factory=lambda: np.zeros((3, 0), int))
     visual: np.ndarray = field(default_factory=lambda: np.zeros(0, int))      # where the visual tokens stand
-    sought: np.ndarray = field(default_factory=lambda: np.zeros(0, int))      # the thing it speaks of; or -1
+    sought: np.ndarray = field(default_factory=lambda: np.zeros((0, MANY), int))        # things it speaks of; -1 after
     spot: np.ndarray = field(default_factory=lambda: np.zeros(0, int))        # and which character of it, from 1; or 0
     tasks: list[str] = field(default_factory=list)
 
@@ -137,10 +139,10 @@ class Packer:
                 self._known[text] = found
         return found
 
-    def said(self, turn: Turn) -> tuple[list[int], list[int], list[int], list[int]]:
+    def said(self, turn: Turn) -> tuple[list[int], list[int], list[list[int]], list[int]]:
         """Ids of an answer and its stop, what is read one character at a time; for each token how many are read with
         it, 0 where nothing is: letters that share a token would have to be told apart by what they mean together; of
-        which thing it speaks, or -1; and which character of it that is, from 1 to LINE, or 0."""
+        which things it speaks, -1 after the last; and which character of it that is, from 1 to LINE, or 0."""
         ids: list[int] = []
         alone: list[int] = []
         lasts: list[int] = []
@@ -154,7 +156,8 @@ class Packer:
                 lasts += [at + one for one in last]
                 at += len(part)
             alone += [len(text) if read else 0] * (len(ids) - len(alone))
-        sought = [next((thing for start, stop, thing in turn.shows if start <= last < stop), -1) for last in lasts]
+        spoken = ([thing for start, stop, thing in turn.shows if start <= last < stop] for last in lasts)
+        sought = [things + [-1] * (MANY - len(things)) for things in spoken]
         return ids, alone, sought, spots
 
     def pack(self, sample: Sample, seen: Row | None = None) -> Row:
@@ -198,7 +201,8 @@ class _Builder:
     def _add(self, ids: list[int], positions: np.ndarray) -> None:
         n = len(ids)
         for name, values in {"ids": ids, "branch": [self._branch] * n, "target": [-100] * n, "weight": [0.0] * n,
-                             "digit": [-1] * n, "answer": [-1] * n, "sought": [-1] * n, "spot": [0] * n}.items():
+                             "digit": [-1] * n, "answer": [-1] * n, "sought": [[-1] * MANY] * n,
+                             "spot": [0] * n}.items():
             self.columns[name].extend(values)
         self.positions.append(positions)
 
@@ -220,7 +224,7 @@ class _Builder:
     def branch(self, number: int, start: int) -> None:
         self._branch, self.next = number, start
 
-    def answer(self, ids: list[int], alone: list[int], sought: list[int], spots: list[int], number: int,
+    def answer(self, ids: list[int], alone: list[int], sought: list[list[int]], spots: list[int], number: int,
                digits: dict[int, int], text: str) -> None:
         """The answer's tokens: each is the target of the token before it; the last one is never read.
 
@@ -277,7 +281,7 @@ def shown(rows: list[Row]) -> np.ndarray:
 
 
 def sought(row: Row, number: int) -> np.ndarray:
-    """(s,) Which of the numbers of `shown` each token should find; or -1."""
+    """(s, MANY) Which of the numbers of `shown` each token should find; -1 after the last."""
     return np.where(row.sought < 0, -1, MOST * number + row.sought)
 
 

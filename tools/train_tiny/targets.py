@@ -40,7 +40,8 @@ class Targets(NamedTuple):
     glyph: np.ndarray                                     # m 8      character in each 14 x 7 slot; 255: not asked
     place: np.ndarray                                     # m 8      its place in its line, from 1; likewise
     line: np.ndarray                                      # m 10     what the whole line says; 255 where none is
-    event: np.ndarray                                     # m 4      what appeared or left: which, moment, colour, kind
+    event: np.ndarray                                     # m 4      what appeared or left: which, moment, colour, kind;
+                                                          #          255: not asked
 
 
 def targets(clip: Clip) -> Targets:
@@ -53,11 +54,17 @@ def targets(clip: Clip) -> Targets:
     best, seen = covered.argmax(axis=-1), covered.max(axis=-1) >= 20
     in_cell = covered.sum(axis=(1, 2))                                                    # m n
     most = np.where(in_cell.max(axis=-1) >= 40, in_cell.argmax(axis=-1), -1).astype(np.int16)
-    colours = np.array([COLOUR_NAMES.index(t.colour) + 1 if t.colour else 0 for t in things])
-    kinds = np.array([KINDS.index(t.kind) + 1 for t in things])
+    colours, kinds = _names(things)
     return Targets(np.where(seen, colours[best], 0).astype(np.uint8), np.where(seen, kinds[best], 0).astype(np.uint8),
                    _outline(patches), _edges(things, most), most, *_glyphs(clip, len(patches)),
-                   _lines(things, in_cell), _events(clip, colours, kinds, covered))
+                   _lines(things, in_cell), _events(clip, colours, kinds, covered) if clip.before is None else
+                   _compared(clip.before, clip, most))
+
+
+def _names(things: tuple[Thing, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Classes of the colours and kinds of things."""
+    return (np.array([COLOUR_NAMES.index(t.colour) + 1 if t.colour else 0 for t in things]),
+            np.array([KINDS.index(t.kind) + 1 for t in things]))
 
 
 def _patches(owner: np.ndarray) -> np.ndarray:
@@ -105,7 +112,8 @@ def _line(thing: Thing) -> list[int]:
 
 
 def _events(clip: Clip, colours: np.ndarray, kinds: np.ndarray, covered: np.ndarray) -> np.ndarray:
-    """What happened in a cell between the pair of frames before and this one: (m, 4); 255 where there is no video.
+    """What happened in a cell between the pair of frames before and this one: (m, 4); 255 where there is no video, and
+    but for the first where nothing happened.
 
     The decoder reads forward, so that a thing that left is told by the first cells without it.
     """
@@ -114,7 +122,8 @@ def _events(clip: Clip, colours: np.ndarray, kinds: np.ndarray, covered: np.ndar
         return np.full((cells, 4), UNASKED, np.uint8)
     pairs = -(-len(clip.frames) // 2)
     by_pair = covered.sum(axis=(1, 2)).reshape(pairs, -1, covered.shape[-1])      # pair, cell, thing
-    table, most = np.zeros((*by_pair.shape[:2], 4), np.uint8), np.zeros(by_pair.shape[:2])
+    table, most = np.full((*by_pair.shape[:2], 4), UNASKED, np.uint8), np.zeros(by_pair.shape[:2])
+    table[:, :, 0] = STAYS
     for i, thing in enumerate(clip.things):
         if thing.spans is None:
             continue
@@ -126,3 +135,14 @@ def _events(clip: Clip, colours: np.ndarray, kinds: np.ndarray, covered: np.ndar
         table[pair, here] = APPEARS if came else LEAVES, moment, colours[i], kinds[i]
         most[pair, here] = full[here]
     return table.reshape(cells, 4)
+
+
+def _compared(before: Clip, now: Clip, most: np.ndarray) -> np.ndarray:
+    """The same of a picture that is compared with one before it, of the same size: (m, 4). What was in a cell and is
+    not has left it; its colour and kind are asked where it has not, too, and there is no moment. most: what each cell
+    shows now."""
+    things, was = before.things or (NOTHING,), targets(before).thing
+    labels = [thing.label for thing in now.things] + [""]
+    left = np.array([i >= 0 and things[i].label != labels[j] for i, j in zip(was, most, strict=True)])
+    asked = [np.where(was >= 0, classes[was], UNASKED) for classes in _names(things)]
+    return np.stack([np.where(left, LEAVES, STAYS), np.full(len(was), UNASKED), *asked], axis=1).astype(np.uint8)

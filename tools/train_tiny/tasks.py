@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -93,15 +93,23 @@ def describe(rng: Rng, clip: Clip) -> Turn:
 def count(rng: Rng, clip: Clip) -> Turn:
     kind = rng.random()
     if kind < 0.45:
-        return Turn("count", "How many objects are there?", str(len(clip.things)))
+        return _counted("objects", clip, clip.things)
     seen = pick(rng, list(clip.things))
     absent = rng.random() < 0.2
     if kind < 0.72:
         shape = str(pick(rng, SHAPES)) if absent else seen.kind                     # type: ignore[attr-defined]
-        many = PLURAL.get(shape, shape + "s")
-        return Turn("count", f"How many {many} are there?", str(sum(t.kind == shape for t in clip.things)))
+        return _counted(PLURAL.get(shape, shape + "s"), clip, [t for t in clip.things if t.kind == shape])
     colour = str(pick(rng, COLOUR_NAMES)) if absent else seen.colour                # type: ignore[attr-defined]
-    return Turn("count", f"How many {colour} objects are there?", str(sum(t.colour == colour for t in clip.things)))
+    return _counted(f"{colour} objects", clip, [t for t in clip.things if t.colour == colour])
+
+
+def _counted(name: str, clip: Clip, things: Sequence[Thing]) -> Turn:
+    return whole(Turn("count", f"How many {name} are there?", str(len(things))), clip, *things)
+
+
+def whole(turn: Turn, clip: Clip, *things: Thing) -> Turn:
+    """The turn, all of whose answer speaks of these things of a clip."""
+    return about(turn, *(("", clip.things.index(thing)) for thing in things))
 
 
 def exists(rng: Rng, clip: Clip) -> Turn:
@@ -109,7 +117,7 @@ def exists(rng: Rng, clip: Clip) -> Turn:
     if rng.random() < 0.5:
         thing: Thing = pick(rng, list(clip.things))                                 # type: ignore[assignment]
         turn = Turn("exists", f"Is there {a(thing.label)}?", "Yes.")
-        return about(turn, ("", clip.things.index(thing))) if thing in once(clip) else turn
+        return whole(turn, clip, *(t for t in clip.things if t.label == thing.label))
     return Turn("exists", f"Is there {a(_absent(rng, clip))}?", "No.")
 
 
@@ -138,7 +146,7 @@ def find(rng: Rng, clip: Clip) -> Turn | None:
     if not things:
         return None
     thing: Thing = pick(rng, things)                                                # type: ignore[assignment]
-    return about(Turn("find", f"Find the {thing.label}.", box_json([thing])), ("", clip.things.index(thing)))
+    return whole(Turn("find", f"Find the {thing.label}.", box_json([thing])), clip, thing)
 
 
 def detect(rng: Rng, clip: Clip) -> Turn:
@@ -171,7 +179,7 @@ def attribute(rng: Rng, clip: Clip) -> Turn | None:
         turn = Turn("attribute", f"What shape is the {thing.colour} object?", sentence(thing.kind))
     else:
         return None
-    return about(turn, ("", clip.things.index(thing)))
+    return whole(turn, clip, thing)
 
 
 def relation(rng: Rng, clip: Clip) -> Turn | None:
@@ -184,20 +192,25 @@ def relation(rng: Rng, clip: Clip) -> Turn | None:
     kind = rng.random()
     if inside is not None and kind < 0.5:
         one, other = inside if rng.random() < 0.5 else inside[::-1]
-        return _yes_no(f"Is the {one.label} inside the {other.label}?", within(one.box, other.box))
-    if kind < 0.3:
-        return _side(one, other, 0, ("left of", "right of")[rng.integers(2)])
-    if kind < 0.6:
-        return _side(one, other, 1, ("above", "below")[rng.integers(2)])
-    if kind < 0.9:
+        turn = _yes_no(f"Is the {one.label} inside the {other.label}?", within(one.box, other.box))
+    elif kind < 0.6:
+        axis = int(kind >= 0.3)
+        side = (("left of", "right of"), ("above", "below"))[axis][rng.integers(2)]
+        apart = other.centre[axis] - one.centre[axis]
+        if abs(apart) < 8:
+            return None
+        turn = _yes_no(f"Is the {one.label} {side} the {other.label}?", (apart > 0) == (side in ("left of", "above")))
+    elif kind < 0.9:
         word_ = ("larger", "smaller")[rng.integers(2)]
         if not max(one.area, other.area) / max(1, min(one.area, other.area)) > 1.35:
             return None
-        return _yes_no(f"Is the {one.label} {word_} than the {other.label}?",
+        turn = _yes_no(f"Is the {one.label} {word_} than the {other.label}?",
                        (one.area > other.area) == (word_ == "larger"))
-    if overlap(one.box, other.box):
+    elif overlap(one.box, other.box):
         return None                                       # about these there is doubt
-    return _yes_no(f"Is the {one.label} inside the {other.label}?", False)
+    else:
+        turn = _yes_no(f"Is the {one.label} inside the {other.label}?", False)
+    return whole(turn, clip, one, other)
 
 
 OPPOSITES = {"left of": "right of", "above": "below", "larger than": "smaller than"}
@@ -208,20 +221,14 @@ def opposite(turn: Turn) -> Turn | None:
     """The question whose answer must be the other one; None where there is no such question."""
     for word_, other in OPPOSITES.items():
         if f" {word_} the " in turn.question:
-            return _yes_no(turn.question.replace(word_, other), turn.answer == "No.")
+            other_way = _yes_no(turn.question.replace(word_, other), turn.answer == "No.")
+            return about(other_way, *(("", thing) for _, _, thing in turn.shows))
     return None
 
 
 def _inside_pair(things: list[Thing]) -> tuple[Thing, Thing] | None:
     pairs = [(p, q) for p in things for q in things if p is not q and q.kind in ROOMY and within(p.box, q.box)]
     return pairs[0] if pairs else None
-
-
-def _side(one: Thing, other: Thing, axis: int, side: str) -> Turn | None:
-    apart = other.centre[axis] - one.centre[axis]
-    if abs(apart) < 8:
-        return None
-    return _yes_no(f"Is the {one.label} {side} the {other.label}?", (apart > 0) == (side in ("left of", "above")))
 
 
 def _yes_no(question: str, yes: bool) -> Turn:
@@ -254,7 +261,7 @@ def video_what(rng: Rng, clip: Clip) -> Turn | None:
         return None
     event = str(pick(rng, clear))
     thing = events[event][0]
-    return about(Turn("what", f"What {event} in the video?", sentence(a(thing.label))), ("", clip.things.index(thing)))
+    return whole(Turn("what", f"What {event} in the video?", sentence(a(thing.label))), clip, thing)
 
 
 def video_when(rng: Rng, clip: Clip) -> Turn | None:
@@ -266,7 +273,7 @@ def video_when(rng: Rng, clip: Clip) -> Turn | None:
     appears = thing.spans[1] == len(clip.frames)
     moment = (thing.spans[0] if appears else thing.spans[1]) / clip.fps
     turn = Turn("when", f"When does the {thing.label} {'appear' if appears else 'leave'}?", f"At {moment:.1f} s.")
-    return about(turn, ("", clip.things.index(thing)))
+    return whole(turn, clip, thing)
 
 
 # ------------------------------------------------------------------------------------------------- pages
@@ -293,7 +300,7 @@ def click_on(rng: Rng, clip: Clip, button: Thing) -> Turn:
     turn = Turn("click", f"Where do I click to {button.label.lower()}?" if rng.random() < 0.3
                 else f"Click the {button.label} button.", point_json((round(x), round(y)), button.label),
                 truth=box_json([button]))
-    return about(turn, ("", clip.things.index(button)))
+    return whole(turn, clip, button)
 
 
 def read_table(page: documents.Drawn) -> Turn:
@@ -322,7 +329,7 @@ def odd_sample(rng: Rng, easy: bool = False, turns: int = 5) -> Sample:
         return odd_sample(rng)
     one = once(clip)[0]
     turn = Turn("odd", "Which object is the odd one out?", sentence(f"the {one.label}"))
-    return Sample([clip], [about(turn, ("", clip.things.index(one)))])
+    return Sample([clip], [whole(turn, clip, one)])
 
 
 def differ_sample(rng: Rng, easy: bool = False, turns: int = 5) -> Sample:
@@ -341,7 +348,7 @@ def differ_sample(rng: Rng, easy: bool = False, turns: int = 5) -> Sample:
     told = f"the {thing.label} is gone" if change is None else f"the {thing.label} is now {a(f'{colour} {shape}')}"
     turn = Turn("differ", "What differs in the second picture?", sentence(told))
     now = () if change is None else ((f"is now {a(f'{colour} {shape}')}", IN_CLIP + index),)
-    return Sample([clip, second], [about(turn, (thing.label, index), *now)])
+    return Sample([clip, replace(second, before=clip)], [about(turn, (thing.label, index), *now)])
 
 
 # ------------------------------------------------------------------------------------------------- dialogues
@@ -368,7 +375,7 @@ def _follow_up(rng: Rng, clip: Clip) -> Turn | None:
         turn = Turn("attribute", "What color is it?", sentence(thing.colour), before)
     else:
         turn = Turn("find", "Where is it?", box_json([thing]), before)
-    return about(turn, ("", clip.things.index(thing)))
+    return whole(turn, clip, thing)
 
 
 # ------------------------------------------------------------------------------------------------- samples

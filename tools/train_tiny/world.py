@@ -82,13 +82,14 @@ class Clip:
 
     frames: (t, h, w, 3) uint8; owner: (t, h, w) int8, index into `things`, -1 for the background;
     glyphs: (2, h, w) uint8, inside the cell of a character 1 + its index in CHARACTERS (0: another one) and 1 + its
-    place in its line, else 0; None where nothing is written.
+    place in its line, else 0; None where nothing is written; before: the picture that this one is compared with.
     """
     frames: np.ndarray
     things: tuple[Thing, ...]
     owner: np.ndarray
     glyphs: np.ndarray | None = None
     fps: float | None = None
+    before: Clip | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -138,7 +139,8 @@ def fitted(clip: Clip) -> Clip:
     columns = np.minimum((np.arange(w) + 0.5) / sx, clip.size[1] - 1).astype(int)
     things = tuple(replace(t, box=scaled(t.box, sx, sy), size=t.size * math.sqrt(sx * sy)) for t in clip.things)
     glyphs = None if clip.glyphs is None else clip.glyphs[:, rows][:, :, columns]
-    return Clip(frames, things, clip.owner[:, rows][:, :, columns], glyphs, clip.fps)
+    return Clip(frames, things, clip.owner[:, rows][:, :, columns], glyphs, clip.fps,
+                None if clip.before is None else fitted(clip.before))
 
 
 def scaled(box: Box, sx: float, sy: float) -> Box:
