@@ -292,7 +292,7 @@ def test_the_gradients_of_the_decoders_attention_are_those_of_plain_autograd(pla
     rng, d, c = np.random.default_rng(3), network.WIDTH, fused.KEYS
     rows = [packer.pack(ALL_KINDS[kind](rng)) for kind in ("pairs", "video", "boxes")]
     b = fused.tensors(layout.lay(rows), lean)
-    shared = layout._shared(rows)
+    shared = layout.start_of_all(rows)
     whose = torch.cat([torch.full((shared,), -1), *(torch.full((len(row.ids) - shared,), i)
                                                     for i, row in enumerate(rows))])
     blank = len(b["ids"]) - len(whose)                    # tokens that fill the batch up see each other
@@ -764,7 +764,9 @@ def test_a_question_and_its_opposite_have_opposite_answers():
             other = tasks.opposite(turn)
             assert (other is None) == (" inside the " in turn.question)
             if other is not None:
-                assert tasks.opposite(other) == replace(other, question=turn.question, answer=_flipped(other.answer))
+                assert tasks.opposite(other) == packing.about(
+                    replace(other, question=turn.question, answer=_flipped(other.answer)),
+                    *(("", number) for *_, number in turn.shows))
             for side, axis, sign in (("left of", 0, 1), ("right of", 0, -1), ("above", 1, 1), ("below", 1, -1)):
                 if f" {side} the " in turn.question:
                     one, two = turn.question[len("Is the "):-1].split(f" {side} the ")

@@ -71,7 +71,7 @@ def _pictures(rows: list[Row]) -> dict[str, Any]:
     """Patches, where each stands in its picture, the frames, and where each visual token is found."""
     clips = [clip for row in rows for clip in _clips(row)]
     firsts = np.cumsum([0] + [len(patches) // 4 for patches, _ in clips])    # visual tokens before each
-    still = [bool((patches[:, :, 0] == patches[:, :, 1]).all()) for patches, _ in clips]
+    still = [stands_still(patches) for patches, _ in clips]
     order = sorted(range(len(clips)), key=lambda i: (not still[i], clips[i][1][1:]))
     pixels: dict[bool, list[np.ndarray]] = {True: [], False: []}
     places, at, found, frames = np.zeros(firsts[-1], np.int64), [], 0, list[Frames]()
@@ -96,6 +96,11 @@ def _pictures(rows: list[Row]) -> dict[str, Any]:
             for name, parts, count in (("still", pixels[True], 1), ("moving", pixels[False], 2))}
     return {**flat, "at": np.concatenate(at, axis=1), "corners": corners, "places": places,
             "frames": frames, "seeing": _plans_of(frames)}
+
+
+def stands_still(patches: np.ndarray) -> bool:
+    """Are both frames of every pair (p, 3, 2, 14, 14) equal?"""
+    return bool((patches[:, :, 0] == patches[:, :, 1]).all())
 
 
 def _filled(pixels: list[np.ndarray], at: list[np.ndarray], frames: list[Frames], found: int) -> int:
@@ -157,7 +162,7 @@ def _seeing(spans: np.ndarray, wide: bool) -> Plan:
 def _tokens(rows: list[Row]) -> dict[str, Any]:
     """Tokens of all rows, the shared start once, and two plans: one that asks all of them, one those
     before an answer's tokens."""
-    shared = _shared(rows)
+    shared = start_of_all(rows)
     count = shared + sum(len(row.ids) - shared for row in rows)
     blank = _blank(TOKENS - count % TOKENS)  # one at least: queries that nobody asks
     parts = [(rows[0], 0, shared), *((row, shared, len(row.ids)) for row in rows), (blank, 0, None)]
@@ -188,7 +193,7 @@ def _blank(count: int) -> Row:
                sought=np.full((count, MANY), -1), spot=zeros, positions=np.zeros((3, count), np.int64))
 
 
-def _shared(rows: list[Row]) -> int:
+def start_of_all(rows: list[Row]) -> int:
     """How many tokens at the start are the same in all rows; those are text, before any picture."""
     least = min(int((row.branch == 0).sum()) - 1 if not len(row.visual) else int(row.visual[0])
                 for row in rows)
