@@ -86,7 +86,10 @@ EQUIVALENT = [
       for what in ("if scale >= 0", "scale > 0 else 1")),
     ("products.split_in_three", "if part < 3", "what is left after the last part is not looked at"),
     ("products.split_in_three", "if part <= 2", "what is left after the last part is not looked at"),
-    ("products._in_turn", "turns = ", "sums in turn, however many"),
+    *(("products._in_turn", f"turns = {what}", "sums in turn, however many, while there is one") for what in (
+        "max(IN_WORD", *(f"min(IN_WORD[format], max(m.lanes {more}" for more in (
+            "% 8, 8 // (rows * vectors)", "// 9, 8 // (rows * vectors)", "// 8, 9 // (rows * vectors)",
+            "// 8, 8 // (rows + vectors)")))),
     ("products.widened", "b if part else again", "the same place under two names"),
     ("few.widen", "range(9)", "eight of them are used"),
     *(("products.in_place", f"lanes {what}", "in the table or in place, it is the same number")
