@@ -145,8 +145,8 @@ def test_own_functions_have_the_losses_and_gradients_of_the_plain_network(lean, 
         assert float((found[name] - gradient).abs().max()) <= 1e-4 * float(gradient.abs().max()), name
 
 
-@pytest.mark.parametrize("kind", ["shapes", "pairs", "document", "written", "forms", "tables", "video", "screens",
-                                  "differs"])
+@pytest.mark.parametrize("kind", ["shapes", "pairs", "odds", "document", "written", "forms", "tables", "video",
+                                  "screens", "differs"])
 def test_what_an_answer_seeks_is_the_share_of_attention_of_the_class_itself(kind, lean, packer):
     """Two pictures of one kind: the share of their thing's cells among those of the picture, by eager attention."""
     rng = np.random.default_rng(8)
@@ -164,12 +164,15 @@ def test_what_an_answer_seeks_is_the_share_of_attention_of_the_class_itself(kind
             with torch.no_grad():
                 out = attentions(lean, row, kept)
             for token in np.flatnonzero(row.sought[kept].max(axis=1) >= 0):
-                cells = np.flatnonzero(np.isin(things, [one for one in row.sought[kept][token] if one >= 0]))
-                closer = [c for c in cells if row.spot[kept][token] and row.spot[kept][token] in places[c]]
+                each = [np.flatnonzero(things == one) for one in row.sought[kept][token]
+                        if one >= 0 and one in things]
+                spot = row.spot[kept][token]
+                each = [[c for c in cells if spot and spot in places[c]] or cells for cells in each]
                 for name, (layer, head) in network.LOOKS.items():
                     on_picture = out[layer][0, head, token].double()[torch.from_numpy(row.visual)]
-                    if len(cells):
-                        shares[name].append(float(on_picture[closer or cells].sum() / on_picture.sum()))
+                    if each:
+                        found = [float(on_picture[cells].sum() / on_picture.sum()) for cells in each]
+                        shares[name].append(np.exp(np.log(found).mean()) * len(found))
     lean.model.set_attn_implementation(attention)
     b, c = tensors(collate(rows)), fused.tensors(layout.lay(rows), lean)
     with torch.no_grad():

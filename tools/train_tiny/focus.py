@@ -9,6 +9,7 @@ Read next: `phases.py`, whose phases draw them beside `tasks.KINDS_OF_SAMPLE`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from . import documents
 from .packing import IN_CLIP, Sample, Turn, about, spelled
 from .tasks import (
     Ask,
+    a,
     at_point,
     boxes_of,
     click_on,
@@ -36,6 +38,7 @@ from .tasks import (
     read_table,
     read_word,
     relation,
+    sentence,
     video_sample,
     whole,
     written,
@@ -207,11 +210,18 @@ def charts_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
 
 
 def odds_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
-    """Which is the odd one out, and what else can be said about things that look alike."""
+    """Which is the odd one out, what the others are, and what else can be said about things that look alike."""
     sample = odd_sample(rng)
     shown = fitted(sample.clips[0])
-    asked = [ask(rng, shown) for ask in (count, find, describe, detect)]
+    asked = [ask(rng, shown) for ask in (_alike, count, find, describe, detect)]
     return Sample(sample.clips, [*sample.turns, *(turn for turn in asked if turn)])
+
+
+def _alike(rng: Rng, clip: Clip) -> Turn:
+    """What there is more than one of: the odd one is known by what the others are."""
+    ((label, _),) = Counter(thing.label for thing in clip.things).most_common(1)
+    turn = Turn("alike", "What is there more than once?", sentence(a(label)))
+    return whole(turn, clip, *(thing for thing in clip.things if thing.label == label))
 
 
 def differs_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:

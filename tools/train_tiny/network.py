@@ -262,8 +262,8 @@ class Lean(nn.Module):
 
     def sought(self, b: dict[str, torch.Tensor], left: list[torch.Tensor]) -> dict[str, torch.Tensor]:
         """How far each head of `LOOKS` is from looking at what an answer speaks of: -log of the share that the cells of
-        these things get of the attention on the picture, nats; where it reads a character, those in which that stands.
-        left: (s, d) of each layer.
+        this thing get of the attention on the picture, nats; where it reads a character, those in which that stands; of
+        n things, the mean of -log of n times the share of each, so that none is left out. left: (s, d) of each layer.
 
         What a question names and what the picture shows have to be laid beside each other somewhere; the loss of
         answers alone leaves a long time to find out where. What can only be told by looking twice, the next thing or
@@ -275,9 +275,10 @@ class Lean(nn.Module):
         parts = []                                        # of each row: its tokens, its cells, where they should look
         for row in torch.unique(mine):
             ours, cells = torch.nonzero(mine == row)[:, 0], torch.nonzero(of == row)[:, 0]
-            there = (wanted[ours][:, :, None] == b["shown"][cells]).any(dim=1)
-            closer = there & (b["place"][cells] == spot[ours][:, None]).any(dim=2)
-            parts.append((ours, cells, torch.where(closer.any(dim=1, keepdim=True) & (spot[ours] > 0), closer, there)))
+            there = wanted[ours][:, :, None] == b["shown"][cells]               # n MANY cells
+            closer = there & (b["place"][cells] == spot[ours][:, None]).any(dim=2)[:, None]
+            read = (spot[ours] > 0)[:, None] & closer.any(dim=2, keepdim=True)
+            parts.append((ours, cells, torch.where(read, closer, there)))
         losses = {}
         for name, (number, head) in LOOKS.items():
             layer, x = self.model.model.language_model.layers[number], left[number - 1]
@@ -285,8 +286,7 @@ class Lean(nn.Module):
                             self.angles(b["positions"][:, rows]))
                     for rows, one, which in ((tokens, layer.self_attn.q_proj, head),
                                              (seen, layer.self_attn.k_proj, head * KV_HEADS // HEADS)))
-            shares = [F.log_softmax(q[ours] @ k[cells].T, dim=1).masked_fill(~there, -torch.inf).logsumexp(dim=1)
-                      for ours, cells, there in parts]
+            shares = [_all_of(F.log_softmax(q[ours] @ k[cells].T, dim=1), there) for ours, cells, there in parts]
             losses[name] = -_mean(torch.cat(shares)) if shares else x.new_zeros(())
         return losses
 
@@ -313,6 +313,16 @@ def _turned(x: torch.Tensor, layer: nn.Linear, head: int, turn: torch.Tensor) ->
     e = WIDTH // HEADS
     mine = slice(head * e, head * e + e)
     return rotate(F.linear(x, layer.weight[mine], layer.bias[mine]), turn.cos(), turn.sin()) * e ** -0.25
+
+
+def _all_of(logs: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+    """(n,) Mean of log(n times share) over n things. logs: (n, cells) of shares; there: (n, MANY, cells), the cells of
+    each thing."""
+    seen = there.any(dim=2)
+    count = seen.sum(dim=1)
+    each = logs[:, None].masked_fill(~there, -torch.inf)[seen].logsumexp(dim=1)                # one for each seen
+    owner = torch.nonzero(seen)[:, 0]
+    return logs.new_zeros(len(logs)).index_add(0, owner, each) / count + count.log()
 
 
 def _mean(values: torch.Tensor) -> torch.Tensor:

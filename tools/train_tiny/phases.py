@@ -136,10 +136,13 @@ SCHEDULE = (                                              # `going_on.py`
           {"written": 0.26, "number": 0.06, "word": 0.14, "document": 0.26, "characters": 0.04, "shapes": 0.19,
            "video": 0.05},
           dense=1.0, rate_start=0.5, rate_end=0.03),
-    Phase("twice", 49, "everything again, each answer told where to look by two heads", "decoder", 2600, MOST_ASKED,
-          dense=0.2, turns=7, again=2, rate_start=0.6, rate_end=0.3),
-    Phase("settle", 37, "the same, coming down", "decoder", 1200, MOST_ASKED,
-          dense=0.2, turns=7, again=2, rate_start=0.3, rate_end=0.0),
+    Phase("twice", 49, "everything again, each answer told where to look by two heads", "decoder", 1300, MOST_ASKED,
+          dense=0.2, turns=7, again=2, rate_start=0.6, rate_end=0.5),
+    Phase("unlike", 50, "the odd one out and what the others are, two pictures, counts", "decoder", 400,
+          {"odd": 0.30, "odds": 0.25, "differ": 0.06, "differs": 0.09, "boxes": 0.10, "shapes": 0.15, "forms": 0.05},
+          dense=0.2, turns=7, again=2, rate_start=0.5, rate_end=0.5),
+    Phase("settle", 37, "everything, the tower at rest, coming down", "decoder", 1900, MOST_ASKED,
+          dense=0.2, turns=7, again=2, rate_start=0.5, rate_end=0.0),
 )
 PHASES |= {phase.name: phase for phase in SCHEDULE}
 PAIR = {name: Phase(name, 9, "what appears or leaves in a video, and when", "decoder", 360, {"video": 1.0},
