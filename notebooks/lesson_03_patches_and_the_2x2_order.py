@@ -358,7 +358,7 @@ for name, fault in faults.items():
 # (Per cent: the length of the difference over that of the right rows, as in lesson 1, section 9.) Two of them look
 # harmless. *Frame before colour*: both frames are the same, but where the weights look for the second red frame,
 # green stands now. *Cells read downwards*: only the upper right and the lower left patch of a cell change places, so
-# each token keeps its own pixels. Nor does a large move make the answer wrong: the answer needs only the best score
+# each token keeps its own pixels. Nor need a large move make the answer wrong: the answer needs only the best score
 # to stay the best.
 #
 # ## Exercise 3.1: which row is it? (about 15 minutes)
@@ -436,5 +436,5 @@ plt.show()
 #
 # ## Read next
 #
-# - `minivl/passes/patches.py`: the same in twenty lines, for any number of frames.
+# - `minivl/passes/patches.py`: the same for any number of frames.
 # - Lesson 4: each patch is a row of numbers. How do the rows look at each other?

@@ -38,8 +38,8 @@ np.set_printoptions(precision=3, suppress=True)
 # ## 1. Six patches
 #
 # Two rows of three patches, named A to F. Each is described by four numbers: is it red, is it blue, is it in
-# the top row, is it in the bottom row. (In the real model it is a few hundred numbers, and nobody has named
-# them.)
+# the top row, is it in the bottom row. (In the model of the package it is 192 numbers, in the official towers 1,280,
+# and nobody has named them.)
 
 # %%
 names = list("ABCDEF")
@@ -568,5 +568,6 @@ minivl.check("4.2", attend_grouped)
 #
 # - `minivl/kernels/definition.py`: `attend` and the other kernels, each in a few lines.
 # - `minivl/passes/windows.py`: how the windows of a real picture are found, with ragged borders.
-# - `minivl/model.py`: the block around `attend`. You can now read all five of its lines but one: `rotate`.
+# - `minivl/model.py`: the block around `attend`. You can now read it but for `rotate` (lesson 6), `normalise` and
+#   `add_mlp` (lesson 7).
 # - Lesson 5: six rows could all look at each other. Thousands cannot. Who looks at whom then?

@@ -497,5 +497,5 @@ minivl.check("6.2", angles_2d)
 # ## Read next
 #
 # - `minivl/passes/positions.py`: both embeddings, and the trap with float32.
-# - `minivl/kernels/definition.py`: `rotate`, eight lines.
+# - `minivl/kernels/definition.py`: `rotate`, in a few lines.
 # - Lesson 7: you can now read every pass of a block but two. What do these do?

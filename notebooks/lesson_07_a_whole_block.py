@@ -213,8 +213,8 @@ print(f"all {vision.depth} blocks by hand, relative:  ", np.linalg.norm(x - want
 # Differences of this size are rounding in float32: sums were formed in another order. They grow a little with
 # each block and stay far below what a wrong formula would do (section 6).
 #
-# Two norms, seven matrices (q, k and v, out, gate, up, down), and nothing more: that is a block. The
-# decoder's layers are the same, but look back only, and their q, k and v have a bias while the others have
+# Two norms, seven matrices (q, k and v, out, gate, up, down) with a bias each, and nothing more: that is a block.
+# The decoder's layers are the same, but look back only, and their q, k and v have a bias while the others have
 # none.
 #
 # What do the halves add, and where? For each block, the size of what attention and the MLP add to each row,
@@ -351,7 +351,7 @@ with np.errstate(all="ignore"):
             print(f"{name:32s} {off:13.1%} {moved(wrong, scores):8.1%}    {said}")
 
 # %% [markdown]
-# Look for the quiet ones. A norm that is only a little different from the trained one gives an answer that
+# Look for the quiet ones. A norm that is only a little different from the trained one can give an answer that
 # reads well. No check of shapes finds it; a comparison of each pass with the right one does, at the first
 # block.
 #

@@ -52,8 +52,8 @@ patches = trace[f"vision.blocks.{vlm.config.vision.depth - 1}.add_mlp"]  # w d: 
 # %% [markdown]
 # ## 1. Four rows side by side
 #
-# Why fewer rows? Each row is a token in every layer of the decoder, and the decoder is the larger part. A
-# photo of 480 x 640 pixels has 34 x 46 = 1,564 patches, but 17 x 23 = 391 cells.
+# Why fewer rows? Each row is a token in every layer of the decoder, and in the official models the decoder is the
+# larger part. A photo of 480 x 640 pixels has 34 x 46 = 1,564 patches, but 17 x 23 = 391 cells.
 #
 # One could take the *mean* of the four rows of a cell. But then nobody could say any more what was left and
 # what was right. The **merger** puts the four rows side by side instead: nothing is lost. Only then a linear
@@ -173,7 +173,8 @@ plt.show()
 print("largest difference of the two GELUs:", np.abs(gelu_tanh(y) - gelu(y)).max())
 
 # %% [markdown]
-# Half a thousandth. Is that much? In float32 it is thousands of roundings; in bfloat16 it is less than one.
+# Half a thousandth. Is that much? At $y = 2.7$, where it is largest, it is thousands of roundings in float32, and in
+# bfloat16 less than one.
 # Section 7 measures what it does.
 #
 # ## 4. One cell in, one token out

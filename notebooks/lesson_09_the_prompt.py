@@ -356,9 +356,10 @@ except ValueError as error:
 # ### When a prompt is too long, or the counts do not fit
 #
 # A limit of so many tokens cuts a prompt somewhere, and then the counts do not fit. Two repairs make the error go away
-# and the answer wrong: cut the placeholders *and* the visual tokens to the same number, or fill up the visual tokens
-# until the number fits. A picture with a disc at its lower border shows the first. The last line is a repair that
-# works: fewer pixels. (So does leaving out whole messages together with their pictures. Text alone may be cut.)
+# and the rows wrong, whatever the answer says: cut the placeholders *and* the visual tokens to the same number, or
+# fill up the visual tokens until the number fits. A picture with a disc at its lower border shows the first. The last
+# line is a repair that works: fewer pixels. (So does leaving out whole messages together with their pictures. Text
+# alone may be cut.)
 
 # %%
 tall = Image.new("RGB", (112, 168), (200, 200, 205))

@@ -184,7 +184,7 @@ figure
 # %% [markdown]
 # Eight frames, four pairs, 1.5 frames a second: read the first number of the cells. Now the same pixels with
 # another clock. The tower gives the same visual tokens, bit for bit; only the time numbers differ. Does the
-# answer follow? (The small model errs often with times. Compare with the truth.)
+# answer follow? (The small model may err. Compare with the truth.)
 
 # %%
 asked = "When does the red circle appear?"
@@ -398,7 +398,7 @@ for label, begin, many in zip(("time", "height", "width"), np.cumsum((0, *offici
     print(f"official, {label:6s}: once round after {turns[0]:12,.1f} steps (the fastest) to {turns[-1]:12,.1f}")
 
 # %% [markdown]
-# Time has the fast pairs: it tells one step from the next, and all of it has come round within 160 steps, that
+# Time has the fast pairs: it tells one step from the next, and all of it has come round after some 160 steps, that
 # is 80 seconds. Width has the slow ones only: neighbours look nearly alike to it, and far and near differ
 # little by little. So the axes are unequal in kind, not only in number. (The next model, Qwen3-VL, deals the
 # speeds out in turn.)
@@ -579,7 +579,7 @@ for name, given in prompts.items():
 #
 # ## Read next
 #
-# - `minivl/passes/positions.py`: sections 2 to 8 in forty lines, with the traps named.
+# - `minivl/passes/positions.py`: sections 2 to 8, with the traps named.
 # - `docs/made/bug-museum.md`: the faults of section 9, each with the thread in which it was found.
 # - Lesson 11: every row has its numbers and its place. What does the decoder do with them, and what may it
 #   keep from one token to the next?

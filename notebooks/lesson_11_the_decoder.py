@@ -387,8 +387,8 @@ plt.show()
 # - **top-k**: only the $k$ highest scores stay;
 # - **top-p**: only the smallest set of likeliest tokens stays whose probabilities together reach $p$.
 #
-# For an example we ask for a box, and take the step of the answer at which the likeliest token had about one
-# half of the probability:
+# For an example we ask for a box, and take the step of the answer at which the probability of the likeliest token
+# is nearest to one half:
 
 # %%
 def softmax(z):
@@ -537,7 +537,7 @@ figure
 # Compare the last two rows at a token with a plus: a server that counts the answer's tokens only leaves it alone.
 #
 # The penalty knows nothing of meaning. Tokens that *must* come again, such as the digits of a box, brackets
-# and commas, are pushed down too. One answer with three boxes shows how many: we take what the model writes
+# and commas, are pushed down too. One answer about three objects shows how many: we take what the model writes
 # without a penalty, and ask at each of its tokens whether that token would still be chosen.
 
 # %%
@@ -578,7 +578,7 @@ print(f"how often its boxes are right: {figure_of(LIST).sentence()}. Here only t
 # 5. top-p, of what top-k has left, with the probabilities *after* the temperature;
 # 6. softmax, and the draw.
 #
-# The order is part of the result. Top-p before the temperature keeps another set:
+# The order is part of the result. Top-p before the temperature can keep another set:
 
 # %%
 T, K_MOST, P = np.float32(2), 20, 0.9
@@ -782,7 +782,7 @@ minivl.check("11.3", nucleus)
 #
 # ## Read next
 #
-# - `minivl/run/cache.py`: the cache in fifty lines, and who sees whom in it.
+# - `minivl/run/cache.py`: the cache, and who sees whom in it.
 # - `minivl/run/generation.py`: the loop of section 4 for several conversations.
 # - `minivl/passes/sampling.py`: sections 6 and 7.
 # - You can now read all of `minivl/model.py`. Lesson 12 makes use of what is written: boxes and clicks.

@@ -153,11 +153,12 @@ table(on_it, figure.axes[0], "share of the look on the circle", [f"layer {n}" fo
 figure
 
 # %% [markdown]
-# One head stands out, and its neighbour a little, which has the same keys (lesson 11). There is a reason: this
-# model's training asked head 0 of layer 2, at each token of an answer about one thing, to look at that thing (lesson
-# 14). Nobody asks the large models for it, and yet a few of their thousands of heads do the same; they are called
-# *localization heads* (Kang et al., 2025, arXiv:2503.06287), and were found by a table like this one. What that head
-# sees, for each of three questions: the picture, lit where it looks.
+# Two heads stand out, one in layer 2 and one in layer 3; a neighbour may stand out a little, since it has the same keys
+# (lesson 11). There is a reason: this model's training asked head 0 of layer 2 and head 3 of layer 3, at each token of
+# an answer about a thing, to look at that thing (lesson 14). Nobody asks the large models for it, and yet a few of
+# their thousands of heads do the same; they are called *localization heads* (Kang et al., 2025, arXiv:2503.06287), and
+# were found by a table like this one. What the first of the two sees, for each of three questions: the picture, lit
+# where it looks.
 
 # %%
 figure = plot.board(1, 3, (12, 3.4))

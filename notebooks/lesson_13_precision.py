@@ -311,10 +311,10 @@ for key in ends:
 
 # %% [markdown]
 # Three nearly parallel lines. The *shape* is the model's: what it makes of an error, whatever type that came from.
-# In epsilons (the columns on the right) the two 16-bit runs are alike, at about a half. The float32 run has some
-# epsilons more, because its sums round in float32 too, at each addition; those of the 16-bit runs are wide, as in
-# section 4. This is the fingerprint of rounding: it scales with the type. A bug does not. It jumps at one stage, and
-# by the same amount in every type.
+# In epsilons (the columns on the right) the two 16-bit runs are alike. The float32 run has some epsilons more,
+# because its sums round in float32 too, at each addition; those of the 16-bit runs are wide, as in section 4. This is
+# the fingerprint of rounding: it scales with the type. A bug does not. It jumps at one stage, and by the same amount
+# in every type.
 #
 # So how large an error may be is no matter of taste. The **yardstick**: run the same model in the same type,
 # take its distance from float64, and ask of another program whether it is further away than that.
@@ -426,12 +426,12 @@ axis.legend()
 plt.show()
 
 # %% [markdown]
-# Most answers have a gap of several units and do not notice anything. Where the model hardly knows (the digits of
-# a box, a word it cannot read) the gap is small, and 16 bits decide. A red circle *on* the line is a tie: logits are
-# handed on in bfloat16, where numbers between 8 and 16 are 1/16 apart, so the two became equal, and `argmax` takes the
-# lower id. From that token on the two answers go different ways, because each reads its own words. So "the texts
-# differ" is no proof of a bug, and "the texts are equal" no proof that there is none. Compare numbers, at each stage,
-# with the yardstick.
+# Most tokens have a gap of several units and do not notice anything. Where the model hardly knows (the digits of
+# a box, a word it cannot read) the gap is small, and 16 bits may decide. If a red circle lies *on* the line, it is a
+# tie: logits are handed on in bfloat16, where numbers between 8 and 16 are 1/16 apart, so the two became equal, and
+# `argmax` takes the lower id. From a changed token on, the two answers go different ways, because each reads its own
+# words. So "the texts differ" is no proof of a bug, and "the texts are equal" no proof that there is none. Compare
+# numbers, at each stage, with the yardstick.
 #
 # The same happens between a single conversation and a batch, between two kinds of attention, or two graphics
 # cards: sums in another order (vllm-project/vllm#9567, QwenLM/Qwen3-VL#1956).
@@ -495,10 +495,10 @@ for name, fault in faults.items():
         print(f"{name:36s} {off / yardstick:17.2f}   {vlm.ask(image, 'Describe the image.', max_new_tokens=32)}")
 
 # %% [markdown]
-# Most of these give the same sentence. None could be found by reading answers, and one picture tells little
-# about the quiet ones (a factor of 1.3 may be luck). Angles are quiet here because the prompt is short; section 3 has
-# shown what happens beyond 256 places. Now imagine the same faults in a float32 run: those that are
-# a matter of *rounding* would stand out by a factor of tens of thousands, because the yardstick is so much
+# Count the lines that say the same sentence as the first: none of these could be found by reading answers. And one
+# picture tells little about the quiet ones (a factor of 1.3 may be luck). Angles do little harm here because the prompt
+# is short; section 3 has shown what happens beyond 256 places. Now imagine the same faults in a float32 run: those
+# that are a matter of *rounding* would stand out by a factor of tens of thousands, because the yardstick is so much
 # shorter. **Look for bugs in float32**, whatever type you will run in.
 #
 # ## Exercise 13.1: float32 to bfloat16 (about 15 minutes)

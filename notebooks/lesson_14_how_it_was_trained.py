@@ -80,11 +80,13 @@ figure
 # the tower holds still (`answers`, a detour of ours: it costs less). Then longer inputs (`long`). After that the model
 # can answer, and two short phases are about *how*: dialogues (`sft`, section 3) and preferences (`dpo`, section 5).
 #
-# One more thing is told from `sought` on: **where to look**. For a click, a word in the question has to meet the button
+# One more thing is told: **where to look**. For a click, a word in the question has to meet the button
 # that says it. An answer that is wrong says nothing about where the two should have met. So one head of the decoder
-# is asked for it: at each token of an answer about one thing, how much of its attention on the picture goes to the
-# cells of that thing? Minus the logarithm of that share is one more loss. Nothing is thrown away afterwards, and you
-# can watch that head at work (lesson 12).
+# is asked for it, in the last part of `controls` and in all questions from `sought` on: at each token of an answer
+# about a thing, how much of its attention on the picture goes to the cells of that thing? Minus the logarithm of that
+# share is one more loss. From `twice` on a head of the next layer is asked for the same, since some things can only be
+# found by looking twice: first at all of them, then at the odd one out. Nothing is thrown away afterwards, and you
+# can watch these heads at work (lesson 12).
 #
 # How the loss came down. It is a surprise in nats (lesson 1). A line is drawn for each phase that has left its curve,
 # and the cell says which runs have left none:

@@ -78,14 +78,16 @@ for name in ("vision.blocks.0.add_mlp", "vision.restore_order", "decoder.logits"
 
 # %% [markdown]
 # Shapes are right, numbers are finite. The usual test is a cosine (or its cousin, the correlation PCC) above
-# 0.99, at the first block if anywhere. Look at how near a model with holes in it comes. Section 3 says why.
+# 0.99, at the first block if anywhere. Look at how near a model with holes in it comes at some of these places.
+# Section 3 says why.
 #
 # ## 2. Three runs, not two
 #
 # Comparing the port with the right model in bfloat16 asks the wrong question: two right programs in bfloat16
 # differ as well. (Sums in another order, lesson 13.) How large may a difference be? It takes a third run.
 #
-# - The **golden value** of a stage: what it gives in float64, where rounding is a million times smaller than here.
+# - The **golden value** of a stage: what it gives in float64, where rounding is next to nothing ($2^{45}$ times
+#   smaller than in bfloat16).
 # - The **candidate**: the program in question. How far is it from the golden value?
 # - The **yardstick**: a program that is known to be right, in the *candidate's* type. How far is that one?
 #

@@ -137,7 +137,7 @@ print("a mask from positions:", rows_that_move("causal-mask-from-positions").tol
 # %% [markdown]
 # The mask from positions passes this law: the last row is text, and for text a position *is* a row. Its law is
 # about the cells of a picture. Laws are strong where they look and blind elsewhere, so it takes several. The
-# museum has about twenty, and together they find every fault (`minivl faults --score`).
+# museum has some two dozen, and together they find every fault (`minivl faults --score`).
 #
 # ## 4. Which fault is it?
 #

@@ -575,4 +575,4 @@ minivl.check("18.3", merge_splits)
 # - `cuda/attention.cu` and `cuda/gemv.cu`: all rungs, and what each of their lines is for.
 # - `docs/guide/cuda.md`: how a processor runs CUDA, and what it cannot say.
 # - `minivl cuda check FILE.cu`: a kernel of your own.
-# - Lesson 19: a model that no machine holds.
+# - Lesson 19: a model that is too large for one machine.

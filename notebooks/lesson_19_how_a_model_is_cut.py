@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Lesson 19: how a model is cut
 #
-# **The question.** A model of 72 billion parameters weighs 147 GB. No card holds it, and few computers do. How do
+# **The question.** A model of 72 billion parameters weighs 147 GB. Hardly a card holds it, and few computers do. How do
 # several machines run *one* model together, what must they tell each other, and how much of it?
 #
 # **You need** from lesson 1: the linear map; from lesson 4: attention and heads; from lesson 7: the norm and the gated
@@ -416,9 +416,10 @@ for name, got in faults.items():
     print(f"{name:40s} relative error {np.linalg.norm(got - right) / np.linalg.norm(right):.1e}")
 
 # %% [markdown]
-# All of them run. A bias that is added on every rank is the dearest: its error is as large as a bias, so small that an
-# answer often survives it. The last two lines are no fault but a choice: parts that are rounded before they are added
-# lose a little more than one rounding costs. `minivl` adds in float32 and rounds once, as its definitions do.
+# All of them run. A bias that is added on every rank is the most treacherous: its error is three biases, and where
+# these are small beside the rest, an answer survives it. The last two lines are no fault but a choice: parts that are
+# rounded before they are added lose a little more than one rounding costs. `minivl` adds in float32 and rounds once,
+# as its definitions do.
 #
 # ## Exercise 19.1: whose rows (about 15 minutes)
 #
@@ -509,7 +510,7 @@ minivl.check("19.3", steps_of)
 #
 # ## Read next
 #
-# - `minivl/run/cut/machine.py`: the interpreter of one rank, all of it on two screens.
+# - `minivl/run/cut/machine.py`: the interpreter of one rank.
 # - `minivl/checkpoint/shares.py`: which part of each tensor a rank has, and how it is read without the rest.
 # - [Larger than memory](../docs/guide/larger-than-memory.md): the same on real machines, and models that are read from
 #   the disk while they run.
