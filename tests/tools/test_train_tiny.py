@@ -163,24 +163,53 @@ def test_what_an_answer_seeks_is_the_share_of_attention_of_the_class_itself(kind
             kept = (row.branch == 0) | (row.branch == number)
             with torch.no_grad():
                 out = attentions(lean, row, kept)
-            for token in np.flatnonzero(row.sought[kept].max(axis=1) >= 0):
-                each = [np.flatnonzero(things == one) for one in row.sought[kept][token]
+            told = dict.fromkeys(network.LOOKS, row.sought[kept]) | {"named": named(row.sought[kept])}
+            for name, token in ((name, t) for name, one in told.items() for t in np.flatnonzero(one.max(axis=1) >= 0)):
+                each = [np.flatnonzero(things == one) for one in told[name][token]
                         if one >= 0 and one in things]
-                spot = row.spot[kept][token]
+                spot = row.spot[kept][token] * (name != "named")
                 each = [[c for c in cells if spot and spot in places[c]] or cells for cells in each]
-                for name, (layer, head) in network.LOOKS.items():
-                    on_picture = out[layer][0, head, token].double()[torch.from_numpy(row.visual)]
-                    if each:
-                        found = [float(on_picture[cells].sum() / on_picture.sum()) for cells in each]
-                        shares[name].append(np.exp(np.log(found).mean()) * len(found))
+                layer, head = network.LOOKS[name]
+                on_picture = out[layer][0, head, token].double()[torch.from_numpy(row.visual)]
+                if each:
+                    found = [float(on_picture[cells].sum() / on_picture.sum()) for cells in each]
+                    shares[name].append(np.exp(np.log(found).mean()) * len(found))
     lean.model.set_attn_implementation(attention)
     b, c = tensors(collate(rows)), fused.tensors(layout.lay(rows), lean)
     with torch.no_grad():
         found = [lean.sought(one, read(lean, one, see(lean, one))[1])
                  for one, see, read in ((b, Lean.see, Lean.read), (c, fused.see, fused.read))]
     for name, seen in shares.items():
-        assert len(seen) > 10
-        assert [float(one[name]) for one in found] == pytest.approx([-np.log(seen).mean()] * 2, rel=1e-4)
+        assert len(seen) > 10 or name == "named"
+        assert not seen or [float(one[name]) for one in found] == pytest.approx([-np.log(seen).mean()] * 2, rel=1e-4)
+
+
+def named(sought: np.ndarray) -> np.ndarray:
+    """(s, 1) Of each token the thing that was named last, if it is not the one that is being named; -1 for none."""
+    out, last = np.full((len(sought), 1), -1), -1
+    for token, (one, *more) in enumerate(sought.tolist()):
+        if last not in (-1, one):
+            out[token] = last
+        last = one if one >= 0 and max(more) < 0 else last
+    return out
+
+
+def test_what_was_named_last_is_the_last_name_that_has_been_said(lean, packer):
+    rng, seen = np.random.default_rng(4), 0
+    for _ in range(20):
+        clip = world.fitted(world.picture_of_shapes(rng))
+        turn = tasks.describe(rng, clip)
+        b = fused.tensors(layout.lay([packer.pack(Sample([clip], [turn]))]), lean)
+        ids, known = b["target"].tolist(), network._named(b)[:, 0].tolist()
+        for token, thing in enumerate(known[1:], 1):
+            said = text_of(ids[:token])
+            names = [t.label for t in tasks.left_to_right(clip.things)]
+            whole = sum(said.count(one) for one in set(names))          # names so far
+            begun = whole < len(names) and said.endswith(names[whole].split()[0])
+            assert (thing >= 0) == (whole > 0 and not begun), (said, thing)
+            assert thing < 0 or clip.things[thing].label == names[whole - 1]
+            seen += thing >= 0
+    assert seen > 60
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS)

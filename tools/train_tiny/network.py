@@ -37,7 +37,7 @@ WIDTH, HEADS, KV_HEADS, LAYERS, MLP = 192, 4, 2, 5, 512
 DEPTH, FULL_BLOCKS, WINDOW = 6, (1, 3, 5), 56
 SECTIONS, THETA = (6, 9, 9), 1000.0
 EARLY = 2                                                 # layers of the decoder below its own dense heads
-LOOKS = {"sought": (EARLY, 0), "again": (EARLY + 1, 3)}   # layers and heads of it that are told where to look
+LOOKS = {"named": (EARLY - 1, 0), "sought": (EARLY, 0), "again": (EARLY + 1, 3)}    # layer, head: told where to look
 EVENT = {"event": 3, "moment": MOMENTS, "event_colour": COLOUR_COUNT, "event_kind": KIND_COUNT}      # name -> classes
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 ROUND = False                                             # products of matrices in bfloat16; float32 for tests
@@ -267,28 +267,31 @@ class Lean(nn.Module):
 
         What a question names and what the picture shows have to be laid beside each other somewhere; the loss of
         answers alone leaves a long time to find out where. What can only be told by looking twice, the next thing or
-        the odd one, the second head can find by what the first one found."""
-        asked = torch.nonzero(torch.isin(b["sought"], b["shown"]).any(dim=1))[:, 0]
-        tokens, seen, spot = b["asked"][asked], b["visual"], b["spot"][asked, None]
-        wanted = b["sought"][asked]                                     # n MANY
-        mine, of = wanted.amax(dim=1) // MOST, b["shown"] // MOST
-        parts = []                                        # of each row: its tokens, its cells, where they should look
+        the odd one, the third head can find by what the second one found; and what comes next in a list, both of them
+        by what the first one found, which looks at the thing that was named last."""
+        wanted = dict.fromkeys(LOOKS, (b["sought"], b["spot"])) | {"named": (_named(b), torch.zeros_like(b["spot"]))}
+        return {name: self._look(b, *wanted[name], number, head, left[number - 1])
+                for name, (number, head) in LOOKS.items()}
+
+    def _look(self, b: dict[str, torch.Tensor], wanted: torch.Tensor, spot: torch.Tensor, number: int, head: int,
+              x: torch.Tensor) -> torch.Tensor:
+        """The loss of one head, for the things (n, MANY) that each token of an answer should find, and the character
+        (n,) of it; x: (s, d), its input."""
+        asked = torch.nonzero(torch.isin(wanted, b["shown"]).any(dim=1))[:, 0]
+        tokens, seen, spot, wanted = b["asked"][asked], b["visual"], spot[asked, None], wanted[asked]
+        layer = self.model.model.language_model.layers[number]
+        q, k = (_turned(rms_norm(F.embedding(rows, x), layer.input_layernorm.weight), one, which,
+                        self.angles(b["positions"][:, rows]))
+                for rows, one, which in ((tokens, layer.self_attn.q_proj, head),
+                                         (seen, layer.self_attn.k_proj, head * KV_HEADS // HEADS)))
+        shares, mine, of = [], wanted.amax(dim=1) // MOST, b["shown"] // MOST
         for row in torch.unique(mine):
             ours, cells = torch.nonzero(mine == row)[:, 0], torch.nonzero(of == row)[:, 0]
             there = wanted[ours][:, :, None] == b["shown"][cells]               # n MANY cells
             closer = there & (b["place"][cells] == spot[ours][:, None]).any(dim=2)[:, None]
             read = (spot[ours] > 0)[:, None] & closer.any(dim=2, keepdim=True)
-            parts.append((ours, cells, torch.where(read, closer, there)))
-        losses = {}
-        for name, (number, head) in LOOKS.items():
-            layer, x = self.model.model.language_model.layers[number], left[number - 1]
-            q, k = (_turned(rms_norm(F.embedding(rows, x), layer.input_layernorm.weight), one, which,
-                            self.angles(b["positions"][:, rows]))
-                    for rows, one, which in ((tokens, layer.self_attn.q_proj, head),
-                                             (seen, layer.self_attn.k_proj, head * KV_HEADS // HEADS)))
-            shares = [_all_of(F.log_softmax(q[ours] @ k[cells].T, dim=1), there) for ours, cells, there in parts]
-            losses[name] = -_mean(torch.cat(shares)) if shares else x.new_zeros(())
-        return losses
+            shares.append(_all_of(F.log_softmax(q[ours] @ k[cells].T, dim=1), torch.where(read, closer, there)))
+        return -_mean(torch.cat(shares)) if shares else x.new_zeros(())
 
     def dense_early(self, b: dict[str, torch.Tensor], left: list[torch.Tensor]) -> dict[str, torch.Tensor]:
         """The losses on visual tokens in the decoder, nats; left: all tokens (s, d) of each layer, of which those of
@@ -313,6 +316,16 @@ def _turned(x: torch.Tensor, layer: nn.Linear, head: int, turn: torch.Tensor) ->
     e = WIDTH // HEADS
     mine = slice(head * e, head * e + e)
     return rotate(F.linear(x, layer.weight[mine], layer.bias[mine]), turn.cos(), turn.sin()) * e ** -0.25
+
+
+def _named(b: dict[str, torch.Tensor]) -> torch.Tensor:
+    """(n, 1) The thing of which each token of an answer knows that it was named last, while the next one is not begun;
+    or -1."""
+    one = torch.where(b["sought"][:, 1] < 0, b["sought"][:, 0], -1)
+    at = torch.where(one >= 0, torch.arange(len(one), device=one.device), -1).cummax(dim=0).values
+    before = torch.cat([at.new_tensor([-1]), at])[:-1]
+    known = (before >= 0) & (b["answer"][before] == b["answer"]) & (one[before] != one)
+    return torch.where(known, one[before], -1)[:, None]
 
 
 def _all_of(logs: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
