@@ -232,6 +232,27 @@ def test_what_a_side_needs_is_made_in_a_process_of_its_own_before_anything_is_ti
     assert made == [tmp_path]
 
 
+def test_compiled_code_is_made_before_a_row_is_timed(monkeypatch, tmp_path):
+    """Of every compiled side, from the packed folder that it starts from; each kind of row has run."""
+    asked, turns, ran = Namespace(threads=1, quick=True, tier=None, rows=["*"], folder=tmp_path, rounds=1), [], []
+    monkeypatch.setattr(workload, "checkpoint", lambda *given: tmp_path)
+    monkeypatch.setattr(workload, "packed_checkpoint", lambda folder, format: folder / format)
+    monkeypatch.setattr(command, "turn", lambda name, folder, *given: turns.append((name, folder, *given[2:])))
+    compiled = [side for side in sides.SIDES.values() if side.name.startswith("minivl-jit")]
+    command.measured(compiled, workload.QUICK, asked)
+    assert turns[:len(compiled)] == [(side.name, tmp_path / side.packed, "--make") for side in compiled]
+    for kind in ("vision", "prefill"):
+        monkeypatch.setattr(sides.Minivl, kind, lambda self, *given, kind=kind: ran.append((kind, self.of)))
+    monkeypatch.setattr(sides.Minivl, "decoding", lambda self, *given: lambda: ran.append(("decode", self.of)))
+    vlm = Namespace(config=workload.config(workload.QUICK))
+    monkeypatch.setattr(sides.Minivl, "__init__", lambda self, *of: self.__dict__.update(vlm=vlm, of=of))
+    for side in compiled:
+        side.makes(tmp_path)
+    modes = [("jit-int8" if side.name.endswith("int8-int8") else "jit", side.start.args[1], tmp_path, 1)
+             for side in compiled]
+    assert ran == [(kind, mode) for mode in modes for kind in ("vision", "prefill", "decode")]
+
+
 def test_the_table_of_another_benchmark_is_refused(monkeypatch, capsys):
     other = next(path for path in RESULTS.glob("*.json") if not path.name.startswith("speed"))
     monkeypatch.setattr(sys, "argv", ["speed", "--table", str(other)])

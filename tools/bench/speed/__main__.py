@@ -131,7 +131,7 @@ def measured(sides: list[Side], size: Size, given: argparse.Namespace) -> list[R
                for format in dict.fromkeys(side.packed for side in sides) if format is not None}
     for side in sides:
         if side.makes:                         # in a process of its own: no row holds its time or memory
-            turn(side.name, folder, given, None, "--make")
+            turn(side.name, folders.get(side.packed, folder), given, None, "--make")
     rounds: list[Round] = []
     with tempfile.TemporaryDirectory() as room:
         golden = Path(room) / "golden.npz"

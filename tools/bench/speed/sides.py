@@ -25,8 +25,8 @@ Step = Callable[[], Any]
 class Side(NamedTuple):
     """start: folder, threads -> an engine; needs: modules without which it is left out; photo: whether
     it also prepares the photo, which no mode changes; packed: the format of the packed checkpoint that
-    it starts from, else the plain one; makes: what it needs made of the plain one once, before it is timed;
-    free: why it cannot be held to a tier, where it cannot."""
+    it starts from, else the plain one; makes: what it needs made once, before it is timed, out of the folder that it
+    starts from; free: why it cannot be held to a tier, where it cannot."""
     name: str
     start: Callable[[Path, int], Any]
     needs: tuple[str, ...] = ()
@@ -50,6 +50,15 @@ class Minivl:
             from minivl.kernels.jit.tiers import chosen
             self.tier = chosen().name
         self.vlm = minivl.load(folder, precision, kernels)
+
+    @staticmethod
+    def compiled(kernels: str, precision: str, folder: Path) -> None:
+        """Run each kind of row once, little of it: compiled code is kept, and no row should hold its making."""
+        from . import workload
+        engine = Minivl(kernels, precision, folder, 1)
+        engine.vision(*workload.patches(engine.vlm.config, workload.GOLDEN_PICTURE))
+        engine.prefill(workload.tokens(engine.vlm.config, 16))
+        engine.decoding(16, 1)()
 
     def vision(self, patches: Array, grid: Array) -> Array:
         """Visual tokens (m, d)."""
@@ -299,9 +308,11 @@ def _sides() -> list[Side]:
                   (), (format, precision) == ("bf16", "float32"), None if format == "bf16" else format)
              for format in ("bf16", "int8", "int4") for precision in ("float32", "bfloat16")]
     found += [Side(f"minivl-jit-{format}-{precision}", partial(Minivl, "jit", precision),
-                   ("numba",), (format, precision) == ("bf16", "float32"), format)
+                   ("numba",), (format, precision) == ("bf16", "float32"), format,
+                   partial(Minivl.compiled, "jit", precision))
               for format in ("bf16", "int8", "int4") for precision in ("float32", "bfloat16")]
-    found.append(Side("minivl-jit-int8-int8", partial(Minivl, "jit-int8", "bfloat16"), ("numba",), packed="int8"))
+    found.append(Side("minivl-jit-int8-int8", partial(Minivl, "jit-int8", "bfloat16"), ("numba",), packed="int8",
+                      makes=partial(Minivl.compiled, "jit-int8", "bfloat16")))
     found += [Side(f"transformers-{precision}-{attention}", partial(Transformers, precision, attention),
                    ("torch", "transformers"), photo=(precision, attention) == ("float32", "sdpa"))
               for precision in ("float32", "bfloat16") for attention in ("eager", "sdpa")]
