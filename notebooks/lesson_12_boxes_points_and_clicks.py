@@ -155,10 +155,10 @@ figure
 # %% [markdown]
 # Two heads stand out, one in layer 2 and one in layer 3; a neighbour may stand out a little, since it has the same keys
 # (lesson 11). There is a reason: this model's training asked head 0 of layer 2 and head 3 of layer 3, at each token of
-# an answer about a thing, to look at that thing (lesson 14). Nobody asks the large models for it, and yet a few of
-# their thousands of heads do the same; they are called *localization heads* (Kang et al., 2025, arXiv:2503.06287), and
-# were found by a table like this one. What the first of the two sees, for each of three questions: the picture, lit
-# where it looks.
+# an answer about a thing, to look at that thing (lesson 14). (In a list of things, head 0 of layer 1 looks back at the
+# one that was named last; here there is no list.) Nobody asks the large models for it, and yet a few of their thousands
+# of heads do the same; they are called *localization heads* (Kang et al., 2025, arXiv:2503.06287), and were found by a
+# table like this one. What the first of the two sees, for each of three questions: the picture, lit where it looks.
 
 # %%
 figure = plot.board(1, 3, (12, 3.4))

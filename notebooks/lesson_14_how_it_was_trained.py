@@ -84,9 +84,11 @@ figure
 # that says it. An answer that is wrong says nothing about where the two should have met. So one head of the decoder
 # is asked for it, in the last part of `controls` and in all questions from `sought` on: at each token of an answer
 # about a thing, how much of its attention on the picture goes to the cells of that thing? Minus the logarithm of that
-# share is one more loss. From `twice` on a head of the next layer is asked for the same, since some things can only be
-# found by looking twice: first at all of them, then at the odd one out. Nothing is thrown away afterwards, and you
-# can watch these heads at work (lesson 12).
+# share is one more loss. (Where several things are counted, each must get its part.) From `twice` on a head of the
+# next layer is asked for the same, since some things can only be found by looking twice: first at all of them, then
+# at the odd one out. And from `unlike` on a head of the layer before is asked for the thing that was named last,
+# because the next one of a list is found from there. Nothing is thrown away afterwards, and you can watch these heads
+# at work (lesson 12).
 #
 # How the loss came down. It is a surprise in nats (lesson 1). A line is drawn for each phase that has left its curve,
 # and the cell says which runs have left none:

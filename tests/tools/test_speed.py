@@ -241,7 +241,7 @@ def test_compiled_code_is_made_before_a_row_is_timed(monkeypatch, tmp_path):
     compiled = [side for side in sides.SIDES.values() if side.name.startswith("minivl-jit")]
     command.measured(compiled, workload.QUICK, asked)
     assert turns[:len(compiled)] == [(side.name, tmp_path / side.packed, "--make") for side in compiled]
-    for kind in ("vision", "prefill"):
+    for kind in ("vision", "prefill", "prepare_photo"):
         monkeypatch.setattr(sides.Minivl, kind, lambda self, *given, kind=kind: ran.append((kind, self.of)))
     monkeypatch.setattr(sides.Minivl, "decoding", lambda self, *given: lambda: ran.append(("decode", self.of)))
     vlm = Namespace(config=workload.config(workload.QUICK))
@@ -250,7 +250,7 @@ def test_compiled_code_is_made_before_a_row_is_timed(monkeypatch, tmp_path):
         side.makes(tmp_path)
     modes = [("jit-int8" if side.name.endswith("int8-int8") else "jit", side.start.args[1], tmp_path, 1)
              for side in compiled]
-    assert ran == [(kind, mode) for mode in modes for kind in ("vision", "prefill", "decode")]
+    assert ran == [(kind, mode) for mode in modes for kind in ("vision", "prefill", "decode", "prepare_photo")]
 
 
 def test_the_table_of_another_benchmark_is_refused(monkeypatch, capsys):

@@ -124,7 +124,7 @@ def test_the_lean_network_gives_the_logits_of_the_class_itself(kind, lean, packe
 
 def losses_and_gradients(lean: Lean, b: dict, features, read) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
     logits, left = read(lean, b, features)
-    losses = lean.dense(b, features) | lean.dense_early(b, left) | lean.sought(b, left)
+    losses = lean.dense(b, features) | lean.dense_early(b, left) | lean.looks(b, left)
     losses |= {"answer": network.answer_loss(logits, b), "distance": network.distance_loss(logits, b)}
     lean.zero_grad()
     sum(losses.values()).backward()
@@ -177,11 +177,14 @@ def test_what_an_answer_seeks_is_the_share_of_attention_of_the_class_itself(kind
     lean.model.set_attn_implementation(attention)
     b, c = tensors(collate(rows)), fused.tensors(layout.lay(rows), lean)
     with torch.no_grad():
-        found = [lean.sought(one, read(lean, one, see(lean, one))[1])
+        found = [lean.looks(one, read(lean, one, see(lean, one))[1])
                  for one, see, read in ((b, Lean.see, Lean.read), (c, fused.see, fused.read))]
     for name, seen in shares.items():
-        assert len(seen) > 10 or name == "named"
+        assert len(seen) > 10 or (name == "named" and kind not in LISTS)
         assert not seen or [float(one[name]) for one in found] == pytest.approx([-np.log(seen).mean()] * 2, rel=1e-4)
+
+
+LISTS = ("odds", "forms", "tables", "differs")      # kinds whose answers name one thing after the other
 
 
 def named(sought: np.ndarray) -> np.ndarray:
@@ -200,7 +203,7 @@ def test_what_was_named_last_is_the_last_name_that_has_been_said(lean, packer):
         clip = world.fitted(world.picture_of_shapes(rng))
         turn = tasks.describe(rng, clip)
         b = fused.tensors(layout.lay([packer.pack(Sample([clip], [turn]))]), lean)
-        ids, known = b["target"].tolist(), network._named(b)[:, 0].tolist()
+        ids, known = b["target"].tolist(), network.named_last(b)[:, 0].tolist()
         for token, thing in enumerate(known[1:], 1):
             said = text_of(ids[:token])
             names = [t.label for t in tasks.left_to_right(clip.things)]
@@ -519,8 +522,8 @@ def test_an_event_is_told_where_and_when_the_pixels_change():
 
 
 def test_a_second_picture_is_told_what_was_there_and_is_not():
-    """From the pixels: what is told to have left a cell covers much of it in the first picture alone, and where nothing
-    has left, no pixel was another one unless little of the cell was."""
+    """From the pixels: at least 20 of a cell show what is told to have left it in the first picture, not in the second,
+    or, where a thing stayed, in both."""
     rng, happened = np.random.default_rng(8), 0
     for _ in range(30):
         sample = KINDS_OF_SAMPLE["differ"](rng)
@@ -642,7 +645,7 @@ def test_one_device_takes_the_step_of_two_processes(tmp_path, monkeypatch):
     monkeypatch.setattr(network, "ROUND", False)
     monkeypatch.setattr(training, "FAST_HALVES", False)           # rounding would hide what is compared
     monkeypatch.setattr(training, "distance_loss", lambda logits, b: logits.sum() * 0)
-    monkeypatch.setattr(Lean, "sought", lambda lean, b, left: {})              # not all speak of a thing
+    monkeypatch.setattr(Lean, "looks", lambda lean, b, left: {})              # not all speak of a thing
     monkeypatch.setitem(ALL_KINDS, "yes", yes_or_no)
     phase = replace(SHORT, steps=2, dense=0.0, mix={"yes": 1.0})
     two, one = (torch.load(train(phase, tmp_path / str(device), device=device), weights_only=True)

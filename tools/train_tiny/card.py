@@ -17,17 +17,17 @@ TEMPLATE = Path(__file__).parent / "card.md"
 MARK = {"aim": "aim reached", "floor": "floor reached", "below": "**below the floor**", "stated": "stated"}
 PARTS = {"tower": "the tower alone", "decoder": "the decoder alone", "all": "both"}
 CLOSE = {
-    "describe": "more of `sought` on crowded pictures: single names are read well before their order is",
+    "describe": "more of `settle` on crowded pictures: single names are read well before their order is",
     "count": "more of `settle` on pictures of four to six things",
     "exists": "more of `settle` with hard negatives",
     "find": "more of `settle`: the tower's own heads locate edges better than the answers say them",
-    "number": "more of `small`: characters below 20 pixels",
-    "what": "more videos in `sought`", "when": "more videos in `sought`",
+    "number": "more of `sharp`: characters below 20 pixels",
+    "what": "more videos in `settle`", "when": "more videos in `settle`",
     "relation": "more of `told`, then bare answers in `settle`",
-    "detect": "more of `sought`: every box is a `find`, and all of a picture's have to be right",
-    "word": "more of `small`: characters below 20 pixels", "deny": "more requests for absent things in `settle`",
+    "detect": "more of `settle`: every box is a `find`, and all of a picture's have to be right",
+    "word": "more of `sharp`: characters below 20 pixels", "deny": "more requests for absent things in `settle`",
     "point": "more of `settle`",
-    "form": "more of `small`, then of `whole`: fifteen characters have to be right at once",
+    "form": "more of `sharp`, then of `settle`: fifteen characters have to be right at once",
     "click": "more of `controls`"}
 
 

@@ -78,8 +78,6 @@ def told_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
 def _told(turn: Turn, clip: Clip) -> Turn:
     """Is the red star left of the blue ring? The red star is at (4, 5), the blue ring at (9, 2): yes."""
     one, other = (clip.things[number] for _, _, number in turn.shows)
-    if turn.question.index(one.label) > turn.question.index(other.label):      # asked the other way round
-        one, other = other, one
     show = _centre if any(side in turn.question for side in SIDES) else _extent
     said = f"The {one.label} is {show(one)}", f"the {other.label} {show(other)}"
     return about(replace(turn, answer=f"{', '.join(said)}: {turn.answer.lower()}"),

@@ -260,16 +260,18 @@ class Lean(nn.Module):
             "offset": _cross(self._say("offset", features[known], FACTOR), edges.reshape(-1) % FACTOR),
             "reach": _mean(away.mean(dim=1))}
 
-    def sought(self, b: dict[str, torch.Tensor], left: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+    def looks(self, b: dict[str, torch.Tensor], left: list[torch.Tensor]) -> dict[str, torch.Tensor]:
         """How far each head of `LOOKS` is from looking at what an answer speaks of: -log of the share that the cells of
         this thing get of the attention on the picture, nats; where it reads a character, those in which that stands; of
-        n things, the mean of -log of n times the share of each, so that none is left out. left: (s, d) of each layer.
+        n things, the mean of -log of n times the share of each, so that none is left out. left: (s, d) of each layer
+        but the last.
 
         What a question names and what the picture shows have to be laid beside each other somewhere; the loss of
-        answers alone leaves a long time to find out where. What can only be told by looking twice, the next thing or
-        the odd one, the third head can find by what the second one found; and what comes next in a list, both of them
-        by what the first one found, which looks at the thing that was named last."""
-        wanted = dict.fromkeys(LOOKS, (b["sought"], b["spot"])) | {"named": (_named(b), torch.zeros_like(b["spot"]))}
+        answers alone leaves a long time to find out where. `sought` looks at the thing itself; `again`, a layer later,
+        at the same, for what takes a second look, like the odd one; `named`, a layer earlier, at the thing that was
+        named last, from which the other two find the next one of a list."""
+        wanted = dict.fromkeys(LOOKS, (b["sought"], b["spot"]))
+        wanted["named"] = named_last(b), torch.zeros_like(b["spot"])
         return {name: self._look(b, *wanted[name], number, head, left[number - 1])
                 for name, (number, head) in LOOKS.items()}
 
@@ -318,9 +320,9 @@ def _turned(x: torch.Tensor, layer: nn.Linear, head: int, turn: torch.Tensor) ->
     return rotate(F.linear(x, layer.weight[mine], layer.bias[mine]), turn.cos(), turn.sin()) * e ** -0.25
 
 
-def _named(b: dict[str, torch.Tensor]) -> torch.Tensor:
-    """(n, 1) The thing of which each token of an answer knows that it was named last, while the next one is not begun;
-    or -1."""
+def named_last(b: dict[str, torch.Tensor]) -> torch.Tensor:
+    """(n, 1) The thing that was named last before each token of an answer; -1 where there is none, and while a name is
+    being written."""
     one = torch.where(b["sought"][:, 1] < 0, b["sought"][:, 0], -1)
     at = torch.where(one >= 0, torch.arange(len(one), device=one.device), -1).cummax(dim=0).values
     before = torch.cat([at.new_tensor([-1]), at])[:-1]

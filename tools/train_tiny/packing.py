@@ -74,6 +74,14 @@ def about(turn: Turn, *things: tuple[str, int]) -> Turn:
     return replace(turn, shows=tuple(shows))
 
 
+def _filled(things: list[int], turn: Turn) -> list[int]:
+    """MANY numbers, -1 after the last thing. Raises ValueError for more."""
+    if len(things) > MANY:
+        raise ValueError(f"an answer may speak of {MANY} things at once, and one of {turn.task!r} speaks of "
+                         f"{len(things)}: raise MANY")
+    return things + [-1] * (MANY - len(things))
+
+
 @dataclass
 class Sample:
     """Clips (pictures or a video, native size) and what is asked about them."""
@@ -157,7 +165,7 @@ class Packer:
                 at += len(part)
             alone += [len(text) if read else 0] * (len(ids) - len(alone))
         spoken = ([thing for start, stop, thing in turn.shows if start <= last < stop] for last in lasts)
-        sought = [things + [-1] * (MANY - len(things)) for things in spoken]
+        sought = [_filled(things, turn) for things in spoken]
         return ids, alone, sought, spots
 
     def pack(self, sample: Sample, seen: Row | None = None) -> Row:

@@ -40,20 +40,17 @@ class Targets(NamedTuple):
     glyph: np.ndarray                                     # m 8      character in each 14 x 7 slot; 255: not asked
     place: np.ndarray                                     # m 8      its place in its line, from 1; likewise
     line: np.ndarray                                      # m 10     what the whole line says; 255 where none is
-    event: np.ndarray                                     # m 4      what appeared or left: which, moment, colour, kind;
-                                                          #          255: not asked
+    event: np.ndarray                                     # m 4      which, moment, colour, kind of what appeared, left,
+                                                          #          or was in the picture before; 255: not asked
 
 
 def targets(clip: Clip) -> Targets:
     """The truth about a fitted clip, cell by cell."""
-    frames = clip.owner.shape[0]
-    owner = clip.owner if frames % 2 == 0 else np.concatenate([clip.owner, clip.owner[-1:]])     # t h w
-    patches = _patches(owner)                                                             # m 2 4 14 14
     things = clip.things or (NOTHING,)
-    covered = np.stack([(patches == i).sum(axis=(3, 4)) for i in range(len(things))], axis=-1)      # m 2 4 n
+    patches, covered = _covered(clip)
     best, seen = covered.argmax(axis=-1), covered.max(axis=-1) >= 20
     in_cell = covered.sum(axis=(1, 2))                                                    # m n
-    most = np.where(in_cell.max(axis=-1) >= 40, in_cell.argmax(axis=-1), -1).astype(np.int16)
+    most = _most(in_cell)
     colours, kinds = _names(things)
     return Targets(np.where(seen, colours[best], 0).astype(np.uint8), np.where(seen, kinds[best], 0).astype(np.uint8),
                    _outline(patches), _edges(things, most), most, *_glyphs(clip, len(patches)),
@@ -61,10 +58,23 @@ def targets(clip: Clip) -> Targets:
                    _compared(clip.before, clip, most))
 
 
+def _most(in_cell: np.ndarray) -> np.ndarray:
+    """(m, n) pixels of each thing -> (m,) the thing that a cell shows, or -1."""
+    return np.where(in_cell.max(axis=-1) >= 40, in_cell.argmax(axis=-1), -1).astype(np.int16)
+
+
 def _names(things: tuple[Thing, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Classes of the colours and kinds of things."""
     return (np.array([COLOUR_NAMES.index(t.colour) + 1 if t.colour else 0 for t in things]),
             np.array([KINDS.index(t.kind) + 1 for t in things]))
+
+
+def _covered(clip: Clip) -> tuple[np.ndarray, np.ndarray]:
+    """Who owns each pixel of each patch (m, 2, 4, 14, 14), and how many pixels of it each thing has: (m, 2, 4, n)."""
+    frames = clip.owner.shape[0]
+    owner = clip.owner if frames % 2 == 0 else np.concatenate([clip.owner, clip.owner[-1:]])     # t h w
+    patches = _patches(owner)
+    return patches, np.stack([(patches == i).sum(axis=(3, 4)) for i in range(max(1, len(clip.things)))], axis=-1)
 
 
 def _patches(owner: np.ndarray) -> np.ndarray:
@@ -138,10 +148,10 @@ def _events(clip: Clip, colours: np.ndarray, kinds: np.ndarray, covered: np.ndar
 
 
 def _compared(before: Clip, now: Clip, most: np.ndarray) -> np.ndarray:
-    """The same of a picture that is compared with one before it, of the same size: (m, 4). What was in a cell and is
-    not has left it; its colour and kind are asked where it has not, too, and there is no moment. most: what each cell
-    shows now."""
-    things, was = before.things or (NOTHING,), targets(before).thing
+    """`_events` of a picture that is compared with one before it, of the same size: (m, 4). A cell whose thing is gone
+    or is another one says that it left, and each that showed one its colour and kind; there is no moment. most: what
+    each cell shows now."""
+    things, was = before.things or (NOTHING,), _most(_covered(before)[1].sum(axis=(1, 2)))
     labels = [thing.label for thing in now.things] + [""]
     left = np.array([i >= 0 and things[i].label != labels[j] for i, j in zip(was, most, strict=True)])
     asked = [np.where(was >= 0, classes[was], UNASKED) for classes in _names(things)]

@@ -256,7 +256,7 @@ def losses_of(run: Run, b: dict[str, Any], features: torch.Tensor, read: Callabl
     if trains != "tower":
         logits, left = read(lean, b, features)
         losses |= lean.dense_early(b, left) if run.phase.dense else {}
-        losses |= {"answer": answer_loss(logits, b), "distance": distance_loss(logits, b)} | lean.sought(b, left)
+        losses |= {"answer": answer_loss(logits, b), "distance": distance_loss(logits, b)} | lean.looks(b, left)
     return losses
 
 

@@ -59,6 +59,7 @@ class Minivl:
         engine.vision(*workload.patches(engine.vlm.config, workload.GOLDEN_PICTURE))
         engine.prefill(workload.tokens(engine.vlm.config, 16))
         engine.decoding(16, 1)()
+        engine.prepare_photo(np.zeros((280, 280, 3), np.uint8))
 
     def vision(self, patches: Array, grid: Array) -> Array:
         """Visual tokens (m, d)."""

@@ -150,7 +150,7 @@ def main() -> None:
     options.add_argument("--threads", type=int, default=1)
     options.add_argument("--quick", action="store_true")
     options.add_argument("--rows", nargs="+", default=["*"])
-    options.add_argument("--make", action="store_true", help="only the files that the side needs")
+    options.add_argument("--make", action="store_true", help="only what the side needs made: files, compiled code")
     options.add_argument("--golden", type=Path, help="compare with this file, or write it")
     given = options.parse_args()
     size = QUICK if given.quick else FULL
