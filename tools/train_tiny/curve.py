@@ -96,7 +96,7 @@ def draw(run: Path, target: Path) -> None:
         for i, phase in enumerate(dict.fromkeys(line["phase"] for line in lines)):
             start = next(line["of"] - line["samples"] for line in lines if line["phase"] == phase)
             axes.axvline(start, color=INK, linewidth=0.8, linestyle=":")
-            axes.annotate(phase, (start, 1), (3, -3 - 11 * (i % 3)), ("data", "axes fraction"), "offset points",
+            axes.annotate(phase, (start, 1), (3, -3 - 11 * (i % 4)), ("data", "axes fraction"), "offset points",
                           va="top", size=8, color=INK)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8, ncol=3, frameon=False, loc="upper center",

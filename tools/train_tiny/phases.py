@@ -144,6 +144,10 @@ SCHEDULE = (                                              # `going_on.py`
           dense=0.2, turns=7, again=2, rate_start=0.5, rate_end=0.5),
     Phase("settle", 37, "everything, the tower at rest, coming down", "decoder", 1800, LACKING,
           dense=0.2, turns=7, again=2, rate_start=0.5, rate_end=0.0),
+    Phase("evened", 51, "more videos, words, charts and lists, of which the mix had too few", "decoder", 420,
+          {"rates": 0.15, "video": 0.09, "word": 0.22, "shapes": 0.18, "boxes": 0.10, "charts": 0.10, "forms": 0.08,
+           "pairs": 0.04, "number": 0.04, "differ": 0.02, "odd": 0.02, "dialogue": 0.02},
+          dense=0.2, turns=7, again=2, rate_start=0.3, rate_end=0.0),
 )
 PHASES |= {phase.name: phase for phase in SCHEDULE}
 PAIR = {name: Phase(name, 9, "what appears or leaves in a video, and when", "decoder", 360, {"video": 1.0},
