@@ -131,7 +131,9 @@ def test_so_are_the_tables_of_other_processors():
     assert len(files) >= 2
     for name in files:
         kept = record.read(ROOT / "tools/bench" / name)
-        assert f"{report.as_fast(kept.figures)}\n{compare.about(kept)}" in page, name
+        pairs = any(" as fast as " in figure.name for figure in kept.figures)
+        made = report.as_fast(kept.figures) if pairs else report.table(kept.figures)
+        assert f"{made}\n{compare.about(kept)}" in page, name
 
 
 def test_pictures_say_in_words_what_they_show():

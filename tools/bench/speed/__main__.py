@@ -46,7 +46,7 @@ def main() -> int:
             options.error(str(problem))
         if not result.bench.startswith("speed"):
             options.error(f"{given.table} is of the benchmark {result.bench!r}, and --table shows those of this one")
-        print(f"{report.as_fast(result.figures)}\n{about(result)}")
+        print(f"{report.table(result.figures)}\n{report.as_fast(result.figures)}\n{about(result)}")
         return 0
     size = QUICK if given.quick else FULL
     sides = chosen(given.only, given.tier)

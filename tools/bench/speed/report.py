@@ -80,33 +80,41 @@ def as_fast(figures: Sequence[Figure]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def table(rounds: Sequence[Round], base: str, units: dict[str, str]) -> str:
+def table(figures: Sequence[Figure]) -> str:
     """A line for each side; in brackets how many times the base's number that is."""
-    heads = [f"{row}, {unit}" for row, unit in units.items()]
+    held = {figure.name: figure for figure in figures}
+    named = [name.split(", ") for name in held if ", " in name]
+    rows = list(dict.fromkeys(row for row, _ in named if not row.startswith("error of ")))
+    sides = list(dict.fromkeys(side for row, side in named if f"{row}, {side}" in held
+                               and " over " not in side and ": " not in side))
+    heads = [next(f"{row}, {held[name].unit}" for side in sides if (name := f"{row}, {side}") in held) for row in rows]
     lines = ["| " + " | ".join(["side", *heads, "error of logits", "error of vision"]) + " |",
              "|---" * (len(heads) + 3) + "|"]
-    for side in names(rounds):
-        cells = [cell(rounds, side, base, row, unit) for row, unit in units.items()]
-        errors = [median(rounds, side, "errors", what) for what in ("logits", "vision")]
-        cells += ["-" if error is None else f"{error:.1e}" for error in errors]
+    for side in sides:
+        errors = [held.get(f"error of {what}, {side}") for what in ("logits", "vision")]
+        cells = [cell(held, row, side) for row in rows]
+        cells += ["-" if error is None else f"{error.value:.1e}" for error in errors]
         lines.append("| " + " | ".join([side, *cells]) + " |")
     return "\n".join(lines) + "\n"
 
 
-def cell(rounds: Sequence[Round], side: str, base: str, row: str, unit: str) -> str:
+def cell(held: dict[str, Figure], row: str, side: str) -> str:
     """One number, its ratio to the base, and for decoding its share of the plain read."""
-    value, times = median(rounds, side, "rows", row), ratio(rounds, side, base, row)
-    if value is None:
+    name = f"{row}, {side}"
+    if name not in held:
         return "-"
+    value, unit = held[name].value, held[name].unit
     said = f"{1e3 * value:.3g} ms" if unit.startswith("s") and value < 1 else f"{value:.3g}"
-    said += "" if times is None or side == base else f" ({times:.2f} x)"
-    share = median(rounds, side, "reads", row)
-    return said + (f", {share:.0%} of a plain read" if share is not None else "")
+    times = [one.value for other, one in held.items() if other.startswith(f"{name} over ")]
+    said += f" ({times[0]:.2f} x)" if times else ""
+    share = held.get(f"{name}: share of a plain read")
+    return said + (f", {share.value:.0%} of a plain read" if share else "")
 
 
 def page(rounds: Sequence[Round], base: str, units: dict[str, str], about: str,
          photo: float) -> str:
     """The table with what one must know to read it. photo: its megapixels."""
+    found = figures(rounds, base, units)
     return "\n".join([
         "# Speed at 3B widths", "",
         f"Rounds: {len(rounds)}; in each of them every side has its turn, in a process of its own.",
@@ -116,8 +124,8 @@ def page(rounds: Sequence[Round], base: str, units: dict[str, str], about: str,
         f"`photo`: {photo:.3g} megapixels into patches. `of a plain read`: how long it takes to read as",
         "many bytes as the token reads weights, over the time of the token. Errors: against the",
         "definitions in float64, on a few tokens and a small picture.",
-        "", table(rounds, base, units), "How many times as fast (of `memory`: how many times as small), the median of",
-        "the pairs of the same round:", "", as_fast(figures(rounds, base, units)), about, ""])
+        "", table(found), "How many times as fast (of `memory`: how many times as small), the median of",
+        "the pairs of the same round:", "", as_fast(found), about, ""])
 
 
 def picture(rounds: Sequence[Round], base: str, units: dict[str, str], path: Path) -> None:
