@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import shutil
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -499,6 +500,27 @@ def test_the_writing_of_a_cell_is_that_of_the_line_that_runs_through_it():
         assert line == (*(world.CHARACTERS.index(c) + 1 for c in text), *[0] * (LINE - len(text)))
     clip = world.picture_of_shapes(rng)
     assert (targets(world.fitted(clip)).line == UNASKED).all()
+
+
+def test_a_cell_is_told_how_many_things_stand_before_and_after_its_own():
+    """From the description, which names them in that order, and the owners of pixels alone."""
+    rng, told = np.random.default_rng(9), 0
+    for _ in range(40):
+        clip = world.fitted(world.picture_of_shapes(rng))
+        names = [name.split(" ", 1)[1] for name in re.split(", | and ", tasks.describe(rng, clip).answer.rstrip("."))]
+        table = targets(clip).beside
+        for (y, x), pair in zip(np.ndindex(*(n // world.FACTOR for n in clip.size)), table.tolist(), strict=True):
+            here = Counter(clip.owner[0, 28 * y:28 * y + 28, 28 * x:28 * x + 28].ravel().tolist())
+            most = max((count for i, count in here.items() if i >= 0), default=0)
+            assert (pair == [UNASKED] * 2) == (most < 20)
+            if most >= 20:
+                before, after = pair
+                assert before + after + 1 == len(clip.things)
+                assert names[before] in [clip.things[i].label for i, count in here.items() if count == most and i >= 0]
+                told += 1
+    assert told > 200
+    for other in (world.video_of_shapes(rng), world.picture_of_text(rng, "Zubo")):
+        assert (targets(world.fitted(other)).beside == UNASKED).all()
 
 
 def test_an_event_is_told_where_and_when_the_pixels_change():

@@ -20,6 +20,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from .packing import LEARNED, MOST
 from .targets import (
     ACROSS,
+    BESIDE,
     COLOUR_COUNT,
     GLYPH_COUNT,
     KIND_COUNT,
@@ -183,6 +184,7 @@ class Lean(nn.Module):
             "outline": nn.Linear(WIDTH, 64), "glyph": nn.Linear(WIDTH, 8 * GLYPH_COUNT),
             "place": nn.Linear(WIDTH, 8 * (LINE + 1)), "line": nn.Linear(WIDTH, LINE * LINE_COUNT),
             "cell": nn.Linear(WIDTH, 4 * ACROSS), "offset": nn.Linear(WIDTH, 4 * FACTOR), "reach": nn.Linear(WIDTH, 4),
+            "beside": nn.Linear(WIDTH, 2 * BESIDE),
             "tens": nn.Linear(WIDTH, 4 * TENS), "units": nn.Linear(WIDTH, 4 * UNITS),
             **{name: nn.Linear(WIDTH, classes) for name, classes in EVENT.items()}})
         vision_width, text_width = WIDTH // HEADS // 2, WIDTH // HEADS
@@ -244,7 +246,7 @@ class Lean(nn.Module):
     def dense(self, b: dict[str, torch.Tensor], features: torch.Tensor) -> dict[str, torch.Tensor]:
         """The losses of visual pre-training on the tower's tokens (m, d), nats; `reach` in cells."""
         written, known = b["line"][:, 0] != UNASKED, b["edges"][:, 0] >= 0
-        asked = b["glyph"].reshape(-1) != UNASKED
+        asked, placed = b["glyph"].reshape(-1) != UNASKED, b["beside"][:, 0] != UNASKED
         edges = b["edges"][known]
         corner = b["corners"].flip(1).repeat(1, 2)[known]           # x and y of each cell, in cells
         away = F.smooth_l1_loss(self.heads["reach"](features[known]), edges / FACTOR - corner, beta=0.1,
@@ -258,7 +260,8 @@ class Lean(nn.Module):
             "line": _balanced(self._say("line", features[written], LINE_COUNT), b["line"][written].reshape(-1)),
             "cell": _cross(self._say("cell", features[known], ACROSS), edges.reshape(-1) // FACTOR),
             "offset": _cross(self._say("offset", features[known], FACTOR), edges.reshape(-1) % FACTOR),
-            "reach": _mean(away.mean(dim=1))}
+            "reach": _mean(away.mean(dim=1)),
+            "beside": _cross(self._say("beside", features[placed], BESIDE), b["beside"][placed].reshape(-1))}
 
     def looks(self, b: dict[str, torch.Tensor], left: list[torch.Tensor]) -> dict[str, torch.Tensor]:
         """How far each head of `LOOKS` is from looking at what an answer speaks of: -log of the share that the cells of
@@ -358,7 +361,7 @@ def _balanced(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 
 def widen(b: dict[str, torch.Tensor]) -> None:
     """Targets as PyTorch wants classes, in place."""
-    for name in ("colour", "kind", "glyph", "place", "line", "edges", "event"):
+    for name in ("colour", "kind", "glyph", "place", "line", "edges", "beside", "event"):
         b[name] = b[name].long()
 
 

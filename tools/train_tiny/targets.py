@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .world import CHARACTERS, COLOUR_NAMES, FACTOR, SHAPES, Clip, Thing
+from .world import CHARACTERS, COLOUR_NAMES, FACTOR, SHAPES, Clip, Thing, left_to_right
 
 HALF = FACTOR // 2
 KINDS = [*SHAPES, "text", "button", "field", "bar", "panel"]   # "field" keeps its place: heads were trained with it
@@ -24,6 +24,7 @@ ACROSS = -(-TENS * UNITS // FACTOR)                       # and as a cell and a 
 LINE, LINE_COUNT, UNASKED = 10, len(CHARACTERS) + 2, 255    # characters of a line that are asked; 0 is its end
 STAYS, APPEARS, LEAVES = range(3)
 MOMENTS = 48                                              # quarters of a second
+BESIDE = 10                                               # things on one side that are told apart; more count as 9
 SAMPLED = np.array([1, 5, 8, 12])                         # rows and columns of a patch at which its outline is asked
 
 
@@ -40,6 +41,8 @@ class Targets(NamedTuple):
     glyph: np.ndarray                                     # m 8      character in each 14 x 7 slot; 255: not asked
     place: np.ndarray                                     # m 8      its place in its line, from 1; likewise
     line: np.ndarray                                      # m 10     what the whole line says; 255 where none is
+    beside: np.ndarray                                    # m 2      shapes that are named before its own, and after it;
+                                                          #          255 where none is shown, in videos and in pages
     event: np.ndarray                                     # m 4      which, moment, colour, kind of what appeared, left,
                                                           #          or was in the picture before; 255: not asked
 
@@ -52,10 +55,10 @@ def targets(clip: Clip) -> Targets:
     in_cell = covered.sum(axis=(1, 2))                                                    # m n
     most = _most(in_cell)
     colours, kinds = _names(things)
+    events = _events(clip, colours, kinds, covered) if clip.before is None else _compared(clip.before, clip, most)
     return Targets(np.where(seen, colours[best], 0).astype(np.uint8), np.where(seen, kinds[best], 0).astype(np.uint8),
                    _outline(patches), _edges(things, most), most, *_glyphs(clip, len(patches)),
-                   _lines(things, in_cell), _events(clip, colours, kinds, covered) if clip.before is None else
-                   _compared(clip.before, clip, most))
+                   _lines(things, in_cell), _beside(clip, most), events)
 
 
 def _most(in_cell: np.ndarray) -> np.ndarray:
@@ -112,6 +115,19 @@ def _lines(things: tuple[Thing, ...], covered: np.ndarray) -> np.ndarray:
     """What is written on the thing that a cell holds most of, as classes: 0 after the end, the last for others."""
     table = np.array([_line(thing) for thing in things], np.uint8)
     return np.where((covered.max(axis=-1) >= 24)[:, None], table[covered.argmax(axis=-1)], UNASKED).astype(np.uint8)
+
+
+def _beside(clip: Clip, most: np.ndarray) -> np.ndarray:
+    """How many things stand before the thing of each cell, from the left, and how many after it: (m, 2). A list of
+    names needs this order, a number of things the sum; the decoder reads row by row, and cannot know it at a thing that
+    others lie below. most: what each cell shows."""
+    asked = clip.fps is None and all(thing.kind in SHAPES for thing in clip.things)
+    if not asked or not clip.things:
+        return np.full((len(most), 2), UNASKED, np.uint8)
+    order = left_to_right(clip.things)
+    before = np.array([order.index(thing) for thing in clip.things])
+    table = np.stack([before, len(order) - 1 - before], axis=1).clip(max=BESIDE - 1)
+    return np.where((most >= 0)[:, None], table[most], UNASKED).astype(np.uint8)
 
 
 def _line(thing: Thing) -> list[int]:

@@ -25,6 +25,7 @@ from .world import (
     Rng,
     Thing,
     fitted,
+    left_to_right,
     native_size,
     number,
     overlap,
@@ -55,11 +56,6 @@ def sentence(text: str) -> str:
 def listed(names: list[str]) -> str:
     """a, b and c."""
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
-
-
-def left_to_right(things: tuple[Thing, ...]) -> list[Thing]:
-    """The order in which things are named: by their middle, from the left, then from the top."""
-    return sorted(things, key=lambda t: t.centre)
 
 
 def once(clip: Clip) -> list[Thing]:

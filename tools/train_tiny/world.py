@@ -76,6 +76,11 @@ class Thing:
         return (self.box[2] - self.box[0]) * (self.box[3] - self.box[1])
 
 
+def left_to_right(things: tuple[Thing, ...]) -> list[Thing]:
+    """The order in which things are named: by their middle, from the left, then from the top."""
+    return sorted(things, key=lambda t: t.centre)
+
+
 @dataclass(frozen=True)
 class Clip:
     """A picture (one frame, fps None) or a video, with the truth about every pixel.
