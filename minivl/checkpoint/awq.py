@@ -15,7 +15,6 @@ Not here: tiles of four bits (`packed.py`). Read next: `names.py`, which knows w
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Mapping
 from math import prod
 from typing import Any
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from ..config.rules import is_allowed
+from ..door.errors import brief
 from .safetensors import Mapped
 from .tree import Weight
 from .weight import CheckpointError, Stored, checked_rows, precision
@@ -102,11 +102,11 @@ def four_bit(tensors: Mapping[str, Weight], said: Mapping[str, Any]) -> dict[str
     """
     for key, allowed in MUST.items():
         if not is_allowed(said.get(key), allowed):
-            raise CheckpointError(f"quantization_config: {key} = {reprlib.repr(said.get(key))}, should be "
-                                  f"{reprlib.repr(allowed[0])}; {OTHER}")
+            raise CheckpointError(f"quantization_config: {key} = {brief(said.get(key))}, should be "
+                                  f"{brief(allowed[0])}; {OTHER}")
     group = said.get("group_size")
     if type(group) is not int or not (group == -1 or 0 < group < 1 << 20):
-        raise CheckpointError(f"quantization_config: group_size = {reprlib.repr(group)}, should be a count "
+        raise CheckpointError(f"quantization_config: group_size = {brief(group)}, should be a count "
                               f"such as 128; {OTHER}")
     found: dict[str, Weight] = dict(tensors)
     for name in sorted(name for name in tensors if name.endswith(".qweight")):

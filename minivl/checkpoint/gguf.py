@@ -12,7 +12,6 @@ Not here: what the tensors are called (`gguf_names.py`), what the metadata mean 
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..door.errors import brief
 from ..door.looks import kind_of_file
 from .safetensors import Mapped, MappedFile
 from .tree import Weight
@@ -187,7 +187,7 @@ class GGUF(MappedFile):
         value = self.metadata.get("general.alignment", ALIGNMENT)
         if type(value) is not int or not 8 <= value <= 1 << 16 or value & value - 1:
             raise CheckpointError(f"{self.path}: "
-                                  f"general.alignment is {reprlib.repr(value)}, should be a "
+                                  f"general.alignment is {brief(value)}, should be a "
                                   "power of two from 8 to 65536")
         return value
 
@@ -252,8 +252,8 @@ class Reader:
         for n in range(count):
             key = self.text(f"key {n}", NAME)
             if key in found:
-                raise CheckpointError(f"{self.path}: {reprlib.repr(key)} is there twice")
-            found[key] = self.value(self.number(4, reprlib.repr(key)), reprlib.repr(key))
+                raise CheckpointError(f"{self.path}: {brief(key)} is there twice")
+            found[key] = self.value(self.number(4, brief(key)), brief(key))
         return found
 
     def value(self, kind: int, what: str) -> Any:
@@ -285,18 +285,18 @@ class Reader:
         for n in range(count):
             name = self.text(f"the name of tensor {n}", NAME)
             if name in entries:
-                raise CheckpointError(f"{self.path}: tensor {reprlib.repr(name)} is there twice")
-            entries[name] = self.entry(f"tensor {reprlib.repr(name)}")
+                raise CheckpointError(f"{self.path}: tensor {brief(name)} is there twice")
+            entries[name] = self.entry(f"tensor {brief(name)}")
         data, end, found = self.at + -self.at % alignment, 0, {}
         for name, (kind, shape, offset) in entries.items():
             if offset != end:
                 raise CheckpointError(f"{self.path}: "
-                                      f"tensor {reprlib.repr(name)} begins at byte {offset} of the numbers, "
+                                      f"tensor {brief(name)} begins at byte {offset} of the numbers, "
                                 f"should begin at {end}")
             size = prod(shape) // kind.length * kind.size
             if size > self.file.size - data - offset:
                 raise CheckpointError(f"{self.path}: "
-                                      f"tensor {reprlib.repr(name)} should have {size} bytes from byte "
+                                      f"tensor {brief(name)} should have {size} bytes from byte "
                                 f"{data + offset} on, the file ends at {self.file.size}; fetch it again")
             end = offset + size + -size % alignment
             found[name] = weight_of(self.file, kind, shape, data + offset)

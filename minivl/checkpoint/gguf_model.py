@@ -13,7 +13,6 @@ Not here: the tokenizer (`text/gguf_vocabulary.py`). Read next: `gguf.py` (files
 from __future__ import annotations
 
 import math
-import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..config import OFFICIAL_PICTURES, ConfigError, config_from
+from ..door.errors import brief
 from .gguf import GGUF
 from .gguf_names import ARCHITECTURES, EMBEDDING, HEAD, hub_tensors
 from .tree import Weight
@@ -153,13 +153,13 @@ class Metadata:
         """An integer by its full key."""
         value = self.file.metadata.get(key, default)
         if type(value) is not int:
-            raise ConfigError(f"{self.where}: {key} = {reprlib.repr(value)}, should be an integer")
+            raise ConfigError(f"{self.where}: {key} = {brief(value)}, should be an integer")
         return value
 
     def must(self, key: str, *allowed: Any) -> None:
         """Raise unless a value that leaves no choice is one of these."""
         if (value := self.get(key)) not in allowed:
-            raise ConfigError(f"{self.where}: {self.prefix}.{key} = {reprlib.repr(value)}, should be "
+            raise ConfigError(f"{self.where}: {self.prefix}.{key} = {brief(value)}, should be "
                               f"{' or '.join(map(repr, allowed))}: another is no part of this model")
 
 
@@ -175,7 +175,7 @@ def _shortest(value: Any) -> Any:
 def _architecture(file: GGUF) -> str:
     found = file.metadata.get("general.architecture")
     if not isinstance(found, str) or found not in ARCHITECTURES:
-        raise ConfigError(f"{file.path}: general.architecture is {reprlib.repr(found)}, can be "
+        raise ConfigError(f"{file.path}: general.architecture is {brief(found)}, can be "
                           f"{', '.join(ARCHITECTURES)} (Qwen2.5-VL is 'qwen2vl'): another model's file")
     return found
 
@@ -213,12 +213,12 @@ def _sections(meta: Metadata, text: Mapping[str, Any]) -> list[int]:
         found = meta.need("rope.dimension_sections")
         if not isinstance(found, list) or len(found) != 4 or found[3] != 0:
             raise ConfigError(f"{meta.where}: {meta.prefix}.rope.dimension_sections should be four "
-                              f"counts, of time, row, column, and 0, is {reprlib.repr(found)}")
+                              f"counts, of time, row, column, and 0, is {brief(found)}")
         return found[:3]
     heads, width = text["num_attention_heads"], text["hidden_size"]
     if type(heads) is not int or type(width) is not int or heads < 1:
         raise ConfigError(f"{meta.where}: {meta.prefix}.attention.head_count and embedding_length should "
-                          f"be counts, are {reprlib.repr(heads)} and {reprlib.repr(width)}")
+                          f"be counts, are {brief(heads)} and {brief(width)}")
     for key in ("rope.dimension_count", "attention.key_length", "attention.value_length"):
         meta.must(key, None, width // heads)
     return [width // heads // 2, 0, 0]
@@ -251,8 +251,8 @@ def _vision(towers: list[GGUF], width: Any) -> dict[str, Any]:
     others = {key: vision.get(key, value) for key, value in RELEASES.items()}
     every, depth = vision.need("n_wa_pattern"), said["depth"]
     if type(every) is not int or type(depth) is not int or not 0 < every <= depth <= 4096:
-        raise ConfigError(f"{meta.where}: clip.vision.n_wa_pattern = {reprlib.repr(every)}, should be 1 to "
-                          f"block_count, {reprlib.repr(depth)}: each so many blocks, one sees the picture")
+        raise ConfigError(f"{meta.where}: clip.vision.n_wa_pattern = {brief(every)}, should be 1 to "
+                          f"block_count, {brief(depth)}: each so many blocks, one sees the picture")
     full = list(range(every - 1, depth, every))
     return {**said, **others, "in_chans": 3, "hidden_act": "silu", "fullatt_block_indexes": full}
 

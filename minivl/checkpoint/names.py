@@ -12,7 +12,6 @@ Read next: `read.py` (files), `tree.py` (the tree).
 from __future__ import annotations
 
 import re
-import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..config import ModelConfig, TextConfig, VisionConfig
+from ..door.errors import brief
 from .awq import four_bit
 from .tree import MLP, Block, Decoder, Linear, Merger, Model, Norm, Vision, Weight
 from .weight import STORED, Absent, Blank, CheckpointError, Joined, Stored, precision, reshaped
@@ -298,7 +298,7 @@ def unpacked(tensors: Mapping[str, Weight], quantisation: Mapping[str, Any] |
         method = quantisation.get("quant_method") if isinstance(quantisation, Mapping) else quantisation
         if method == "awq" and isinstance(quantisation, Mapping):
             return four_bit(tensors, quantisation)
-        raise CheckpointError(f"quantization_config says {reprlib.repr(method)}: {TAKE}"
+        raise CheckpointError(f"quantization_config says {brief(method)}: {TAKE}"
                               + (" (this is a conversion for MLX)" if method == "mlx" else ""))
     return tensors
 

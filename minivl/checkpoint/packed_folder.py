@@ -11,12 +11,12 @@ Not here: writing one (`convert.py`). Read next: `packed.py`.
 
 from __future__ import annotations
 
-import reprlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..door.errors import brief
 from ..door.files import read_json
 from .layout import IN_WORD, LINE
 from .packed import Packed, array_shapes
@@ -70,17 +70,17 @@ def read_about(folder: Path) -> About:
 def checked_about(said: dict[str, Any], where: str) -> About:
     """`packed.json` as an About. Raises CheckpointError, which begins with `where`."""
     if said.get("kind") != KIND:
-        raise CheckpointError(f"{where}: kind should be {KIND!r}, is {reprlib.repr(said.get('kind'))}; "
+        raise CheckpointError(f"{where}: kind should be {KIND!r}, is {brief(said.get('kind'))}; "
                               f"{AGAIN}")
     if type(said.get("version")) is not int or said["version"] != VERSION:
-        raise CheckpointError(f"{where}: version is {reprlib.repr(said.get('version'))}, this minivl "
+        raise CheckpointError(f"{where}: version is {brief(said.get('version'))}, this minivl "
                               f"reads {VERSION}; take the minivl that wrote it, or {AGAIN}")
     kinds: dict[str, type] = {"weights": str, "source": dict, "matrices": dict, "digests": dict,
                               "minivl": str}
     for key, kind in kinds.items():
         if not isinstance(said.get(key), kind):
-            raise CheckpointError(f"{where}: {key} is {reprlib.repr(said.get(key))}; {AGAIN}")
-    matrices = {place: _matrix(one, f"{where}: {reprlib.repr(place)}")
+            raise CheckpointError(f"{where}: {key} is {brief(said.get(key))}; {AGAIN}")
+    matrices = {place: _matrix(one, f"{where}: {brief(place)}")
                 for place, one in said["matrices"].items()}
     if not all(isinstance(digest, str) for digest in said["digests"].values()):
         raise CheckpointError(f"{where}: digests should map tensors to SHA-256; {AGAIN}")
@@ -93,10 +93,10 @@ def _matrix(said: Any, where: str) -> tuple[str, tuple[int, int]]:
     if not isinstance(shape, list) or len(shape) != 2 or not all(type(n) is int and 0 < n < 1 << 40
                                                                  for n in shape):
         raise CheckpointError(f"{where} should have a format and a shape of two sizes, has "
-                              f"{reprlib.repr(said)}; {AGAIN}")
+                              f"{brief(said)}; {AGAIN}")
     format = said.get("format")
     if not isinstance(format, str) or format not in IN_WORD:
-        raise CheckpointError(f"{where}: format is {reprlib.repr(format)}, can be {', '.join(IN_WORD)}; "
+        raise CheckpointError(f"{where}: format is {brief(format)}, can be {', '.join(IN_WORD)}; "
                               f"{AGAIN}")
     return format, (shape[0], shape[1])
 
@@ -118,7 +118,7 @@ def read_packed(folder: Path) -> tuple[dict[str, Weight], File, About]:
 def _weights(file: File, about: About) -> dict[str, Weight]:
     """Every tensor of the file as a weight, or as a part of one; each exactly once."""
     if lost := sorted(about.digests.keys() ^ file.tensors.keys()):
-        raise CheckpointError(f"{file.path}: {reprlib.repr(lost[0])} is only in one of {TILES} and "
+        raise CheckpointError(f"{file.path}: {brief(lost[0])} is only in one of {TILES} and "
                               f"{ABOUT}; {AGAIN}")
     rest: dict[str, Weight] = dict(file.tensors)
     found: dict[str, Weight] = {}
@@ -126,7 +126,7 @@ def _weights(file: File, about: About) -> dict[str, Weight]:
         arrays = {}
         for name, (dtype, wanted) in array_shapes(shape, format).items():
             part = rest.pop(f"{place}.{name}", None)
-            where = f"{file.path}: {reprlib.repr(f'{place}.{name}')}"
+            where = f"{file.path}: {brief(f'{place}.{name}')}"
             if not isinstance(part, Mapped):
                 raise CheckpointError(f"{where} is not there; {AGAIN}")
             if (part.format.upper(), part.shape) != (dtype, wanted):
@@ -139,7 +139,7 @@ def _weights(file: File, about: About) -> dict[str, Weight]:
             arrays[name] = part
         found[place] = MappedPacked(arrays, shape, format)
     if twice := sorted(found.keys() & rest.keys()):
-        raise CheckpointError(f"{file.path}: {reprlib.repr(twice[0])} is there twice; {AGAIN}")
+        raise CheckpointError(f"{file.path}: {brief(twice[0])} is there twice; {AGAIN}")
     return found | rest
 
 

@@ -7,13 +7,13 @@ error that names the file and the tensor. No pickle is ever opened. Read next: `
 
 from __future__ import annotations
 
-import reprlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..config import ConfigError, ModelConfig, config_from
+from ..door.errors import brief
 from ..door.files import read_json
 from .gguf_model import Described, Pair, pair_of, read_pair
 from .instead import INDEX, SINGLE, instead_of_weights, quantisation, variants
@@ -203,7 +203,7 @@ def _inside(folder: Path, shard: str, index: Path) -> Path:
     where the cache keeps the files themselves.
     """
     if not shard.endswith(".safetensors") or any(c in shard for c in "/\\:\0") or len(shard) > 255:
-        raise CheckpointError(f"{index}: names the file {reprlib.repr(shard)}; a shard is a "
+        raise CheckpointError(f"{index}: names the file {brief(shard)}; a shard is a "
                               ".safetensors file in the same folder")
     path, root = folder / shard, folder.resolve()
     homes = [root] + ([root.parent.parent / "blobs"] if root.parent.name == "snapshots" else [])

@@ -10,7 +10,6 @@ the same name is used by the tests only, to prove that both read the same. Read 
 from __future__ import annotations
 
 import mmap
-import reprlib
 from contextlib import suppress
 from math import prod
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ..door.errors import brief
 from ..door.files import MAX_JSON, check_regular, parse_json
 from ..door.looks import kind_of_file
 from .weight import STORED, CheckpointError, Stored
@@ -129,12 +129,12 @@ def _tensors(file: File, header: bytes, data: int, size: int) -> tuple[dict[str,
     notes = entries.pop("__metadata__", {})
     if not isinstance(notes, dict) or not all(isinstance(note, str) for note in notes.values()):
         raise CheckpointError(f"{file.path}: __metadata__ should map texts to texts")
-    spans = sorted((*_checked(f"{file.path}: {reprlib.repr(name)}", e), name)
+    spans = sorted((*_checked(f"{file.path}: {brief(name)}", e), name)
                    for name, e in entries.items())
     end = 0
     for first, last, _, _, name in spans:                        # no byte twice, none left out
         if first != end:
-            raise CheckpointError(f"{file.path}: {reprlib.repr(name)} begins at byte {first} of the "
+            raise CheckpointError(f"{file.path}: {brief(name)} begins at byte {first} of the "
                                   f"data; the tensor before it ends at {end}")
         end = last
     if data + end != size:
@@ -148,14 +148,14 @@ def _checked(where: str, entry: Any) -> tuple[int, int, str, tuple[int, ...]]:
     """begin, end, dtype and shape of one entry, in agreement with each other."""
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise CheckpointError(f"{where} should have dtype, shape and data_offsets, has "
-                              f"{reprlib.repr(entry)}")
+                              f"{brief(entry)}")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in ITEM:
-        raise CheckpointError(f"{where}: dtype {reprlib.repr(dtype)} is not known; {', '.join(ITEM)} are")
+        raise CheckpointError(f"{where}: dtype {brief(dtype)} is not known; {', '.join(ITEM)} are")
     if not _counts(shape) or len(shape) > 32 or prod(max(n, 1) for n in shape) >= 1 << 60:
-        raise CheckpointError(f"{where}: shape {reprlib.repr(shape)} is no list of sizes")
+        raise CheckpointError(f"{where}: shape {brief(shape)} is no list of sizes")
     if not _counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise CheckpointError(f"{where}: data_offsets {reprlib.repr(offsets)} should be [begin, end]")
+        raise CheckpointError(f"{where}: data_offsets {brief(offsets)} should be [begin, end]")
     if offsets[1] - offsets[0] != prod(shape) * ITEM[dtype]:
         raise CheckpointError(f"{where}: {dtype} {shape} takes {prod(shape) * ITEM[dtype]} bytes, but "
                               f"data_offsets {offsets} are {offsets[1] - offsets[0]}")

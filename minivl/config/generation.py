@@ -8,11 +8,11 @@ Read next: `run/generation.py`, which chooses.
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..door.errors import brief
 from ..door.files import read_json
 from .dimensions import GenerationConfig, ModelConfig
 from .rules import (
@@ -73,7 +73,7 @@ def _from(
             refused[key] = str(error)
     for row in (*FIXED_GENERATION, *FIXED_SAMPLING):
         if row.key in values and not is_allowed(values[row.key], row.allowed):
-            refused[row.key] = f"{where}: {row.key} = {reprlib.repr(values[row.key])}: {row.words}"
+            refused[row.key] = f"{where}: {row.key} = {brief(values[row.key])}: {row.words}"
     ends = _ends(values, config, where, refused)
     padding = values.get("pad_token_id")  # nothing is padded here, so no value does harm
     return GenerationConfig(
@@ -87,7 +87,7 @@ def _from(
 def _checked(key: str, value: Any, where: str) -> Any:
     for row in GENERATION_RULES:
         if row.key == key and not row.holds(value):
-            raise ConfigError(f"{where}: {key} = {reprlib.repr(value)}: {row.words}")
+            raise ConfigError(f"{where}: {key} = {brief(value)}: {row.words}")
     return value
 
 
@@ -105,7 +105,7 @@ def _ends(
     if ends and all(0 <= token < size for token in ends):
         return ends
     refused[key] = (
-        f"{where}: {key} = {reprlib.repr(values[key])}: should name at least one token, each 0 to "
+        f"{where}: {key} = {brief(values[key])}: should name at least one token, each 0 to "
         f"{size - 1}, as config.json has it"
     )
     return own

@@ -17,12 +17,12 @@ as fine-tunes are often uploaded, the releases' own values stand in, and a warni
 
 from __future__ import annotations
 
-import reprlib
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from ..door.errors import brief
 from ..door.files import read_json
 from .dimensions import ModelConfig, PreprocessorConfig, VideoConfig
 from .official import OFFICIAL_PICTURES
@@ -161,7 +161,7 @@ def _named(values: Mapping[str, Any], where: str) -> dict[str, Any]:
             given[key] = size.get(edge) if given[key] is None else given[key]
         if None in given.values():
             raise ConfigError(
-                f"{where}: size = {reprlib.repr(size)}: should have both shortest_edge and "
+                f"{where}: size = {brief(size)}: should have both shortest_edge and "
                 "longest_edge, the least and the largest area in pixels (min_pixels, max_pixels)"
             )
     rest = {key: value for key, value in values.items() if key not in (*LIMITS, "size")}
@@ -214,7 +214,7 @@ def _say_disagreement(folder: Path, what: str, found: list[Source]) -> None:
     first, *others = found
     for other in others:
         apart = [
-            f"{key} {reprlib.repr(first.values[key])}, not {reprlib.repr(other.values[key])}"
+            f"{key} {brief(first.values[key])}, not {brief(other.values[key])}"
             for key in (*LIMITS, *SHARED)
             if key in first.values
             and key in other.values

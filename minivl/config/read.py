@@ -11,11 +11,11 @@ Read next: `rules.py`, `pictures.py` and `generation.py` (the other official fil
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..door.errors import brief
 from ..door.files import read_json
 from .dimensions import ModelConfig, TextConfig, VisionConfig, Yarn
 from .rules import (
@@ -86,7 +86,7 @@ def _text(values: Mapping[str, Any], where: str) -> TextConfig:
     check_fixed(rope, FIXED_TEXT_ROPE, f"{where}, rope_scaling or rope_parameters")
     kinds = values.get("layer_types") or []
     if not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds):
-        raise ConfigError(f"{where}: layer_types = {reprlib.repr(kinds)}: all should be 'full_attention'")
+        raise ConfigError(f"{where}: layer_types = {brief(kinds)}: all should be 'full_attention'")
     rotary = _given({key: rope.get(key) for key in ("rope_theta", "mrope_section")})
     said = _given(values)
     if values.get("num_key_value_heads", 0) is None:                  # null: one for each query head

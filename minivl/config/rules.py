@@ -6,13 +6,12 @@ An error names the file, the key, the value and the rule. Read next: `read.py`, 
 from __future__ import annotations
 
 import math
-import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
-from ..door.errors import Error
+from ..door.errors import Error, brief
 from .dimensions import ModelConfig, TextConfig, VisionConfig, Yarn
 
 T = TypeVar("T")
@@ -71,7 +70,7 @@ KINDS = {
 def typed(annotation: str, value: Any, where: str, key: str) -> Any:
     kind = KINDS[annotation]
     if not kind.check(value):
-        raise ConfigError(f"{where}: {key} = {reprlib.repr(value)}, should be {kind.words}")
+        raise ConfigError(f"{where}: {key} = {brief(value)}, should be {kind.words}")
     return kind.keep(value)
 
 
@@ -92,7 +91,7 @@ def section(values: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
     """A sub-object that may be absent or null."""
     found = {} if values.get(key) is None else values[key]
     if not isinstance(found, dict):
-        raise ConfigError(f"{where}: {key} = {reprlib.repr(found)}, should be an object {{...}}")
+        raise ConfigError(f"{where}: {key} = {brief(found)}, should be an object {{...}}")
     return found
 
 
@@ -108,7 +107,7 @@ class Rule(NamedTuple):
 def check(config: T, rules: list[Rule], where: str) -> T:
     for key, holds, words in rules:
         if not holds(config):
-            raise ConfigError(f"{where}: {key} = {reprlib.repr(attrgetter(key)(config))}: {words}")
+            raise ConfigError(f"{where}: {key} = {brief(attrgetter(key)(config))}: {words}")
     return config
 
 
@@ -282,4 +281,4 @@ def is_allowed(value: Any, allowed: tuple[Any, ...]) -> bool:
 def check_fixed(values: Mapping[str, Any], rows: list[Fixed], where: str) -> None:
     for key, allowed, words in rows:
         if not any(type(values.get(key)) is type(a) and values.get(key) == a for a in allowed):
-            raise ConfigError(f"{where}: {key} = {reprlib.repr(values.get(key))}: {words}")
+            raise ConfigError(f"{where}: {key} = {brief(values.get(key))}: {words}")

@@ -12,6 +12,17 @@ docs/reference/refusals.md lists them all.
 
 from __future__ import annotations
 
+import reprlib
+
+MOST = 120        # characters of a value from elsewhere that a message holds
+
+
+def brief(value: object) -> str:
+    """A value within a message: its ends, when it is long. A message never carries a payload; of nested values
+    `reprlib` bounds each, and not all of them together."""
+    said, side = reprlib.repr(value), MOST // 2
+    return said if len(said) <= MOST else f"{said[:side]}...{said[3 - side:]}"
+
 
 class Error(ValueError):
     """Something is refused. The message says what must hold, what was found and what to do."""

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-import reprlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from .errors import ArgumentError, Error, FileInTheWay, MissingFile
+from .errors import ArgumentError, Error, FileInTheWay, MissingFile, brief
 from .looks import kind_of
 
 PAGES = (".html", ".htm")  # endings of what a browser opens
@@ -119,7 +118,7 @@ def parse_json(data: bytes, where: str, error: type[Error] = Error, limit: int =
         if len(found) != len(items):
             names = [name for name, _ in items]
             twice = next(name for n, name in enumerate(names) if name in names[:n])
-            raise error(f"{where}: key {reprlib.repr(twice)} is given twice")
+            raise error(f"{where}: key {brief(twice)} is given twice")
         return found
 
     def constant(text: str) -> Any:

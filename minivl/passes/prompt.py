@@ -17,13 +17,12 @@ from __future__ import annotations
 
 import math
 import os
-import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..door.errors import Error
+from ..door.errors import Error, brief
 from ..door.stage import stage
 from ..text.errors import TemplateError
 from ..text.template import load_template, run
@@ -151,11 +150,6 @@ def _check_counts(where: str, item: dict[str, Any]) -> None:
     if not item.get("min_frames", 0) <= item["nframes"] <= item.get("max_frames", math.inf):
         raise PromptError(f"{where} has nframes {item['nframes']}, which is outside of its min_frames "
                           "and max_frames")
-
-
-def brief(value: Any) -> str:
-    """A value within a message: its ends, when it is long. A message never carries a payload."""
-    return reprlib.repr(value)
 
 
 def _named(value: Any) -> str:

@@ -27,7 +27,8 @@ from typing import Any
 
 import numpy as np
 
-from ..passes.prompt import NUMBERS, WHOLE, PromptError, brief, check_messages, is_file
+from ..door.errors import brief
+from ..passes.prompt import NUMBERS, WHOLE, PromptError, check_messages, is_file
 from ..text.template import DEFAULT_TEMPLATE
 from ..text.typed import Typed
 

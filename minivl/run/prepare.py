@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..config import ModelConfig, PreprocessorConfig
-from ..door.errors import Error
+from ..door.errors import Error, brief
 from ..passes import patches, picture, prompt, video
 from ..passes.picture import PictureError
 from ..passes.prompt import PromptError
@@ -71,7 +71,7 @@ def prepare(messages: Any, parts: Processor, add_vision_id: bool,
     wrong.
     """
     if continue_final_message not in (False, True, "content"):
-        raise PromptError(f"continue_final_message is {prompt.brief(continue_final_message)}; only the "
+        raise PromptError(f"continue_final_message is {brief(continue_final_message)}; only the "
                           "content can be gone on with: give True or False")
     if continue_final_message and add_generation_prompt:
         raise PromptError("continue_final_message goes on with the last message, add_generation_prompt "

@@ -17,7 +17,6 @@ from __future__ import annotations
 import heapq
 import json
 import re
-import reprlib
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -26,6 +25,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ..door.errors import brief
 from ..door.files import read_text
 from ..door.looks import kind_of
 from .errors import TokenizerError
@@ -268,7 +268,7 @@ def _check_pipeline(path: Path, file: Any) -> None:
         value = _look_up(file, key)
         if value not in allowed:
             wanted = " or ".join(map(repr, allowed))
-            raise TokenizerError(f"{path}: {key} is {reprlib.repr(value)}; in Qwen's pipeline it is "
+            raise TokenizerError(f"{path}: {key} is {brief(value)}; in Qwen's pipeline it is "
                                  f"{wanted}; {OTHERS}")
     if not _keeps_ids(_look_up(file, "post_processor")):
         raise TokenizerError(f"{path}: post_processor changes the ids of a text; {OTHERS}")

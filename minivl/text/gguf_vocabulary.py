@@ -12,13 +12,13 @@ Read next: `vocabulary.py`, which does the same for `vocab.json` and `merges.txt
 from __future__ import annotations
 
 import json
-import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..door.errors import brief
 from .errors import TokenizerError
 from .vocabulary import PATTERN
 
@@ -40,13 +40,13 @@ def tokenizer_json(metadata: Mapping[str, Any], where: Path) -> str:
     """
     model, cut = metadata.get(f"{PREFIX}model"), metadata.get(f"{PREFIX}pre", "gpt-2")
     if not isinstance(model, str) or model != "gpt2" or not isinstance(cut, str) or cut not in CUTS:
-        raise TokenizerError(f"{where}: tokenizer.ggml.model and pre are {reprlib.repr(model)} and "
-                             f"{reprlib.repr(cut)}; read are 'gpt2' with {', '.join(map(repr, CUTS))}")
+        raise TokenizerError(f"{where}: tokenizer.ggml.model and pre are {brief(model)} and "
+                             f"{brief(cut)}; read are 'gpt2' with {', '.join(map(repr, CUTS))}")
     tokens, merges = (_texts(metadata, key, where) for key in ("tokens", "merges"))
     kinds = metadata.get(f"{PREFIX}token_type")
     if not isinstance(kinds, np.ndarray) or len(kinds) != len(tokens):
         raise TokenizerError(f"{where}: {PREFIX}token_type should have a number for each of the "
-                             f"{len(tokens)} tokens, is {reprlib.repr(kinds)}")
+                             f"{len(tokens)} tokens, is {brief(kinds)}")
     if len(set(tokens)) != len(tokens):
         raise TokenizerError(f"{where}: {PREFIX}tokens: a token comes twice")
     normaliser, cuts = CUTS[cut]
@@ -63,7 +63,7 @@ def tokenizer_json(metadata: Mapping[str, Any], where: Path) -> str:
 def _texts(metadata: Mapping[str, Any], key: str, where: Path) -> list[str]:
     found = metadata.get(f"{PREFIX}{key}")
     if not isinstance(found, list):
-        raise TokenizerError(f"{where}: {PREFIX}{key} should be a list of texts, is {reprlib.repr(found)}")
+        raise TokenizerError(f"{where}: {PREFIX}{key} should be a list of texts, is {brief(found)}")
     return found
 
 
@@ -78,5 +78,5 @@ def chat_template(metadata: Mapping[str, Any], where: Path) -> str | None:
     """The chat template of a file, None when it has none."""
     found = metadata.get("tokenizer.chat_template")
     if found is not None and not isinstance(found, str):
-        raise TokenizerError(f"{where}: tokenizer.chat_template should be a text, is {reprlib.repr(found)}")
+        raise TokenizerError(f"{where}: tokenizer.chat_template should be a text, is {brief(found)}")
     return found or None

@@ -9,7 +9,7 @@ import warnings
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from minivl.config import (
@@ -262,6 +262,7 @@ paths = [*CONFIG, *(f"vision_config.{key}" for key in CONFIG["vision_config"]), 
          *(f"rope_scaling.{key}" for key in ("factor", "original_max_position_embeddings", "beta_fast"))]
 
 
+@example("eos_token_id", {key: {key: dict.fromkeys("abcd", "x" * 99) for key in "efgh"} for key in "ijkl"})
 @given(st.sampled_from(paths), anything)
 def test_no_value_gives_anything_but_a_config_or_its_error(path, value):
     try:

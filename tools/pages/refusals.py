@@ -93,7 +93,7 @@ def words_of(message: ast.expr | None) -> str:
 def named(part: ast.AST) -> str:
     """What fills a hole, in the words of the code: its last name."""
     names = re.findall(r"[A-Za-z_]\w*", ast.unparse(part.value) if isinstance(part, ast.FormattedValue) else "")
-    return next((name for name in names if name not in ("f", "reprlib", "repr", "str", "int", "self", "join", "list",
+    return next((name for name in names if name not in ("f", "brief", "repr", "str", "int", "self", "join", "list",
                                                         "len", "type", "__name__", "map", "sorted")), "...")
 
 

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...door.errors import Error
+from ...door.errors import Error, brief
 from ...door.files import parse_json
-from ...passes.prompt import brief
 from .limits import LONGEST_STOP, MOST_STOPS, MOST_TOP, MOST_VALUES, ServerLimits
 from .refused import Refused
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import re
-import reprlib
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from ...checkpoint.safetensors import File
+from ...door.errors import brief
 from ..trace.format import TraceError, read_array
 from .numbers import NAMES, from_bytes, kind_of, plain, size_of
 
@@ -177,7 +177,7 @@ def _of_json(path: Path, text: str) -> Iterator[Row]:
         at = f"{path}, entry {number}"
         if not isinstance(row, dict) or not {"name", "dtype", "shape"} <= set(row):
             raise TraceError(f"{at}: should be a list of name, dtype and shape; has "
-                             f"{reprlib.repr(row)}: write "
+                             f"{brief(row)}: write "
                              '{"name": "blk.0/attn_out", "dtype": "fp32", "shape": [1, 80, 512]}')
         yield row_of(row["name"], row["dtype"], row["shape"], at)
 
@@ -189,7 +189,7 @@ def row_of(name: Any, kind: Any, shape: Any, at: str) -> Row:
         raise TraceError(f"{at}: {str(kind)[:40]!r} is no type; it can be {', '.join(NAMES)}, or f32, "
                          "fp32, bf16, half and the like")
     if not isinstance(name, str) or not name:
-        raise TraceError(f"{at}: the name is {reprlib.repr(name)}; it should be a text")
+        raise TraceError(f"{at}: the name is {brief(name)}; it should be a text")
     return Row(name, found, sizes(shape, at), at)
 
 
@@ -205,6 +205,6 @@ def sizes(shape: Any, at: str) -> tuple[int, ...]:
         found = (-1,)
     if any(n < 0 for n in found) or int(np.prod(found, dtype=object)) > MOST \
             or any(isinstance(word, bool | float) for word in words):
-        raise TraceError(f"{at}: {reprlib.repr(shape)} is no shape; write it as "
+        raise TraceError(f"{at}: {brief(shape)} is no shape; write it as "
                          "[1, 80, 512] or 1x80x512")
     return found

@@ -20,7 +20,6 @@ the names out (`guess.py`).
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ import numpy as np
 
 from ...checkpoint.safetensors import File
 from ...door.contract import outputs
+from ...door.errors import brief
 from ...door.watch import INDEX, read_dump
 from ..trace.format import NOTE, Trace, TraceError
 from .files import read_arrays
@@ -179,7 +179,7 @@ def step_of(source: str, name: str, entry: Mapping[str, Any], array: np.ndarray,
     said = entry["tokens"]
     at = f"{source}: of --names, {name!r}"
     if not isinstance(said, list) or [type(n) for n in said] != [int, int] or not 0 <= said[0] < said[1]:
-        raise TraceError(f"{at} has the tokens {reprlib.repr(said)}; write the first golden row and the "
+        raise TraceError(f"{at} has the tokens {brief(said)}; write the first golden row and the "
                          "last + 1, as in [60, 61]")
     if any(said[0] < other.end and other.first < said[1] for other in others):
         raise TraceError(f"{at} has the tokens {said}, of which another array of {_label(entry)!r} has "
@@ -236,7 +236,7 @@ def scaled(at: str, array: np.ndarray, arrays: Mapping[str, np.ndarray], entry: 
         if isinstance(value, str) and value not in arrays:
             raise TraceError(f"{at} has the {word} {value!r}, and there is no such array")
         if not isinstance(value, str | int | float):
-            raise TraceError(f"{at} has the {word} {reprlib.repr(value)}; write a number, or the name "
+            raise TraceError(f"{at} has the {word} {brief(value)}; write a number, or the name "
                              "of an array")
         found.append(np.asarray(arrays[value] if isinstance(value, str) else value, np.float32))
     try:
@@ -260,7 +260,7 @@ def cut_out(at: str, array: np.ndarray, entry: Mapping[str, Any]) -> np.ndarray:
             array = array[first:end]
     except (ValueError, IndexError, TypeError):
         said = {word: entry[word] for word in ("element", "axes", "rows") if word in entry}
-        raise TraceError(f"{at}: {reprlib.repr(said)} cannot be taken of an array of "
+        raise TraceError(f"{at}: {brief(said)} cannot be taken of an array of "
                          f"{list(array.shape)}: element is a number along the first axis, axes an order "
                          "of all, rows a first one and an end") from None
     return array

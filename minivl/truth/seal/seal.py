@@ -21,14 +21,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ...api import VLM
-from ...door.errors import Error
+from ...door.errors import Error, brief
 from . import parts
 from .run import PROMPTS, WAYS, RunName, compared, runs
 
@@ -114,7 +113,7 @@ def flaws(value: Any, shape: Any, inside: str = "", name: str = "") -> Iterator[
     kind = shape if isinstance(shape, str) else "list" if isinstance(shape, list) else "object"
     if not (KINDS[shape](value) if isinstance(shape, str) else isinstance(value, type(shape))):
         found = f"{inside}: {name}" if inside else name or "the report"
-        yield f"{found} is {reprlib.repr(value)}, should be {'an' if kind == 'object' else 'a'} {kind}"
+        yield f"{found} is {brief(value)}, should be {'an' if kind == 'object' else 'a'} {kind}"
     elif isinstance(shape, list):
         for n, one in enumerate(value):
             yield from flaws(one, shape[0], inside, f"{name}[{n}]")
@@ -221,7 +220,7 @@ def told(value: Any) -> str:
     """A value within a finding."""
     if isinstance(value, str):
         return short(value)
-    return "nothing" if value is None else reprlib.repr(value)
+    return "nothing" if value is None else brief(value)
 
 
 def alike(was: float | None, now: float | None, near: float) -> bool:

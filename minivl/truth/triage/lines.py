@@ -13,14 +13,13 @@ import codecs
 import json
 import math
 import re
-import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ...api import PRECISIONS
-from ...door.errors import Error
+from ...door.errors import Error, brief
 from ...door.files import MAX_JSON
 from ...passes.prompt import media_in
 from ...run.messages import one_form
@@ -175,16 +174,16 @@ def _check_values(name: str, value: Any, wrong: Wrong) -> None:
         elif isinstance(one, list):
             left += one
         elif type(one) is int and abs(one) >= 1 << 63:
-            raise wrong(f"field {name!r} holds {_brief(one)}, too large a number")
+            raise wrong(f"field {name!r} holds {_unquoted(one)}, too large a number")
         elif isinstance(one, str) and (half := re.search("[\ud800-\udfff]", one)):
             raise wrong(f"field {name!r} holds half of a surrogate pair, {half[0]!r}, which is no "
                         "character; decode the answer as a whole, not token by token")
 
 
-def _brief(value: Any) -> str:
+def _unquoted(value: Any) -> str:
     """A value within an error: not all of it when it is long."""
     if not isinstance(value, str):
-        return reprlib.repr(value)
+        return brief(value)
     return value if len(value) <= 80 else f"{value[:40]}..."
 
 
@@ -242,7 +241,7 @@ def _placed(item: dict[str, Any], folder: Path, field: str, wrong: Wrong) -> dic
         if not _is_file(found):
             remedy = ("base64 needs `data:image/png;base64,` in front" if BASE64.fullmatch(source) else
                       f"paths are relative to the folder of the file ({folder})")
-            raise wrong(f"field {field!r}: picture {_brief(source)} is not there; {remedy}")
+            raise wrong(f"field {field!r}: picture {_unquoted(source)} is not there; {remedy}")
         return str(found)
     if isinstance(item.get("video"), list) and item["video"]:
         return {**item, "video": [place(frame) for frame in item["video"]]}
@@ -322,10 +321,10 @@ def _settings(row: dict[str, Any], wrong: Wrong) -> dict[str, Any]:
                         ("max_new_tokens", 1)):
         number = value.get(name)
         if number is not None and (type(number) not in (int, float) or not least <= number < math.inf):
-            raise wrong(f"field 'settings': settings.{name} is {reprlib.repr(number)}; it should be a "
+            raise wrong(f"field 'settings': settings.{name} is {brief(number)}; it should be a "
                         f"number, at least {least}")
     for name in WHOLE:
         if value.get(name) is not None and type(value[name]) is not int:
-            raise wrong(f"field 'settings': settings.{name} is {reprlib.repr(value[name])}; it should be a "
+            raise wrong(f"field 'settings': settings.{name} is {brief(value[name])}; it should be a "
                         "whole number")
     return {name: number for name, number in value.items() if number is not None}
