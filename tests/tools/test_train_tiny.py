@@ -26,6 +26,7 @@ from tools.pages.article.training import preference_loss  # noqa: E402
 from tools.train_tiny import (  # noqa: E402
     attending,
     card,
+    documents,
     evaluate,
     focus,
     fused,
@@ -159,17 +160,20 @@ def test_what_an_answer_seeks_is_the_share_of_attention_of_the_class_itself(kind
     for row in rows:
         things = np.concatenate([np.where(one.thing < 0, -1, packing.IN_CLIP * j + one.thing)
                                  for j, one in enumerate(row.targets)])
-        places = np.concatenate([one.place for one in row.targets])
+        places = np.concatenate([one.place.astype(int) for one in row.targets])
+        holders = np.concatenate([np.where(one.holder < 0, -1, packing.IN_CLIP * j + one.holder)
+                                  for j, one in enumerate(row.targets)])
         for number in range(1, len(row.tasks) + 1):
             kept = (row.branch == 0) | (row.branch == number)
             with torch.no_grad():
                 out = attentions(lean, row, kept)
             told = dict.fromkeys(network.LOOKS, row.sought[kept]) | {"named": named(row.sought[kept])}
             for name, token in ((name, t) for name, one in told.items() for t in np.flatnonzero(one.max(axis=1) >= 0)):
-                each = [np.flatnonzero(things == one) for one in told[name][token]
-                        if one >= 0 and one in things]
-                spot = row.spot[kept][token] * (name != "named")
-                each = [[c for c in cells if spot and spot in places[c]] or cells for cells in each]
+                each = [cells for one in told[name][token] if one >= 0
+                        and len(cells := np.flatnonzero((things == one) | (holders == one).any(axis=1)))]
+                if spot := row.spot[kept][token] * (name != "named"):
+                    away = np.where(holders == told[name][token][0], np.abs(places - spot), 99).min(axis=1)
+                    each = [np.flatnonzero(away == away.min())] if away.min() <= 1 else each
                 layer, head = network.LOOKS[name]
                 on_picture = out[layer][0, head, token].double()[torch.from_numpy(row.visual)]
                 if each:
@@ -500,6 +504,22 @@ def test_the_writing_of_a_cell_is_that_of_the_line_that_runs_through_it():
         assert line == (*(world.CHARACTERS.index(c) + 1 for c in text), *[0] * (LINE - len(text)))
     clip = world.picture_of_shapes(rng)
     assert (targets(world.fitted(clip)).line == UNASKED).all()
+
+
+def test_a_character_as_wide_as_a_slot_is_asked_wherever_it_lies():
+    """Also on the border of two rows of slots; by the pixels of its cell alone."""
+    rng, seen, split = np.random.default_rng(12), 0, 0
+    for number in range(60):
+        clip = world.fitted((documents.table, documents.invoice)[number % 2](rng).clip)
+        made, places = targets(clip), np.minimum(clip.glyphs[1], LINE)
+        asked = set(zip(made.holder.ravel().tolist(), made.place.ravel().tolist(), strict=True))
+        for i, thing in enumerate(clip.things):
+            for place in range(1, min(len(thing.label), LINE - 1) + 1):
+                ys, xs = np.nonzero((clip.glyphs[2] == i + 1) & (places == place))
+                if len(ys) and np.ptp(ys) >= 7 and np.ptp(xs) >= 6:
+                    assert (i, place) in asked, (thing, place)
+                    seen, split = seen + 1, split + (np.ptp(ys // 14) > 0)
+    assert seen > 300 and split > 100
 
 
 def test_a_cell_is_told_how_many_things_stand_before_and_after_its_own():

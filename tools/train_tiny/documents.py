@@ -41,7 +41,7 @@ class Page:
 
     def __init__(self, size: tuple[int, int], paper: np.ndarray):
         self.image = np.broadcast_to(paper.astype(np.float32), (*size, 3)).copy()
-        self.owner, self.glyphs = np.full(size, -1, np.int8), np.zeros((2, *size), np.uint8)
+        self.owner, self.glyphs = np.full(size, -1, np.int8), np.zeros((3, *size), np.uint8)
         self.things: list[Thing] = []
 
     def rectangle(self, kind: str, label: str, box: Box, rgb: np.ndarray, colour: str = "") -> None:

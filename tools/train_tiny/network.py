@@ -282,8 +282,8 @@ class Lean(nn.Module):
               x: torch.Tensor) -> torch.Tensor:
         """The loss of one head, for the things (n, MANY) that each token of an answer should find, and the character
         (n,) of it; x: (s, d), its input."""
-        asked = torch.nonzero(torch.isin(wanted, b["shown"]).any(dim=1))[:, 0]
-        tokens, seen, spot, wanted = b["asked"][asked], b["visual"], spot[asked, None], wanted[asked]
+        asked = torch.nonzero((torch.isin(wanted, b["shown"]) | torch.isin(wanted, b["written"])).any(dim=1))[:, 0]
+        tokens, seen, spot, wanted = b["asked"][asked], b["visual"], spot[asked], wanted[asked]
         layer = self.model.model.language_model.layers[number]
         q, k = (_turned(rms_norm(F.embedding(rows, x), layer.input_layernorm.weight), one, which,
                         self.angles(b["positions"][:, rows]))
@@ -292,10 +292,8 @@ class Lean(nn.Module):
         shares, mine, of = [], wanted.amax(dim=1) // MOST, b["shown"] // MOST
         for row in torch.unique(mine):
             ours, cells = torch.nonzero(mine == row)[:, 0], torch.nonzero(of == row)[:, 0]
-            there = wanted[ours][:, :, None] == b["shown"][cells]               # n MANY cells
-            closer = there & (b["place"][cells] == spot[ours][:, None]).any(dim=2)[:, None]
-            read = (spot[ours] > 0)[:, None] & closer.any(dim=2, keepdim=True)
-            shares.append(_all_of(F.log_softmax(q[ours] @ k[cells].T, dim=1), torch.where(read, closer, there)))
+            there = _where(wanted[ours], spot[ours], *(b[name][cells] for name in ("shown", "written", "place")))
+            shares.append(_all_of(F.log_softmax(q[ours] @ k[cells].T, dim=1), there))
         return -_mean(torch.cat(shares)) if shares else x.new_zeros(())
 
     def dense_early(self, b: dict[str, torch.Tensor], left: list[torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -331,6 +329,21 @@ def named_last(b: dict[str, torch.Tensor]) -> torch.Tensor:
     before = torch.cat([at.new_tensor([-1]), at])[:-1]
     known = (before >= 0) & (b["answer"][before] == b["answer"]) & (one[before] != one)
     return torch.where(known, one[before], -1)[:, None]
+
+
+def _where(wanted: torch.Tensor, spot: torch.Tensor, shown: torch.Tensor, written: torch.Tensor,
+           place: torch.Tensor) -> torch.Tensor:
+    """(n, MANY, cells) Which cells show each wanted thing (n, MANY), or a character on it; where one is read, spot (n,)
+    above 0, those of this character of the first thing, or of its neighbour where it is too narrow to fill a slot."""
+    things = torch.unique(wanted)
+    held = (things[:, None] == shown) | (things[:, None, None] == written).any(dim=2)           # things cells
+    there = held[torch.searchsorted(things, wanted)]
+    away = (place - spot[:, None, None]).abs()                                                  # n cells 8
+    away = away.masked_fill(written != wanted[:, :1, None], LINE + 1).amin(dim=2)
+    nearest = away.amin(dim=1, keepdim=True)
+    read = ((spot > 0)[:, None] & (nearest <= 1))[:, None]
+    first = torch.arange(wanted.shape[1], device=wanted.device)[:, None] == 0
+    return torch.where(read, (away == nearest)[:, None] & first, there)
 
 
 def _all_of(logs: torch.Tensor, there: torch.Tensor) -> torch.Tensor:

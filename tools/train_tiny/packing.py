@@ -10,7 +10,7 @@ Read next: `network.py`.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -275,7 +275,7 @@ def collate(rows: list[Row]) -> dict[str, Any]:
         batch[name] = np.concatenate([getattr(t, name) for row in rows for t in row.targets])
     batch |= _segments([grid for row in rows for grid in row.grids])
     batch["tasks"] = [task for row in rows for task in row.tasks]
-    batch["shown"] = shown(rows)
+    batch |= {"shown": shown(rows), "written": written(rows)}
     if len(rows[0].ids):
         batch |= _sequences(rows)
     return batch
@@ -284,7 +284,16 @@ def collate(rows: list[Row]) -> dict[str, Any]:
 def shown(rows: list[Row]) -> np.ndarray:
     """(m,) What each visual token shows: the number of its thing, counted on by IN_CLIP from clip to clip and by MOST
     from row to row; the last number of a row where it shows nothing."""
-    return np.concatenate([MOST * i + np.where(one.thing < 0, MOST - 1, IN_CLIP * j + one.thing.astype(np.int64))
+    return _numbered(rows, lambda one: one.thing)
+
+
+def written(rows: list[Row]) -> np.ndarray:
+    """(m, 8) On which thing the character stands that each slot of a visual token shows: numbers as in `shown`."""
+    return _numbered(rows, lambda one: one.holder)
+
+
+def _numbered(rows: list[Row], of: Callable[[Targets], np.ndarray]) -> np.ndarray:
+    return np.concatenate([MOST * i + np.where(of(one) < 0, MOST - 1, IN_CLIP * j + of(one).astype(np.int64))
                            for i, row in enumerate(rows) for j, one in enumerate(row.targets)])
 
 

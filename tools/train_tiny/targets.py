@@ -40,6 +40,7 @@ class Targets(NamedTuple):
     thing: np.ndarray                                     # m        which of the clip's things it is; likewise
     glyph: np.ndarray                                     # m 8      character in each 14 x 7 slot; 255: not asked
     place: np.ndarray                                     # m 8      its place in its line, from 1; likewise
+    holder: np.ndarray                                    # m 8      the thing that this line is or is on; -1 for none
     line: np.ndarray                                      # m 10     what the whole line says; 255 where none is
     beside: np.ndarray                                    # m 2      shapes that are named before its own, and after it;
                                                           #          255 where none is shown, in videos and in pages
@@ -99,16 +100,21 @@ def _edges(things: tuple[Thing, ...], most: np.ndarray) -> np.ndarray:
     return np.where((most >= 0)[:, None], boxes[most], -1).astype(np.int16)
 
 
-def _glyphs(clip: Clip, cells: int) -> np.ndarray:
-    """The character that fills most of each slot of 14 x 7 pixels, and its place in its line: (2, m, 8)."""
+def _glyphs(clip: Clip, cells: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The character that fills most of each slot of 14 x 7 pixels, its place in its line, and whose line it is: three
+    of (m, 8). A sixth of the slot is enough: a line of 9 pixels that lies on the border of two slots fills half of
+    neither, and if the ground around it counted, nobody would ask what is written there."""
     if clip.glyphs is None:
-        return np.full((2, cells, 8), 0 if len(clip.frames) == 1 else UNASKED, np.uint8)
+        asked = np.full((cells, 8), 0 if len(clip.frames) == 1 else UNASKED, np.uint8)
+        return asked, asked, np.full((cells, 8), -1, np.int16)
     h, w = clip.size
-    slots = clip.glyphs.reshape(2, h // FACTOR, 2, HALF, w // FACTOR, 4, HALF // 2).transpose(0, 1, 4, 2, 5, 3, 6)
-    middle = slots[..., 2:12:3, 1:6:2].reshape(2, cells, 8, -1)             # 12 of 98 pixels vote
-    counts = (middle[..., :, None] == middle[..., None, :]).sum(axis=-1)
-    said = np.take_along_axis(middle, counts.argmax(axis=-1)[..., None], axis=-1)[..., 0]
-    return np.minimum(said, [[[GLYPH_COUNT - 1]], [[LINE]]]).astype(np.uint8)
+    slots = clip.glyphs.reshape(3, h // FACTOR, 2, HALF, w // FACTOR, 4, HALF // 2).transpose(0, 1, 4, 2, 5, 3, 6)
+    middle = slots[..., 2:12:3, 1:6:2].reshape(3, cells, 8, -1)             # 12 of 98 pixels vote
+    which = 256 * middle[2].astype(np.int32) + middle[1]                    # m 8 12   a character of a line
+    counts = (which[..., :, None] == which[..., None, :]).sum(axis=-1) * (which > 0)
+    first = counts.argmax(axis=-1)[..., None]
+    glyph, place, holder = np.take_along_axis(middle, first[None], axis=-1)[..., 0] * (counts.max(axis=-1) >= 2)
+    return np.minimum(glyph, GLYPH_COUNT - 1), np.minimum(place, LINE), holder.astype(np.int16) - 1
 
 
 def _lines(things: tuple[Thing, ...], covered: np.ndarray) -> np.ndarray:

@@ -86,8 +86,9 @@ class Clip:
     """A picture (one frame, fps None) or a video, with the truth about every pixel.
 
     frames: (t, h, w, 3) uint8; owner: (t, h, w) int8, index into `things`, -1 for the background;
-    glyphs: (2, h, w) uint8, inside the cell of a character 1 + its index in CHARACTERS (0: another one) and 1 + its
-    place in its line, else 0; None where nothing is written; before: the picture that this one is compared with.
+    glyphs: (3, h, w) uint8, inside the cell of a character 1 + its index in CHARACTERS (0: another one), 1 + its place
+    in its line, and 1 + the index of the thing that this line is or is on, else 0; None where nothing is written;
+    before: the picture that this one is compared with.
     """
     frames: np.ndarray
     things: tuple[Thing, ...]
@@ -402,6 +403,7 @@ def write(image: np.ndarray, owner: np.ndarray, glyphs: np.ndarray, index: int, 
         start, stop = (round(x + face.getlength(text[:n])) for n in (i, i + 1))
         glyphs[0, tight[1]:tight[3], max(0, start):stop] = CHARACTERS.find(character) + 1
         glyphs[1, tight[1]:tight[3], max(0, start):stop] = i + 1
+        glyphs[2, tight[1]:tight[3], max(0, start):stop] = index + 1
     return tight
 
 
@@ -443,7 +445,7 @@ def picture_of_text(rng: Rng, text: str, easy: bool = False) -> Clip:
             size, pixels = (size[0], size[1] + 2 * FACTOR), 20
     x = int(rng.integers(2, size[1] - (right - left) - 3))
     y = int(rng.integers(2, size[0] - (bottom - top) - 3))
-    image, owner, glyphs = ground(rng, size), np.full(size, -1, np.int8), np.zeros((2, *size), np.uint8)
+    image, owner, glyphs = ground(rng, size), np.full(size, -1, np.int8), np.zeros((3, *size), np.uint8)
     under = image[y:y + int(bottom - top), x:x + int(right - left)]
     box = write(image, owner, glyphs, 0, text, face, (x, y), ink(rng, under))
     return Clip(to_bytes(image)[None], (Thing("text", text, box),), owner[None], glyphs)
@@ -472,7 +474,7 @@ def amount(rng: Rng) -> str:
 def picture_of_lines(rng: Rng, most: int = 40) -> Clip:
     """A picture full of writing: line under line, each in its own face, size and ink; up to `most` texts."""
     size = native_size(rng, 3, 7, 24)
-    image, owner, glyphs = ground(rng, size), np.full(size, -1, np.int8), np.zeros((2, *size), np.uint8)
+    image, owner, glyphs = ground(rng, size), np.full(size, -1, np.int8), np.zeros((3, *size), np.uint8)
     things: list[Thing] = []
     y = int(rng.integers(1, 10))
     while len(things) < most:
