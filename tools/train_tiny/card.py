@@ -21,13 +21,14 @@ CLOSE = {
     "count": "more of `settle` on pictures of four to six things",
     "exists": "more of `settle` with hard negatives",
     "find": "more of `settle`: the tower's own heads locate edges better than the answers say them",
-    "number": "more of `sharp`: characters below 20 pixels",
+    "number": "more of `halved`: characters below 20 pixels",
     "what": "more videos in `settle`", "when": "more videos in `settle`",
     "relation": "more of `told`, then bare answers in `settle`",
     "detect": "more of `settle`: every box is a `find`, and all of a picture's have to be right",
-    "word": "more of `sharp`: characters below 20 pixels", "deny": "more requests for absent things in `settle`",
+    "word": "more of `halved`: characters below 20 pixels", "deny": "more requests for absent things in `settle`",
     "point": "more of `settle`",
-    "form": "more of `sharp`, then of `settle`: fifteen characters have to be right at once",
+    "form": "more of `halved`, then of `settle`: fifteen characters have to be right at once",
+    "table": "more of `halved`: of characters in tables the tower tells the smallest share",
     "click": "more of `controls`"}
 
 

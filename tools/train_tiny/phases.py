@@ -89,6 +89,10 @@ LACKING = {"shapes": 0.18, "pairs": 0.06, "points": 0.02, "boxes": 0.09, "video"
               "number": 0.04, "word": 0.09, "written": 0.04, "forms": 0.12, "tables": 0.09, "clicks": 0.02,
               "screens": 0.03, "charts": 0.06, "differ": 0.06, "differs": 0.06, "odd": 0.06, "odds": 0.03,
               "dialogue": 0.03}
+WRITTEN = {"shapes": 0.22, "pairs": 0.03, "points": 0.02, "boxes": 0.06, "video": 0.05, "rates": 0.08,
+           "number": 0.03, "word": 0.10, "written": 0.03, "forms": 0.13, "tables": 0.10, "clicks": 0.01,
+           "screens": 0.01, "charts": 0.05, "differ": 0.01, "differs": 0.03, "odd": 0.03, "odds": 0.01,
+           "dialogue": 0.02}                              # the same with more videos, words, forms and tables
 SCHEDULE = (                                              # `going_on.py`
     Phase("places", 31, "points, boxes, controls and pairs, each alone about a picture", "decoder", 420,
           {"points": 0.18, "boxes": 0.20, "clicks": 0.17, "pairs": 0.12, "shapes": 0.15, "video": 0.09,
@@ -152,21 +156,17 @@ SCHEDULE = (                                              # `going_on.py`
            "screens": 0.01, "charts": 0.05, "differ": 0.01, "differs": 0.03, "odd": 0.03, "odds": 0.01,
            "dialogue": 0.02},
           dense=0.2, turns=7, again=2, rate_start=0.6, rate_end=0.4),
-    Phase("halved", 54, "dense targets again, with the characters that lie on the border of two slots", "tower", 1200,
+    Phase("halved", 54, "dense targets again, with the characters that lie on the border of two slots", "tower", 1500,
           {"written": 0.24, "number": 0.06, "word": 0.18, "document": 0.24, "characters": 0.03, "shapes": 0.21,
            "video": 0.04},
           dense=1.0, rate_start=0.5, rate_end=0.03),
-    Phase("reread", 55, "everything again, videos and writing above all", "decoder", 2600,
-          {"shapes": 0.22, "pairs": 0.03, "points": 0.02, "boxes": 0.06, "video": 0.05, "rates": 0.08,
-           "number": 0.03, "word": 0.10, "written": 0.03, "forms": 0.13, "tables": 0.10, "clicks": 0.01,
-           "screens": 0.01, "charts": 0.05, "differ": 0.01, "differs": 0.03, "odd": 0.03, "odds": 0.01,
-           "dialogue": 0.02},
+    Phase("reread", 55, "everything again, videos and writing above all", "decoder", 2600, WRITTEN,
           dense=0.2, turns=7, again=2, rate_start=0.6, rate_end=0.4),
-    Phase("settle", 37, "everything, the tower at rest, coming down", "decoder", 1800, LACKING,
+    Phase("settle", 37, "everything, the tower at rest, coming down", "decoder", 1800, WRITTEN,
           dense=0.2, turns=7, again=2, rate_start=0.5, rate_end=0.0),
     Phase("evened", 51, "more videos, words, charts and lists, of which the mix had too few", "decoder", 420,
-          {"rates": 0.15, "video": 0.09, "word": 0.22, "shapes": 0.18, "boxes": 0.10, "charts": 0.10, "forms": 0.08,
-           "pairs": 0.04, "number": 0.04, "differ": 0.02, "odd": 0.02, "dialogue": 0.02},
+          {"rates": 0.16, "video": 0.09, "word": 0.08, "shapes": 0.26, "boxes": 0.08, "charts": 0.10, "forms": 0.08,
+           "tables": 0.06, "pairs": 0.05, "number": 0.03, "differ": 0.01, "odd": 0.02, "dialogue": 0.02},
           dense=0.2, turns=7, again=2, rate_start=0.3, rate_end=0.0),
 )
 PHASES |= {phase.name: phase for phase in SCHEDULE}
