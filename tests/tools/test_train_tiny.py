@@ -992,7 +992,7 @@ def test_reading_tells_the_tower_from_the_decoder(lean, monkeypatch, wrong):
     monkeypatch.setitem(lean.heads._modules, "glyph", head)
     monkeypatch.setattr(reading, "KINDS", {name: reading.KINDS[name] for name in ("form", "number, larger")})
     for row in reading.measure(lean, 20):
-        assert 0.02 < row.slots < 0.3
+        assert 0.02 < row.slots < 0.3 and row.asked > 0.9
         assert (0.6 < row.characters < 1) if wrong == "read" else row.characters == 1
         assert {None: row.answers == 1, "said": row.answers == 0, "read": row.answers < 1}[wrong]
 

@@ -30,15 +30,18 @@ SMALL, BATCH = 20, 16                                     # pixels; samples at a
 
 
 class Read(NamedTuple):
-    """Shares of what is right. slots: of written slots, by the tower's head; characters: of those that answers read,
-    by the decoder; answers: of whole ones."""
+    """asked: of the characters that answers read, the share that some slot shows, so that the tower is asked for them.
+    Shares of what is right: slots: of written slots, by the tower's head; characters: of those that answers read, by
+    the decoder; answers: of whole ones."""
     kind: str
+    asked: float
     slots: float
     characters: float
     answers: float
 
     def __str__(self) -> str:
-        return (f"{self.kind:24} tower {self.slots:6.1%} of slots   decoder {self.characters:6.1%} of characters "
+        return (f"{self.kind:24} asked {self.asked:6.1%}   tower {self.slots:6.1%} of slots   "
+                f"decoder {self.characters:6.1%} of characters "
                 f"{self.answers:6.1%} of answers")
 
 
@@ -74,13 +77,13 @@ def measure(lean: Lean, samples: int, seed: int = 77) -> Iterator[Read]:
             if fits(sample):
                 found.append(Sample(sample.clips, sample.turns[:1]))
         parts = [_right(lean, packer, found[i:i + BATCH]) for i in range(0, samples, BATCH)]
-        slots, characters, answers = (np.concatenate(column) for column in zip(*parts, strict=True))
-        yield Read(kind, slots.mean(), characters.mean(), answers.mean())
+        yield Read(kind, *(np.concatenate(column).mean() for column in zip(*parts, strict=True)))
 
 
 @torch.no_grad()
-def _right(lean: Lean, packer: Packer, samples: list[Sample]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Right or wrong: of each written slot, each character that is read, each answer."""
+def _right(lean: Lean, packer: Packer, samples: list[Sample]) -> tuple[np.ndarray, ...]:
+    """Of each character that is read whether it is asked; right or wrong: of each written slot, of each character that
+    is read, of each answer."""
     b = fused.tensors(lay([packer.pack(sample) for sample in samples]), lean)
     features = fused.see(lean, b)
     truth = b["glyph"].reshape(-1)
@@ -89,4 +92,7 @@ def _right(lean: Lean, packer: Packer, samples: list[Sample]) -> tuple[np.ndarra
     right = (fused.read(lean, b, features)[0].argmax(dim=1)[:len(b["target"])] == b["target"]).numpy()
     read = np.concatenate([packer.said(turn)[1] for sample in samples for turn in sample.turns]) > 0
     answers = [right[b["answer"].numpy() == i].all() for i in range(len(samples))]
-    return (said == truth)[written].numpy(), right[read], np.array(answers)
+    things, spots = (b[name][:len(read)].numpy()[read] for name in ("sought", "spot"))
+    known = set(zip(b["written"].reshape(-1).tolist(), b["place"].reshape(-1).tolist(), strict=True))
+    asked = [one in known for one in zip(things[:, 0].tolist(), spots.tolist(), strict=True)]
+    return np.array(asked), (said == truth)[written].numpy(), right[read], np.array(answers)
