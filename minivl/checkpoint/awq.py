@@ -112,7 +112,7 @@ def four_bit(tensors: Mapping[str, Weight], said: Mapping[str, Any]) -> dict[str
     for name in sorted(name for name in tensors if name.endswith(".qweight")):
         stem = name.removesuffix("qweight")
         if f"{stem}weight" in found:
-            raise CheckpointError(f"{name}: {stem}weight is there as well; {OTHER}")
+            raise CheckpointError(f"{brief(name)}: {brief(f'{stem}weight')} is there as well; {OTHER}")
         parts = [found.pop(stem + part, None) for part in PARTS]
         found[f"{stem}weight"] = _together(stem, parts, group)
     return found
@@ -122,15 +122,15 @@ def _together(stem: str, parts: list[Weight | None], group: int) -> FourBit:
     """Three tensors as a matrix, when they are of one size."""
     for name, part, formats in zip(PARTS, parts, (("i32",), ("i32",), ("f16", "bf16", "f32")), strict=True):
         if not isinstance(part, Mapped):
-            raise CheckpointError(f"{stem}{name} is missing; {OTHER}")
+            raise CheckpointError(f"{brief(stem + name)} is missing; {OTHER}")
         if part.format not in formats or len(part.shape) != 2 or not prod(part.shape):
-            raise CheckpointError(f"{stem}{name} is {part.format} {list(part.shape)}, should be a matrix in "
+            raise CheckpointError(f"{brief(stem + name)} is {part.format} {list(part.shape)}, should be a matrix in "
                                   f"{' or '.join(formats)}")
     weight, zeros, scales = (part for part in parts if isinstance(part, Mapped))
     k, n = weight.shape[0], weight.shape[1] * 8
     size = k if group == -1 else group
     for name, part, width in (("qzeros", zeros, n // 8), ("scales", scales, n)):
         if k % size or part.shape != (k // size, width):
-            raise CheckpointError(f"{stem}{name} is {list(part.shape)}, should be {[k / size, width]} for "
-                                  f"{stem}qweight {list(weight.shape)} in groups of {size}")
+            raise CheckpointError(f"{brief(stem + name)} is {list(part.shape)}, should be {[k / size, width]} for "
+                                  f"qweight {list(weight.shape)} in groups of {size}")
     return FourBit(weight, zeros, scales, size)

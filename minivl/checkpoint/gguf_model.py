@@ -201,8 +201,8 @@ def _scaling(meta: Metadata) -> dict[str, Any]:
         return found
     if any(type(one) is not float or not one > 0 for one in by) or type(found["factor"]) is not float:
         raise ConfigError(f"{meta.where}: {meta.prefix}.rope.scaling.factor, attn_factor and "
-                          f"yarn_attn_factor must be positive numbers, are {found['factor']!r}, {by[0]!r} "
-                          f"and {by[1]!r}")
+                          f"yarn_attn_factor must be positive numbers, are {brief(found['factor'])}, {brief(by[0])} "
+                          f"and {brief(by[1])}")
     rule = 0.1 * math.log(max(found["factor"], 1.0)) + 1.0
     return {**found, "attention_factor": by[0] * by[1] * rule}
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..config import ConfigError, config_from
-from ..door.errors import MissingFile
+from ..door.errors import MissingFile, brief
 from ..door.files import read_json
 from .instead import INDEX, SINGLE
 from .packed_folder import ABOUT, TILES
@@ -143,7 +143,7 @@ def _shards(index: Path) -> list[str]:
     named = sorted(set(map(str, places.values()))) if isinstance(places, dict) else []
     for shard in named:
         if not SHARD.fullmatch(shard):
-            raise CheckpointError(f"{index}: names the file {shard[:60]!r}; a shard is a .safetensors "
+            raise CheckpointError(f"{index}: names the file {brief(shard)}; a shard is a .safetensors "
                                   "file in the same folder")
     if not named:
         raise CheckpointError(f"{index}: weight_map should map each tensor's name to its file")

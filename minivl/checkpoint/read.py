@@ -190,9 +190,9 @@ def _read_shards(folder: Path, index: Path) -> Tensors:
 def _agreeing(file: File, listed: set[str], index: Path) -> Mapping[str, Weight]:
     for name in sorted(listed ^ file.tensors.keys()):
         if name in listed:
-            raise CheckpointError(f"{index}: {name!r} should be in {file.path.name}, which does not "
+            raise CheckpointError(f"{index}: {brief(name)} should be in {file.path.name}, which does not "
                                   "hold it")
-        raise CheckpointError(f"{file.path}: holds {name!r}, which {index.name} does not place there")
+        raise CheckpointError(f"{file.path}: holds {brief(name)}, which {index.name} does not place there")
     return file.tensors
 
 

@@ -102,7 +102,7 @@ def _yarn(rope: Mapping[str, Any], text: Mapping[str, Any], where: str) -> Yarn 
     that is null is the ratio of the two."""
     kind = rope.get("type") if rope.get("rope_type") is None else rope["rope_type"]
     if kind != "yarn" and rope.get("type") == "yarn":
-        raise ConfigError(f"{where}: type is 'yarn' and rope_type is {kind!r}: the reference goes by "
+        raise ConfigError(f"{where}: type is 'yarn' and rope_type is {brief(kind)}: the reference goes by "
                           "rope_type alone and would stretch nothing; say 'yarn' in both, or in none")
     if kind != "yarn":
         return None

@@ -14,14 +14,16 @@ from __future__ import annotations
 
 import reprlib
 
-MOST = 120        # characters of a value from elsewhere that a message holds
+LONGEST_VALUE = 120        # characters of a value from elsewhere that a message holds
+PARTS = reprlib.Repr()
+PARTS.maxstring = LONGEST_VALUE        # a name stands there whole
 
 
 def brief(value: object) -> str:
-    """A value within a message: its ends, when it is long. A message never carries a payload; of nested values
-    `reprlib` bounds each, and not all of them together."""
-    said, side = reprlib.repr(value), MOST // 2
-    return said if len(said) <= MOST else f"{said[:side]}...{said[3 - side:]}"
+    """repr of a value for a message, which never carries a payload: at most LONGEST_VALUE characters, both ends where
+    it is longer. `reprlib` alone bounds each nested value, and not their sum."""
+    said, side = PARTS.repr(value), LONGEST_VALUE // 2
+    return said if len(said) <= LONGEST_VALUE else f"{said[:side]}...{said[3 - side:]}"
 
 
 class Error(ValueError):

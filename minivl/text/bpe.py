@@ -234,7 +234,7 @@ def ranks_of(file: File) -> dict[tuple[bytes, bytes], int]:
             left, right = pair.split(" ") if isinstance(pair, str) else pair
             _, *parts = (file.tokens[token] for token in (left + right, left, right))
         except (KeyError, TypeError, ValueError):
-            raise TokenizerError(f"{file.path}: model.merges[{rank}] is {pair!r}, should be two tokens "
+            raise TokenizerError(f"{file.path}: model.merges[{rank}] is {brief(pair)}, should be two tokens "
                                  "that join to a third, all of them in model.vocab") from None
         ranks[parts[0], parts[1]] = rank
     return ranks
@@ -275,7 +275,7 @@ def _check_pipeline(path: Path, file: Any) -> None:
     for key, type_ in (("model.vocab", dict), ("model.merges", list), ("added_tokens", list)):
         value = _look_up(file, key)
         if not isinstance(value, type_) and not (key == "added_tokens" and value in (None, _MISSING)):
-            raise TokenizerError(f"{path}: {key} is {str(value)[:40]!r}, should be a {type_.__name__}")
+            raise TokenizerError(f"{path}: {key} is {brief(value)}, should be a {type_.__name__}")
 
 
 def _keeps_ids(post: Any) -> bool:
@@ -309,12 +309,12 @@ def _bytes_of(path: Path, token: Any) -> bytes:
     try:
         return token.translate(_LATIN).encode("latin-1")
     except (UnicodeEncodeError, AttributeError):
-        raise TokenizerError(f"{path}: model.vocab: {token!r} is not written in the byte alphabet") from None
+        raise TokenizerError(f"{path}: model.vocab: {brief(token)} is not written in the byte alphabet") from None
 
 
 def _id(path: Path, key: str, token: str, value: Any) -> int:
     if type(value) is not int or value < 0:
-        raise TokenizerError(f"{path}: {key}: id of {token!r} is {value!r}, should be an integer from "
+        raise TokenizerError(f"{path}: {key}: id of {brief(token)} is {brief(value)}, should be an integer from "
                              "0 on")
     return value
 
@@ -322,7 +322,7 @@ def _id(path: Path, key: str, token: str, value: Any) -> int:
 def _added(path: Path, n: int, item: Any) -> Added:
     content = item.get("content") if isinstance(item, dict) else None
     if not isinstance(content, str) or not content or re.search("[\ud800-\udfff]", content):
-        raise TokenizerError(f"{path}: added_tokens[{n}].content is {content!r}, should be a text")
+        raise TokenizerError(f"{path}: added_tokens[{n}].content is {brief(content)}, should be a text")
     if item.get("single_word"):
         raise TokenizerError(f"{path}: added_tokens[{n}].single_word is set; {OTHERS}")
     flags = {key: bool(item.get(key, False)) for key in ("special", "normalized", "lstrip", "rstrip")}
@@ -337,7 +337,7 @@ def _check_unique(path: Path, vocab: dict[str, int], added: tuple[Added, ...]) -
                        ("added_tokens: content", [a.content for a in added])):
         twice = [item for item, times in Counter(items).items() if times > 1]
         if twice:
-            raise TokenizerError(f"{path}: {key} {twice[0]!r} comes twice")
+            raise TokenizerError(f"{path}: {key} {brief(twice[0])} comes twice")
 
 
 # ---- text to ids ---------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
+from ..door.errors import brief
 from .errors import TemplateError
 
 STEPS, CHARACTERS, SECONDS, RANGE, BITS, INDENT = 20_000, 200_000, 10.0, 10_000, 1024, 8
@@ -216,11 +217,11 @@ class Environment(ImmutableSandboxedEnvironment):
         name = getattr(obj, "__name__", "")
         text = getattr(obj, "__self__", None)
         if isinstance(text, int | float | bytes):
-            raise TemplateError(f"the chat template calls {name!r} on a number")
+            raise TemplateError(f"the chat template calls {brief(name)} on a number")
         if isinstance(text, str):
             if name not in METHODS:
                 allowed = ", ".join(METHODS)
-                raise TemplateError(f"the chat template calls {name!r} on text; it may call {allowed}")
+                raise TemplateError(f"the chat template calls {brief(name)} on text; it may call {allowed}")
             args = tuple(list(arg) if isinstance(arg, Iterator) else arg for arg in args)
             joined = name == "join" and args
             self.check_growth(name, args[0] if joined else text, (text,) if joined else args, options)
@@ -245,7 +246,7 @@ class Environment(ImmutableSandboxedEnvironment):
         """JSON as it is, where jinja2's own filter escapes for HTML; the options of `json.dumps`."""
         self.budget.step()
         if indent is not None and not (isinstance(indent, int) and indent <= INDENT):
-            raise TemplateError(f"the chat template indents JSON by {indent!r}; up to {INDENT} is "
+            raise TemplateError(f"the chat template indents JSON by {brief(indent)}; up to {INDENT} is "
                                 "allowed")
         encoder = json.JSONEncoder(ensure_ascii=ensure_ascii, indent=indent, separators=separators,
                                    sort_keys=sort_keys)
@@ -321,7 +322,7 @@ class Namespace(jinja2.utils.Namespace):
 
 def _check_name(name: Any) -> None:
     if str(name).startswith("_"):
-        raise TemplateError(f"the chat template keeps {name!r} in a namespace; names must not start "
+        raise TemplateError(f"the chat template keeps {brief(name)} in a namespace; names must not start "
                             "with _")
 
 
@@ -334,5 +335,5 @@ def strftime_now(form: str) -> str:
     """Today in plain codes, such as `%d %B %Y`: a code with a width could ask for any number of
     characters."""
     if not re.fullmatch(r"(?:%-?[a-zA-Z%]|[^%])*", form):
-        raise TemplateError(f"the chat template writes the date as {form!r}; codes take no width")
+        raise TemplateError(f"the chat template writes the date as {brief(form)}; codes take no width")
     return datetime.now().strftime(form)

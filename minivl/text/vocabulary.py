@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..door.errors import brief
 from ..door.files import read_json, read_text
 from ..door.looks import kind_of
 from .errors import TokenizerError
@@ -74,7 +75,7 @@ def _merges(path: Path, vocab: dict[str, int]) -> list[str]:
     for n, line in enumerate(merges):
         parts = line.split(" ")
         if len(parts) != 2 or not {*parts, "".join(parts)} <= vocab.keys():
-            raise TokenizerError(f"{path}: merge {n + 1} is {line[:60]!r}, should be two tokens of {VOCAB} "
+            raise TokenizerError(f"{path}: merge {n + 1} is {brief(line)}, should be two tokens of {VOCAB} "
                                  "that join to a third, with one space between them")
     return merges
 
@@ -101,13 +102,13 @@ def _numbered(folder: Path, settings: dict[str, Any], vocab: dict[str, int]) -> 
         if wanted is None and content not in vocab:
             guessed.append(content)
         elif wanted not in (None, ids[content]):
-            raise TokenizerError(f"{folder}: {content!r} should have id {wanted}, by the list of added "
+            raise TokenizerError(f"{folder}: {brief(content)} should have id {wanted}, by the list of added "
                                  f"tokens, and gets {ids[content]} behind the {len(vocab)} tokens of "
                                  f"{VOCAB}: the files are not of one tokenizer; copy {WHOLE} there")
         numbered.append({"id": ids[content], **token})
     if guessed:
         warnings.warn(f"{folder}: no file gives the ids of {len(guessed)} added tokens; they are numbered "
-                      f"as the reference does, {guessed[0]!r} is {ids[guessed[0]]}. If the model was "
+                      f"as the reference does, {brief(guessed[0])} is {ids[guessed[0]]}. If the model was "
                       f"trained with others, copy its {WHOLE} there", stacklevel=4)
     if PICTURE not in ids:
         warnings.warn(f"{folder}: no file names {PICTURE} as an added token, so that there is no place for "
@@ -144,7 +145,7 @@ def _special(settings: dict[str, Any]) -> Iterator[str]:
               if key.endswith("_token") and key not in roles and isinstance(value, str)}
     others = settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or []
     if not isinstance(others, dict | list):
-        raise TypeError(f"a list of special tokens is {str(others)[:60]!r}")
+        raise TypeError(f"a list of special tokens is {brief(others)}")
     for one in [*roles.values(), *(others.values() if isinstance(others, dict) else others)]:
         if one is not None:
             yield _content(one if isinstance(one, dict) else {"content": one})
@@ -154,7 +155,7 @@ def _content(one: dict[str, Any]) -> str:
     """A token's text. TypeError when it is none."""
     text = one.get("content")
     if not isinstance(text, str) or not text:
-        raise TypeError(f"a token's text is {text!r}")
+        raise TypeError(f"a token's text is {brief(text)}")
     return text
 
 

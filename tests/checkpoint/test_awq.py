@@ -158,14 +158,14 @@ def test_another_version_of_the_format_is_named(released, tmp_path, said, words)
 
 
 @pytest.mark.parametrize(("name", "array", "words"), [
-    ("scales", None, "scales is missing"),
-    ("qzeros", None, "qzeros is missing"),
+    ("scales", None, "scales' is missing"),
+    ("qzeros", None, "qzeros' is missing"),
     ("qweight", None, r"down_proj.weight .*\n|missing"),
-    ("qzeros", np.zeros((5, 64), np.int32), r"qzeros is \[5, 64\], should be \[6.0, 64\]|should be \[6, 64\]"),
-    ("scales", np.zeros((6, 512), np.int32), r"scales is i32 \[6, 512\], should be a matrix in f16 or bf16 or f32"),
-    ("qweight", np.zeros((768, 64), np.float32), r"qweight is f32 \[768, 64\], should be a matrix in i32"),
-    ("qweight", np.zeros((768, 64, 1), np.int32), r"qweight is i32 \[768, 64, 1\]"),
-    ("weight", np.zeros((512, 768), np.float32), "down_proj.weight is there as well"),
+    ("qzeros", np.zeros((5, 64), np.int32), r"qzeros' is \[5, 64\], should be \[6.0, 64\]|should be \[6, 64\]"),
+    ("scales", np.zeros((6, 512), np.int32), r"scales' is i32 \[6, 512\], should be a matrix in f16 or bf16 or f32"),
+    ("qweight", np.zeros((768, 64), np.float32), r"qweight' is f32 \[768, 64\], should be a matrix in i32"),
+    ("qweight", np.zeros((768, 64, 1), np.int32), r"qweight' is i32 \[768, 64, 1\]"),
+    ("weight", np.zeros((512, 768), np.float32), "down_proj.weight' is there as well"),
     ("g_idx", np.zeros(768, np.int32), "unexpected"),
 ])
 def test_tensors_that_do_not_belong_together_are_named(released, tmp_path, name, array, words):

@@ -290,7 +290,7 @@ def test_spoilt_packed_folders_are_refused_or_read_right(folders, tmp_path):
                 model.decoder.embed.rows(np.arange(3), F32), model.decoder.layers[0].qkv.weight.dense(F32)
             outcomes["read"] += 1
         except minivl.Error as error:
-            assert 10 < len(str(error)) < 20_000
+            assert 10 < len(str(error)) < 3_000
             outcomes["refused"] += 1
         shutil.rmtree(folder)
     assert outcomes["refused"] > 75, outcomes

@@ -254,6 +254,7 @@ def test_what_is_written_is_what_is_read(config):
         assert config_from(parse_json(as_json(values), "config.json")) == config
 
 
+NESTED = {key: {key: dict.fromkeys("abcd", "x" * 99) for key in "efgh"} for key in "ijkl"}
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(10**500),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4), max_leaves=8)
@@ -262,7 +263,9 @@ paths = [*CONFIG, *(f"vision_config.{key}" for key in CONFIG["vision_config"]), 
          *(f"rope_scaling.{key}" for key in ("factor", "original_max_position_embeddings", "beta_fast"))]
 
 
-@example("eos_token_id", {key: {key: dict.fromkeys("abcd", "x" * 99) for key in "efgh"} for key in "ijkl"})
+@example("eos_token_id", NESTED)
+@example("rope_scaling", {"type": "yarn", "rope_type": NESTED})
+@example("rope_scaling", {"type": "yarn", "rope_type": "x" * 999})
 @given(st.sampled_from(paths), anything)
 def test_no_value_gives_anything_but_a_config_or_its_error(path, value):
     try:

@@ -66,7 +66,8 @@ def average(run: Path, target: Path) -> None:
     """Export the average of the weights that a go-on run has now as a checkpoint folder."""
     from .export import write
     from .going_on import averaged, newest
-    write(averaged(newest(run) / "checkpoint.pt"), target)
+    kept = newest(run) / "checkpoint.pt"
+    write(averaged(kept), target, kept)
     print(target)
 
 

@@ -28,7 +28,6 @@ CLOSE = {
     "word": "more of `halved`: characters below 20 pixels", "deny": "more requests for absent things in `settle`",
     "point": "more of `settle`",
     "form": "more of `halved`, then of `settle`: fifteen characters have to be right at once",
-    "table": "more of `halved`: of characters in tables the tower tells the smallest share",
     "click": "more of `controls`"}
 
 

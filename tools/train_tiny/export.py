@@ -17,7 +17,7 @@ import torch
 from minivl.config import read_config, to_flat_json
 from minivl.text.template import DEFAULT_TEMPLATE
 
-from .network import MEAN, STD, Lean, config_for, new_model
+from .network import MEAN, STD, Lean, config_for, fill, new_model
 from .tokens import PATH, SPECIAL, load_tokenizer
 from .world import MAX_PIXELS, MIN_PIXELS
 
@@ -48,7 +48,7 @@ def export(weights: Path, target: Path) -> None:
     if "flat" in state:
         raise ValueError(f"{weights} is a checkpoint in training; export takes the weights.pt of a phase that is done, "
                          "and `average RUN TARGET` exports what a run of go-on has now")
-    write(state, target)
+    write(state, target, weights)
 
 
 def blend(first: Path, second: Path, target: Path, share: float) -> None:
@@ -58,13 +58,14 @@ def blend(first: Path, second: Path, target: Path, share: float) -> None:
     either. Source: Wortsman et al., "Model soups" (2022), section 3.1.
     """
     one, other = (torch.load(path, weights_only=True) for path in (first, second))
-    write({name: (1 - share) * value.float() + share * other[name].float() for name, value in one.items()}, target)
+    write({name: (1 - share) * value.float() + share * other[name].float() for name, value in one.items()
+           if name in other}, target, first)
 
 
-def write(state: dict[str, torch.Tensor], target: Path) -> None:
-    """The same of a network's state."""
+def write(state: dict[str, torch.Tensor], target: Path, where: Path) -> None:
+    """The same of a network's state, which comes from the file `where`. Raises ValueError for another network's."""
     lean = Lean(new_model(config_for(load_tokenizer()), 0))
-    lean.load_state_dict(state)
+    fill(lean, state, where)
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     lean.model.to(torch.bfloat16).save_pretrained(partial)

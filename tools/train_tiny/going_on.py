@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from minivl.door.files import write_whole
 
 from .curve import read
-from .network import Lean, config_for, new_model
+from .network import Lean, config_for, fill, new_model
 from .optimiser import Flat
 from .phases import SCHEDULE, Phase
 from .tokens import load_tokenizer
@@ -104,7 +104,7 @@ def _thinned(lines: list[dict[str, Any]], phase: str) -> list[dict[str, Any]]:
 def network_of(weights: Path) -> Lean:
     """The network whose average a state's weights.safetensors is."""
     lean = Lean(new_model(config_for(load_tokenizer()), 0))
-    lean.load_state_dict({name: value.float() for name, value in load_file(weights).items()}, strict=False)
+    fill(lean, load_file(weights), weights)
     return lean
 
 

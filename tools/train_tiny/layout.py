@@ -17,14 +17,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .attending import NOWHERE, Plan
-from .packing import CELLS, MANY, PATCH, Row, shown, sought, written
+from .packing import CELLS, MANY, PATCH, Row, shown, sought, written_on
 from .targets import Targets
 
 # The library of products makes code for every number of rows that it meets: half a megabyte, which it
 # keeps, and half a millisecond. So there are few of them: rows are filled up.
 PATCHES, TOKENS, ASKED = 64, 128, 64
 WINDOW = 4 * CELLS**2  # patches of a whole window
-SEEN = (*Targets._fields, "corners", "shown", "written")  # what is kept of pictures that are looked at once
+SEEN = (*Targets._fields, "corners", "shown", "written_on")  # what is kept of pictures that are looked at once
 
 
 class Frames(NamedTuple):
@@ -57,7 +57,7 @@ def lay(rows: list[Row]) -> dict[str, Any]:
     `packing.collate`."""
     made = [one for row in rows for one in row.targets]
     dense = {name: np.concatenate([getattr(one, name) for one in made]) for name in Targets._fields}
-    things = {"shown": shown(rows), "written": written(rows)}
+    things = {"shown": shown(rows), "written_on": written_on(rows)}
     return dense | _pictures(rows) | things | (questions(rows) if len(rows[0].ids) else {})
 
 

@@ -9,6 +9,7 @@ Not here: what is learned (`targets.py`, `tasks.py`) and in which order (`train.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,15 @@ def _spread(name: str, p: torch.Tensor) -> float:
     if name.endswith(("o_proj.weight", "down_proj.weight", "attn.proj.weight")):
         return fan_in / (2 * LAYERS) ** 0.5
     return 0.6 * fan_in if name.endswith("merger.mlp.2.weight") else fan_in
+
+
+def fill(lean: Lean, state: dict[str, torch.Tensor], where: Path) -> None:
+    """Put a state that was read from a file into the network. Heads come and go between recipes: those that the state
+    lacks stay as they are. Raises ValueError for another network's."""
+    lacking, unknown = lean.load_state_dict({name: value.float() for name, value in state.items()}, strict=False)
+    tied = "model.lm_head.weight"
+    if strange := [name for name in lacking + unknown if not name.startswith("heads.") and name != tied]:
+        raise ValueError(f"{where} holds another network: {', '.join(strange[:3])} in one of the two alone")
 
 
 # ------------------------------------------------------------------------------------------------- operations
@@ -265,7 +275,8 @@ class Lean(nn.Module):
 
     def looks(self, b: dict[str, torch.Tensor], left: list[torch.Tensor]) -> dict[str, torch.Tensor]:
         """How far each head of `LOOKS` is from looking at what an answer speaks of: -log of the share that the cells of
-        this thing get of the attention on the picture, nats; where it reads a character, those in which that stands; of
+        this thing, or of characters on it, get of the attention on the picture, nats; where it reads a character, those
+        in which that stands; of
         n things, the mean of -log of n times the share of each, so that none is left out. left: (s, d) of each layer
         but the last.
 
@@ -282,7 +293,7 @@ class Lean(nn.Module):
               x: torch.Tensor) -> torch.Tensor:
         """The loss of one head, for the things (n, MANY) that each token of an answer should find, and the character
         (n,) of it; x: (s, d), its input."""
-        asked = torch.nonzero((torch.isin(wanted, b["shown"]) | torch.isin(wanted, b["written"])).any(dim=1))[:, 0]
+        asked = torch.nonzero((torch.isin(wanted, b["shown"]) | torch.isin(wanted, b["written_on"])).any(dim=1))[:, 0]
         tokens, seen, spot, wanted = b["asked"][asked], b["visual"], spot[asked], wanted[asked]
         layer = self.model.model.language_model.layers[number]
         q, k = (_turned(rms_norm(F.embedding(rows, x), layer.input_layernorm.weight), one, which,
@@ -292,7 +303,7 @@ class Lean(nn.Module):
         shares, mine, of = [], wanted.amax(dim=1) // MOST, b["shown"] // MOST
         for row in torch.unique(mine):
             ours, cells = torch.nonzero(mine == row)[:, 0], torch.nonzero(of == row)[:, 0]
-            there = _where(wanted[ours], spot[ours], *(b[name][cells] for name in ("shown", "written", "place")))
+            there = _cells_of(wanted[ours], spot[ours], *(b[name][cells] for name in ("shown", "written_on", "place")))
             shares.append(_all_of(F.log_softmax(q[ours] @ k[cells].T, dim=1), there))
         return -_mean(torch.cat(shares)) if shares else x.new_zeros(())
 
@@ -331,15 +342,16 @@ def named_last(b: dict[str, torch.Tensor]) -> torch.Tensor:
     return torch.where(known, one[before], -1)[:, None]
 
 
-def _where(wanted: torch.Tensor, spot: torch.Tensor, shown: torch.Tensor, written: torch.Tensor,
-           place: torch.Tensor) -> torch.Tensor:
-    """(n, MANY, cells) Which cells show each wanted thing (n, MANY), or a character on it; where one is read, spot (n,)
-    above 0, those of this character of the first thing, or of its neighbour where it is too narrow to fill a slot."""
+def _cells_of(wanted: torch.Tensor, spot: torch.Tensor, shown: torch.Tensor, written_on: torch.Tensor,
+              place: torch.Tensor) -> torch.Tensor:
+    """(n, MANY, cells) Which cells show each wanted thing (n, MANY), or a character on it; where a character is read,
+    spot (n,) above 0, the cells of this character of the first thing; if no slot asks for it, of the one before or
+    after it; if not these either, as if nothing were read. shown: (cells,), written_on and place: (cells, 8)."""
     things = torch.unique(wanted)
-    held = (things[:, None] == shown) | (things[:, None, None] == written).any(dim=2)           # things cells
+    held = (things[:, None] == shown) | (things[:, None, None] == written_on).any(dim=2)           # things cells
     there = held[torch.searchsorted(things, wanted)]
     away = (place - spot[:, None, None]).abs()                                                  # n cells 8
-    away = away.masked_fill(written != wanted[:, :1, None], LINE + 1).amin(dim=2)
+    away = away.masked_fill(written_on != wanted[:, :1, None], LINE + 1).amin(dim=2)
     nearest = away.amin(dim=1, keepdim=True)
     read = ((spot > 0)[:, None] & (nearest <= 1))[:, None]
     first = torch.arange(wanted.shape[1], device=wanted.device)[:, None] == 0

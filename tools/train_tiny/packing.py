@@ -275,7 +275,7 @@ def collate(rows: list[Row]) -> dict[str, Any]:
         batch[name] = np.concatenate([getattr(t, name) for row in rows for t in row.targets])
     batch |= _segments([grid for row in rows for grid in row.grids])
     batch["tasks"] = [task for row in rows for task in row.tasks]
-    batch |= {"shown": shown(rows), "written": written(rows)}
+    batch |= {"shown": shown(rows), "written_on": written_on(rows)}
     if len(rows[0].ids):
         batch |= _sequences(rows)
     return batch
@@ -287,12 +287,13 @@ def shown(rows: list[Row]) -> np.ndarray:
     return _numbered(rows, lambda one: one.thing)
 
 
-def written(rows: list[Row]) -> np.ndarray:
+def written_on(rows: list[Row]) -> np.ndarray:
     """(m, 8) On which thing the character stands that each slot of a visual token shows: numbers as in `shown`."""
     return _numbered(rows, lambda one: one.holder)
 
 
 def _numbered(rows: list[Row], of: Callable[[Targets], np.ndarray]) -> np.ndarray:
+    """Numbers of things, each of one thing of the batch; the last number of a row for -1."""
     return np.concatenate([MOST * i + np.where(of(one) < 0, MOST - 1, IN_CLIP * j + of(one).astype(np.int64))
                            for i, row in enumerate(rows) for j, one in enumerate(row.targets)])
 

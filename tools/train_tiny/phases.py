@@ -92,7 +92,7 @@ LACKING = {"shapes": 0.18, "pairs": 0.06, "points": 0.02, "boxes": 0.09, "video"
 WRITTEN = {"shapes": 0.22, "pairs": 0.03, "points": 0.02, "boxes": 0.06, "video": 0.05, "rates": 0.08,
            "number": 0.03, "word": 0.10, "written": 0.03, "forms": 0.13, "tables": 0.10, "clicks": 0.01,
            "screens": 0.01, "charts": 0.05, "differ": 0.01, "differs": 0.03, "odd": 0.03, "odds": 0.01,
-           "dialogue": 0.02}                              # the same with more videos, words, forms and tables
+           "dialogue": 0.02}                              # LACKING with more videos, words, forms and tables
 SCHEDULE = (                                              # `going_on.py`
     Phase("places", 31, "points, boxes, controls and pairs, each alone about a picture", "decoder", 420,
           {"points": 0.18, "boxes": 0.20, "clicks": 0.17, "pairs": 0.12, "shapes": 0.15, "video": 0.09,
@@ -146,7 +146,7 @@ SCHEDULE = (                                              # `going_on.py`
     Phase("unlike", 50, "the odd one out and what the others are, two pictures, counts", "decoder", 400,
           {"odd": 0.30, "odds": 0.25, "differ": 0.06, "differs": 0.09, "boxes": 0.10, "shapes": 0.15, "forms": 0.05},
           dense=0.2, turns=7, again=2, rate_start=0.5, rate_end=0.5),
-    Phase("order", 52, "dense targets again, and how many things lie further to the left", "tower", 2200,
+    Phase("order", 52, "dense targets again, and how many things are named before each and after it", "tower", 2200,
           {"written": 0.21, "number": 0.04, "word": 0.12, "document": 0.20, "characters": 0.03, "shapes": 0.35,
            "video": 0.05},
           dense=1.0, rate_start=0.6, rate_end=0.03),
@@ -160,11 +160,11 @@ SCHEDULE = (                                              # `going_on.py`
           {"written": 0.24, "number": 0.06, "word": 0.18, "document": 0.24, "characters": 0.03, "shapes": 0.21,
            "video": 0.04},
           dense=1.0, rate_start=0.5, rate_end=0.03),
-    Phase("reread", 55, "everything again, videos and writing above all", "decoder", 2600, WRITTEN,
+    Phase("reread", 55, "everything again, with characters on the border of two slots", "decoder", 2600, WRITTEN,
           dense=0.2, turns=7, again=2, rate_start=0.6, rate_end=0.4),
     Phase("settle", 37, "everything, the tower at rest, coming down", "decoder", 1800, WRITTEN,
           dense=0.2, turns=7, again=2, rate_start=0.5, rate_end=0.0),
-    Phase("evened", 51, "more videos, words, charts and lists, of which the mix had too few", "decoder", 420,
+    Phase("evened", 51, "more shapes, videos and charts, of which the mix had too few", "decoder", 420,
           {"rates": 0.16, "video": 0.09, "word": 0.08, "shapes": 0.26, "boxes": 0.08, "charts": 0.10, "forms": 0.08,
            "tables": 0.06, "pairs": 0.05, "number": 0.03, "differ": 0.01, "odd": 0.02, "dialogue": 0.02},
           dense=0.2, turns=7, again=2, rate_start=0.3, rate_end=0.0),

@@ -19,7 +19,7 @@ import torch
 from . import fused
 from .going_on import averaged, network_of
 from .layout import lay
-from .network import Lean, config_for, new_model
+from .network import Lean, config_for, fill, new_model
 from .packing import Packer, Sample
 from .targets import GLYPH_COUNT, UNASKED
 from .tasks import invoice_sample, number_sample, table_sample, word_sample
@@ -30,9 +30,9 @@ SMALL, BATCH = 20, 16                                     # pixels; samples at a
 
 
 class Read(NamedTuple):
-    """asked: of the characters that answers read, the share that some slot shows, so that the tower is asked for them.
-    Shares of what is right: slots: of written slots, by the tower's head; characters: of those that answers read, by
-    the decoder; answers: of whole ones."""
+    """Shares. asked: of the characters that answers read, those that are a target of the tower in at least one slot.
+    Right are, slots: of written slots, by the tower's head; characters: of those that answers read, by the decoder;
+    answers: of whole ones."""
     kind: str
     asked: float
     slots: float
@@ -63,7 +63,7 @@ def load(weights: Path) -> Lean:
         return network_of(weights)
     lean = Lean(new_model(config_for(load_tokenizer()), 0))
     kept = weights.name == "checkpoint.pt"
-    lean.load_state_dict(averaged(weights) if kept else torch.load(weights, weights_only=True))
+    fill(lean, averaged(weights) if kept else torch.load(weights, weights_only=True), weights)
     return lean
 
 
@@ -82,8 +82,8 @@ def measure(lean: Lean, samples: int, seed: int = 77) -> Iterator[Read]:
 
 @torch.no_grad()
 def _right(lean: Lean, packer: Packer, samples: list[Sample]) -> tuple[np.ndarray, ...]:
-    """Of each character that is read whether it is asked; right or wrong: of each written slot, of each character that
-    is read, of each answer."""
+    """Four arrays of bool: is each character that is read a target of the tower; is each written slot right, each
+    character that is read, each answer."""
     b = fused.tensors(lay([packer.pack(sample) for sample in samples]), lean)
     features = fused.see(lean, b)
     truth = b["glyph"].reshape(-1)
@@ -93,6 +93,6 @@ def _right(lean: Lean, packer: Packer, samples: list[Sample]) -> tuple[np.ndarra
     read = np.concatenate([packer.said(turn)[1] for sample in samples for turn in sample.turns]) > 0
     answers = [right[b["answer"].numpy() == i].all() for i in range(len(samples))]
     things, spots = (b[name][:len(read)].numpy()[read] for name in ("sought", "spot"))
-    known = set(zip(b["written"].reshape(-1).tolist(), b["place"].reshape(-1).tolist(), strict=True))
+    known = set(zip(b["written_on"].reshape(-1).tolist(), b["place"].reshape(-1).tolist(), strict=True))
     asked = [one in known for one in zip(things[:, 0].tolist(), spots.tolist(), strict=True)]
     return np.array(asked), (said == truth)[written].numpy(), right[read], np.array(answers)

@@ -24,7 +24,7 @@ ACROSS = -(-TENS * UNITS // FACTOR)                       # and as a cell and a 
 LINE, LINE_COUNT, UNASKED = 10, len(CHARACTERS) + 2, 255    # characters of a line that are asked; 0 is its end
 STAYS, APPEARS, LEAVES = range(3)
 MOMENTS = 48                                              # quarters of a second
-BESIDE = 10                                               # things on one side that are told apart; more count as 9
+BESIDE = 10                                               # classes of such a count: 0 to 8, and 9 or more
 SAMPLED = np.array([1, 5, 8, 12])                         # rows and columns of a patch at which its outline is asked
 
 
@@ -38,12 +38,14 @@ class Targets(NamedTuple):
     outline: np.ndarray                                   # m 64     is there a thing at this sampled pixel
     edges: np.ndarray                                     # m 4      x0 y0 x1 y1 of the cell's thing, -1 when none
     thing: np.ndarray                                     # m        which of the clip's things it is; likewise
-    glyph: np.ndarray                                     # m 8      character in each 14 x 7 slot; 255: not asked
-    place: np.ndarray                                     # m 8      its place in its line, from 1; likewise
+    glyph: np.ndarray                                     # m 8      character in each 14 x 7 slot; 0: none, or an
+                                                          #          unknown one; 255: not asked, as in videos
+    place: np.ndarray                                     # m 8      its place in its line, from 1; 0 and 255 likewise
     holder: np.ndarray                                    # m 8      the thing that this line is or is on; -1 for none
     line: np.ndarray                                      # m 10     what the whole line says; 255 where none is
     beside: np.ndarray                                    # m 2      shapes that are named before its own, and after it;
-                                                          #          255 where none is shown, in videos and in pages
+                                                          #          255 where none is shown, also in videos and
+                                                          #          wherever anything but shapes is shown
     event: np.ndarray                                     # m 4      which, moment, colour, kind of what appeared, left,
                                                           #          or was in the picture before; 255: not asked
 
@@ -101,9 +103,9 @@ def _edges(things: tuple[Thing, ...], most: np.ndarray) -> np.ndarray:
 
 
 def _glyphs(clip: Clip, cells: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The character that fills most of each slot of 14 x 7 pixels, its place in its line, and whose line it is: three
-    of (m, 8). A sixth of the slot is enough: a line of 9 pixels that lies on the border of two slots fills half of
-    neither, and if the ground around it counted, nobody would ask what is written there."""
+    """The character that each slot of 14 x 7 pixels holds most of, if it has 2 of its 12 votes; its place in its line;
+    the thing that it stands on: three of (m, 8), 0, 0 and -1 where none does. A line of 9 pixels on the border of two
+    slots fills half of neither: if the ground around it had votes too, nobody would ask what is written there."""
     if clip.glyphs is None:
         asked = np.full((cells, 8), 0 if len(clip.frames) == 1 else UNASKED, np.uint8)
         return asked, asked, np.full((cells, 8), -1, np.int16)
@@ -124,9 +126,9 @@ def _lines(things: tuple[Thing, ...], covered: np.ndarray) -> np.ndarray:
 
 
 def _beside(clip: Clip, most: np.ndarray) -> np.ndarray:
-    """How many things stand before the thing of each cell, from the left, and how many after it: (m, 2). A list of
-    names needs this order, a number of things the sum; the decoder reads row by row, and cannot know it at a thing that
-    others lie below. most: what each cell shows."""
+    """How many things stand before the thing of each cell, from the left, and how many after it: (m, 2). A list needs
+    the first, a count their sum plus one. The decoder reads row by row: at a thing it does not know of those that lie
+    below. most: what each cell shows."""
     asked = clip.fps is None and all(thing.kind in SHAPES for thing in clip.things)
     if not asked or not clip.things:
         return np.full((len(most), 2), UNASKED, np.uint8)

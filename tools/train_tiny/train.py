@@ -202,9 +202,7 @@ def load_weights(lean: Lean, path: Path) -> dict[str, torch.Tensor] | None:
     state = torch.load(path, weights_only=True)
     if "flat" in state:
         return state["flat"]
-    lacking, unknown = lean.load_state_dict(state, strict=False)
-    if strange := [name for name in lacking + unknown if not name.startswith("heads.")]:
-        raise ValueError(f"{path} holds another network: {', '.join(strange[:3])} in one of the two alone")
+    network.fill(lean, state, path)
     return None
 
 

@@ -106,13 +106,13 @@ def _file_of(folder: Path, row: Row) -> Path:
     """The file of an array: its name, where a slash is a folder or one of the characters that usually
     stand for it."""
     if row.name.startswith(("/", "~")) or ".." in Path(row.name).parts or ":" in row.name[:3]:
-        raise TraceError(f"{row.at}: {row.name!r} leads out of the folder; a name should be that of a "
+        raise TraceError(f"{row.at}: {brief(row.name)} leads out of the folder; a name should be that of a "
                          "file in it, without .bin")
     stem = row.name.removesuffix(".bin")
     tried = [folder / f"{stem.replace('/', slash)}.bin" for slash in ("/", "_", ".", "__", "-")]
     found = next((file for file in tried if file.is_file()), None)
     if found is None:
-        raise TraceError(f"{row.at}: there is no {tried[0]} for {row.name!r}; name the file as the "
+        raise TraceError(f"{row.at}: there is no {tried[0]} for {brief(row.name)}; name the file as the "
                          "array is named, with .bin behind it")
     return found
 
@@ -143,7 +143,7 @@ def listed(path: Path) -> Iterator[Row]:
     names: set[str] = set()
     for row in _of_json(path, text) if path.suffix == ".json" else _of_text(path, text):
         if row.name in names:
-            raise TraceError(f"{row.at}: {row.name!r} comes a second time; names should differ")
+            raise TraceError(f"{row.at}: {brief(row.name)} comes a second time; names should differ")
         names.add(row.name)
         yield row
 
@@ -158,7 +158,7 @@ def _of_text(path: Path, text: str) -> Iterator[Row]:
                      and not word.strip(",;:").isdecimal()]
             if len(kinds) != 1:
                 raise TraceError(f"{at}: should have one type among {', '.join(list(NAMES)[:4])}, ... "
-                                 f"but has {', '.join(kinds) or 'none'}: {line.strip()[:80]!r}; {FORM}")
+                                 f"but has {', '.join(kinds) or 'none'}: {brief(line.strip())}; {FORM}")
             shape = " ".join(word for word in rest if word != kinds[0])
             yield row_of(name, kinds[0].strip(",;:"), shape, at)
 
@@ -186,7 +186,7 @@ def row_of(name: Any, kind: Any, shape: Any, at: str) -> Row:
     """One array of a list. Raises TraceError for a type or a shape that is none."""
     found = kind_of(kind)
     if found is None:
-        raise TraceError(f"{at}: {str(kind)[:40]!r} is no type; it can be {', '.join(NAMES)}, or f32, "
+        raise TraceError(f"{at}: {brief(kind)} is no type; it can be {', '.join(NAMES)}, or f32, "
                          "fp32, bf16, half and the like")
     if not isinstance(name, str) or not name:
         raise TraceError(f"{at}: the name is {brief(name)}; it should be a text")

@@ -117,12 +117,12 @@ def named(source: str, arrays: Mapping[str, np.ndarray], golden: Trace, names: N
     if names is not None and (strange := [n for n in names if n not in found and n not in aside]):
         first = strange[0]
         if first in arrays and isinstance(names[first], dict) and names[first]["label"] is None:
-            raise TraceError(f"{source}: of --names, {first!r} has no label; write null instead of an "
+            raise TraceError(f"{source}: of --names, {brief(first)} has no label; write null instead of an "
                              "object to leave it out")
         if first not in arrays:
-            raise TraceError(f"{source}: of --names, {first!r} is not in the file, which holds "
+            raise TraceError(f"{source}: of --names, {brief(first)} is not in the file, which holds "
                              f"{', '.join(list(arrays)[:6]) or 'no arrays'}{', ...' * (len(arrays) > 6)}")
-        raise TraceError(f"{source}: of --names, {first!r} means {_label(names[first])!r}, no label; "
+        raise TraceError(f"{source}: of --names, {brief(first)} means {_label(names[first])!r}, no label; "
                          "`minivl trace show` of the golden trace lists its labels")
     if names is not None and len(aside) == len(arrays):
         raise TraceError(f"{source}: --names leaves out all of its {len(arrays)} arrays, so that nothing is "
@@ -161,7 +161,7 @@ def placed(source: str, arrays: Mapping[str, np.ndarray], found: Mapping[str, An
             continue
         if part in owner or part in steps:
             other = owner.get(part, "a step of decoding")
-            raise TraceError(f"{source}: {other!r} and {name!r} both mean {_label(entry)!r}; two arrays "
+            raise TraceError(f"{source}: {brief(other)} and {brief(name)} both mean {_label(entry)!r}; two arrays "
                              "cannot be one stage: give one of them another label, or null to leave it "
                              "out")
         owner[part] = name
@@ -177,7 +177,7 @@ def step_of(source: str, name: str, entry: Mapping[str, Any], array: np.ndarray,
     """An array that holds some rows of a golden one. Raises TraceError for rows that are none, or that
     another array has."""
     said = entry["tokens"]
-    at = f"{source}: of --names, {name!r}"
+    at = f"{source}: of --names, {brief(name)}"
     if not isinstance(said, list) or [type(n) for n in said] != [int, int] or not 0 <= said[0] < said[1]:
         raise TraceError(f"{at} has the tokens {brief(said)}; write the first golden row and the "
                          "last + 1, as in [60, 61]")
@@ -195,18 +195,18 @@ def undone(source: str, name: str, arrays: Mapping[str, np.ndarray], entry: Any)
                                                                                           Kept]:
     """An array as it was meant, and what was said of it. Raises TraceError for an entry that says what
     cannot be."""
-    array, at = arrays[name], f"{source}: of --names, {name!r}"
+    array, at = arrays[name], f"{source}: of --names, {brief(name)}"
     if not real(array):
         raise TraceError(f"{at} is an array of {array.dtype.name}, and a stage holds floats or whole "
                          "numbers; give its label to another array, or null to leave it out")
     if not isinstance(entry, dict):
         return array, Kept()
     if strange := [word for word in entry if word not in ENTRY]:
-        raise TraceError(f"{at} has {strange[0]!r}; an entry can have {', '.join(ENTRY)}")
+        raise TraceError(f"{at} has {brief(strange[0])}; an entry can have {', '.join(ENTRY)}")
     array, storage = read_as(at, array, entry)
     computed = entry.get("precision")
     if computed is not None and kind_of(computed) not in EPS:
-        raise TraceError(f"{at} has the precision {computed!r}; it can be {', '.join(EPS)}")
+        raise TraceError(f"{at} has the precision {brief(computed)}; it can be {', '.join(EPS)}")
     array, step = scaled(at, array, arrays, entry)
     return cut_out(at, array, entry), Kept(storage, kind_of(computed) if computed else None, step)
 
@@ -221,7 +221,7 @@ def read_as(at: str, array: np.ndarray, entry: Mapping[str, Any]) -> tuple[np.nd
                 else np.ascontiguousarray(array).view(np.float16)), kind
     if array.dtype.kind in "fV" and kind in EPS:
         return array, kind
-    raise TraceError(f"{at} has the dtype {entry['dtype']!r}, and the array is {array.dtype.name}: "
+    raise TraceError(f"{at} has the dtype {brief(entry['dtype'])}, and the array is {array.dtype.name}: "
                      f"16-bit integers can be bfloat16 or float16, floats can be {', '.join(EPS)}")
 
 
@@ -234,7 +234,7 @@ def scaled(at: str, array: np.ndarray, arrays: Mapping[str, np.ndarray], entry: 
     for word in ("scale", "zero"):
         value = entry.get(word, 0)
         if isinstance(value, str) and value not in arrays:
-            raise TraceError(f"{at} has the {word} {value!r}, and there is no such array")
+            raise TraceError(f"{at} has the {word} {brief(value)}, and there is no such array")
         if not isinstance(value, str | int | float):
             raise TraceError(f"{at} has the {word} {brief(value)}; write a number, or the name "
                              "of an array")

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+from ...door.errors import brief
 from ..trace.format import TraceError
 from .verdict import ROUNDING, SUSPICIOUS, WORDS, WRONG, Judged
 
@@ -33,7 +34,7 @@ def checked(found: Mapping[str, Any], source: str) -> Baseline:
                              for key, value in limits.items()):
             raise TraceError(f"{source}: {name!r} should be {', '.join(WORDS)}, or an object with "
                              f"{' or '.join(LIMITS)} and a number from 0 on, but is "
-                             f"{str(entry)[:60]!r}: give what --write-baseline wrote, or thresholds by "
+                             f"{brief(entry)}: give what --write-baseline wrote, or thresholds by "
                              "pattern")
     return found
 

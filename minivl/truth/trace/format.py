@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from ...checkpoint.safetensors import File, Mapped
-from ...door.errors import Error
+from ...door.errors import Error, brief
 from ...door.files import parse_json
 from .recorder import Recorder
 
@@ -143,7 +143,7 @@ class Trace:
             raise
         if missing:
             self.file.close()
-            raise TraceError(f"{path}: the manifest names {missing[0]!r}, which is not in the file")
+            raise TraceError(f"{path}: the manifest names {brief(missing[0])}, which is not in the file")
 
     def _manifest(self) -> dict[str, Any]:
         if NOTE not in self.file.notes:

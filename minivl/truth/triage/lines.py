@@ -94,7 +94,7 @@ def read_lines(path: Path) -> list[Line]:
             continue
         line = _line(number, raw, path)
         if line.name in first:
-            raise LinesError(f"{path}, line {number}: id {line.name!r} is line {first[line.name]}'s "
+            raise LinesError(f"{path}, line {number}: id {brief(line.name)} is line {first[line.name]}'s "
                              "too; each sample needs its own")
         first[line.name] = number
         found.append(line)
@@ -114,7 +114,7 @@ def _line(number: int, raw: bytes, path: Path) -> Line:
         _check_values(name, value, wrong)
     unknown = [name for name in row if name not in FIELDS]
     if unknown:
-        raise wrong(f"field {unknown[0]!r} is not known; fields are {', '.join(FIELDS)}")
+        raise wrong(f"field {brief(unknown[0])} is not known; fields are {', '.join(FIELDS)}")
     if not isinstance(row.get("text"), str):
         raise wrong("field 'text' is missing or no text; it should hold the answer as the program gave "
                     "it")
@@ -310,11 +310,11 @@ def _settings(row: dict[str, Any], wrong: Wrong) -> dict[str, Any]:
         raise wrong(f"field 'settings' should be an object with any of {', '.join(SETTINGS)}")
     unknown = [name for name in value if name not in SETTINGS]
     if unknown:
-        raise wrong(f"field 'settings' has {unknown[0]!r}; it can have {', '.join(SETTINGS)}")
+        raise wrong(f"field 'settings' has {brief(unknown[0])}; it can have {', '.join(SETTINGS)}")
     if value.get("precision") is not None:
         kind = kind_of(value["precision"])                                    # bf16 is bfloat16
         if kind not in PRECISIONS:
-            raise wrong(f"settings.precision is {value['precision']!r}; it can be {', '.join(PRECISIONS)}, "
+            raise wrong(f"settings.precision is {brief(value['precision'])}; it can be {', '.join(PRECISIONS)}, "
                         "or a short name such as bf16")
         value = {**value, "precision": kind}
     for name, least in (("temperature", 0), ("repetition_penalty", 1e-6), ("top_p", 0), ("top_k", -1),

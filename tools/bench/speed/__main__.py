@@ -72,7 +72,7 @@ def main() -> int:
         return 1
     others = share_of_others(before)
     depends = {side: got["facts"] for one in rounds for side, got in one.items()}
-    facts |= {"others": others, "sides": depends}
+    facts |= {"others": others, "sides": depends, "rounds": len(rounds)}
     return told(rounds, size, facts, given)
 
 
@@ -98,7 +98,7 @@ def arguments() -> argparse.ArgumentParser:
     options.add_argument("--keep", action="store_true",
                          help="write the figures into tools/bench/results/")
     options.add_argument("--table", type=Path, metavar="FILE",
-                         help="run nothing: how many times as fast, of a result that was kept")
+                         help="run nothing: print the tables of a result that was kept")
     options.add_argument("-o", "--output", type=Path, metavar="FOLDER",
                          help="write speed.md and speed.png there")
     return options

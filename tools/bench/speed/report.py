@@ -83,16 +83,16 @@ def as_fast(figures: Sequence[Figure]) -> str:
 def table(figures: Sequence[Figure]) -> str:
     """A line for each side; in brackets how many times the base's number that is."""
     held = {figure.name: figure for figure in figures}
-    named = [name.split(", ") for name in held if ", " in name]
-    rows = list(dict.fromkeys(row for row, _ in named if not row.startswith("error of ")))
-    sides = list(dict.fromkeys(side for row, side in named if f"{row}, {side}" in held
-                               and " over " not in side and ": " not in side))
-    heads = [next(f"{row}, {held[name].unit}" for side in sides if (name := f"{row}, {side}") in held) for row in rows]
+    named = [name.split(", ", 1) for name in held if ", " in name]
+    own = [(row, side) for row, side in named if " over " not in side and ": " not in side]
+    sides = dict.fromkeys(side for _, side in own)
+    units = {row: held[f"{row}, {side}"].unit for row, side in own if not row.startswith("error of ")}
+    heads = [f"{row}, {unit}" for row, unit in units.items()]
     lines = ["| " + " | ".join(["side", *heads, "error of logits", "error of vision"]) + " |",
              "|---" * (len(heads) + 3) + "|"]
     for side in sides:
         errors = [held.get(f"error of {what}, {side}") for what in ("logits", "vision")]
-        cells = [cell(held, row, side) for row in rows]
+        cells = [cell(held, row, side) for row in units]
         cells += ["-" if error is None else f"{error.value:.1e}" for error in errors]
         lines.append("| " + " | ".join([side, *cells]) + " |")
     return "\n".join(lines) + "\n"
