@@ -790,6 +790,21 @@ def test_what_is_kept_is_the_average_with_the_heads(tmp_path):
     assert (new.lean.heads["glyph"].weight != 0).any()
 
 
+def test_weights_of_before_a_head_was_added_load_and_those_of_another_network_are_named(tmp_path):
+    old = Lean(new_model(config_for(load_tokenizer()), 3)).state_dict()
+    state = {name: value for name, value in old.items() if not name.startswith("heads.beside")}
+    torch.save(state, tmp_path / "weights.pt")
+    read = reading.load(tmp_path / "weights.pt")
+    assert all(torch.equal(value, read.state_dict()[name]) for name, value in state.items())
+    export(tmp_path / "weights.pt", tmp_path / "folder")
+    assert (tmp_path / "folder" / "model.safetensors").is_file()
+    del state["model.model.visual.merger.mlp.0.weight"]
+    torch.save(state | {"model.more": torch.zeros(1)}, tmp_path / "other.pt")
+    for load in (reading.load, lambda path: training.load_weights(read, path), lambda path: export(path, tmp_path / "x")):
+        with pytest.raises(ValueError, match=r"other.pt holds another network: model.model.visual.*, model.more in one"):
+            load(tmp_path / "other.pt")
+
+
 @pytest.mark.parametrize("kind", ["shapes", "video", "pairs"])
 def test_rows_are_filled_up_to_few_numbers(kind, packer):
     """Ragged batches have whole blocks of patches, tokens and asked tokens, and what fills them up is in no answer."""
