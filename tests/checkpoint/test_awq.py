@@ -146,7 +146,7 @@ def spoilt(folder, target, tensors=(), **said):
     ({"bits": 3}, "bits = 3, should be 4"),
     ({"version": "gemv"}, "version = 'gemv', should be 'gemm'"),
     ({"zero_point": False}, "zero_point = False, should be True"),
-    ({"group_size": 96}, r"qzeros is \[6, 64\], should be"),
+    ({"group_size": 96}, r"qzeros' is \[6, 64\], should be"),
     ({"group_size": 0}, "group_size = 0, should be a count"),
     ({"group_size": "128"}, "group_size = '128'"),
     ({"group_size": True}, "group_size = True"),
