@@ -54,7 +54,7 @@ total = sum(phase["samples"] for phase in phases)
 print(f"together {total:,} samples, {sum(phase['minutes'] for phase in phases):.0f} minutes on two CPU cores")
 
 COLOUR_OF = {"tower": plot.ORANGE, "decoder": plot.GREEN, "all": plot.BLUE}
-last = [phase for phase in phases if phase["run"] == phases[-1]["run"]]
+last = phases[-12:]
 kinds = list(dict.fromkeys(kind for phase in last for kind in phase["draws"]))
 shares = np.array([[phase["draws"].get(kind, 0.0) for kind in kinds] for phase in last])  # phases kinds
 shares /= shares.sum(axis=1, keepdims=True)
@@ -63,7 +63,7 @@ figure.axes[0].barh(names, [phase["minutes"] for phase in phases],
                     color=[COLOUR_OF[phase["trains"]] for phase in phases])
 figure.axes[0].invert_yaxis()
 figure.axes[0].set_title("minutes; orange: the tower alone, green: the decoder alone", size=9)
-table(shares, figure.axes[1], "what each phase of the last run draws (shares)", names[-len(last):], kinds, "{:.2f}")
+table(shares, figure.axes[1], "what each of the last phases draws (shares)", names[-len(last):], kinds, "{:.2f}")
 figure.axes[1].tick_params(axis="x", labelrotation=90)
 figure
 
@@ -88,7 +88,9 @@ figure
 # next layer is asked for the same, since some things can only be found by looking twice: first at all of them, then
 # at the odd one out. And from `unlike` on a head of the layer before is asked for the thing that was named last,
 # because the next one of a list is found from there. Nothing is thrown away afterwards, and you can watch these heads
-# at work (lesson 12).
+# at work (lesson 12). One thing no look tells: at a thing, the decoder, which reads row by row, has not seen what lies
+# below, so it cannot know how many things stand further left. The tower sees the whole picture, and from `order` on
+# each of its cells says how many are named before its own, and how many after it.
 #
 # How the loss came down. It is a surprise in nats (lesson 1). A line is drawn for each phase that has left its curve,
 # and the cell says which runs have left none:
