@@ -845,7 +845,7 @@ def test_focused_samples_ask_much_about_one_picture(kind, packer):
 
 def test_no_training_sees_the_rates_of_the_evaluation():
     rng = np.random.default_rng(0)
-    rates = {sample.clips[0].fps for kind in ("video", "rates") for sample in (ALL_KINDS[kind](rng) for _ in range(40))}
+    rates = {sample.clips[0].fps for kind in ("video", "rates") for sample in (ALL_KINDS[kind](rng) for _ in range(90))}
     assert rates == {*world.FPS, *world.FPS_MORE} and not rates & set(world.FPS_UNSEEN)
 
 
