@@ -15,14 +15,14 @@ from __future__ import annotations
 import reprlib
 
 LONGEST_VALUE = 120        # characters of a value from elsewhere that a message holds
-PARTS = reprlib.Repr()
-PARTS.maxstring = LONGEST_VALUE        # a name stands there whole
 
 
 def brief(value: object) -> str:
-    """repr of a value for a message, which never carries a payload: at most LONGEST_VALUE characters, both ends where
-    it is longer. `reprlib` alone bounds each nested value, and not their sum."""
-    said, side = PARTS.repr(value), LONGEST_VALUE // 2
+    """repr of a value for a message: at most LONGEST_VALUE characters, both ends where it is longer. A name stands
+    there whole; a longer text may be a payload, of which `reprlib` leaves 30 characters. `reprlib` alone bounds each
+    nested value, and not their sum."""
+    name = isinstance(value, str) and len(value) <= LONGEST_VALUE
+    said, side = repr(value) if name else reprlib.repr(value), LONGEST_VALUE // 2
     return said if len(said) <= LONGEST_VALUE else f"{said[:side]}...{said[3 - side:]}"
 
 

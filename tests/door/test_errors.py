@@ -19,9 +19,13 @@ def test_a_value_is_short_in_a_message(value):
 
 
 def test_of_a_long_value_both_ends_stand_there():
-    assert len(brief(NESTED)) == len(brief("x" * 999)) == LONGEST_VALUE
+    assert len(brief(NESTED)) == len(brief("\0" * 99)) == LONGEST_VALUE
     assert brief(NESTED)[:5] == repr(NESTED)[:5] and brief(NESTED)[-3:] == repr(NESTED)[-3:]
     assert brief("<" + "x" * 999 + ">")[:2] == "'<" and brief("<" + "x" * 999 + ">")[-2:] == ">'"
+
+
+def test_of_a_text_that_may_be_a_payload_there_are_thirty_characters():
+    assert len(brief("x" * (LONGEST_VALUE + 1))) == 30 and len(brief(b"x" * 9999)) == 30
 
 
 @pytest.mark.parametrize("value", ["a", None, 3, [1, "b"], "model.language_model.layers.35.mlp.down_proj.qweight"])
