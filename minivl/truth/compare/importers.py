@@ -122,7 +122,7 @@ def named(source: str, arrays: Mapping[str, np.ndarray], golden: Trace, names: N
         if first not in arrays:
             raise TraceError(f"{source}: of --names, {brief(first)} is not in the file, which holds "
                              f"{', '.join(list(arrays)[:6]) or 'no arrays'}{', ...' * (len(arrays) > 6)}")
-        raise TraceError(f"{source}: of --names, {brief(first)} means {_label(names[first])!r}, no label; "
+        raise TraceError(f"{source}: of --names, {brief(first)} means {brief(_label(names[first]))}, no label; "
                          "`minivl trace show` of the golden trace lists its labels")
     if names is not None and len(aside) == len(arrays):
         raise TraceError(f"{source}: --names leaves out all of its {len(arrays)} arrays, so that nothing is "
@@ -161,7 +161,7 @@ def placed(source: str, arrays: Mapping[str, np.ndarray], found: Mapping[str, An
             continue
         if part in owner or part in steps:
             other = owner.get(part, "a step of decoding")
-            raise TraceError(f"{source}: {brief(other)} and {brief(name)} both mean {_label(entry)!r}; two arrays "
+            raise TraceError(f"{source}: {brief(other)} and {brief(name)} both mean {brief(_label(entry))}; two arrays "
                              "cannot be one stage: give one of them another label, or null to leave it "
                              "out")
         owner[part] = name
@@ -182,7 +182,7 @@ def step_of(source: str, name: str, entry: Mapping[str, Any], array: np.ndarray,
         raise TraceError(f"{at} has the tokens {brief(said)}; write the first golden row and the "
                          "last + 1, as in [60, 61]")
     if any(said[0] < other.end and other.first < said[1] for other in others):
-        raise TraceError(f"{at} has the tokens {said}, of which another array of {_label(entry)!r} has "
+        raise TraceError(f"{at} has the tokens {said}, of which another array of {brief(_label(entry))} has "
                          "some; each row can come once")
     return Step(said[0], said[1], array)
 

@@ -174,9 +174,9 @@ def _check_values(name: str, value: Any, wrong: Wrong) -> None:
         elif isinstance(one, list):
             left += one
         elif type(one) is int and abs(one) >= 1 << 63:
-            raise wrong(f"field {name!r} holds {_unquoted(one)}, too large a number")
+            raise wrong(f"field {brief(name)} holds {_unquoted(one)}, too large a number")
         elif isinstance(one, str) and (half := re.search("[\ud800-\udfff]", one)):
-            raise wrong(f"field {name!r} holds half of a surrogate pair, {half[0]!r}, which is no "
+            raise wrong(f"field {brief(name)} holds half of a surrogate pair, {half[0]!r}, which is no "
                         "character; decode the answer as a whole, not token by token")
 
 
