@@ -546,6 +546,27 @@ def test_a_cell_is_told_how_many_things_stand_before_and_after_its_own():
         assert (targets(world.fitted(other)).beside == UNASKED).all()
 
 
+def test_a_cell_is_told_how_many_other_things_are_like_its_own():
+    """By the answers to questions of how many, of pictures with one thing in a cell at most."""
+    rng, told = np.random.default_rng(10), Counter[str]()
+    while min(told[name] for name in ("colour", "kind", "objects")) < 60:
+        clip = world.fitted(world.picture_of_shapes(rng))
+        turn, table = tasks.count(rng, clip), targets(clip).alike
+        name = turn.question.removeprefix("How many ").removesuffix(" are there?").removesuffix(" objects")
+        column = "objects" if name == "objects" else "colour" if name in world.COLOUR_NAMES else "kind"
+        owners = clip.owner[0].reshape(clip.size[0] // 28, 28, -1, 28).swapaxes(1, 2).reshape(len(table), -1)
+        for here, others in zip(owners.tolist(), table.tolist(), strict=True):
+            only = set(here) - {-1}
+            if len(only) == 1 and len(here) - here.count(-1) >= 20:
+                label = clip.things[only.pop()].label
+                if column == "objects" or name in label or name.removesuffix("es") in label.split() or \
+                        name.removesuffix("s") in label.split():
+                    assert others[("colour", "kind", "objects").index(column)] == int(turn.answer) - 1
+                    told[column] += 1
+    for other in (world.video_of_shapes(rng), world.picture_of_text(rng, "Zubo")):
+        assert (targets(world.fitted(other)).alike == UNASKED).all()
+
+
 def test_an_event_is_told_where_and_when_the_pixels_change():
     """From the owners of pixels alone: a told cell holds the thing in one frame and not in the one beside it."""
     rng = np.random.default_rng(8)

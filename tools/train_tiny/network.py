@@ -194,7 +194,7 @@ class Lean(nn.Module):
             "outline": nn.Linear(WIDTH, 64), "glyph": nn.Linear(WIDTH, 8 * GLYPH_COUNT),
             "place": nn.Linear(WIDTH, 8 * (LINE + 1)), "line": nn.Linear(WIDTH, LINE * LINE_COUNT),
             "cell": nn.Linear(WIDTH, 4 * ACROSS), "offset": nn.Linear(WIDTH, 4 * FACTOR), "reach": nn.Linear(WIDTH, 4),
-            "beside": nn.Linear(WIDTH, 2 * BESIDE),
+            "beside": nn.Linear(WIDTH, 2 * BESIDE), "alike": nn.Linear(WIDTH, 3 * BESIDE),
             "tens": nn.Linear(WIDTH, 4 * TENS), "units": nn.Linear(WIDTH, 4 * UNITS),
             **{name: nn.Linear(WIDTH, classes) for name, classes in EVENT.items()}})
         vision_width, text_width = WIDTH // HEADS // 2, WIDTH // HEADS
@@ -271,7 +271,8 @@ class Lean(nn.Module):
             "cell": _cross(self._say("cell", features[known], ACROSS), edges.reshape(-1) // FACTOR),
             "offset": _cross(self._say("offset", features[known], FACTOR), edges.reshape(-1) % FACTOR),
             "reach": _mean(away.mean(dim=1)),
-            "beside": _cross(self._say("beside", features[placed], BESIDE), b["beside"][placed].reshape(-1))}
+            **{name: _cross(self._say(name, features[placed], BESIDE), b[name][placed].reshape(-1))
+               for name in ("beside", "alike")}}
 
     def looks(self, b: dict[str, torch.Tensor], left: list[torch.Tensor]) -> dict[str, torch.Tensor]:
         """How far each head of `LOOKS` is from looking at what an answer speaks of: -log of the share that the cells of
@@ -386,7 +387,7 @@ def _balanced(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 
 def widen(b: dict[str, torch.Tensor]) -> None:
     """Targets as PyTorch wants classes, in place."""
-    for name in ("colour", "kind", "glyph", "place", "line", "edges", "beside", "event"):
+    for name in ("colour", "kind", "glyph", "place", "line", "edges", "beside", "alike", "event"):
         b[name] = b[name].long()
 
 

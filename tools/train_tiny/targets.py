@@ -46,6 +46,8 @@ class Targets(NamedTuple):
     beside: np.ndarray                                    # m 2      shapes that are named before its own, and after it;
                                                           #          255 where none is shown, also in videos and
                                                           #          wherever anything but shapes is shown
+    alike: np.ndarray                                     # m 3      other shapes of its colour, of its kind, and all;
+                                                          #          likewise
     event: np.ndarray                                     # m 4      which, moment, colour, kind of what appeared, left,
                                                           #          or was in the picture before; 255: not asked
 
@@ -61,7 +63,7 @@ def targets(clip: Clip) -> Targets:
     events = _events(clip, colours, kinds, covered) if clip.before is None else _compared(clip.before, clip, most)
     return Targets(np.where(seen, colours[best], 0).astype(np.uint8), np.where(seen, kinds[best], 0).astype(np.uint8),
                    _outline(patches), _edges(things, most), most, *_glyphs(clip, len(patches)),
-                   _lines(things, in_cell), _beside(clip, most), events)
+                   _lines(things, in_cell), *_counted(clip, most), events)
 
 
 def _most(in_cell: np.ndarray) -> np.ndarray:
@@ -125,17 +127,24 @@ def _lines(things: tuple[Thing, ...], covered: np.ndarray) -> np.ndarray:
     return np.where((covered.max(axis=-1) >= 24)[:, None], table[covered.argmax(axis=-1)], UNASKED).astype(np.uint8)
 
 
-def _beside(clip: Clip, most: np.ndarray) -> np.ndarray:
-    """How many things stand before the thing of each cell, from the left, and how many after it: (m, 2). A list needs
-    the first, a count their sum plus one. The decoder reads row by row: at a thing it does not know of those that lie
-    below. most: what each cell shows."""
-    asked = clip.fps is None and all(thing.kind in SHAPES for thing in clip.things)
-    if not asked or not clip.things:
-        return np.full((len(most), 2), UNASKED, np.uint8)
-    order = left_to_right(clip.things)
-    before = np.array([order.index(thing) for thing in clip.things])
-    table = np.stack([before, len(order) - 1 - before], axis=1).clip(max=BESIDE - 1)
-    return np.where((most >= 0)[:, None], table[most], UNASKED).astype(np.uint8)
+def _counted(clip: Clip, most: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`beside` (m, 2): how many things stand before the thing of each cell, from the left, and how many after it; a
+    list needs the first. `alike` (m, 3): how many others have its colour, how many its kind, and how many there are; a
+    count needs one of them plus one, and the odd one out has none of its own. The decoder reads row by row: at a thing
+    it does not know of those that lie below. most: what each cell shows."""
+    things = clip.things if clip.fps is None and all(thing.kind in SHAPES for thing in clip.things) else ()
+    if not things:
+        return tuple(np.full((len(most), n), UNASKED, np.uint8) for n in (2, 3))    # type: ignore[return-value]
+    order = left_to_right(things)
+    before = np.array([order.index(thing) for thing in things])
+    same = [[sum(getattr(other, name) == getattr(thing, name) for other in things) - 1 for thing in things]
+            for name in ("colour", "kind")]
+    others = np.full(len(things), len(things) - 1)
+    beside, alike = (np.stack(columns, axis=1).clip(max=BESIDE - 1)
+                     for columns in ((before, others - before), (*same, others)))
+    shown = (most >= 0)[:, None]
+    return (np.where(shown, beside[most], UNASKED).astype(np.uint8),
+            np.where(shown, alike[most], UNASKED).astype(np.uint8))
 
 
 def _line(thing: Thing) -> list[int]:

@@ -41,8 +41,8 @@ SPAN = 400                                                # steps after which wo
 SAVE_SECONDS, LOOK_SECONDS, SAY_STEPS = 120, 1800, 25
 PATIENCE = 900                                            # seconds until a worker takes another for dead
 EVERY_STEP = {"kind": 1.0, "colour": 1.0, "outline": 2.0, "glyph": 1.0, "place": 0.4, "line": 0.6, "cell": 0.4,
-              "offset": 0.4, "reach": 3.0, "beside": 1.0, "tens": 1.0, "units": 1.0, "event": 1.0, "moment": 1.0,
-              "event_colour": 0.3, "event_kind": 0.3}     # weights of the dense losses against each other
+              "offset": 0.4, "reach": 3.0, "beside": 1.0, "alike": 1.0, "tens": 1.0, "units": 1.0, "event": 1.0,
+              "moment": 1.0, "event_colour": 0.3, "event_kind": 0.3}    # weights of the dense losses against each other
 ALWAYS = {"answer": 1.0, "distance": 0.1, "named": 0.3, "sought": 0.3, "again": 0.3, "preference": 1.0,
           "gained": 0.0}                                  # losses that no phase scales
 
