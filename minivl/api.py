@@ -82,7 +82,7 @@ def load(path_or_name: str | os.PathLike[str] | None = None, precision: str = "f
     Without a name: the small model in the package. precision: the type of the activations (float64,
     float32, float16, bfloat16); weights stay as stored and are widened when used. kernels: the
         interpreter: "definition", "jit" (compiled, for float32 and bfloat16), "jit-int8" (the same with
-        weights and activations of 8 bits: faster on matrix tiles, and coarser), "shapes", which computes
+        weights and activations of 8 bits: faster on matrix tiles and with VNNI, and coarser), "shapes", which computes
         no numbers: for shapes and operation counts, its answers mean nothing; or "auto": "jit" for a
         model of 50 million parameters or more where Numba is installed, else "definition".
         `vlm.interpreter.name` says which. A folder that `convert` made is loaded like any other.
@@ -138,9 +138,9 @@ def convert(source: str | os.PathLike[str] | None, target: str | os.PathLike[str
 
     source: a folder, or a name on the hub, whose other files (config, tokenizer, settings) are copied,
         sub-folders are not; an AWQ checkpoint too; or a .gguf file with its mmproj beside it, whose
-        metadata become these files. weights: "bf16" (nothing is lost of a bf16 checkpoint), "int8" or
-        "int4" (patches, merger, embedding and head are then int8; AWQ's four bits stay the same). tell:
-        called with a text, the bytes that are done, and all of them.
+        metadata become these files. weights: "bf16" (nothing is lost of a bf16 checkpoint), "f32" (nor
+        of a float32 or float16 one), "int8" or "int4" (patches, merger, embedding and head are then int8;
+        AWQ's four bits stay the same). tell: called with a text, the bytes that are done, and all of them.
     What was stopped at any moment is gone on with by the same call. Raises Error or OSError.
     """
     from .checkpoint.convert import FORMATS  # when first needed: it imports what reading does not

@@ -16,6 +16,7 @@ from ..checkpoint.names import formats
 from ..checkpoint.packed_folder import is_packed
 from ..config import PreprocessorConfig
 from ..door.errors import ArgumentError
+from ..kernels import COMPILED
 from ..passes.patches import grid_of
 from ..passes.picture import target_size
 from ..run.footage import looks_like_video
@@ -63,6 +64,9 @@ def open_model(chosen: Chosen, answers: bool = True) -> api.VLM:
     with working("loading the model"):
         vlm = api.load(folder, chosen.precision, placed(chosen.kernels, chosen.device),
                        memory=chosen.memory, parallel=chosen.parallel)
+    if chosen.kernels == "jit" and chosen.precision not in COMPILED:
+        note(f"--kernels jit: {chosen.precision} runs by the definitions; compiled kernels are for "
+             f"{' and '.join(COMPILED)}")
     if is_packed(vlm.folder):
         note(f"{vlm.folder}: packed weights, in {formats(vlm.weights)}")
     return vlm

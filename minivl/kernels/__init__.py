@@ -28,6 +28,7 @@ MODULES = {"jit": "jit.decoding", "jit-int8": "jit.int8", "cuda": "cuda.on_gpu",
            "shapes": "shapes"}                                               # of this folder, by name
 INTERPRETERS = ("definition", *MODULES)
 COMPILED_FROM = 50_000_000                     # parameters from which "auto" compiles
+COMPILED = ("float32", "bfloat16")             # precisions that compiled kernels run in
 
 
 def same(value: Any) -> Any:
@@ -62,7 +63,8 @@ def interpreter(name: str | Interpreter, model: Model | None = None) -> Interpre
     """The interpreter of a name; "auto" is the one that `fitting` names for the model. One of your own
     is checked: its functions may be keyed by kernels and stages, or by their definitions.
 
-    Raises ArgumentError for a name that there is none of, and for a key that is no kernel or stage.
+    Raises ArgumentError for a name that there is none of, for a key that is no kernel or stage, and for
+    settings of compiled kernels that this machine cannot have (`jit.ready`).
     """
     if isinstance(name, Interpreter):
         return name._replace(functions={defined(key): function
@@ -82,6 +84,8 @@ def interpreter(name: str | Interpreter, model: Model | None = None) -> Interpre
     except ImportError as error:
         raise MissingExtra(f"kernels={name!r} needs the package {error.name}: "
                            'pip install "minivl[jit]"') from error
+    if hasattr(module, "ready"):
+        module.ready()
     found: Interpreter = module.INTERPRETER
     own = {defined(key): function for key, function in found.functions.items()}
     return found._replace(functions={**stand_ins(module), **own})
@@ -94,7 +98,7 @@ def fitting(model: Model | None) -> str:
     Below that a program answers sooner by the definitions: to import Numba and to load compiled code
     takes about a second, and the first run on a computer compiles for half a minute.
     """
-    if model is None or model.decoder.dtype.name not in ("float32", "bfloat16"):
+    if model is None or model.decoder.dtype.name not in COMPILED:
         return "definition"
     big = parameters(model) >= COMPILED_FROM
     return "jit" if big and has_compiler() else "definition"
@@ -106,8 +110,14 @@ def has_compiler() -> bool:
 
 
 def packer() -> Packer | None:
-    """What packs weights fastest here: compiled code, or None for the definition."""
-    return import_module(".jit", __name__).pack if has_compiler() else None
+    """What packs weights fastest here: compiled code, or None for the definition. Raises ArgumentError for
+    settings that this machine cannot have."""
+    if not has_compiler():
+        return None
+    module = import_module(".jit", __name__)
+    module.ready()
+    found: Packer = module.pack
+    return found
 
 
 def defined(key: Any) -> Function:

@@ -35,21 +35,28 @@ from .costs import Cost, costs
 
 MEMORY, MOST = 256 * 2**20, 512 * 2**20          # bytes that are read at a time, at least and at most
 ROWS, INNER, OUTER = 256, 2048, 2048             # of the product by which a peak is measured
-SECONDS = 10.0                                   # for all of it, compiling among it
+SECONDS = 10.0                                   # after which nothing more is begun; compiling counts
 TRIES, ENOUGH = 5, 0.5                           # of each; seconds after which no other one is begun
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
 ONES = 0x3F803F80                                # a word of two bfloat16 numbers, both 1.0
 
 
 class Roof(NamedTuple):
-    """bandwidth: bytes a second, read by all threads. peaks: what multiplies -> operations a second.
+    """bandwidth: bytes a second, the most that was measured. peaks: what multiplies -> operations a second.
     weights: bytes of weights a second in the compiled product with one row, None without Numba.
-    lacking: what was not measured -> why."""
+    lacking: what was not measured -> why. plain: bytes a second in a plain read by all threads, None where
+    that is the bandwidth; on a busy machine it may be less, and no roof lies below what was measured under it."""
     bandwidth: float
     peaks: dict[str, float]
     weights: float | None
     threads: int
     lacking: dict[str, str]
+    plain: float | None = None
+
+    @property
+    def read(self) -> float:
+        """Bytes a second in a plain read."""
+        return self.plain or self.bandwidth
 
     @property
     def peak(self) -> float:
@@ -107,28 +114,34 @@ def kinds(name: str, rows: list[Cost]) -> Iterator[Part]:
 # ---- the machine
 
 def measured(seconds: float = SECONDS) -> Roof:
-    """Bandwidth and peaks of this machine now; whatever else runs on it makes both lower. What does not
-    fit into the seconds is left out, and said."""
-    until, threads = perf_counter() + seconds, cores()
+    """Bandwidth and peaks of this machine now; whatever else runs on it makes both lower. What has not begun
+    when the seconds are over is left out, and said. Raises ArgumentError for a wrong MINIVL_THREADS."""
+    until, threads = perf_counter() + seconds, team_size()
     peaks: dict[str, float] = {}
     lacking: dict[str, str] = {}
     memory = np.full(cold_bytes() // 4, ONES, np.uint32)
-    bandwidth = memory.nbytes / best(lambda: read(memory, threads), until)
+    plain = memory.nbytes / best(lambda: read(memory, threads), until)
     weights = weights_rate(memory, until, lacking)
     for name, product in products(lacking):
         if peaks and perf_counter() > until:
-            lacking[name] = f"the {seconds:g} seconds were over: kernels are compiled once, try again"
+            lacking[name] = f"the {seconds:g} seconds were over before its turn"
         else:
             peaks[name] = 2 * ROWS * INNER * OUTER / best(product, until)
-    return Roof(bandwidth, peaks, weights, threads, lacking)
+    return Roof(max(plain, weights or 0.0), peaks, weights, threads, lacking, plain)
 
 
-def cores() -> int:
-    """Threads that measure: MINIVL_THREADS, or the processors that this process may use."""
-    if sys.platform == "emscripten":             # a browser starts none
-        return 1
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(os.environ.get("MINIVL_THREADS") or there)
+def team_size() -> int:
+    """Threads that measure: those of compiled kernels, or a thread for each processor where there are none."""
+    try:
+        from ..kernels.jit.team import team
+    except ImportError:
+        return 1 if sys.platform == "emscripten" else processors()           # a browser starts no thread
+    return team().size
+
+
+def processors() -> int:
+    """Processors that this process may use, which in a container are fewer than the computer has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cold_bytes() -> int:
@@ -181,6 +194,8 @@ def products(lacking: dict[str, str]) -> Iterator[tuple[str, Callable[[], Any]]]
     from ..kernels.jit.tiers import lacking as missing
     tiles = packed(weight(w), "bf16")
     for tier in reversed(TIERS.values()):
+        if tier.byte_rows and not tier.pair_rows:
+            continue                             # it multiplies floats like the tier below
         if names := missing(tier):
             lacking[tier.name] = f"this machine lacks {', '.join(names)}"
             continue

@@ -12,7 +12,7 @@ from minivl.checkpoint.weight import weight
 from minivl.kernels.jit import int8
 from minivl.show.samples import load_samples
 
-from .compiled import BF16, everywhere, meant, running
+from .compiled import BF16, everywhere_with_bytes, meant, running
 
 
 def linear_of(n, k, seed, bias=True):
@@ -21,7 +21,7 @@ def linear_of(n, k, seed, bias=True):
                   weight(rng.normal(size=n).astype(np.float32)) if bias else None)
 
 
-@everywhere
+@everywhere_with_bytes
 @settings(max_examples=8)
 @given(rows=st.integers(1, 70), n=st.integers(1, 70), k=st.integers(1, 200), seed=st.integers(0, 99),
        bias=st.booleans())
@@ -44,7 +44,7 @@ def test_a_row_of_zeros_stays_one_and_a_row_of_bfloat16_is_rounded_once():
     assert np.abs(y.astype(np.float64) - meant(x, w)).max() <= 2.0**-8 * np.abs(meant(x, w)).max()
 
 
-@everywhere
+@everywhere_with_bytes
 @pytest.mark.parametrize("rows", [3, 40])
 def test_a_row_that_is_not_finite_has_no_number_and_the_smallest_keep_their_sign(tier, emulated, rows):
     w = linear_of(40, 96, 2)
@@ -86,8 +86,30 @@ def test_a_precision_whose_rows_are_not_rounded_is_refused(precision, vlm):
 
 def test_weights_that_are_packed_otherwise_are_refused(vlm, tmp_path):
     minivl.convert(None, tmp_path / "packed", "bf16")
-    with pytest.raises(minivl.Error, match="need int8 weights, and these are packed as bf16: convert"):
+    with pytest.raises(minivl.Error, match="need int8 weights, and .* is packed as bf16: convert"):
         minivl.load(tmp_path / "packed", kernels="jit-int8")
     minivl.convert(None, tmp_path / "small", "int8")
     with minivl.load(tmp_path / "small", kernels="jit-int8") as small:
         assert small.weights.decoder.layers[0].qkv.weight.format == "int8"
+
+
+def changed(tree, place, change):
+    """A tree of weights with another one at a place, such as "decoder.layers.2.down.weight"."""
+    first, _, rest = place.partition(".")
+    if not first:
+        return change(tree)
+    if first.isdigit():
+        return (*tree[:int(first)], changed(tree[int(first)], rest, change), *tree[int(first) + 1:])
+    if first not in tree._fields:
+        return tree._replace(mlp=changed(tree.mlp, place, change))
+    return tree._replace(**{first: changed(getattr(tree, first), rest, change)})
+
+
+@pytest.mark.parametrize(("place", "format"), [("vision.merger.outer.weight", "bf16"), ("decoder.embed", "bf16"),
+                                               ("decoder.layers.2.down.weight", "int4")])
+def test_one_matrix_that_is_packed_otherwise_is_refused_by_its_place(place, format, vlm):
+    """The first matrix of a block says nothing of the others: AWQ leaves some in 16 bits."""
+    wrong = changed(vlm.weights, place, lambda weight: packed(weight, format))
+    with pytest.raises(minivl.Error, match=f"need int8 weights, and {place} is packed as {format}: convert"):
+        int8.prepare_int8(wrong)
+    assert int8.prepare_int8(vlm.weights).decoder.embed.format == "int8"

@@ -1,5 +1,6 @@
 """The compiled interpreter around its kernels: what it says, its threads, what it keeps on disk, packed weights."""
 
+import functools
 import multiprocessing
 import os
 import shutil
@@ -49,9 +50,11 @@ except minivl.Error as error:
     assert said.startswith("MissingExtra ") and 'pip install "minivl[jit]"' in said and "numba" in said
 
 
-def test_a_tier_is_one_of_five():
-    with pytest.raises(ArgumentError, match=r"a tier is portable, avx2, .*, got 'mmx'"):
+def test_a_tier_is_one_of_seven():
+    with pytest.raises(ArgumentError, match=r"a tier is portable, avx2, .* or amx, got 'mmx'; did you mean 'amx'"):
         tiers.chosen("mmx")
+    with pytest.raises(ArgumentError, match=r"got 'AVX512-BF16'; did you mean 'avx512-bf16'"):
+        tiers.chosen("AVX512-BF16")
     assert tiers.chosen("portable").name == "portable" and tiers.chosen() in tiers.TIERS.values()
 
 
@@ -75,6 +78,29 @@ def test_the_environment_names_a_tier(monkeypatch):
     monkeypatch.setenv("MINIVL_TIER", "sse9")
     with pytest.raises(ArgumentError, match="got 'sse9'"):
         tiers.chosen()
+
+
+@pytest.mark.parametrize(("name", "value", "said"), [
+    ("MINIVL_TIER", "sse9", "a tier is portable, .*, got 'sse9' .MINIVL_TIER."),
+    ("MINIVL_THREADS", "0", "MINIVL_THREADS must be a number from 1 to 1024, got '0'")])
+def test_a_wrong_setting_is_refused_before_anything_is_read(name, value, said, monkeypatch, tmp_path):
+    """And blamed on nothing else: no tensor and no stage has anything to do with it."""
+    monkeypatch.setenv(name, value)
+    monkeypatch.setattr(jit, "maker", functools.cache(lambda: Maker(tiers.chosen())))
+    monkeypatch.setattr(THREADS, "_team", None)
+    for refused in (lambda: minivl.load(tmp_path / "nothing", kernels="jit"),
+                    lambda: minivl.load(kernels="jit-int8"), lambda: minivl.convert(None, tmp_path / "packed")):
+        with pytest.raises(ArgumentError, match=f"^{said}"):
+            refused()
+    assert not list(tmp_path.iterdir())
+
+
+def test_bytes_are_multiplied_as_bytes_wherever_the_processor_can(monkeypatch):
+    """AVX-VNNI has come without AVX-512, and AVX512-VNNI without bfloat16."""
+    for flag, below, name in (("avx_vnni", "avx2", "avx2-vnni"), ("avx512_vnni", "avx512", "avx512-vnni")):
+        monkeypatch.setattr(tiers, "flags", lambda b=below, f=flag: tiers.TIERS[b].needs | {f})
+        assert tiers.best().name == name
+        assert tiers.best()._replace(name=below, needs=tiers.TIERS[below].needs, byte_rows=0) == tiers.TIERS[below]
 
 
 def test_how_much_is_asked_for_ahead_is_the_processors(monkeypatch):
@@ -272,7 +298,7 @@ def test_code_is_kept_and_loaded(kept, monkeypatch):
     stamps = [path.stat().st_mtime_ns for path in files]
     assert files
     told = []
-    monkeypatch.setattr(cache, "told", told.append)
+    monkeypatch.setattr(cache, "told", lambda: told.append(1))
     assert made() == RIGHT and not told                                    # nothing was compiled
     assert [path.stat().st_mtime_ns for path in sorted(kept.iterdir())] == stamps
 

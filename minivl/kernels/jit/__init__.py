@@ -2,9 +2,9 @@
 
     vlm = minivl.load(folder, kernels="jit")
 
-Weights stay in 16 bits and are packed once (`checkpoint/layout.py`); products run on the best
-instructions that the processor has (`tiers.py`). float32 rows are multiplied as exactly as float32 is,
-on every tier; bfloat16 rows as bfloat16. Other precisions run by the definitions.
+Weights are packed once (`checkpoint/layout.py`), by themselves in the bits that they have; products run
+on the best instructions that the processor has (`tiers.py`). float32 rows are multiplied as exactly as
+float32 is, on every tier; bfloat16 rows as bfloat16. Other precisions run by the definitions.
 
 Not here: what a kernel means (`../definition.py`), and the interpreter itself, which has whole layers
 as well (`decoding.py`). Read next: `products.py`, the innermost loops.
@@ -26,7 +26,7 @@ from ...checkpoint.tree import MLP, Block, Linear, Model, Norm, Weight
 from ...checkpoint.weight import precision
 from ...config import PreprocessorConfig
 from ...passes import patches, picture
-from .. import definition
+from .. import COMPILED, definition
 from ..stored import ByteRows
 from .attention import KEYS, blocks_of
 from .attention_bf16 import WIDE, blocks_of_keys
@@ -39,14 +39,20 @@ from .tiers import chosen
 
 Array = np.ndarray
 LITTLE = 1 << 20                               # numbers that are packed before code for it is compiled
-FLOAT32, BFLOAT16 = np.dtype(np.float32), precision("bfloat16")
-FAST = (FLOAT32, BFLOAT16)                     # precisions that are compiled
+FLOAT32, BFLOAT16 = FAST = tuple(map(precision, COMPILED))
 
 
 @functools.cache
 def maker() -> Maker:
     """What makes functions of the tier that this process uses."""
     return Maker(chosen())
+
+
+def ready() -> None:
+    """Look at the settings of this process before anything is read for it. Raises ArgumentError for a
+    MINIVL_TIER that there is none of or that this machine lacks, and for a wrong MINIVL_THREADS."""
+    maker()
+    team()
 
 
 @functools.cache

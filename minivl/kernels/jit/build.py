@@ -14,13 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...checkpoint.layout import COLUMNS
-from ...door.errors import ArgumentError
 from . import attention as attend
 from . import attention_bf16, attention_of_few, drivers, few, layer, meeting, packing, pixels, products, rows
 from .drivers import DEPTH, Inner
 from .emulator import Emulator, pointer
 from .few import FEW
-from .tiers import Tier, lacking
+from .tiers import Tier, usable
 
 
 class Packing(NamedTuple):
@@ -36,10 +35,7 @@ class Maker:
     """What makes functions of a tier: from Numba's compiler, or as plain Python on an emulator."""
 
     def __init__(self, tier: Tier, emulator: Emulator | None = None):
-        if emulator is None and (missing := lacking(tier)):
-            raise ArgumentError(f"the tier {tier.name!r} needs {', '.join(missing)}, which this machine "
-                                "lacks")
-        self.tier, self.emulator = tier, emulator
+        self.tier, self.emulator = tier if emulator else usable(tier), emulator
         self.key: tuple[Any, ...] = ()
         self.all: dict[tuple[Any, ...], Any] = {}
         self.named: dict[str, tuple[Any, ...]] = {}        # what is under this key so far: name -> code and closure
@@ -122,7 +118,7 @@ class Maker:
         tier, tiles = self.tier, self.tier.tiles and not few
         rows = 32
         if not tiles:
-            rows = FEW if few else tier.pair_rows
+            rows = FEW if few else tier.byte_rows
         make = products.tiles_s8 if tiles else partial(products.words_s8, rows, tier.vectors)
         first, more = (self.inner(make(again), 3) for again in (False, True))
         columns, deepest = (COLUMNS, 64) if tiles else (tier.vectors * tier.lanes, 32)

@@ -4,7 +4,11 @@ Numba's own cache looks at the file of one function; a kernel here is made of se
 closures. So the key is all that the code follows from: every source of this package and of the tiles'
 order, the versions of Numba and llvmlite, the processor with its features, the kernel, and the types of
 its arguments. It lies in MINIVL_CACHE, or where the system keeps caches; a file that cannot be read is
-compiled anew. Nothing is written when MINIVL_CACHE is "off".
+compiled anew. Nothing is written when MINIVL_CACHE is "off". Files that nobody used for UNUSED days, of
+older sources for example, are removed when something new is kept.
+
+Reading such a file runs what stands in it: who may write to the folder may run code as whoever reads it
+(SECURITY.md, E-7).
 
 Read next: `build.py`.
 """
@@ -14,7 +18,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import os
 import pickle
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -33,6 +39,9 @@ from ...door.files import write_whole
 from ..kept import folder as folder
 
 PATIENCE = 3.0                                 # seconds of compiling before somebody is told
+DAY = 24 * 60 * 60.0                           # seconds
+UNUSED = 60                                    # days after which a file that nobody used is removed
+OURS = re.compile(r"[0-9a-f]{64}")             # the name of a file that is written here
 
 
 @functools.cache
@@ -75,8 +84,10 @@ class Kept(NullCache):
         path = self.path(signature, target_context.codegen())
         with contextlib.suppress(Exception):   # a file of another time, half a file, none: compile
             if path is not None:
-                return CompileResult._rebuild(target_context, *pickle.loads(path.read_bytes()))
-        told(self.key)
+                found = CompileResult._rebuild(target_context, *pickle.loads(path.read_bytes()))
+                used(path)
+                return found
+        told()
         return None
 
     def save_overload(self, signature: Any, data: Any) -> None:
@@ -88,15 +99,57 @@ class Kept(NullCache):
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             payload = dumps(data._reduce())
             write_whole(path, lambda file: file.write(payload))
+            remove_unused(path.parent)
 
 
-_began: list[float] = []
+# ---- old files
+
+def used(path: Path) -> None:
+    """Note by the file's time that somebody uses it; once a day is enough."""
+    with contextlib.suppress(OSError):
+        if time.time() - path.stat().st_mtime > DAY:
+            os.utime(path)
 
 
-def told(key: tuple[Any, ...]) -> None:
+@functools.cache
+def remove_unused(where: Path) -> None:
+    """Remove what was written here and not used for UNUSED days; a process looks once."""
+    limit = time.time() - UNUSED * DAY
+    for path in where.iterdir():
+        with contextlib.suppress(OSError):     # another process removes it too
+            if OURS.fullmatch(path.name) and path.is_file() and path.stat().st_mtime < limit:
+                path.unlink()
+
+
+# ---- what a reader is told
+
+_first: float | None = None                    # when this process compiled something for the first time
+_said = False                                  # whether the reader knows
+
+
+def told() -> None:
     """Say once that kernels are being compiled, when somebody watches and it takes a while."""
+    global _first, _said
     now = time.monotonic()
-    _began.append(now)
-    if len(_began) > 1 and now - _began[0] > PATIENCE and _began[0] > 0 and sys.stderr.isatty():
-        print("compiling kernels for this processor, once: about half a minute", file=sys.stderr)
-        _began[0] = -1.0
+    if _first is None:
+        _first = now
+    if _said or now - _first <= PATIENCE or not sys.stderr.isatty():
+        return
+    _said = True
+    why = unkept()
+    times = f"as every process does, because {why}" if why else "once"
+    print(f"compiling kernels for this processor, {times}: about half a minute", file=sys.stderr)
+
+
+def unkept() -> str:
+    """Why compiled code is not kept; nothing where it is."""
+    where = folder()
+    if where is None:
+        return 'MINIVL_CACHE is "off"'
+    try:
+        where.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        return f"the folder {where} cannot be made ({error.strerror}); MINIVL_CACHE names another one"
+    if not os.access(where, os.W_OK | os.X_OK):
+        return f"the folder {where} may not be written to; MINIVL_CACHE names another one"
+    return ""

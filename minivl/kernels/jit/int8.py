@@ -1,12 +1,12 @@
-"""The compiled interpreter with activations of 8 bits: faster on tiles and with AVX512-VNNI, and coarser, so only
+"""The compiled interpreter with activations of 8 bits: faster on tiles and with VNNI, and coarser, so only
 by choice.
 
     vlm = minivl.load(folder, kernels="jit-int8")
 
 Weights are int8 (packed at load where they are not yet). Each row that meets a matrix is divided by its
 largest number / 127 and rounded; the product of whole numbers is exact, and is multiplied by the scales
-of its row and its column. On tiles that is TDPBSSD over the packed bytes as they lie, with AVX512-VNNI, and
-for up to four rows on tiles too, VPDPBUSD; other tiers multiply the rounded row as float32, with the same
+of its row and its column. On tiles that is TDPBSSD over the packed bytes as they lie; with VNNI, and for up to
+four rows on tiles too, VPDPBUSD; other tiers multiply the rounded row as float32, with the same
 meaning.
 
 Source: Dettmers et al., "LLM.int8()" (2022), its row-wise part. Read next: `__init__.py`.
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ...checkpoint.layout import depth
+from ...checkpoint.names import weights_of
 from ...checkpoint.packed import Packed
 from ...checkpoint.tree import MLP, Linear, Model
 from ...door.errors import ArgumentError
@@ -51,7 +52,7 @@ def linear(x: Array, w: Linear) -> Array:
     out = np.empty((len(x), w.weight.shape[0]), x.dtype)
     bias = w.bias.dense(x.dtype).astype(np.float32) if w.bias is not None else np.empty(0, np.float32)
     if len(x):
-        (whole_numbers if jit.maker().tier.pair_rows else rounded_rows)(x, w.weight, bias, flat(out))
+        (whole_numbers if jit.maker().tier.byte_rows else rounded_rows)(x, w.weight, bias, flat(out))
     return out
 
 
@@ -85,16 +86,16 @@ def gated_mlp(x: Array, w: MLP) -> Array:
 
 
 def prepare_int8(model: Model) -> Model:
-    """All matrices in int8 tiles. Raises ArgumentError for weights that are packed in another format, and in a
-    precision whose rows would not be rounded."""
+    """All matrices in int8 tiles. Raises ArgumentError for one that is packed in another format, by its place, and
+    in a precision whose rows would not be rounded."""
     if model.decoder.dtype not in jit.FAST:
         raise ArgumentError(f"activations of 8 bits stand for those of float32 or bfloat16, and this model runs in "
                             f"{model.decoder.dtype.name}: take one of those, or other kernels")
     made = prepare(model, "int8")
-    for block in (*made.vision.blocks, *made.decoder.layers):
-        if block.qkv.weight.format != "int8":
-            raise ArgumentError(f"activations of 8 bits need int8 weights, and these are packed as "
-                                f"{block.qkv.weight.format}: convert the checkpoint with --weights int8")
+    for place, weight in weights_of(made).items():
+        if len(weight.shape) == 2 and weight.format != "int8":
+            raise ArgumentError(f"activations of 8 bits need int8 weights, and {place} is packed as {weight.format}: "
+                                "convert the checkpoint that the folder was made of with --weights int8")
     return made
 
 
