@@ -2,43 +2,48 @@
 
 Everything is written into a hidden folder beside the target, read back, and moved there at the end. The
 same command goes on where it was stopped: a journal in that folder has a line for each tensor that lies
-in the file, with the SHA-256 of its bytes; a tensor that no longer has it is packed again.
+in the file, with the SHA-256 of its bytes; a tensor that no longer has it is packed again. The journal is
+the lock too, so it goes last of all; one that a kill left in a finished folder is not looked at.
 
 Not here: what the files say (`packed_folder.py`), how weights are packed (`packed.py`).
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from math import prod
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, NoReturn
 
 import numpy as np
 
 from ..config import ConfigError
-from ..door.errors import ArgumentError, Error, FileInTheWay
+from ..door.errors import ArgumentError, Error, FileInTheWay, brief
 from ..door.files import check_vacant, read_json, sha256, write_whole
 from ..door.version import VERSION as MINIVL
 from .gguf_model import pair_of
 from .instead import INDEX, OTHER_TOOLS
-from .layout import LINE
+from .layout import COLUMNS, LINE
 from .names import weights_of
 from .packed import Packed, Packer, array_shapes, end_format, fours_in, packed
 from .packed_folder import ABOUT, KIND, TILES, VERSION, damaged, is_packed, read_about
 from .read import load_model
 from .safetensors import ITEM
 from .tree import Model, Weight
-from .weight import CheckpointError
+from .weight import CheckpointError, Interleaved, Joined, Reordered, Reshaped, let_go, precision
 
-FORMATS = ("bf16", "int8", "int4")
+FORMATS = ("bf16", "f32", "int8", "int4")
+DTYPES = {"bf16": "bfloat16", "f16": "float16", "f32": "float32", "f64": "float64"}
+EXACT = {"bf16": {"bf16"}, "f32": {"bf16", "f16", "f32"}}      # a format -> those of which it holds every number
 CONFIG, QUANTISATION = "config.json", "quantization_config"
-JOURNAL = "journal.jsonl"
+JOURNAL = ".journal.jsonl"                     # a name that `others` takes from no source
 SAFE = 64 << 20                                # bytes after which what is written is made to last
 WEIGHTS = (".safetensors", ".index.json", ".bin", ".pt", ".pth", ".ckpt", ".gguf", *OTHER_TOOLS)
 
@@ -70,17 +75,16 @@ class Plan(NamedTuple):
 def convert(source: Path, target: Path, weights: str, packer: Packer | None = None,
             tell: Tell = lambda what, done, total: None,
             beside: Mapping[str, Path | bytes] | None = None) -> Path:
-    """Pack the checkpoint of a folder, or .gguf files, into a new folder, in "bf16", "int8" or "int4"; gives
-    the target. What is quantised is unpacked and packed anew; four bits of AWQ stay as they are in "int4",
-    and then what AWQ left in 16 bits becomes "int8".
+    """Pack the checkpoint of a folder, or .gguf files, into a new folder, in "bf16", "f32", "int8" or "int4";
+    gives the target. What is quantised is unpacked and packed anew; four bits of AWQ stay as they are in
+    "int4", and then what AWQ left in 16 bits becomes "int8".
 
     packer: see `packed.packed`; tell: called while it goes on; beside: the files that are no weights, by
         name, where the source's folder has none: None copies them from there.
     Raises ArgumentError, FileInTheWay, ConfigError, CheckpointError or OSError; a later call with the
-    same arguments goes on with what is done.
+    same arguments goes on with what is done. What ends the work has a note on the folder that is left.
     """
-    if weights not in FORMATS:
-        raise ArgumentError(f"weights must be {', '.join(FORMATS)}, got {weights!r}")
+    check_format(weights)
     if is_packed(source):
         raise ArgumentError(f"{source} is packed already, as {read_about(source).weights}: name the "
                             "folder of the checkpoint that it was made of")
@@ -91,26 +95,56 @@ def convert(source: Path, target: Path, weights: str, packer: Packer | None = No
         work = work_folder(target)
         beside = others(source) if beside is None else beside
         check_space(work, plan, beside)
-        with only_one(work):
-            digests = Writing(work, plan, tell).run(weights_of(model), packer)
-            finish(source, work, weights, plan, digests, tell, beside)
-            (work / JOURNAL).unlink()
-            work.rename(target)                # the one moment in which the target is there
+        found = weights_of(model)
+        with only_one(work, target), noting_what_is_left(work, plan):
+            digests = Writing(work, plan, tell).run(found, packer)
+            bad = finish(source, work, weights, plan, digests, tell, beside, rounded(found, plan, tell))
+            if not bad:
+                work.rename(target)            # the one moment in which the target is there
+                with suppress(OSError):        # the lock: until here nobody else begins
+                    (target / JOURNAL).unlink()
+    if bad:
+        raise CheckpointError(f"{work / TILES}: {len(bad)} of {len(digests)} tensors are not what was "
+                              f"written ({bad[0].partition(':')[0]}): the disk may be failing; run the "
+                              "command again")
     _lasting(target.parent)
     return target
 
 
 # ------------------------------------------------------------------------------------- before the work
 
+def check_format(weights: str) -> None:
+    """Raise ArgumentError, with the nearest format, for one that there is none of."""
+    if weights in FORMATS:
+        return
+    near = get_close_matches(weights.lower(), FORMATS, 1) if isinstance(weights, str) else []
+    meant = f"; did you mean {near[0]!r}?" if near else ""
+    raise ArgumentError(f"weights must be {', '.join(FORMATS[:-1])} or {FORMATS[-1]}, got {brief(weights)}{meant}")
+
+
 def check_target(target: Path) -> None:
     """Raise FileInTheWay or ArgumentError unless a new folder can be made here."""
-    if target.exists() and not target.is_dir():
-        raise FileInTheWay(f"{target} is a file; name a new folder")
+    try:
+        os.lstat(work_folder(target))          # the longest name beside it, and of it
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise ArgumentError(f"a folder's name must be short enough for {work_folder(Path('NAME'))} beside it, "
+                                f"{brief(target.name)} is too long: name a shorter one") from None
+    if target.is_symlink() and not target.exists():
+        raise FileInTheWay(f"{target} is a link to nothing; remove it, or name a new folder")
+    check_vacant(target)
     if target.exists():
-        check_vacant(target)
         raise FileInTheWay(f"{target} is there; remove it, or name a new folder")
     if not target.name or not target.parent.is_dir():
         raise ArgumentError(f"{target} cannot be made: {target.parent} is no folder; make it first")
+    if not os.access(target.parent, os.W_OK):
+        refuse_to_write(target.parent)
+
+
+def refuse_to_write(folder: Path) -> NoReturn:
+    """Raise ArgumentError for a folder in which nothing can be made."""
+    raise ArgumentError(f"{folder} must be a folder that may be written to, and is not: change that, or name a new "
+                        "folder elsewhere")
 
 
 def work_folder(target: Path) -> Path:
@@ -157,22 +191,78 @@ def check_space(work: Path, plan: Plan, beside: Mapping[str, Path | bytes]) -> N
 
 
 @contextmanager
-def only_one(work: Path) -> Iterator[None]:
+def only_one(work: Path, target: Path) -> Iterator[None]:
     """The folder of the work, made when it is not there; held so that a second process does not write
-    into it as well. The system lets go of it when this process dies."""
-    work.mkdir(exist_ok=True)
-    (work / JOURNAL).touch()
+    into it as well. The system lets go of it when this process dies.
+
+    Raises Error while another process holds it, FileInTheWay when another one has made the target.
+    """
     try:
         import fcntl
     except ImportError:                        # Windows has no such lock, and moves no open file
+        begun(work).close()
         yield
         return
-    with (work / JOURNAL).open("rb") as file:
+    while True:
+        check_target(target)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise Error(f"{work} is being written by another process: wait, or end it") from None
+            file = begun(work)
+        except FileNotFoundError:              # another process has moved it between two lines
+            continue
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise Error(f"{work} is being written by another process: wait, or end it") from None
+            if not _lies_at(file, work / JOURNAL):     # it was moved meanwhile: this is the lock of nothing
+                continue
+            try:
+                check_target(target)
+            except BaseException:
+                if [path.name for path in work.iterdir()] == [JOURNAL]:
+                    (work / JOURNAL).unlink()
+                    work.rmdir()
+                raise
+            yield
+            return
+
+
+def begun(work: Path) -> IO[bytes]:
+    """The journal, open, in the folder of the work; both are made when they are not there."""
+    if work.is_symlink() or (work.exists() and not work.is_dir()):
+        raise FileInTheWay(f"{work} is where the work is done, and is no folder; remove it, or name another new folder")
+    try:
+        work.mkdir(exist_ok=True)
+        return (work / JOURNAL).open("ab")
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        refuse_to_write(work if work.is_dir() else work.parent)
+
+
+def _lies_at(file: IO[bytes], path: Path) -> bool:
+    """Whether an open file is still the one at a path."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def noting_what_is_left(work: Path, plan: Plan) -> Iterator[None]:
+    """Whatever ends the work gets a note: that the same command goes on, or what may be removed. A refusal
+    would come again; an interruption or a full disk need not."""
+    try:
         yield
+    except BaseException as error:
+        passing = isinstance(error, KeyboardInterrupt | SystemExit | OSError | MemoryError)
+        if not work.exists():
+            pass
+        elif passing and not isinstance(error, Error) and said_before(work, plan.key):
+            error.add_note("the same command goes on where this one was stopped")
+        else:
+            error.add_note(f"{work} was left and may be removed")
+        raise
 
 
 def planned(model: Model, weights: str, source: Any) -> Plan:
@@ -192,7 +282,8 @@ def planned(model: Model, weights: str, source: Any) -> Plan:
         else:
             named[place] = {place: (weight.format.upper(), weight.shape)}
     every = {name: about for tensors in named.values() for name, about in tensors.items()}
-    order = sorted(every, key=lambda name: (not name.endswith(".tiles"), -ITEM[every[name][0]]))
+    tables = {name for place in matrices for name in named[place]}      # begin at cache lines: all are multiples of one
+    order = sorted(every, key=lambda name: (not name.endswith(".tiles"), name not in tables, -ITEM[every[name][0]]))
     header, starts, size = headed({name: every[name] for name in order})
     places = {place: {name: Tensor(*about, starts[name]) for name, about in tensors.items()}
               for place, tensors in named.items()}
@@ -231,7 +322,7 @@ class Writing:
 
     def run(self, weights: Mapping[str, Weight], packer: Packer | None) -> dict[str, str]:
         """Write what is missing; gives the SHA-256 of every tensor."""
-        said = self.journal()
+        said = said_before(self.work, self.plan.key)
         with (self.work / TILES).open("r+b" if said is not None else "w+b") as file, \
                 (self.work / JOURNAL).open("a+b") as journal:
             if said is None:
@@ -249,18 +340,6 @@ class Writing:
                     self.keep(file, journal)
             self.keep(file, journal)
         return self.digests
-
-    def journal(self) -> dict[str, str] | None:
-        """What an earlier run has written, of the same plan; None when there is nothing to go on with.
-        A line that was cut off is left out."""
-        lines = (self.work / JOURNAL).read_bytes().split(b"\n")[:-1]
-        try:
-            found = [json.loads(line) for line in lines]
-        except ValueError:
-            return None
-        if not found or found[0] != {"key": self.plan.key} or not (self.work / TILES).exists():
-            return None
-        return {name: digest for line in found[1:] for name, digest in line.items()}
 
     def there(self, file: IO[bytes], tensors: Mapping[str, Tensor], said: Mapping[str, str]) -> bool:
         """Whether all tensors of a place lie in the file as the journal says."""
@@ -291,14 +370,26 @@ class Writing:
         self.fresh, self.pending = {}, 0
 
 
+def said_before(work: Path, key: str) -> dict[str, str] | None:
+    """What the journal says that an earlier run of the plan with this key has written; None when there is
+    nothing to go on with. A line that was cut off is left out."""
+    lines = (work / JOURNAL).read_bytes().split(b"\n")[:-1] if (work / JOURNAL).exists() else []
+    try:
+        found = [json.loads(line) for line in lines]
+    except ValueError:
+        return None
+    if not found or found[0] != {"key": key} or not (work / TILES).exists():
+        return None
+    return {name: digest for line in found[1:] for name, digest in line.items()}
+
+
 def arrays_of(place: str, weight: Weight, format: str | None, packer: Packer | None) -> list[np.ndarray]:
     """A weight as the arrays that the file holds: tiles and tables of a matrix, else its own numbers."""
     if format is None:
-        names = {"bf16": "bfloat16", "f16": "float16", "f32": "float32", "f64": "float64"}
-        return [weight.dense(names[weight.format])]
+        return [weight.dense(DTYPES[weight.format])]
     try:
         made = packed(weight, format, packer)
-    except ArgumentError as error:
+    except CheckpointError as error:           # a fault of the weight; of a setting the weight knows nothing
         raise CheckpointError(f"{place}: {error}") from None
     assert isinstance(made, Packed)
     return [made.array(name) for name in array_shapes(made.shape, format)]
@@ -314,10 +405,51 @@ def digest_at(file: IO[bytes], tensor: Tensor) -> str:
     return total.hexdigest()
 
 
+def rounded(weights: Mapping[str, Weight], plan: Plan, tell: Tell) -> dict[str, Any]:
+    """The matrices that lost something on the way to 16 or 32 bits, {} for none: from which types, to which
+    one, how many. That int8 and int4 are coarser than what they are made of is their point."""
+    came, count, kept = set[str](), 0, ""
+    for place, (format, _) in plan.matrices.items():
+        wider = formats_in(weights[place]) - EXACT[format] if format in EXACT else set()
+        if wider:
+            tell(f"comparing {place}", plan.size, plan.size)
+            kept = DTYPES[format]
+            if not same_in(weights[place], kept):
+                came, count = came | wider, count + 1
+    names = sorted(DTYPES.get(format, format.upper()) for format in came)
+    return {"from": names, "to": kept, "matrices": count} if count else {}
+
+
+def formats_in(weight: Weight) -> set[str]:
+    """How the numbers of a weight are stored, of all that it is made of."""
+    if isinstance(weight, Joined | Interleaved):
+        return {format for part in weight.parts for format in formats_in(part)}
+    if isinstance(weight, Reshaped | Reordered):
+        return formats_in(weight.weight)
+    return {weight.format}
+
+
+def same_in(weight: Weight, dtype: str) -> bool:
+    """Whether every number of a weight is one of `dtype` too; reads until one is not."""
+    if isinstance(weight, Joined):             # each by itself: a part of blocks cannot be asked for no rows
+        return all(same_in(part, dtype) for part in weight.parts)
+    wide = "float64" if weight.format == "f64" else "float32"
+
+    def same(first: int) -> bool:
+        numbers = weight.rows(np.arange(first, min(first + 8 * COLUMNS, weight.shape[0])), wide)
+        with np.errstate(over="ignore", invalid="ignore"):
+            again = numbers.astype(precision(dtype)).astype(wide)
+        return np.array_equal(again, numbers, equal_nan=True)
+    try:
+        return all(map(same, range(0, weight.shape[0], 8 * COLUMNS)))
+    finally:
+        let_go(weight)
+
+
 def finish(source: Path, work: Path, weights: str, plan: Plan, digests: Mapping[str, str],
-           tell: Tell, beside: Mapping[str, Path | bytes]) -> None:
-    """Everything beside the tiles, then all of it read back. Raises CheckpointError for a tensor that is
-    not what was packed; the next run packs it again."""
+           tell: Tell, beside: Mapping[str, Path | bytes], lost: Mapping[str, Any]) -> list[str]:
+    """Everything beside the tiles, then all of it read back; gives the tensors that are not what was
+    packed, which the next run packs again. lost: see `rounded`"""
     for path in work.iterdir():                # of a run that was killed here, or of another source
         if path.name not in (TILES, JOURNAL):
             path.unlink()
@@ -332,18 +464,16 @@ def finish(source: Path, work: Path, weights: str, plan: Plan, digests: Mapping[
     matrices = {place: {"format": format, "shape": list(shape)}
                 for place, (format, shape) in plan.matrices.items()}
     ordered = {name: digests[name] for tensors in plan.places.values() for name in tensors}
-    text = json.dumps({"kind": KIND, "version": VERSION, "minivl": MINIVL, "weights": weights,
-                       "source": origin, "matrices": matrices, "digests": ordered}, indent=1).encode()
+    about = {"kind": KIND, "version": VERSION, "minivl": MINIVL, "weights": weights, "source": origin,
+             "matrices": matrices, "digests": ordered} | ({"rounded": lost} if lost else {})
+    text = json.dumps(about, indent=1).encode()
     write_whole(work / ABOUT, lambda file: file.write(text))
     for path in sorted(work.iterdir()):
         _lasting(path)
     with (work / TILES).open("rb") as file:
         if hasattr(os, "posix_fadvise"):       # or it is read from memory, not from the disk
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    if bad := damaged(work, lambda name: tell(f"reading back {name}", plan.size, plan.size)):
-        raise CheckpointError(f"{work / TILES}: {len(bad)} of {len(digests)} tensors are not what was "
-                              f"written ({bad[0].partition(':')[0]}): the disk may be failing; run the "
-                              "command again")
+    return damaged(work, lambda name: tell(f"reading back {name}", plan.size, plan.size))
 
 
 def _synced(file: IO[bytes]) -> None:

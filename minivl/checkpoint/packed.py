@@ -20,7 +20,7 @@ from ..door.errors import ArgumentError, OutOfRange
 from .awq import FourBit
 from .layout import COLUMNS, IN_WORD, aligned, depth, pack, tile_shape, unpack_rows
 from .tree import Weight
-from .weight import Absent, Joined, Reshaped, Stored, let_go, precision
+from .weight import Absent, CheckpointError, Joined, Reshaped, Stored, let_go, precision
 
 PIECE = 1 << 21                                # numbers that are packed at a time
 BLOCKS = 64                                    # of 32 rows, given back at a time
@@ -128,8 +128,8 @@ def packed(weight: Weight, format: str | None = None, packer: Packer | None = No
     which is exact for float32. Pages of a file that were read for it are given back.
 
     packer: what packs rows, instead of `pack_rows`; it gives the same bits.
-    Raises ArgumentError for a format that there is none of, and for numbers that are not finite where
-    they would be rounded to steps of their largest.
+    Raises ArgumentError for a format that there is none of, and CheckpointError for numbers that are not
+    finite where they would be rounded to steps of their largest.
     """
     if isinstance(weight, Packed | Absent) or len(weight.shape) != 2:
         return weight
@@ -149,8 +149,8 @@ def packed(weight: Weight, format: str | None = None, packer: Packer | None = No
         (packer or pack_rows)(numbers, first, out)
         let_go(source)
     if not np.isfinite(out.scales).all():
-        raise ArgumentError(f"a weight {list(weight.shape)} holds infinity or NaN: {format} has neither; "
-                            "keep it in bf16")
+        raise CheckpointError(f"a weight {list(weight.shape)} holds infinity or NaN: {format} has neither; "
+                              "keep it in bf16 or f32")
     return out
 
 

@@ -64,7 +64,11 @@ def is_packed(folder: Path) -> bool:
 
 def read_about(folder: Path) -> About:
     """What a packed folder says of itself. Raises CheckpointError for what cannot be."""
-    return checked_about(read_json(folder / ABOUT, CheckpointError), str(folder / ABOUT))
+    try:
+        said = read_json(folder / ABOUT, CheckpointError)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; {AGAIN}") from None
+    return checked_about(said, str(folder / ABOUT))
 
 
 def checked_about(said: dict[str, Any], where: str) -> About:
@@ -107,6 +111,9 @@ def read_packed(folder: Path) -> tuple[dict[str, Weight], File, About]:
     Raises CheckpointError that names the file and the tensor; nothing stays open then.
     """
     about = read_about(folder)
+    if not (folder / TILES).exists():
+        raise CheckpointError(f"{folder}: holds {ABOUT} without {TILES}, which holds its weights: copy both, or "
+                              f"{AGAIN}")
     file = File(folder / TILES)
     try:
         return _weights(file, about), file, about

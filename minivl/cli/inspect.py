@@ -154,6 +154,8 @@ def open_tensors(folder: Path, problems: list[str], stack: ExitStack) -> Mapping
         problems.append(str(error))
     found: dict[str, Weight] = {}
     for path in sorted(folder.glob("*.safetensors")):
+        if path.name == TILES:                                # words of tiles, which are no weights by themselves
+            continue
         try:
             file = File(path)
         except (ValueError, OSError) as error:
@@ -313,7 +315,15 @@ def show_audit(found: dict[str, Any]) -> None:
     """The audit's report, and whatever could not be read."""
     line()
     heading("audit")
-    text = found["audit"]["text"] if found["audit"] else "not possible: config.json and weights are both needed for it"
+    text = found["audit"]["text"] if found["audit"] else not_audited(found)
     for one in (*text.splitlines(), *(f"broken: {problem}" for problem in found["problems"])):
         line(f"  {one}")
     line("ok" if found["ok"] else "NOT OK")
+
+
+def not_audited(found: dict[str, Any]) -> str:
+    """Why there is no audit."""
+    lacking = [name for name, there in (("configuration", found["config"]), ("weights", found["tensors"]["count"]))
+               if not there]
+    why = f"the {' and the '.join(lacking)} could not be read" if lacking else "they could not be compared"
+    return f"not possible: it compares the weights with the configuration, and {why}; see below"

@@ -376,8 +376,9 @@ def inspect(model: Annotated[str | None, typer.Argument(metavar="[MODEL_DIR]", s
 def convert(source: Annotated[str, typer.Argument(metavar="MODEL_DIR", help=(
                 "A checkpoint's folder, a name on the hub, or a .gguf file."))],
             target: Annotated[Path, typer.Argument(metavar="NEW_DIR", help="Where the packed one goes.")],
-            weights: Annotated[str, typer.Option("--weights", metavar="bf16|int8|int4", help=(
-                "How numbers are kept; int4 keeps patches, merger, embedding and head in int8."))] = "bf16",
+            weights: Annotated[str, typer.Option("--weights", metavar="bf16|f32|int8|int4", help=(
+                "How numbers are kept; bf16 rounds those of a float32 or float16 checkpoint, f32 keeps them; int4 "
+                "keeps patches, merger, embedding and head in int8."))] = "bf16",
             ) -> None:
     """Pack a checkpoint for the compiled interpreter. It is then mapped and used where it lies.
 
@@ -867,7 +868,7 @@ def cuda_check(
 def doctor(as_json: AsJson = False,
            measure: Annotated[bool, typer.Option("--measure", help="Measure this machine instead: how "
                               "fast it reads and multiplies, and where a 3B model lies under that "
-                              "roof. At most 20 seconds.")] = False,
+                              "roof. After 10 seconds nothing more is begun.")] = False,
            output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE.png", help=(
                "With --measure: draw the roof into this file."))] = None) -> None:
     """Tell whether minivl works here. And what is installed; exit code 0 when it does.

@@ -3,6 +3,7 @@
 What a whole one must hold is compared with one that nothing stopped. `test_packed.py` says what that is.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -20,6 +21,7 @@ import minivl
 from minivl.checkpoint import convert as writing
 from minivl.checkpoint.convert import JOURNAL, convert, work_folder
 from minivl.checkpoint.packed_folder import ABOUT, TILES, damaged
+from minivl.checkpoint.read import load_model, read_tensors
 from minivl.checkpoint.weight import CheckpointError
 
 from . import checkpoint_files as files
@@ -43,7 +45,8 @@ def whole(source, tmp_path_factory):
 
 
 def bytes_of(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    """A folder's files; the journal, which a kill may leave behind the last moment, is none of them."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != JOURNAL}
 
 
 def test_everything_beside_the_weights_is_copied(source, whole):
@@ -71,7 +74,10 @@ def refused(source, target, weights="int8", words=""):
 
 
 def test_what_stands_in_the_way_is_named(source, tmp_path):
-    refused(source, tmp_path / "x", "f16", "weights must be bf16, int8, int4, got 'f16'")
+    refused(source, tmp_path / "x", "q4_k", "weights must be bf16, f32, int8 or int4, got 'q4_k'$")
+    refused(source, tmp_path / "x", "BF16", r"got 'BF16'; did you mean 'bf16'\?")
+    refused(source, tmp_path / "x", "int5", r"got 'int5'; did you mean 'int[48]'\?")
+    refused(source, tmp_path / "x", "x" * 500, "int8 or int4, got 'xxx.*[.]{3}")
     refused(source, tmp_path / "none" / "x", words="none is no folder; make it first")
     (tmp_path / "file").write_text("")
     refused(source, tmp_path / "file", words="is a file; name a new folder")
@@ -81,6 +87,44 @@ def test_what_stands_in_the_way_is_named(source, tmp_path):
     done = convert(source, tmp_path / "done", "bf16")
     refused(source, done, words="is there and is not empty")
     refused(done, tmp_path / "again", words="packed already, as bf16: name the folder of the checkpoint")
+
+
+def no_work(monkeypatch):
+    """Reading a source fails the test: what is refused is refused before the work."""
+    monkeypatch.setattr(writing, "load_model", None)
+
+
+def test_a_link_to_nothing_is_named_before_the_work(source, tmp_path, monkeypatch):
+    no_work(monkeypatch)
+    (tmp_path / "dangling").symlink_to(tmp_path / "none")
+    refused(source, tmp_path / "dangling", words="dangling is a link to nothing; remove it, or name a new folder")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    refused(source, tmp_path / "loop", words="loop is a link to nothing")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="this system tells long names in another way")
+def test_a_name_that_is_too_long_is_named_before_the_work(source, tmp_path, monkeypatch):
+    no_work(monkeypatch)
+    for length in (250, 300):                               # the name of the work's folder alone, and both
+        refused(source, tmp_path / ("x" * length), words=r"'xxx.*' is too long: name a shorter one")
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(source, tmp_path, monkeypatch):
+    no_work(monkeypatch)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    refused(source, tmp_path / "x", words=f"{tmp_path.name} must be a folder that may be written to, and is not: .* "
+                                          "name a new folder elsewhere")
+    monkeypatch.undo()                                      # some systems tell it only when one writes
+
+    def denied(path, *more, **options):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+    monkeypatch.setattr(Path, "mkdir", denied)
+    refused(source, tmp_path / "x", words=f"{tmp_path.name} must be a folder that may be written to")
+
+
+def test_a_file_where_the_work_is_done_is_named(source, tmp_path):
+    work_folder(tmp_path / "x").write_text("mine")
+    refused(source, tmp_path / "x", words="x.converting is where the work is done, and is no folder; remove it")
 
 
 def test_what_is_no_checkpoint_is_named(tmp_path):
@@ -107,6 +151,13 @@ def test_numbers_that_int8_has_none_for_are_named(tmp_path):
     convert(source, tmp_path / "y", "bf16")
 
 
+def test_a_wrong_setting_of_the_machine_is_no_fault_of_a_tensor(source, tmp_path):
+    def packer(numbers, first, out):
+        raise minivl.door.errors.ArgumentError("MINIVL_THREADS must be a number from 1 to 1024, got '0'")
+    with pytest.raises(minivl.Error, match=r"^MINIVL_THREADS must be"):
+        convert(source, tmp_path / "x", "bf16", packer)
+
+
 def test_two_at_a_time_do_not_write_the_same(source, tmp_path):
     fcntl = pytest.importorskip("fcntl", reason="this system has no such locks")
     work = work_folder(tmp_path / "x")
@@ -116,6 +167,45 @@ def test_two_at_a_time_do_not_write_the_same(source, tmp_path):
         with pytest.raises(minivl.Error, match="being written by another process"):
             convert(source, tmp_path / "x", "int8")
     convert(source, tmp_path / "x", "int8")
+
+
+def test_who_comes_when_another_one_ends_leaves_its_folder_alone(source, whole, tmp_path, monkeypatch):
+    """It has the journal open when the other process moves the folder and lets go."""
+    fcntl = pytest.importorskip("fcntl", reason="this system has no such locks")
+    target, lock = tmp_path / "x", fcntl.flock
+    work = work_folder(target)
+
+    def late(file, flags):
+        if not target.exists():
+            for name, data in whole.items():
+                (work / name).write_bytes(data)
+            work.rename(target)
+            (target / JOURNAL).unlink()
+        return lock(file, flags)
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(minivl.door.errors.FileInTheWay, match="x is there and is not empty"):
+        convert(source, target, "int8")
+    assert bytes_of(target) == whole and [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_who_looked_before_another_one_ended_leaves_no_folder_of_its_own(source, whole, tmp_path, monkeypatch):
+    """The target is there by the time that its own folder of work is."""
+    target, begun = tmp_path / "x", writing.begun
+
+    def late(work):
+        target.mkdir(exist_ok=True)
+        (target / ABOUT).write_bytes(whole[ABOUT])
+        return begun(work)
+    monkeypatch.setattr(writing, "begun", late)
+    with pytest.raises(minivl.door.errors.FileInTheWay):
+        convert(source, target, "int8")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_journal_of_the_source_is_copied(tmp_path):
+    source = files.write(tmp_path / "source", files.single(files.tensors()) | {"journal.jsonl": b"of a training"})
+    made = convert(source, tmp_path / "x", "int8")
+    assert (made / "journal.jsonl").read_bytes() == b"of a training" and not (made / JOURNAL).exists()
 
 
 # ---- whatever stops it
@@ -166,6 +256,43 @@ def test_a_kill_at_any_moment_leaves_nothing_or_all_of_it(source, whole, tmp_pat
     assert len(stopped) >= 3 and max(stopped) > 10, stopped             # it was stopped in the middle, and went on
 
 
+AT_THE_END = """
+import os, signal, sys
+from pathlib import Path
+from minivl.checkpoint.convert import convert, work_folder
+source, target, when = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+rename = Path.rename
+def killed(path, to):
+    if path == work_folder(target):
+        if when == "after":
+            rename(path, to)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return rename(path, to)
+Path.rename = killed
+convert(source, target, "int8")
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="this system has no SIGKILL")
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_kill_beside_the_last_move_costs_nothing(source, whole, tmp_path, when, monkeypatch):
+    """Before it: the next run packs nothing again. After it: the folder is a finished one, with the journal or
+    without."""
+    target = tmp_path / "x"
+    done = subprocess.run([sys.executable, "-c", AT_THE_END, str(source), str(target), when], cwd=ROOT)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    if when == "before":
+        assert left == work_folder(target)
+        monkeypatch.setattr(writing, "arrays_of", None)
+        convert(source, target, "int8")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"] and bytes_of(target) == whole
+    assert (target / JOURNAL).exists() == (when == "after") and damaged(target) == []
+    load_model(target, "float32")[1].close()
+    refused(source, target, words="is there and is not empty")
+    assert JOURNAL not in writing.others(target)
+
+
 @pytest.mark.parametrize("moment", range(6))
 def test_what_stops_it_between_any_two_tensors_costs_only_what_was_not_yet_written(source, whole, tmp_path, moment,
                                                                                    monkeypatch):
@@ -197,6 +324,7 @@ def test_a_full_disk_is_an_error_and_more_room_goes_on(source, whole, tmp_path):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     done = run(source, tmp_path / "x", "once", preexec_fn=little_room)
     assert done.returncode == 1 and "File too large" in done.stderr and not (tmp_path / "x").exists(), done.stderr
+    assert done.stderr.rstrip().endswith("x.converting was left and may be removed")      # nothing was kept yet
     convert(source, tmp_path / "x", "int8")
     assert bytes_of(tmp_path / "x") == whole
 
@@ -266,7 +394,141 @@ def test_a_byte_that_the_disk_changed_is_found_before_the_folder_is_there(source
     assert bytes_of(convert(source, tmp_path / "x", "int8")) == whole
 
 
+def ran(capsys, *words):
+    """A command: exit code, stdout, stderr."""
+    from minivl.cli.words import app
+    with pytest.raises(SystemExit) as end:
+        app(list(map(str, words)), prog_name="minivl")
+    out, err = capsys.readouterr()
+    return end.value.code, out, err
+
+
+GOES_ON, LEFT = "the same command goes on where this one was stopped", "x.converting was left and may be removed"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device"),
+                                   OSError(errno.ENOSPC, "No space left on device", "some file"), MemoryError()])
+def test_what_need_not_come_again_is_gone_on_with(source, tmp_path, capsys, error, monkeypatch):
+    def stopped(*args):
+        raise error
+    monkeypatch.setattr(writing, "damaged", stopped)
+    code, _, err = ran(capsys, "convert", source, tmp_path / "x", "--weights", "int8")
+    assert code in (1, 2, 130) and err.count(GOES_ON) == 1 and LEFT not in err, err
+    monkeypatch.undo()
+    monkeypatch.setattr(writing, "arrays_of", None)                     # nothing is packed again
+    assert ran(capsys, "convert", source, tmp_path / "x", "--weights", "int8")[0] == 0
+
+
+def test_an_interruption_before_anything_was_kept_leaves_a_folder_that_may_go(source, tmp_path, capsys, monkeypatch):
+    def stopped(*args):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(writing, "arrays_of", stopped)
+    code, _, err = ran(capsys, "convert", source, tmp_path / "x")
+    assert code == 130 and err.count(LEFT) == 1 and GOES_ON not in err
+
+
+def test_a_refusal_that_would_come_again_says_what_may_be_removed(source, tmp_path, capsys):
+    arrays = files.tensors()
+    arrays["model.layers.1.mlp.down_proj.weight"][3, 4] = np.nan
+    bad = files.write(tmp_path / "bad", files.single(arrays))
+    for _ in range(2):
+        code, _, err = ran(capsys, "convert", bad, tmp_path / "x", "--weights", "int8")
+        assert code == 2 and "infinity or NaN" in err and err.count(LEFT) == 1 and GOES_ON not in err, err
+    assert work_folder(tmp_path / "x").exists()
+    for words in ((source, tmp_path / "x", "--weights", "int7"), (tmp_path / "none", tmp_path / "x")):
+        code, _, err = ran(capsys, "convert", *words)                   # of these nothing is left
+        assert code == 2 and GOES_ON not in err and LEFT not in err, err
+
+
+# ---- what is rounded
+
+WIDE = {"float32": np.float32, "float16": np.float16}
+
+
+@pytest.mark.parametrize("kind", WIDE)
+def test_numbers_that_bf16_rounds_are_told_and_f32_keeps_them(tmp_path, capsys, kind):
+    source = files.write(tmp_path / "source", files.single(files.tensors(WIDE[kind])))
+    code, out, _ = ran(capsys, "convert", source, tmp_path / "bf16")
+    matrices = len(json.loads((tmp_path / "bf16" / ABOUT).read_text())["matrices"])
+    said = f"rounded from {kind} to bfloat16: {matrices} matrices; --weights f32 keeps them"
+    assert code == 0 and out.splitlines()[1:] == [said], out
+    code, out, _ = ran(capsys, "convert", source, tmp_path / "f32", "--weights", "f32")
+    assert code == 0 and "rounded" not in out and "f32, " in out
+    was, first = load_model(source, "float32")
+    now, second = load_model(tmp_path / "f32", "float32")
+    with first, second:
+        theirs = writing.weights_of(was)
+        for place, weight in writing.weights_of(now).items():
+            assert weight.format == ("f32" if len(weight.shape) == 2 else WIDE[kind](0).dtype.str[1:].replace(
+                "f4", "f32").replace("f2", "f16")), place
+            assert np.array_equal(weight.dense("float32"), theirs[place].dense("float32")), place
+
+
+@pytest.mark.parametrize("weights", ["int8", "int4"])
+def test_tables_begin_at_cache_lines_beside_biases_of_float32(tmp_path, weights):
+    """A bias of 48 float32 is no multiple of a cache line, and is as wide as a scale."""
+    source = files.write(tmp_path / "source", files.single(files.tensors(np.float32)))
+    assert damaged(convert(source, tmp_path / "x", weights)) == []
+
+
+def test_only_matrices_that_lost_something_are_counted(tmp_path, capsys):
+    arrays = {name: array.astype(np.float32) for name, array in files.tensors().items()}
+    source = files.write(tmp_path / "exact", files.single(arrays))
+    _, out, _ = ran(capsys, "convert", source, tmp_path / "x")
+    assert len(out.splitlines()) == 1 and "rounded" not in (tmp_path / "x" / ABOUT).read_text()
+    arrays["model.layers.1.self_attn.k_proj.weight"][11, 23] = 1 + 2 ** -20
+    arrays["model.embed_tokens.weight"] = arrays["model.embed_tokens.weight"].astype(np.float64) / 3
+    source = files.write(tmp_path / "two", files.single(arrays))
+    for weights, types, kept in (("bf16", "float32 and float64", "bfloat16: 2 matrices"),
+                                 ("f32", "float64", "float32: 1 matrix")):
+        _, out, _ = ran(capsys, "convert", source, tmp_path / weights, "--weights", weights)
+        assert out.splitlines()[1:] == [f"rounded from {types} to {kept}"]
+    _, out, _ = ran(capsys, "convert", source, tmp_path / "int8", "--weights", "int8")
+    assert len(out.splitlines()) == 1
+
+
+def test_what_was_rounded_is_told_after_an_interruption_too(tmp_path, capsys, monkeypatch):
+    source = files.write(tmp_path / "source", files.single(files.tensors(np.float32)))
+    stopped(source, tmp_path / "x", monkeypatch, "bf16")
+    _, out, _ = ran(capsys, "convert", source, tmp_path / "x")
+    assert "rounded from float32 to bfloat16" in out
+
+
 # ---- the embedded model, through the front door
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """The embedded model in float32, with numbers that bfloat16 does not have; and its packed folder."""
+    source = tmp_path_factory.mktemp("wide") / "source"
+    shutil.copytree(minivl.api.TINY, source, ignore=shutil.ignore_patterns("*.safetensors", "__pycache__"))
+    with read_tensors(minivl.api.TINY) as tensors:
+        arrays = {name: one.dense("float32") * np.float32(1 + 2 ** -10) for name, one in tensors.items()}
+    (source / "model.safetensors").write_bytes(files.safetensors(arrays))
+    return source, minivl.convert(source, source.parent / "f32", "f32")
+
+
+@pytest.mark.parametrize("kernels", ["definition", "jit"])
+def test_a_float32_checkpoint_packed_as_f32_answers_as_it_does(wide, kernels):
+    from minivl.show.samples import load_samples
+    if kernels == "jit":
+        pytest.importorskip("minivl.kernels.jit", reason="the package numba is not installed")
+    sample = next(one for one in load_samples() if one.fps is None)
+    source, folder = wide
+    with minivl.load(source, kernels=kernels) as vlm, minivl.load(folder, kernels=kernels) as packed, \
+            minivl.load(folder, kernels=kernels, memory="1GiB") as streamed:
+        inputs = vlm.prepare([{"role": "user", "content": [
+            {"type": "image", "image": str(sample.paths[0])}, {"type": "text", "text": sample.question}]}])
+        theirs, ours = vlm.logits(inputs), packed.logits(inputs)
+        assert np.abs(ours - theirs).max() <= (0 if kernels == "definition" else 1e-5 * np.abs(theirs).max())
+        assert np.array_equal(streamed.logits(inputs), ours)
+        assert packed.generate(inputs, 5) == vlm.generate(inputs, 5) == streamed.generate(inputs, 5)
+
+
+def test_inspect_takes_f32(wide):
+    from minivl.cli.inspect import examine
+    found = examine(wide[1])
+    assert found["ok"] and found["packed"]["weights"] == "f32" and "f32" in found["tensors"]["formats"]
+
 
 def test_the_embedded_model_packed_answers_as_it_does(tmp_path):
     from minivl.show.samples import load_samples
@@ -303,7 +565,10 @@ def test_every_command_takes_a_packed_folder_and_says_its_format(tmp_path, capsy
     assert found["tensors"]["formats"].keys() == {"int4", "int8", "bf16"} and found["tensors"]["bytes"] < 4.5e6
     assert [part["part"] for part in found["parts"] if part["parameters"] != part["expected"]] == []
     code, out, err = ran("ask", picture, "Describe the image.", "--model", folder, "--max-new-tokens", 2)
-    assert code == 0 and out.strip() and "packed weights, in int4, int8, bf16" in err
+    assert code == 0 and out.strip() and "packed weights, in int4, int8, bf16" in err and "definitions" not in err
+    code, out, err = ran("ask", picture, "Describe the image.", "--model", folder, "--max-new-tokens", 2,
+                         "--kernels", "jit", "--precision", "float64")
+    assert code == 0 and "--kernels jit: float64 runs by the definitions; compiled kernels are for float32 and" in err
     code, out, _ = ran("explain", "--model", folder, "--json")
     document = json.loads(out)
     assert document["weights"] == "int4, int8, bf16" and document["weight_bytes"] == found["tensors"]["bytes"]

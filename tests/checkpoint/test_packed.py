@@ -3,6 +3,7 @@ to the definition; what a folder of them says to what its file holds.
 """
 
 import json
+import os
 import random
 import shutil
 
@@ -310,16 +311,42 @@ def test_a_flipped_byte_is_found_and_named(folders, tmp_path):
     assert found.startswith(f"{place}.tiles: ")
 
 
+def of_weights(found):
+    """What `minivl inspect` finds broken, but for the tokenizer that the small checkpoint does without."""
+    return [problem for problem in found["problems"] if "tokenizer.json" not in problem]
+
+
+def test_inspect_says_of_truncated_tiles_what_is_broken_and_not_what_is_there(folders, tmp_path):
+    from minivl.cli import inspect
+    shutil.copytree(folders["int4"], tmp_path / "cut")
+    os.truncate(tmp_path / "cut" / TILES, (tmp_path / "cut" / TILES).stat().st_size - 100)
+    found = inspect.examine(tmp_path / "cut")
+    assert not found["ok"] and all("packed.safetensors: the header" in one for one in of_weights(found))
+    assert inspect.not_audited(found).endswith("the configuration, and the weights could not be read; see below")
+    (tmp_path / "cut" / "config.json").unlink()
+    found = inspect.examine(tmp_path / "cut")
+    assert "the configuration and the weights could not be read" in inspect.not_audited(found)
+
+
 def test_half_a_packed_folder_and_two_in_one_are_named(folders, source, tmp_path):
     shutil.copytree(folders["bf16"], tmp_path / "half")
     (tmp_path / "half" / ABOUT).unlink()
     with pytest.raises(CheckpointError, match=r"packed.safetensors without packed.json"):
         load_model(tmp_path / "half", F32)
+    from minivl.cli import inspect
+    found = inspect.examine(tmp_path / "half")
+    (problem,) = of_weights(found)
+    assert "packed.safetensors without packed.json" in problem
+    assert inspect.not_audited(found).endswith("the weights could not be read; see below")
     shutil.copytree(folders["bf16"], tmp_path / "two")
     shutil.copy(source / "model.safetensors", tmp_path / "two")
     with pytest.raises(CheckpointError, match="move one of them away"):
         load_model(tmp_path / "two", F32)
     shutil.copytree(folders["bf16"], tmp_path / "lone")
     (tmp_path / "lone" / TILES).unlink()
-    with pytest.raises(CheckpointError, match="packed.safetensors: there is no such file"):
+    with pytest.raises(CheckpointError, match=r"packed.json without packed.safetensors, .*: copy both, or make"):
         load_model(tmp_path / "lone", F32)
+    shutil.copytree(folders["bf16"], tmp_path / "spoilt")
+    (tmp_path / "spoilt" / ABOUT).write_text("{")
+    with pytest.raises(CheckpointError, match=r"packed.json: not valid JSON.*; make the folder anew with minivl"):
+        load_model(tmp_path / "spoilt", F32)

@@ -17,7 +17,6 @@ from pathlib import Path
 from time import perf_counter
 
 import minivl
-from minivl.checkpoint.convert import FORMATS
 from minivl.checkpoint.packed_folder import damaged
 
 from ...bench.load_3b import AnonymousPeak
@@ -60,7 +59,7 @@ def main(given: argparse.Namespace) -> int:
         raise SystemExit(
             f"{given.out} has no {', '.join(missing)}: run the command parity first, with the same -o"
         )
-    costs = {weights: converted(given, weights) for weights in FORMATS}
+    costs = {weights: converted(given, weights) for weights in PACKED}
     for weights, side in PACKED.items():
         if report.read(given.out, side) is None:
             sides.in_a_process(side, place_of(given.out, weights), given.out, COUNT, COUNT, 0, None)

@@ -121,5 +121,5 @@ def lines(target: Path) -> int:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file."""
-    return {path.name: sha256(path) for path in sorted(folder.iterdir())}
+    """SHA-256 of every file; the journal, which a kill may leave behind the last moment, is none of them."""
+    return {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.name != JOURNAL}
