@@ -17,6 +17,7 @@ from time import perf_counter
 from typing import Any
 
 from ..door.version import VERSION
+from ..run.roofline import processors
 from . import cuda, kernels
 from .console import facts, heading, line, print_json, size, table, working
 
@@ -52,7 +53,7 @@ def examine() -> dict[str, Any]:
                  for name, use in OPTIONAL.items()]
     return {"usable": "error" not in answer, "minivl": VERSION, "python": platform.python_version(),
             "executable": sys.executable, "platform": platform.platform(), "machine": platform.machine(),
-            "cores": cores(), "memory": tried(memory), "blas": tried(blas),
+            "cores": processors(), "memory": tried(memory), "blas": tried(blas),
             "kernels": tried(kernels.examine), "cuda": tried(cuda.examine),
             "mpi": tried(mpi),
             "resize": tried(resize_probe),
@@ -74,11 +75,6 @@ def version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def cores() -> int | None:
-    """Cores that this process may use, which in a container are fewer than the computer has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def memory() -> int | None:
@@ -171,7 +167,7 @@ def lessons() -> dict[str, Any]:
 def show(found: dict[str, Any]) -> None:
     """The findings, the verdict last, where it is seen."""
     facts([("minivl", found["minivl"]), ("Python", f"{found['python']}, {found['executable']}"),
-           ("platform", found["platform"]), ("cores", found["cores"] or "unknown"),
+           ("platform", found["platform"]), ("cores", found["cores"]),
            ("memory", said(found["memory"], lambda n: size(n) if n else "unknown")),
            *kernels.rows(found["kernels"]), *cuda.rows(found["cuda"]),
            ("BLAS", said(found["blas"], blas_words)), ("resize", said(found["resize"], resize_words)),
@@ -185,6 +181,8 @@ def show(found: dict[str, Any]) -> None:
             for p in found["packages"]]
     table(("  package", "version", "for"), rows)
     failed = [name for name, value in found.items() if has_failed(value)]
+    if any(map(has_failed, found["kernels"].values())):            # a setting; the other rows stand
+        failed.append("kernels")
     line("NOT USABLE: the embedded model does not answer" if not found["usable"]
          else f"usable, but for what failed above: {', '.join(failed)}" if failed else "ok")
 

@@ -6,51 +6,93 @@ Read next: `kernels/jit/tiers.py` of the package.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..door.errors import Error
 from ..kernels import COMPILED_FROM, has_compiler
 from .console import size
 
 
 def examine() -> dict[str, Any]:
     """The compiled interpreter on this machine: its tier, the others with what each would need, threads,
-    and the folder of compiled code; `installed` alone where Numba is not there."""
+    and the folder of compiled code; `installed` alone where Numba is not there. What a wrong setting keeps
+    from being found is {"error": what it must be}, and the rest is there all the same."""
     if not has_compiler():
         return {"installed": False, "compiled_from": COMPILED_FROM}
     from ..kernels.jit import tiers
     from ..kernels.jit.cache import folder
     from ..kernels.jit.team import team
-    asked, tier = os.environ.get("MINIVL_TIER"), tiers.chosen()
-    return {"installed": True, "compiled_from": COMPILED_FROM, "tier": tier.name,
+    tier = found(tiers.chosen)
+    known = isinstance(tier, tiers.Tier)
+    asked = os.environ.get("MINIVL_TIER")
+    return {"installed": True, "compiled_from": COMPILED_FROM, "tier": tier.name if known else tier,
             "because": "MINIVL_TIER asks for it" if asked else "the highest that this processor has",
-            "needs": {tier.name: tiers.lacking(tier) for tier in tiers.TIERS.values()},
-            "jit-int8": "on tiles, up to four rows by VPDPBUSD" if tier.tiles
-            else "by VPDPBUSD" if tier.pair_rows else "rounded to 8 bits, then multiplied as float32",
-            "threads": team().size, **kept(folder())}
+            "needs": {one.name: tiers.lacking(one) for one in tiers.TIERS.values()},
+            "jit-int8": int8_words(tier) if known else None,
+            "threads": found(lambda: team().size), **kept(folder())}
+
+
+def found(find: Callable[[], Any]) -> Any:
+    """What `find` gives, or {"error": why it could not}."""
+    try:
+        return find()
+    except Error as error:
+        return {"error": str(error)}
+
+
+def int8_words(tier: Any) -> str:
+    """How rows of 8 bits are multiplied."""
+    if tier.tiles:
+        return "on tiles, up to four rows by VPDPBUSD"
+    return "by VPDPBUSD" if tier.byte_rows else "rounded to 8 bits, then multiplied as float32"
 
 
 def kept(folder: Path | None) -> dict[str, Any]:
     """Compiled code on disk."""
-    files = [path for path in folder.glob("*") if path.is_file()] if folder and folder.is_dir() else []
-    return {"cache": str(folder) if folder else None, "cached": len(files),
-            "cache_bytes": sum(path.stat().st_size for path in files)}
+    try:
+        files = sizes(folder) if folder else []
+    except OSError as error:
+        why = f"{folder} cannot be read ({error.strerror}); MINIVL_CACHE names another folder"
+        return {"cache": str(folder), "cached": {"error": why}, "cache_bytes": None}
+    return {"cache": str(folder) if folder else None, "cached": len(files), "cache_bytes": sum(files)}
 
 
-def rows(found: dict[str, Any]) -> list[tuple[str, str]]:
+def sizes(folder: Path) -> list[int]:
+    """Bytes of each file of a folder; none where there is no folder yet."""
+    try:
+        return [path.stat().st_size for path in folder.iterdir() if path.is_file()]
+    except FileNotFoundError:
+        return []
+
+
+def rows(findings: dict[str, Any]) -> list[tuple[str, str]]:
     """The same for a reader, line by line."""
-    if "error" in found:
-        return [("kernels", f"failed: {found['error']}")]
-    if not found["installed"]:
+    if "error" in findings:
+        return [("kernels", f"failed: {findings['error']}")]
+    if not findings["installed"]:
         return [("kernels", 'the definitions; compiled ones come with pip install "minivl[jit]"')]
-    lacking = [f"{name} needs {', '.join(needs)}" for name, needs in found["needs"].items() if needs]
-    others = [name for name, needs in found["needs"].items() if not needs and name != found["tier"]]
-    where = found["cache"] or 'none (MINIVL_CACHE is "off")'
+    lacking = [f"{name} needs {', '.join(needs)}" for name, needs in findings["needs"].items() if needs]
+    others = [name for name, needs in findings["needs"].items() if not needs and name != findings["tier"]]
     here = [f"also here: {', '.join(others)}"] if others else []
-    return [("kernels", f"compiled from {found['compiled_from'] / 1e6:.0f} million parameters on, below "
+    by_bytes = [("  jit-int8", f"rows {findings['jit-int8']}")] if findings["jit-int8"] else []
+    return [("kernels", f"compiled from {findings['compiled_from'] / 1e6:.0f} million parameters on, below "
                         "that the definitions"),
-            ("  tier", f"{found['tier']}: {found['because']}"),
+            ("  tier", said(findings["tier"], lambda name: f"{name}: {findings['because']}")),
             ("  other tiers", "; ".join([*here, *lacking]) or "none"),
-            ("  jit-int8", f"rows {found['jit-int8']}"),
-            ("  threads", str(found["threads"])),
-            ("  compiled code", f"{where}: {found['cached']} kernels, {size(found['cache_bytes'])}")]
+            *by_bytes,
+            ("  threads", said(findings["threads"], str)),
+            ("  compiled code", said(findings["cached"], lambda files: kept_words(findings, files)))]
+
+
+def kept_words(findings: dict[str, Any], files: int) -> str:
+    """Where compiled code lies, and how much of it."""
+    if not findings["cache"]:
+        return 'none (MINIVL_CACHE is "off")'
+    return f"{findings['cache']}: {files} file{'s' * (files != 1)}, {size(findings['cache_bytes'])}"
+
+
+def said(value: Any, words: Callable[[Any], str]) -> str:
+    """A finding in words, or why there is none."""
+    return f"failed: {value['error']}" if isinstance(value, dict) else words(value)

@@ -444,16 +444,40 @@ def test_doctor_tells_the_tier_and_what_others_need(monkeypatch):
     found = kernels.examine()
     assert found["tier"] == "portable" and found["because"] == "MINIVL_TIER asks for it"
     rows = dict(kernels.rows(found))
-    assert rows["  other tiers"] == "also here: avx2, avx512, avx512-bf16; amx needs amx_tile"
+    others = [name for name, tier in tiers.TIERS.items() if name != "portable" and not tier.tiles]
+    assert rows["  other tiers"] == f"also here: {', '.join(others)}; amx needs amx_tile"
     assert rows["  jit-int8"] == "rows rounded to 8 bits, then multiplied as float32"
     assert rows["  compiled code"].startswith('none (MINIVL_CACHE is "off")')
     for name, form in (("avx512-bf16", "rows by VPDPBUSD"), ("amx", "rows on tiles, up to four rows by VPDPBUSD")):
         monkeypatch.setattr(tiers, "lacking", lambda tier: [])
         monkeypatch.setenv("MINIVL_TIER", name)
         assert dict(kernels.rows(kernels.examine()))["  jit-int8"] == form
-    monkeypatch.setenv("MINIVL_TIER", "sse")
-    said = dict(kernels.rows(doctor.tried(kernels.examine)))["kernels"]
-    assert "a tier is portable, avx2" in said and "got 'sse' (MINIVL_TIER)" in said
+
+
+def test_a_wrong_setting_of_kernels_is_told_in_its_own_row(monkeypatch, tmp_path):
+    pytest.importorskip("numba")
+    from minivl.cli import kernels
+    from minivl.kernels.jit import tiers
+    (tmp_path / "kernels").write_text("no folder", encoding="utf-8")
+    right = dict(kernels.rows(doctor.tried(kernels.examine)))
+    threads = sys.modules["minivl.kernels.jit.team"]
+    unread = f"{tmp_path / 'kernels'} cannot be read"
+    for name, value, row, words in (
+            ("MINIVL_TIER", "sse", "  tier", ["a tier is portable, avx2", "got 'sse'"]),
+            ("MINIVL_THREADS", "0", "  threads", ["MINIVL_THREADS must be", "from 1 to 1024", "'0'"]),
+            ("MINIVL_CACHE", str(tmp_path), "  compiled code", [unread, "MINIVL_CACHE"])):
+        with monkeypatch.context() as patch:
+            patch.setattr(threads, "_team", None)
+            patch.setenv(name, value)
+            found = kernels.rows(doctor.tried(kernels.examine))
+            rows = dict(found)
+            assert rows[row].startswith("failed: ") and all(word in rows[row] for word in words)
+            same = right.keys() - {row, "  jit-int8", "  other tiers"}
+            assert {key: rows[key] for key in same} == {key: right[key] for key in same}
+            lacking = [one for one in tiers.TIERS.values() if tiers.lacking(one)]
+            assert all(f"{one.name} needs " in rows["  other tiers"] for one in lacking)
+            out, _ = minivl_("doctor")
+            assert "usable, but for what failed above: kernels" in out
 
 
 def test_doctor_says_how_to_get_compiled_kernels(monkeypatch):
@@ -467,6 +491,8 @@ def test_the_folder_of_compiled_code_is_counted(tmp_path):
     from minivl.cli import kernels
     (tmp_path / "a").write_bytes(b"12345")
     (tmp_path / "b").write_bytes(b"12")
+    words = kernels.kept_words(kernels.kept(tmp_path), 2)
+    assert words.startswith(f"{tmp_path}: 2 files, ") and "kernels" not in words.removeprefix(str(tmp_path))
     assert kernels.kept(tmp_path) == {"cache": str(tmp_path), "cached": 2, "cache_bytes": 7}
     assert kernels.kept(tmp_path / "none")["cached"] == 0
 

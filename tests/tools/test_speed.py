@@ -153,7 +153,14 @@ def given(monkeypatch, *words):
 @pytest.mark.parametrize(("load", "words", "said"), [
     (1.9, ["--keep"], "the machine is busy: load average 1.9"),
     (0.1, ["--keep", "--quick"], "leave one of the two out"),
-    (0.1, ["--only", "nobody"], "no side matches nobody; they are minivl-definition-bf16-float32")])
+    (0.1, ["--only", "nobody"], "no side matches nobody; they are minivl-definition-bf16-float32"),
+    (0.1, ["--rounds", "0"], "--rounds must be at least 1, got 0"),
+    (0.1, ["--rounds", "-3"], "--rounds must be at least 1, got -3"),
+    (0.1, ["--threads", "0"], "--threads must be from 1 to "),
+    (0.1, ["--threads", "9999"], "this process may use; got 9999"),
+    (0.1, ["--only", "minivl-definition-bf16-*", "--base", "minivl-definition-bf16"],
+     "--base must be a side that runs, got 'minivl-definition-bf16'; they are "
+     "minivl-definition-bf16-float32, minivl-definition-bf16-bfloat16")])
 def test_what_cannot_be_kept_is_refused_before_anything_runs(monkeypatch, capsys, load, words, said):
     monkeypatch.setattr(command, "load_average", lambda: load)
     monkeypatch.setattr(command.os, "cpu_count", lambda: 2)
@@ -200,7 +207,8 @@ def test_programs_are_held_to_the_instructions_of_a_tier(monkeypatch, capsys, tm
     command.turn("transformers-float32-sdpa", tmp_path, asked, None)
     assert {name: seen[0][name] for name in ("MINIVL_TIER", *command.BY)} == {
         "MINIVL_TIER": "avx2", "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2",
-        "MKL_ENABLE_INSTRUCTIONS": "AVX2", "OPENBLAS_CORETYPE": "Haswell"}
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2", "OPENBLAS_CORETYPE": "Haswell", "NUMBA_CPU_NAME": "haswell",
+        "NUMBA_CPU_FEATURES": "+avx2"}
     command.turn("transformers-float32-sdpa", tmp_path, Namespace(threads=1, quick=True, tier=None, rows=["*"]), None)
     assert "MINIVL_TIER" not in seen[1]
     assert not command.chosen(["llama.cpp-bf16", "openvino-*"], "avx2")
@@ -208,6 +216,66 @@ def test_programs_are_held_to_the_instructions_of_a_tier(monkeypatch, capsys, tm
     assert all(f"{name}: left out, it cannot be held to avx2: " in said
                for name in ("llama.cpp-bf16", "openvino-f16", "openvino-q8_0", "openvino-q4_0"))
     assert command.kind(asked) == "speed-avx2" and set(command.HELD) < set(tiers.TIERS)
+
+
+GELU = """
+import re
+import numpy as np
+from minivl.kernels import jit
+jit.gelu(np.ones((4, 64), np.float32))
+code = chr(10).join(jit.function("gelu").inspect_asm().values())
+print(len(re.findall("%ymm", code)), *re.findall(r"%zmm|%k[0-7]|%ymm1[6-9]|%ymm[23][0-9]", code))
+"""
+
+
+@pytest.mark.skipif(not {"avx2", "fma"} <= tiers.flags(), reason="instructions of x86-64")
+def test_loops_of_numba_are_held_to_the_tier_too(monkeypatch, tmp_path):
+    """No register of AVX-512 in a kernel, on whatever processor."""
+    asked, seen, run = Namespace(threads=1, quick=True, tier="avx2", rows=["load"]), [], subprocess.run
+    monkeypatch.setattr(command.subprocess, "run", lambda words, **more: seen.append(more["env"]) or
+                        subprocess.CompletedProcess(words, 0, "{}\n", ""))
+    command.turn("minivl-jit-bf16-float32", tmp_path, asked, None)
+    done = run([sys.executable, "-c", GELU], env={**seen[0], "MINIVL_CACHE": "off"}, cwd=ROOT, capture_output=True,
+               encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+    vectors, *higher = done.stdout.split()
+    assert int(vectors) > 0 and not higher
+
+
+def test_only_a_folder_that_was_made_here_is_removed(monkeypatch, capsys, tmp_path):
+    model, packed = tmp_path / "model", tmp_path / "model-int8"
+    for theirs in (model, packed):
+        theirs.mkdir()
+        (theirs / "notes.txt").write_text("mine", encoding="utf-8")
+        for text in (None, "{}", "no JSON"):
+            if text:
+                (theirs / "config.json").write_text(text, encoding="utf-8")
+            given(monkeypatch, "--quick", "--only", "minivl-definition-bf16-float32", "--folder", str(model))
+            with pytest.raises(SystemExit, match="2"):
+                command.main()
+            said = capsys.readouterr().err
+            assert f"{theirs} is in the way" in said and "name a new folder with --folder" in said
+            assert (theirs / "notes.txt").read_text(encoding="utf-8") == "mine"
+            assert not (tmp_path / "model.partial").exists()
+        theirs.rename(tmp_path / f"kept {theirs.name}")
+
+
+def test_what_was_made_here_is_made_anew_for_another_form(tmp_path):
+    model = tmp_path / "model"
+    workload.packed_checkpoint(workload.checkpoint(QUICK, model), "int8")
+    assert (model / workload.MARK).is_file() and (tmp_path / "model-int8" / workload.MARK).is_file()
+    (tmp_path / "model-int4").mkdir()                                     # an empty one is nobody's
+    (model / "config.json").write_text("{}", encoding="utf-8")
+    workload.checkpoint(QUICK, model)
+    assert json.loads((model / "config.json").read_text(encoding="utf-8")) and not (tmp_path / "model-int8").exists()
+    assert (workload.packed_checkpoint(model, "int4") / "packed.json").is_file()
+
+
+def test_a_checkpoint_of_an_earlier_version_is_used(tmp_path):
+    model = workload.checkpoint(QUICK, tmp_path / "model")
+    (model / workload.MARK).unlink()
+    before = (model / "model.safetensors").stat().st_mtime_ns
+    assert workload.checkpoint(QUICK, model) == model and (model / "model.safetensors").stat().st_mtime_ns == before
 
 
 def test_every_mode_of_minivl_is_a_side_and_the_slow_ones_run_when_they_are_named():
@@ -254,6 +322,34 @@ def test_compiled_code_is_made_before_a_row_is_timed(monkeypatch, tmp_path):
     modes = [("jit-int8" if side.name.endswith("int8-int8") else "jit", side.start.args[1], tmp_path, 1)
              for side in compiled]
     assert ran == [(kind, mode) for mode in modes for kind in ("vision", "prefill", "decode", "prepare_photo")]
+
+
+def test_a_result_without_pairs_has_no_table_of_them(monkeypatch, capsys):
+    given(monkeypatch, "--table", str(RESULTS / "speed-20261201T050007Z.json"))
+    assert command.main() == 0
+    said = capsys.readouterr().out
+    assert "| minivl-jit-int8-int8 | 1.61" in said and "\n| |" not in said and "\n\nspeed: 2026-12-01" in said
+    assert report.as_fast([]) == "" and "How many times" not in report.page(ROUNDS, "b", UNITS, "about", 1.0)
+
+
+def test_a_file_that_is_no_result_is_not_to_be_removed(monkeypatch, capsys):
+    given(monkeypatch, "--table", str(ROOT / "README.md"))
+    with pytest.raises(SystemExit, match="2"):
+        command.main()
+    said = " ".join(capsys.readouterr().err.split())
+    assert "README.md: is no result of a benchmark" in said and "A result is a file that --keep wrote" in said
+    assert "emove" not in said
+
+
+def test_the_help_says_what_the_disk_must_hold():
+    said = " ".join(command.arguments().format_help().split())
+    assert "2 GB; its packed forms, beside it, 4 GB" in said
+
+
+def test_a_base_that_gave_nothing_is_said(monkeypatch, capsys):
+    asked = Namespace(base="c", output=None, quick=True, keep=False, tier=None, rows=["*"])
+    assert command.told(ROUNDS, QUICK, {**machine(), "others": 0.0}, asked) == 0
+    assert "c gave no result: ratios are formed to a" in capsys.readouterr().err
 
 
 def test_the_table_of_another_benchmark_is_refused(monkeypatch, capsys):

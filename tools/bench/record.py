@@ -131,8 +131,9 @@ def read(path: Path) -> Result:
         figures = [Figure(**figure) for figure in document["figures"]]
         return Result(**{**document, "figures": figures})
     except (ValueError, TypeError, KeyError) as problem:
-        raise ValueError(f"{path}: is no result of a benchmark: {problem}. Remove it, or measure "
-                         "again") from None
+        raise ValueError(f"{path}: is no result of a benchmark: {problem}. A result is a file that --keep wrote, as "
+                         "those in tools/bench/results: JSON of a benchmark's figures, with the machine, date and "
+                         "commit") from None
 
 
 def kept(bench: str, folder: Path = RESULTS) -> list[Result]:

@@ -1,4 +1,4 @@
-"""Speed at the width of a 3B model: minivl, transformers and llama.cpp on the same checkpoint, in turns.
+"""Speed at the width of a 3B model: minivl, transformers, llama.cpp and OpenVINO on one checkpoint, in turns.
 
     python -m tools.bench.speed --quick              # tiny sizes: whether everything runs
     python -m tools.bench.speed --keep -o build      # the real sizes: result, table and picture

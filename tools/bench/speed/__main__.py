@@ -18,6 +18,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from minivl.run.roofline import processors
+
 from ..compare import BUSY, about, comparison
 from ..record import ROOT, Result, commit, keep, kept, load_average, machine, read
 from . import report, workload
@@ -27,12 +29,14 @@ from .workload import FULL, QUICK, Size
 
 BASE = "transformers-bfloat16-sdpa"
 OTHERS = 0.1                                   # share of the processors that others may have had
-# what holds the other programs to the instructions of a tier: PyTorch's own kernels, oneDNN, MKL, OpenBLAS; no
-# lower one than avx2, for MKL does not listen to that on every processor
-HELD = {"avx2": ("avx2", "AVX2", "AVX2", "Haswell"),
-        "avx512": ("avx512", "AVX512_CORE", "AVX512", "SkylakeX"),
-        "avx512-bf16": ("avx512", "AVX512_CORE_BF16", "AVX512", "Cooperlake")}
-BY = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "OPENBLAS_CORETYPE")
+# what holds programs to the instructions of a tier: PyTorch's own kernels, oneDNN, MKL, OpenBLAS, and the loops that
+# Numba compiles around the products of MINIVL_TIER. Numba has to be given a processor and features, else it adds those
+# of the processor that it runs on. No lower tier than avx2, for MKL does not listen to that on every processor
+HELD = {"avx2": ("avx2", "AVX2", "AVX2", "Haswell", "haswell", "+avx2"),
+        "avx512": ("avx512", "AVX512_CORE", "AVX512", "SkylakeX", "skylake-avx512", "+avx512f"),
+        "avx512-bf16": ("avx512", "AVX512_CORE_BF16", "AVX512", "Cooperlake", "cooperlake", "+avx512bf16")}
+BY = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "OPENBLAS_CORETYPE",
+      "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")
 
 
 def main() -> int:
@@ -46,12 +50,17 @@ def main() -> int:
             options.error(str(problem))
         if not result.bench.startswith("speed"):
             options.error(f"{given.table} is of the benchmark {result.bench!r}, and --table shows those of this one")
-        print(f"{report.table(result.figures)}\n{report.as_fast(result.figures)}\n{about(result)}")
+        tables = [text for text in (report.table(result.figures), report.as_fast(result.figures)) if text]
+        print("\n".join([*tables, about(result)]))
         return 0
+    if wrong := wrong_number(given):
+        options.error(wrong)
     size = QUICK if given.quick else FULL
     sides = chosen(given.only, given.tier)
     if not sides:
         options.error(f"no side matches {' or '.join(given.only)}; they are {', '.join(SIDES)}")
+    if given.base and given.base not in (names := [side.name for side in sides]):
+        options.error(f"--base must be a side that runs, got {given.base!r}; they are {', '.join(names)}")
     load = load_average() or 0.0
     if load > BUSY * (os.cpu_count() or 1):
         words = f"the machine is busy: load average {load} on {os.cpu_count()} cores"
@@ -65,8 +74,13 @@ def main() -> int:
         options.error("--quick runs tiny sizes, whose times are not worth keeping: leave one of the two "
                       "out")
     facts = {**machine(), "load_average": load, "threads_pinned": given.threads, "tier": given.tier or "its own"}
+    if given.tier:
+        facts["held"] = held(given.tier)
     before = processor_seconds()
-    rounds = measured(sides, size, given)
+    try:
+        rounds = measured(sides, size, given)
+    except OSError as problem:                 # the folder is taken, the disk is full
+        options.error(str(problem))
     if not any(rounds):
         note("no side gave a result")
         return 1
@@ -87,14 +101,15 @@ def arguments() -> argparse.ArgumentParser:
     options.add_argument("--rows", nargs="+", default=["*"], metavar="PATTERN",
                          help="rows that are run, for example 'decode*' 'prefill 512'; load and memory always are")
     options.add_argument("--rounds", type=int, help="turns of every side (5; with --quick 2)")
-    options.add_argument("--threads", type=int, default=os.cpu_count() or 1,
-                         help="of every side, pinned")
+    options.add_argument("--threads", type=int, default=processors(),
+                         help=f"of every side, pinned to as many processors ({processors()}: all that there are)")
     options.add_argument("--tier", choices=HELD,
                          help="hold all programs to the instructions of this tier, below the processor's own; "
                          "programs that cannot be held are left out")
-    options.add_argument("--base", default=BASE, help="the side that ratios are formed to")
+    options.add_argument("--base", metavar="SIDE",
+                         help=f"the side that ratios are formed to ({BASE}; where it does not run, the first one)")
     options.add_argument("--folder", type=Path,
-                         help="where the checkpoint is kept between runs (2 GB)")
+                         help="where the checkpoint is kept between runs (2 GB; its packed forms, beside it, 4 GB)")
     options.add_argument("--keep", action="store_true",
                          help="write the figures into tools/bench/results/")
     options.add_argument("--table", type=Path, metavar="FILE",
@@ -102,6 +117,21 @@ def arguments() -> argparse.ArgumentParser:
     options.add_argument("-o", "--output", type=Path, metavar="FOLDER",
                          help="write speed.md and speed.png there")
     return options
+
+
+def wrong_number(given: argparse.Namespace) -> str:
+    """What is wrong with the rounds or the threads, or nothing."""
+    if given.rounds is not None and given.rounds < 1:
+        return f"--rounds must be at least 1, got {given.rounds}"
+    if not 1 <= given.threads <= processors():
+        return (f"--threads must be from 1 to {processors()}, the processors that this process may use; got "
+                f"{given.threads}")
+    return ""
+
+
+def held(tier: str) -> dict[str, str]:
+    """The variables by which programs are held to a tier."""
+    return {"MINIVL_TIER": tier, **dict(zip(BY, HELD[tier], strict=True))}
 
 
 def kind(given: argparse.Namespace) -> str:
@@ -125,7 +155,7 @@ def chosen(patterns: Sequence[str], tier: str | None = None) -> list[Side]:
 def measured(sides: list[Side], size: Size, given: argparse.Namespace) -> list[Round]:
     """The rounds; every side has its turn in each of them."""
     parent = Path(tempfile.gettempdir())
-    folder = given.folder or parent / ("minivl-speed-quick" if given.quick else "minivl-speed")
+    folder = (given.folder or parent / ("minivl-speed-quick" if given.quick else "minivl-speed")).resolve()
     note(f"checkpoint: {workload.checkpoint(size, folder)}; threads: {given.threads}")
     folders = {format: workload.packed_checkpoint(folder, format)
                for format in dict.fromkeys(side.packed for side in sides) if format is not None}
@@ -155,7 +185,7 @@ def turn(name: str, folder: Path, given: argparse.Namespace,
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
                              "MINIVL_THREADS"), count)
     if given.tier:
-        threads |= {"MINIVL_TIER": given.tier, **dict(zip(BY, HELD[given.tier], strict=True))}
+        threads |= held(given.tier)
     command = [sys.executable, "-m", "tools.bench.speed.worker", name, str(folder), "--threads", count, *words]
     command += ["--rows", *given.rows]
     if given.quick:
@@ -175,7 +205,11 @@ def turn(name: str, folder: Path, given: argparse.Namespace,
 def told(rounds: list[Round], size: Size, facts: dict[str, Any], given: argparse.Namespace) -> int:
     """Print the table and what has changed; write what was asked for."""
     there = report.names(rounds)
-    base = given.base if given.base in there else there[0]
+    base = given.base or BASE
+    if base not in there:
+        if given.base:
+            note(f"{base} gave no result: ratios are formed to {there[0]}")
+        base = there[0]
     units = workload.rows(size)
     now = datetime.now(UTC)
     figures = report.figures(rounds, base, units)

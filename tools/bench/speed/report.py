@@ -68,10 +68,13 @@ def figures(rounds: Sequence[Round], base: str, units: dict[str, str]) -> list[F
 
 
 def as_fast(figures: Sequence[Figure]) -> str:
-    """A line for each row of the workload, a column for each pair: how many times as fast minivl is."""
+    """A line for each row of the workload, a column for each pair: how many times as fast minivl is. Nothing
+    where no pair was measured."""
     held = {figure.name: figure.value for figure in figures}
     rows = dict.fromkeys(name.partition(":")[0] for name in held if " as fast as " in name)
     pairs = [pair for pair in PAIRS if any(AS_FAST.format(row, *pair) in held for row in rows)]
+    if not pairs:
+        return ""
     lines = ["| | " + " | ".join(f"{mine} over {theirs}" for mine, theirs in pairs) + " |",
              "|---" * (len(pairs) + 1) + "|"]
     for row in rows:
@@ -115,6 +118,9 @@ def page(rounds: Sequence[Round], base: str, units: dict[str, str], about: str,
          photo: float) -> str:
     """The table with what one must know to read it. photo: its megapixels."""
     found = figures(rounds, base, units)
+    pairs = as_fast(found)
+    times = ["How many times as fast (of `memory`: how many times as small), the median of",
+             "the pairs of the same round:", "", pairs] if pairs else []
     return "\n".join([
         "# Speed at 3B widths", "",
         f"Rounds: {len(rounds)}; in each of them every side has its turn, in a process of its own.",
@@ -124,8 +130,7 @@ def page(rounds: Sequence[Round], base: str, units: dict[str, str], about: str,
         f"`photo`: {photo:.3g} megapixels into patches. `of a plain read`: how long it takes to read as",
         "many bytes as the token reads weights, over the time of the token. Errors: against the",
         "definitions in float64, on a few tokens and a small picture.",
-        "", table(found), "How many times as fast (of `memory`: how many times as small), the median of",
-        "the pairs of the same round:", "", as_fast(found), about, ""])
+        "", table(found), *times, about, ""])
 
 
 def picture(rounds: Sequence[Round], base: str, units: dict[str, str], path: Path) -> None:

@@ -18,12 +18,15 @@ import numpy as np
 import minivl
 from minivl.checkpoint.convert import FORMATS
 from minivl.config import OFFICIAL_PICTURES, ModelConfig
+from minivl.door.errors import FileInTheWay
 from minivl.passes.patches import grid_of
 from minivl.passes.picture import target_size
 from tools.checkpoints.make_checkpoint import config_of, make_checkpoint, settings
 
 Array = np.ndarray
 LAYERS, BLOCKS = 6, 8
+MARK = "made-by-tools-bench-speed.txt"         # in each folder that is made here
+MARKED = "python -m tools.bench.speed made this folder, and removes it where it needs another one. Keep nothing here.\n"
 
 
 class Size(NamedTuple):
@@ -66,21 +69,55 @@ def config(size: Size) -> ModelConfig:
 
 
 def checkpoint(size: Size, folder: Path) -> Path:
-    """The checkpoint in `folder`, made where it is not there yet."""
+    """The checkpoint in `folder`, made where it is not there yet. One of another form is removed, with its packed
+    forms, if it was made here. Raises FileInTheWay, before anything is removed, where one was not."""
     wanted = json.loads(json.dumps(settings(config(size), nested=False)["config.json"]))
-    there = folder / "config.json"
-    if not there.exists() or json.loads(there.read_text(encoding="utf-8")) != wanted:
-        for old in (folder, *(packed_folder(folder, format) for format in FORMATS)):
-            shutil.rmtree(old, ignore_errors=True)
+    if not holds(folder / "config.json", wanted):
+        places = (folder, *(packed_folder(folder, format) for format in FORMATS))
+        old = [path for path in places if is_taken(path)]
+        for path in old:
+            check_ours(path)
+        for path in old:
+            shutil.rmtree(path)
         make_checkpoint(config(size), folder)
+        mark(folder)
     return warmed(folder)
+
+
+def holds(path: Path, wanted: object) -> bool:
+    """Whether this is a JSON file of these values."""
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8")) == wanted)
+    except (OSError, ValueError):
+        return False
+
+
+def is_taken(path: Path) -> bool:
+    """Whether there is a file here, a link, or a folder that is not empty."""
+    return path.is_symlink() or (path.exists() and not (path.is_dir() and not any(path.iterdir())))
+
+
+def check_ours(path: Path) -> None:
+    """Raise FileInTheWay for what was not made here."""
+    if path.is_symlink() or not (path / MARK).is_file():
+        raise FileInTheWay(f"{path} is in the way of the benchmark's checkpoint, and is not known to be made by this "
+                           f"benchmark (there is no {MARK} in it). Nothing was removed: remove it yourself if nobody "
+                           "needs it, or name a new folder with --folder")
+
+
+def mark(folder: Path) -> None:
+    """Say in a folder that it was made here."""
+    (folder / MARK).write_text(MARKED, encoding="utf-8")
 
 
 def packed_checkpoint(folder: Path, format: str) -> Path:
     """The same weights packed in a format, in a folder beside it; made where it is not there yet."""
     target = packed_folder(folder, format)
-    if not target.exists():
+    if not is_taken(target):
+        if target.exists():
+            target.rmdir()                     # it is empty
         minivl.convert(folder, target, format)
+        mark(target)
     return warmed(target)
 
 
