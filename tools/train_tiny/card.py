@@ -18,7 +18,7 @@ MARK = {"aim": "aim reached", "floor": "floor reached", "below": "**below the fl
 PARTS = {"tower": "the tower alone", "decoder": "the decoder alone", "all": "both"}
 CLOSE = {
     "describe": "more of `settle` on crowded pictures: single names are read well before their order is",
-    "count": "more of `settle` on pictures of four to six things",
+    "count": "more of `alike`: the tower is not sure yet how many things are of a colour or of a kind",
     "exists": "more of `settle` with hard negatives",
     "find": "more of `settle`: the tower's own heads locate edges better than the answers say them",
     "number": "more of `halved`: characters below 20 pixels",
@@ -27,7 +27,7 @@ CLOSE = {
     "detect": "more of `settle`: every box is a `find`, and all of a picture's have to be right",
     "word": "more of `halved`: characters below 20 pixels", "deny": "more requests for absent things in `settle`",
     "point": "more of `settle`",
-    "form": "more of `halved`, then of `settle`: fifteen characters have to be right at once",
+    "form": "more of `tabled`, then of `settle`: fifteen characters have to be right at once",
     "click": "more of `controls`"}
 
 
