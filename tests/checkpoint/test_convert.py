@@ -211,7 +211,7 @@ def test_a_journal_of_the_source_is_copied(tmp_path):
 # ---- whatever stops it
 
 PROGRAM = """
-import os, random, signal, sys, time
+import os, random, shutil, signal, sys, time
 from pathlib import Path
 from minivl.checkpoint import convert as writing
 os.fsync = lambda file: None                               # a kill loses nothing that was written; it is slow
@@ -219,11 +219,18 @@ source, target, seed = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 if seed == "once":
     sys.exit(writing.convert(source, target, "int8") != target)
 r, writing.SAFE, journal = random.Random(seed), 1, writing.work_folder(target) / writing.JOURNAL
+def begin(target):
+    if child := os.fork():
+        return child
+    writing.convert(source, target, "int8", tell=lambda *said: time.sleep(0.003))
+    os._exit(0)
+started, other = time.perf_counter(), target.with_name("timed")
+os.waitpid(begin(other), 0)                                # how long it takes here
+whole = time.perf_counter() - started
+shutil.rmtree(other)
 for _ in range(20):
-    if not (child := os.fork()):
-        writing.convert(source, target, "int8", tell=lambda *said: time.sleep(0.003))
-        os._exit(0)
-    time.sleep(r.uniform(0, 0.3))
+    child = begin(target)
+    time.sleep(r.uniform(0, whole))
     os.kill(child, signal.SIGKILL)
     if os.waitpid(child, 0)[1] == 0 or target.exists():
         break

@@ -97,7 +97,7 @@ def test_an_answer_is_the_models_own_with_its_scores(client, vlm):
 
 
 def test_scores_of_a_prompt_that_goes_through_in_chunks(client, vlm):
-    words = "one two " * 250                                              # more rows than one chunk has
+    words = "Read the number. " * 250                                     # more rows than one chunk has
     inputs = vlm.prepare([{"role": "user", "content": words}])
     assert len(inputs.input_ids) > 1100
     found = ask(client, [{"role": "user", "content": words}], logprobs=True, max_tokens=2)

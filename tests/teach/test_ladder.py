@@ -97,7 +97,6 @@ def test_without_tiles_the_rung_is_emulated(monkeypatch):
     tiers = pytest.importorskip("minivl.kernels.jit.tiers")
     small(monkeypatch, "matrix_product")
     monkeypatch.setattr(tiers, "lacking", lambda tier: ["amx_tile"] if tier.tiles else [])
-    monkeypatch.setattr("minivl.kernels.jit.build.lacking", lambda tier: [])
     of = ladder.LADDERS["matrix_product"]
     monkeypatch.setitem(ladder.LADDERS, "matrix_product", of._replace(rungs=(of.rungs[0], of.rungs[-1])))
     step = ladder.climbed("matrix_product", turns=1)[-1]

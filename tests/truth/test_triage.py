@@ -695,7 +695,8 @@ def test_triage_of_the_models_own_answers_and_of_wrong_ones(folder):
 
 
 def test_an_answer_without_a_token_is_recorded_as_any_other(folder):
-    path = written(folder, {**ROW, "text": "", "ids": [], "logprobs": [], "settings": {"max_new_tokens": 2}})
+    asked = {**ROW, "prompt": "Describe the image."}                     # to which the model has something to say
+    path = written(folder, {**asked, "text": "", "ids": [], "logprobs": [], "settings": {"max_new_tokens": 2}})
     ran = CliRunner().invoke(app, ["triage", str(path), "--precision", "float32", "-o", str(folder / "out")])
     assert ran.exit_code == 1 and "different: undecided" in ran.stdout and "minivl diff" in ran.stdout
     assert (folder / "out" / "golden.safetensors").exists()
