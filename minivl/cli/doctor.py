@@ -17,7 +17,7 @@ from time import perf_counter
 from typing import Any
 
 from ..door.version import VERSION
-from ..run.roofline import processors
+from ..kernels import processors
 from . import cuda, kernels
 from .console import facts, heading, line, print_json, size, table, working
 

@@ -8,6 +8,7 @@ Read next: `definition.py`, what each kernel means.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from importlib import import_module
@@ -107,6 +108,11 @@ def fitting(model: Model | None) -> str:
 def has_compiler() -> bool:
     """Whether Numba is installed; it is not imported."""
     return find_spec("numba") is not None
+
+
+def processors() -> int:
+    """Processors that this process may use, which in a container are fewer than the computer has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def packer() -> Packer | None:

@@ -15,7 +15,6 @@ operations and bytes these are.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +30,7 @@ from ..checkpoint.layout import COLUMNS, tile_shape
 from ..checkpoint.packed import NONE, Packed, packed
 from ..checkpoint.weight import precision, weight
 from ..config import OFFICIAL_PICTURES, ModelConfig
+from ..kernels import processors
 from .costs import Cost, costs
 
 MEMORY, MOST = 256 * 2**20, 512 * 2**20          # bytes that are read at a time, at least and at most
@@ -137,11 +137,6 @@ def team_size() -> int:
     except ImportError:
         return 1 if sys.platform == "emscripten" else processors()           # a browser starts no thread
     return team().size
-
-
-def processors() -> int:
-    """Processors that this process may use, which in a container are fewer than the computer has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cold_bytes() -> int:

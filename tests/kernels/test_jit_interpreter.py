@@ -17,7 +17,7 @@ from minivl.checkpoint import layout
 from minivl.checkpoint.packed import Packed, packed
 from minivl.checkpoint.weight import Stored, weight
 from minivl.door.errors import ArgumentError
-from minivl.kernels import jit
+from minivl.kernels import jit, processors
 from minivl.kernels.jit import cache, tiers
 from minivl.kernels.jit.build import Maker
 
@@ -216,7 +216,7 @@ print(spent() - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads are looked up in /proc")
-@pytest.mark.skipif(tiers.cores() < 2, reason="with one processor BLAS has no threads of its own")
+@pytest.mark.skipif(processors() < 2, reason="with one processor BLAS has no threads of its own")
 def test_threads_of_blas_rest_while_compiled_kernels_run():
     """A thread of BLAS that waits for its next product keeps a core busy, which then is not the team's."""
     def ticks(kernels):

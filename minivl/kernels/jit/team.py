@@ -16,8 +16,8 @@ from queue import SimpleQueue
 from typing import Any
 
 from ...door.errors import ArgumentError
+from .. import processors
 from .meeting import RELEASED, counts
-from .tiers import cores
 
 SMALL = 2_000_000                              # operations that one thread does sooner alone
 
@@ -105,7 +105,7 @@ def team() -> Team:
     """The threads of this process: as many as it may use processors, or MINIVL_THREADS."""
     global _team
     if _team is None:
-        asked = os.environ.get("MINIVL_THREADS") or str(min(cores(), 1024))
+        asked = os.environ.get("MINIVL_THREADS") or str(min(processors(), 1024))
         if not asked.isdecimal() or not 1 <= int(asked) <= 1024:
             raise ArgumentError(f"MINIVL_THREADS must be a number from 1 to 1024, got {asked!r}")
         set_threads(int(asked))

@@ -137,8 +137,3 @@ def usable(tier: Tier, by: str = "") -> Tier:
         raise ArgumentError(f"the tier {tier.name!r}{by} needs {', '.join(missing)}, which this machine lacks: "
                             f"the best that it has is {best().name!r}")
     return tier
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

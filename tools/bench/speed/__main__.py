@@ -18,7 +18,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from minivl.run.roofline import processors
+from minivl.kernels import processors
 
 from ..compare import BUSY, about, comparison
 from ..record import ROOT, Result, commit, keep, kept, load_average, machine, read
