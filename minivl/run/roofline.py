@@ -189,7 +189,7 @@ def products(lacking: dict[str, str]) -> Iterator[tuple[str, Callable[[], Any]]]
     from ..kernels.jit.tiers import lacking as missing
     tiles = packed(weight(w), "bf16")
     for tier in reversed(TIERS.values()):
-        if tier.byte_rows and not tier.pair_rows:
+        if tier.adds_bytes_alone:
             continue                             # it multiplies floats like the tier below
         if names := missing(tier):
             lacking[tier.name] = f"this machine lacks {', '.join(names)}"

@@ -36,7 +36,7 @@ PATIENCE = 60
 BF16 = np.dtype(ml_dtypes.bfloat16)
 PRECISIONS = {"float32": np.dtype(np.float32), "bfloat16": BF16}
 HALF_STEP = {"float32": 2.0**-24, "bfloat16": 2.0**-8}      # the most that one rounding moves a number, of its size
-TIERS = [name for name in tiers.TIERS if name not in ("avx2-vnni", "avx512-vnni")]   # these differ in bytes alone
+TIERS = [name for name, tier in tiers.TIERS.items() if not tier.adds_bytes_alone]
 
 
 def ways(names):

@@ -113,6 +113,24 @@ def invoice(rng: Rng) -> Drawn:
     return Drawn(page.clip(), truth)
 
 
+def figures(rng: Rng) -> Clip:
+    """A sheet full of numbers, dates and amounts in small print, each line in a face of its own: a form or a table is
+    misread by one digit, and holds twenty where this holds a hundred."""
+    size = _sheet(rng, (3, 6), (3, 6))
+    page, y = Page(size, _paper(rng)), int(rng.integers(2, 10))
+    while y + 18 < size[0]:
+        face, rgb = font(FACES[rng.integers(len(FACES))], int(rng.integers(12, 18))), _dark(rng)
+        x = int(rng.integers(2, 14))
+        while True:
+            text = (number(rng, int(rng.integers(1, 6))), date(rng), amount(rng))[rng.integers(3)]
+            if x + face.getlength(text) + 4 > size[1] or len(page.things) > 100:
+                break
+            page.text(text, face, (x, y), rgb)
+            x += int(face.getlength(text)) + int(rng.integers(6, 20))
+        y += int(rng.integers(15, 26))
+    return page.clip() if page.things else figures(rng)
+
+
 def screen(rng: Rng) -> Drawn:
     """A window with a title, one to five controls. truth: label -> box of each control."""
     size = _sheet(rng, (4, 7), (4, 8))

@@ -180,6 +180,12 @@ def _find_line(rng: Rng, clip: Clip) -> Turn | None:
     return turn and replace(turn, task="find_line", question=turn.question.replace("Find the", "Find the text", 1))
 
 
+def figures_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
+    """A sheet of figures: what is written at a point."""
+    clip = documents.figures(rng)
+    return Sample([clip], _many(rng, fitted(clip), _read_at, turns))
+
+
 def forms_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
     """A form, each of its values by itself, and all of it."""
     page = documents.invoice(rng)
@@ -252,5 +258,5 @@ def _many(rng: Rng, clip: Clip, ask: Ask, most: int) -> list[Turn]:
 FOCUS: dict[str, Callable[..., Sample]] = {
     "pairs": pairs_sample, "told": told_sample, "points": points_sample, "boxes": boxes_sample,
     "clicks": clicks_sample, "screens": screens_sample, "characters": characters_sample, "written": written_sample,
-    "forms": forms_sample, "tables": tables_sample, "charts": charts_sample, "odds": odds_sample,
-    "differs": differs_sample, "rates": rates_sample}
+    "figures": figures_sample, "forms": forms_sample, "tables": tables_sample, "charts": charts_sample,
+    "odds": odds_sample, "differs": differs_sample, "rates": rates_sample}

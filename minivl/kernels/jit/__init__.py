@@ -31,7 +31,7 @@ from ..stored import ByteRows
 from .attention import KEYS, blocks_of
 from .attention_bf16 import WIDE, blocks_of_keys
 from .build import Maker, tile_form
-from .drivers import GROUP, LINE, PAIR, STRIP
+from .drivers import GROUP, PAIR, STRIP, SUMS
 from .few import FEW, Table, room_of
 from .numbers import bits
 from .team import Team, team
@@ -167,7 +167,7 @@ def many_rows(x: Array, weight: Packed, bias: Array, out: Array,
     a = workspace("rows", (size,), packing.dtype)
     crew.run(packing.pack, flat(x), a, height, x.shape[1], padded, work=height * padded * 8)
     strip = -(-STRIP // inner.rows) * inner.rows
-    sums = workspace("sums", (crew.size, (strip + inner.rows) * LINE), np.float32)
+    sums = workspace("sums", (crew.size, (strip + inner.rows) * SUMS), np.float32)
     tiles, scales, zeros = tables_of(weight)
     tables, room = [scales], []
     if format in ("int8", "int4"):

@@ -23,11 +23,10 @@ import numpy as np
 from numba.extending import register_jitable
 
 from .attention import KEYS, largest_so_far
-from .numbers import F32, LOG2_E, U32, get, put
+from .numbers import F32, LOG2_E, ROUND, U32, get, put
 
 Compile = Callable[[Any], Any]
 WIDE = 32                                      # heads are padded to a whole tile of k
-ROUND = F32(12582912)                          # 1.5 * 2^23: added and taken away, it rounds
 TERMS = tuple(F32(term) for term in (0.0095701, 0.05591786, 0.24024745, 0.69312181, 0.99999926))
 uintp = np.uintp                               # an index that cannot count from the end
 HALF_STEP, UPPER = U32(0x8000), U32(0xFFFF0000)

@@ -27,21 +27,21 @@ from .attention_bf16 import begin_in_pairs, weigh_in_pairs
 from .numbers import F32, LOG2_E, U16, U32, nearest, put
 
 Compile = Callable[[Any], Any]
-LINE = 32                                      # numbers of bfloat16 in a line of the cache; sums have whole ones
+CACHE_LINE = 32                                # numbers of bfloat16 in a line of the cache; sums have whole ones
 TOKENS = 8                                     # rows of sums at once
 uintp = np.uintp                               # an index that cannot count from the end
 
 
-class Inner(NamedTuple):
+class ProductsOfFew(NamedTuple):
     """`products.strided_pairs`: scores of `rows` keys and of one, each for one vector of queries, and sums of
-    TOKENS queries and LINE columns on what is there."""
+    TOKENS queries and CACHE_LINE columns on what is there."""
     rows: int
     scores: Any
     one_score: Any
     sums: Any
 
 
-def attention_of_few(inner: Inner, in_bytes: bool, lanes: int, compile: Compile) -> Any:
+def attention_of_few(inner: ProductsOfFew, in_bytes: bool, lanes: int, compile: Compile) -> Any:
     """This thread's share of all blocks, called as `attention.attention` is, with queries of bfloat16, and keys
     and values of bfloat16 or as bytes with scales."""
     block, size = _block(inner, in_bytes, lanes, compile), KEYS if in_bytes else 0
@@ -51,7 +51,7 @@ def attention_of_few(inner: Inner, in_bytes: bool, lanes: int, compile: Compile)
         """q, out (s, heads, e), k, v (r, kv_heads, e): bits or bytes, flat; scales (r, kv_heads) of bytes;
         blocks (b, 6): first query, how many, first key, end of keys, last key that the first query sees, and
         one that is not used"""
-        wide = (e + LINE - 1) // LINE * LINE
+        wide = (e + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
         memory = (np.zeros(e // 2 * lanes, U32), np.empty(KEYS * lanes, F32),
                   np.zeros(KEYS // 2 * lanes, U32), np.empty(lanes * wide, F32),
                   np.empty(lanes, np.int64), np.empty(lanes, F32), np.empty(lanes, F32),
@@ -64,7 +64,7 @@ def attention_of_few(inner: Inner, in_bytes: bool, lanes: int, compile: Compile)
     return compile(share)
 
 
-def _block(inner: Inner, in_bytes: bool, lanes: int, compile: Compile) -> Any:
+def _block(inner: ProductsOfFew, in_bytes: bool, lanes: int, compile: Compile) -> Any:
     """The steps, for one block of queries and all keys that it sees."""
     weigh, begin = weigh_in_pairs(lanes, compile), begin_in_pairs(lanes, compile)
     scores_of, add = _scores(inner, lanes, compile), _add(inner, lanes, compile)
@@ -123,7 +123,7 @@ def _of_bytes(lanes: int, compile: Compile) -> tuple[Any, Any]:
     return compile(numbers), compile(scale_rows)
 
 
-def _scores(inner: Inner, lanes: int, compile: Compile) -> Any:
+def _scores(inner: ProductsOfFew, lanes: int, compile: Compile) -> Any:
     """Step 1."""
     rows, many, one, line = inner.rows, inner.scores, inner.one_score, 4 * lanes
 
@@ -136,7 +136,7 @@ def _scores(inner: Inner, lanes: int, compile: Compile) -> Any:
     return compile(scores)
 
 
-def _add(inner: Inner, lanes: int, compile: Compile) -> Any:
+def _add(inner: ProductsOfFew, lanes: int, compile: Compile) -> Any:
     """Steps 3 and 4, after what was summed before has shrunk."""
     pair_up, product = compile(_pair_up), inner.sums
 
@@ -149,7 +149,7 @@ def _add(inner: Inner, lanes: int, compile: Compile) -> Any:
                 for i in range(wide):
                     sums[uintp(lane * wide + i)] *= shrink[lane]
         for lane in range(0, queries, TOKENS):
-            for column in range(0, wide, LINE):
+            for column in range(0, wide, CACHE_LINE):
                 product(weight, lane, values, column, sums, lane * wide + column, 4 * lanes, 4, 4 * wide,
                         (count + 1) // 2)
     return compile(add)

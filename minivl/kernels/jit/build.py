@@ -69,12 +69,12 @@ class Maker:
             return function
         import numba
 
-        from .cache import Kept, named
+        from .cache import KeptOnDisk, named
         name, key = function.__qualname__, (*self.key, function.__qualname__)
         parts = (function.__code__, *(cell.cell_contents for cell in function.__closure__ or ()))
         assert self.named.setdefault(name, parts) == parts, f"two functions are called {key}: give each its own name"
         made: Any = numba.njit(nogil=True, error_model="numpy", boundscheck=False)(named(function, key))
-        made._cache = Kept(key)
+        made._cache = KeptOnDisk(key)
         return made
 
     # ---- products
@@ -169,8 +169,9 @@ class Maker:
         tier = self.tier
         if exact or not tier.pair_rows:
             return self.made("attention", 1)
-        kinds = ((16, 1, False), (1, 1, False), (attention_of_few.TOKENS, attention_of_few.LINE // tier.lanes, True))
-        inner = attention_of_few.Inner(16, *(self.inner(products.strided_pairs(*kind), 3) for kind in kinds))
+        of_sums = attention_of_few.TOKENS, attention_of_few.CACHE_LINE // tier.lanes, True
+        made = (self.inner(products.strided_pairs(*kind), 3) for kind in ((16, 1, False), (1, 1, False), of_sums))
+        inner = attention_of_few.ProductsOfFew(16, *made)
         return attention_of_few.attention_of_few(inner, in_bytes, tier.lanes, self.compile)
 
     def attention_bf16(self) -> tuple[Any, Any, int]:

@@ -66,7 +66,7 @@ def named(function: Callable[..., Any], key: tuple[Any, ...]) -> Any:
     return copy
 
 
-class Kept(NullCache):
+class KeptOnDisk(NullCache):
     """What Numba asks before it compiles a function, and tells after it did."""
 
     def __init__(self, key: tuple[Any, ...]):

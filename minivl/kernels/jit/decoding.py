@@ -32,7 +32,7 @@ from .layer import Room, Sizes, Stored, Weights
 Array = np.ndarray
 
 
-class Kept(NamedTuple):
+class Prepared(NamedTuple):
     """A layer as the compiled one takes it: what it was made of, its weights in a precision, their format,
     sizes for one row, and the operations of a row. weights is None where one call does not do it."""
     parts: tuple[Callable[[], Any], ...]
@@ -42,7 +42,7 @@ class Kept(NamedTuple):
     work: int
 
 
-_layers: WeakKeyDictionary[Packed, dict[np.dtype, Kept]] = WeakKeyDictionary()
+_layers: WeakKeyDictionary[Packed, dict[np.dtype, Prepared]] = WeakKeyDictionary()
 _rooms = threading.local()
 
 
@@ -62,7 +62,7 @@ def decoder_layer(i: int, x: Array, turn: tuple[Array, Array], cache: Any, w: Bl
     return out
 
 
-def kept_for(x: Array, turn: tuple[Array, Array], cache: Any, w: Block) -> Kept | None:
+def kept_for(x: Array, turn: tuple[Array, Array], cache: Any, w: Block) -> Prepared | None:
     """The layer, where this is a step that one call does."""
     weight = w.qkv.weight
     fits = (0 < len(x) <= FEW and len(cache.segments) == len(x) and isinstance(cache.k, np.ndarray)
@@ -83,7 +83,7 @@ def parts_of(w: Block) -> list[Any]:
             w.mlp.gate_up.bias, w.mlp.down.bias, w.norm1.weight, w.norm2.weight]
 
 
-def made(w: Block, d: int, dtype: np.dtype) -> Kept:
+def made(w: Block, d: int, dtype: np.dtype) -> Prepared:
     """A layer for steps of decoding in a precision: where its weights are all packed in one format, and
     its heads fit into a vector."""
     matrices, c, parts = (w.qkv, w.out, w.mlp.gate_up, w.mlp.down), w.config, parts_of(w)
@@ -92,10 +92,10 @@ def made(w: Block, d: int, dtype: np.dtype) -> Kept:
     fits = (all(isinstance(one, Packed) and one.format == held[0].format for one in held)
             and c.heads // c.kv_heads <= jit.maker().tier.lanes and c.head_dim % 2 == 0)
     if not fits:
-        return Kept(weak, None, "", sizes, 0)
+        return Prepared(weak, None, "", sizes, 0)
     norms = (jit.flat(norm.weight.dense(dtype)) for norm in (w.norm1, w.norm2))
     weights = Weights(*(table_of(m, dtype) for m in matrices), *norms)
-    return Kept(weak, weights, held[0].format, sizes, 2 * sum(prod(one.shape) for one in held))
+    return Prepared(weak, weights, held[0].format, sizes, 2 * sum(prod(one.shape) for one in held))
 
 
 def table_of(m: Linear, dtype: np.dtype) -> Table:

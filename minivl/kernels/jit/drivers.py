@@ -26,7 +26,7 @@ Compile = Callable[[Callable[..., Any]], Any]
 PAIR = 2 * TILE                                # words of a step: two tiles
 GROUP = 8                                      # blocks of columns whose weights stay in the cache
 STRIP = 512                                    # rows whose sums stay in the cache
-LINE = GROUP * COLUMNS                         # of sums, in numbers
+SUMS = GROUP * COLUMNS                         # numbers of a row of them
 
 
 class Inner(NamedTuple):
@@ -78,9 +78,9 @@ def matrix_product(inner: Inner, compile: Compile, finish_row: Any = finish_row)
                         a_at = (m * steps + k0) * (a.size // (row_blocks * steps))
                         for n in range(n0, n1):
                             multiply(a, a_at, tiles, (n * steps + k0) * PAIR, sums,
-                                     (m - m0) * rows * LINE + (n - n0) * COLUMNS, depth, k0 > 0)
+                                     (m - m0) * rows * SUMS + (n - n0) * COLUMNS, depth, k0 > 0)
                 for row in range(m0 * rows, min(m1 * rows, height)):
-                    finish(sums, (row - m0 * rows) * LINE, scales, bias, out, row * width, n0 * COLUMNS,
+                    finish(sums, (row - m0 * rows) * SUMS, scales, bias, out, row * width, n0 * COLUMNS,
                            min(n1 * COLUMNS, width))
         release()
     return compile(share)
@@ -100,9 +100,9 @@ def _panel(inner: Inner, compile: Compile) -> Any:
         for c in range(0, COLUMNS, columns):
             place = b_at + c // 16 * TILE + c % 16
             if on:
-                more(a, a_at, b, place, sums, at + c, 4 * LINE, depth)
+                more(a, a_at, b, place, sums, at + c, 4 * SUMS, depth)
             else:
-                first(a, a_at, b, place, sums, at + c, 4 * LINE, depth)
+                first(a, a_at, b, place, sums, at + c, 4 * SUMS, depth)
     return compile(multiply)
 
 
@@ -140,7 +140,7 @@ def expanded_product(format: str, inner: Inner, add_scaled: Any, compile: Compil
         of blocks, as many steps of each as stay in the cache); the rest as in `matrix_product`"""
         configure(form, 0)
         sums, row_blocks = scratch[me], (height + rows - 1) // rows
-        above = rows * LINE                                    # the sums of one group come first
+        above = rows * SUMS                                    # the sums of one group come first
         begin, end = shared(me, team, tiles.size // (steps * PAIR))
         for m0 in range(0, row_blocks, in_strip):
             m1 = min(m0 + in_strip, row_blocks)
@@ -150,7 +150,7 @@ def expanded_product(format: str, inner: Inner, add_scaled: Any, compile: Compil
                 multiply(a, a.size // (row_blocks * steps), tiles, scales, zeros, sums, room[me],
                          m0, m1, n0, n1, steps)
                 for row in range(m0 * rows, min(m1 * rows, height)):
-                    finish(sums, above + (row - m0 * rows) * LINE, scales[:0] if grouped else scales,
+                    finish(sums, above + (row - m0 * rows) * SUMS, scales[:0] if grouped else scales,
                            bias, out, row * width, n0 * COLUMNS, min(n1 * COLUMNS, width))
         release()
     return compile(share)
@@ -171,14 +171,14 @@ def _expanded_group(format: str, inner: Inner, add_scaled: Any, compile: Compile
             expand(tiles, zeros, buffer, n0, n1, k0, depth, steps)
             for m, n in _pairs(m0, m1, n0, n1):
                 a_at, b_at = (m * steps + k0) * a_step, (n - n0) * deepest * in_step * PAIR
-                at = (1 + m - m0) * rows * LINE + (n - n0) * COLUMNS
+                at = (1 + m - m0) * rows * SUMS + (n - n0) * COLUMNS
                 if not grouped:
                     multiply(a, a_at, buffer, b_at, sums, at, depth * in_step, k0 > 0)
                 else:
                     for k in range(depth):
                         multiply(a, a_at + k * a_step, buffer, b_at + k * in_step * PAIR, sums, 0,
                                  in_step, False)
-                        add_scaled(sums, 0, scales, (n * steps + k0 + k) * COLUMNS, sums, at, 4 * LINE, rows)
+                        add_scaled(sums, 0, scales, (n * steps + k0 + k) * COLUMNS, sums, at, 4 * SUMS, rows)
     return compile(group)
 
 

@@ -7,7 +7,8 @@ configuration says, and an instruction before a configuration is an error.
 
 Rounding is the processor's: bfloat16 products treat denormals as zero on the way in and on the way out,
 and round each sum once to nearest even (Intel 64 and IA-32 Architectures Software Developer's Manual,
-volume 2: TDPBF16PS, VDPBF16PS, TDPBSSD, VPDPBUSD).
+volume 2: TDPBF16PS, VDPBF16PS, TDPBSSD, VPDPBUSD). A sum of a product is rounded once here; a processor
+without FMA, which runs the tier `portable`, may round the product first.
 
 Read next: `products.py`.
 """

@@ -37,7 +37,7 @@ from . import (
     workspace,
 )
 from .build import tile_form
-from .drivers import LINE, STRIP, Whole
+from .drivers import STRIP, SUMS, Whole
 from .few import FEW
 
 Array = np.ndarray
@@ -73,7 +73,7 @@ def whole_numbers(x: Array, weight: Packed, bias: Array, out: Array) -> None:
     a = workspace("rows", (-(-height // rows) * rows * padded,), np.int8)
     scales, above = np.empty(height, np.float32), np.empty(height, np.int32)
     crew.run(pack, flat(x), a, scales, above, height, x.shape[1], padded, work=height * padded * 8)
-    sums = workspace("sums", (crew.size, -(-STRIP // rows) * rows * LINE), np.int32)
+    sums = workspace("sums", (crew.size, -(-STRIP // rows) * rows * SUMS), np.int32)
     tiles, columns, _ = tables_of(weight)
     crew.run(multiply, a, tiles, Whole(columns, scales, above), bias, out, sums, tile_form(), height, width, steps,
              work=work)

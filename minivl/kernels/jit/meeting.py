@@ -24,14 +24,14 @@ from numba.extending import intrinsic
 from ...door.errors import ArgumentError
 
 RELEASED = 2**60                               # more than any team's arrivals
-COUNTS, LINE = 5, 8                            # how many, and numbers of a line of the cache
+COUNTS, APART = 5, 8                           # how many, and how far apart: a line of the cache
 TURNS = 2000                                   # looks at the count before the processor is given away
 LONG = ir.IntType(64)
 
 
 def counts() -> np.ndarray:
     """Counts at zero, each alone in its line of the cache."""
-    return np.zeros(COUNTS * LINE, np.int64)
+    return np.zeros(COUNTS * APART, np.int64)
 
 
 def _place(context: Any, builder: Any, kind: Any, value: Any) -> Any:
@@ -73,7 +73,7 @@ def meet(met: Any, team: int, times: int) -> None:
 
 def claim(met: Any, which: int) -> int:
     """The next number of count `which`, from 1 on."""
-    return counted(met, which * LINE)          # type: ignore[call-arg]
+    return counted(met, which * APART)          # type: ignore[call-arg]
 
 
 def meet_alone(met: Any, team: int, times: int) -> None:
@@ -90,5 +90,5 @@ def pass_by(met: Any, team: int, times: int) -> None:
 
 def claim_alone(met: Any, which: int) -> int:
     """`claim` of an emulator, whose threads work one after the other."""
-    met[which * LINE] += 1
-    return int(met[which * LINE] - 1)
+    met[which * APART] += 1
+    return int(met[which * APART] - 1)

@@ -36,6 +36,7 @@ def nearest(value: Any) -> Any:
     return U16(U32(kept >> U32(16)))
 
 
+ROUND = F32(12582912)                          # 1.5 * 2^23: added and taken away, it rounds to even
 LOG2_E = F32(1.4426950408889634)
 LN2_HIGH, LN2_LOW = F32(0.693359375), F32(-2.12194440e-4)    # their sum is ln 2; the first has 9 bits
 TERMS = tuple(F32(term) for term in (1 / 5040, 1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2, 1, 1))

@@ -12,11 +12,10 @@ import numpy as np
 
 from ...checkpoint.layout import COLUMNS, TILE, WORDS
 from .drivers import shared
-from .numbers import F32, U32, get
+from .numbers import F32, ROUND, U32, get
 
 Compile = Callable[[Callable[..., Any]], Any]
 HALF = COLUMNS // 2                            # rows whose words lie side by side in a tile
-ROUND = F32(12582912)                          # 1.5 * 2^23: added and taken away, it rounds to even
 LEAST = F32(1e-30)                             # of a scale, before it is divided
 
 

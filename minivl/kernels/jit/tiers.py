@@ -45,6 +45,11 @@ class Tier(NamedTuple):
     tiles: bool = False
     vectors_of_few: tuple[int, int, int, int] = (2, 2, 2, 2)
 
+    @property
+    def adds_bytes_alone(self) -> bool:
+        """Are its products those of the tier before it, but for those of bytes?"""
+        return bool(self.byte_rows) and not self.pair_rows
+
 
 AVX2 = frozenset(("avx2", "fma"))
 AVX512 = AVX2 | {"avx512f", "avx512bw", "avx512vl", "avx512dq"}

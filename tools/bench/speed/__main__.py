@@ -34,6 +34,7 @@ OTHERS = 0.1                                   # share of the processors that ot
 # of the processor that it runs on. No lower tier than avx2, for MKL does not listen to that on every processor
 HELD = {"avx2": ("avx2", "AVX2", "AVX2", "Haswell", "haswell", "+avx2"),
         "avx512": ("avx512", "AVX512_CORE", "AVX512", "SkylakeX", "skylake-avx512", "+avx512f"),
+        "avx512-vnni": ("avx512", "AVX512_CORE_VNNI", "AVX512_E1", "SkylakeX", "cascadelake", "+avx512vnni"),
         "avx512-bf16": ("avx512", "AVX512_CORE_BF16", "AVX512", "Cooperlake", "cooperlake", "+avx512bf16")}
 BY = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "OPENBLAS_CORETYPE",
       "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")
