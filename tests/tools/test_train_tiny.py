@@ -870,6 +870,21 @@ def test_no_training_sees_the_rates_of_the_evaluation():
     assert rates == {*world.FPS, *world.FPS_MORE} and not rates & set(world.FPS_UNSEEN)
 
 
+def test_every_count_is_true_and_some_are_of_what_is_not_there():
+    """By the labels of the things alone; no question is asked twice about a picture."""
+    rng, seen = np.random.default_rng(8), set()
+    for _ in range(12):
+        sample = focus.counts_sample(rng)
+        assert len({turn.question for turn in sample.turns}) == len(sample.turns)
+        for turn in sample.turns:
+            of = re.fullmatch(r"How many (\w+)( objects)? are there\?", turn.question)[1]
+            names = [name for thing in sample.clips[0].things for name in thing.label.split()]
+            assert turn.answer == str(len(names) // 2 if of == "objects" else
+                                      sum(of in (name, f"{name}s", f"{name}es") for name in names))
+            seen.add(turn.answer)
+    assert seen >= {"0", "1", "2", "5"}
+
+
 def test_a_question_and_its_opposite_have_opposite_answers():
     """By the boxes alone; what is told before an answer is where the things are."""
     rng, seen = np.random.default_rng(5), set()
@@ -951,8 +966,10 @@ def test_a_box_among_many_weighs_as_one_alone(packer):
         assert whole == pytest.approx(sum(each), rel=0.1)
 
 
-@pytest.mark.parametrize("draw", [world.picture_of_lines, lambda rng: focus.forms_sample(rng).clips[0],
-                                  lambda rng: focus.tables_sample(rng).clips[0]], ids=("lines", "form", "table"))
+@pytest.mark.parametrize("draw", [world.picture_of_lines, documents.figures,
+                                  lambda rng: focus.forms_sample(rng).clips[0],
+                                  lambda rng: focus.tables_sample(rng).clips[0]],
+                         ids=("lines", "figures", "form", "table"))
 def test_every_text_of_a_page_stands_in_its_box(draw):
     """By the map of characters alone, row by row through the middle of each box; boxes do not meet."""
     rng = np.random.default_rng(3)

@@ -107,6 +107,12 @@ def boxes_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
     return Sample([clip], [turn for turn in (*asked, _detect_from(rng, shown)) if turn])
 
 
+def counts_sample(rng: Rng, easy: bool = False, turns: int = 8) -> Sample:
+    """How many there are: of all, of each shape, of each colour, and of some that are not there."""
+    clip = picture_of_shapes(rng, most=3 if easy else 6)
+    return Sample([clip], _many(rng, fitted(clip), count, turns))
+
+
 def _detect_from(rng: Rng, clip: Clip) -> Turn | None:
     """All boxes, starting at one of them: what comes next must not lean on its place in the list."""
     things = left_to_right(clip.things)
@@ -257,6 +263,6 @@ def _many(rng: Rng, clip: Clip, ask: Ask, most: int) -> list[Turn]:
 
 FOCUS: dict[str, Callable[..., Sample]] = {
     "pairs": pairs_sample, "told": told_sample, "points": points_sample, "boxes": boxes_sample,
-    "clicks": clicks_sample, "screens": screens_sample, "characters": characters_sample, "written": written_sample,
-    "figures": figures_sample, "forms": forms_sample, "tables": tables_sample, "charts": charts_sample,
-    "odds": odds_sample, "differs": differs_sample, "rates": rates_sample}
+    "counts": counts_sample, "clicks": clicks_sample, "screens": screens_sample, "characters": characters_sample,
+    "written": written_sample, "figures": figures_sample, "forms": forms_sample, "tables": tables_sample,
+    "charts": charts_sample, "odds": odds_sample, "differs": differs_sample, "rates": rates_sample}
