@@ -145,9 +145,10 @@ def convert(source: str | os.PathLike[str] | None, target: str | os.PathLike[str
     """
     from .checkpoint.convert import FORMATS  # when first needed: it imports what reading does not
     from .checkpoint.convert import convert as pack_folder
+    fast = packer()                              # wrong settings are refused before anything is read or fetched
     path = find(source)
     said = described_in(path) if weights in FORMATS else None
-    return pack_folder(path, Path(target), weights, packer(), tell or (lambda *said: None),
+    return pack_folder(path, Path(target), weights, fast, tell or (lambda *said: None),
                        None if said is None else _files_of(said))
 
 

@@ -16,7 +16,7 @@ from ..checkpoint.names import formats
 from ..checkpoint.packed_folder import is_packed
 from ..config import PreprocessorConfig
 from ..door.errors import ArgumentError
-from ..kernels import COMPILED
+from ..kernels import COMPILED, interpreter
 from ..passes.patches import grid_of
 from ..passes.picture import target_size
 from ..run.footage import looks_like_video
@@ -60,10 +60,11 @@ def open_model(chosen: Chosen, answers: bool = True) -> api.VLM:
         raise ArgumentError("--kernels shapes computes no numbers, so there is no answer to show; use "
                             "minivl passes for shapes and operations, or minivl explain for any size "
                             "without weights")
+    kernels = placed(chosen.kernels, chosen.device)
+    interpreter(kernels)                         # wrong settings are refused before anything is fetched
     folder = chosen.model and api.find(chosen.model)          # a download shows its own progress
     with working("loading the model"):
-        vlm = api.load(folder, chosen.precision, placed(chosen.kernels, chosen.device),
-                       memory=chosen.memory, parallel=chosen.parallel)
+        vlm = api.load(folder, chosen.precision, kernels, memory=chosen.memory, parallel=chosen.parallel)
     if chosen.kernels == "jit" and chosen.precision not in COMPILED:
         note(f"--kernels jit: {chosen.precision} runs by the definitions; compiled kernels are for "
              f"{' and '.join(COMPILED)}")

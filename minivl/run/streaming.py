@@ -41,7 +41,7 @@ from ..checkpoint.streamed import (
 from ..checkpoint.tree import MLP, Block, Linear, Model, Weight
 from ..checkpoint.weight import Absent
 from ..door.errors import ArgumentError
-from ..kernels import Function, Interpreter, defined, packer
+from ..kernels import Function, Interpreter, defined, interpreter, packer
 from ..kernels import definition as kernels
 from ..kernels.definition import wide_type
 
@@ -165,8 +165,9 @@ def prepared_ends(machine: Interpreter, model: Model) -> Model:
     def gap(weight: Weight) -> Weight:
         return Absent(weight.shape, NO_WEIGHT)
     decoder = model.decoder
-    if machine.name == "jit-int8":                              # it looks at the formats of all blocks
+    if machine.name == "jit-int8":                 # it looks at the formats of all blocks; ends alone have none
         machine.prepare(model)
+        machine = interpreter("jit")
     head = Linear(gap(decoder.head.weight), None)
     return machine.prepare(model._replace(
         vision=model.vision._replace(blocks=()),

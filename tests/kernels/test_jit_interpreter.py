@@ -16,6 +16,7 @@ import minivl
 from minivl.checkpoint import layout
 from minivl.checkpoint.packed import Packed, packed
 from minivl.checkpoint.weight import Stored, weight
+from minivl.cli.given import Chosen, open_model
 from minivl.door.errors import ArgumentError
 from minivl.kernels import jit, processors
 from minivl.kernels.jit import cache, tiers
@@ -51,7 +52,7 @@ except minivl.Error as error:
 
 
 def test_a_tier_is_one_of_seven():
-    with pytest.raises(ArgumentError, match=r"a tier is portable, avx2, .* or amx, got 'mmx'; did you mean 'amx'"):
+    with pytest.raises(ArgumentError, match=r"a tier must be portable, avx2, .* or amx, got 'mmx'; did you mean 'amx'"):
         tiers.chosen("mmx")
     with pytest.raises(ArgumentError, match=r"got 'AVX512-BF16'; did you mean 'avx512-bf16'"):
         tiers.chosen("AVX512-BF16")
@@ -81,15 +82,18 @@ def test_the_environment_names_a_tier(monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "value", "said"), [
-    ("MINIVL_TIER", "sse9", "a tier is portable, .*, got 'sse9' .MINIVL_TIER."),
-    ("MINIVL_THREADS", "0", "MINIVL_THREADS must be a number from 1 to 1024, got '0'")])
+    ("MINIVL_TIER", "sse9", "MINIVL_TIER must be portable, .*, got 'sse9'; the best that this machine has is"),
+    ("MINIVL_THREADS", "0", "MINIVL_THREADS must be a number from 1 to 1024, got '0'"),
+    ("MINIVL_THREADS", "9" * 5000, "MINIVL_THREADS must be a number from 1 to 1024, got '999")])
 def test_a_wrong_setting_is_refused_before_anything_is_read(name, value, said, monkeypatch, tmp_path):
     """And blamed on nothing else: no tensor and no stage has anything to do with it."""
     monkeypatch.setenv(name, value)
     monkeypatch.setattr(jit, "maker", functools.cache(lambda: Maker(tiers.chosen())))
     monkeypatch.setattr(THREADS, "_team", None)
     for refused in (lambda: minivl.load(tmp_path / "nothing", kernels="jit"),
-                    lambda: minivl.load(kernels="jit-int8"), lambda: minivl.convert(None, tmp_path / "packed")):
+                    lambda: minivl.load(kernels="jit-int8"), lambda: minivl.convert(None, tmp_path / "packed"),
+                    lambda: minivl.convert(tmp_path / "nothing", tmp_path / "packed"),
+                    lambda: open_model(Chosen(str(tmp_path / "nothing"), kernels="jit"))):
         with pytest.raises(ArgumentError, match=f"^{said}"):
             refused()
     assert not list(tmp_path.iterdir())

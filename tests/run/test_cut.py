@@ -85,6 +85,16 @@ def test_compiled_kernels_are_cut_too(cut, data):
         assert error(scores, right) < 1e-5 and answer == tokens
 
 
+def test_rows_of_8_bits_go_from_stage_to_stage():
+    """Each stage has its blocks alone; a weight that it lacks is of no wrong format."""
+    made = config(2, kv=2, half=8, head=16, inner=40, seen=24)
+    found, inputs = tensors(made, 3), minivl.Inputs.from_ids([3, 1, 4, 1, 5], made)
+    narrow, kernels = np.dtype(np.float32), "jit-int8"
+    right = vlm_of(made, found, narrow, kernels).logits(inputs)
+    for scores in on_all_ranks(made, Cut(1, 2), found, narrow, lambda vlm: vlm.logits(inputs), kernels):
+        assert np.array_equal(scores, right)
+
+
 @given(st.integers(0, 99), st.sampled_from([2, 4]))
 def test_parts_are_summed_wide_and_rounded_once(seed, of):
     """Whole numbers, so that no sum is rounded in float32: the bits are those of the definition, bias and all."""

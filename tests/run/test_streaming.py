@@ -42,10 +42,10 @@ def talk(vlm, picture):
 # ---- the same numbers ----------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("kernels", "weights"), [("definition", "stored"), ("definition", "int4"), ("jit", "stored"),
-                                                  ("jit", "bf16")])
+                                                  ("jit", "bf16"), ("jit-int8", "int8")])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_scores_and_tokens_are_those_of_a_model_in_memory(picture, tmp_path, kernels, weights, precision):
-    if kernels == "jit":
+    if kernels.startswith("jit"):
         pytest.importorskip("numba")
     path = None if weights == "stored" else convert(minivl.api.TINY, tmp_path / "packed", weights)
     with minivl.load(path, precision, kernels) as held, \

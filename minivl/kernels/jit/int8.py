@@ -23,6 +23,7 @@ from ...checkpoint.layout import depth
 from ...checkpoint.names import weights_of
 from ...checkpoint.packed import Packed
 from ...checkpoint.tree import MLP, Linear, Model
+from ...checkpoint.weight import Absent
 from ...door.errors import ArgumentError
 from .. import Interpreter, definition, jit
 from . import (
@@ -93,7 +94,7 @@ def prepare_int8(model: Model) -> Model:
                             f"{model.decoder.dtype.name}: take one of those, or other kernels")
     made = prepare(model, "int8")
     for place, weight in weights_of(made).items():
-        if len(weight.shape) == 2 and weight.format != "int8":
+        if len(weight.shape) == 2 and weight.format != "int8" and not isinstance(weight, Absent):
             raise ArgumentError(f"activations of 8 bits need int8 weights, and {place} is packed as {weight.format}: "
                                 "convert the checkpoint that the folder was made of with --weights int8")
     return made

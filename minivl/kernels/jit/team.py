@@ -15,7 +15,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
-from ...door.errors import ArgumentError
+from ...door.errors import ArgumentError, brief
 from .. import processors
 from .meeting import RELEASED, counts
 
@@ -106,8 +106,8 @@ def team() -> Team:
     global _team
     if _team is None:
         asked = os.environ.get("MINIVL_THREADS") or str(min(processors(), 1024))
-        if not asked.isdecimal() or not 1 <= int(asked) <= 1024:
-            raise ArgumentError(f"MINIVL_THREADS must be a number from 1 to 1024, got {asked!r}")
+        if not asked.isdecimal() or len(asked) > 4 or not 1 <= int(asked) <= 1024:
+            raise ArgumentError(f"MINIVL_THREADS must be a number from 1 to 1024, got {brief(asked)}")
         set_threads(int(asked))
     assert _team is not None
     return _team

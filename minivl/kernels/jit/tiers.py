@@ -124,15 +124,16 @@ def best() -> Tier:
 def chosen(name: str | None = None) -> Tier:
     """The tier of a name; without one that of MINIVL_TIER, or the best.
 
-    Raises ArgumentError for a name that there is none of, and for a tier that this machine lacks.
+    Raises ArgumentError for an unknown name, and for a tier that this machine lacks.
     """
     asked = None if name else os.environ.get("MINIVL_TIER")
     name = name or asked or best().name
     by = " (MINIVL_TIER)" if asked else ""
     if name not in TIERS:
         near = get_close_matches(name.lower(), TIERS, 1)
-        meant = f"; did you mean {near[0]!r}?" if near else ""
-        raise ArgumentError(f"a tier is {', '.join([*TIERS][:-1])} or {[*TIERS][-1]}, got {brief(name)}{by}{meant}")
+        what = f"did you mean {near[0]!r}?" if near else f"the best that this machine has is {best().name!r}"
+        raise ArgumentError(f"{'MINIVL_TIER' if asked else 'a tier'} must be {', '.join([*TIERS][:-1])} or "
+                            f"{[*TIERS][-1]}, got {brief(name)}; {what}")
     return usable(TIERS[name], by)
 
 
