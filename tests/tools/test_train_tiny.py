@@ -655,8 +655,9 @@ SHORT = Phase("short", 99, "a test", "all", 6, {"shapes": 0.5, "video": 0.5}, de
               plain_rate=1e-3)
 
 
-@pytest.mark.parametrize(("changes", "device"), [({}, None), ({"trains": "decoder", "again": 3}, None),
-                                                 ({"trains": "decoder", "again": 3}, "cpu")])
+@pytest.mark.parametrize(("changes", "device"), [
+    pytest.param({}, None, marks=pytest.mark.full), ({"trains": "decoder", "again": 3}, None),
+    pytest.param({"trains": "decoder", "again": 3}, "cpu", marks=pytest.mark.full)])
 def test_a_killed_run_ends_where_an_unbroken_one_does(changes, device, tmp_path, monkeypatch):
     """Stopped after three of six steps and started again: the same weights, bit for bit. Workers are started anew after
     four steps; with features that are kept, a pool of two batches is broken while it is asked for the second time."""
