@@ -162,3 +162,13 @@ def box(values: Sequence[float]) -> str:
     """`x 28..56, y 0..28`: ends not included."""
     x0, y0, x1, y1 = (f"{value:.6g}" for value in values)
     return f"x {x0}..{x1}, y {y0}..{y1}"
+
+
+def said(value: Any, words: Callable[[Any], str]) -> str:
+    """A finding in words, or why there is none."""
+    return f"failed: {value['error']}" if has_failed(value) else str(words(value))
+
+
+def has_failed(value: Any) -> bool:
+    """Whether a finding is what `tried` gives of one that could not be made."""
+    return isinstance(value, dict) and "error" in value

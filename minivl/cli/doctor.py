@@ -19,7 +19,7 @@ from typing import Any
 from ..door.version import VERSION
 from ..kernels import processors
 from . import cuda, kernels
-from .console import facts, heading, line, print_json, size, table, working
+from .console import facts, has_failed, heading, line, print_json, said, size, table, working
 
 NEEDED = ("numpy", "pillow", "jinja2", "typer", "rich")
 OPTIONAL = {
@@ -185,16 +185,6 @@ def show(found: dict[str, Any]) -> None:
         failed.append("kernels")
     line("NOT USABLE: the embedded model does not answer" if not found["usable"]
          else f"usable, but for what failed above: {', '.join(failed)}" if failed else "ok")
-
-
-def said(value: Any, words: Callable[[Any], str]) -> str:
-    """A finding in words, or why there is none."""
-    return f"failed: {value['error']}" if has_failed(value) else str(words(value))
-
-
-def has_failed(value: Any) -> bool:
-    """Whether a finding is what `tried` gives of one that could not be made."""
-    return isinstance(value, dict) and "error" in value
 
 
 def blas_words(blas: dict[str, Any]) -> str:

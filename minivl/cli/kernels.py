@@ -12,7 +12,7 @@ from typing import Any
 
 from ..door.errors import Error
 from ..kernels import COMPILED_FROM, has_compiler
-from .console import size
+from .console import said, size
 
 
 def examine() -> dict[str, Any]:
@@ -24,17 +24,17 @@ def examine() -> dict[str, Any]:
     from ..kernels.jit import tiers
     from ..kernels.jit.cache import folder
     from ..kernels.jit.team import team
-    tier = found(tiers.chosen)
+    tier = or_error(tiers.chosen)
     known = isinstance(tier, tiers.Tier)
     asked = os.environ.get("MINIVL_TIER")
     return {"installed": True, "compiled_from": COMPILED_FROM, "tier": tier.name if known else tier,
             "because": "MINIVL_TIER asks for it" if asked else "the highest that this processor has",
             "needs": {one.name: tiers.lacking(one) for one in tiers.TIERS.values()},
             "jit-int8": int8_words(tier) if known else None,
-            "threads": found(lambda: team().size), **kept(folder())}
+            "threads": or_error(lambda: team().size), **cache_findings(folder())}
 
 
-def found(find: Callable[[], Any]) -> Any:
+def or_error(find: Callable[[], Any]) -> Any:
     """What `find` gives, or {"error": why it could not}."""
     try:
         return find()
@@ -49,17 +49,17 @@ def int8_words(tier: Any) -> str:
     return "by VPDPBUSD" if tier.byte_rows else "rounded to 8 bits, then multiplied as float32"
 
 
-def kept(folder: Path | None) -> dict[str, Any]:
+def cache_findings(folder: Path | None) -> dict[str, Any]:
     """Compiled code on disk."""
     try:
-        files = sizes(folder) if folder else []
+        files = file_sizes(folder) if folder else []
     except OSError as error:
         why = f"{folder} cannot be read ({error.strerror}); MINIVL_CACHE names another folder"
         return {"cache": str(folder), "cached": {"error": why}, "cache_bytes": None}
     return {"cache": str(folder) if folder else None, "cached": len(files), "cache_bytes": sum(files)}
 
 
-def sizes(folder: Path) -> list[int]:
+def file_sizes(folder: Path) -> list[int]:
     """Bytes of each file of a folder; none where there is no folder yet."""
     try:
         return [path.stat().st_size for path in folder.iterdir() if path.is_file()]
@@ -83,16 +83,11 @@ def rows(findings: dict[str, Any]) -> list[tuple[str, str]]:
             ("  other tiers", "; ".join([*here, *lacking]) or "none"),
             *by_bytes,
             ("  threads", said(findings["threads"], str)),
-            ("  compiled code", said(findings["cached"], lambda files: kept_words(findings, files)))]
+            ("  compiled code", said(findings["cached"], lambda files: cache_words(findings, files)))]
 
 
-def kept_words(findings: dict[str, Any], files: int) -> str:
+def cache_words(findings: dict[str, Any], files: int) -> str:
     """Where compiled code lies, and how much of it."""
     if not findings["cache"]:
         return 'none (MINIVL_CACHE is "off")'
     return f"{findings['cache']}: {files} file{'s' * (files != 1)}, {size(findings['cache_bytes'])}"
-
-
-def said(value: Any, words: Callable[[Any], str]) -> str:
-    """A finding in words, or why there is none."""
-    return f"failed: {value['error']}" if isinstance(value, dict) else words(value)

@@ -22,7 +22,7 @@ from functools import cache
 from math import prod
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,9 @@ from ..checkpoint.weight import precision, weight
 from ..config import OFFICIAL_PICTURES, ModelConfig
 from ..kernels import processors
 from .costs import Cost, costs
+
+if TYPE_CHECKING:                                # it needs Numba
+    from ..kernels.jit.tiers import Tier
 
 MEMORY, MOST = 256 * 2**20, 512 * 2**20          # bytes that are read at a time, at least and at most
 ROWS, INNER, OUTER = 256, 2048, 2048             # of the product by which a peak is measured
@@ -115,19 +118,41 @@ def kinds(name: str, rows: list[Cost]) -> Iterator[Part]:
 
 def measured(seconds: float = SECONDS) -> Roof:
     """Bandwidth and peaks of this machine now; whatever else runs on it makes both lower. What has not begun
-    when the seconds are over is left out, and said. Raises ArgumentError for a wrong MINIVL_THREADS."""
-    until, threads = perf_counter() + seconds, team_size()
+    when the seconds are over is left out, and said. Raises ArgumentError, before anything is measured, for a
+    wrong MINIVL_THREADS or MINIVL_TIER."""
+    until, threads, used = perf_counter() + seconds, team_size(), used_tier()
     peaks: dict[str, float] = {}
     lacking: dict[str, str] = {}
     memory = np.full(cold_bytes() // 4, ONES, np.uint32)
     plain = memory.nbytes / best(lambda: read(memory, threads), until)
     weights = weights_rate(memory, until, lacking)
-    for name, product in products(lacking):
+    for name, product in products(used, lacking):
         if peaks and perf_counter() > until:
-            lacking[name] = f"the {seconds:g} seconds were over before its turn"
+            lacking[name] = over(seconds, used is not None and name.startswith(f"{used.name}, "))
         else:
             peaks[name] = 2 * ROWS * INNER * OUTER / best(product, until)
     return Roof(max(plain, weights or 0.0), peaks, weights, threads, lacking, plain)
+
+
+def used_tier() -> Tier | None:
+    """The tier by which compiled kernels multiply floats here, None without Numba. Raises ArgumentError for a
+    wrong MINIVL_TIER."""
+    try:
+        from ..kernels.jit.tiers import TIERS, chosen
+    except ImportError:
+        return None
+    every, tier = list(TIERS.values()), chosen()
+    return every[every.index(tier) - 1] if tier.adds_bytes_alone else tier
+
+
+def over(seconds: float, used: bool) -> str:
+    """Why a product was not measured, and what to do. used: whether compiled kernels use it here."""
+    from ..kernels.jit.cache import unkept
+    again = "run it again. Compiled kernels are kept, so the next run has time for more"
+    if why := unkept():
+        again = f"compiled kernels are not kept, because {why}. Change that, and run it twice"
+    wrong = "This is what kernels run here: the roof may be too low, and \"ms at the least\" too long"
+    return f"the {seconds:g} seconds were over before its turn: {again}" + (f". {wrong}" if used else "")
 
 
 def team_size() -> int:
@@ -174,28 +199,35 @@ def weights_rate(memory: np.ndarray, until: float, lacking: dict[str, str]) -> f
     return tiles.nbytes / best(lambda: few_rows(x, matrix, NONE, out), until)
 
 
-def products(lacking: dict[str, str]) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """What multiplies here, by name: NumPy, and each tier of compiled kernels in both precisions, the
-    best one first. What this machine has no way to run goes into `lacking`."""
+def products(used: Tier | None, lacking: dict[str, str]) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """What multiplies here, by name: the tier that compiled kernels use, in both precisions; NumPy; then the
+    other tiers, the best one first. What this machine has no way to run goes into `lacking`."""
     draw = np.random.default_rng(0)
     x = draw.standard_normal((ROWS, INNER), np.float32)
     w = draw.standard_normal((OUTER, INNER), np.float32)
+    tiles = packed(weight(w), "bf16")
+    if used is not None:                         # first: compiling may take all the time that there is
+        yield from tier_products(used, x, tiles)
     yield "NumPy, float32", lambda: x @ w.T
-    if "compiled kernels" in lacking:
+    if used is None:
         return
-    from ..kernels.jit import FAST
-    from ..kernels.jit.build import Maker
     from ..kernels.jit.tiers import TIERS
     from ..kernels.jit.tiers import lacking as missing
-    tiles = packed(weight(w), "bf16")
     for tier in reversed(TIERS.values()):
-        if tier.adds_bytes_alone:
-            continue                             # it multiplies floats like the tier below
+        if tier.adds_bytes_alone or tier == used:
+            continue                             # it multiplies floats like the tier below, or had its turn
         if names := missing(tier):
             lacking[tier.name] = f"this machine lacks {', '.join(names)}"
-            continue
-        for kind in FAST:
-            yield f"{tier.name}, {kind}", tier_product(Maker(tier), x.astype(precision(kind)), tiles)
+        else:
+            yield from tier_products(tier, x, tiles)
+
+
+def tier_products(tier: Tier, x: np.ndarray, tiles: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """The products of a tier, in both precisions, by name."""
+    from ..kernels.jit import FAST
+    from ..kernels.jit.build import Maker
+    for kind in FAST:
+        yield f"{tier.name}, {kind}", tier_product(Maker(tier), x.astype(precision(kind)), tiles)
 
 
 def tier_product(maker: Any, x: np.ndarray, tiles: Any) -> Callable[[], Any]:

@@ -463,7 +463,7 @@ def test_a_wrong_setting_of_kernels_is_told_in_its_own_row(monkeypatch, tmp_path
     threads = sys.modules["minivl.kernels.jit.team"]
     unread = f"{tmp_path / 'kernels'} cannot be read"
     for name, value, row, words in (
-            ("MINIVL_TIER", "sse", "  tier", ["a tier is portable, avx2", "got 'sse'"]),
+            ("MINIVL_TIER", "sse", "  tier", ["MINIVL_TIER must be portable, avx2", "got 'sse'"]),
             ("MINIVL_THREADS", "0", "  threads", ["MINIVL_THREADS must be", "from 1 to 1024", "'0'"]),
             ("MINIVL_CACHE", str(tmp_path), "  compiled code", [unread, "MINIVL_CACHE"])):
         with monkeypatch.context() as patch:
@@ -480,6 +480,16 @@ def test_a_wrong_setting_of_kernels_is_told_in_its_own_row(monkeypatch, tmp_path
             assert "usable, but for what failed above: kernels" in out
 
 
+def test_every_finding_that_failed_is_told_in_the_same_words():
+    """One function for all rows; names that other files use for something else are not used again."""
+    from minivl.cli import cuda, kernels
+    own = [name for name, value in vars(kernels).items() if getattr(value, "__module__", "") == kernels.__name__]
+    assert "said" not in own and not [name for name in own if hasattr(cuda, name) and name not in ("examine", "rows")]
+    found = {**kernels.examine(), "threads": {"error": "too many"}}
+    if found["installed"]:
+        assert dict(kernels.rows(found))["  threads"] == "failed: too many"
+
+
 def test_doctor_says_how_to_get_compiled_kernels(monkeypatch):
     from minivl.cli import kernels
     monkeypatch.setattr(kernels, "has_compiler", lambda: False)
@@ -491,10 +501,10 @@ def test_the_folder_of_compiled_code_is_counted(tmp_path):
     from minivl.cli import kernels
     (tmp_path / "a").write_bytes(b"12345")
     (tmp_path / "b").write_bytes(b"12")
-    words = kernels.kept_words(kernels.kept(tmp_path), 2)
+    words = kernels.cache_words(kernels.cache_findings(tmp_path), 2)
     assert words.startswith(f"{tmp_path}: 2 files, ") and "kernels" not in words.removeprefix(str(tmp_path))
-    assert kernels.kept(tmp_path) == {"cache": str(tmp_path), "cached": 2, "cache_bytes": 7}
-    assert kernels.kept(tmp_path / "none")["cached"] == 0
+    assert kernels.cache_findings(tmp_path) == {"cache": str(tmp_path), "cached": 2, "cache_bytes": 7}
+    assert kernels.cache_findings(tmp_path / "none")["cached"] == 0
 
 
 def test_doctor_speaks_of_no_package_that_nothing_imports():

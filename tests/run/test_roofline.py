@@ -75,11 +75,49 @@ def test_the_product_of_a_tier_is_the_product(small):
         assert np.abs(out - wanted).max() < 1e-5, tier.name
 
 
-def test_when_the_time_is_over_the_rest_is_said_to_be_left_out(small):
+def test_when_the_time_is_over_the_rest_is_said_to_be_left_out(small, monkeypatch):
+    tiers = pytest.importorskip("minivl.kernels.jit.tiers")
+    monkeypatch.setenv("MINIVL_TIER", "portable")
+    unkept = 'compiled kernels are not kept, because MINIVL_CACHE is "off". Change that'
+    for cache, again in (("", "run it again. Compiled kernels are kept"), ("off", unkept)):
+        monkeypatch.setenv("MINIVL_CACHE", cache)
+        roof = roofline.measured(seconds=0)
+        assert list(roof.peaks) == ["portable, float32"]      # what kernels run here, and not NumPy alone
+        told = {name: roof.lacking[name] for name in ("portable, bfloat16", "NumPy, float32")}
+        assert all(f"the 0 seconds were over before its turn: {again}" in why for why in told.values())
+        assert ["ms at the least" in why for why in told.values()] == [True, False]
+    others = [tier for tier in tiers.TIERS.values() if tier.name != "portable" and not tier.adds_bytes_alone]
+    assert roof.lacking.keys() - told.keys() == {tier.name if tiers.lacking(tier) else f"{tier.name}, {kind}"
+                                                 for tier in others for kind in ("float32", "bfloat16")}
+
+
+def test_what_kernels_use_has_its_turn_first(small, monkeypatch):
+    tiers = pytest.importorskip("minivl.kernels.jit.tiers")
+    monkeypatch.setattr(tiers, "lacking", lambda tier: [])
+    monkeypatch.setattr(roofline, "tier_product", lambda *given: None)
+    monkeypatch.delenv("MINIVL_TIER", raising=False)
+    for asked, first in ((None, "amx"), ("avx512-vnni", "avx512"), ("avx2-vnni", "avx2"), ("portable", "portable")):
+        if asked:
+            monkeypatch.setenv("MINIVL_TIER", asked)
+        names = [name for name, product in roofline.products(roofline.used_tier(), {})]
+        assert names[:3] == [f"{first}, float32", f"{first}, bfloat16", "NumPy, float32"]
+        own = [tier.name for tier in tiers.TIERS.values() if not tier.adds_bytes_alone]
+        assert names[3::2] == [f"{name}, float32" for name in reversed(own) if name != first]
+
+
+def test_a_wrong_tier_is_refused_before_anything_is_measured(small, monkeypatch):
     pytest.importorskip("numba")
-    roof = roofline.measured(seconds=0)
-    assert list(roof.peaks) == ["NumPy, float32"] and any("seconds were over" in why for why in roof.lacking.values())
-    assert "the 0 seconds were over before its turn" in roof.lacking.values()             # and no guess why
+    monkeypatch.setattr(roofline, "best", lambda *given: pytest.fail("something was measured"))
+    monkeypatch.setenv("MINIVL_TIER", "sse")
+    with pytest.raises(ArgumentError, match="got 'sse'"):
+        roofline.measured()
+
+
+def test_what_was_left_out_is_told_beside_the_table(capsys):
+    why = roofline.over(10, used=True)
+    measure.show(ROOF._replace(lacking={"amx, bfloat16": why}), [Part("x", 10, 10)])
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"not measured: amx, bfloat16: {why}" in said and "the roof may be too low" in said
 
 
 def test_no_roof_lies_below_what_was_measured_under_it(small, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 nothing, and a side that fails takes no other with it."""
 
 import json
+import shutil
 import subprocess
 import sys
 from argparse import Namespace
@@ -11,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import minivl
 from minivl.kernels.jit import tiers
 from tools.bench import record
 from tools.bench.record import RESULTS, machine
 from tools.bench.speed import __main__ as command
 from tools.bench.speed import report, sides, worker, workload
 from tools.bench.speed.workload import FULL, QUICK
+from tools.checkpoints.make_checkpoint import make_checkpoint
 
 ROOT = Path(__file__).parent.parent.parent
 UNITS = {"load": "s", "decode at 16": "s/token", "memory": "GiB"}
@@ -196,6 +199,28 @@ def test_a_side_that_fails_is_named_and_one_that_is_missing_is_left_out(monkeypa
     assert "minivl-definition-bf16-float32: ended with 1: " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("missing", ["avx512_bf16", "numba"])
+def test_a_tier_that_this_machine_lacks_is_refused_before_anything_is_made(monkeypatch, capsys, missing):
+    if missing == "numba":
+        monkeypatch.setitem(sys.modules, "minivl.kernels.jit", None)
+        monkeypatch.setitem(sys.modules, "minivl.kernels.jit.tiers", None)
+        wanted = 'to know the tiers of this machine, --tier needs Numba: pip install "minivl[jit]"'
+    else:
+        monkeypatch.setattr(tiers, "lacking", lambda tier: [missing] if tier.name == "avx512-bf16" else [])
+        wanted = "the tier 'avx512-bf16' (--tier) needs avx512_bf16, which this machine lacks: the best"
+    monkeypatch.setattr(workload, "checkpoint", lambda *given: pytest.fail("a checkpoint was made"))
+    given(monkeypatch, "--quick", "--tier", "avx512-bf16", "--only", "minivl-definition-bf16-float32")
+    with pytest.raises(SystemExit, match="2"):
+        command.main()
+    assert wanted in " ".join(capsys.readouterr().err.split())
+
+
+def test_mkl_has_the_instructions_of_the_tier():
+    """Intel's names: E1 adds VNNI to AVX-512, E3 products of bfloat16."""
+    wanted = {"avx2": "AVX2", "avx512": "AVX512", "avx512-vnni": "AVX512_E1", "avx512-bf16": "AVX512_E3"}
+    assert {tier: command.held(tier)["MKL_ENABLE_INSTRUCTIONS"] for tier in command.HELD} == wanted
+
+
 def test_programs_are_held_to_the_instructions_of_a_tier(monkeypatch, capsys, tmp_path):
     """Both sides of a ratio; what is built for one processor is left out; results lie under another name."""
     asked, seen = Namespace(threads=1, quick=True, tier="avx2", rows=["load"]), []
@@ -271,7 +296,81 @@ def test_what_was_made_here_is_made_anew_for_another_form(tmp_path):
     assert (workload.packed_checkpoint(model, "int4") / "packed.json").is_file()
 
 
-def test_a_checkpoint_of_an_earlier_version_is_used(tmp_path):
+def asked_for(monkeypatch, capsys, model, *sides):
+    """What the command says when it is refused."""
+    given(monkeypatch, "--quick", "--only", *sides, "--folder", str(model))
+    with pytest.raises(SystemExit, match="2"):
+        command.main()
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("copied", ["minivl convert", "cp -r"])
+def test_a_copy_of_what_was_made_here_is_its_owners(monkeypatch, capsys, tmp_path, copied):
+    ours, theirs = workload.checkpoint(QUICK, tmp_path / "model"), tmp_path / "theirs"
+    if copied == "minivl convert":
+        minivl.convert(ours, theirs, "int8")
+        assert not [path.name for path in theirs.iterdir() if "made-by" in path.name]
+    else:
+        shutil.copytree(ours, theirs)
+    (theirs / "notes.txt").write_text("mine", encoding="utf-8")
+    (theirs / "config.json").write_text("{}", encoding="utf-8")
+    said = asked_for(monkeypatch, capsys, theirs, "minivl-definition-bf16-float32")
+    why = "there is no" if copied == "minivl convert" else "was copied or moved here"
+    assert f"{theirs} is in the way" in said and why in said and "remove it yourself" in said
+    assert (theirs / "notes.txt").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize("damage", ["removed", "cut", "of other shapes", "beside others"])
+def test_a_checkpoint_without_its_weights_is_made_anew(tmp_path, damage):
+    model = workload.checkpoint(QUICK, tmp_path / "model")
+    weights = model / "model.safetensors"
+    right = weights.read_bytes()
+    other = {"removed": b"", "cut": right[:-1], "of other shapes": right.replace(b"[64]", b"[46]")}.get(damage, right)
+    weights.write_bytes(other)
+    if damage == "removed":
+        weights.unlink()
+    if damage == "beside others":
+        (model / "model-00001-of-00002.safetensors").write_bytes(right)
+    workload.checkpoint(QUICK, model)
+    assert weights.read_bytes() == right and [path.name for path in model.glob("*.safetensors")] == [weights.name]
+
+
+def test_packed_weights_of_something_else_are_made_anew(tmp_path):
+    model = workload.checkpoint(QUICK, tmp_path / "model")
+    target = workload.packed_checkpoint(model, "int8")
+    right = (target / "packed.safetensors").read_bytes()
+
+    def again():
+        assert workload.packed_checkpoint(model, "int8") == target
+        assert (target / "packed.safetensors").read_bytes() == right
+    other = tmp_path / "other"
+    make_checkpoint(workload.config(QUICK), other, seed=1)
+    for source, format in ((other, "int8"), (model, "int4")):
+        shutil.rmtree(target)
+        minivl.convert(source, target, format)
+        workload.mark(target)
+        again()
+    (target / "packed.safetensors").unlink()
+    again()
+    (target / "packed.safetensors").write_bytes(right[:-1])
+    again()
+    before = (target / "packed.safetensors").stat().st_mtime_ns
+    again()
+    assert (target / "packed.safetensors").stat().st_mtime_ns == before            # and what is right is left
+
+
+def test_a_folder_of_others_in_place_of_packed_weights_is_refused(monkeypatch, capsys, tmp_path):
+    pytest.importorskip("numba")
+    model = workload.checkpoint(QUICK, tmp_path / "model")
+    theirs = tmp_path / "model-int8"
+    theirs.mkdir()
+    (theirs / "notes.txt").write_text("mine", encoding="utf-8")
+    monkeypatch.setattr(command, "turn", lambda *given: pytest.fail("it ran"))
+    said = asked_for(monkeypatch, capsys, model, "minivl-jit-int8-float32")
+    assert f"{theirs} is in the way" in said and (theirs / "notes.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_checkpoint_without_a_mark_is_used(tmp_path):
     model = workload.checkpoint(QUICK, tmp_path / "model")
     (model / workload.MARK).unlink()
     before = (model / "model.safetensors").stat().st_mtime_ns

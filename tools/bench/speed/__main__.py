@@ -18,6 +18,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from minivl.door.errors import ArgumentError
 from minivl.kernels import processors
 
 from ..compare import BUSY, about, comparison
@@ -35,7 +36,7 @@ OTHERS = 0.1                                   # share of the processors that ot
 HELD = {"avx2": ("avx2", "AVX2", "AVX2", "Haswell", "haswell", "+avx2"),
         "avx512": ("avx512", "AVX512_CORE", "AVX512", "SkylakeX", "skylake-avx512", "+avx512f"),
         "avx512-vnni": ("avx512", "AVX512_CORE_VNNI", "AVX512_E1", "SkylakeX", "cascadelake", "+avx512vnni"),
-        "avx512-bf16": ("avx512", "AVX512_CORE_BF16", "AVX512", "Cooperlake", "cooperlake", "+avx512bf16")}
+        "avx512-bf16": ("avx512", "AVX512_CORE_BF16", "AVX512_E3", "Cooperlake", "cooperlake", "+avx512bf16")}
 BY = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "OPENBLAS_CORETYPE",
       "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")
 
@@ -54,7 +55,7 @@ def main() -> int:
         tables = [text for text in (report.table(result.figures), report.as_fast(result.figures)) if text]
         print("\n".join([*tables, about(result)]))
         return 0
-    if wrong := wrong_number(given):
+    if wrong := wrong_number(given) or wrong_tier(given.tier):
         options.error(wrong)
     size = QUICK if given.quick else FULL
     sides = chosen(given.only, given.tier)
@@ -127,6 +128,21 @@ def wrong_number(given: argparse.Namespace) -> str:
     if not 1 <= given.threads <= processors():
         return (f"--threads must be from 1 to {processors()}, the processors that this process may use; got "
                 f"{given.threads}")
+    return ""
+
+
+def wrong_tier(name: str | None) -> str:
+    """Why this machine cannot be held to a tier, or nothing."""
+    if name is None:
+        return ""
+    try:
+        from minivl.kernels.jit.tiers import TIERS, usable
+    except ImportError:
+        return 'to know the tiers of this machine, --tier needs Numba: pip install "minivl[jit]"'
+    try:
+        usable(TIERS[name], " (--tier)")
+    except ArgumentError as error:
+        return str(error)
     return ""
 
 

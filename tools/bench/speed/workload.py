@@ -8,24 +8,32 @@ width. Read next: `sides.py`.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 import minivl
-from minivl.checkpoint.convert import FORMATS
+from minivl.checkpoint.convert import CONFIG, FORMATS
+from minivl.checkpoint.instead import SINGLE
+from minivl.checkpoint.names import shapes
+from minivl.checkpoint.packed_folder import read_packed
+from minivl.checkpoint.weight import CheckpointError
 from minivl.config import OFFICIAL_PICTURES, ModelConfig
 from minivl.door.errors import FileInTheWay
+from minivl.door.files import sha256
 from minivl.passes.patches import grid_of
 from minivl.passes.picture import target_size
-from tools.checkpoints.make_checkpoint import config_of, make_checkpoint, settings
+from tools.checkpoints.make_checkpoint import config_of, header, make_checkpoint, plan, settings, size_of
 
 Array = np.ndarray
 LAYERS, BLOCKS = 6, 8
-MARK = "made-by-tools-bench-speed.txt"         # in each folder that is made here
+# in each folder that is made here. `minivl convert` copies no file whose name begins with a dot
+MARK = ".made-by-tools-bench-speed.txt"
 MARKED = "python -m tools.bench.speed made this folder, and removes it where it needs another one. Keep nothing here.\n"
 
 
@@ -71,25 +79,41 @@ def config(size: Size) -> ModelConfig:
 def checkpoint(size: Size, folder: Path) -> Path:
     """The checkpoint in `folder`, made where it is not there yet. One of another form is removed, with its packed
     forms, if it was made here. Raises FileInTheWay, before anything is removed, where one was not."""
-    wanted = json.loads(json.dumps(settings(config(size), nested=False)["config.json"]))
-    if not holds(folder / "config.json", wanted):
+    if not holds(folder, config(size)):
         places = (folder, *(packed_folder(folder, format) for format in FORMATS))
-        old = [path for path in places if is_taken(path)]
-        for path in old:
-            check_ours(path)
-        for path in old:
-            shutil.rmtree(path)
+        remove([path for path in places if is_taken(path)])
         make_checkpoint(config(size), folder)
         mark(folder)
     return warmed(folder)
 
 
-def holds(path: Path, wanted: object) -> bool:
-    """Whether this is a JSON file of these values."""
+def holds(folder: Path, model: ModelConfig) -> bool:
+    """Whether this is the checkpoint of a model: its config.json, and its weights in one whole file."""
+    wanted = settings(model, nested=False)[CONFIG]
+    (tensors,) = plan(model, size_of(shapes(model)))
+    start = header(tensors, "hub")
     try:
-        return bool(json.loads(path.read_text(encoding="utf-8")) == wanted)
+        if json.loads((folder / CONFIG).read_text(encoding="utf-8")) != json.loads(json.dumps(wanted)):
+            return False
+        with (folder / SINGLE).open("rb") as file:
+            begins = file.read(len(start)) == start
+            ends = os.fstat(file.fileno()).st_size == len(start) + size_of(tensors)
     except (OSError, ValueError):
         return False
+    return begins and ends and weight_files(folder) == [folder / SINGLE]
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files in which a checkpoint's weights are."""
+    return sorted(folder.glob("*.safetensors"))
+
+
+def remove(places: list[Path]) -> None:
+    """Remove folders that were made here. Raises FileInTheWay, before anything is removed, where one was not."""
+    for path in places:
+        check_ours(path)
+    for path in places:
+        shutil.rmtree(path)
 
 
 def is_taken(path: Path) -> bool:
@@ -99,26 +123,69 @@ def is_taken(path: Path) -> bool:
 
 def check_ours(path: Path) -> None:
     """Raise FileInTheWay for what was not made here."""
-    if path.is_symlink() or not (path / MARK).is_file():
-        raise FileInTheWay(f"{path} is in the way of the benchmark's checkpoint, and is not known to be made by this "
-                           f"benchmark (there is no {MARK} in it). Nothing was removed: remove it yourself if nobody "
-                           "needs it, or name a new folder with --folder")
+    if not path.is_symlink() and read_mark(path) == mark_of(path):
+        return
+    if read_mark(path):
+        found = f"its {MARK} is of another folder: it was copied or moved here"
+    else:
+        found = f"there is no {MARK} in it"
+    raise FileInTheWay(f"{path} is in the way of the benchmark's checkpoint, and is not known to be made by this "
+                       f"benchmark ({found}). Nothing was removed: remove it yourself if nobody needs it, or name a "
+                       "new folder with --folder")
 
 
 def mark(folder: Path) -> None:
     """Say in a folder that it was made here."""
-    (folder / MARK).write_text(MARKED, encoding="utf-8")
+    (folder / MARK).write_bytes(mark_of(folder))
+
+
+def mark_of(folder: Path) -> bytes:
+    """What the mark of a folder says. It names the folder, so that a copy elsewhere is not taken for it."""
+    return os.fsencode(f"{folder.resolve()}\n{MARKED}")
+
+
+def read_mark(folder: Path) -> bytes:
+    """What the mark in a folder says; nothing where there is none."""
+    try:
+        return (folder / MARK).read_bytes()
+    except OSError:
+        return b""
 
 
 def packed_checkpoint(folder: Path, format: str) -> Path:
-    """The same weights packed in a format, in a folder beside it; made where it is not there yet."""
+    """The same weights packed in a format, in a folder beside it; made where it is not there yet. Packed weights of
+    another checkpoint or format are removed if they were made here. Raises FileInTheWay where they were not."""
     target = packed_folder(folder, format)
-    if not is_taken(target):
-        if target.exists():
+    if not is_packed_from(folder, target, format):
+        if is_taken(target):
+            remove([target])
+        elif target.exists():
             target.rmdir()                     # it is empty
         minivl.convert(folder, target, format)
         mark(target)
     return warmed(target)
+
+
+def is_packed_from(folder: Path, target: Path, format: str) -> bool:
+    """Whether `target` holds the weights of the checkpoint in `folder`, packed in a format."""
+    try:
+        _, file, about = read_packed(target)   # checks the file's size and tensors, and reads no weight
+    except (CheckpointError, OSError):
+        return False
+    file.close()
+    return about.weights == format and about.source.get("sha256") == digests(folder)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file of a checkpoint's weights, by name."""
+    found = [(path, path.stat()) for path in weight_files(folder)]
+    return {path.name: digest(path, about.st_size, about.st_mtime_ns) for path, about in found}
+
+
+@cache
+def digest(path: Path, size: int, changed: int) -> str:
+    """SHA-256 of a file of this size, which was last changed then: read once, however many formats there are."""
+    return sha256(path)
 
 
 def packed_folder(folder: Path, format: str) -> Path:
