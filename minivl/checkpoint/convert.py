@@ -3,7 +3,8 @@
 Everything is written into a hidden folder beside the target, read back, and moved there at the end. The
 same command goes on where it was stopped: a journal in that folder has a line for each tensor that lies
 in the file, with the SHA-256 of its bytes; a tensor that no longer has it is packed again. The journal is
-the lock too, so it goes last of all; one that a kill left in a finished folder is not looked at.
+the lock too, so it goes last of all; one that a kill left in a finished folder is not looked at. A folder
+without one is somebody else's, and is refused.
 
 Not here: what the files say (`packed_folder.py`), how weights are packed (`packed.py`).
 """
@@ -15,12 +16,14 @@ import hashlib
 import json
 import os
 import shutil
+import stat
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from math import prod
 from pathlib import Path
-from typing import IO, Any, NamedTuple, NoReturn
+from typing import IO, Any, NamedTuple, NoReturn, cast
 
 import numpy as np
 
@@ -44,6 +47,8 @@ DTYPES = {"bf16": "bfloat16", "f16": "float16", "f32": "float32", "f64": "float6
 EXACT = {"bf16": {"bf16"}, "f32": {"bf16", "f16", "f32"}}      # a format -> those of which it holds every number
 CONFIG, QUANTISATION = "config.json", "quantization_config"
 JOURNAL = ".journal.jsonl"                     # a name that `others` takes from no source
+BEGINNING = b'{"key": "'                       # of every journal
+PASSING = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "ENOMEM") if hasattr(errno, name)}
 SAFE = 64 << 20                                # bytes after which what is written is made to last
 WEIGHTS = (".safetensors", ".index.json", ".bin", ".pt", ".pth", ".ckpt", ".gguf", *OTHER_TOOLS)
 
@@ -168,13 +173,13 @@ def weight_paths(source: Path) -> list[Path]:
     """The files that its weights come from."""
     if pair := pair_of(source):
         return [path for path in pair if path is not None]
-    return [*sorted(source.glob("*.safetensors")), *sorted(source.glob(INDEX))]
+    return [path for pattern in ("*.safetensors", INDEX) for path in sorted(source.glob(pattern)) if path.is_file()]
 
 
 def identity(source: Path) -> list[list[Any]]:
     """What tells whether a source is still the same, without reading it."""
     config = source / CONFIG
-    found = [(path, path.stat()) for path in [*weight_paths(source), *([config] if config.exists() else [])]]
+    found = [(path, path.stat()) for path in [*weight_paths(source), *([config] if config.is_file() else [])]]
     return [[path.name, about.st_size, about.st_mtime_ns] for path, about in found]
 
 
@@ -186,8 +191,16 @@ def check_space(work: Path, plan: Plan, beside: Mapping[str, Path | bytes]) -> N
         one.stat().st_size if isinstance(one, Path) else len(one) for one in beside.values())
     free = shutil.disk_usage(work.parent).free
     if needed > free:
-        raise Error(f"{work.parent} must have {needed / 1e9:.1f} GB of room, has {free / 1e9:.1f}: make "
+        raise Error(f"{work.parent} must have {in_words(needed)} of room, has {in_words(free)}: make "
                     "room, or name a folder on another disk")
+
+
+def in_words(size: int) -> str:
+    """Bytes in the largest unit in which they are not 0."""
+    for unit, name in ((10 ** 9, "GB"), (10 ** 6, "MB"), (1000, "kB")):
+        if size >= unit / 10:
+            return f"{size / unit:.1f} {name}"
+    return f"{size} bytes"
 
 
 @contextmanager
@@ -228,16 +241,68 @@ def only_one(work: Path, target: Path) -> Iterator[None]:
 
 
 def begun(work: Path) -> IO[bytes]:
-    """The journal, open, in the folder of the work; both are made when they are not there."""
+    """The journal, open, in the folder of the work; both are made when they are not there. Raises
+    FileInTheWay for a folder that no earlier run of ours left."""
     if work.is_symlink() or (work.exists() and not work.is_dir()):
         raise FileInTheWay(f"{work} is where the work is done, and is no folder; remove it, or name another new folder")
     try:
         work.mkdir(exist_ok=True)
-        return (work / JOURNAL).open("ab")
+        check_ours(work)
+        return opened(work / JOURNAL, "ab")
     except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if isinstance(error, Error) or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
         refuse_to_write(work if work.is_dir() else work.parent)
+
+
+def check_ours(work: Path) -> None:
+    """Raise FileInTheWay for a folder of another user, or with anything in it and no journal of ours. What
+    lies in the folder of the work is written over and removed."""
+    if hasattr(os, "geteuid") and work.stat().st_uid != os.geteuid():
+        refuse_work(work, "must belong to you, and belongs to another user")
+    names = {path.name for path in work.iterdir()}
+    for path in (work / JOURNAL, work / TILES):
+        if path.name in names and not stat.S_ISREG(path.lstat().st_mode):
+            refuse_work(work, f"must hold {path.name} as a plain file, and holds a link or something else")
+    if names and not (JOURNAL in names and begins_as_ours(work / JOURNAL)):
+        refuse_work(work, "must be empty or left by minivl convert, and holds something else")
+    strays(work)
+
+
+def begins_as_ours(journal: Path) -> bool:
+    """Whether a file is the beginning of a journal: nothing of it, half its first line, or more."""
+    with opened(journal, "rb") as file:
+        first = file.read(len(BEGINNING))
+    return BEGINNING.startswith(first)
+
+
+def strays(work: Path) -> list[Path]:
+    """Files that a run that was killed, or one of another source, left beside the tiles. Raises FileInTheWay
+    for a folder: no run makes one."""
+    found = [path for path in work.iterdir() if path.name not in (TILES, JOURNAL)]
+    for path in found:
+        if path.is_dir() and not path.is_symlink():
+            refuse_work(work, f"must hold no folder, and holds {path.name}")
+    return found
+
+
+def refuse_work(work: Path, words: str) -> NoReturn:
+    """Raise FileInTheWay for a folder in which the work cannot be done."""
+    raise FileInTheWay(f"{work} is where the work is done; it {words}: move it away, or name another new "
+                       "folder") from None
+
+
+def opened(path: Path, mode: str) -> IO[bytes]:
+    """A file of the work, open. Raises FileInTheWay for a link, where the system can tell: writing would go
+    through it."""
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    try:
+        return cast(IO[bytes], open(path, mode, opener=opener))
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        refuse_work(path.parent, f"must hold {path.name} as a plain file, and holds a link")
 
 
 def _lies_at(file: IO[bytes], path: Path) -> bool:
@@ -255,14 +320,20 @@ def noting_what_is_left(work: Path, plan: Plan) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        passing = isinstance(error, KeyboardInterrupt | SystemExit | OSError | MemoryError)
         if not work.exists():
             pass
-        elif passing and not isinstance(error, Error) and said_before(work, plan.key):
+        elif passes(error) and said_before(work, plan.key)[0]:
             error.add_note("the same command goes on where this one was stopped")
         else:
             error.add_note(f"{work} was left and may be removed")
         raise
+
+
+def passes(error: BaseException) -> bool:
+    """Whether what ended the work passes by itself, or by what its user does: room, memory, another try."""
+    if isinstance(error, OSError):
+        return error.errno in PASSING and not isinstance(error, Error)
+    return isinstance(error, KeyboardInterrupt | SystemExit | MemoryError)
 
 
 def planned(model: Model, weights: str, source: Any) -> Plan:
@@ -322,16 +393,17 @@ class Writing:
 
     def run(self, weights: Mapping[str, Weight], packer: Packer | None) -> dict[str, str]:
         """Write what is missing; gives the SHA-256 of every tensor."""
-        said = said_before(self.work, self.plan.key)
-        with (self.work / TILES).open("r+b" if said is not None else "w+b") as file, \
-                (self.work / JOURNAL).open("a+b") as journal:
-            if said is None:
-                journal.truncate(0)
+        said, end = said_before(self.work, self.plan.key)
+        with opened(self.work / JOURNAL, "a+b") as journal, \
+                opened(self.work / TILES, "r+b" if end else "w+b") as file:
+            journal.truncate(end)              # or the next line would be written behind half of one
+            if not end:
                 journal.write(json.dumps({"key": self.plan.key}).encode() + b"\n")
+                journal.flush()                # this is what makes the folder ours
             file.write(self.plan.header)
             file.truncate(self.plan.size)
             for place, tensors in self.plan.places.items():
-                if not self.there(file, tensors, said or {}):
+                if not self.there(file, tensors, said):
                     format, _ = self.plan.matrices.get(place, (None, None))
                     self.write(file, tensors, arrays_of(place, weights[place], format, packer))
                 self.done += sum(tensor.size for tensor in tensors.values())
@@ -370,17 +442,35 @@ class Writing:
         self.fresh, self.pending = {}, 0
 
 
-def said_before(work: Path, key: str) -> dict[str, str] | None:
-    """What the journal says that an earlier run of the plan with this key has written; None when there is
-    nothing to go on with. A line that was cut off is left out."""
-    lines = (work / JOURNAL).read_bytes().split(b"\n")[:-1] if (work / JOURNAL).exists() else []
+def said_before(work: Path, key: str) -> tuple[dict[str, str], int]:
+    """What the journal says that an earlier run of the plan with this key has written, and the bytes that
+    say it; 0 bytes when there is nothing to go on with. Nothing behind a line that was cut off, or that no
+    run wrote, is believed."""
+    if not (work / JOURNAL).exists() or not (work / TILES).exists():
+        return {}, 0
+    with opened(work / JOURNAL, "rb") as file:
+        first, *lines = file.read().splitlines(keepends=True) or [b""]
+    if line_of(first) != {"key": key}:
+        return {}, 0
+    said: dict[str, str] = {}
+    end = len(first)
+    for line in lines:
+        if (found := line_of(line)) is None:
+            break
+        said |= found
+        end += len(line)
+    return said, end
+
+
+def line_of(line: bytes) -> dict[str, str] | None:
+    """What a line of the journal says; None for half a line, and for what no run wrote."""
     try:
-        found = [json.loads(line) for line in lines]
-    except ValueError:
+        found = json.loads(line) if line.endswith(b"\n") else None
+    except (ValueError, RecursionError):
         return None
-    if not found or found[0] != {"key": key} or not (work / TILES).exists():
+    if not isinstance(found, dict) or not all(isinstance(one, str) for one in found.values()):
         return None
-    return {name: digest for line in found[1:] for name, digest in line.items()}
+    return found
 
 
 def arrays_of(place: str, weight: Weight, format: str | None, packer: Packer | None) -> list[np.ndarray]:
@@ -407,17 +497,24 @@ def digest_at(file: IO[bytes], tensor: Tensor) -> str:
 
 def rounded(weights: Mapping[str, Weight], plan: Plan, tell: Tell) -> dict[str, Any]:
     """The matrices that lost something on the way to 16 or 32 bits, {} for none: from which types, to which
-    one, how many. That int8 and int4 are coarser than what they are made of is their point."""
-    came, count, kept = set[str](), 0, ""
+    one, how many, and how many of their numbers became infinity. That int8 and int4 are coarser than what
+    they are made of is their point. Warns of infinities."""
+    came, count, infinite, kept = set[str](), 0, 0, ""
     for place, (format, _) in plan.matrices.items():
         wider = formats_in(weights[place]) - EXACT[format] if format in EXACT else set()
         if wider:
             tell(f"comparing {place}", plan.size, plan.size)
             kept = DTYPES[format]
-            if not same_in(weights[place], kept):
-                came, count = came | wider, count + 1
+            same, beyond = compared(weights[place], kept, wider)
+            if not same:
+                came, count, infinite = came | wider, count + 1, infinite + beyond
     names = sorted(DTYPES.get(format, format.upper()) for format in came)
-    return {"from": names, "to": kept, "matrices": count} if count else {}
+    if infinite:
+        what = "pack them as f32, which keeps them" if "float64" not in names else "no format keeps them"
+        warnings.warn(f"{infinite:,} {'number is' if infinite == 1 else 'numbers are'} beyond the range of {kept} "
+                      f"and became infinity: {what}", stacklevel=3)
+    found = {"from": names, "to": kept, "matrices": count} if count else {}
+    return found | ({"infinite": infinite} if infinite else {})
 
 
 def formats_in(weight: Weight) -> set[str]:
@@ -429,30 +526,34 @@ def formats_in(weight: Weight) -> set[str]:
     return {weight.format}
 
 
-def same_in(weight: Weight, dtype: str) -> bool:
-    """Whether every number of a weight is one of `dtype` too; reads until one is not."""
+def compared(weight: Weight, dtype: str, wider: set[str]) -> tuple[bool, int]:
+    """Whether every number of a weight is one of `dtype` too, and how many are beyond its range. Of types
+    that have none beyond it, it reads until one number differs."""
     if isinstance(weight, Joined):             # each by itself: a part of blocks cannot be asked for no rows
-        return all(same_in(part, dtype) for part in weight.parts)
+        parts = [compared(part, dtype, wider) for part in weight.parts]
+        return all(same for same, _ in parts), sum(beyond for _, beyond in parts)
     wide = "float64" if weight.format == "f64" else "float32"
-
-    def same(first: int) -> bool:
-        numbers = weight.rows(np.arange(first, min(first + 8 * COLUMNS, weight.shape[0])), wide)
-        with np.errstate(over="ignore", invalid="ignore"):
-            again = numbers.astype(precision(dtype)).astype(wide)
-        return np.array_equal(again, numbers, equal_nan=True)
+    whole, infinite = True, 0
     try:
-        return all(map(same, range(0, weight.shape[0], 8 * COLUMNS)))
+        for first in range(0, weight.shape[0], 8 * COLUMNS):
+            numbers = weight.rows(np.arange(first, min(first + 8 * COLUMNS, weight.shape[0])), wide)
+            with np.errstate(over="ignore", invalid="ignore"):
+                again = numbers.astype(precision(dtype)).astype(wide)
+            whole = whole and np.array_equal(again, numbers, equal_nan=True)
+            infinite += int(np.count_nonzero(np.isinf(again) & np.isfinite(numbers)))
+            if not whole and not wider & {"f32", "f64"}:
+                break
     finally:
         let_go(weight)
+    return whole, infinite
 
 
 def finish(source: Path, work: Path, weights: str, plan: Plan, digests: Mapping[str, str],
            tell: Tell, beside: Mapping[str, Path | bytes], lost: Mapping[str, Any]) -> list[str]:
     """Everything beside the tiles, then all of it read back; gives the tensors that are not what was
     packed, which the next run packs again. lost: see `rounded`"""
-    for path in work.iterdir():                # of a run that was killed here, or of another source
-        if path.name not in (TILES, JOURNAL):
-            path.unlink()
+    for path in strays(work):
+        path.unlink()
     for name, one in beside.items():
         if isinstance(one, Path):
             shutil.copyfile(one, work / name)

@@ -114,7 +114,7 @@ def read_packed(folder: Path) -> tuple[dict[str, Weight], File, About]:
     if not (folder / TILES).exists():
         raise CheckpointError(f"{folder}: holds {ABOUT} without {TILES}, which holds its weights: copy both, or "
                               f"{AGAIN}")
-    file = File(folder / TILES)
+    file = File(folder / TILES, AGAIN)
     try:
         return _weights(file, about), file, about
     except BaseException:

@@ -78,9 +78,11 @@ class MappedFile:
 class File(MappedFile):
     """One mapped .safetensors file. `.tensors` maps name -> Mapped, `.notes` name -> text (the header's
     `__metadata__`).
+
+    remedy: what a message says to do about a file that is cut off
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, remedy: str = "fetch it again"):
         super().__init__(path)
         length = int.from_bytes(self.read(0, 8), "little")
         try:
@@ -88,8 +90,8 @@ class File(MappedFile):
                 kind = kind_of_file(path)
                 raise CheckpointError(f"{path}: is {kind}" if kind else
                                       f"{path}: is cut off or no .safetensors file: of its {self.size} "
-                                      f"bytes {length} should be a header (of at most {MAX_JSON})")
-            self.tensors, self.notes = _tensors(self, self.read(8, length), 8 + length, self.size)
+                                      f"bytes {length} should be a header (of at most {MAX_JSON}); {remedy}")
+            self.tensors, self.notes = _tensors(self, self.read(8, length), 8 + length, self.size, remedy)
         except BaseException:
             self.close()
             raise
@@ -118,8 +120,8 @@ class Mapped(Stored):
         self.file.let_go(self.start, self.size)
 
 
-def _tensors(file: File, header: bytes, data: int, size: int) -> tuple[dict[str, Mapped],
-                                                                       dict[str, str]]:
+def _tensors(file: File, header: bytes, data: int, size: int, remedy: str
+             ) -> tuple[dict[str, Mapped], dict[str, str]]:
     """Every entry of the header, checked, as a weight, and its notes; `data` is the byte where the
     numbers begin."""
     if not header.startswith(b"{"):
@@ -139,7 +141,7 @@ def _tensors(file: File, header: bytes, data: int, size: int) -> tuple[dict[str,
         end = last
     if data + end != size:
         raise CheckpointError(f"{file.path}: the header speaks of {data + end} bytes, the file has "
-                              f"{size}; fetch it again")
+                              f"{size}; {remedy}")
     return {name: Mapped(file, dtype, shape, data + first)
             for first, _, dtype, shape, name in spans}, notes
 

@@ -74,7 +74,10 @@ def used(path: Path) -> None:
 def remove_unused(where: Path, ours: re.Pattern[str]) -> None:
     """Remove what was written here and not used for UNUSED days, by its name; a process looks once."""
     limit = time.time() - UNUSED * DAY
-    for path in where.iterdir():
+    found: list[Path] = []
+    with suppress(OSError):
+        found = list(where.iterdir())
+    for path in found:
         with suppress(OSError):                # another process removes it too
             if ours.fullmatch(path.name) and path.lstat().st_mtime < limit:
                 remover(path)(path)

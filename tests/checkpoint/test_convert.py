@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,53 @@ def test_a_file_where_the_work_is_done_is_named(source, tmp_path):
     refused(source, tmp_path / "x", words="x.converting is where the work is done, and is no folder; remove it")
 
 
+FOREIGN = "is where the work is done; it must"
+
+
+def test_a_folder_of_somebody_elses_where_the_work_is_done_is_left_alone(source, tmp_path):
+    work = work_folder(tmp_path / "x")
+    work.mkdir()
+    (work / "letter.txt").write_text("mine")
+    refused(source, tmp_path / "x", words=f"x.converting {FOREIGN} be empty or left by minivl convert, and holds "
+                                          "something else: move it away, or name another new folder")
+    (work / JOURNAL).write_text("of a training\n")
+    refused(source, tmp_path / "x", words="must be empty or left by minivl convert")
+    assert sorted(path.name for path in work.iterdir()) == [JOURNAL, "letter.txt"]
+    assert (work / "letter.txt").read_text() == "mine" and (work / JOURNAL).read_text() == "of a training\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="this system has no owners as Unix has")
+def test_a_folder_of_another_user_is_left_alone(source, tmp_path, monkeypatch):
+    work = work_folder(tmp_path / "x")
+    work.mkdir()
+    user = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: user + 1)
+    refused(source, tmp_path / "x", words=f"{FOREIGN} belong to you, and belongs to another user")
+    assert list(work.iterdir()) == []
+
+
+def test_a_folder_inside_the_work_is_named(source, tmp_path, monkeypatch):
+    work = stopped(source, tmp_path / "x", monkeypatch)
+    (work / "pictures").mkdir()
+    refused(source, tmp_path / "x", words=f"{FOREIGN} hold no folder, and holds pictures")
+
+
+@pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="this system cannot tell links when it opens a file")
+@pytest.mark.parametrize("name", [JOURNAL, TILES])
+@pytest.mark.parametrize("late", [False, True])
+def test_nothing_is_written_through_a_link(source, tmp_path, monkeypatch, name, late):
+    """late: it appears behind the check."""
+    work, victim = stopped(source, tmp_path / "x", monkeypatch), tmp_path / "victim"
+    victim.write_bytes((work / name).read_bytes()[:-5])
+    before = victim.read_bytes()
+    (work / name).unlink()
+    (work / name).symlink_to(victim)
+    if late:
+        monkeypatch.setattr(writing, "check_ours", lambda work: None)
+    refused(source, tmp_path / "x", words=f"{FOREIGN} hold {name} as a plain file, and holds a link")
+    assert victim.read_bytes() == before
+
+
 def test_what_is_no_checkpoint_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", tmp_path / "x", words="config.json: there is no such file")
@@ -139,7 +187,22 @@ def test_what_is_no_checkpoint_is_named(tmp_path):
 def test_a_disk_without_room_is_named_before_anything_is_written(source, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    refused(source, tmp_path / "x", words="must have 0.0 GB of room, has 0.0: make room, or name a folder")
+    refused(source, tmp_path / "x", words=r"must have \d+\.\d kB of room, has 1.0 kB: make room, or name a folder")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=0))
+    refused(source, tmp_path / "x", words="kB of room, has 0 bytes: make room")
+
+
+@pytest.mark.parametrize("size, words", [(0, "0 bytes"), (99, "99 bytes"), (100, "0.1 kB"), (99_999, "100.0 kB"),
+                                         (100_000, "0.1 MB"), (2 * 10 ** 8, "0.2 GB"), (75 * 10 ** 8, "7.5 GB")])
+def test_no_size_is_told_as_nothing(size, words):
+    assert writing.in_words(size) == words
+
+
+def test_a_folder_with_the_name_of_a_file_of_weights_is_none(source, whole, tmp_path):
+    source = shutil.copytree(source, tmp_path / "source")
+    (source / "m.safetensors").mkdir()
+    found = bytes_of(convert(source, tmp_path / "x", "int8"))
+    assert found[TILES] == whole[TILES] and found.keys() == whole.keys()
 
 
 def test_numbers_that_int8_has_none_for_are_named(tmp_path):
@@ -211,7 +274,7 @@ def test_a_journal_of_the_source_is_copied(tmp_path):
 # ---- whatever stops it
 
 PROGRAM = """
-import os, random, shutil, signal, sys, time
+import os, random, shutil, signal, sys
 from pathlib import Path
 from minivl.checkpoint import convert as writing
 os.fsync = lambda file: None                               # a kill loses nothing that was written; it is slow
@@ -219,21 +282,33 @@ source, target, seed = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 if seed == "once":
     sys.exit(writing.convert(source, target, "int8") != target)
 r, writing.SAFE, journal = random.Random(seed), 1, writing.work_folder(target) / writing.JOURNAL
-def begin(target):
-    if child := os.fork():
-        return child
-    writing.convert(source, target, "int8", tell=lambda *said: time.sleep(0.003))
-    os._exit(0)
-started, other = time.perf_counter(), target.with_name("timed")
-os.waitpid(begin(other), 0)                                # how long it takes here
-whole = time.perf_counter() - started
+lines = 0                                                  # of convert.py that were executed
+def trace(last):
+    def local(frame, event, arg):
+        global lines
+        lines += event == "line"
+        if lines == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return local
+    return lambda frame, event, arg: local if frame.f_code.co_filename == writing.__file__ else None
+def convert(target, last=None):
+    sys.settrace(trace(last))
+    writing.convert(source, target, "int8")
+    sys.settrace(None)
+other = target.with_name("counted")
+convert(other)
 shutil.rmtree(other)
-for _ in range(20):
-    child = begin(target)
-    time.sleep(r.uniform(0, whole))
-    os.kill(child, signal.SIGKILL)
-    if os.waitpid(child, 0)[1] == 0 or target.exists():
+whole, lines = lines, 0
+for _ in range(10):                                        # seldom is one of them the end
+    last = r.randint(1, whole)
+    child = os.fork()
+    if not child:
+        convert(target, last)
+        os._exit(0)
+    ended = os.waitpid(child, 0)[1]
+    if ended == 0 or target.exists():
         break
+    assert os.WIFSIGNALED(ended) and os.WTERMSIG(ended) == signal.SIGKILL, ended
     beside = sorted(path.name for path in target.parent.iterdir())
     print(journal.read_bytes().count(b"\\n") if journal.exists() else 0, *beside, flush=True)
 """
@@ -246,7 +321,8 @@ def run(*words, **options):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_kill_at_any_moment_leaves_nothing_or_all_of_it(source, whole, tmp_path):
-    """Killed again and again by a seeded clock, the same command comes to the same folder."""
+    """Killed again and again at a line of convert.py that the seed draws, the same command comes to the same
+    folder."""
     stopped = []
     for seed in range(3):
         target = tmp_path / str(seed) / "int8"
@@ -351,7 +427,7 @@ def spoil(path, at):
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("harm", ["tiles", "tail", "more", "journal", "cut journal", "no journal", "no tiles",
+@pytest.mark.parametrize("harm", ["tiles", "tail", "more", "journal", "cut journal", "empty journal", "no tiles",
                                   "stray file", "other source"])
 def test_what_was_written_before_is_not_believed(source, whole, tmp_path, harm, monkeypatch):
     source = shutil.copytree(source, tmp_path / "source")
@@ -371,13 +447,71 @@ def test_what_was_written_before_is_not_believed(source, whole, tmp_path, harm, 
     elif harm == "other source":
         arrays = files.tensors(seed=8)
         (source / "model.safetensors").write_bytes(files.safetensors(arrays))
+    elif harm == "empty journal":
+        os.truncate(work / JOURNAL, 0)
     else:
-        (work / (JOURNAL if harm == "no journal" else TILES)).unlink()
+        (work / TILES).unlink()
     found = bytes_of(convert(source, tmp_path / "x", "int8"))
     if harm == "other source":
         assert found[TILES] == bytes_of(convert(source, tmp_path / "y", "int8"))[TILES] != whole[TILES]
     else:
         assert found[TILES] == whole[TILES] and found.keys() == whole.keys() and not damaged(tmp_path / "x")
+
+
+def packing(monkeypatch):
+    """Places that are packed from now on, in order."""
+    packed, arrays_of = [], writing.arrays_of
+    monkeypatch.setattr(writing, "arrays_of", lambda *args: packed.append(args[0]) or arrays_of(*args))
+    return packed
+
+
+def interrupted_after(source, target, places):
+    """A conversion that stops when so many places more are packed."""
+    def tell(what, done, all):
+        if what.startswith("packing"):
+            seen.append(what)
+        if len(seen) == places:
+            raise KeyboardInterrupt
+    seen = []
+    with pytest.raises(KeyboardInterrupt):
+        convert(source, target, "int8", tell=tell)
+
+
+def test_half_a_line_of_the_journal_costs_what_it_tells_and_no_more_at_the_next_stop(source, whole, tmp_path,
+                                                                                     monkeypatch):
+    monkeypatch.setattr(writing, "SAFE", 1)
+    interrupted_after(source, tmp_path / "x", 20)
+    journal = work_folder(tmp_path / "x") / JOURNAL
+    os.truncate(journal, journal.stat().st_size - 30)
+    lines = journal.read_bytes().count(b"\n")
+    interrupted_after(source, tmp_path / "x", 25)
+    assert journal.read_bytes().count(b"\n") > lines and all(map(json.loads, journal.read_bytes().splitlines()))
+    packed = packing(monkeypatch)
+    assert bytes_of(convert(source, tmp_path / "x", "int8")) == whole
+    places = {name.removesuffix(".tiles").removesuffix(".scales") for name in json.loads(whole[ABOUT])["digests"]}
+    assert len(packed) == len(places) - 24                              # the last one was not yet kept
+
+
+BAD_LINES = {"list": b"[1]", "number": b"5", "null": b"null", "text": b'"x"', "deep": b"[" * 100_000,
+             "no digest": b'{"a": 1}', "other bytes": b"\xff\x00", "carriage": b'{"a":\r"b"}', "empty": b""}
+
+
+@pytest.mark.parametrize("line", BAD_LINES.values(), ids=BAD_LINES)
+def test_a_line_of_the_journal_that_no_run_wrote_ends_it(source, whole, tmp_path, line, monkeypatch):
+    work = stopped(source, tmp_path / "x", monkeypatch)
+    lines = (work / JOURNAL).read_bytes().splitlines(keepends=True)
+    (work / JOURNAL).write_bytes(b"".join([*lines[:9], line + b"\n", *lines[9:]]))
+    said, end = writing.said_before(work, json.loads(lines[0])["key"])
+    assert len(said) == 8 and end == sum(map(len, lines[:9]))
+    packed = packing(monkeypatch)
+    assert bytes_of(convert(source, tmp_path / "x", "int8")) == whole
+    assert 0 < len(packed) < len(lines) - 1
+
+
+def test_a_journal_whose_first_line_is_cut_off_is_begun_anew(source, whole, tmp_path, monkeypatch):
+    work = stopped(source, tmp_path / "x", monkeypatch)
+    os.truncate(work / JOURNAL, 30)
+    assert bytes_of(convert(source, tmp_path / "x", "int8")) == whole
 
 
 def test_another_command_begins_anew_and_can_be_gone_on_with(source, whole, tmp_path, monkeypatch):
@@ -424,6 +558,23 @@ def test_what_need_not_come_again_is_gone_on_with(source, tmp_path, capsys, erro
     monkeypatch.undo()
     monkeypatch.setattr(writing, "arrays_of", None)                     # nothing is packed again
     assert ran(capsys, "convert", source, tmp_path / "x", "--weights", "int8")[0] == 0
+
+
+@pytest.mark.parametrize("code", ["EDQUOT", "EIO", "EFBIG"])
+def test_what_passes_when_its_user_acts_is_gone_on_with(source, tmp_path, monkeypatch, code):
+    monkeypatch.setattr(writing, "damaged", lambda *args: (_ for _ in ()).throw(OSError(getattr(errno, code), "x")))
+    with pytest.raises(OSError) as error:
+        convert(source, tmp_path / "x", "int8")
+    assert error.value.__notes__ == [GOES_ON]
+
+
+@pytest.mark.parametrize("code", [errno.EISDIR, errno.EACCES, errno.ENOENT])
+def test_what_would_come_again_is_not_gone_on_with(source, tmp_path, monkeypatch, code):
+    monkeypatch.setattr(writing, "damaged", lambda *args: (_ for _ in ()).throw(OSError(code, "x")))
+    with pytest.raises(OSError) as error:
+        convert(source, tmp_path / "x", "int8")
+    (note,) = error.value.__notes__
+    assert note.endswith(LEFT)
 
 
 def test_an_interruption_before_anything_was_kept_leaves_a_folder_that_may_go(source, tmp_path, capsys, monkeypatch):
@@ -492,6 +643,24 @@ def test_only_matrices_that_lost_something_are_counted(tmp_path, capsys):
         assert out.splitlines()[1:] == [f"rounded from {types} to {kept}"]
     _, out, _ = ran(capsys, "convert", source, tmp_path / "int8", "--weights", "int8")
     assert len(out.splitlines()) == 1
+
+
+@pytest.mark.parametrize("count, words", [(1, "1 number is beyond the range of bfloat16 and became infinity: pack "
+                                              "them as f32, which keeps them"), (3, "3 numbers are beyond")])
+def test_numbers_that_became_infinity_are_counted_and_said(tmp_path, capsys, count, words):
+    arrays = {name: array.astype(np.float32) for name, array in files.tensors().items()}
+    arrays["model.embed_tokens.weight"][0, 0] = 1 + 2 ** -20             # behind the first difference it reads on
+    for i, name in enumerate(("mlp.down_proj", "self_attn.q_proj", "self_attn.v_proj")[:count]):
+        arrays[f"model.layers.{i}.{name}.weight"][-1, -1] = 3.4e38
+    arrays["lm_head.weight"][0, 0] = np.inf                              # is one already, and stays one
+    source = files.write(tmp_path / "source", files.single(arrays))
+    with pytest.warns(UserWarning, match=f"^{words}"):
+        convert(source, tmp_path / "x", "bf16")
+    about = json.loads((tmp_path / "x" / ABOUT).read_text(encoding="utf-8"))
+    assert about["rounded"] == {"from": ["float32"], "to": "bfloat16", "matrices": count + 1, "infinite": count}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        convert(source, tmp_path / "f32", "f32")
 
 
 def test_what_was_rounded_is_told_after_an_interruption_too(tmp_path, capsys, monkeypatch):

@@ -297,6 +297,15 @@ def test_spoilt_packed_folders_are_refused_or_read_right(folders, tmp_path):
     assert outcomes["refused"] > 75, outcomes
 
 
+@pytest.mark.parametrize("left", [-100, 100, 4])
+def test_truncated_tiles_are_made_anew_and_not_fetched(folders, tmp_path, left):
+    folder = shutil.copytree(folders["int8"], tmp_path / "cut")
+    os.truncate(folder / TILES, left if left > 0 else (folder / TILES).stat().st_size + left)
+    with pytest.raises(CheckpointError, match="; make the folder anew with minivl convert$") as error:
+        read_packed(folder)
+    assert "fetch" not in str(error.value)
+
+
 def test_a_flipped_byte_is_found_and_named(folders, tmp_path):
     folder = shutil.copytree(folders["int4"], tmp_path / "flipped")
     assert damaged(folder) == []

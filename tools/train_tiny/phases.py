@@ -177,7 +177,7 @@ SCHEDULE = (                                              # `going_on.py`
           1600, {"figures": 0.34, "tables": 0.10, "forms": 0.10, "written": 0.08, "word": 0.10, "shapes": 0.25,
                  "video": 0.03},
           dense=1.0, rate_start=0.6, rate_end=0.02),
-    Phase("printed", 60, "everything again, forms, tables, small print and counts", "decoder", 1900,
+    Phase("printed", 60, "everything again, forms, tables, small print and counts", "decoder", 3000,
           {"shapes": 0.17, "counts": 0.09, "pairs": 0.03, "points": 0.02, "boxes": 0.06, "video": 0.04, "rates": 0.08,
            "number": 0.03, "word": 0.08, "figures": 0.05, "forms": 0.12, "tables": 0.12, "clicks": 0.02,
            "screens": 0.01, "charts": 0.05, "differ": 0.01, "differs": 0.02, "odd": 0.03, "odds": 0.01,

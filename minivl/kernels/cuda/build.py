@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 from ...door.errors import ArgumentError, Error, MissingExtra
 from ..kept import folder
+from ..kept_files import make_private, remove_unused, trusted, used
 from . import sources
 
 UNDEFINED = "alignment,bounds,shift,integer-divide-by-zero,signed-integer-overflow"
@@ -38,6 +39,8 @@ BUILDS = {"plain": ("-O2", "-g1", "-gdwarf-4"),
           "check": (*DEBUG, f"-fsanitize=thread,{UNDEFINED}", *GCC_ALONE)}
 PARTS = {"plain": ("machine.cpp",), "address": ("machine.cpp",), "check": ("machine.cpp", "memory.cpp")}
 MACHINE = {"plain": (), "address": ("-DCUDA_HOST_ADDRESS",), "check": ("-DCUDA_HOST_CHECK",)}
+
+OURS = re.compile(r"[0-9a-f]{40}-[\w.]+|\.?usage-[0-9a-f]{40}\.json[\w.]*|\.making-\w+")   # names of what is kept
 
 COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 BOUNDS = r"(?:__launch_bounds__\s*\(([^()]*(?:\([^()]*\)[^()]*)*)\)\s*)?"
@@ -165,12 +168,14 @@ def processor() -> str:
 
 @functools.cache
 def place() -> Path:
-    """Where compiled kernels lie: the package's folder for compiled code, or one of this process alone."""
+    """Where compiled kernels lie: the package's folder for compiled code, or one of this process alone where
+    there is none, or others may write to it."""
     kept = folder()
     try:
-        if kept is not None:
-            (kept / "cuda").mkdir(parents=True, exist_ok=True, mode=0o700)
-            return kept / "cuda"
+        if kept is not None and trusted(kept):
+            make_private(kept / "cuda")
+            if trusted(kept / "cuda"):
+                return kept / "cuda"
     except OSError:
         pass
     return Path(_own().name)
@@ -188,6 +193,7 @@ def made(name: str, key: str, words: list[str], text: str | None = None) -> Path
     digest = hashlib.sha256("\0".join((machine_key(), key, *words, text or "")).encode()).hexdigest()
     path = place() / f"{digest[:40]}-{name}"
     if path.is_file():
+        used(path)
         return path
     # Two processes may build at once: each into a file of its own, and the last one to move it there wins.
     with tempfile.TemporaryDirectory(dir=place(), prefix=".making-") as beside:
@@ -198,6 +204,7 @@ def made(name: str, key: str, words: list[str], text: str | None = None) -> Path
         if done.returncode:
             raise BuildError(said(done.stderr, text or ""))
         out.replace(path)
+    remove_unused(place(), OURS)
     return path
 
 

@@ -8,7 +8,7 @@ compiled anew. Nothing is written when MINIVL_CACHE is "off". Files that nobody 
 older sources for example, are removed when something new is kept.
 
 Reading such a file runs what stands in it: who may write to the folder may run code as whoever reads it
-(SECURITY.md, E-7).
+(SECURITY.md, E-7). So a folder to which others may write is neither read nor written (`kept_files.py`).
 
 Read next: `build.py`.
 """
@@ -37,11 +37,10 @@ from numba.core.serialize import dumps
 from ...checkpoint import layout
 from ...door.files import write_whole
 from ..kept import folder as folder
+from ..kept_files import distrust, make_private, remove_unused, trusted, used
 
 PATIENCE = 3.0                                 # seconds of compiling before somebody is told
-DAY = 24 * 60 * 60.0                           # seconds
-UNUSED = 60                                    # days after which a file that nobody used is removed
-OURS = re.compile(r"[0-9a-f]{64}")             # the name of a file that is written here
+OURS = re.compile(r"[0-9a-f]{64}|\.[0-9a-f]{64}\.\w+")     # a file that is written here, and half of one
 
 
 @functools.cache
@@ -73,10 +72,12 @@ class KeptOnDisk(NullCache):
         self.key = key
 
     def path(self, signature: Any, codegen: Any) -> Path | None:
-        """The file of a function with these types."""
+        """The file of a function with these types; None where nothing is kept."""
         where = folder()
+        if where is None or not trusted(where):
+            return None
         text = repr((sources(), self.key, str(signature), codegen.magic_tuple()))
-        return where and where / hashlib.sha256(text.encode()).hexdigest()
+        return where / hashlib.sha256(text.encode()).hexdigest()
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
         """The compiled function, or None."""
@@ -96,29 +97,10 @@ class KeptOnDisk(NullCache):
         if path is None or data.library.has_dynamic_globals:
             return
         with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(path.parent)
             payload = dumps(data._reduce())
             write_whole(path, lambda file: file.write(payload))
-            remove_unused(path.parent)
-
-
-# ---- old files
-
-def used(path: Path) -> None:
-    """Note by the file's time that somebody uses it; once a day is enough."""
-    with contextlib.suppress(OSError):
-        if time.time() - path.stat().st_mtime > DAY:
-            os.utime(path)
-
-
-@functools.cache
-def remove_unused(where: Path) -> None:
-    """Remove what was written here and not used for UNUSED days; a process looks once."""
-    limit = time.time() - UNUSED * DAY
-    for path in where.iterdir():
-        with contextlib.suppress(OSError):     # another process removes it too
-            if OURS.fullmatch(path.name) and path.is_file() and path.stat().st_mtime < limit:
-                path.unlink()
+            remove_unused(path.parent, OURS)
 
 
 # ---- what a reader is told
@@ -146,8 +128,10 @@ def unkept() -> str:
     where = folder()
     if where is None:
         return 'MINIVL_CACHE is "off"'
+    if why := distrust(where):
+        return f"the folder {where} is ignored: {why}"
     try:
-        where.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(where)
     except OSError as error:
         return f"the folder {where} cannot be made ({error.strerror}); MINIVL_CACHE names another one"
     if not os.access(where, os.W_OK | os.X_OK):
