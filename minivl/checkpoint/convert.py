@@ -29,7 +29,7 @@ import numpy as np
 
 from ..config import ConfigError
 from ..door.errors import ArgumentError, Error, FileInTheWay, brief
-from ..door.files import check_vacant, read_json, sha256, write_whole
+from ..door.files import check_vacant, is_mine, read_json, sha256, write_whole
 from ..door.version import VERSION as MINIVL
 from .gguf_model import pair_of
 from .instead import INDEX, OTHER_TOOLS
@@ -258,7 +258,7 @@ def begun(work: Path) -> IO[bytes]:
 def check_ours(work: Path) -> None:
     """Raise FileInTheWay for a folder of another user, or with anything in it and no journal of ours. What
     lies in the folder of the work is written over and removed."""
-    if hasattr(os, "geteuid") and work.stat().st_uid != os.geteuid():
+    if not is_mine(work.stat()):
         refuse_work(work, "must belong to you, and belongs to another user")
     names = {path.name for path in work.iterdir()}
     for path in (work / JOURNAL, work / TILES):

@@ -179,3 +179,9 @@ def check_regular(path: Path, error: type[Error], remedy: str = A_CHECKPOINT) ->
     if not path.is_file():
         raise error(f"{path}: {'is not a regular file' if path.exists() else 'there is no such file'}; "
                     f"{remedy}")
+
+
+def is_mine(about: os.stat_result) -> bool:
+    """Whether what `stat` speaks of belongs to this user; true where the system has no such users (Windows)."""
+    user = getattr(os, "geteuid", None)
+    return user is None or about.st_uid == user()

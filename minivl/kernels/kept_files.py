@@ -19,6 +19,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from ..door.files import is_mine
+
 DAY = 24 * 60 * 60.0                           # seconds
 UNUSED = 60                                    # days after which a file that nobody used is removed
 SHARED = stat.S_IWGRP | stat.S_IWOTH           # rights that no folder of code may have
@@ -50,7 +52,7 @@ def distrust(where: Path) -> str:
             found.append(where.stat())
     except OSError:                            # it is not there, or cannot be read anyway
         return ""
-    if any(one.st_uid != os.geteuid() for one in found):
+    if not all(map(is_mine, found)):
         return "it must belong to you, and belongs to another user"
     if found[-1].st_mode & SHARED:
         return f"only you must be able to write to it, and its mode is {stat.S_IMODE(found[-1].st_mode):04o}"

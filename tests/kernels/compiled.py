@@ -146,7 +146,7 @@ def running(tier, emulated, threads=1, small=False, kind=Emulator):
             assert emulated
             for module in (jit, build.drivers):
                 patch.setattr(module, "GROUP", 2)
-                patch.setattr(module, "LINE", 64)
+                patch.setattr(module, "SUMS", 64)
                 patch.setattr(module, "STRIP", 2 * (32 if about.tiles else about.rows))
         yield
 

@@ -54,8 +54,8 @@ EQUIVALENT = [
         "(word * parts + part) // len(turns)", "(word * parts - part) % len(turns)",
         "(word + parts + part) % len(turns)")),
     *(("attention_of_few.attention_of_few", f"wide = {what}", "more columns of zeros") for what in (
-        "(e + LINE - 1) % LINE", "(e + LINE + 1) //")),
-    ("attention_of_few.attention_of_few", "wide = (e + LINE - 2) //", "e is even"),
+        "(e + CACHE_LINE - 1) % CACHE_LINE", "(e + CACHE_LINE + 1) //")),
+    ("attention_of_few.attention_of_few", "wide = (e + CACHE_LINE - 2) //", "e is even"),
     *((f"{where}._block", what, "keys that nobody may see weigh nothing")
       for where in ("attention_of_few", "attention_bf16")
       for what in ("k1 if causal else min(k1, last + count)", "max(k1, last + count) if causal")),

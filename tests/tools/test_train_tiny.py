@@ -238,6 +238,7 @@ def test_an_answer_is_told_the_thing_that_it_speaks_of(kind, packer):
             for start, stop, number in turn.shows:
                 thing, said = things[number], turn.answer[start:stop]
                 known = re.findall(r"[\w./-]+", f"{turn.question} {turn.before} {said}".lower())
+                known += [word.removesuffix(end) for word in known for end in ("s", "es") if turn.task == "count"]
                 at = [int(n) for n in re.findall(r"(?<=[(, ])\d+(?=[,)])", turn.question)]
                 assert any(word in thing.label.lower() for word in known) or thing.label in said or (
                     len(at) == 2 and within_box(at, thing.box)) or "How many objects" in turn.question, (turn, thing)
