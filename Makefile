@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 demo: .venv/.demo            ## install minivl and let the embedded model look at sample pictures
 	$(BIN)/minivl demo
 
-test: .venv/.dev lint        ## everything that CI runs, under 20 minutes on 2 cores
+test: .venv/.dev lint        ## everything that CI runs, a quarter to half an hour on 2 cores
 	$(PYTEST) -n 2 -m "not full"
 
 test-light: .venv/.light     ## the tests that need no PyTorch: all but tests/oracle; others say what they skip

@@ -191,11 +191,11 @@ def check_space(work: Path, plan: Plan, beside: Mapping[str, Path | bytes]) -> N
         one.stat().st_size if isinstance(one, Path) else len(one) for one in beside.values())
     free = shutil.disk_usage(work.parent).free
     if needed > free:
-        raise Error(f"{work.parent} must have {in_words(needed)} of room, has {in_words(free)}: make "
+        raise Error(f"{work.parent} must have {size_in_words(needed)} of room, has {size_in_words(free)}: make "
                     "room, or name a folder on another disk")
 
 
-def in_words(size: int) -> str:
+def size_in_words(size: int) -> str:
     """Bytes in the largest unit in which they are not 0."""
     for unit, name in ((10 ** 9, "GB"), (10 ** 6, "MB"), (1000, "kB")):
         if size >= unit / 10:

@@ -195,7 +195,7 @@ def test_a_disk_without_room_is_named_before_anything_is_written(source, tmp_pat
 @pytest.mark.parametrize("size, words", [(0, "0 bytes"), (99, "99 bytes"), (100, "0.1 kB"), (99_999, "100.0 kB"),
                                          (100_000, "0.1 MB"), (2 * 10 ** 8, "0.2 GB"), (75 * 10 ** 8, "7.5 GB")])
 def test_no_size_is_told_as_nothing(size, words):
-    assert writing.in_words(size) == words
+    assert writing.size_in_words(size) == words
 
 
 def test_a_folder_with_the_name_of_a_file_of_weights_is_none(source, whole, tmp_path):

@@ -115,7 +115,7 @@ def invoice(rng: Rng) -> Drawn:
 
 def figures(rng: Rng) -> Clip:
     """A sheet full of numbers, dates and amounts in small print, each line in a face of its own: a form or a table is
-    misread by one digit, and holds twenty where this holds a hundred."""
+    misread by one digit, and most of what stands in a form are names and words."""
     size = _sheet(rng, (3, 6), (3, 6))
     page, y = Page(size, _paper(rng)), int(rng.integers(2, 10))
     while y + 18 < size[0]:

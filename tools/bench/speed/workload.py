@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 import minivl
-from minivl.checkpoint.convert import CONFIG, FORMATS
+from minivl.checkpoint.convert import CONFIG, FORMATS, weight_paths
 from minivl.checkpoint.instead import SINGLE
 from minivl.checkpoint.names import shapes
 from minivl.checkpoint.packed_folder import read_packed
@@ -100,12 +100,7 @@ def holds(folder: Path, model: ModelConfig) -> bool:
             ends = os.fstat(file.fileno()).st_size == len(start) + size_of(tensors)
     except (OSError, ValueError):
         return False
-    return begins and ends and weight_files(folder) == [folder / SINGLE]
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The files in which a checkpoint's weights are."""
-    return sorted(folder.glob("*.safetensors"))
+    return begins and ends and weight_paths(folder) == [folder / SINGLE]
 
 
 def remove(places: list[Path]) -> None:
@@ -178,7 +173,7 @@ def is_packed_from(folder: Path, target: Path, format: str) -> bool:
 
 def digests(folder: Path) -> dict[str, str]:
     """SHA-256 of each file of a checkpoint's weights, by name."""
-    found = [(path, path.stat()) for path in weight_files(folder)]
+    found = [(path, path.stat()) for path in weight_paths(folder)]
     return {path.name: digest(path, about.st_size, about.st_mtime_ns) for path, about in found}
 
 
